@@ -1,0 +1,196 @@
+//! The layout of every map key, map value and ring record.
+//!
+//! All types are `repr(C)`, without padding (bytemuck's derive refuses it), in host byte order
+//! except addresses and MACs, which are in wire order. A change to anything here changes
+//! [`LAYOUT_VERSION`], which is part of the pin path: two programs that disagree never share a map.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Part of the pin path. Raise it with every change to a type or a map in this file.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// The most ports that one agent watches: a bridge takes 1,023, an agent several bridges.
+pub const MAX_PORTS: u32 = 8192;
+/// The most addresses that have an owner: leases with or without a binding, gateways, hosts.
+pub const MAX_OWNED: u32 = 262_144;
+/// The most addresses with a learned claimant.
+pub const MAX_LIVE: u32 = 262_144;
+/// Challengers remembered so that each is reported once. An LRU: it deduplicates, nothing rests on it.
+pub const MAX_CHALLENGERS: u32 = 16_384;
+/// Bridges whose counters are kept apart.
+pub const MAX_BRIDGES: u32 = 64;
+/// Bytes of the ring buffer: a power of two and a multiple of the page size.
+pub const RING_BYTES: u32 = 1 << 20;
+/// A live entry is stored at most this often (ns): nothing is written per frame on the good path.
+pub const REFRESH_NS: u64 = 1_000_000_000;
+
+/// An address within its segment. IPv4 is held as an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`),
+/// which no frame can claim as IPv6 (row N16), so the two families never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct AddressKey {
+    /// The bridge's ifindex.
+    pub bridge: u32,
+    /// The outer VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// The inner VLAN id of a doubly tagged frame, else 0.
+    pub inner_vlan: u16,
+    /// The address in wire order.
+    pub address: [u8; 16],
+}
+
+/// What the agent says of a port. Key: the port's ifindex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Port {
+    /// The ifindex of the bridge that the port belongs to.
+    pub bridge: u32,
+    /// Index into the per-bridge counters, below [`MAX_BRIDGES`].
+    pub bridge_slot: u32,
+    /// Index into the per-port counters, below [`MAX_PORTS`].
+    pub port_slot: u32,
+    /// The VLAN of untagged frames where the bridge filters VLANs, else 0.
+    pub pvid: u16,
+    /// One of the `PORT_*` constants.
+    pub kind: u8,
+    /// Keeps the layout free of padding.
+    pub reserved: u8,
+}
+
+/// A sandbox's veth or tap.
+pub const PORT_ACCESS: u8 = 0;
+/// Leads to other hosts; may carry routed sources.
+pub const PORT_UPLINK: u8 = 1;
+
+/// Who owns an address, as the agent says it. Written by the agent alone, but for `seen_ns`, which
+/// the program refreshes when the owner's own claim passes. Never evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Owned {
+    /// The lease's generation, 0 for a gateway or a host address.
+    pub generation: u64,
+    /// `CLOCK_MONOTONIC` (coarse) of the owner's last claim, 0 if there was none.
+    pub seen_ns: u64,
+    /// The only port that may claim the address, 0 for any.
+    pub ifindex: u32,
+    /// The only MAC that may claim it, where [`OWNED_MAC`] is set.
+    pub mac: [u8; 6],
+    /// The `OWNED_*` bits.
+    pub flags: u16,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+}
+
+/// A lease holds the address.
+pub const OWNED_LEASED: u16 = 1;
+/// [`Owned::mac`] is declared.
+pub const OWNED_MAC: u16 = 1 << 1;
+/// [`Owned::ifindex`] is declared.
+pub const OWNED_PORT: u16 = 1 << 2;
+/// The pool's gateway: a claim from any access port is a conflict (rows A20, D07).
+pub const OWNED_GATEWAY: u16 = 1 << 3;
+/// An address of the host on the bridge: as the gateway, and from an uplink too.
+pub const OWNED_HOST: u16 = 1 << 4;
+
+/// Who was seen with an address that has no declared owner: strangers, and the learned bindings
+/// of leases without a declared one. Inserted by the program with `BPF_NOEXIST` (the first claimant
+/// wins on every CPU), replaced or removed by the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Live {
+    /// `CLOCK_MONOTONIC` (coarse) of the first claim.
+    pub first_ns: u64,
+    /// `CLOCK_MONOTONIC` (coarse) of a claim, stored at most once every [`REFRESH_NS`].
+    pub seen_ns: u64,
+    /// The port it came from.
+    pub ifindex: u32,
+    /// The MAC that the protocol named (sha, or the Ethernet source of a data packet).
+    pub mac: [u8; 6],
+    /// The strongest claim so far: `STRENGTH_USE` or `STRENGTH_ASSERT`.
+    pub strength: u8,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 5],
+}
+
+/// No claim.
+pub const STRENGTH_NONE: u8 = 0;
+/// Someone means to use the address (a probe).
+pub const STRENGTH_TENTATIVE: u8 = 1;
+/// The address was the source of a packet.
+pub const STRENGTH_USE: u8 = 2;
+/// The protocol says that the address is at the MAC.
+pub const STRENGTH_ASSERT: u8 = 3;
+
+/// One who claims what another holds. Key of the LRU that makes each an event once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct ChallengerKey {
+    /// The address that is held by another.
+    pub key: AddressKey,
+    /// The port of the challenger.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// Keeps the layout free of padding.
+    pub reserved: u16,
+}
+
+/// What a challenger did so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Challenger {
+    /// Frames, stored without a lock: a lower bound when several CPUs see the same challenger.
+    pub frames: u64,
+    /// `CLOCK_MONOTONIC` (coarse) of the last one.
+    pub seen_ns: u64,
+    /// When it was last reported, so that an ongoing claim is told again every [`REFRESH_NS`].
+    pub told_ns: u64,
+}
+
+/// A state change, as it leaves through the ring. The maps are the truth, this is a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Event {
+    /// `CLOCK_MONOTONIC` of the frame.
+    pub time_ns: u64,
+    /// The address that was claimed.
+    pub key: AddressKey,
+    /// The port of the frame.
+    pub ifindex: u32,
+    /// The port of the holder at that moment (declared or live), 0 if none is known.
+    pub holder_ifindex: u32,
+    /// The MAC that the protocol named.
+    pub mac: [u8; 6],
+    /// The Ethernet source.
+    pub eth_src: [u8; 6],
+    /// The MAC of the holder at that moment, zero if none is known.
+    pub holder_mac: [u8; 6],
+    /// One of the `EVENT_*` constants.
+    pub kind: u8,
+    /// The claim's `STRENGTH_*`.
+    pub strength: u8,
+    /// The claim's `CLAIM_*` bits.
+    pub flags: u16,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
+}
+
+/// An address without a declared owner is live: it has its first claimant.
+pub const EVENT_LIVE: u8 = 1;
+/// The declared owner's first claim since its binding was written.
+pub const EVENT_OWNER: u8 = 2;
+/// A claim on an address whose declared owner, gateway or host it is not.
+pub const EVENT_VIOLATION: u8 = 3;
+/// A claim on an undeclared address by another than its live claimant.
+pub const EVENT_CONTEST: u8 = 4;
+/// A probe (RFC 5227) for an address that is owned or live.
+pub const EVENT_PROBE: u8 = 5;
+
+/// The Ethernet source is not the MAC that the ARP or ND payload names (row A10).
+pub const CLAIM_MISMATCH: u16 = 1;
+/// The payload names a MAC that no host can have, or another's (rows A11, A12).
+pub const CLAIM_SPOOF: u16 = 1 << 1;
+/// IPv4 link-local (row A15).
+pub const CLAIM_LINK_LOCAL: u16 = 1 << 2;
+/// A virtual router's MAC (row A16).
+pub const CLAIM_VIRTUAL: u16 = 1 << 3;
