@@ -4,4 +4,5 @@ pub mod clock;
 pub mod evidence;
 pub mod lease;
 pub mod mac;
+pub mod proto;
 pub mod segment;

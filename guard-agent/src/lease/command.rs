@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     evidence::Station,
-    lease::{Generation, Lease, Owner, State},
+    lease::{Generation, Lease, State},
     mac::Mac,
     segment::Segment,
 };
