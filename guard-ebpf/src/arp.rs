@@ -1,0 +1,81 @@
+//! ARP (RFC 826, RFC 5227).
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    abi::{STRENGTH_ASSERT, STRENGTH_TENTATIVE},
+    claim::{Claim, Says, UNSPECIFIED_V4, is_martian_v4},
+    counters::{MalformedReason, NoClaim},
+    frame::{ETHERNET_LEN, Frame},
+    mac::Mac,
+};
+
+/// An ARP packet for IPv4 over Ethernet (RFC 826, "Packet format").
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Packet {
+    hardware: [u8; 2],
+    protocol: [u8; 2],
+    hardware_len: u8,
+    protocol_len: u8,
+    operation: [u8; 2],
+    sender_mac: [u8; 6],
+    sender: [u8; 4],
+    target_mac: [u8; 6],
+    target: [u8; 4],
+}
+
+const LEN: usize = size_of::<Packet>();
+
+/// Ethernet, and IEEE 802, which Linux takes for Ethernet on Ethernet devices:
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/arp.c#L733-L747>
+const HARDWARE_ETHERNET: u16 = 1;
+const HARDWARE_IEEE802: u16 = 6;
+const PROTOCOL_IPV4: u16 = 0x0800;
+const REQUEST: u16 = 1;
+const REPLY: u16 = 2;
+
+/// Reads an ARP packet. The sender's fields are merged into a receiver's table before it looks at
+/// the operation (RFC 826), so request and reply claim alike.
+#[inline(always)]
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, eth_src: Mac) -> Says {
+    let Some(packet) = frame.load::<LEN>(ETHERNET_LEN) else {
+        return Says::Malformed(MalformedReason::ArpTruncated);
+    };
+    let Packet {
+        hardware,
+        protocol,
+        hardware_len,
+        protocol_len,
+        operation,
+        sender_mac,
+        sender,
+        target_mac: _,
+        target,
+    } = bytemuck::must_cast(packet);
+    if !matches!(u16::from_be_bytes(hardware), HARDWARE_ETHERNET | HARDWARE_IEEE802) {
+        return Says::Malformed(MalformedReason::ArpHardware);
+    }
+    if u16::from_be_bytes(protocol) != PROTOCOL_IPV4 {
+        return Says::Malformed(MalformedReason::ArpProtocol);
+    }
+    if hardware_len != 6 {
+        return Says::Malformed(MalformedReason::ArpHardwareLength);
+    }
+    if protocol_len != 4 {
+        return Says::Malformed(MalformedReason::ArpProtocolLength);
+    }
+    let (address, strength) = match (u16::from_be_bytes(operation), sender) {
+        // RFC 5227 §1.1: an all-zero sender is a probe for the target.
+        (REQUEST, UNSPECIFIED_V4) => (target, STRENGTH_TENTATIVE),
+        (REPLY, UNSPECIFIED_V4) => {
+            return Says::Malformed(MalformedReason::ArpReplyUnspecified);
+        }
+        (REQUEST | REPLY, _) => (sender, STRENGTH_ASSERT),
+        _ => return Says::Malformed(MalformedReason::ArpOperation),
+    };
+    if is_martian_v4(sender) {
+        return Says::NoClaim(NoClaim::Martian);
+    }
+    Says::Claim(Claim::v4(address, sender_mac, eth_src, strength))
+}
