@@ -30,6 +30,8 @@ pub struct Case {
     pub name: String,
     /// The case that differs little and alarms, by name, unless this one does.
     pub twin: Option<String>,
+    /// Why `BPF_PROG_TEST_RUN` cannot carry the frame, where it cannot.
+    pub skip_test_run: Option<String>,
     /// The frame.
     pub frame: Frame,
     /// The kind of the port that it comes from.
