@@ -50,9 +50,10 @@ pub const RING_BYTES: u32 = 1 << 20;
 pub const REFRESH_NS: u64 = 1_000_000_000;
 
 /// An address within its segment. IPv4 is held as an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`),
-/// which no frame can claim as IPv6 (row N16), so the two families never meet.
+/// which no frame can claim as IPv6 (row N16), so the two families never meet. Aligned so that the
+/// program writes it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct AddressKey {
     /// The bridge's ifindex.
     pub bridge: u32,
@@ -160,7 +161,7 @@ pub struct ChallengerKey {
     /// that follows it from being told.
     pub kind: u8,
     /// Keeps the layout free of padding.
-    pub reserved: u8,
+    pub reserved: [u8; 5],
 }
 
 /// What a challenger did so far; enough to make good for an event that was lost.

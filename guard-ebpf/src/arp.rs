@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{STRENGTH_ASSERT, STRENGTH_TENTATIVE},
-    claim::{Claim, Says, UNSPECIFIED_V4, is_martian_v4},
+    claim::{Claim, Says, Segment, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::{ETHERNET_LEN, Frame},
     mac::Mac,
@@ -38,7 +38,7 @@ const REPLY: u16 = 2;
 /// Reads an ARP packet. The sender's fields are merged into a receiver's table before it looks at
 /// the operation (RFC 826), so request and reply claim alike.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, eth_src: Mac) -> Says {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac) -> Says {
     let Some(packet) = frame.load::<LEN>(ETHERNET_LEN) else {
         return Says::Malformed(MalformedReason::ArpTruncated);
     };
@@ -65,17 +65,15 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, eth_src: Mac) -> Says {
     if protocol_len != 4 {
         return Says::Malformed(MalformedReason::ArpProtocolLength);
     }
-    let (address, strength) = match (u16::from_be_bytes(operation), sender) {
+    let (address, strength) = match (u16::from_be_bytes(operation), is_unspecified_v4(sender)) {
         // RFC 5227 §1.1: an all-zero sender is a probe for the target.
-        (REQUEST, UNSPECIFIED_V4) => (target, STRENGTH_TENTATIVE),
-        (REPLY, UNSPECIFIED_V4) => {
-            return Says::Malformed(MalformedReason::ArpReplyUnspecified);
-        }
-        (REQUEST | REPLY, _) => (sender, STRENGTH_ASSERT),
+        (REQUEST, true) => (target, STRENGTH_TENTATIVE),
+        (REPLY, true) => return Says::Malformed(MalformedReason::ArpReplyUnspecified),
+        (REQUEST | REPLY, false) => (sender, STRENGTH_ASSERT),
         _ => return Says::Malformed(MalformedReason::ArpOperation),
     };
     if is_martian_v4(sender) {
         return Says::NoClaim(NoClaim::Martian);
     }
-    Says::Claim(Claim::v4(address, sender_mac, eth_src, strength))
+    Says::Claim(Claim::v4(segment, address, sender_mac, eth_src, strength))
 }

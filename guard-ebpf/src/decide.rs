@@ -90,13 +90,6 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// The segment's address that a claim is about. Untagged frames are in the port's PVID.
-#[inline(always)]
-#[must_use]
-pub fn key_of(port: &Port, claim: &Claim) -> AddressKey {
-    AddressKey { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0, address: claim.address }
-}
-
 /// Judges a frame that came from the port with ifindex `from` at `now_ns`.
 #[inline(always)]
 #[must_use]
@@ -114,15 +107,12 @@ pub fn judge<T: Tables>(
             verdict: drop_on_access(port, DropReason::Malformed),
         },
         Says::NoClaim(reason) => no_claim(port, *reason),
-        Says::Claim(claim) => {
-            let key = key_of(port, claim);
-            match tables.owned(&key) {
-                Some(owned) if is_declared(port, claim, owned) => {
-                    against_owner(port, from, claim, owned, now_ns)
-                }
-                owned => against_live(tables, port, from, &key, claim, owned.is_some(), now_ns),
+        Says::Claim(claim) => match tables.owned(&claim.key) {
+            Some(owned) if is_declared(port, claim, owned) => {
+                against_owner(port, from, claim, owned, now_ns)
             }
-        }
+            owned => against_live(tables, port, from, claim, owned.is_some(), now_ns),
+        },
     }
 }
 
@@ -179,13 +169,12 @@ pub fn against_live<T: Tables>(
     tables: &T,
     port: &Port,
     from: u32,
-    key: &AddressKey,
     claim: &Claim,
     owned: bool,
     now_ns: u64,
 ) -> Decision {
     let tentative = claim.strength == STRENGTH_TENTATIVE;
-    let action = match tables.live(key) {
+    let action = match tables.live(&claim.key) {
         Some(live) if from == live.ifindex && mac::same(claim.mac, live.mac) => {
             let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
             if stale && !tentative { Action::RefreshLive } else { Action::Nothing }
@@ -196,7 +185,7 @@ pub fn against_live<T: Tables>(
         }
         None if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
         None if tentative => Action::Nothing,
-        None if owned || claim.flags & CLAIM_LINK_LOCAL != 0 || tables.is_on_prefix(key) => {
+        None if owned || claim.flags & CLAIM_LINK_LOCAL != 0 || tables.is_on_prefix(&claim.key) => {
             Action::InsertLive
         }
         None => return no_claim(port, NoClaim::OffPrefix),

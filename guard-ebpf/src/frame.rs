@@ -3,8 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
+    abi::Port,
     arp,
-    claim::{Parsed, Says},
+    claim::{Parsed, Says, Segment},
     counters::{FrameKind, MalformedReason},
     ipv4, mac,
 };
@@ -50,10 +51,10 @@ const TYPE_8021AD: u16 = 0x88a8;
 const TYPE_MIN: u16 = 0x0600;
 
 /// Reads a frame. Its length counts only where a field is missing: what follows the last field is
-/// padding or junk (row A25).
+/// padding or junk (row A25). An untagged frame is in the VLAN that `port` gives it.
 #[inline(always)]
 #[must_use]
-pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
+pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
     let Some(header) = frame.load::<ETHERNET_LEN>(0) else {
         let says = Says::Malformed(MalformedReason::EthernetTruncated);
         return Parsed { kind: FrameKind::Other, says };
@@ -69,10 +70,11 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
         length if length < TYPE_MIN => FrameKind::Llc,
         _ => FrameKind::Other,
     };
+    let segment = Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 };
     let says = if mac::is_host(source) {
         match kind {
-            FrameKind::Arp => arp::parse(frame, source),
-            FrameKind::Ipv4 => ipv4::parse(frame, source),
+            FrameKind::Arp => arp::parse(frame, segment, source),
+            FrameKind::Ipv4 => ipv4::parse(frame, segment, source),
             FrameKind::Ipv6
             | FrameKind::Rarp
             | FrameKind::Tagged

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{CLAIM_ODD, STRENGTH_USE},
-    claim::{Claim, Says, UNSPECIFIED_V4, is_martian_v4},
+    claim::{Claim, Says, Segment, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::{ETHERNET_LEN, Frame},
     mac::Mac,
@@ -38,7 +38,7 @@ const PROTOCOL_UDP: u8 = 17;
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
 
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, eth_src: Mac) -> Says {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac) -> Says {
     let Some(header) = frame.load::<LEN>(ETHERNET_LEN) else {
         return Says::Malformed(MalformedReason::Ipv4Truncated);
     };
@@ -49,14 +49,16 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, eth_src: Mac) -> Says {
     if header.version_ihl & 0xf < IHL_MIN {
         return Says::Malformed(MalformedReason::Ipv4HeaderLength);
     }
-    if header.source == UNSPECIFIED_V4 {
+    if is_unspecified_v4(header.source) {
         return unspecified(frame, &header);
     }
     if is_martian_v4(header.source) {
         return Says::NoClaim(NoClaim::Martian);
     }
-    let mut claim = Claim::v4(header.source, eth_src, eth_src, STRENGTH_USE);
-    if header.source == header.destination || header.ttl == 0 {
+    let mut claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
+    if u32::from_ne_bytes(header.source) == u32::from_ne_bytes(header.destination)
+        || header.ttl == 0
+    {
         claim.flags |= CLAIM_ODD;
     }
     Says::Claim(claim)

@@ -3,10 +3,13 @@
 /// A MAC address in wire order.
 pub type Mac = [u8; 6];
 
-/// As a number: one comparison instead of six, and a mask instead of a loop.
+/// As a number, read in the halfwords to which a frame's and a map's MACs are aligned: one
+/// comparison instead of six.
 #[inline(always)]
 const fn number([a, b, c, d, e, f]: Mac) -> u64 {
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    (u16::from_le_bytes([a, b]) as u64)
+        | (u16::from_le_bytes([c, d]) as u64) << 16
+        | (u16::from_le_bytes([e, f]) as u64) << 32
 }
 
 /// Whether two MACs are the same.
@@ -25,31 +28,20 @@ pub const fn is_host(mac: Mac) -> bool {
     first & 1 == 0 && number(mac) != 0
 }
 
-/// Prefixes of virtual routers' MACs, as (mask, value): VRRP and CARP for IPv4 and IPv6 (RFC 9568
-/// §7.3), HSRP versions 1 and 2, GLBP.
-const VIRTUAL: [(u64, u64); 5] = [
-    (0xffff_ffff_ff00, 0x0000_5e00_0100),
-    (0xffff_ffff_ff00, 0x0000_5e00_0200),
-    (0xffff_ffff_ff00, 0x0000_0c07_ac00),
-    (0xffff_ffff_f000, 0x0000_0c9f_f000),
-    (0xffff_ff00_0000, 0x0007_b400_0000),
-];
-
 /// Whether the MAC is a virtual router's (rows A16, N18).
 #[inline(always)]
 #[must_use]
 pub const fn is_virtual(mac: Mac) -> bool {
-    let [first, ..] = mac;
-    if first != 0 {
-        return false;
-    }
-    let mac = number(mac);
-    let [v4, v6, hsrp, hsrp2, glbp] = VIRTUAL;
-    mac & v4.0 == v4.1
-        || mac & v6.0 == v6.1
-        || mac & hsrp.0 == hsrp.1
-        || mac & hsrp2.0 == hsrp2.1
-        || mac & glbp.0 == glbp.1
+    matches!(
+        mac,
+        // VRRP, and CARP, for IPv4 and IPv6 (RFC 9568 §7.3).
+        [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _]
+            // HSRP versions 1 and 2.
+            | [0x00, 0x00, 0x0c, 0x07, 0xac, _]
+            | [0x00, 0x00, 0x0c, 0x9f, 0xf0..=0xff, _]
+            // GLBP.
+            | [0x00, 0x07, 0xb4, _, _, _]
+    )
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{AddressKey, BridgeCounters, EVENT_LIVE, EVENT_OWNER, Live, Owned},
     claim::Says,
-    decide::{Action, Holder, Tables, judge, key_of},
+    decide::{Action, Holder, Tables, judge},
     frame::parse,
 };
 
@@ -57,7 +57,7 @@ fn run(case: &Case) -> Outcome {
         prefixes: case.prefixes.clone(),
     };
     let port = case.port();
-    let parsed = parse(&case.frame.bytes()[..]);
+    let parsed = parse(&case.frame.bytes()[..], &port);
     let decision = judge(&state, &port, HERE, &parsed, NOW_NS);
     let mut counters = BridgeCounters::zeroed();
     counters.count(&parsed, &decision);
@@ -66,7 +66,7 @@ fn run(case: &Case) -> Outcome {
     outcome.counted(&counters);
     let Says::Claim(claim) = parsed.says else { return outcome };
     if decision.action != Action::Nothing {
-        assert_eq!(key_of(&port, &claim), state.key);
+        assert_eq!(claim.key, state.key);
     }
     match decision.action {
         Action::Nothing | Action::Malformed(_) | Action::NoClaim(_) => {}

@@ -7,14 +7,18 @@
 mod maps;
 mod tell;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
-    bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns, macros::classifier,
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_ktime_get_coarse_ns, bpf_skb_load_bytes},
+    macros::classifier,
     programs::TcContext,
 };
 use guard_ebpf::{
     abi::{BridgeCounters, Live, Port},
     claim::{Claim, Says},
-    decide::{Action, Decision, Holder, against_live, judge, key_of},
+    decide::{Action, Decision, Holder, against_live, judge},
     frame::{Frame, parse},
 };
 
@@ -50,7 +54,19 @@ impl Skb<'_> {
 impl Frame for Skb<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.0.load(offset).ok()
+        /// A word's alignment: fields are read as they are aligned in it, not byte by byte.
+        #[repr(align(8))]
+        struct Aligned<const N: usize>(MaybeUninit<[u8; N]>);
+
+        let mut bytes = Aligned(MaybeUninit::uninit());
+        let (offset, len) = (u32::try_from(offset).ok()?, u32::try_from(N).ok()?);
+        #[expect(unsafe_code, reason = "bpf_skb_load_bytes is a helper that fills a buffer")]
+        // SAFETY: the buffer has `len` bytes, all of which the helper writes if it succeeds.
+        unsafe {
+            let skb = self.0.skb.skb.cast();
+            let failed = bpf_skb_load_bytes(skb, offset, bytes.0.as_mut_ptr().cast(), len) != 0;
+            if failed { None } else { Some(bytes.0.assume_init()) }
+        }
     }
 
     #[inline(always)]
@@ -76,7 +92,7 @@ fn watch(skb: &Skb<'_>) -> Option<()> {
     let (frames, counters) = unsafe { (&mut *frames, &mut *counters) };
     *frames += 1;
 
-    let parsed = parse(skb);
+    let parsed = parse(skb, port);
     let now_ns = now_ns();
     let decision = judge(&Maps, port, from, &parsed, now_ns);
     counters.count(&parsed, &decision);
@@ -104,8 +120,8 @@ fn apply(
     now_ns: u64,
     counters: &mut BridgeCounters,
 ) {
-    let key = &key_of(port, claim);
-    let teller = Teller { key, claim, from, now_ns };
+    let key = &claim.key;
+    let teller = Teller { claim, from, now_ns };
     match decision.action {
         Action::Nothing | Action::Malformed(_) | Action::NoClaim(_) => {}
         Action::RefreshOwner => {
@@ -146,12 +162,12 @@ fn insert(port: &Port, teller: &Teller<'_>, counters: &mut BridgeCounters) {
         strength: teller.claim.strength,
         reserved: [0; 5],
     };
-    if LIVE.insert(teller.key, &live, u64::from(BPF_NOEXIST)).is_ok() {
+    if LIVE.insert(&teller.claim.key, &live, u64::from(BPF_NOEXIST)).is_ok() {
         teller.live(counters);
         return;
     }
-    let Teller { key, claim, from, now_ns } = *teller;
-    let again = against_live(&Maps, port, from, key, claim, true, now_ns);
+    let Teller { claim, from, now_ns } = *teller;
+    let again = against_live(&Maps, port, from, claim, true, now_ns);
     match again.action {
         Action::Report(report) => teller.challenger(counters, report),
         // Still nobody: there is no room.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_ktime_get_ns};
 use guard_ebpf::{
-    abi::{AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_LIVE, EVENT_OWNER, Event},
+    abi::{BridgeCounters, Challenger, ChallengerKey, EVENT_LIVE, EVENT_OWNER, Event},
     claim::Claim,
     decide::{Holder, Report, is_due},
 };
@@ -11,9 +11,7 @@ use crate::maps::{CHALLENGERS, EVENTS};
 
 /// One frame's claim, and where to count what is lost.
 pub struct Teller<'a> {
-    /// The address that is claimed.
-    pub key: &'a AddressKey,
-    /// What is claimed of it.
+    /// The claim.
     pub claim: &'a Claim,
     /// The port of the frame.
     pub from: u32,
@@ -39,11 +37,11 @@ impl Teller<'_> {
     #[inline(always)]
     pub fn challenger(&self, counters: &mut BridgeCounters, report: Report) {
         let key = ChallengerKey {
-            key: *self.key,
+            key: self.claim.key,
             ifindex: self.from,
             mac: self.claim.mac,
             kind: report.kind,
-            reserved: 0,
+            reserved: [0; 5],
         };
         if let Some(known) = CHALLENGERS.get_ptr_mut(&key) {
             #[expect(unsafe_code, reason = "the map's value is written in place")]
@@ -84,7 +82,7 @@ impl Teller<'_> {
         let time_ns = unsafe { bpf_ktime_get_ns() };
         entry.write(Event {
             time_ns,
-            key: *self.key,
+            key: self.claim.key,
             ifindex: self.from,
             holder_ifindex: report.holder.ifindex,
             mac: self.claim.mac,
