@@ -1,16 +1,18 @@
 //! ARP (RFC 826, RFC 5227).
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
     abi::{STRENGTH_ASSERT, STRENGTH_TENTATIVE},
-    claim::{Claim, Says, Segment, is_martian_v4, is_unspecified_v4},
+    address::Segment,
+    claim::{Claim, Says, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::{ETHERNET_LEN, Frame},
     mac::Mac,
 };
 
-/// An ARP packet for IPv4 over Ethernet (RFC 826, "Packet format").
+/// An ARP packet for IPv4 over Ethernet (RFC 826, "Packet format"). Addresses in halfwords, to which
+/// they are aligned, so that they are copied as such.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Packet {
@@ -19,10 +21,10 @@ struct Packet {
     hardware_len: u8,
     protocol_len: u8,
     operation: [u8; 2],
-    sender_mac: [u8; 6],
-    sender: [u8; 4],
-    target_mac: [u8; 6],
-    target: [u8; 4],
+    sender_mac: [u16; 3],
+    sender: [u16; 2],
+    target_mac: [u16; 3],
+    target: [u16; 2],
 }
 
 const LEN: usize = size_of::<Packet>();
@@ -38,7 +40,12 @@ const REPLY: u16 = 2;
 /// Reads an ARP packet. The sender's fields are merged into a receiver's table before it looks at
 /// the operation (RFC 826), so request and reply claim alike.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac) -> Says {
+pub(crate) fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    segment: Segment,
+    eth_src: Mac,
+    claim: &mut Claim,
+) -> Says {
     let Some(packet) = frame.load::<LEN>(ETHERNET_LEN) else {
         return Says::Malformed(MalformedReason::ArpTruncated);
     };
@@ -52,7 +59,8 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac
         sender,
         target_mac: _,
         target,
-    } = bytemuck::must_cast(packet);
+    } = must_cast(packet);
+    let (sender, target): ([u8; 4], [u8; 4]) = (must_cast(sender), must_cast(target));
     if !matches!(u16::from_be_bytes(hardware), HARDWARE_ETHERNET | HARDWARE_IEEE802) {
         return Says::Malformed(MalformedReason::ArpHardware);
     }
@@ -75,5 +83,6 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac
     if is_martian_v4(sender) {
         return Says::NoClaim(NoClaim::Martian);
     }
-    Says::Claim(Claim::v4(segment, address, sender_mac, eth_src, strength))
+    *claim = Claim::v4(segment, address, must_cast(sender_mac), eth_src, strength);
+    Says::Claim
 }

@@ -1,19 +1,44 @@
 //! What a frame says about an address.
 
+use bytemuck::Zeroable;
+
 use crate::{
     abi::{AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, CLAIM_VIRTUAL},
-    address::mapped,
+    address::Segment,
     counters::{FrameKind, MalformedReason, NoClaim},
     mac::{self, Mac},
 };
 
 /// A frame, read.
+///
+/// The claim stands beside [`Says`] and not in it: the payload of an enum is undefined in its other
+/// variants, and where the compiler merges their paths, the verifier sees a register read that was
+/// never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// What it is counted as.
     pub kind: FrameKind,
     /// What it says.
     pub says: Says,
+    /// The claim, zero unless it says one.
+    pub(crate) claim: Claim,
+}
+
+impl Parsed {
+    #[inline(always)]
+    pub(crate) const fn new(kind: FrameKind, says: Says, claim: Claim) -> Self {
+        Self { kind, says, claim }
+    }
+
+    /// The claim, if the frame makes one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn claim(&self) -> Option<&Claim> {
+        match self.says {
+            Says::Claim => Some(&self.claim),
+            Says::Nothing | Says::NoClaim(_) | Says::Malformed(_) => None,
+        }
+    }
 }
 
 /// What a frame says.
@@ -21,8 +46,8 @@ pub struct Parsed {
 pub enum Says {
     /// Nothing about an address, rightly.
     Nothing,
-    /// Someone holds an address, or means to.
-    Claim(Claim),
+    /// Someone holds an address, or means to: [`Parsed::claim`].
+    Claim,
     /// It names a source, but one that nobody can hold.
     NoClaim(NoClaim),
     /// It cannot be read.
@@ -30,7 +55,7 @@ pub enum Says {
 }
 
 /// Evidence that a MAC holds an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Claim {
     /// The address, in its segment.
     pub key: AddressKey,
@@ -63,21 +88,8 @@ impl Claim {
         if let [169, 254, ..] = address {
             flags |= CLAIM_LINK_LOCAL;
         }
-        let Segment { bridge, vlan, inner_vlan } = segment;
-        let key = AddressKey { bridge, vlan, inner_vlan, address: mapped(address) };
-        Self { key, mac, eth_src, strength, flags }
+        Self { key: AddressKey::v4(segment, address), mac, eth_src, strength, flags }
     }
-}
-
-/// Where a frame belongs: a bridge, and a VLAN on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// The bridge's ifindex.
-    pub bridge: u32,
-    /// The outer VLAN id, 0 for untagged.
-    pub vlan: u16,
-    /// The inner VLAN id of a doubly tagged frame, else 0.
-    pub inner_vlan: u16,
 }
 
 /// Whether the address is 0.0.0.0, "no address yet" (RFC 1122 §3.2.1.3a).

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::CLAIM_ODD,
-    claim::{Parsed, Says},
+    claim::Parsed,
     decide::{Action, Decision, Verdict},
 };
 
@@ -158,7 +158,7 @@ impl BridgeCounters {
     #[inline(always)]
     pub fn count(&mut self, parsed: &Parsed, decision: &Decision) {
         bump(&mut self.frames, parsed.kind as usize);
-        if let Says::Claim(claim) = &parsed.says
+        if let Some(claim) = parsed.claim()
             && claim.flags & CLAIM_ODD != 0
         {
             self.odd += 1;

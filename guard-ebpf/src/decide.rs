@@ -100,19 +100,25 @@ pub fn judge<T: Tables>(
     parsed: &Parsed,
     now_ns: u64,
 ) -> Decision {
-    match &parsed.says {
+    match parsed.says {
         Says::Nothing => Decision { action: Action::Nothing, verdict: Verdict::Pass },
         Says::Malformed(reason) => Decision {
-            action: Action::Malformed(*reason),
+            action: Action::Malformed(reason),
             verdict: drop_on_access(port, DropReason::Malformed),
         },
-        Says::NoClaim(reason) => no_claim(port, *reason),
-        Says::Claim(claim) => match tables.owned(&claim.key) {
-            Some(owned) if is_declared(port, claim, owned) => {
-                against_owner(port, from, claim, owned, now_ns)
-            }
-            owned => against_live(tables, port, from, claim, owned.is_some(), now_ns),
-        },
+        Says::NoClaim(reason) => no_claim(port, reason),
+        Says::Claim => against(tables, port, from, &parsed.claim, now_ns),
+    }
+}
+
+/// Judges a claim against whoever holds the address.
+#[inline(always)]
+fn against<T: Tables>(tables: &T, port: &Port, from: u32, claim: &Claim, now_ns: u64) -> Decision {
+    match tables.owned(&claim.key) {
+        Some(owned) if is_declared(port, claim, owned) => {
+            against_owner(port, from, claim, owned, now_ns)
+        }
+        owned => against_live(tables, port, from, claim, owned.is_some(), now_ns),
     }
 }
 

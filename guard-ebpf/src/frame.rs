@@ -4,8 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::Port,
+    address::Segment,
     arp,
-    claim::{Parsed, Says, Segment},
+    claim::{Claim, Parsed, Says},
     counters::{FrameKind, MalformedReason},
     ipv4, mac,
 };
@@ -55,9 +56,10 @@ const TYPE_MIN: u16 = 0x0600;
 #[inline(always)]
 #[must_use]
 pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
+    let mut claim = Claim::zeroed();
     let Some(header) = frame.load::<ETHERNET_LEN>(0) else {
         let says = Says::Malformed(MalformedReason::EthernetTruncated);
-        return Parsed { kind: FrameKind::Other, says };
+        return Parsed::new(FrameKind::Other, says, claim);
     };
     let Ethernet { destination: _, source, ethertype } = bytemuck::must_cast(header);
     let kind = match u16::from_be_bytes(ethertype) {
@@ -73,8 +75,8 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
     let segment = Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 };
     let says = if mac::is_host(source) {
         match kind {
-            FrameKind::Arp => arp::parse(frame, segment, source),
-            FrameKind::Ipv4 => ipv4::parse(frame, segment, source),
+            FrameKind::Arp => arp::parse(frame, segment, source, &mut claim),
+            FrameKind::Ipv4 => ipv4::parse(frame, segment, source, &mut claim),
             FrameKind::Ipv6
             | FrameKind::Rarp
             | FrameKind::Tagged
@@ -84,5 +86,5 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
     } else {
         Says::Malformed(MalformedReason::EthernetSource)
     };
-    Parsed { kind, says }
+    Parsed::new(kind, says, claim)
 }

@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{CLAIM_ODD, STRENGTH_USE},
-    claim::{Claim, Says, Segment, is_martian_v4, is_unspecified_v4},
+    address::Segment,
+    claim::{Claim, Says, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::{ETHERNET_LEN, Frame},
     mac::Mac,
@@ -38,7 +39,12 @@ const PROTOCOL_UDP: u8 = 17;
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
 
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac) -> Says {
+pub(crate) fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    segment: Segment,
+    eth_src: Mac,
+    claim: &mut Claim,
+) -> Says {
     let Some(header) = frame.load::<LEN>(ETHERNET_LEN) else {
         return Says::Malformed(MalformedReason::Ipv4Truncated);
     };
@@ -55,13 +61,13 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, segment: Segment, eth_src: Mac
     if is_martian_v4(header.source) {
         return Says::NoClaim(NoClaim::Martian);
     }
-    let mut claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
+    *claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
     if u32::from_ne_bytes(header.source) == u32::from_ne_bytes(header.destination)
         || header.ttl == 0
     {
         claim.flags |= CLAIM_ODD;
     }
-    Says::Claim(claim)
+    Says::Claim
 }
 
 /// A host that has no address yet may ask for one, and report its groups (row D02).

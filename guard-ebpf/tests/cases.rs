@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{AddressKey, BridgeCounters, EVENT_LIVE, EVENT_OWNER, Live, Owned},
-    claim::Says,
     decide::{Action, Holder, Tables, judge},
     frame::parse,
 };
@@ -64,7 +63,7 @@ fn run(case: &Case) -> Outcome {
 
     let mut outcome = Outcome::default();
     outcome.counted(&counters);
-    let Says::Claim(claim) = parsed.says else { return outcome };
+    let Some(claim) = parsed.claim() else { return outcome };
     if decision.action != Action::Nothing {
         assert_eq!(claim.key, state.key);
     }

@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use guard_ebpf::{
     abi::{BridgeCounters, Live, Port},
-    claim::{Claim, Says},
+    claim::Claim,
     decide::{Action, Decision, Holder, against_live, judge},
     frame::{Frame, parse},
 };
@@ -93,10 +93,11 @@ fn watch(skb: &Skb<'_>) -> Option<()> {
     *frames += 1;
 
     let parsed = parse(skb, port);
-    let now_ns = now_ns();
+    // Only claims are dated.
+    let now_ns = if parsed.claim().is_some() { now_ns() } else { 0 };
     let decision = judge(&Maps, port, from, &parsed, now_ns);
     counters.count(&parsed, &decision);
-    if let Says::Claim(claim) = &parsed.says {
+    if let Some(claim) = parsed.claim() {
         apply(port, from, claim, decision, now_ns, counters);
     }
     Some(())
