@@ -70,4 +70,7 @@ pub trait EvidenceView {
 
     /// All addresses of a segment with current evidence.
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr>;
+
+    /// Whether the port with this ifindex exists: it is evidence for the leases bound to it.
+    fn port_exists(&self, ifindex: u32) -> bool;
 }

@@ -54,6 +54,29 @@ pub enum Command {
         /// Its ifindex.
         ifindex: u32,
     },
+    /// The port with this ifindex is gone: leases that wait for its end are looked at again.
+    PortRemoved {
+        /// Its ifindex, which no port of this boot gets again.
+        ifindex: u32,
+    },
+    /// Look at every lease and every live address again: at boot, and as the net beneath.
+    RecheckAll,
+    /// Generations up to this one were handed out, whatever the store says.
+    RaiseGeneration(Generation),
+    /// An operator takes an address that nobody has out of use.
+    Quarantine {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+    },
+    /// An operator ends an operator's quarantine.
+    Unquarantine {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+    },
     /// The host has these addresses on this bridge, which no pool may hand out.
     HostAddresses {
         /// The bridge.
@@ -92,9 +115,9 @@ pub struct Allocate {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// Allocate: the leases in the order of the pools. Confirm and Bind: the one lease.
-    Leases(Vec<Lease>),
+    Leases(Vec<Arc<Lease>>),
     /// Release: what became of the address, or the furthest from free of several; the rows after.
-    Released(State, Vec<Lease>),
+    Released(State, Vec<Arc<Lease>>),
     /// The generation or the owner is not the lease's any more.
     Stale,
     /// No such lease.
@@ -103,7 +126,8 @@ pub enum Reply {
     Done,
 }
 
-/// Why a command was refused; nothing changed.
+/// Why a command was refused. Nothing changed, except that candidates which turned out to be live
+/// are quarantined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
@@ -142,15 +166,49 @@ pub enum Reason {
     AmbiguousOwner,
     /// No pool has this name.
     PoolUnknown,
-    /// The store cannot be written.
+    /// The store is lost, unreadable or at odds with the index.
     StoreDamaged,
+    /// The store cannot be written at the moment.
+    StoreUnwritable,
+    /// The agent is ending.
+    Stopping,
 }
 
 /// What changed, told after it is on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// The address has (again) a row; it is not free.
-    Put(Box<Lease>),
+    Put(Arc<Lease>),
     /// The address is free again.
-    Free(Box<Lease>),
+    Free(Arc<Lease>),
+}
+
+impl Reason {
+    /// The name of the refusal on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoConflictFreeAddress => "NO_CONFLICT_FREE_ADDRESS",
+            Self::PoolExhausted => "POOL_EXHAUSTED",
+            Self::AddressLive => "ADDRESS_LIVE",
+            Self::AddressHeld => "ADDRESS_HELD",
+            Self::AddressCooling => "ADDRESS_COOLING",
+            Self::AddressQuarantined => "ADDRESS_QUARANTINED",
+            Self::OwnerHasLease => "OWNER_HAS_LEASE",
+            Self::AddressOutsidePool => "ADDRESS_OUTSIDE_POOL",
+            Self::AddressReserved => "ADDRESS_RESERVED",
+            Self::AddressExcluded => "ADDRESS_EXCLUDED",
+            Self::AmbiguousOwner => "AMBIGUOUS_OWNER",
+            Self::PoolUnknown => "POOL_UNKNOWN",
+            Self::StoreDamaged => "STORE_DAMAGED",
+            Self::StoreUnwritable => "STORE_UNWRITABLE",
+            Self::Stopping => "STOPPING",
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal that waiting does not cure.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_after: None }
+    }
 }

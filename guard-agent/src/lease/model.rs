@@ -1,6 +1,6 @@
 //! What a lease is.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -17,6 +17,31 @@ pub struct Owner {
     pub sandbox: Arc<str>,
     /// One run of it; empty where the controller does not tell runs apart.
     pub lifecycle: Arc<str>,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sandbox)?;
+        if self.lifecycle.is_empty() { Ok(()) } else { write!(f, "/{}", self.lifecycle) }
+    }
+}
+
+/// Why an address is in its state: the words of [`Lease::reason`].
+pub mod reason {
+    /// Quarantined: in use without a lease. Releasing: still in use.
+    pub const LIVE: &str = "live";
+    /// Releasing: a subscriber has not acknowledged.
+    pub const HOLD: &str = "hold";
+    /// Quarantined: never confirmed, and in use by somebody else.
+    pub const UNCONFIRMED_LIVE: &str = "unconfirmed_live";
+    /// Quarantined: the inventory names two owners.
+    pub const DISPUTED: &str = "disputed";
+    /// Quarantined: an operator said so; only an operator ends it.
+    pub const OPERATOR: &str = "operator";
+    /// Quarantined: found after a loss of the store, explained by nothing.
+    pub const RECOVERED: &str = "recovered";
+    /// Active: taken over from the inventory, not handed out.
+    pub const ADOPTED: &str = "adopted";
 }
 
 /// The states of an address that is not free.
@@ -38,6 +63,11 @@ impl State {
     /// All states, in the order of a lease's life.
     pub const ALL: [Self; 5] =
         [Self::Held, Self::Active, Self::Releasing, Self::Cooling, Self::Quarantined];
+
+    /// Whether an owner has the address; the generation ends with it.
+    pub fn is_owned(self) -> bool {
+        matches!(self, Self::Held | Self::Active)
+    }
 
     /// The word for it in JSON, metrics and logs.
     pub fn name(self) -> &'static str {
@@ -64,6 +94,21 @@ pub struct Binding {
     pub ifindex: Option<u32>,
 }
 
+/// A subscriber whose acknowledgement a releasing address waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The subscriber's name in the configuration.
+    pub subscriber: Arc<str>,
+    /// On `CLOCK_BOOTTIME`, when the address stops waiting for it.
+    pub until: Duration,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.subscriber)
+    }
+}
+
 /// An address that is not free, whoever has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
@@ -83,10 +128,11 @@ pub struct Lease {
     pub generation: Generation,
     /// Who may use it.
     pub binding: Binding,
-    /// Why it is quarantined or releasing; empty otherwise.
+    /// Why it is quarantined or releasing, or active without a hand-out; one of the words of
+    /// [`mod@reason`], empty otherwise.
     pub reason: Arc<str>,
     /// Subscribers whose acknowledgement it waits for.
-    pub holds: Vec<Arc<str>>,
+    pub holds: Vec<Hold>,
     /// Reconciler passes in a row without evidence.
     pub misses: u32,
     /// When it was handed out (or quarantined).
@@ -97,6 +143,35 @@ pub struct Lease {
     pub until: Option<Duration>,
     /// Handed out before its cooldown was over.
     pub cooldown_bypassed: bool,
+    /// Its place among all releases; 0 until it is given back.
+    pub release_order: u64,
     /// The controller's own words.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Lease {
+    /// Whether it is quarantined because the address is in use, or was until a moment ago.
+    pub fn is_live_quarantine(&self) -> bool {
+        self.state == State::Quarantined && !self.is_operators()
+    }
+
+    /// Whether an operator quarantined it.
+    pub fn is_operators(&self) -> bool {
+        self.state == State::Quarantined && &*self.reason == reason::OPERATOR
+    }
+
+    /// Whether a station may use the address: what the binding names, it has.
+    pub fn is_bound_to(&self, mac: Option<Mac>, ifindex: Option<u32>) -> bool {
+        let Binding { declared: _, mac: bound_mac, interface, ifindex: bound_port } = &self.binding;
+        if bound_mac.is_none() && interface.is_none() && bound_port.is_none() {
+            return false;
+        }
+        bound_mac.is_none_or(|bound| mac == Some(bound))
+            && match (bound_port, interface) {
+                (Some(bound), _) => ifindex == Some(*bound),
+                // The name is known, the port is not: nobody can be behind it yet.
+                (None, Some(_)) => false,
+                (None, None) => true,
+            }
+    }
 }
