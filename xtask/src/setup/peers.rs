@@ -36,7 +36,7 @@ pub(super) fn ensure(venv: &Path) -> Result<bool> {
     process::quiet(&task, process::tool(PYTHON).args(["-m", "venv", "--clear"]).arg(venv))?;
     let mut install = process::tool(venv.join("bin/pip"));
     // No package is built from source: grpcio takes a quarter of an hour.
-    install.args(["install", "--no-input", "--disable-pip-version-check"]);
+    install.args(["install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]);
     install.args(["--only-binary", ":all:", "--requirement", REQUIREMENTS]);
     process::quiet(&task, &mut install)?;
     fs::write(&stamp, "").with_context(|| format!("could not write {}", stamp.display()))?;
