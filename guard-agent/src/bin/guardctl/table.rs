@@ -17,8 +17,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table whose columns keep the width of their content, except those in `wrap`, where the
-    /// screen is too narrow. The first column must not be one of them.
+    /// A table whose columns keep the width of their content, except that where the screen is too
+    /// narrow those in `wrap` give way, the first of them first. The table's first column must not
+    /// be one of them.
     pub fn new(headers: &'static [&'static str], wrap: &'static [&'static str]) -> Self {
         Self { headers, wrap, rows: Vec::new() }
     }
@@ -34,12 +35,11 @@ impl Table {
             return format!("{empty}\n");
         }
         let width = usize::from(screen.width);
-        let plain = self.lines(screen, false, 2);
-        let lines = if plain.iter().all(|line| visible(line) <= width) {
-            plain
-        } else {
-            self.lines(screen, true, 1)
-        };
+        let fits = |lines: &Vec<String>| lines.iter().all(|line| visible(line) <= width);
+        let lines = std::iter::once(self.lines(screen, &[], 2))
+            .chain((0..=self.wrap.len()).map(|n| self.lines(screen, &self.wrap[..n], 1)))
+            .find(fits)
+            .unwrap_or_else(|| self.lines(screen, self.wrap, 1));
         let mut notes = self.rows.iter().map(|(_, notes)| notes);
         let mut text = String::new();
         let mut lines = lines.into_iter().peekable();
@@ -59,10 +59,12 @@ impl Table {
         text
     }
 
-    fn lines(&self, screen: Screen, wraps: bool, gap: u16) -> Vec<String> {
+    fn lines(&self, screen: Screen, wrap: &[&str], gap: u16) -> Vec<String> {
         let mut table = comfy_table::Table::new();
-        let arrangement =
-            if wraps { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+        let arrangement = match wrap {
+            [] => ContentArrangement::Disabled,
+            _ => ContentArrangement::Dynamic,
+        };
         table.load_preset(presets::NOTHING).set_content_arrangement(arrangement);
         table.set_width(screen.width).set_header(self.headers);
         table.add_rows(self.rows.iter().map(|(row, _)| row.clone()));
@@ -74,13 +76,11 @@ impl Table {
         let last = self.headers.len().saturating_sub(1);
         for (index, (column, header)) in table.column_iter_mut().zip(self.headers).enumerate() {
             column.set_padding((0, if index == last { 0 } else { gap }));
-            if self.wrap.contains(header) {
-                if wraps {
-                    column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST)));
-                }
+            column.set_constraint(if wrap.contains(header) {
+                ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
             } else {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+                ColumnConstraint::ContentWidth
+            });
         }
         table.lines().collect()
     }

