@@ -17,19 +17,22 @@ use crate::journal::Journal;
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::reaper::Reaper;
+use crate::sandbox::Sandbox;
+use crate::wait::eventually;
 
 /// What to start: a configuration, and what runs between `nsenter` and the agent.
 #[derive(Clone, Debug)]
 pub struct Launch {
     text: String,
     wrapper: Vec<String>,
+    degraded: bool,
 }
 
 impl Launch {
     /// With the text of a configuration file, whatever it says.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        Self { text: text.to_owned(), wrapper: Vec::new() }
+        Self { text: text.to_owned(), wrapper: Vec::new(), degraded: false }
     }
 
     /// With a configuration.
@@ -38,6 +41,13 @@ impl Launch {
     /// It cannot be written.
     pub fn config(config: &Config) -> Result<Self> {
         Ok(Self::text(&config.text()?))
+    }
+
+    /// Where something is missing, so that it serves without being ready.
+    #[must_use]
+    pub fn degraded(mut self) -> Self {
+        self.degraded = true;
+        self
     }
 
     /// Under a program that executes what follows its own arguments.
@@ -79,7 +89,7 @@ impl Lab {
         Config::of(self)
     }
 
-    /// Starts the agent with [`Lab::config`], and waits until it is ready to serve.
+    /// Starts the agent with [`Lab::config`], and waits until it serves and is ready.
     ///
     /// # Errors
     /// It is not built, or did not become ready.
@@ -93,7 +103,7 @@ impl Lab {
     /// As [`Lab::agent`].
     pub fn agent_with(&self, launch: Launch) -> Result<Agent> {
         let agent = self.launch(launch)?;
-        agent.journal.await_ready()?;
+        agent.await_ready()?;
         Ok(agent)
     }
 
@@ -161,7 +171,44 @@ impl Agent {
     pub fn start_again(&mut self) -> Result<()> {
         self.journal.await_exit()?;
         (self.journal, self.process) = start(&self.launch, &self.host, &self.dir, &self.reaper)?;
-        self.journal.await_ready()
+        self.await_ready()
+    }
+
+    /// Waits for `/readyz` to answer with this status, and returns the body.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn await_readyz(&self, status: u16) -> Result<String> {
+        // Readiness comes and goes without an event.
+        let mut last = None;
+        let found = eventually(&format!("{status} from /readyz"), || {
+            let answer = self.http("/readyz")?;
+            let body = (answer.status == status).then(|| answer.body.clone());
+            last = Some(answer);
+            Ok(body)
+        });
+        found.with_context(|| format!("last: {last:?}"))
+    }
+
+    /// Waits until the port of a sandbox is covered. Only `bind` promises that by itself; a frame
+    /// that a new port sends before is not seen by anyone.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn await_port(&self, sandbox: &Sandbox) -> Result<()> {
+        eventually(&format!("{} covered", sandbox.port()), || {
+            let ports = self.list(&["ports"], "ports")?;
+            let port = ports.iter().find(|port| port["interface"] == sandbox.port());
+            Ok(port.filter(|port| port["covered"] == true).map(drop))
+        })
+    }
+
+    fn await_ready(&self) -> Result<()> {
+        self.journal.await_ready()?;
+        if self.launch.degraded {
+            return Ok(());
+        }
+        self.await_readyz(200).map(drop)
     }
 
     pub(crate) fn reaper(&self) -> &Reaper {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::command::binary;
+use crate::frame::Mac;
 use crate::lab::POOL;
 use crate::sandbox::Sandbox;
 use crate::stream::Stream;
@@ -124,6 +125,16 @@ impl Agent {
         Stream::start(command, self.reaper())
     }
 
+    /// As [`Agent::follow`] for people: each line is a string.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn follow_table(&self, args: &[&str]) -> Result<Stream> {
+        let mut command = self.guardctl(&[args, &["--follow", "-o", "table"]].concat())?;
+        command.stdin(Stdio::null());
+        Stream::of_text(command, self.reaper())
+    }
+
     /// Allocates from the lab's pool for a sandbox.
     ///
     /// # Errors
@@ -189,4 +200,12 @@ impl Agent {
         command.args(args).arg("--socket").arg(self.socket());
         Ok(command)
     }
+}
+
+/// Whether an entry of `guardctl leases` names this MAC and this port, itself or in its evidence.
+#[must_use]
+pub fn names(entry: &Value, mac: Mac, port: &str) -> bool {
+    let mac = mac.to_string();
+    let is_it = |it: &Value| it["mac"] == mac.as_str() && it["interface"] == port;
+    is_it(entry) || entry["evidence"].as_array().is_some_and(|evidence| evidence.iter().any(is_it))
 }

@@ -30,7 +30,7 @@ mod wait;
 pub use agent::{Agent, Exit, Launch};
 pub use command::{binary, require_root, run};
 pub use config::Config;
-pub use ctl::{CtlOutput, Lease, Refusal};
+pub use ctl::{CtlOutput, Lease, Refusal, names};
 pub use frame::{Arp, Mac, ipv4_udp};
 pub use host_local::HostLocal;
 pub use http::{Response, Sample};

@@ -1,4 +1,4 @@
-//! Streams of `guardctl`: a JSON document a line.
+//! Streams: a JSON document a line.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,22 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn start(mut command: Command, reaper: &Reaper) -> Result<Self> {
+    pub(crate) fn start(command: Command, reaper: &Reaper) -> Result<Self> {
+        Self::read(command, reaper, |line| {
+            serde_json::from_str(line).with_context(|| format!("not JSON: {line:?}"))
+        })
+    }
+
+    /// With each line as a string, whatever it is.
+    pub(crate) fn of_text(command: Command, reaper: &Reaper) -> Result<Self> {
+        Self::read(command, reaper, |line| Ok(Value::String(line.to_owned())))
+    }
+
+    fn read(
+        mut command: Command,
+        reaper: &Reaper,
+        parse: fn(&str) -> Result<Value>,
+    ) -> Result<Self> {
         command.stdout(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         reaper.pid(process.id())?;
@@ -28,9 +43,7 @@ impl Stream {
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines() {
                 let at = Instant::now();
-                let document = line.context("reading a stream").and_then(|line| {
-                    serde_json::from_str(&line).with_context(|| format!("not JSON: {line:?}"))
-                });
+                let document = line.context("reading a stream").and_then(|line| parse(&line));
                 if sender.send((at, document)).is_err() {
                     return;
                 }
