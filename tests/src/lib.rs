@@ -1,1 +1,45 @@
-//! The lab.
+//! The lab: real bridges, veth ports and raw frames in namespaces of their own, with the built
+//! programs running in them; and nothing of the agent's private parts.
+//!
+//! A [`Lab`] is one host: a network namespace with a bridge, a bpffs, a state directory and a
+//! socket. A [`Sandbox`] is a namespace whose `eth0` is a port of that bridge, and an [`Agent`] is
+//! `guard-agent` running in the host's namespace. What tests say about the agent, they say through
+//! what its users hold in their hands: `guardctl`, the API, HTTP, the log and frames.
+//!
+//! Whatever a lab makes is taken away again by its [`reaper`](Lab), a process that outlives the
+//! test by as long as that takes, also when the test is killed.
+
+mod agent;
+mod command;
+mod config;
+mod ctl;
+mod frame;
+mod host_local;
+mod http;
+mod journal;
+mod lab;
+mod name_server;
+mod netns;
+mod peer;
+mod raw_socket;
+mod reaper;
+mod sandbox;
+mod stream;
+mod wait;
+
+pub use agent::{Agent, Exit, Launch};
+pub use command::{binary, require_root, run};
+pub use config::Config;
+pub use ctl::{CtlOutput, Lease, Refusal, names};
+pub use frame::{Arp, Mac, ipv4_udp};
+pub use host_local::HostLocal;
+pub use http::{Response, Sample};
+pub use journal::{Journal, Line};
+pub use lab::{BRIDGE, GATEWAY, Lab, POOL};
+pub use name_server::{Answers, NameServer, ask};
+pub use netns::Netns;
+pub use peer::Peer;
+pub use raw_socket::RawSocket;
+pub use sandbox::Sandbox;
+pub use stream::Stream;
+pub use wait::{PATIENCE, eventually};

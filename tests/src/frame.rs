@@ -1,0 +1,163 @@
+//! Frames.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+use etherparse::{
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, PacketBuilder,
+};
+use macaddr::MacAddr6;
+
+/// A MAC, written as everything in guard writes it: `02:00:00:00:00:0a`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// All stations.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// None, as in the target of a request.
+    pub const ZERO: Self = Self([0; 6]);
+
+    /// From its octets.
+    #[must_use]
+    pub const fn new(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+
+    /// The locally administered one with this number.
+    #[must_use]
+    pub const fn numbered(number: u32) -> Self {
+        let [a, b, c, d] = number.to_be_bytes();
+        Self([0x02, 0, a, b, c, d])
+    }
+
+    /// Its octets.
+    #[must_use]
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", MacAddr6::from(self.0).to_string().to_lowercase())
+    }
+}
+
+impl std::str::FromStr for Mac {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mac: MacAddr6 = text.parse().with_context(|| format!("not a MAC: {text:?}"))?;
+        Ok(Self(mac.into_array()))
+    }
+}
+
+/// An ARP packet for Ethernet and IPv4, and the Ethernet addresses around it; each field can be
+/// set to what an honest sender would not.
+#[derive(Clone, Debug)]
+pub struct Arp {
+    /// Source of the frame.
+    pub eth_src: Mac,
+    /// Destination of the frame.
+    pub eth_dst: Mac,
+    /// What it is.
+    pub operation: ArpOperation,
+    /// Sender's MAC.
+    pub sha: Mac,
+    /// Sender's address.
+    pub spa: Ipv4Addr,
+    /// Target's MAC.
+    pub tha: Mac,
+    /// Target's address.
+    pub tpa: Ipv4Addr,
+}
+
+impl Arp {
+    /// An ordinary request (A01).
+    #[must_use]
+    pub fn request(sha: Mac, spa: Ipv4Addr, tpa: Ipv4Addr) -> Self {
+        let operation = ArpOperation::REQUEST;
+        Self { eth_src: sha, eth_dst: Mac::BROADCAST, operation, sha, spa, tha: Mac::ZERO, tpa }
+    }
+
+    /// An ordinary reply (A02).
+    #[must_use]
+    pub fn reply(sha: Mac, spa: Ipv4Addr, tha: Mac, tpa: Ipv4Addr) -> Self {
+        Self { eth_src: sha, eth_dst: tha, operation: ArpOperation::REPLY, sha, spa, tha, tpa }
+    }
+
+    /// A probe (A04, RFC 5227 §2.1.1).
+    #[must_use]
+    pub fn probe(sha: Mac, tpa: Ipv4Addr) -> Self {
+        Self::request(sha, Ipv4Addr::UNSPECIFIED, tpa)
+    }
+
+    /// An announcement (A06, RFC 5227 §2.3).
+    #[must_use]
+    pub fn announcement(sha: Mac, spa: Ipv4Addr) -> Self {
+        Self::request(sha, spa, spa)
+    }
+
+    /// A gratuitous reply (A07).
+    #[must_use]
+    pub fn gratuitous_reply(sha: Mac, spa: Ipv4Addr) -> Self {
+        Self::reply(sha, spa, Mac::BROADCAST, spa)
+    }
+
+    /// The bytes on the wire, without padding.
+    #[must_use]
+    pub fn frame(&self) -> Vec<u8> {
+        let ethernet = Ethernet2Header {
+            source: self.eth_src.octets(),
+            destination: self.eth_dst.octets(),
+            ether_type: EtherType::ARP,
+        };
+        let mut frame = ethernet.to_bytes().to_vec();
+        let arp = ArpPacket::new(
+            ArpHardwareId::ETHERNET,
+            EtherType::IPV4,
+            self.operation,
+            &self.sha.octets(),
+            &self.spa.octets(),
+            &self.tha.octets(),
+            &self.tpa.octets(),
+        )
+        .expect("both senders and both targets are equally long");
+        frame.extend_from_slice(&arp.to_bytes());
+        frame
+    }
+
+    /// Reads one from a received frame; `None` where it is something else.
+    #[must_use]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let (ethernet, rest) = Ethernet2Header::from_slice(frame).ok()?;
+        if ethernet.ether_type != EtherType::ARP {
+            return None;
+        }
+        let arp = etherparse::ArpPacketSlice::from_slice(rest).ok()?;
+        Some(Self {
+            eth_src: Mac(ethernet.source),
+            eth_dst: Mac(ethernet.destination),
+            operation: arp.operation(),
+            sha: Mac(arp.sender_hw_addr().try_into().ok()?),
+            spa: <[u8; 4]>::try_from(arp.sender_protocol_addr()).ok()?.into(),
+            tha: Mac(arp.target_hw_addr().try_into().ok()?),
+            tpa: <[u8; 4]>::try_from(arp.target_protocol_addr()).ok()?.into(),
+        })
+    }
+}
+
+/// A UDP datagram to the discard port: data with `source` as its sender (D01).
+///
+/// # Errors
+/// Never, for a frame this short.
+pub fn ipv4_udp(eth: (Mac, Mac), source: Ipv4Addr, destination: Ipv4Addr) -> Result<Vec<u8>> {
+    let builder = PacketBuilder::ethernet2(eth.0.octets(), eth.1.octets())
+        .ipv4(source.octets(), destination.octets(), 64)
+        .udp(40_000, 9);
+    let mut frame = Vec::with_capacity(builder.size(0));
+    builder.write(&mut frame, &[]).context("writing a datagram")?;
+    Ok(frame)
+}

@@ -1,0 +1,83 @@
+//! The agent's HTTP: metrics, health and readiness.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+
+use anyhow::{Context, Result};
+
+use crate::agent::Agent;
+use crate::wait::PATIENCE;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// A line of the metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The metric's name.
+    pub name: String,
+    /// What is between the braces, as it stands there.
+    pub labels: String,
+    /// The value.
+    pub value: f64,
+}
+
+impl Agent {
+    /// Gets a path.
+    ///
+    /// # Errors
+    /// Nobody answers, or not in HTTP.
+    pub fn http(&self, path: &str) -> Result<Response> {
+        self.host().run(|| get(path))?.with_context(|| format!("getting {path}"))
+    }
+
+    /// Everything in `/metrics`.
+    ///
+    /// # Errors
+    /// Nobody answers, or not in the text format.
+    pub fn metrics(&self) -> Result<Vec<Sample>> {
+        let body = self.http("/metrics")?.body;
+        body.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(parse).collect()
+    }
+
+    /// The sum of a metric over all lines that have each of these labels; `None` where there is no
+    /// such line.
+    ///
+    /// # Errors
+    /// As [`Agent::metrics`].
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<Option<f64>> {
+        let wanted: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let mut values = self.metrics()?;
+        values.retain(|sample| {
+            let has = |label: &String| sample.labels.split(',').any(|own| own == label);
+            sample.name == name && wanted.iter().all(has)
+        });
+        Ok((!values.is_empty()).then(|| values.iter().map(|sample| sample.value).sum()))
+    }
+}
+
+/// In HTTP 1.0, where the body ends with the connection.
+fn get(path: &str) -> Result<Response> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9477))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    let status = head.split(' ').nth(1).context("an answer without a status")?;
+    Ok(Response { status: status.parse().context("the status")?, body: body.to_owned() })
+}
+
+fn parse(line: &str) -> Result<Sample> {
+    let (series, value) = line.rsplit_once(' ').with_context(|| format!("no value: {line}"))?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let value = value.parse().with_context(|| format!("not a number: {line}"))?;
+    let labels = labels.trim_end_matches('}').to_owned();
+    Ok(Sample { name: name.to_owned(), labels, value })
+}

@@ -1,0 +1,67 @@
+//! An independent client of the API: Python's gRPC, which shares no code with guard.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::command::output;
+use crate::stream::Stream;
+
+/// The client, with its Python.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    python: PathBuf,
+    socket: PathBuf,
+}
+
+impl Peer {
+    /// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, or the one that `cargo xtask setup`
+    /// makes from `tests/peers/requirements.txt`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn new(agent: &Agent) -> Result<Self> {
+        let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
+            Some(path) => PathBuf::from(path),
+            None => std::env::home_dir()
+                .context("no home directory: set GUARD_PEERS_PYTHON")?
+                .join(".cache/guard/peers/bin/python"),
+        };
+        ensure!(
+            python.is_file(),
+            "{} is missing: `cargo xtask setup` makes it, or set GUARD_PEERS_PYTHON to a Python \
+             that has what tests/peers/requirements.txt lists",
+            python.display()
+        );
+        Ok(Self { python, socket: agent.socket() })
+    }
+
+    /// Runs one of its commands to the end and reads the document that it prints.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn call(&self, args: &[&str]) -> Result<Value> {
+        let printed = output(&mut self.command(args))?;
+        serde_json::from_str(&printed).with_context(|| format!("not JSON: {printed:?}"))
+    }
+
+    /// Starts one of its commands that print a document a line.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn follow(&self, agent: &Agent, args: &[&str]) -> Result<Stream> {
+        Stream::start(self.command(args), agent.reaper())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new(&self.python);
+        command.arg(package.join("peers/guard_peer.py"));
+        command.arg("--proto").arg(package.join("../guard-agent/proto"));
+        command.arg("--socket").arg(&self.socket).args(args);
+        command
+    }
+}

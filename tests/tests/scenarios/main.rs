@@ -1,0 +1,16 @@
+//! The scenarios: the agent and its tools on real bridges, through what its users hold in their
+//! hands and nothing else.
+
+mod allocate;
+mod bad_input;
+mod bridge;
+mod claims;
+mod commands;
+mod cooling;
+mod demo;
+mod exhaustion;
+mod http;
+mod incident;
+mod peers;
+mod ports;
+mod restart;

@@ -1,0 +1,68 @@
+//! Clients that share no code with guard.
+
+use anyhow::{Context, Result};
+use guard_tests::{Lab, POOL, Peer};
+
+#[test]
+fn python_allocates_binds_and_releases() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let peer = Peer::new(&agent)?;
+    let lease = peer.call(&["allocate", "--pool", POOL, "--sandbox", "from-python"])?;
+    let address = lease["address"].as_str().context("no address")?.parse()?;
+    let entry = agent.entry(address)?.context("not listed")?;
+    assert_eq!((&entry["sandbox"], &entry["state"]), (&"from-python".into(), &"held".into()));
+    // A uint64 is text in protobuf's JSON.
+    let generation = lease["generation"].as_str().context("no generation")?;
+    assert_eq!(entry["generation"].to_string(), generation);
+    let answer = peer.call(&["confirm", "--generation", generation])?;
+    assert_eq!(answer["outcome"], "OUTCOME_DONE", "{answer}");
+    let answer = peer.call(&["release", "--generation", generation])?;
+    assert_eq!(answer["outcome"], "OUTCOME_COOLING", "{answer}");
+    let answer = peer.call(&["release", "--generation", generation])?;
+    assert_eq!(answer["outcome"], "OUTCOME_STALE", "{answer}");
+    Ok(())
+}
+
+#[test]
+fn python_reads_the_reason_of_a_refusal() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let peer = Peer::new(&agent)?;
+    let refusal = peer.call(&["allocate", "--pool", "none", "--sandbox", "s"])?;
+    assert_eq!(refusal["status"], "NOT_FOUND", "{refusal}");
+    assert_eq!(refusal["reason"], "POOL_UNKNOWN", "{refusal}");
+    assert_eq!(refusal["domain"], "guard.v1", "{refusal}");
+    Ok(())
+}
+
+#[test]
+fn python_follows_conflicts() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    agent.await_port(&thief)?;
+    let conflicts = Peer::new(&agent)?.follow(&agent, &["conflicts"])?;
+    conflicts.next(|line| line["following"] == true)?;
+    thief.announce(lease.address)?;
+    let (_, conflict) = conflicts.next(|line| line["address"] == lease.address.to_string())?;
+    assert_eq!(conflict["kind"], "CONFLICT_KIND_DUPLICATE", "{conflict}");
+    let macs = [owner.mac().to_string(), thief.mac().to_string()];
+    assert!(macs.iter().all(|mac| conflict.to_string().contains(mac)), "{conflict}");
+    Ok(())
+}
+
+#[test]
+fn python_finds_the_services_by_reflection_and_their_health() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let found = Peer::new(&agent)?.call(&["describe"])?;
+    let services = found["services"].as_array().context("no list")?;
+    for service in ["guard.v1.Leases", "guard.v1.Pools", "guard.v1.Guard", "grpc.health.v1.Health"]
+    {
+        assert!(services.iter().any(|name| name == service), "{service} is not in {found}");
+    }
+    assert_eq!(found["health"], "SERVING", "{found}");
+    Ok(())
+}
