@@ -24,9 +24,10 @@ pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("{} {error:#}", style("error:").red().bold().for_stderr());
 }
 
-/// Seconds for what is short, minutes for what is long.
+/// In the unit that a person would use.
 pub(crate) fn took(time: Duration) -> String {
     match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
         seconds @ 60.. => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{:.1} s", time.as_secs_f64()),
     }
@@ -60,6 +61,11 @@ impl Task {
         self.bar.set_message(format!("{}: {text}", self.title));
     }
 
+    /// States a fact on a line that stays.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.suspend(|| line(text));
+    }
+
     /// Ends the task with success. Dropping it instead only clears the spinner.
     pub(crate) fn done(self) {
         self.bar.finish_and_clear();
@@ -80,6 +86,7 @@ mod tests {
 
     #[test]
     fn a_minute_is_written_as_one() {
+        assert_eq!(took(Duration::from_millis(48)), "48 ms");
         assert_eq!(took(Duration::from_millis(59_940)), "59.9 s");
         assert_eq!(took(Duration::from_secs(61)), "1 min 01 s");
     }

@@ -6,7 +6,7 @@ mod step;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::ValueEnum as _;
 
 pub(crate) use self::step::Step;
@@ -39,10 +39,9 @@ pub(crate) fn run(steps: &[Step]) -> Result<()> {
         }
     }
     summary(steps, &times, failure.as_ref().map(|(step, _)| *step));
-    if let Some((step, error)) = failure {
-        bail!("step {} failed: {error:#}; alone: cargo xtask test {}", step.name(), step.name());
-    }
-    Ok(())
+    let Some((step, error)) = failure else { return Ok(()) };
+    let name = step.name();
+    Err(error.context(format!("step {name} failed; to run it alone: cargo xtask test {name}")))
 }
 
 fn summary(steps: &[Step], times: &[Duration], failed: Option<Step>) {

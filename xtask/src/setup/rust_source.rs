@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use super::apt_sources::Archive;
 use super::private_apt::PrivateApt;
 use crate::process;
-use crate::terminal::{self, Task};
+use crate::terminal::Task;
 
 /// Where a suite newer than the machine's may have the compiler's version, likeliest first.
 const SUITES: [&str; 4] = ["trixie-backports", "trixie", "forky", "sid"];
@@ -31,7 +31,7 @@ pub(super) fn ensure() -> Result<bool> {
         Ok(()) if is_complete(&library) => {}
         Ok(()) => from_debian(&task, &library)?,
         Err(error) => {
-            terminal::line("rustup cannot bring it; looking for Debian's package");
+            task.note("rustup cannot bring it; looking for Debian's package");
             from_debian(&task, &library)
                 .with_context(|| format!("rustup did not bring it either ({error:#})"))?;
         }
