@@ -15,10 +15,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
     setup::run(Profile::Demo)?;
 
     terminal::heading("Build the agent and the demo");
-    // The dev profile: `cargo xtask test` uses the same build, and the demo is not a benchmark.
-    let mut build = process::tool("cargo");
-    build.args(["build", "--locked", "--bins", "-p", "guard-agent", "-p", "guard-tests"]);
-    process::shown(build.stdout(io::stderr()))?;
+    process::shown(process::build().stdout(io::stderr()))?;
 
     // This program was built into the same directory, wherever CARGO_TARGET_DIR puts that.
     let demo = std::env::current_exe()

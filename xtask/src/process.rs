@@ -22,6 +22,14 @@ pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Builds every program, in the dev profile. The demo and the tests share this one build: naming
+/// single packages would give their dependencies other features, and so compile them again.
+pub(crate) fn build() -> Command {
+    let mut command = tool("cargo");
+    command.args(["build", "--locked", "--workspace", "--bins"]);
+    command
+}
+
 /// Where `cargo install` puts programs.
 pub(crate) fn cargo_bin() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);

@@ -48,11 +48,12 @@ impl Step {
         let mut command = match self {
             Self::Typos => process::tool(peers.join("bin/typos")),
             Self::Deny => process::tool("cargo-deny"),
+            Self::Build => process::build(),
             _ => process::tool("cargo"),
         };
         match self {
             Self::Fmt => command.args(["fmt", "--all", "--check"]),
-            Self::Typos => &mut command,
+            Self::Typos | Self::Build => &mut command,
             // `advisories` is left out: it wants a database from the network.
             Self::Deny => command.args(["--locked", "--workspace", "--all-features"]).args([
                 "check",
@@ -77,8 +78,7 @@ impl Step {
                 "--workspace",
                 "--no-deps",
             ]),
-            Self::Build => command.args(["build", "--locked", "--workspace", "--bins"]),
-            Self::Test => command.env("GUARD_PEERS", peers).args([
+            Self::Test => command.env("GUARD_PEERS_PYTHON", peers.join("bin/python")).args([
                 "test",
                 "--locked",
                 "--workspace",

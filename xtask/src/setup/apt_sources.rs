@@ -1,6 +1,5 @@
-//! Finds the Debian archive among the machine's own apt sources, deb822 and one-line alike [1].
-//!
-//! [1]: <https://manpages.debian.org/bookworm/apt/sources.list.5.en.html>
+//! Finds the Debian archive among the machine's own apt sources, in both of the forms of
+//! sources.list(5).
 
 use std::fs;
 use std::path::Path;

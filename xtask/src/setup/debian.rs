@@ -15,18 +15,13 @@ struct Package {
     tests_only: bool,
 }
 
-const PACKAGES: [Package; 5] = [
+const PACKAGES: [Package; 4] = [
     Package { name: "build-essential", why: "compiles the bundled SQLite", tests_only: false },
     Package { name: "iproute2", why: "lays out namespaces and bridges", tests_only: false },
     Package {
         name: "containernetworking-plugins",
-        why: "the bridge plugin that guard-ipam serves",
-        tests_only: true,
-    },
-    Package {
-        name: "iputils-arping",
-        why: "an ARP implementation that is not ours",
-        tests_only: true,
+        why: "host-local and bridge, which guard works beside",
+        tests_only: false,
     },
     Package { name: "python3-venv", why: "holds the Python peers", tests_only: true },
 ];
@@ -91,6 +86,6 @@ mod tests {
         assert!(is_installed(listed, "iproute2"));
         assert!(is_installed(listed, "libc6"));
         assert!(!is_installed(listed, "python3-venv"));
-        assert!(!is_installed(listed, "iputils-arping"));
+        assert!(!is_installed(listed, "build-essential"));
     }
 }

@@ -29,13 +29,14 @@ pub(crate) enum Profile {
 pub(crate) fn run(profile: Profile) -> Result<()> {
     let started = Instant::now();
     terminal::heading("Set up what the build and the tests need");
-    let _lock = lock(&cache()?)?;
+    let cache = cache()?;
+    let _lock = lock(&cache)?;
 
     let mut installed = debian::ensure(profile)?;
     installed |= rust_source::ensure()?;
     installed |= cargo_tools::ensure(profile)?;
     if profile == Profile::Test {
-        installed |= peers::ensure(&peers()?)?;
+        installed |= peers::ensure(&cache)?;
     }
     let state = if installed { "ready" } else { "everything is there" };
     terminal::line(&format!("{state} ({})", terminal::took(started.elapsed())));
@@ -44,16 +45,13 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
 
 /// The virtual environment of the tests' Python peers; [`Profile::Test`] makes it.
 pub(crate) fn peers() -> Result<PathBuf> {
-    peers::dir(&cache()?)
+    Ok(peers::dir(&cache()?))
 }
 
 /// What set-up keeps outside `target/`, so that `cargo clean` does not cost a download.
 fn cache() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
-    };
-    let cache = base.join("guard");
+    let home = std::env::home_dir().context("no home directory: HOME is not set")?;
+    let cache = home.join(".cache/guard");
     fs::create_dir_all(&cache).with_context(|| format!("could not create {}", cache.display()))?;
     Ok(cache)
 }

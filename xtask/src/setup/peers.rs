@@ -1,9 +1,7 @@
-//! The Python peers: independent implementations that the tests talk to, and the spelling checker,
-//! in a virtual environment that is named after its contents, so that a change to the pins makes a
-//! new one and going back finds the old one.
+//! The virtual environment of the tests: Python peers, which share no code with guard, and the
+//! spelling checker.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -13,40 +11,45 @@ use crate::terminal::Task;
 
 /// Debian's own Python, which its package python3-venv belongs to.
 const PYTHON: &str = "/usr/bin/python3";
+const REQUIREMENTS: [&str; 2] = ["tests/peers/requirements.txt", "xtask/requirements.txt"];
 
-const REQUIREMENTS: &str = "tests/peers/requirements.txt";
-
-/// Where the virtual environment is, or will be.
-pub(super) fn dir(cache: &Path) -> Result<PathBuf> {
-    let path = crate::top().join(REQUIREMENTS);
-    let pins =
-        fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
-    Ok(cache.join(format!("peers-{:016x}", digest(&pins))))
+/// Where it is in `cache`; the scenarios look there, too.
+pub(super) fn dir(cache: &Path) -> PathBuf {
+    cache.join("peers")
 }
 
-/// Makes the virtual environment; true if it was not there.
-pub(super) fn ensure(venv: &Path) -> Result<bool> {
-    // Written last: a virtual environment without it is one that was interrupted.
-    let stamp = venv.join("complete");
-    if stamp.is_file() {
+/// Makes it, or makes it anew where the pins have changed; true if there was something to do.
+pub(super) fn ensure(cache: &Path) -> Result<bool> {
+    let venv = dir(cache);
+    let pins = pins()?;
+    // Written last, so that an interrupted installation is made anew as well.
+    let stamp = venv.join("installed.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins) {
         return Ok(false);
     }
-    let task =
-        Task::start("the tests' Python peers", "gRPC from another hand, and a spelling checker");
-    process::quiet(&task, process::tool(PYTHON).args(["-m", "venv", "--clear"]).arg(venv))?;
-    let mut install = process::tool(venv.join("bin/pip"));
-    // No package is built from source: grpcio takes a quarter of an hour.
-    install.args(["install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]);
-    install.args(["--only-binary", ":all:", "--requirement", REQUIREMENTS]);
-    process::quiet(&task, &mut install)?;
-    fs::write(&stamp, "").with_context(|| format!("could not write {}", stamp.display()))?;
+    let task = Task::start("the tests' Python", "gRPC from another hand, a spelling checker");
+    make(&task, &venv)?;
+    fs::write(&stamp, pins).with_context(|| format!("could not write {}", stamp.display()))?;
     task.done();
     Ok(true)
 }
 
-/// Only a name: a different digest under another compiler costs one more installation.
-fn digest(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
+fn make(task: &Task, venv: &Path) -> Result<()> {
+    process::quiet(task, process::tool(PYTHON).args(["-m", "venv", "--clear"]).arg(venv))?;
+    let mut install = process::tool(venv.join("bin/pip"));
+    install.args(["install", "--no-input", "--disable-pip-version-check"]);
+    // No package is built from source: grpcio takes a quarter of an hour.
+    install.args(["--progress-bar", "off", "--only-binary", ":all:"]);
+    for file in REQUIREMENTS {
+        install.args(["--requirement", file]);
+    }
+    process::quiet(task, &mut install)
+}
+
+fn pins() -> Result<String> {
+    let read = |file| {
+        let path = crate::top().join(file);
+        fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))
+    };
+    REQUIREMENTS.into_iter().map(read).collect()
 }
