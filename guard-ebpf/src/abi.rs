@@ -6,8 +6,31 @@
 
 use bytemuck::{Pod, Zeroable};
 
+pub use crate::counters::BridgeCounters;
+
 /// Part of the pin path. Raise it with every change to a type or a map in this file.
 pub const LAYOUT_VERSION: u32 = 1;
+
+/// The program, as the object file names it.
+pub const PROGRAM: &str = "guard";
+/// Hash: ifindex (`u32`) → [`Port`]. A frame of a port that is not in it is none of ours.
+pub const MAP_PORTS: &str = "PORTS";
+/// Hash: [`AddressKey`] → [`Owned`].
+pub const MAP_OWNED: &str = "OWNED";
+/// Hash: [`AddressKey`] → [`Live`].
+pub const MAP_LIVE: &str = "LIVE";
+/// LRU hash: [`ChallengerKey`] → [`Challenger`].
+pub const MAP_CHALLENGERS: &str = "CHALLENGERS";
+/// LPM trie: [`AddressKey`] with [`AddressKey::prefix_len`] → `u32`, which is 0: the prefixes on
+/// the link. An address that no entry covers becomes live by no frame (rows A14, D04, D05), unless
+/// it is owned or link-local.
+pub const MAP_PREFIXES: &str = "PREFIXES";
+/// Ring buffer of [`Event`]s.
+pub const MAP_EVENTS: &str = "EVENTS";
+/// Per-CPU array by [`Port::bridge_slot`]: [`BridgeCounters`].
+pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Per-CPU array by [`Port::port_slot`]: frames (`u64`).
+pub const MAP_FRAMES: &str = "FRAMES";
 
 /// The most ports that one agent watches: a bridge takes 1,023, an agent several bridges.
 pub const MAX_PORTS: u32 = 8192;
@@ -17,6 +40,8 @@ pub const MAX_OWNED: u32 = 262_144;
 pub const MAX_LIVE: u32 = 262_144;
 /// Challengers remembered so that each is reported once. An LRU: it deduplicates, nothing rests on it.
 pub const MAX_CHALLENGERS: u32 = 16_384;
+/// The most prefixes on all segments together.
+pub const MAX_PREFIXES: u32 = 4096;
 /// Bridges whose counters are kept apart.
 pub const MAX_BRIDGES: u32 = 64;
 /// Bytes of the ring buffer: a power of two and a multiple of the page size.
@@ -25,9 +50,10 @@ pub const RING_BYTES: u32 = 1 << 20;
 pub const REFRESH_NS: u64 = 1_000_000_000;
 
 /// An address within its segment. IPv4 is held as an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`),
-/// which no frame can claim as IPv6 (row N16), so the two families never meet.
+/// which no frame can claim as IPv6 (row N16), so the two families never meet. Aligned so that the
+/// program writes it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct AddressKey {
     /// The bridge's ifindex.
     pub bridge: u32,
@@ -121,7 +147,7 @@ pub const STRENGTH_USE: u8 = 2;
 /// The protocol says that the address is at the MAC.
 pub const STRENGTH_ASSERT: u8 = 3;
 
-/// One who claims what another holds. Key of the LRU that makes each an event once.
+/// One who claims or probes for what another holds. Key of the LRU that makes each an event once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct ChallengerKey {
@@ -131,11 +157,14 @@ pub struct ChallengerKey {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: [u8; 6],
+    /// [`EVENT_VIOLATION`], [`EVENT_CONTEST`] or [`EVENT_PROBE`]: a probe must not keep the claim
+    /// that follows it from being told.
+    pub kind: u8,
     /// Keeps the layout free of padding.
-    pub reserved: u16,
+    pub reserved: [u8; 5],
 }
 
-/// What a challenger did so far.
+/// What a challenger did so far; enough to make good for an event that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Challenger {
@@ -143,8 +172,15 @@ pub struct Challenger {
     pub frames: u64,
     /// `CLOCK_MONOTONIC` (coarse) of the last one.
     pub seen_ns: u64,
-    /// When it was last reported, so that an ongoing claim is told again every [`REFRESH_NS`].
+    /// When it was last told, so that an ongoing claim is told again every [`REFRESH_NS`]; 0 while
+    /// the ring had no room for it.
     pub told_ns: u64,
+    /// The `CLAIM_*` bits of the last frame.
+    pub flags: u16,
+    /// Its `STRENGTH_*`.
+    pub strength: u8,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 5],
 }
 
 /// A state change, as it leaves through the ring. The maps are the truth, this is a hint.
@@ -188,9 +224,12 @@ pub const EVENT_PROBE: u8 = 5;
 
 /// The Ethernet source is not the MAC that the ARP or ND payload names (row A10).
 pub const CLAIM_MISMATCH: u16 = 1;
-/// The payload names a MAC that no host can have, or another's (rows A11, A12).
+/// The payload names a MAC that no host can have (row A12), or one that is not the holder's in a
+/// frame that is sent as if by the holder (row A11).
 pub const CLAIM_SPOOF: u16 = 1 << 1;
 /// IPv4 link-local (row A15).
 pub const CLAIM_LINK_LOCAL: u16 = 1 << 2;
 /// A virtual router's MAC (row A16).
 pub const CLAIM_VIRTUAL: u16 = 1 << 3;
+/// IPv4 with equal source and destination, or with a TTL of 0 (row D10).
+pub const CLAIM_ODD: u16 = 1 << 4;

@@ -1,2 +1,75 @@
-//! The workshop.
-fn main() {}
+//! The workshop: `cargo xtask` is the one entry to everything that is done to this repository, by
+//! a person and by CI alike.
+
+mod check;
+mod demo;
+mod process;
+mod root;
+mod setup;
+mod terminal;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::check::Step;
+use crate::setup::Profile;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The workshop of guard")]
+#[command(after_help = "Example: cargo xtask demo")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, the demo and the tests need
+    ///
+    /// Looks first, and says what it installs and why: Debian packages, the standard library's
+    /// source (the eBPF target is built from it), bpf-linker, the Python peers that the tests talk
+    /// to, and cargo-deny. On a machine that has everything it changes nothing.
+    #[command(after_help = "Example: sudo -E env PATH=\"$PATH\" cargo xtask setup")]
+    Setup,
+    /// Show on a real bridge how a duplicate address is seen and refused
+    ///
+    /// Sets up, builds, and runs the demo in network namespaces of its own. Needs root.
+    #[command(after_help = "Example: cargo xtask demo --json | tail -n 1")]
+    Demo {
+        /// End standard output with one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
+    ///
+    /// Sets up first and stops at the first step that fails. Needs root: the scenarios make
+    /// network namespaces and load eBPF programs.
+    #[command(after_help = "Example: cargo xtask test fmt clippy")]
+    Test {
+        /// Only these steps; all of them when none is named
+        #[arg(value_name = "STEP")]
+        steps: Vec<Step>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Setup => setup::run(Profile::Test),
+        Task::Demo { json } => demo::run(json),
+        Task::Test { steps } => check::run(&steps),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the repository.
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ is a directory of the repository")
+}

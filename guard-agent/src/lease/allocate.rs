@@ -1,0 +1,299 @@
+//! Hand-out: which address, and why not.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    Binding, Engine, Lease, Owner, Standing, State,
+    command::{Allocate, Reason, Refusal, Reply},
+    index::Slot,
+    reason,
+    step::Step,
+    table::Candidate,
+    transition::{self, HandOut},
+};
+use crate::evidence::Evidence;
+
+impl Step<'_> {
+    /// One lease from each pool, or none and the reason.
+    pub(super) fn allocate(&mut self, ask: &Allocate) -> Result<Reply, Refusal> {
+        let owner =
+            Owner { sandbox: Arc::clone(&ask.sandbox), lifecycle: Arc::clone(&ask.lifecycle) };
+        let tables = self.tables_of(ask)?;
+        let target = self.target(ask, &tables)?;
+
+        let mut leases = Vec::with_capacity(tables.len());
+        let mut given = Vec::new();
+        for &table in &tables {
+            let wanted = target.filter(|(of, _)| *of == table);
+            let outcome = match self.held_already(table, &owner, &ask.key) {
+                Some(slot) => self.same_again(slot, ask, wanted),
+                None => self.choose(table, &owner, wanted).map(|(slot, bypassed)| {
+                    given.push(slot);
+                    self.hand_out(slot, ask, &owner, bypassed)
+                }),
+            };
+            match outcome {
+                Ok(lease) => leases.push(lease),
+                Err(refusal) => {
+                    self.take_back(&given);
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(Reply::Leases(leases))
+    }
+
+    /// The asker's lease from this pool, also where the pool's configuration has changed since.
+    fn held_already(&self, table: usize, owner: &Owner, key: &Arc<str>) -> Option<Slot> {
+        let tables = &self.engine.tables;
+        let left_over =
+            tables.iter().enumerate().skip(table + 1).filter(|(_, other)| {
+                other.draining && other.pool.name() == tables[table].pool.name()
+            });
+        std::iter::once(table)
+            .chain(left_over.map(|(other, _)| other))
+            .find_map(|table| self.engine.index.same_asker(owner, key, table))
+    }
+
+    fn tables_of(&self, ask: &Allocate) -> Result<Vec<usize>, Refusal> {
+        let mut tables = Vec::with_capacity(ask.pools.len());
+        for name in &ask.pools {
+            let table = self
+                .engine
+                .tables
+                .iter()
+                .position(|table| !table.draining && table.pool.name() == name)
+                .ok_or_else(|| {
+                    Refusal::new(
+                        Reason::PoolUnknown,
+                        format!("no pool is named {name:?}; `guardctl pools` lists them"),
+                    )
+                })?;
+            tables.push(table);
+        }
+        if tables.is_empty() {
+            return Err(Refusal::new(Reason::PoolUnknown, "name at least one pool"));
+        }
+        Ok(tables)
+    }
+
+    /// The requested address, in the one of the pools that has it.
+    fn target(&self, ask: &Allocate, tables: &[usize]) -> Result<Option<Slot>, Refusal> {
+        let Some(address) = ask.address else { return Ok(None) };
+        let standing = |table: &usize| (*table, self.engine.tables[*table].standing(address));
+        let found = tables.iter().map(standing).find(|(_, s)| *s != Standing::Outside);
+        match found {
+            Some((table, Standing::Allocatable)) => Ok(Some((table, address))),
+            Some((table, Standing::Excluded)) => Err(Refusal::new(
+                Reason::AddressExcluded,
+                format!(
+                    "{address} is excluded from pool {:?} by the configuration",
+                    self.engine.tables[table].pool.name()
+                ),
+            )),
+            Some((table, Standing::Reserved)) => Err(Refusal::new(
+                Reason::AddressReserved,
+                format!(
+                    "{address} is the network, broadcast, gateway or a host address of pool {:?}",
+                    self.engine.tables[table].pool.name()
+                ),
+            )),
+            Some((_, Standing::Outside)) | None => Err(Refusal::new(
+                Reason::AddressOutsidePool,
+                format!("{address} is in none of the pools {:?}", ask.pools),
+            )),
+        }
+    }
+
+    /// The asker has a lease already: the same one, unless it asks for something else now.
+    fn same_again(
+        &self,
+        slot: Slot,
+        ask: &Allocate,
+        wanted: Option<Slot>,
+    ) -> Result<Arc<Lease>, Refusal> {
+        let lease = self.lease(slot).expect("the index names leases that exist");
+        let other = match (wanted, ask.mac) {
+            (Some((_, address)), _) if address != lease.address => format!("address {address}"),
+            (_, Some(mac)) if lease.binding.mac != Some(mac) => format!("MAC {mac}"),
+            _ => return Ok(lease),
+        };
+        let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+        Err(Refusal::new(
+            Reason::OwnerHasLease,
+            format!(
+                "sandbox {:?} already has {} (generation {}, MAC {mac}) in pool {:?} under the key \
+                 {:?}, and asks for {other}; release it first, or use another key",
+                &*ask.sandbox, lease.address, lease.generation, &*lease.pool, &*ask.key
+            ),
+        ))
+    }
+
+    /// An address for this owner, and whether its cooldown was cut short.
+    fn choose(
+        &mut self,
+        table: usize,
+        owner: &Owner,
+        wanted: Option<Slot>,
+    ) -> Result<(Slot, bool), Refusal> {
+        if let Some(slot) = wanted {
+            return self.requested(slot, owner).map(|()| (slot, false));
+        }
+        let mut tries = 0;
+        let max = self.engine.tables[table].pool.spec().max_attempts;
+        while tries < max {
+            let Some(candidate) = self.engine.tables[table].candidate(&mut tries) else { break };
+            let (Candidate::Free(address) | Candidate::Cooling(address)) = candidate;
+            let slot = (table, address);
+            let evidence = self.against(slot, owner);
+            if evidence.is_empty() {
+                return Ok((slot, matches!(candidate, Candidate::Cooling(_))));
+            }
+            tries += 1;
+            self.quarantine_live(slot, &evidence);
+        }
+        Err(self.exhausted(table, tries))
+    }
+
+    /// Evidence that stands against handing the address to this owner: all that does not name it.
+    fn against(&self, slot: Slot, owner: &Owner) -> Vec<Evidence> {
+        let mut evidence = self.evidence(slot);
+        evidence.retain(|e| e.owner.as_ref() != Some(owner));
+        evidence
+    }
+
+    fn exhausted(&self, table: usize, tries: u32) -> Refusal {
+        let table = &self.engine.tables[table];
+        let (pool, max) = (table.pool.name(), table.pool.spec().max_attempts);
+        if tries >= max {
+            return Refusal::new(
+                Reason::NoConflictFreeAddress,
+                format!(
+                    "pool {pool:?}: {tries} addresses in a row are in use without a lease and are \
+                     quarantined; the next call goes on from there"
+                ),
+            );
+        }
+        let until = table.first_cooled();
+        let retry_after = until.map(|until| until.saturating_sub(self.now.boot));
+        let next = retry_after.map_or_else(
+            || "; none is cooling down".to_owned(),
+            |after| {
+                let at = self.now.wall + jiff::SignedDuration::try_from(after).unwrap_or_default();
+                format!("; the next one cools down at {at:.0}")
+            },
+        );
+        if tries > 0 || table.has_live() {
+            return Refusal {
+                reason: Reason::NoConflictFreeAddress,
+                message: format!(
+                    "pool {pool:?} has no free address but {} that are in use without a lease{next}",
+                    table.count(State::Quarantined)
+                ),
+                retry_after,
+            };
+        }
+        Refusal {
+            reason: Reason::PoolExhausted,
+            message: format!("pool {pool:?} has no free address{next}"),
+            retry_after,
+        }
+    }
+
+    /// Whether this owner can have this very address.
+    fn requested(&mut self, slot: Slot, owner: &Owner) -> Result<(), Refusal> {
+        let (_, address) = slot;
+        let lease = self.lease(slot);
+        if let Some(lease) = &lease {
+            let has = lease.owner.as_ref().map_or_else(String::new, |o| format!(" ({o})"));
+            match lease.state {
+                State::Held | State::Active => {
+                    return Err(Refusal::new(
+                        Reason::AddressHeld,
+                        format!("{address} is leased to another{has}"),
+                    ));
+                }
+                State::Releasing if &*lease.reason == reason::HOLD => {
+                    let waits: Vec<_> = lease.holds.iter().map(ToString::to_string).collect();
+                    return Err(Refusal::new(
+                        Reason::AddressHeld,
+                        format!("{address} is released and waits for {}", waits.join(", ")),
+                    ));
+                }
+                State::Releasing => {
+                    return Err(Refusal::new(
+                        Reason::AddressLive,
+                        format!("{address} was released{has} and is still in use"),
+                    ));
+                }
+                State::Quarantined => {
+                    return Err(Refusal::new(
+                        Reason::AddressQuarantined,
+                        format!("{address} is quarantined: {}", lease.reason),
+                    ));
+                }
+                State::Cooling if lease.owner.as_ref() != Some(owner) => {
+                    return Err(Refusal {
+                        reason: Reason::AddressCooling,
+                        message: format!("{address} was released a short time ago{has}"),
+                        retry_after: lease.until.map(|u| u.saturating_sub(self.now.boot)),
+                    });
+                }
+                State::Cooling => {}
+            }
+        }
+        let evidence = self.against(slot, owner);
+        if evidence.is_empty() {
+            return Ok(());
+        }
+        let by = who(address, &evidence);
+        self.quarantine_live(slot, &evidence);
+        Err(Refusal::new(Reason::AddressLive, format!("{by}; it is quarantined")))
+    }
+
+    fn hand_out(
+        &mut self,
+        slot: Slot,
+        ask: &Allocate,
+        owner: &Owner,
+        cooldown_bypassed: bool,
+    ) -> Arc<Lease> {
+        let generation = self.next_generation();
+        let pool = &self.table(slot).pool;
+        let ifindex = ask.interface.as_ref().and_then(|interface| {
+            let known = self.engine.port(&pool.segment().bridge, interface);
+            known.or(ask.ifindex).filter(|ifindex| self.view.port_exists(*ifindex))
+        });
+        let given = HandOut {
+            owner: owner.clone(),
+            key: Arc::clone(&ask.key),
+            generation,
+            binding: Binding {
+                declared: ask.mac.is_some() || ask.interface.is_some(),
+                mac: ask.mac,
+                interface: ask.interface.clone(),
+                ifindex,
+            },
+            labels: ask.labels.clone(),
+            cooldown_bypassed,
+        };
+        let lease = transition::hand_out(pool, slot.1, given, self.now);
+        self.put(slot, lease)
+    }
+}
+
+/// "10.8.64.9 is in use by 02:… on veth7 (claimed by ARP)".
+fn who(address: IpAddr, evidence: &[Evidence]) -> String {
+    let user = transition::user(evidence);
+    let mac = user.mac.map(|mac| format!(" by {mac}")).unwrap_or_default();
+    let port = user.interface.map(|port| format!(" on {port}")).unwrap_or_default();
+    let detail = evidence.first().map(|e| e.detail.as_str()).unwrap_or_default();
+    format!("{address} is in use{mac}{port} ({detail})")
+}
+
+impl Engine {
+    /// The ifindex of a port that exists.
+    pub(super) fn port(&self, bridge: &Arc<str>, interface: &Arc<str>) -> Option<u32> {
+        self.ports.get(&(Arc::clone(bridge), Arc::clone(interface))).copied()
+    }
+}

@@ -1,0 +1,214 @@
+//! What can be asked of the engine, and what it answers.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use crate::{
+    evidence::Station,
+    lease::{Generation, Lease, State},
+    mac::Mac,
+    segment::Segment,
+};
+
+/// One request to the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Hand out an address from each pool, all or none.
+    Allocate(Allocate),
+    /// The sandbox runs.
+    Confirm(Generation),
+    /// Declare who may use the address. The caller has resolved the port.
+    Bind {
+        /// Which lease.
+        generation: Generation,
+        /// The only MAC; none leaves an earlier one.
+        mac: Option<Mac>,
+        /// The only port (name, ifindex); none leaves an earlier one.
+        port: Option<(Arc<str>, u32)>,
+    },
+    /// Give back one lease.
+    Release(Generation),
+    /// Give back all leases of an owner; without a lifecycle only where just one has leases.
+    ReleaseOwner {
+        /// The sandbox's name.
+        sandbox: Arc<str>,
+        /// One run of it.
+        lifecycle: Option<Arc<str>>,
+    },
+    /// A claim on the wire that made the address live, or was its owner's first.
+    Claimed {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+        /// By whom.
+        station: Station,
+    },
+    /// Evidence about these addresses came or went: look at them again.
+    Recheck(Vec<(Segment, IpAddr)>),
+    /// A port with this name exists now: bindings that name it get its ifindex.
+    PortAdded {
+        /// The bridge it belongs to.
+        bridge: Arc<str>,
+        /// Its name.
+        interface: Arc<str>,
+        /// Its ifindex.
+        ifindex: u32,
+    },
+    /// The port with this ifindex is gone: leases that wait for its end are looked at again.
+    PortRemoved {
+        /// Its ifindex, which no port of this boot gets again.
+        ifindex: u32,
+    },
+    /// Look at every lease and every live address again: at boot, and as the net beneath.
+    RecheckAll,
+    /// Generations up to this one were handed out, whatever the store says.
+    RaiseGeneration(Generation),
+    /// An operator takes an address that nobody has out of use.
+    Quarantine {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+    },
+    /// An operator ends an operator's quarantine.
+    Unquarantine {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+    },
+    /// The host has these addresses on this bridge, which no pool may hand out.
+    HostAddresses {
+        /// The bridge.
+        bridge: Arc<str>,
+        /// All of them.
+        addresses: Vec<IpAddr>,
+    },
+    /// Let deadlines that have passed take effect.
+    Tick,
+}
+
+/// The arguments of an allocation.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Allocate {
+    /// One lease from each.
+    pub pools: Vec<Arc<str>>,
+    /// The sandbox's name.
+    pub sandbox: Arc<str>,
+    /// One run of it; may be empty.
+    pub lifecycle: Arc<str>,
+    /// Tells several interfaces of one sandbox apart.
+    pub key: Arc<str>,
+    /// This address and no other.
+    pub address: Option<IpAddr>,
+    /// Declares the binding's MAC.
+    pub mac: Option<Mac>,
+    /// Declares the binding's port.
+    pub interface: Option<Arc<str>>,
+    /// Its ifindex, if the port exists already.
+    pub ifindex: Option<u32>,
+    /// The controller's own words.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The answer to a command that was carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Allocate: the leases in the order of the pools. Confirm and Bind: the one lease.
+    Leases(Vec<Arc<Lease>>),
+    /// Release: what became of the address, or the furthest from free of several; the rows after.
+    Released(State, Vec<Arc<Lease>>),
+    /// The generation or the owner is not the lease's any more.
+    Stale,
+    /// No such lease.
+    NotFound,
+    /// Nothing to say.
+    Done,
+}
+
+/// Why a command was refused. Nothing changed, except that candidates which turned out to be live
+/// are quarantined.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The name that clients test for.
+    pub reason: Reason,
+    /// The object, the reason and what to do.
+    pub message: String,
+    /// Where waiting helps, for how long.
+    pub retry_after: Option<Duration>,
+}
+
+/// The names of refusals, as `interface.md` fixes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Only live addresses were left to try.
+    NoConflictFreeAddress,
+    /// No address is free.
+    PoolExhausted,
+    /// The requested address is in use.
+    AddressLive,
+    /// The requested address is leased to another.
+    AddressHeld,
+    /// The requested address is cooling down.
+    AddressCooling,
+    /// The requested address is quarantined.
+    AddressQuarantined,
+    /// The same asker has another address or another MAC.
+    OwnerHasLease,
+    /// The requested address is in none of the pools.
+    AddressOutsidePool,
+    /// Network, broadcast, gateway or host address.
+    AddressReserved,
+    /// The configuration excludes it.
+    AddressExcluded,
+    /// Several lifecycles of the sandbox hold leases.
+    AmbiguousOwner,
+    /// No pool has this name.
+    PoolUnknown,
+    /// The store is lost, unreadable or at odds with the index.
+    StoreDamaged,
+    /// The store cannot be written at the moment.
+    StoreUnwritable,
+    /// The agent is ending.
+    Stopping,
+}
+
+/// What changed, told after it is on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The address has (again) a row; it is not free.
+    Put(Arc<Lease>),
+    /// The address is free again.
+    Free(Arc<Lease>),
+}
+
+impl Reason {
+    /// The name of the refusal on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoConflictFreeAddress => "NO_CONFLICT_FREE_ADDRESS",
+            Self::PoolExhausted => "POOL_EXHAUSTED",
+            Self::AddressLive => "ADDRESS_LIVE",
+            Self::AddressHeld => "ADDRESS_HELD",
+            Self::AddressCooling => "ADDRESS_COOLING",
+            Self::AddressQuarantined => "ADDRESS_QUARANTINED",
+            Self::OwnerHasLease => "OWNER_HAS_LEASE",
+            Self::AddressOutsidePool => "ADDRESS_OUTSIDE_POOL",
+            Self::AddressReserved => "ADDRESS_RESERVED",
+            Self::AddressExcluded => "ADDRESS_EXCLUDED",
+            Self::AmbiguousOwner => "AMBIGUOUS_OWNER",
+            Self::PoolUnknown => "POOL_UNKNOWN",
+            Self::StoreDamaged => "STORE_DAMAGED",
+            Self::StoreUnwritable => "STORE_UNWRITABLE",
+            Self::Stopping => "STOPPING",
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal that waiting does not cure.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_after: None }
+    }
+}

@@ -1,0 +1,72 @@
+//! The owner's word that the sandbox runs, and who may use its address.
+
+use std::sync::Arc;
+
+use super::{Generation, Lease, State, command::Reply, reason, step::Step, transition};
+use crate::mac::Mac;
+
+impl Step<'_> {
+    /// held → active.
+    pub(super) fn confirm(&mut self, generation: Generation) -> Reply {
+        let Some((slot, lease)) = self.owned(generation) else {
+            return self.no_lease(generation);
+        };
+        let lease = match lease.state {
+            State::Held => self.put(slot, transition::activate(&lease, self.now)),
+            _ => lease,
+        };
+        Reply::Leases(vec![lease])
+    }
+
+    /// Declares the binding; the owner runs, so held → active.
+    pub(super) fn bind(
+        &mut self,
+        generation: Generation,
+        mac: Option<Mac>,
+        port: Option<(Arc<str>, u32)>,
+    ) -> Reply {
+        let Some((slot, lease)) = self.owned(generation) else {
+            return self.no_lease(generation);
+        };
+        let mut bound = transition::activate(&lease, self.now);
+        let binding = &mut bound.binding;
+        if !binding.declared {
+            // What was learned from frames is not declared by not being named, but the port that
+            // the MAC was learned on stays known.
+            let same = mac.is_some() && binding.mac == mac;
+            binding.ifindex = binding.ifindex.filter(|_| same);
+            binding.mac = None;
+            binding.interface = None;
+            binding.declared = true;
+        }
+        if mac.is_some() {
+            binding.mac = mac;
+        }
+        if let Some((interface, ifindex)) = port {
+            binding.interface = Some(interface);
+            binding.ifindex = Some(ifindex);
+        }
+        if bound.binding == lease.binding && lease.state == State::Active {
+            return Reply::Leases(vec![lease]);
+        }
+        Reply::Leases(vec![self.put(slot, bound)])
+    }
+
+    /// The lease of a generation that has not ended.
+    pub(super) fn owned(&self, generation: Generation) -> Option<(super::index::Slot, Arc<Lease>)> {
+        let slot = self.engine.index.generation(generation)?;
+        let lease = self.lease(slot)?;
+        lease.state.is_owned().then_some((slot, lease))
+    }
+
+    /// The answer about a generation that nobody has (any more).
+    pub(super) fn no_lease(&self, generation: Generation) -> Reply {
+        let given = self.engine.high_water.was_given(generation);
+        if given { Reply::Stale } else { Reply::NotFound }
+    }
+
+    /// Whether a lease was taken over instead of handed out.
+    pub(super) fn mark_adopted(lease: &mut Lease) {
+        lease.reason = Arc::from(reason::ADOPTED);
+    }
+}

@@ -1,0 +1,305 @@
+//! The engine: rows, what they imply, and how a command changes them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    Generation, Lease, Place, Pools, Row, RowChange, Standing, State,
+    command::{Command, Refusal, Reply},
+    index::{Index, Slot},
+    restore::HighWater,
+    step::Step,
+    table::Table,
+    transition,
+};
+use crate::{
+    clock::Now,
+    evidence::{Evidence, EvidenceView, Source},
+    segment::Segment,
+};
+
+/// All leases of a node. Rows change through [`Engine::apply`] and [`Engine::undo`] only.
+#[derive(Debug, Default)]
+pub struct Engine {
+    pub(super) tables: Vec<Table>,
+    pub(super) by_segment: HashMap<Segment, Vec<usize>>,
+    pub(super) index: Index,
+    /// Ports that exist, by bridge and name: declared bindings find theirs at hand-out.
+    pub(super) ports: HashMap<(Arc<str>, Arc<str>), u32>,
+    pub(super) high_water: HighWater,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+#[must_use = "the changes have to be stored, or undone"]
+pub struct Applied {
+    /// The answer to whoever asked.
+    pub result: Result<Reply, Refusal>,
+    /// What has to be on disk before anyone is told. A refusal can have changes too: candidates
+    /// that turned out to be live are quarantined.
+    pub changes: Vec<RowChange>,
+    /// What people should know.
+    pub notices: Vec<Notice>,
+}
+
+/// Something that is wrong and that no lease's state shows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The host has an address that is leased, cooling or quarantined.
+    HostAddress(Arc<Lease>),
+    /// The inventory names several owners of one address.
+    Disputed(Arc<Lease>),
+    /// No pool of the configuration has the address any more; the lease is kept until it ends.
+    Draining(Arc<Lease>),
+}
+
+/// Which leases to list; all conditions that are set must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaseFilter {
+    /// Of this pool.
+    pub pool: Option<Arc<str>>,
+    /// In this state.
+    pub state: Option<State>,
+    /// Of this sandbox.
+    pub sandbox: Option<Arc<str>>,
+    /// The lease of this generation.
+    pub generation: Option<Generation>,
+    /// At this address of any segment.
+    pub address: Option<IpAddr>,
+}
+
+/// The size and the fill of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The bridge and the VLAN.
+    pub segment: Segment,
+    /// Its prefix.
+    pub prefix: IpNet,
+    /// Its gateway.
+    pub gateway: Option<IpAddr>,
+    /// Addresses that can be handed out at all.
+    pub capacity: u128,
+    /// Addresses that can be handed out now.
+    pub free: u128,
+    /// How many are in each state, in the order of [`State::ALL`].
+    pub states: [u64; State::ALL.len()],
+    /// It is not in the configuration any more; its leases are kept until they end.
+    pub draining: bool,
+}
+
+impl PoolStatus {
+    /// How many addresses are in a state.
+    pub fn count(&self, state: State) -> u64 {
+        self.states[state as usize]
+    }
+
+    /// The share of the capacity that is not free, 0 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+    pub fn utilisation(&self) -> f64 {
+        if self.capacity == 0 {
+            return 1.0;
+        }
+        self.capacity.saturating_sub(self.free) as f64 / self.capacity as f64
+    }
+}
+
+impl Engine {
+    /// An engine without leases. The generations go on after `generation`; for a new store that is
+    /// [`HighWater::seed`].
+    pub fn new(pools: Pools, high_water: HighWater) -> Self {
+        let mut engine = Self { high_water, ..Self::default() };
+        for pool in pools {
+            engine.add_table(Table::new(pool));
+        }
+        engine
+    }
+
+    pub(super) fn add_table(&mut self, table: Table) -> usize {
+        let id = self.tables.len();
+        self.by_segment.entry(table.pool.segment().clone()).or_default().push(id);
+        self.tables.push(table);
+        id
+    }
+
+    /// Carries out a command. The caller stores the changes and tells of them, or gives them to
+    /// [`Engine::undo`] before it applies anything else.
+    pub fn apply(&mut self, command: Command, view: &dyn EvidenceView, now: Now) -> Applied {
+        let mut step = Step::new(self, view, now);
+        let result = step.run(command);
+        let (changes, notices) = step.end();
+        Applied { result, changes, notices }
+    }
+
+    /// Takes changes back that could not be stored. Of several commands the last one goes first.
+    pub fn undo(&mut self, changes: &[RowChange]) {
+        for change in changes.iter().rev() {
+            let RowChange { place, table, old, new: _ } = change;
+            self.set((*table, place.address), old.clone());
+            let cursor = &mut self.tables[*table].cursor;
+            *cursor = (*cursor).min(super::number::of(place.address));
+        }
+    }
+
+    /// When [`Command::Tick`] has something to do, on `CLOCK_BOOTTIME`.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.index.next_deadline()
+    }
+
+    /// What has to be known for no generation and no place in the release order to come twice.
+    pub fn high_water(&self) -> HighWater {
+        self.high_water
+    }
+
+    /// All evidence that a lease's address is in use: what is known of the address, and the port
+    /// that the lease is bound to, if it exists.
+    pub fn evidence_of(lease: &Lease, view: &dyn EvidenceView) -> Vec<Evidence> {
+        let mut all = view.evidence(&lease.segment, lease.address);
+        let bound = lease.state.is_owned() || lease.state == State::Releasing;
+        if let Some(ifindex) = lease.binding.ifindex.filter(|_| bound)
+            && view.port_exists(ifindex)
+        {
+            all.push(Evidence {
+                source: Source::Kernel,
+                detail: "the bound port exists".to_owned(),
+                mac: lease.binding.mac,
+                interface: lease.binding.interface.clone(),
+                ifindex: Some(ifindex),
+                owner: lease.owner.clone(),
+                since: lease.updated_at,
+                age: Duration::ZERO,
+            });
+        }
+        all
+    }
+
+    /// The leases that match, by pool and address.
+    pub fn leases<'a>(
+        &'a self,
+        filter: &'a LeaseFilter,
+    ) -> impl Iterator<Item = &'a Arc<Lease>> + 'a {
+        let LeaseFilter { pool, state, sandbox, generation, address } = filter;
+        let only = generation.map(|generation| self.index.generation(generation));
+        let one = only.flatten().and_then(|(table, address)| self.tables[table].lease(address));
+        let all = self.tables.iter().flat_map(|table| table.rows.values()).filter_map(Row::lease);
+        one.into_iter()
+            .chain(all.take(if only.is_some() { 0 } else { usize::MAX }))
+            .filter(move |l| pool.as_ref().is_none_or(|pool| l.pool == *pool))
+            .filter(move |l| state.is_none_or(|state| l.state == state))
+            .filter(move |l| address.is_none_or(|address| l.address == address))
+            .filter(move |l| {
+                let of = |s: &Arc<str>| l.owner.as_ref().is_some_and(|owner| owner.sandbox == *s);
+                sandbox.as_ref().is_none_or(of)
+            })
+    }
+
+    /// The lease or quarantine at an address.
+    pub fn lease_at(&self, segment: &Segment, address: IpAddr) -> Option<&Arc<Lease>> {
+        let (table, address) = self.slot(segment, address)?;
+        self.tables[table].lease(address)
+    }
+
+    /// All pools, those that only drain last.
+    pub fn pools(&self) -> Vec<PoolStatus> {
+        let tables = self.tables.iter().filter(|t| !t.draining || !t.rows.is_empty());
+        tables
+            .map(|table| PoolStatus {
+                name: Arc::clone(table.pool.name()),
+                segment: table.pool.segment().clone(),
+                prefix: table.pool.prefix(),
+                gateway: table.pool.gateway(),
+                capacity: table.capacity(),
+                free: table.free(),
+                states: State::ALL.map(|state| table.count(state)),
+                draining: table.draining,
+            })
+            .collect()
+    }
+
+    /// Where an address's row is, or would be.
+    pub(super) fn slot(&self, segment: &Segment, address: IpAddr) -> Option<Slot> {
+        let tables = self.by_segment.get(segment)?;
+        let has_row = |id: &&usize| self.tables[**id].rows.contains_key(&address);
+        let covers = |id: &&usize| {
+            let table = &self.tables[**id];
+            !table.draining && table.pool.standing(address) != Standing::Outside
+        };
+        let table = tables.iter().find(has_row).or_else(|| tables.iter().find(covers))?;
+        Some((*table, address))
+    }
+
+    pub(super) fn lease(&self, (table, address): Slot) -> Option<&Arc<Lease>> {
+        self.tables[table].lease(address)
+    }
+
+    /// Replaces a row and everything that follows from it.
+    pub(super) fn set(&mut self, slot: Slot, row: Option<Row>) -> Option<Row> {
+        let (table, address) = slot;
+        let old = self.tables[table].set(address, row);
+        if let Some(lease) = old.as_ref().and_then(Row::lease) {
+            self.index.remove(slot, lease);
+        }
+        if let Some(lease) = self.tables[table].lease(address) {
+            self.index.add(slot, lease);
+        }
+        old
+    }
+
+    /// Replaces a row and writes down that it did.
+    pub(super) fn change(&mut self, slot: Slot, new: Option<Row>) -> RowChange {
+        let (table, address) = slot;
+        let old = self.set(slot, new.clone());
+        let state = |row: &Option<Row>| row.as_ref().and_then(Row::lease).map(|l| l.state);
+        debug_assert!(
+            transition::is_legal(state(&old), state(&new)),
+            "{address}: {:?} → {:?}",
+            state(&old),
+            state(&new)
+        );
+        let segment = self.tables[table].pool.segment().clone();
+        RowChange { place: Place { segment, address }, table, old, new }
+    }
+
+    /// All rows, in no particular order.
+    pub fn rows(&self) -> impl Iterator<Item = (Place, &Row)> {
+        self.tables.iter().flat_map(|table| {
+            let segment = table.pool.segment();
+            table
+                .rows
+                .iter()
+                .map(|(address, row)| (Place { segment: segment.clone(), address: *address }, row))
+        })
+    }
+
+    /// Compares what grew step by step with what the rows imply, and looks for an address that
+    /// is in two tables. Answers what disagrees; empty is good.
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut index = Index::default();
+        let mut seen = BTreeSet::new();
+        for (id, table) in self.tables.iter().enumerate() {
+            if table.derived_anew() != *table.derived() {
+                wrong.push(format!("pool {:?}: its order of free addresses", table.pool.name()));
+            }
+            for (address, row) in &table.rows {
+                if !seen.insert((table.pool.segment(), *address)) {
+                    wrong.push(format!("{address} on {} has two rows", table.pool.segment()));
+                }
+                if let Row::Lease(lease) = row {
+                    index.add((id, *address), lease);
+                }
+            }
+        }
+        if index != self.index {
+            wrong.push("the index of owners, generations and deadlines".to_owned());
+        }
+        wrong
+    }
+}

@@ -1,0 +1,42 @@
+//! The lease engine: pools, states, transitions, allocation order.
+//!
+//! Pure: commands, evidence and time come in as arguments; what has to be stored and told goes out
+//! as values. See `docs/` for the rules.
+//!
+//! An address that is not free has a [`Row`]. All that the engine derives from rows (what is free
+//! and in which order, who has what, when which state ends) is kept up to date by one function,
+//! [`Engine::set`], so that a commit that fails is undone by putting the old rows back, and an
+//! index built anew from the store equals the one that grew step by step.
+
+pub mod command;
+pub mod model;
+
+mod allocate;
+mod confirm;
+mod engine;
+mod exclusion;
+mod index;
+mod number;
+mod observe;
+mod pool;
+mod pools;
+mod ports;
+mod ranges;
+mod release;
+mod restore;
+mod row;
+mod step;
+mod table;
+mod tick;
+mod transition;
+
+pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
+pub use exclusion::{Exclusion, ExclusionError};
+pub use model::{Binding, Generation, Hold, Lease, Owner, State, reason};
+pub use pool::{Pool, PoolError, PoolSpec, Standing};
+pub use pools::Pools;
+pub use restore::{Carry, HighWater, Restored};
+pub use row::{Place, Row, RowChange};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! What is seen to be in use, against what is leased.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+
+use super::{
+    Binding, Lease, Owner, Standing, State,
+    command::{Reason, Refusal, Reply},
+    index::Slot,
+    reason,
+    step::Step,
+    transition::{self, HandOut},
+};
+use crate::{
+    evidence::{Evidence, Source, Station},
+    segment::Segment,
+};
+
+impl Step<'_> {
+    /// A claim that made an address live, or its owner's first.
+    pub(super) fn claimed(&mut self, segment: &Segment, address: IpAddr, station: &Station) {
+        let Some(slot) = self.engine.slot(segment, address) else { return };
+        match self.lease(slot).map(|lease| lease.state) {
+            None | Some(State::Cooling) => self.found(slot, Some(station)),
+            Some(State::Held | State::Active) => self.learn(slot, station),
+            Some(State::Quarantined | State::Releasing) => self.recheck(slot),
+        }
+    }
+
+    /// Compares one address with its evidence.
+    pub(super) fn recheck(&mut self, slot: Slot) {
+        let Some(lease) = self.lease(slot) else { return self.found(slot, None) };
+        match lease.state {
+            State::Cooling => self.found(slot, None),
+            State::Held | State::Active => self.learn_from_evidence(slot),
+            State::Releasing => self.recheck_releasing(slot, &lease),
+            State::Quarantined => self.recheck_quarantined(slot, &lease),
+        }
+    }
+
+    /// Compares everything.
+    pub(super) fn recheck_all(&mut self) {
+        let mut slots: BTreeSet<Slot> = BTreeSet::new();
+        for (id, table) in self.engine.tables.iter().enumerate() {
+            slots.extend(
+                table.rows.iter().filter(|(_, r)| r.lease().is_some()).map(|(a, _)| (id, *a)),
+            );
+        }
+        for segment in self.engine.by_segment.keys() {
+            let live = self.view.addresses(segment);
+            slots.extend(live.into_iter().filter_map(|a| self.engine.slot(segment, a)));
+        }
+        for slot in slots {
+            self.recheck(slot);
+        }
+    }
+
+    /// An address that nobody has: if it is in use it is taken over or quarantined, at once.
+    fn found(&mut self, slot: Slot, station: Option<&Station>) {
+        let known = self.engine.lease(slot).is_some();
+        if !known && self.table(slot).standing(slot.1) != Standing::Allocatable {
+            return;
+        }
+        let mut evidence = self.evidence(slot);
+        if let Some(station) = station
+            && !evidence.iter().any(|e| e.mac == Some(station.mac))
+        {
+            evidence.push(seen(station, self.now.wall));
+        }
+        if evidence.is_empty() {
+            return;
+        }
+        match sole_owner(&evidence) {
+            Some(owner) => self.adopt(slot, owner, &evidence),
+            None => self.quarantine_live(slot, &evidence),
+        }
+    }
+
+    /// Quarantines an address for its evidence.
+    pub(super) fn quarantine_live(&mut self, slot: Slot, evidence: &[Evidence]) {
+        let why =
+            if inventory_owners(evidence).len() > 1 { reason::DISPUTED } else { reason::LIVE };
+        self.quarantine(slot, why, evidence);
+    }
+
+    /// The inventory says whose it is.
+    fn adopt(&mut self, slot: Slot, owner: Owner, evidence: &[Evidence]) {
+        let generation = self.next_generation();
+        let wire: Vec<_> = evidence.iter().filter(|e| e.source == Source::Wire).cloned().collect();
+        let given = HandOut {
+            owner,
+            key: transition::empty(),
+            generation,
+            binding: transition::user(&wire),
+            labels: std::collections::BTreeMap::default(),
+            cooldown_bypassed: false,
+        };
+        let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
+        let mut lease = transition::activate(&lease, self.now);
+        Self::mark_adopted(&mut lease);
+        self.put(slot, lease);
+    }
+
+    fn recheck_releasing(&mut self, slot: Slot, lease: &Lease) {
+        let in_use = !self.evidence(slot).is_empty();
+        if !in_use && lease.holds.is_empty() {
+            self.cool(slot, lease);
+            return;
+        }
+        let why = if in_use { reason::LIVE } else { reason::HOLD };
+        if &*lease.reason != why {
+            self.put(slot, Lease { reason: Arc::from(why), ..lease.clone() });
+        }
+    }
+
+    fn recheck_quarantined(&mut self, slot: Slot, lease: &Lease) {
+        if lease.is_operators() {
+            return;
+        }
+        let evidence = self.evidence(slot);
+        if let Some(owner) = sole_owner(&evidence) {
+            return self.adopt(slot, owner, &evidence);
+        }
+        let mut next = lease.clone();
+        if evidence.is_empty() {
+            // Silent from now on; if it was already, since then.
+            let end = self.now.boot + self.table(slot).pool.spec().probation;
+            next.until = Some(lease.until.unwrap_or(end));
+        } else {
+            next.until = None;
+            if next.binding.mac.is_none() {
+                next.binding = transition::user(&evidence);
+            }
+        }
+        if next != *lease {
+            next.updated_at = self.now.wall;
+            self.put(slot, next);
+        }
+    }
+
+    /// The net beneath [`Step::claimed`]: a claim whose event was lost.
+    fn learn_from_evidence(&mut self, slot: Slot) {
+        let wire = self.evidence(slot).into_iter().filter(|e| e.source == Source::Wire);
+        let stations: Vec<_> = wire
+            .filter_map(|e| match (e.mac, e.interface, e.ifindex) {
+                (Some(mac), Some(interface), Some(ifindex)) => {
+                    Some(Station { mac, interface, ifindex })
+                }
+                _ => None,
+            })
+            .collect();
+        for station in &stations {
+            let declared = self.lease(slot).is_some_and(|lease| lease.binding.declared);
+            // With several claimants and no word of the owner, none is the first.
+            if declared || stations.len() == 1 {
+                self.learn(slot, station);
+            }
+        }
+    }
+
+    /// A claim on a leased address: by the bound station, or by the first (RFC 6620). Anyone
+    /// else's changes nothing here; it is a conflict, which is the observer's to report.
+    fn learn(&mut self, slot: Slot, station: &Station) {
+        let Some(lease) = self.lease(slot) else { return };
+        let gone = lease.binding.ifindex.is_none_or(|ifindex| !self.view.port_exists(ifindex));
+        let mut binding = lease.binding.clone();
+        if binding.declared {
+            let named = binding.interface.as_deref();
+            if gone && named.is_none_or(|named| *named == *station.interface) {
+                // The port that was declared by name, or the MAC's port, which nobody named.
+                binding.ifindex = Some(station.ifindex);
+            }
+        } else if gone {
+            binding = Binding {
+                declared: false,
+                mac: Some(station.mac),
+                interface: Some(Arc::clone(&station.interface)),
+                ifindex: Some(station.ifindex),
+            };
+        }
+        let learned = Lease { binding, ..(*lease).clone() };
+        if !learned.is_bound_to(Some(station.mac), Some(station.ifindex)) {
+            return;
+        }
+        if lease.state == State::Held {
+            self.put(slot, transition::activate(&learned, self.now));
+        } else if learned.binding != lease.binding {
+            self.put(slot, Lease { updated_at: self.now.wall, ..learned });
+        }
+    }
+
+    /// Takes an address out of use on an operator's word.
+    pub(super) fn operator_quarantine(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.engine.slot(segment, address).ok_or_else(|| {
+            let message = format!("{address} is in no pool on {segment}");
+            Refusal::new(Reason::AddressOutsidePool, message)
+        })?;
+        match self.lease(slot) {
+            Some(lease) if !matches!(lease.state, State::Cooling | State::Quarantined) => {
+                return Err(Refusal::new(
+                    Reason::AddressHeld,
+                    format!("{address} is {}; release it first", lease.state.name()),
+                ));
+            }
+            None if self.table(slot).standing(address) != Standing::Allocatable => {
+                return Err(Refusal::new(
+                    Reason::AddressReserved,
+                    format!("{address} is never handed out anyway"),
+                ));
+            }
+            _ => {}
+        }
+        let evidence = self.evidence(slot);
+        self.quarantine(slot, reason::OPERATOR, &evidence);
+        Ok(Reply::Leases(self.lease(slot).into_iter().collect()))
+    }
+
+    /// Ends an operator's quarantine; what is in use stays quarantined for that.
+    pub(super) fn operator_unquarantine(&mut self, segment: &Segment, address: IpAddr) -> Reply {
+        let slot = self.engine.slot(segment, address);
+        let Some(slot) = slot.filter(|s| self.lease(*s).is_some_and(|l| l.is_operators())) else {
+            return Reply::NotFound;
+        };
+        let evidence = self.evidence(slot);
+        if evidence.is_empty() {
+            self.free(slot);
+        } else {
+            self.quarantine_live(slot, &evidence);
+        }
+        Reply::Done
+    }
+}
+
+/// The owner, where the inventory names exactly one and no frame comes from another port.
+fn sole_owner(evidence: &[Evidence]) -> Option<Owner> {
+    let owners = inventory_owners(evidence);
+    let [owner] = owners.iter().collect::<Vec<_>>()[..] else { return None };
+    let ports: BTreeSet<_> = evidence
+        .iter()
+        .filter(|e| e.source == Source::Wire || e.owner.as_ref() == Some(owner))
+        .filter_map(|e| e.ifindex)
+        .collect();
+    (ports.len() <= 1).then(|| owner.clone())
+}
+
+fn inventory_owners(evidence: &[Evidence]) -> BTreeSet<Owner> {
+    let named = evidence.iter().filter(|e| e.source == Source::Inventory);
+    named.filter_map(|e| e.owner.clone()).collect()
+}
+
+fn seen(station: &Station, since: jiff::Timestamp) -> Evidence {
+    let Station { mac, interface, ifindex } = station;
+    Evidence {
+        source: Source::Wire,
+        detail: "claimed".to_owned(),
+        mac: Some(*mac),
+        interface: Some(Arc::clone(interface)),
+        ifindex: Some(*ifindex),
+        owner: None,
+        since,
+        age: Duration::ZERO,
+    }
+}

@@ -1,0 +1,48 @@
+//! Ports and the host's own addresses.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Notice, State, index::Slot, step::Step};
+
+impl Step<'_> {
+    /// Declared bindings that name the port get its ifindex.
+    pub(super) fn port_added(&mut self, bridge: &Arc<str>, interface: &Arc<str>, ifindex: u32) {
+        self.engine.ports.insert((Arc::clone(bridge), Arc::clone(interface)), ifindex);
+        for slot in self.engine.index.naming_interface(interface) {
+            let Some(lease) = self.lease(slot) else { continue };
+            // A released lease waits for the end of its own port, not for a namesake's.
+            let waits = lease.state.is_owned() && lease.segment.bridge == *bridge;
+            if waits && lease.binding.ifindex != Some(ifindex) {
+                let mut bound = (*lease).clone();
+                bound.binding.ifindex = Some(ifindex);
+                bound.updated_at = self.now.wall;
+                self.put(slot, bound);
+            }
+        }
+    }
+
+    /// Leases that were given back and waited for this port cool down.
+    pub(super) fn port_removed(&mut self, ifindex: u32) {
+        self.engine.ports.retain(|_, existing| *existing != ifindex);
+        for slot in self.engine.index.bound_to_port(ifindex) {
+            if self.lease(slot).is_some_and(|lease| lease.state == State::Releasing) {
+                self.recheck(slot);
+            }
+        }
+    }
+
+    /// What the host has is not handed out.
+    pub(super) fn host_addresses(&mut self, bridge: &Arc<str>, addresses: &[IpAddr]) {
+        let mut taken: Vec<Slot> = Vec::new();
+        for (id, table) in self.engine.tables.iter_mut().enumerate() {
+            if table.pool.segment().bridge == *bridge {
+                taken.extend(table.set_host(addresses).into_iter().map(|address| (id, address)));
+            }
+        }
+        for slot in taken {
+            if let Some(lease) = self.lease(slot) {
+                self.notice(Notice::HostAddress(lease));
+            }
+        }
+    }
+}

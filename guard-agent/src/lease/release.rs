@@ -1,0 +1,93 @@
+//! Giving back. Release is not removal: an address that is still in use is not free.
+
+use std::sync::Arc;
+
+use super::{
+    Generation, Lease, State,
+    command::{Reason, Refusal, Reply},
+    index::Slot,
+    reason,
+    step::Step,
+    transition,
+};
+
+impl Step<'_> {
+    /// By generation. A call about a lease that was given back already changes nothing and answers
+    /// what became of it.
+    pub(super) fn release(&mut self, generation: Generation) -> Reply {
+        if let Some((slot, _)) = self.owned(generation) {
+            return released(vec![self.give_back(slot)]);
+        }
+        let slot = self.engine.index.generation(generation);
+        match slot.and_then(|slot| self.lease(slot)) {
+            Some(lease) if given_back(&lease) => released(vec![lease]),
+            _ => self.no_lease(generation),
+        }
+    }
+
+    /// All leases of a sandbox, or of one run of it.
+    pub(super) fn release_owner(
+        &mut self,
+        sandbox: &Arc<str>,
+        lifecycle: Option<&Arc<str>>,
+    ) -> Result<Reply, Refusal> {
+        let lifecycle = lifecycle.filter(|lifecycle| !lifecycle.is_empty());
+        let held: Vec<_> = self
+            .engine
+            .index
+            .of_sandbox(sandbox, lifecycle)
+            .map(|(lifecycle, slot)| (Arc::clone(lifecycle), slot))
+            .collect();
+        if let (Some((first, _)), Some((last, _))) = (held.first(), held.last())
+            && first != last
+        {
+            return Err(Refusal::new(
+                Reason::AmbiguousOwner,
+                format!(
+                    "several lifecycles of sandbox {sandbox:?} hold leases, {first:?} and {last:?} \
+                     among them; name the lifecycle or the generation"
+                ),
+            ));
+        }
+        if !held.is_empty() {
+            let given_back = held.into_iter().map(|(_, slot)| self.give_back(slot)).collect();
+            return Ok(released(given_back));
+        }
+        let ended: Vec<_> = self
+            .engine
+            .index
+            .ended(sandbox, lifecycle)
+            .filter_map(|slot| self.lease(slot))
+            .filter(|lease| given_back(lease))
+            .collect();
+        if !ended.is_empty() {
+            return Ok(released(ended));
+        }
+        let other_run = self.engine.index.of_sandbox(sandbox, None).next().is_some();
+        Ok(if other_run { Reply::Stale } else { Reply::NotFound })
+    }
+
+    fn give_back(&mut self, slot: Slot) -> Arc<Lease> {
+        let lease = self.lease(slot).expect("the index names leases that exist");
+        if self.evidence(slot).is_empty() {
+            self.cool(slot, &lease)
+        } else {
+            self.put(slot, transition::release(&lease, reason::LIVE, self.now))
+        }
+    }
+
+    pub(super) fn cool(&mut self, slot: Slot, lease: &Lease) -> Arc<Lease> {
+        let order = self.next_order();
+        let cooldown = self.table(slot).pool.spec().cooldown;
+        self.put(slot, transition::cool(lease, cooldown, order, self.now))
+    }
+}
+
+fn given_back(lease: &Lease) -> bool {
+    matches!(lease.state, State::Releasing | State::Cooling)
+}
+
+fn released(leases: Vec<Arc<Lease>>) -> Reply {
+    let in_use = leases.iter().any(|lease| lease.state == State::Releasing);
+    Reply::Released(if in_use { State::Releasing } else { State::Cooling }, leases)
+}

@@ -1,0 +1,138 @@
+//! The engine after a restart.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, RowChange, index::Slot,
+    table::Table,
+};
+
+/// What is never given twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HighWater {
+    /// The generation before the store's first.
+    pub seed: Generation,
+    /// The highest generation that was given.
+    pub generation: Generation,
+    /// The highest place in the order of releases that was given.
+    pub release_order: u64,
+}
+
+impl HighWater {
+    /// Where a new store starts: no store that was made earlier has come this far.
+    pub fn seed(now: Timestamp) -> Self {
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        let seed = seconds << 20;
+        Self { seed, generation: seed, release_order: 0 }
+    }
+
+    /// Whether the store gave this generation to anyone.
+    pub fn was_given(&self, generation: Generation) -> bool {
+        self.seed < generation && generation <= self.generation
+    }
+}
+
+/// The time that passed between two boots does not count: what was left at the last write of the
+/// earlier one is left again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// `CLOCK_BOOTTIME` at the last write, in the earlier boot.
+    pub then: Duration,
+    /// `CLOCK_BOOTTIME` now.
+    pub now: Duration,
+}
+
+impl Carry {
+    fn deadline(&self, until: Duration) -> Duration {
+        self.now + until.saturating_sub(self.then)
+    }
+}
+
+/// What the store kept.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// All rows.
+    pub rows: Vec<(Place, Row)>,
+    /// What is never given twice.
+    pub high_water: HighWater,
+    /// Set if the store was last written in an earlier boot.
+    pub carry: Option<Carry>,
+}
+
+impl Engine {
+    /// Rebuilds the engine from what the store kept. The changes have to be stored before anything
+    /// is handed out: deadlines of an earlier boot, pools that were renamed.
+    pub fn restore(pools: Pools, restored: Restored) -> (Self, Vec<RowChange>, Vec<Notice>) {
+        let Restored { rows, mut high_water, carry } = restored;
+        for (_, row) in &rows {
+            let (generation, order) = match row {
+                Row::Lease(lease) => (lease.generation, lease.release_order),
+                Row::Free { order } => (0, *order),
+            };
+            high_water.generation = high_water.generation.max(generation);
+            high_water.release_order = high_water.release_order.max(order);
+        }
+        let mut engine = Self::new(pools, high_water);
+        let (mut changes, mut notices) = (Vec::new(), Vec::new());
+        for (place, row) in rows {
+            let slot = engine.home(&place, &row);
+            let wanted = engine.carried(slot, &row, carry);
+            let draining = engine.tables[slot.0].draining;
+            if let (true, Row::Lease(lease)) = (draining, &row) {
+                notices.push(Notice::Draining(Arc::clone(lease)));
+            }
+            let changed = wanted.as_ref() != Some(&row);
+            engine.set(slot, Some(row));
+            if changed {
+                changes.push(engine.change(slot, wanted));
+            }
+        }
+        for table in &mut engine.tables {
+            table.place_cursor();
+        }
+        (engine, changes, notices)
+    }
+
+    /// The table that has the address by the configuration of today, else one that only drains.
+    fn home(&mut self, place: &Place, row: &Row) -> Slot {
+        if let Some(slot) = self.slot(&place.segment, place.address) {
+            return slot;
+        }
+        let name = row.lease().map_or_else(super::transition::empty, |l| Arc::clone(&l.pool));
+        let known = self.tables.iter().position(|table| {
+            table.draining && *table.pool.name() == name && *table.pool.segment() == place.segment
+        });
+        let table = known.unwrap_or_else(|| {
+            let pool = Pool::left_over(name, place.segment.clone(), place.address);
+            self.add_table(Table::draining(pool))
+        });
+        (table, place.address)
+    }
+
+    /// The row as it should be now.
+    fn carried(&self, (table, _): Slot, row: &Row, carry: Option<Carry>) -> Option<Row> {
+        let table = &self.tables[table];
+        let lease = match row {
+            Row::Lease(lease) => lease,
+            // The order of an address that no pool has is of no use.
+            Row::Free { .. } => return (!table.draining).then(|| row.clone()),
+        };
+        let renamed = lease.pool != *table.pool.name();
+        if !renamed && carry.is_none() {
+            return Some(row.clone());
+        }
+        let mut now: Lease = (**lease).clone();
+        now.pool = Arc::clone(table.pool.name());
+        if let Some(carry) = carry {
+            now.until = now.until.map(|until| carry.deadline(until));
+            for Hold { until, subscriber: _ } in &mut now.holds {
+                *until = carry.deadline(*until);
+            }
+            // Ports get new numbers with each boot; those with names are found again by them.
+            now.binding.ifindex = None;
+        }
+        Some(if now == **lease { row.clone() } else { Row::Lease(Arc::new(now)) })
+    }
+}

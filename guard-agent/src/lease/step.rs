@@ -1,0 +1,159 @@
+//! One command on its way through the engine.
+
+use std::sync::Arc;
+
+use super::{
+    Engine, Generation, Lease, Notice, Row, RowChange, Standing, State,
+    command::{Command, Refusal, Reply},
+    index::Slot,
+    reason,
+    table::Table,
+    transition,
+};
+use crate::{
+    clock::Now,
+    evidence::{Evidence, EvidenceView},
+};
+
+/// The engine, the time and the evidence of one command, and what it changed so far.
+pub(super) struct Step<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) view: &'a dyn EvidenceView,
+    pub(super) now: Now,
+    changes: Vec<RowChange>,
+    notices: Vec<Notice>,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(engine: &'a mut Engine, view: &'a dyn EvidenceView, now: Now) -> Self {
+        Self { engine, view, now, changes: Vec::new(), notices: Vec::new() }
+    }
+
+    pub(super) fn end(self) -> (Vec<RowChange>, Vec<Notice>) {
+        (self.changes, self.notices)
+    }
+
+    pub(super) fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Allocate(ask) => return self.allocate(&ask),
+            Command::Confirm(generation) => return Ok(self.confirm(generation)),
+            Command::Bind { generation, mac, port } => {
+                return Ok(self.bind(generation, mac, port));
+            }
+            Command::Release(generation) => return Ok(self.release(generation)),
+            Command::ReleaseOwner { sandbox, lifecycle } => {
+                return self.release_owner(&sandbox, lifecycle.as_ref());
+            }
+            Command::Claimed { segment, address, station } => {
+                self.claimed(&segment, address, &station);
+            }
+            Command::Recheck(places) => {
+                for (segment, address) in places {
+                    if let Some(slot) = self.engine.slot(&segment, address) {
+                        self.recheck(slot);
+                    }
+                }
+            }
+            Command::RecheckAll => self.recheck_all(),
+            Command::PortAdded { bridge, interface, ifindex } => {
+                self.port_added(&bridge, &interface, ifindex);
+            }
+            Command::PortRemoved { ifindex } => self.port_removed(ifindex),
+            Command::HostAddresses { bridge, addresses } => {
+                self.host_addresses(&bridge, &addresses);
+            }
+            Command::RaiseGeneration(generation) => {
+                let high = &mut self.engine.high_water.generation;
+                *high = (*high).max(generation);
+            }
+            Command::Quarantine { segment, address } => {
+                return self.operator_quarantine(&segment, address);
+            }
+            Command::Unquarantine { segment, address } => {
+                return Ok(self.operator_unquarantine(&segment, address));
+            }
+            Command::Tick => self.tick(),
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn table(&self, (table, _): Slot) -> &Table {
+        &self.engine.tables[table]
+    }
+
+    pub(super) fn lease(&self, slot: Slot) -> Option<Arc<Lease>> {
+        self.engine.lease(slot).cloned()
+    }
+
+    /// Writes a lease.
+    pub(super) fn put(&mut self, slot: Slot, lease: Lease) -> Arc<Lease> {
+        let lease = Arc::new(lease);
+        let change = self.engine.change(slot, Some(Row::Lease(Arc::clone(&lease))));
+        self.changes.push(change);
+        lease
+    }
+
+    /// Frees an address. IPv4 addresses keep their place in the order of releases; in a pool that
+    /// is not configured any more nothing has to be kept.
+    pub(super) fn free(&mut self, slot: Slot) {
+        let Some(lease) = self.engine.lease(slot) else { return };
+        let order = lease.release_order;
+        let order = if lease.state == State::Cooling { order } else { self.next_order() };
+        let table = self.table(slot);
+        let keep = slot.1.is_ipv4()
+            && !table.draining
+            && table.pool.standing(slot.1) == Standing::Allocatable;
+        let change = self.engine.change(slot, keep.then_some(Row::Free { order }));
+        self.changes.push(change);
+    }
+
+    /// Takes back what this command changed since `mark`, for these slots only.
+    pub(super) fn take_back(&mut self, slots: &[Slot]) {
+        for &(table, address) in slots.iter().rev() {
+            let at = self
+                .changes
+                .iter()
+                .rposition(|c| c.table == table && c.place.address == address)
+                .expect("the slot was changed by this command");
+            let change = self.changes.remove(at);
+            self.engine.undo(&[change]);
+        }
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    pub(super) fn next_generation(&mut self) -> Generation {
+        self.engine.high_water.generation += 1;
+        self.engine.high_water.generation
+    }
+
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.engine.high_water.release_order += 1;
+        self.engine.high_water.release_order
+    }
+
+    /// What is known of an address, whoever has it.
+    pub(super) fn evidence(&self, slot: Slot) -> Vec<Evidence> {
+        match self.engine.lease(slot) {
+            Some(lease) => Engine::evidence_of(lease, self.view),
+            None => self.view.evidence(self.table(slot).pool.segment(), slot.1),
+        }
+    }
+
+    /// Takes an address that nobody has out of use.
+    pub(super) fn quarantine(&mut self, slot: Slot, why: &str, evidence: &[Evidence]) {
+        let before = self.lease(slot);
+        let table = self.table(slot);
+        let mut lease =
+            transition::quarantine(&table.pool, slot.1, before.as_deref(), why, evidence, self.now);
+        if evidence.is_empty() && why != reason::OPERATOR {
+            lease.until = Some(self.now.boot + table.pool.spec().probation);
+        }
+        let lease = self.put(slot, lease);
+        if why == reason::DISPUTED {
+            self.notice(Notice::Disputed(lease));
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! States that end by themselves.
+
+use super::{Lease, State, index::Slot, reason, step::Step};
+
+/// How many deadlines one command lets take effect, so that no caller waits long for its turn.
+const MOST: usize = 1024;
+
+impl Step<'_> {
+    /// Carries out what is due.
+    pub(super) fn tick(&mut self) {
+        for slot in self.engine.index.due(self.now.boot, MOST) {
+            let Some(lease) = self.lease(slot) else { continue };
+            match lease.state {
+                State::Held => self.unconfirmed(slot, &lease),
+                State::Cooling | State::Quarantined => self.rested(slot, &lease),
+                State::Releasing => self.holds_expired(slot, &lease),
+                // An active lease has no deadline.
+                State::Active => {
+                    self.put(slot, Lease { until: None, ..(*lease).clone() });
+                }
+            }
+        }
+    }
+
+    /// Nobody confirmed the lease in time.
+    fn unconfirmed(&mut self, slot: Slot, lease: &Lease) {
+        let evidence = self.evidence(slot);
+        let of_owner = evidence.iter().any(|e| {
+            (e.owner.is_some() && e.owner == lease.owner) || lease.is_bound_to(e.mac, e.ifindex)
+        });
+        if of_owner {
+            // It is the owner's after all: it stays, and is looked at again.
+            let until = Some(self.now.boot + self.table(slot).pool.spec().unconfirmed_ttl);
+            self.put(slot, Lease { until, ..lease.clone() });
+        } else if evidence.is_empty() {
+            self.cool(slot, lease);
+        } else {
+            self.quarantine(slot, reason::UNCONFIRMED_LIVE, &evidence);
+        }
+    }
+
+    /// The cooldown or the probation is over. The evidence has the last word.
+    fn rested(&mut self, slot: Slot, lease: &Lease) {
+        if self.evidence(slot).is_empty() {
+            return self.free(slot);
+        }
+        // In use again: quarantined, or quarantined still.
+        self.recheck(slot);
+        if self.lease(slot).is_some_and(|now| now.until == lease.until) {
+            self.put(slot, Lease { until: None, ..lease.clone() });
+        }
+    }
+
+    /// Subscribers that did not answer in time are waited for no longer.
+    fn holds_expired(&mut self, slot: Slot, lease: &Lease) {
+        let mut waits = lease.clone();
+        waits.holds.retain(|hold| hold.until > self.now.boot);
+        waits.until = waits.holds.iter().map(|hold| hold.until).min();
+        self.put(slot, waits);
+        self.recheck(slot);
+    }
+}

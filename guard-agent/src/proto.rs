@@ -1,0 +1,15 @@
+//! The API's messages, client and server, generated from `proto/guard/v1/guard.proto`, where they
+//! are documented.
+#![expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
+    reason = "generated code; the proto file documents every message"
+)]
+
+tonic::include_proto!("guard.v1");
+
+/// The descriptor set, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guard.v1.bin"));

@@ -1,0 +1,102 @@
+//! Addresses as map keys.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::{Pod, Zeroable, must_cast};
+
+use crate::abi::AddressKey;
+
+/// Bits of an [`AddressKey`] before the address: a prefix always lies within one segment.
+const SEGMENT_BITS: u32 = 64;
+/// Bits of an IPv4-mapped IPv6 address before the IPv4 address (RFC 4291 §2.5.5.2).
+const MAPPED_BITS: u32 = 96;
+
+/// Where a frame belongs: a bridge, and a VLAN on it. As in an [`AddressKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Segment {
+    /// The bridge's ifindex.
+    pub bridge: u32,
+    /// The outer VLAN id, 0 for untagged.
+    pub vlan: u16,
+    /// The inner VLAN id of a doubly tagged frame, else 0.
+    pub inner_vlan: u16,
+}
+
+/// An IPv4 address as an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2).
+#[must_use]
+const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+impl AddressKey {
+    /// The key of an IPv4 address in a segment, made of words: the program makes one of nearly every
+    /// frame, and field by field the compiler would fill it with a loop over its bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn v4(segment: Segment, [a, b, c, d]: [u8; 4]) -> Self {
+        let low: u64 = must_cast([0, 0, 0xff, 0xff, a, b, c, d]);
+        must_cast([must_cast::<Segment, u64>(segment), 0, low])
+    }
+
+    /// The key of an address on the bridge with ifindex `bridge`, in a VLAN (0 for untagged).
+    #[must_use]
+    pub const fn new(bridge: u32, vlan: u16, address: IpAddr) -> Self {
+        let address = match address {
+            IpAddr::V4(address) => mapped(address.octets()),
+            IpAddr::V6(address) => address.octets(),
+        };
+        Self { bridge, vlan, inner_vlan: 0, address }
+    }
+
+    /// The address, IPv4 as such.
+    #[must_use]
+    pub const fn ip(&self) -> IpAddr {
+        match self.address {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => {
+                IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+            }
+            address => IpAddr::V6(Ipv6Addr::from_octets(address)),
+        }
+    }
+
+    /// The bits of this key that a prefix of `len` bits fixes: the key length in the trie of
+    /// prefixes. `len` is in bits of the address's own family.
+    #[must_use]
+    pub const fn prefix_len(&self, len: u8) -> u32 {
+        let family = if self.ip().is_ipv4() { MAPPED_BITS } else { 0 };
+        SEGMENT_BITS + family + len as u32
+    }
+
+    /// The key length that matches every bit.
+    pub const FULL_LEN: u32 = SEGMENT_BITS + 128;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_comes_back_from_its_key() {
+        for text in ["10.8.64.2", "0.0.0.0", "2001:db8::1", "::"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(AddressKey::new(3, 7, address).ip(), address);
+        }
+    }
+
+    #[test]
+    fn a_key_made_of_words_is_the_same() {
+        let segment = Segment { bridge: 3, vlan: 7, inner_vlan: 0 };
+        let key = AddressKey::new(3, 7, "10.8.64.2".parse().unwrap());
+        assert_eq!(AddressKey::v4(segment, [10, 8, 64, 2]), key);
+    }
+
+    #[test]
+    fn a_prefix_counts_the_segment_and_the_mapping() {
+        let v4 = AddressKey::new(3, 0, "10.8.64.0".parse().unwrap());
+        let v6 = AddressKey::new(3, 0, "2001:db8::".parse().unwrap());
+        assert_eq!(v4.prefix_len(24), 64 + 96 + 24);
+        assert_eq!(v6.prefix_len(64), 128);
+        assert_eq!(v4.prefix_len(32), AddressKey::FULL_LEN);
+    }
+}

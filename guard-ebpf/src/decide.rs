@@ -1,0 +1,240 @@
+//! What a claim means, given who holds the address.
+
+use crate::{
+    abi::{
+        AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, Challenger, EVENT_CONTEST,
+        EVENT_PROBE, EVENT_VIOLATION, Live, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT,
+        Owned, PORT_UPLINK, Port, REFRESH_NS, STRENGTH_TENTATIVE,
+    },
+    claim::{Claim, Parsed, Says},
+    counters::{DropReason, NoClaim},
+    mac::{self, Mac},
+};
+
+/// What is known of addresses: the maps in the kernel, something simpler in tests. Read lazily, so
+/// that a frame costs no look-up that its decision does not rest on.
+pub trait Tables {
+    /// Who owns the address.
+    fn owned(&self, key: &AddressKey) -> Option<&Owned>;
+    /// Who is live with it.
+    fn live(&self, key: &AddressKey) -> Option<&Live>;
+    /// Whether it is on one of its segment's prefixes.
+    fn is_on_prefix(&self, key: &AddressKey) -> bool;
+}
+
+/// What is to be done about a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to write and to tell.
+    pub action: Action,
+    /// What enforcement does with the frame. Only access ports are enforced.
+    pub verdict: Verdict,
+}
+
+/// What to write and to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// Count a frame that cannot be read.
+    Malformed(crate::counters::MalformedReason),
+    /// Count a frame that claims nothing.
+    NoClaim(NoClaim),
+    /// Store that the declared owner was seen, and tell if it is the first time.
+    RefreshOwner,
+    /// Store that the live claimant was seen.
+    RefreshLive,
+    /// The address is live from now on; tell. If another CPU was first, judge again.
+    InsertLive,
+    /// Tell of a challenger, once and then at most every [`REFRESH_NS`].
+    Report(Report),
+}
+
+/// A claim, or a probe, against a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// [`EVENT_VIOLATION`], [`EVENT_CONTEST`] or [`EVENT_PROBE`].
+    pub kind: u8,
+    /// The claim's `CLAIM_*` bits, with those that only the holder's MAC shows.
+    pub flags: u16,
+    /// The holder.
+    pub holder: Holder,
+}
+
+/// Who holds an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its port, 0 if none is known.
+    pub ifindex: u32,
+    /// Its MAC, zero if none is known.
+    pub mac: Mac,
+}
+
+impl Holder {
+    /// The declared holder.
+    #[inline(always)]
+    #[must_use]
+    pub fn declared(owned: &Owned) -> Self {
+        let ifindex = if owned.flags & OWNED_PORT == 0 { 0 } else { owned.ifindex };
+        let mac = if owned.flags & OWNED_MAC == 0 { [0; 6] } else { owned.mac };
+        Self { ifindex, mac }
+    }
+}
+
+/// What enforcement does with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let it through.
+    Pass,
+    /// Drop it.
+    Drop(DropReason),
+}
+
+/// Judges a frame that came from the port with ifindex `from` at `now_ns`.
+#[inline(always)]
+#[must_use]
+pub fn judge<T: Tables>(
+    tables: &T,
+    port: &Port,
+    from: u32,
+    parsed: &Parsed,
+    now_ns: u64,
+) -> Decision {
+    match parsed.says {
+        Says::Nothing => Decision { action: Action::Nothing, verdict: Verdict::Pass },
+        Says::Malformed(reason) => Decision {
+            action: Action::Malformed(reason),
+            verdict: drop_on_access(port, DropReason::Malformed),
+        },
+        Says::NoClaim(reason) => no_claim(port, reason),
+        Says::Claim => against(tables, port, from, &parsed.claim, now_ns),
+    }
+}
+
+/// Judges a claim against whoever holds the address.
+#[inline(always)]
+fn against<T: Tables>(tables: &T, port: &Port, from: u32, claim: &Claim, now_ns: u64) -> Decision {
+    match tables.owned(&claim.key) {
+        Some(owned) if is_declared(port, claim, owned) => {
+            against_owner(port, from, claim, owned, now_ns)
+        }
+        owned => against_live(tables, port, from, claim, owned.is_some(), now_ns),
+    }
+}
+
+/// Whether a challenger is to be told now, given what is remembered of it.
+#[inline(always)]
+#[must_use]
+pub fn is_due(challenger: &Challenger, now_ns: u64) -> bool {
+    is_stale(challenger.told_ns, now_ns)
+}
+
+/// Whether the owned entry decides by itself: it names a holder, or nobody can be the holder that
+/// the claim names. A lease without a binding is judged by who is live, and so is a gateway on an
+/// uplink whose MAC nobody declared.
+#[inline(always)]
+fn is_declared(port: &Port, claim: &Claim, owned: &Owned) -> bool {
+    owned.flags & (OWNED_MAC | OWNED_PORT) != 0
+        || claim.flags & CLAIM_SPOOF != 0
+        || is_reserved(port, owned)
+}
+
+/// Whether no port of this kind may claim the address (rows A20, D07).
+#[inline(always)]
+fn is_reserved(port: &Port, owned: &Owned) -> bool {
+    let bits = if port.kind == PORT_UPLINK { OWNED_HOST } else { OWNED_HOST | OWNED_GATEWAY };
+    owned.flags & bits != 0
+}
+
+#[inline(always)]
+fn against_owner(port: &Port, from: u32, claim: &Claim, owned: &Owned, now_ns: u64) -> Decision {
+    let matches = !is_reserved(port, owned)
+        && claim.flags & CLAIM_SPOOF == 0
+        && (owned.flags & OWNED_MAC == 0 || mac::same(claim.mac, owned.mac))
+        && (owned.flags & OWNED_PORT == 0 || from == owned.ifindex);
+    if !matches {
+        return report(port, claim, Holder::declared(owned), EVENT_VIOLATION);
+    }
+    if claim.strength == STRENGTH_TENTATIVE {
+        return Decision { action: Action::Nothing, verdict: Verdict::Pass };
+    }
+    let stale = is_stale(owned.seen_ns, now_ns);
+    let action = if stale { Action::RefreshOwner } else { Action::Nothing };
+    let verdict = if claim.flags & CLAIM_MISMATCH == 0 {
+        Verdict::Pass
+    } else {
+        drop_on_access(port, DropReason::Mismatch)
+    };
+    Decision { action, verdict }
+}
+
+/// Judges a claim on an address without a declared holder. `owned`: a lease or a gateway holds it.
+#[inline(always)]
+#[must_use]
+pub fn against_live<T: Tables>(
+    tables: &T,
+    port: &Port,
+    from: u32,
+    claim: &Claim,
+    owned: bool,
+    now_ns: u64,
+) -> Decision {
+    let tentative = claim.strength == STRENGTH_TENTATIVE;
+    let action = match tables.live(&claim.key) {
+        Some(live) if from == live.ifindex && mac::same(claim.mac, live.mac) => {
+            let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
+            if stale && !tentative { Action::RefreshLive } else { Action::Nothing }
+        }
+        Some(live) => {
+            let holder = Holder { ifindex: live.ifindex, mac: live.mac };
+            return report(port, claim, holder, EVENT_CONTEST);
+        }
+        None if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
+        None if tentative => Action::Nothing,
+        None if owned || claim.flags & CLAIM_LINK_LOCAL != 0 || tables.is_on_prefix(&claim.key) => {
+            Action::InsertLive
+        }
+        None => return no_claim(port, NoClaim::OffPrefix),
+    };
+    Decision { action, verdict: Verdict::Pass }
+}
+
+/// A claim against a holder, or a probe for what it holds. A probe passes (row A04), and so does a
+/// claim against a holder that nobody declared; a MAC that no host can have passes never (row A12).
+#[inline(always)]
+fn report(port: &Port, claim: &Claim, holder: Holder, kind: u8) -> Decision {
+    let mut flags = claim.flags;
+    // Row A11: sent as if by the holder, and naming another. An unknown MAC is zero, which is no
+    // frame's source here (row L03).
+    if flags & CLAIM_MISMATCH != 0 && mac::same(claim.eth_src, holder.mac) {
+        flags |= CLAIM_SPOOF;
+    }
+    let kind = if claim.strength == STRENGTH_TENTATIVE { EVENT_PROBE } else { kind };
+    let verdict = if claim.flags & CLAIM_SPOOF != 0 {
+        drop_on_access(port, DropReason::NoHostMac)
+    } else if kind == EVENT_VIOLATION {
+        drop_on_access(port, DropReason::Violation)
+    } else {
+        Verdict::Pass
+    };
+    Decision { action: Action::Report(Report { kind, flags, holder }), verdict }
+}
+
+#[inline(always)]
+fn no_claim(port: &Port, reason: NoClaim) -> Decision {
+    Decision {
+        action: Action::NoClaim(reason),
+        verdict: drop_on_access(port, DropReason::from(reason)),
+    }
+}
+
+#[inline(always)]
+fn drop_on_access(port: &Port, reason: DropReason) -> Verdict {
+    if port.kind == PORT_UPLINK { Verdict::Pass } else { Verdict::Drop(reason) }
+}
+
+/// Whether a stamp is due for a store. The coarse clock of another CPU may be a tick behind.
+#[inline(always)]
+fn is_stale(stamp_ns: u64, now_ns: u64) -> bool {
+    stamp_ns == 0 || now_ns.saturating_sub(stamp_ns) >= REFRESH_NS
+}

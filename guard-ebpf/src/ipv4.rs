@@ -1,0 +1,85 @@
+//! IPv4 (RFC 791): whose address a packet is sent from.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    abi::{CLAIM_ODD, STRENGTH_USE},
+    address::Segment,
+    claim::{Claim, Says, is_martian_v4, is_unspecified_v4},
+    counters::{MalformedReason, NoClaim},
+    frame::{ETHERNET_LEN, Frame},
+    mac::Mac,
+};
+
+/// The base header (RFC 791 §3.1). The source is in it whatever options follow, and in every
+/// fragment (row D08); the checksum is the receiver's business.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Header {
+    version_ihl: u8,
+    tos: u8,
+    total_len: [u8; 2],
+    id: [u8; 2],
+    flags_fragment: [u8; 2],
+    ttl: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+const LEN: usize = size_of::<Header>();
+/// The shortest header, in words of four bytes.
+const IHL_MIN: u8 = 5;
+/// The fragment's offset, without the flags above it.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+const PROTOCOL_IGMP: u8 = 2;
+const PROTOCOL_UDP: u8 = 17;
+/// Source and destination port of a DHCP client's message (RFC 2131 §4.1): 68, 67.
+const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
+
+#[inline(always)]
+pub(crate) fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    segment: Segment,
+    eth_src: Mac,
+    claim: &mut Claim,
+) -> Says {
+    let Some(header) = frame.load::<LEN>(ETHERNET_LEN) else {
+        return Says::Malformed(MalformedReason::Ipv4Truncated);
+    };
+    let header: Header = bytemuck::must_cast(header);
+    if header.version_ihl >> 4 != 4 {
+        return Says::Malformed(MalformedReason::Ipv4Version);
+    }
+    if header.version_ihl & 0xf < IHL_MIN {
+        return Says::Malformed(MalformedReason::Ipv4HeaderLength);
+    }
+    if is_unspecified_v4(header.source) {
+        return unspecified(frame, &header);
+    }
+    if is_martian_v4(header.source) {
+        return Says::NoClaim(NoClaim::Martian);
+    }
+    *claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
+    if u32::from_ne_bytes(header.source) == u32::from_ne_bytes(header.destination)
+        || header.ttl == 0
+    {
+        claim.flags |= CLAIM_ODD;
+    }
+    Says::Claim
+}
+
+/// A host that has no address yet may ask for one, and report its groups (row D02).
+#[inline(always)]
+fn unspecified<F: Frame + ?Sized>(frame: &F, header: &Header) -> Says {
+    let first = u16::from_be_bytes(header.flags_fragment) & FRAGMENT_OFFSET == 0;
+    let payload = ETHERNET_LEN + usize::from(header.version_ihl & 0xf) * 4;
+    let rightly = match header.protocol {
+        // RFC 3376 §4.2.13.
+        PROTOCOL_IGMP => true,
+        PROTOCOL_UDP if first => frame.load(payload) == Some(DHCP_PORTS),
+        _ => false,
+    };
+    if rightly { Says::Nothing } else { Says::NoClaim(NoClaim::Unspecified) }
+}

@@ -1,0 +1,74 @@
+//! What a MAC address says of itself.
+
+/// A MAC address in wire order.
+pub type Mac = [u8; 6];
+
+/// As a number, read in the halfwords to which a frame's and a map's MACs are aligned: one
+/// comparison instead of six.
+#[inline(always)]
+const fn number([a, b, c, d, e, f]: Mac) -> u64 {
+    (u16::from_le_bytes([a, b]) as u64)
+        | (u16::from_le_bytes([c, d]) as u64) << 16
+        | (u16::from_le_bytes([e, f]) as u64) << 32
+}
+
+/// Whether two MACs are the same.
+#[inline(always)]
+#[must_use]
+pub const fn same(left: Mac, right: Mac) -> bool {
+    number(left) == number(right)
+}
+
+/// Whether a host can have the MAC: neither a group's (IEEE 802-2014 §8.2: the first octet's lowest
+/// bit; broadcast has it too) nor zero.
+#[inline(always)]
+#[must_use]
+pub const fn is_host(mac: Mac) -> bool {
+    let [first, ..] = mac;
+    first & 1 == 0 && number(mac) != 0
+}
+
+/// Whether the MAC is a virtual router's (rows A16, N18).
+#[inline(always)]
+#[must_use]
+pub const fn is_virtual(mac: Mac) -> bool {
+    matches!(
+        mac,
+        // VRRP, and CARP, for IPv4 and IPv6 (RFC 9568 §7.3).
+        [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _]
+            // HSRP versions 1 and 2.
+            | [0x00, 0x00, 0x0c, 0x07, 0xac, _]
+            | [0x00, 0x00, 0x0c, 0x9f, 0xf0..=0xff, _]
+            // GLBP.
+            | [0x00, 0x07, 0xb4, _, _, _]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a12_groups_and_zero_are_no_hosts() {
+        assert!(is_host([2, 0, 0, 0, 0, 1]));
+        for mac in [[0; 6], [0xff; 6], [3, 0xbf, 10, 8, 64, 2], [1, 0, 0x5e, 0, 0, 1]] {
+            assert!(!is_host(mac), "{mac:x?}");
+        }
+    }
+
+    #[test]
+    fn a16_virtual_routers_are_known_by_their_prefix() {
+        for mac in [
+            [0, 0, 0x5e, 0, 1, 7],
+            [0, 0, 0x5e, 0, 2, 7],
+            [0, 0, 0x0c, 7, 0xac, 1],
+            [0, 0, 0x0c, 0x9f, 0xf3, 1],
+            [0, 7, 0xb4, 0, 1, 1],
+        ] {
+            assert!(is_virtual(mac), "{mac:x?}");
+        }
+        for mac in [[0, 0, 0x5e, 0, 3, 7], [2, 0, 0x5e, 0, 1, 7], [0, 0, 0x0c, 0x9f, 0xe3, 1]] {
+            assert!(!is_virtual(mac), "{mac:x?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `cargo xtask test`: what must hold before a change lands, cheapest first. CI runs this and
+//! nothing else.
+
+mod cargo_test;
+mod step;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::ValueEnum as _;
+
+pub(crate) use self::step::Step;
+use crate::setup::Profile;
+use crate::{process, root, setup, terminal};
+
+/// Runs `steps`, or all where none is named, and stops at the first that fails.
+pub(crate) fn run(steps: &[Step]) -> Result<()> {
+    let steps = if steps.is_empty() { Step::value_variants() } else { steps };
+    if steps.contains(&Step::Test) {
+        root::require("make network namespaces and load eBPF programs", "test")?;
+    }
+    setup::run(Profile::Test)?;
+    let peers = setup::peers()?;
+
+    let mut times = Vec::new();
+    let mut failure = None;
+    for &step in steps {
+        let mut command = step.command(&peers);
+        terminal::heading(&format!("{}: {}", step.name(), process::describe(&command)));
+        let started = Instant::now();
+        let outcome = match step {
+            Step::Test => cargo_test::run(&mut command),
+            _ => process::shown(&mut command),
+        };
+        times.push(started.elapsed());
+        if let Err(error) = outcome {
+            failure = Some((step, error));
+            break;
+        }
+    }
+    summary(steps, &times, failure.as_ref().map(|(step, _)| *step));
+    let Some((step, error)) = failure else { return Ok(()) };
+    let name = step.name();
+    Err(error.context(format!("step {name} failed; to run it alone: cargo xtask test {name}")))
+}
+
+fn summary(steps: &[Step], times: &[Duration], failed: Option<Step>) {
+    terminal::heading("Summary");
+    for (index, &step) in steps.iter().enumerate() {
+        let (took, outcome) = match times.get(index) {
+            None => (String::from("-"), "not run"),
+            Some(time) if failed == Some(step) => (terminal::took(*time), "failed"),
+            Some(time) => (terminal::took(*time), "ok"),
+        };
+        terminal::line(&format!("{:<12} {took:>12}  {outcome}", step.name()));
+    }
+    terminal::line(&format!("{:<12} {:>12}", "all", terminal::took(times.iter().sum())));
+}

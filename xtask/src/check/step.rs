@@ -1,0 +1,102 @@
+//! The steps, each one command that can also be typed by hand.
+
+use std::path::Path;
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::process;
+
+/// A step of `cargo xtask test`, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// The code is formatted
+    Fmt,
+    /// The words are spelled as they should be
+    Typos,
+    /// The dependencies' licences and sources are allowed
+    Deny,
+    /// No lint has anything to say
+    Clippy,
+    /// The same for the eBPF programs
+    ClippyEbpf,
+    /// The documentation builds
+    Doc,
+    /// The programs build; the scenarios run them
+    Build,
+    /// All tests pass
+    Test,
+}
+
+impl Step {
+    /// The name by which it is asked for.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Typos => "typos",
+            Self::Deny => "deny",
+            Self::Clippy => "clippy",
+            Self::ClippyEbpf => "clippy-ebpf",
+            Self::Doc => "doc",
+            Self::Build => "build",
+            Self::Test => "test",
+        }
+    }
+
+    /// The command that decides it; `peers` is the tests' Python environment.
+    pub(crate) fn command(self, peers: &Path) -> Command {
+        let mut command = match self {
+            Self::Typos => process::tool(peers.join("bin/typos")),
+            Self::Deny => process::tool("cargo-deny"),
+            _ => process::tool("cargo"),
+        };
+        match self {
+            Self::Fmt => command.args(["fmt", "--all", "--check"]),
+            Self::Typos => &mut command,
+            // `advisories` is left out: it wants a database from the network.
+            Self::Deny => command.args(["--locked", "--workspace", "--all-features"]).args([
+                "check",
+                "--hide-inclusion-graph",
+                "bans",
+                "licenses",
+                "sources",
+            ]),
+            Self::Clippy => command
+                .args(["clippy", "--locked", "--workspace", "--all-targets"])
+                .args(["--", "--deny", "warnings"]),
+            // A directory of its own: RUSTC_BOOTSTRAP makes build scripts run anew, and so would
+            // every build after this one.
+            Self::ClippyEbpf => command
+                .env("RUSTC_BOOTSTRAP", "1")
+                .args(["clippy", "--locked", "--package", "guard-ebpf", "--features", "program"])
+                .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
+                .args(["--target-dir", "target/clippy-ebpf", "--", "--deny", "warnings"]),
+            Self::Doc => command.env("RUSTDOCFLAGS", "--deny warnings").args([
+                "doc",
+                "--locked",
+                "--workspace",
+                "--no-deps",
+            ]),
+            Self::Build => command.args(["build", "--locked", "--workspace", "--bins"]),
+            Self::Test => command.env("GUARD_PEERS", peers).args([
+                "test",
+                "--locked",
+                "--workspace",
+                "--no-fail-fast",
+            ]),
+        };
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_asked_for_by_its_name() {
+        for step in Step::value_variants() {
+            assert_eq!(Step::from_str(step.name(), false), Ok(*step));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Debian's packages.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Profile;
+use crate::terminal::Task;
+use crate::{process, root};
+
+/// A package, what it is for, and whether the demo does without it.
+struct Package {
+    name: &'static str,
+    why: &'static str,
+    tests_only: bool,
+}
+
+const PACKAGES: [Package; 5] = [
+    Package { name: "build-essential", why: "compiles the bundled SQLite", tests_only: false },
+    Package { name: "iproute2", why: "lays out namespaces and bridges", tests_only: false },
+    Package {
+        name: "containernetworking-plugins",
+        why: "the bridge plugin that guard-ipam serves",
+        tests_only: true,
+    },
+    Package {
+        name: "iputils-arping",
+        why: "an ARP implementation that is not ours",
+        tests_only: true,
+    },
+    Package { name: "python3-venv", why: "holds the Python peers", tests_only: true },
+];
+
+/// Installs what is missing; true if something was.
+pub(super) fn ensure(profile: Profile) -> Result<bool> {
+    let wanted = PACKAGES.iter().filter(|p| profile == Profile::Test || !p.tests_only);
+    let wanted: Vec<&Package> = wanted.collect();
+    let missing = missing(&wanted)?;
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    root::require(&format!("install {}", names.join(", ")), "setup")?;
+
+    let task = Task::start("Debian's package lists", "to install from");
+    process::quiet(&task, apt_get().arg("update"))?;
+    task.done();
+    for package in missing {
+        let task = Task::start(package.name, package.why);
+        let mut install = apt_get();
+        install.args(["install", "--yes", "--no-install-recommends", package.name]);
+        process::quiet(&task, &mut install)?;
+        task.done();
+    }
+    Ok(true)
+}
+
+fn missing<'a>(wanted: &[&'a Package]) -> Result<Vec<&'a Package>> {
+    // It fails where a package is unknown, and still lists the others.
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${binary:Package} ${db:Status-Status}\n"])
+        .args(wanted.iter().map(|package| package.name))
+        .output()
+        .context("could not run `dpkg-query`: set-up knows Debian and its derivatives only")?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    Ok(wanted.iter().copied().filter(|package| !is_installed(&listed, package.name)).collect())
+}
+
+fn is_installed(listed: &str, name: &str) -> bool {
+    listed.lines().filter_map(|line| line.split_once(' ')).any(|(package, status)| {
+        // A multi-arch package is listed as `name:architecture`.
+        package.split(':').next() == Some(name) && status == "installed"
+    })
+}
+
+fn apt_get() -> Command {
+    let mut command = process::tool("apt-get");
+    // dpkg may be in use by an unattended upgrade for a while.
+    command.args(["--quiet", "--option", "DPkg::Lock::Timeout=300"]);
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_package_is_missing() {
+        let listed = "iproute2 installed\nlibc6:amd64 installed\npython3-venv config-files\n";
+        assert!(is_installed(listed, "iproute2"));
+        assert!(is_installed(listed, "libc6"));
+        assert!(!is_installed(listed, "python3-venv"));
+        assert!(!is_installed(listed, "iputils-arping"));
+    }
+}

@@ -1,0 +1,77 @@
+//! `cargo xtask setup`: every prerequisite is looked for first, which is quick, and only what is
+//! missing is installed. Each module here is one prerequisite, with the reason that it is one.
+
+mod apt_sources;
+mod cargo_tools;
+mod debian;
+mod peers;
+mod private_apt;
+mod rust_source;
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::terminal;
+
+/// What the machine is set up for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Building everything and running the demo.
+    Demo,
+    /// The same, and the tests.
+    Test,
+}
+
+/// Brings the machine to the state that `profile` wants.
+pub(crate) fn run(profile: Profile) -> Result<()> {
+    let started = Instant::now();
+    terminal::heading("Set up what the build and the tests need");
+    let _lock = lock(&cache()?)?;
+
+    let mut installed = debian::ensure(profile)?;
+    installed |= rust_source::ensure()?;
+    installed |= cargo_tools::ensure(profile)?;
+    if profile == Profile::Test {
+        installed |= peers::ensure(&peers()?)?;
+    }
+    let state = if installed { "ready" } else { "everything is there" };
+    terminal::line(&format!("{state} ({})", terminal::took(started.elapsed())));
+    Ok(())
+}
+
+/// The virtual environment of the tests' Python peers; [`Profile::Test`] makes it.
+pub(crate) fn peers() -> Result<PathBuf> {
+    peers::dir(&cache()?)
+}
+
+/// What set-up keeps outside `target/`, so that `cargo clean` does not cost a download.
+fn cache() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    let cache = base.join("guard");
+    fs::create_dir_all(&cache).with_context(|| format!("could not create {}", cache.display()))?;
+    Ok(cache)
+}
+
+/// Keeps a second set-up out: apt would refuse it, and both would write the same directories.
+fn lock(cache: &Path) -> Result<File> {
+    let path = cache.join("setup.lock");
+    let file =
+        File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            terminal::line("another set-up is running; waiting for it to end");
+            file.lock().with_context(|| format!("could not lock {}", path.display()))?;
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("could not lock {}", path.display()));
+        }
+    }
+    Ok(file)
+}

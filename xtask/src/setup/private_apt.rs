@@ -1,0 +1,85 @@
+//! apt with a configuration of its own in a temporary directory: it can look into another suite of
+//! the archive while the machine's own sources and lists stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use super::apt_sources::Archive;
+use crate::process;
+use crate::terminal::Task;
+
+/// One suite of an archive.
+pub(super) struct PrivateApt {
+    dir: TempDir,
+}
+
+impl PrivateApt {
+    /// Reads the package list of `suite`.
+    pub(super) fn of_suite(task: &Task, archive: &Archive, suite: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("guard-apt-")
+            .tempdir()
+            .context("could not make a temporary directory for apt")?;
+        for subdir in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.path().join(subdir))?;
+        }
+        fs::write(dir.path().join("sources.list"), archive.source(suite))?;
+        let apt = Self { dir };
+        process::quiet(task, apt.command("apt-get").arg("update"))
+            .with_context(|| format!("could not read the package list of {suite}"))?;
+        Ok(apt)
+    }
+
+    /// The versions of `package`, newest first.
+    pub(super) fn versions(&self, package: &str) -> Result<Vec<String>> {
+        Ok(versions(&process::read(self.command("apt-cache").args(["madison", package]))?))
+    }
+
+    /// Downloads one version of `package` and returns its file; it lives as long as `self`.
+    pub(super) fn download(&self, task: &Task, package: &str, version: &str) -> Result<PathBuf> {
+        let mut download = self.command("apt-get");
+        download.args(["download", &format!("{package}={version}")]);
+        process::quiet(task, download.current_dir(self.dir.path()))?;
+        fs::read_dir(self.dir.path())?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .with_context(|| format!("apt-get downloaded no file for {package} {version}"))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let dir: &Path = self.dir.path();
+        let mut command = process::tool(program);
+        for (option, value) in [
+            ("Dir::Etc::SourceList", dir.join("sources.list")),
+            ("Dir::Etc::SourceParts", PathBuf::from("/dev/null")),
+            ("Dir::State::Lists", dir.join("lists")),
+            ("Dir::Cache", dir.join("cache")),
+        ] {
+            command.arg("--option").arg(format!("{option}={}", value.display()));
+        }
+        // The temporary directory is ours alone: the user `_apt` could not write to it.
+        command.args(["--option", "APT::Sandbox::User=root"]);
+        command.args(["--option", "Acquire::Languages=none"]);
+        command
+    }
+}
+
+/// `apt-cache madison` prints `package | version | origin` lines.
+fn versions(madison: &str) -> Vec<String> {
+    let lines = madison.lines().filter_map(|line| line.split('|').nth(1));
+    lines.map(|version| version.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn madisons_versions_are_read() {
+        let madison = "  rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://mirror.test/debian \
+            trixie-backports/main amd64 Packages\n";
+        assert_eq!(super::versions(madison), ["1.95.0+dfsg1-2~bpo13+1"]);
+    }
+}
