@@ -1,62 +1,20 @@
 //! The agent under test.
 
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use parking_lot::Mutex;
+use nix::sys::signal::Signal;
 
-use crate::command::binary;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::lab::Lab;
+use crate::launch::{Launch, start};
 use crate::netns::Netns;
+use crate::process::Process;
 use crate::reaper::Reaper;
 use crate::sandbox::Sandbox;
 use crate::wait::eventually;
-
-/// What to start: a configuration, and what runs between `nsenter` and the agent.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    text: String,
-    wrapper: Vec<String>,
-    degraded: bool,
-}
-
-impl Launch {
-    /// With the text of a configuration file, whatever it says.
-    #[must_use]
-    pub fn text(text: &str) -> Self {
-        Self { text: text.to_owned(), wrapper: Vec::new(), degraded: false }
-    }
-
-    /// With a configuration.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn config(config: &Config) -> Result<Self> {
-        Ok(Self::text(&config.text()?))
-    }
-
-    /// Where something is missing, so that it serves without being ready.
-    #[must_use]
-    pub fn degraded(mut self) -> Self {
-        self.degraded = true;
-        self
-    }
-
-    /// Under a program that executes what follows its own arguments.
-    #[must_use]
-    pub fn under(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
-        self
-    }
-}
 
 /// How a run of the agent ended.
 #[derive(Clone, Debug)]
@@ -77,8 +35,6 @@ pub struct Agent {
     journal: Journal,
     process: Process,
 }
-
-static RUNS: AtomicU32 = AtomicU32::new(0);
 
 impl Lab {
     /// A configuration that fits this lab.
@@ -205,7 +161,7 @@ impl Agent {
 
     fn await_ready(&self) -> Result<()> {
         self.journal.await_ready()?;
-        if self.launch.degraded {
+        if self.launch.is_degraded() {
             return Ok(());
         }
         self.await_readyz(200).map(drop)
@@ -213,107 +169,5 @@ impl Agent {
 
     pub(crate) fn reaper(&self) -> &Reaper {
         &self.reaper
-    }
-}
-
-fn start(launch: &Launch, host: &Netns, dir: &Path, reaper: &Reaper) -> Result<(Journal, Process)> {
-    let run = RUNS.fetch_add(1, Ordering::Relaxed);
-    let config = dir.join("agent.toml");
-    std::fs::write(&config, &launch.text).context("writing the configuration")?;
-    let notify = dir.join(format!("notify-{run}"));
-    let readiness = UnixDatagram::bind(&notify).context("binding the notify socket")?;
-    let journal = Journal::default();
-    watch_readiness(readiness, journal.clone());
-
-    let agent = binary("guard-agent")?;
-    let mut command = match launch.wrapper.split_first() {
-        Some((program, arguments)) => {
-            let mut command = host.command(program);
-            command.args(arguments).arg(&agent);
-            command
-        }
-        None => host.command(&agent),
-    };
-    command.arg("run").arg("--config").arg(&config);
-    command.env("NOTIFY_SOCKET", &notify).env_remove("JOURNAL_STREAM").env_remove("RUST_LOG");
-    let process = Process::start(&mut command, &journal, dir.join("agent.log"), reaper)?;
-    Ok((journal, process))
-}
-
-/// Reads the messages of the service manager's protocol until the first that says READY=1. The
-/// thread of an agent that never becomes ready ends with the test.
-fn watch_readiness(socket: UnixDatagram, journal: Journal) {
-    std::thread::spawn(move || {
-        let mut message = [0; 4096];
-        while let Ok(read) = socket.recv(&mut message) {
-            let text = String::from_utf8_lossy(message.get(..read).unwrap_or_default());
-            if text.lines().any(|line| line == "READY=1") {
-                return journal.set_ready();
-            }
-        }
-    });
-}
-
-/// A child whose end its journal learns of.
-#[derive(Debug)]
-struct Process {
-    pid: Pid,
-    /// Held while the process is waited for and while it is signalled, so that a signal never
-    /// goes to another one that got the same id.
-    ended: Arc<Mutex<bool>>,
-}
-
-impl Process {
-    fn start(
-        command: &mut Command,
-        journal: &Journal,
-        log: PathBuf,
-        reaper: &Reaper,
-    ) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        reaper.pid(child.id())?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).context("a process id")?);
-        let ended = Arc::new(Mutex::new(false));
-        let process = Self { pid, ended: Arc::clone(&ended) };
-        let journal = journal.clone();
-        std::thread::spawn(move || {
-            if let Some(stderr) = child.stderr.take()
-                && let Err(error) = journal.read(stderr, &log)
-            {
-                eprintln!("the agent's log: {error:#}");
-            }
-            journal.set_exit(wait(&mut child, &ended));
-        });
-        Ok(process)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let ended = self.ended.lock();
-        if *ended {
-            bail!("the agent has ended already");
-        }
-        kill(self.pid, signal).context("signalling the agent")
-    }
-}
-
-fn wait(child: &mut Child, ended: &Mutex<bool>) -> Option<i32> {
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    // First its end, leaving its id taken; then, under the lock, its id.
-    if let Ok(pid) = i32::try_from(child.id()) {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        let _ = waitid(Id::Pid(Pid::from_raw(pid)), flags);
-    }
-    let mut ended = ended.lock();
-    *ended = true;
-    child.wait().ok().and_then(|status| status.code())
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let ended = self.ended.lock();
-        if !*ended {
-            let _ = kill(self.pid, Signal::SIGKILL);
-        }
     }
 }

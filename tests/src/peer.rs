@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::agent::Agent;
@@ -18,24 +18,20 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, or the one that `cargo xtask setup`
-    /// makes from `tests/peers/requirements.txt`.
+    /// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the
+    /// newest that `cargo xtask setup` has made.
     ///
     /// # Errors
     /// There is none.
     pub fn new(agent: &Agent) -> Result<Self> {
         let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
-            Some(path) => PathBuf::from(path),
-            None => std::env::home_dir()
-                .context("no home directory: set GUARD_PEERS_PYTHON")?
-                .join(".cache/guard/peers/bin/python"),
+            Some(path) => Some(PathBuf::from(path)),
+            None => newest()?,
         };
-        ensure!(
-            python.is_file(),
-            "{} is missing: `cargo xtask setup` makes it, or set GUARD_PEERS_PYTHON to a Python \
-             that has what tests/peers/requirements.txt lists",
-            python.display()
-        );
+        let python = python.filter(|python| python.is_file()).context(
+            "the Python of the peers is missing: `cargo xtask setup` makes it from \
+             tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
+        )?;
         Ok(Self { python, socket: agent.socket() })
     }
 
@@ -64,4 +60,19 @@ impl Peer {
         command.arg("--socket").arg(&self.socket).args(args);
         command
     }
+}
+
+/// The last virtual environment that was made; each is named after its pins.
+fn newest() -> Result<Option<PathBuf>> {
+    let home = std::env::home_dir().context("no home directory: set GUARD_PEERS_PYTHON")?;
+    let Ok(entries) = std::fs::read_dir(home.join(".cache/guard")) else {
+        return Ok(None);
+    };
+    let made = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let is_ours = entry.file_name().to_string_lossy().starts_with("peers");
+        let python = entry.path().join("bin/python");
+        (is_ours && python.is_file()).then_some((entry.metadata().ok()?.modified().ok()?, python))
+    });
+    Ok(made.max().map(|(_, python)| python))
 }

@@ -1,0 +1,101 @@
+//! How the agent is started, and how it is known to serve.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+
+use crate::command::binary;
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::netns::Netns;
+use crate::process::Process;
+use crate::reaper::Reaper;
+
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// What to start: a configuration, and what runs between `nsenter` and the agent.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    text: String,
+    wrapper: Vec<String>,
+    degraded: bool,
+}
+
+impl Launch {
+    /// With the text of a configuration file, whatever it says.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self { text: text.to_owned(), wrapper: Vec::new(), degraded: false }
+    }
+
+    /// With a configuration.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn config(config: &Config) -> Result<Self> {
+        Ok(Self::text(&config.text()?))
+    }
+
+    /// Where something is missing, so that it serves without being ready.
+    #[must_use]
+    pub fn degraded(mut self) -> Self {
+        self.degraded = true;
+        self
+    }
+
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.degraded
+    }
+
+    /// Under a program that executes what follows its own arguments.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+}
+
+pub(crate) fn start(
+    launch: &Launch,
+    host: &Netns,
+    dir: &Path,
+    reaper: &Reaper,
+) -> Result<(Journal, Process)> {
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let config = dir.join("agent.toml");
+    std::fs::write(&config, &launch.text).context("writing the configuration")?;
+    let notify = dir.join(format!("notify-{run}"));
+    let readiness = UnixDatagram::bind(&notify).context("binding the notify socket")?;
+    let journal = Journal::default();
+    watch_readiness(readiness, journal.clone());
+
+    let agent = binary("guard-agent")?;
+    let mut command = match launch.wrapper.split_first() {
+        Some((program, arguments)) => {
+            let mut command = host.command(program);
+            command.args(arguments).arg(&agent);
+            command
+        }
+        None => host.command(&agent),
+    };
+    command.arg("run").arg("--config").arg(&config);
+    command.env("NOTIFY_SOCKET", &notify).env_remove("JOURNAL_STREAM").env_remove("RUST_LOG");
+    let process = Process::start(&mut command, &journal, dir.join("agent.log"), reaper)?;
+    Ok((journal, process))
+}
+
+/// Reads the messages of the service manager's protocol until the first that says READY=1. The
+/// thread of an agent that never becomes ready ends with the test.
+fn watch_readiness(socket: UnixDatagram, journal: Journal) {
+    std::thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(read) = socket.recv(&mut message) {
+            let text = String::from_utf8_lossy(message.get(..read).unwrap_or_default());
+            if text.lines().any(|line| line == "READY=1") {
+                return journal.set_ready();
+            }
+        }
+    });
+}
