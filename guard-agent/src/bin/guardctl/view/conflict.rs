@@ -116,7 +116,7 @@ impl Conflict {
 impl View for Conflict {
     fn text(&self, _: Screen) -> String {
         let state = if self.open { "open" } else { "closed" };
-        let time = self.last_seen.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let time = self.last_seen.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
         format!("{time} {state:<6} {}", self.line())
     }
 }

@@ -30,7 +30,7 @@ impl From<proto::Event> for Event {
 /// One line, as `events --follow` prints it.
 impl View for Event {
     fn text(&self, _: Screen) -> String {
-        let time = self.time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let time = self.time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
         let kind = printable(self.kind.as_deref().unwrap_or("-"));
         let subject = match (&self.lease, &self.conflict) {
             (Some(lease), _) => of_lease(lease),
@@ -95,9 +95,9 @@ mod tests {
         let active = event("lease.active", Some(proto::event::Subject::Lease(active())));
         assert_eq!(
             line(&active),
-            "1970-01-01T00:00:01Z 9 lease.active      10.8.64.2 web-1 generation 1866435632857088 \
+            "1970-01-01T00:00:01.000Z 9 lease.active      10.8.64.2 web-1 generation 1866435632857088 \
              02:00:00:00:00:0a@veth-web-1"
         );
-        assert_eq!(line(&event("gap", None)), "1970-01-01T00:00:01Z 9 gap");
+        assert_eq!(line(&event("gap", None)), "1970-01-01T00:00:01.000Z 9 gap");
     }
 }
