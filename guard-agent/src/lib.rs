@@ -1,8 +1,18 @@
 //! guard's agent: leases that no two sandboxes can hold, reconciled with what is on the wire.
 
+pub mod alerts;
+pub mod bindings;
 pub mod clock;
+pub mod config;
 pub mod evidence;
+pub mod health;
+pub mod hub;
+pub mod incident;
 pub mod lease;
+pub mod ledger;
+pub mod live;
 pub mod mac;
+pub mod metrics;
+pub mod observer;
 pub mod proto;
 pub mod segment;

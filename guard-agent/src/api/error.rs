@@ -1,0 +1,168 @@
+//! Refusals, as gRPC tells them: a status, an `ErrorInfo`, and where waiting helps a `RetryInfo`.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    health::Degraded,
+    lease::command::{Reason, Refusal},
+    observer::EnsureError,
+};
+
+/// `ErrorInfo.domain`.
+const DOMAIN: &str = "guard.v1";
+/// How soon what is starting or degraded may be over.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Why nothing is handed out, whatever is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The boot pass is not over.
+    #[error("the agent is starting: nothing is handed out before it has seen what is in use")]
+    Starting,
+    /// The pool's bridge does not exist.
+    #[error("pool {pool:?}: bridge {bridge:?}: {why}")]
+    BridgeAbsent {
+        /// Which pool.
+        pool: Arc<str>,
+        /// Which bridge.
+        bridge: Arc<str>,
+        /// Since when and why.
+        why: String,
+    },
+    /// The observer does not see all.
+    #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
+    ObserverDegraded(Degraded),
+}
+
+/// What is wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// Not an address.
+    #[error("address {0:?} is not an IP address")]
+    Address(String),
+    /// Not a MAC, or one that no host can have.
+    #[error("mac {0:?} is not the MAC address of a host; write it as 02:00:00:00:00:0a")]
+    Mac(String),
+    /// Not a name.
+    #[error(
+        "{field} {value:?} is not a name: {least} to 253 printable ASCII characters without spaces"
+    )]
+    Name {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        value: String,
+        /// The shortest it may be.
+        least: usize,
+    },
+    /// Nothing is asked for.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// A pool twice in one call.
+    #[error("pool {0:?} is named twice; one call gives one lease from each pool")]
+    PoolTwice(String),
+}
+
+fn status(code: Code, reason: &str, message: String, retry: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+    if retry.is_some() {
+        details.set_retry_info(retry);
+    }
+    Status::with_error_details(code, message, details)
+}
+
+impl From<Closed> for Status {
+    fn from(closed: Closed) -> Self {
+        let reason = match closed {
+            Closed::Starting => "STARTING",
+            Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
+            Closed::ObserverDegraded(_) => "OBSERVER_DEGRADED",
+        };
+        status(Code::Unavailable, reason, closed.to_string(), Some(SOON))
+    }
+}
+
+impl From<Invalid> for Status {
+    fn from(invalid: Invalid) -> Self {
+        let reason = match invalid {
+            Invalid::Address(_) => "ADDRESS_MALFORMED",
+            Invalid::Mac(_) => "MAC_MALFORMED",
+            Invalid::Name { .. } => "OWNER_MALFORMED",
+            Invalid::Missing(_) | Invalid::PoolTwice(_) => "REQUEST_MALFORMED",
+        };
+        status(Code::InvalidArgument, reason, invalid.to_string(), None)
+    }
+}
+
+impl From<EnsureError> for Status {
+    fn from(error: EnsureError) -> Self {
+        match error {
+            EnsureError::NoSuchPort { .. } => {
+                status(Code::NotFound, "PORT_UNKNOWN", error.to_string(), None)
+            }
+            EnsureError::NotCovered { .. } | EnsureError::Stopped => {
+                status(Code::Unavailable, "OBSERVER_DEGRADED", error.to_string(), Some(SOON))
+            }
+        }
+    }
+}
+
+/// The kernel does not have the binding that was asked for.
+pub fn not_in_kernel(message: String) -> Status {
+    status(Code::Unavailable, "OBSERVER_DEGRADED", message, Some(SOON))
+}
+
+/// No lease has this generation.
+pub fn lease_unknown(generation: u64) -> Status {
+    let message = format!("no lease has generation {generation}; it may have ended");
+    status(Code::NotFound, "LEASE_UNKNOWN", message, None)
+}
+
+/// No pool has this name.
+pub fn pool_unknown(name: &str) -> Status {
+    let message = format!("there is no pool {name:?}; `guardctl pools` lists them");
+    status(Code::NotFound, Reason::PoolUnknown.name(), message, None)
+}
+
+/// A refusal of the engine or the store.
+pub fn refused(refusal: Refusal) -> Status {
+    let Refusal { reason, message, retry_after } = refusal;
+    let code = match reason {
+        Reason::NoConflictFreeAddress | Reason::PoolExhausted => Code::ResourceExhausted,
+        Reason::AddressLive
+        | Reason::AddressHeld
+        | Reason::AddressCooling
+        | Reason::AddressQuarantined
+        | Reason::OwnerHasLease => Code::FailedPrecondition,
+        Reason::AddressOutsidePool
+        | Reason::AddressReserved
+        | Reason::AddressExcluded
+        | Reason::AmbiguousOwner => Code::InvalidArgument,
+        Reason::PoolUnknown => Code::NotFound,
+        Reason::StoreDamaged | Reason::StoreUnwritable | Reason::Stopping => Code::Unavailable,
+    };
+    status(code, reason.name(), message, retry_after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_reason_and_when_to_retry() {
+        let status = refused(Refusal {
+            reason: Reason::PoolExhausted,
+            message: "pool \"a\" has no free address".into(),
+            retry_after: Some(Duration::from_secs(30)),
+        });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("POOL_EXHAUSTED", DOMAIN));
+        let retry = details.retry_info().unwrap().retry_delay;
+        assert_eq!(retry, Some(Duration::from_secs(30)));
+    }
+}

@@ -1,0 +1,138 @@
+//! The gRPC API on a Unix socket: requests in, commands to the ledger, answers out.
+
+mod convert;
+mod error;
+mod guard;
+mod leases;
+mod pools;
+mod socket;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{net::UnixListener, sync::watch};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+pub use socket::{SocketError, listen};
+
+use crate::{
+    alerts::Alerts,
+    bindings::Bindings,
+    config::{Config, WhenDegraded},
+    health::{self, Health},
+    hub::Hub,
+    lease::Pool,
+    ledger::Ledger,
+    live::LiveSet,
+    metrics::Metrics,
+    observer,
+    proto::{
+        self, guard_server::GuardServer, leases_server::LeasesServer, pools_server::PoolsServer,
+    },
+};
+
+/// How long open streams may take to end when the agent stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the services work with.
+pub struct Context {
+    /// The checked configuration.
+    pub config: Config,
+    /// The leases.
+    pub ledger: Ledger,
+    /// The way to the observer.
+    pub observer: observer::Handle,
+    /// What is in use.
+    pub live: Arc<LiveSet>,
+    /// Who may claim what.
+    pub bindings: Arc<Bindings>,
+    /// The incidents.
+    pub alerts: Arc<Alerts>,
+    /// The event stream.
+    pub hub: Arc<Hub>,
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+    /// True once the agent is to stop: streams end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptors of the proto files.
+    #[error("server reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport.
+    #[error("the gRPC server ended: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves until `stopping` is true.
+///
+/// # Errors
+/// The server ended by itself.
+pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<LeasesServer<leases::Service>>().await;
+    reporter.set_serving::<PoolsServer<pools::Service>>().await;
+    reporter.set_serving::<GuardServer<guard::Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let stopping = context.stopping.clone();
+    let server = Server::builder()
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(LeasesServer::new(leases::Service(context.clone())))
+        .add_service(PoolsServer::new(pools::Service(context.clone())))
+        .add_service(GuardServer::new(guard::Service(context)))
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            stopped(stopping.clone()),
+        );
+    tokio::select! {
+        result = server => Ok(result?),
+        () = drained(stopping) => Ok(()),
+    }
+}
+
+/// Ends when the agent is to stop.
+pub fn stopped(mut stopping: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    async move {
+        // An error says that the agent is gone already.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+async fn drained(stopping: watch::Receiver<bool>) {
+    stopped(stopping).await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+impl Context {
+    /// Whether these pools can be allocated from now.
+    fn may_allocate<'a>(
+        &self,
+        pools: impl Iterator<Item = &'a Pool>,
+    ) -> Result<(), error::Closed> {
+        for pool in pools {
+            let bridge = &pool.segment().bridge;
+            if let Some(why) = self.health.why(&health::bridge(bridge)) {
+                let pool = pool.name().clone();
+                return Err(error::Closed::BridgeAbsent { pool, bridge: bridge.clone(), why });
+            }
+        }
+        if !self.health.booted() {
+            return Err(error::Closed::Starting);
+        }
+        match self.health.observer() {
+            Some(degraded) if self.config.when_degraded == WhenDegraded::Refuse => {
+                Err(error::Closed::ObserverDegraded(degraded))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Who may claim what: the leases' bindings, the gateways and the host's addresses, in memory and
+//! in the kernel's map of owners.
+//!
+//! This is the one thing that flows back from the leases to the program. It is written on the
+//! ledger's thread, after the commit and before the reply: when `Bind` returns, the binding is in
+//! the kernel.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use aya::maps::{HashMap as KernelMap, MapData, MapError};
+use bytemuck::Zeroable as _;
+use guard_ebpf::abi::{
+    AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
+};
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Now,
+    evidence::Station,
+    health::Health,
+    incident::{Claimant, Role},
+    lease::{Generation, Lease, Owner, State, command::Change, model::Binding},
+    ledger::Lifecycle,
+    mac::Mac,
+    segment::Segment,
+};
+
+/// A lease, as far as frames are concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holder {
+    /// Who has it.
+    pub owner: Owner,
+    /// Which lease.
+    pub generation: Generation,
+    /// Who may use it.
+    pub binding: Binding,
+}
+
+impl Holder {
+    /// Whether the binding names this station, as far as it names any.
+    pub fn allows(&self, station: &Station) -> bool {
+        let Binding { mac, interface, ifindex, declared: _ } = &self.binding;
+        let named = mac.is_some() || interface.is_some() || ifindex.is_some();
+        named
+            && mac.is_none_or(|mac| mac == station.mac)
+            && match ifindex {
+                Some(ifindex) => *ifindex == station.ifindex,
+                None => interface.as_ref().is_none_or(|name| *name == station.interface),
+            }
+    }
+
+    /// The owner's side of an incident.
+    pub fn claimant(&self, now: Now) -> Claimant {
+        let Binding { mac, interface, ifindex, declared: _ } = self.binding.clone();
+        Claimant {
+            role: Role::Owner,
+            mac,
+            interface,
+            ifindex,
+            owner: Some(self.owner.clone()),
+            first_seen: now.wall,
+            last_seen: now.wall,
+            last: now.boot,
+            frames: 0,
+            gone: false,
+        }
+    }
+}
+
+/// Who may claim what.
+pub struct Bindings {
+    health: Arc<Health>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    map: Option<KernelMap<MapData, AddressKey, Owned>>,
+    /// The watched bridges that exist.
+    bridges: HashMap<Arc<str>, u32>,
+    holders: HashMap<(Segment, IpAddr), Holder>,
+    /// The holders whose binding names a port, by that name.
+    by_interface: HashMap<Arc<str>, HashSet<(Segment, IpAddr)>>,
+    /// The ports that exist: bridge and name by ifindex, and the other way round.
+    ports: HashMap<u32, (Arc<str>, Arc<str>)>,
+    ifindexes: HashMap<(Arc<str>, Arc<str>), u32>,
+    gateways: HashSet<(Segment, IpAddr)>,
+    hosts: HashMap<Arc<str>, HashSet<IpAddr>>,
+}
+
+impl Bindings {
+    /// Knows the pools' gateways, and no kernel yet.
+    pub fn new(gateways: impl IntoIterator<Item = (Segment, IpAddr)>, health: Arc<Health>) -> Self {
+        let inner = Inner { gateways: gateways.into_iter().collect(), ..Inner::default() };
+        Self { health, inner: Mutex::new(inner) }
+    }
+
+    /// Writes to this map from now on.
+    pub fn set_map(&self, map: KernelMap<MapData, AddressKey, Owned>) {
+        self.inner.lock().map = Some(map);
+    }
+
+    /// A bridge exists (again), with these addresses of the host: makes the kernel's entries for
+    /// it what they should be, whatever an earlier agent left.
+    pub fn bridge_present(&self, bridge: &Arc<str>, ifindex: u32, hosts: HashSet<IpAddr>) {
+        let inner = &mut *self.inner.lock();
+        let old = inner.bridges.insert(bridge.clone(), ifindex);
+        inner.hosts.insert(bridge.clone(), hosts);
+        let stale = inner.kernel_keys(|key| key.bridge == ifindex || Some(key.bridge) == old);
+        let wanted: HashSet<_> = inner.wanted(bridge).collect();
+        let keep: HashSet<_> = wanted.iter().filter_map(|key| inner.kernel_key(key)).collect();
+        let mut result = Ok(());
+        for key in stale.into_iter().filter(|key| !keep.contains(key)) {
+            result = result.and(inner.remove(&key));
+        }
+        for key in wanted {
+            result = result.and(inner.write(&key));
+        }
+        self.report(result);
+    }
+
+    /// A bridge is gone: so are its entries.
+    pub fn bridge_absent(&self, bridge: &Arc<str>) {
+        let inner = &mut *self.inner.lock();
+        inner.hosts.remove(bridge);
+        let Some(ifindex) = inner.bridges.remove(bridge) else { return };
+        let mut result = Ok(());
+        for key in inner.kernel_keys(|key| key.bridge == ifindex) {
+            result = result.and(inner.remove(&key));
+        }
+        self.report(result);
+    }
+
+    /// A port exists: bindings that name it count for it from now on. Called before the program is
+    /// on the port, so that its first frame meets its binding.
+    pub fn port_added(&self, bridge: &Arc<str>, interface: &Arc<str>, ifindex: u32) {
+        let inner = &mut *self.inner.lock();
+        inner.forget_port(ifindex);
+        let name = (bridge.clone(), interface.clone());
+        inner.ports.insert(ifindex, name.clone());
+        inner.ifindexes.insert(name, ifindex);
+        let result = inner.write_bound_to(interface);
+        self.report(result);
+    }
+
+    /// A port is gone: declared bindings to it end, and what they held may be claimed anew.
+    pub fn port_gone(&self, ifindex: u32) {
+        let inner = &mut *self.inner.lock();
+        if let Some((_, interface)) = inner.forget_port(ifindex) {
+            let result = inner.write_bound_to(&interface);
+            self.report(result);
+        }
+    }
+
+    /// The lease that holds an address.
+    pub fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
+        self.inner.lock().holders.get(&(segment.clone(), address)).cloned()
+    }
+
+    /// Whether it is a gateway's or the host's, which no port may claim.
+    pub fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
+        let inner = self.inner.lock();
+        inner.gateways.contains(&(segment.clone(), address))
+            || inner.hosts.get(&segment.bridge).is_some_and(|hosts| hosts.contains(&address))
+    }
+
+    /// Who is known to be behind a port: the owner of a lease that is bound to it.
+    pub fn behind(&self, ifindex: u32) -> Option<Owner> {
+        let inner = self.inner.lock();
+        let (_, interface) = inner.ports.get(&ifindex)?;
+        let keys = inner.by_interface.get(interface)?.iter();
+        keys.filter_map(|key| inner.holders.get(key))
+            .find(|holder| holder.binding.ifindex == Some(ifindex))
+            .map(|holder| holder.owner.clone())
+    }
+
+    /// Whether the kernel has the binding that a lease should have.
+    pub fn in_kernel(&self, segment: &Segment, address: IpAddr) -> bool {
+        let inner = self.inner.lock();
+        let key = (segment.clone(), address);
+        let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
+        let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
+        have.is_some() && have == inner.owned(&key)
+    }
+
+    fn report(&self, result: Result<(), MapError>) {
+        match result {
+            Ok(()) => self.health.recovered("bindings"),
+            Err(error) => self.health.degraded(
+                "bindings",
+                &format!("the kernel's map of owners cannot be written: {error}"),
+            ),
+        }
+    }
+
+    fn apply(&self, changes: impl Iterator<Item = ((Segment, IpAddr), Option<Holder>)>) {
+        let inner = &mut *self.inner.lock();
+        let mut result = Ok(());
+        let mut changed = false;
+        for (key, holder) in changes {
+            if inner.hold(&key, holder) {
+                changed = true;
+                result = result.and(inner.write(&key));
+            }
+        }
+        if changed {
+            self.report(result);
+        }
+    }
+}
+
+impl Inner {
+    /// Replaces the holder of an address. True if that changed anything.
+    fn hold(&mut self, key: &(Segment, IpAddr), holder: Option<Holder>) -> bool {
+        let interface = |holder: &Option<Holder>| holder.as_ref()?.binding.interface.clone();
+        let new = interface(&holder);
+        let old = match holder.clone() {
+            Some(holder) => self.holders.insert(key.clone(), holder),
+            None => self.holders.remove(key),
+        };
+        if let Some(name) = interface(&old)
+            && let Some(keys) = self.by_interface.get_mut(&name)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_interface.remove(&name);
+            }
+        }
+        if let Some(name) = new {
+            self.by_interface.entry(name).or_default().insert(key.clone());
+        }
+        old != holder
+    }
+
+    fn forget_port(&mut self, ifindex: u32) -> Option<(Arc<str>, Arc<str>)> {
+        let name = self.ports.remove(&ifindex)?;
+        if self.ifindexes.get(&name) == Some(&ifindex) {
+            self.ifindexes.remove(&name);
+        }
+        Some(name)
+    }
+
+    fn write_bound_to(&mut self, interface: &Arc<str>) -> Result<(), MapError> {
+        let keys = self.by_interface.get(interface).cloned().unwrap_or_default();
+        keys.iter().map(|key| self.write(key)).fold(Ok(()), Result::and)
+    }
+
+    /// The port and the MAC that a declared binding allows now.
+    fn declared(&self, bridge: &Arc<str>, binding: &Binding) -> (Option<u32>, Option<Mac>) {
+        let Some(interface) = &binding.interface else { return (None, binding.mac) };
+        let named = self.ifindexes.get(&(bridge.clone(), interface.clone())).copied();
+        match binding.ifindex {
+            Some(ifindex) if self.ports.contains_key(&ifindex) => (Some(ifindex), binding.mac),
+            // The port ended, and with it the MAC behind it; one of the same name takes its place.
+            Some(_) => (named, None),
+            // It was named before it existed. Until then no port matches: 0 is no ifindex.
+            None => (Some(named.unwrap_or(0)), binding.mac),
+        }
+    }
+
+    /// All addresses of a bridge that should have an entry.
+    fn wanted<'a>(&'a self, bridge: &'a Arc<str>) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
+        let hosts = self.hosts.get(bridge).into_iter().flatten();
+        let hosts = hosts.map(move |address| (Segment::new(bridge.clone(), 0), *address));
+        let keys = self.holders.keys().chain(&self.gateways);
+        keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
+    }
+
+    fn kernel_key(&self, (segment, address): &(Segment, IpAddr)) -> Option<AddressKey> {
+        let bridge = self.bridges.get(&segment.bridge)?;
+        Some(AddressKey::new(*bridge, segment.vlan, *address))
+    }
+
+    fn kernel_keys(&self, of: impl Fn(&AddressKey) -> bool) -> Vec<AddressKey> {
+        let keys = self.map.iter().flat_map(KernelMap::keys);
+        keys.filter_map(Result::ok).filter(of).collect()
+    }
+
+    /// What the kernel should know of an address.
+    fn owned(&self, key: &(Segment, IpAddr)) -> Option<Owned> {
+        let host = self.hosts.get(&key.0.bridge).is_some_and(|hosts| hosts.contains(&key.1));
+        let mut owned = Owned::zeroed();
+        if host && key.0.vlan == 0 {
+            owned.flags |= OWNED_HOST;
+        }
+        if self.gateways.contains(key) {
+            owned.flags |= OWNED_GATEWAY;
+        }
+        if let Some(Holder { generation, binding, owner: _ }) = self.holders.get(key) {
+            owned.flags |= OWNED_LEASED;
+            owned.generation = *generation;
+            if binding.declared {
+                let (ifindex, mac) = self.declared(&key.0.bridge, binding);
+                if let Some(Mac(mac)) = mac {
+                    owned.flags |= OWNED_MAC;
+                    owned.mac = mac;
+                }
+                if let Some(ifindex) = ifindex {
+                    owned.flags |= OWNED_PORT;
+                    owned.ifindex = ifindex;
+                }
+            }
+        }
+        (owned.flags != 0).then_some(owned)
+    }
+
+    fn write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {
+        let Some(kernel) = self.kernel_key(key) else { return Ok(()) };
+        let Some(owned) = self.owned(key) else { return self.remove(&kernel) };
+        let Some(map) = &mut self.map else { return Ok(()) };
+        if let Ok(old) = map.get(&kernel, 0)
+            && (Owned { seen_ns: 0, ..old }) == owned
+        {
+            return Ok(()); // As it should be; what the program noted in it stays.
+        }
+        map.insert(kernel, owned, 0)
+    }
+
+    fn remove(&mut self, key: &AddressKey) -> Result<(), MapError> {
+        match self.map.as_mut().map_or(Ok(()), |map| map.remove(key)) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+/// A lease binds until its address is free of its holder: a release alone takes nothing from it.
+fn holder(lease: &Lease) -> Option<Holder> {
+    let owner = lease.owner.clone()?;
+    let binds = matches!(lease.state, State::Held | State::Active | State::Releasing);
+    binds.then(|| Holder { owner, generation: lease.generation, binding: lease.binding.clone() })
+}
+
+impl Lifecycle for Arc<Bindings> {
+    fn restored(&mut self, leases: &[Arc<Lease>]) {
+        self.apply(leases.iter().map(|l| ((l.segment.clone(), l.address), holder(l))));
+    }
+
+    fn committed(&mut self, changes: &[Change], _now: Now) {
+        self.apply(changes.iter().map(|change| match change {
+            Change::Put(lease) => ((lease.segment.clone(), lease.address), holder(lease)),
+            Change::Free(lease) => ((lease.segment.clone(), lease.address), None),
+        }));
+    }
+}

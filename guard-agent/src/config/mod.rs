@@ -1,0 +1,230 @@
+//! The configuration: read from TOML, checked as a whole, then immutable.
+
+mod file;
+
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    lease::{ExclusionError, Pool, PoolError, Pools},
+    segment::Segment,
+};
+
+pub use file::{Conflict, LogFormat, WhenDegraded};
+
+/// A configuration that has been checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Holds `leases.db`.
+    pub state_dir: PathBuf,
+    /// The API's Unix socket.
+    pub socket: PathBuf,
+    /// Where programs, links and maps are pinned; on a bpffs.
+    pub bpffs: PathBuf,
+    /// Metrics and health.
+    pub http: SocketAddr,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long the boot pass may take before `when_degraded` decides.
+    pub boot_timeout: Duration,
+    /// Whether to hand out addresses while the observer cannot see all.
+    pub when_degraded: WhenDegraded,
+    /// When two claimants are a conflict, and how long an incident lasts.
+    pub conflict: Conflict,
+    /// The bridges to watch.
+    pub bridges: Vec<Bridge>,
+    /// The pools to allocate from.
+    pub pools: Pools,
+}
+
+/// A bridge to watch.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Ports that lead to other hosts.
+    pub uplinks: Vec<Arc<str>>,
+}
+
+/// What is wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong kind; the source names the line.
+    #[error("{path}: {source}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// The keys are right, what they say together is not.
+    #[error("{path}: {source}")]
+    Check {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CheckError,
+    },
+}
+
+/// What is wrong with settings that are well formed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Enforcement does not exist yet.
+    #[error(
+        "bridge {bridge:?}: mode = \"enforce\" is not available yet; use mode = \"observe\", which \
+         reports impostors and drops nothing"
+    )]
+    Enforce {
+        /// Which bridge.
+        bridge: String,
+    },
+    /// The name cannot be an interface's.
+    #[error("{name:?} is not an interface name: 1 to 15 bytes without '/', spaces or ':'")]
+    InterfaceName {
+        /// The name.
+        name: String,
+    },
+    /// Two sections for one bridge.
+    #[error("bridge {bridge:?} is configured twice; merge the two [[bridge]] sections")]
+    BridgeTwice {
+        /// Which bridge.
+        bridge: String,
+    },
+    /// A pool on a bridge that is not configured.
+    #[error("pool {pool:?} is on bridge {bridge:?}, which has no [[bridge]] section; add one")]
+    BridgeUnknown {
+        /// Which pool.
+        pool: String,
+        /// Which bridge.
+        bridge: String,
+    },
+    /// No bridge to watch.
+    #[error("there is no [[bridge]] section: name at least one bridge to watch")]
+    NoBridge,
+    /// More bridges than the program keeps counters for.
+    #[error("{count} bridges are configured, an agent watches at most {most}")]
+    TooManyBridges {
+        /// How many.
+        count: usize,
+        /// How many it may be.
+        most: u32,
+    },
+    /// A VLAN id that no frame can carry.
+    #[error("pool {pool:?}: vlan = {vlan} is not a VLAN id (0 for untagged, 1 to 4094)")]
+    Vlan {
+        /// Which pool.
+        pool: String,
+        /// The id.
+        vlan: u16,
+    },
+    /// Something to exclude that is no address, range or prefix.
+    #[error("pool {pool:?}: exclude: {source}")]
+    Exclusion {
+        /// Which pool.
+        pool: String,
+        /// What is wrong.
+        source: ExclusionError,
+    },
+    /// An address, a prefix or a pair of pools.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Names the file, the line where there is one, the object, and what to do.
+    pub fn load(path: &std::path::Path) -> Result<Self, ConfigError> {
+        let path = || path.to_owned();
+        let text = fs::read_to_string(path())
+            .map_err(|source| ConfigError::Read { path: path(), source })?;
+        let file = toml::from_str::<file::File>(&text)
+            .map_err(|source| ConfigError::Parse { path: path(), source: Box::new(source) })?;
+        Self::check(file).map_err(|source| ConfigError::Check { path: path(), source })
+    }
+
+    fn check(file: file::File) -> Result<Self, CheckError> {
+        let file::File { state_dir, socket, bpffs, http, log, allocate, conflict, bridge, pool } =
+            file;
+        let bridges = check_bridges(bridge)?;
+        let mut pools = Vec::with_capacity(pool.len());
+        for pool in pool {
+            if !bridges.iter().any(|bridge| *bridge.name == *pool.bridge) {
+                return Err(CheckError::BridgeUnknown { pool: pool.name, bridge: pool.bridge });
+            }
+            if pool.vlan > 4094 {
+                return Err(CheckError::Vlan { pool: pool.name, vlan: pool.vlan });
+            }
+            let name = pool.name.clone();
+            let spec =
+                pool.into_spec().map_err(|source| CheckError::Exclusion { pool: name, source })?;
+            pools.push(Pool::new(spec)?);
+        }
+        Ok(Self {
+            state_dir,
+            socket,
+            bpffs,
+            http,
+            log_format: log.format,
+            boot_timeout: allocate.boot_timeout,
+            when_degraded: allocate.when_degraded,
+            conflict,
+            bridges,
+            pools: Pools::new(pools)?,
+        })
+    }
+
+    /// The segments that have a pool, each once.
+    pub fn segments(&self) -> Vec<Segment> {
+        let mut segments: Vec<_> =
+            self.pools.iter().map(|pool| pool.spec().segment.clone()).collect();
+        segments.sort();
+        segments.dedup();
+        segments
+    }
+}
+
+fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, CheckError> {
+    let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
+    for file::Bridge { name, mode, uplinks } in sections {
+        for name in uplinks.iter().chain([&name]) {
+            check_interface(name)?;
+        }
+        if mode == file::Mode::Enforce {
+            return Err(CheckError::Enforce { bridge: name });
+        }
+        if bridges.iter().any(|bridge| *bridge.name == *name) {
+            return Err(CheckError::BridgeTwice { bridge: name });
+        }
+        let uplinks = uplinks.into_iter().map(Arc::from).collect();
+        bridges.push(Bridge { name: name.into(), uplinks });
+    }
+    match u32::try_from(bridges.len()) {
+        Ok(0) => Err(CheckError::NoBridge),
+        Ok(count) if count <= guard_ebpf::abi::MAX_BRIDGES => Ok(bridges),
+        _ => Err(CheckError::TooManyBridges {
+            count: bridges.len(),
+            most: guard_ebpf::abi::MAX_BRIDGES,
+        }),
+    }
+}
+
+/// The kernel's own rule, `dev_valid_name` in `net/core/dev.c`.
+fn check_interface(name: &str) -> Result<(), CheckError> {
+    let valid = (1..16).contains(&name.len())
+        && ![".", ".."].contains(&name)
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    if valid { Ok(()) } else { Err(CheckError::InterfaceName { name: name.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! What is degraded, since when and why; and whether the boot pass has ended.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+/// One thing that does not work as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// The thing: `bridge rt0`, `bindings`.
+    pub what: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+/// The health of the agent, shared by all of its parts.
+#[derive(Debug)]
+pub struct Health {
+    degraded: RwLock<BTreeMap<String, Degraded>>,
+    booted: watch::Sender<bool>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { degraded: RwLock::default(), booted: watch::Sender::new(false) }
+    }
+}
+
+impl Health {
+    /// Something does not work. Logged when it begins, and when its reason changes.
+    pub fn degraded(&self, what: &str, why: &str) {
+        let mut all = self.degraded.write();
+        match all.get_mut(what) {
+            Some(known) if known.why == why => {}
+            Some(known) => {
+                tracing::warn!(what, why, "still degraded");
+                why.clone_into(&mut known.why);
+            }
+            None => {
+                tracing::warn!(what, why, "degraded");
+                let (what, why) = (what.to_owned(), why.to_owned());
+                all.insert(what.clone(), Degraded { what, since: Timestamp::now(), why });
+            }
+        }
+    }
+
+    /// It works again.
+    pub fn recovered(&self, what: &str) {
+        if self.degraded.read().contains_key(what) && self.degraded.write().remove(what).is_some() {
+            tracing::info!(what, "recovered");
+        }
+    }
+
+    /// All that is degraded now.
+    pub fn list(&self) -> Vec<Degraded> {
+        self.degraded.read().values().cloned().collect()
+    }
+
+    /// Why one thing is degraded, if it is.
+    pub fn why(&self, what: &str) -> Option<String> {
+        self.degraded.read().get(what).map(|degraded| degraded.why.clone())
+    }
+
+    /// What keeps the observer from seeing all, if anything: all that is degraded but for bridges
+    /// that do not exist, which concern their own pools alone.
+    pub fn observer(&self) -> Option<Degraded> {
+        let all = self.degraded.read();
+        all.values().find(|degraded| !degraded.what.starts_with(BRIDGE)).cloned()
+    }
+
+    /// The boot pass has ended: allocation may begin.
+    pub fn boot_pass_ended(&self) {
+        if !self.booted.send_replace(true) {
+            tracing::info!("boot pass ended");
+        }
+    }
+
+    /// Whether the boot pass has ended.
+    pub fn booted(&self) -> bool {
+        *self.booted.borrow()
+    }
+
+    /// The boot pass has ended and nothing is degraded.
+    pub fn ready(&self) -> bool {
+        self.booted() && self.degraded.read().is_empty()
+    }
+}
+
+const BRIDGE: &str = "bridge ";
+
+/// How a bridge that does not exist is listed.
+pub fn bridge(name: &str) -> String {
+    format!("{BRIDGE}{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_booted_and_whole() {
+        let health = Health::default();
+        assert!(!health.ready());
+        health.boot_pass_ended();
+        assert!(health.ready());
+        health.degraded("bridge rt0", "it does not exist");
+        assert!(!health.ready());
+        let since = health.list()[0].since;
+        health.degraded("bridge rt0", "it vanished");
+        assert_eq!(health.list()[0].since, since, "the same trouble, another reason");
+        health.recovered("bridge rt0");
+        assert!(health.ready());
+    }
+}

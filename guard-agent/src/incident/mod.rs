@@ -1,0 +1,139 @@
+//! Incidents: two claimants of one address, told once.
+//!
+//! An incident is keyed by segment and address. It opens with one alert, further claimants join it,
+//! and it closes when all claimants but one have been silent for `quiet` or are gone. Pure: what
+//! was seen and the time come in, what changed goes out.
+
+mod model;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+
+use crate::{clock::Now, segment::Segment};
+
+/// Closed incidents that are remembered.
+const HISTORY: usize = 1024;
+
+/// What became of an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is new: the one alert.
+    Opened,
+    /// Another claimant joined, or the kind is worse than before.
+    Changed,
+    /// It is over.
+    Closed,
+}
+
+/// All incidents that are open, and the last that were.
+#[derive(Debug)]
+pub struct Incidents {
+    quiet: Duration,
+    next_id: u64,
+    open: BTreeMap<(Segment, IpAddr), Incident>,
+    closed: VecDeque<Incident>,
+}
+
+impl Incidents {
+    /// None yet. Ids count from `first_id`.
+    pub fn new(quiet: Duration, first_id: u64) -> Self {
+        Self { quiet, next_id: first_id, open: BTreeMap::new(), closed: VecDeque::new() }
+    }
+
+    /// A frame was seen that claims what another has.
+    pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
+        let Sighting { segment, address, kind, holder, challenger } = sighting;
+        let key = (segment, address);
+        if let Some(incident) = self.open.get_mut(&key) {
+            let joined = incident.join(challenger, now);
+            let worse = kind > incident.kind;
+            incident.kind = incident.kind.max(kind);
+            return (joined || worse).then(|| (Phase::Changed, incident.clone()));
+        }
+        let mut incident = Incident::new(self.next_id, key.clone(), kind, now);
+        self.next_id += 1;
+        incident.claimants.extend(holder);
+        incident.join(challenger, now);
+        self.open.insert(key, incident.clone());
+        Some((Phase::Opened, incident))
+    }
+
+    /// A claimant that the kernel does not report by itself still speaks.
+    pub fn spoke(&mut self, segment: &Segment, address: IpAddr, claimant: &Claimant) {
+        if let Some(incident) = self.open.get_mut(&(segment.clone(), address)) {
+            incident.spoke(claimant);
+        }
+    }
+
+    /// A port is gone and so are the claimants behind it.
+    pub fn port_gone(&mut self, ifindex: u32, now: Now) -> Vec<Incident> {
+        for incident in self.open.values_mut() {
+            for claimant in &mut incident.claimants {
+                claimant.gone |= claimant.ifindex == Some(ifindex);
+            }
+        }
+        self.close(now)
+    }
+
+    /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
+    pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
+        let incident = self.open.remove(&(segment.clone(), address))?;
+        Some(self.remember(incident, now))
+    }
+
+    /// Closes what has been quiet for long enough.
+    pub fn close(&mut self, now: Now) -> Vec<Incident> {
+        let quiet = self.quiet;
+        let over: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, incident)| incident.disputants(quiet, now) < 2)
+            .map(|(key, _)| key.clone())
+            .collect();
+        over.iter()
+            .filter_map(|key| self.open.remove(key))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|incident| self.remember(incident, now))
+            .collect()
+    }
+
+    fn remember(&mut self, mut incident: Incident, now: Now) -> Incident {
+        incident.closed_at = Some(now.wall);
+        self.closed.push_back(incident.clone());
+        if self.closed.len() > HISTORY {
+            self.closed.pop_front();
+        }
+        incident
+    }
+
+    /// The open incidents, and with `all` those that are remembered, the oldest first.
+    pub fn list(&self, all: bool) -> Vec<Incident> {
+        let closed = self.closed.iter().filter(|_| all);
+        let mut list: Vec<_> = closed.chain(self.open.values()).cloned().collect();
+        list.sort_by_key(|incident| incident.id);
+        list
+    }
+
+    /// How many are open, by bridge and kind.
+    pub fn count(&self) -> BTreeMap<(&str, Kind), usize> {
+        let mut count = BTreeMap::new();
+        for incident in self.open.values() {
+            *count.entry((&*incident.segment.bridge, incident.kind)).or_default() += 1;
+        }
+        count
+    }
+
+    /// Whether there is an open incident about an address.
+    pub fn is_open(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.open.contains_key(&(segment.clone(), address))
+    }
+}
+
+#[cfg(test)]
+mod tests;

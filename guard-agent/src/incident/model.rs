@@ -1,0 +1,202 @@
+//! What an incident is.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{clock::Now, lease::Owner, mac::Mac, segment::Segment};
+
+/// The kinds, the worst last: an incident has the worst that it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Two claimants of one address.
+    Duplicate,
+    /// A claim on the gateway's or another host address.
+    Gateway,
+}
+
+impl Kind {
+    /// The word for it in JSON, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// How bad it is.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Duplicate => Severity::Warning,
+            Self::Gateway => Severity::Critical,
+        }
+    }
+}
+
+/// How bad an incident is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// One address is at risk.
+    Warning,
+    /// Every sandbox on the segment is.
+    Critical,
+}
+
+impl Severity {
+    /// The word for it in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What a claimant is in an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The declared owner, the gateway or the host.
+    Owner,
+    /// Claims what a declared owner, the gateway or the host has.
+    Impostor,
+    /// Claims an address without a declared owner.
+    Claimant,
+}
+
+impl Role {
+    /// The word for it in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Impostor => "impostor",
+            Self::Claimant => "claimant",
+        }
+    }
+}
+
+/// One side of an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// What it is.
+    pub role: Role,
+    /// Its MAC; an owner may have declared none.
+    pub mac: Option<Mac>,
+    /// Its port; an owner may have declared none.
+    pub interface: Option<Arc<str>>,
+    /// Its port's ifindex.
+    pub ifindex: Option<u32>,
+    /// Who is known to be behind the port.
+    pub owner: Option<Owner>,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// When it was last seen.
+    pub last_seen: Timestamp,
+    /// On `CLOCK_BOOTTIME`, when it was last seen.
+    pub last: Duration,
+    /// Frames that the kernel counted; 0 for an owner, who is not counted.
+    pub frames: u64,
+    /// Its port is gone.
+    pub gone: bool,
+}
+
+impl Claimant {
+    fn is(&self, other: &Self) -> bool {
+        self.mac == other.mac && self.ifindex == other.ifindex
+    }
+}
+
+/// A frame that claims what another has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Where.
+    pub segment: Segment,
+    /// What.
+    pub address: IpAddr,
+    /// How bad.
+    pub kind: Kind,
+    /// Who has it; none for the gateway and the host, who have no port.
+    pub holder: Option<Claimant>,
+    /// Who sent the frame.
+    pub challenger: Claimant,
+}
+
+/// An incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// Grows with every incident of this agent.
+    pub id: u64,
+    /// Where.
+    pub segment: Segment,
+    /// What.
+    pub address: IpAddr,
+    /// The worst that was seen.
+    pub kind: Kind,
+    /// All sides, who had the address first.
+    pub claimants: Vec<Claimant>,
+    /// When it opened.
+    pub first_seen: Timestamp,
+    /// The last frame of a challenger.
+    pub last_seen: Timestamp,
+    /// When it closed.
+    pub closed_at: Option<Timestamp>,
+}
+
+impl Incident {
+    pub(super) fn new(
+        id: u64,
+        (segment, address): (Segment, IpAddr),
+        kind: Kind,
+        now: Now,
+    ) -> Self {
+        Self {
+            id,
+            segment,
+            address,
+            kind,
+            claimants: Vec::new(),
+            first_seen: now.wall,
+            last_seen: now.wall,
+            closed_at: None,
+        }
+    }
+
+    /// Counts a claimant's frame. True if it is new here.
+    pub(super) fn join(&mut self, claimant: Claimant, now: Now) -> bool {
+        self.last_seen = now.wall;
+        if self.spoke(&claimant) {
+            return false;
+        }
+        // A port that tries MAC after MAC fills nothing.
+        let many = self.claimants.len() >= Self::MAX_CLAIMANTS;
+        if !many {
+            self.claimants.push(claimant);
+        }
+        !many
+    }
+
+    /// Notes that a claimant was seen again. False if it is not one of the known.
+    pub(super) fn spoke(&mut self, claimant: &Claimant) -> bool {
+        let known = self.claimants.iter_mut().find(|known| known.is(claimant));
+        if let Some(known) = known {
+            known.last_seen = claimant.last_seen;
+            known.last = claimant.last;
+            known.frames = known.frames.max(claimant.frames);
+            known.gone = false;
+            return true;
+        }
+        false
+    }
+
+    /// The most claimants that are told apart.
+    const MAX_CLAIMANTS: usize = 8;
+
+    /// How many sides the dispute still has. An owner is one as long as its port exists, and the
+    /// gateway and the host, who are not listed, always are.
+    pub(super) fn disputants(&self, quiet: Duration, now: Now) -> usize {
+        let listed = self.claimants.iter().filter(|claimant| {
+            !claimant.gone
+                && (claimant.role == Role::Owner || now.boot.saturating_sub(claimant.last) < quiet)
+        });
+        listed.count() + usize::from(self.kind == Kind::Gateway)
+    }
+}

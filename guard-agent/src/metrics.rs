@@ -1,0 +1,219 @@
+//! What Prometheus reads: each metric's help stands with its definition.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
+};
+
+use crate::incident::{Incident, Kind};
+
+/// All metrics of the agent.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// By pool and state.
+    pub leases: IntGaugeVec,
+    /// By pool.
+    pub pool_capacity: IntGaugeVec,
+    /// By pool and result.
+    pub allocations: IntCounterVec,
+    /// By pool.
+    pub allocation_duration: HistogramVec,
+    /// By pool and result.
+    pub releases: IntCounterVec,
+    /// By pool and reason.
+    pub quarantined: IntCounterVec,
+    conflicts: IntCounterVec,
+    conflicts_open: IntGaugeVec,
+    /// By bridge and source.
+    pub live_addresses: IntGaugeVec,
+    /// By bridge and kind.
+    pub frames: IntCounterVec,
+    /// By bridge and reason.
+    pub malformed: IntCounterVec,
+    /// Of the ring.
+    pub events_lost: IntCounter,
+    /// By bridge and whether they are covered.
+    pub ports: IntGaugeVec,
+    /// By source.
+    pub source_healthy: IntGaugeVec,
+    detection_latency: prometheus::Histogram,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// A name twice, or one that Prometheus does not allow: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let build = IntGaugeVec::new(
+            Opts::new("guard_build_info", "Always 1; the version is in the label."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        register(&registry, build)?;
+        let counter = |name, help, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let gauge = |name, help, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+        };
+        let allocation_duration = HistogramOpts::new(
+            "guard_allocation_duration_seconds",
+            "Time from an allocation's arrival to its reply, the commit included.",
+        )
+        .buckets(prometheus::exponential_buckets(0.000_5, 2.0, 12)?);
+        let detection_latency = HistogramOpts::new(
+            "guard_detection_latency_seconds",
+            "Time from the frame in the kernel to the alert.",
+        )
+        .buckets(prometheus::exponential_buckets(0.000_01, 2.0, 16)?);
+        Ok(Self {
+            leases: gauge(
+                "guard_leases",
+                "Addresses that are not free, by state.",
+                &["pool", "state"],
+            )?,
+            pool_capacity: gauge(
+                "guard_pool_capacity_addresses",
+                "Addresses that a pool can hand out at all.",
+                &["pool"],
+            )?,
+            allocations: counter(
+                "guard_allocations_total",
+                "Allocations; the result is ok or the reason of the refusal.",
+                &["pool", "result"],
+            )?,
+            allocation_duration: register(
+                &registry,
+                HistogramVec::new(allocation_duration, &["pool"])?,
+            )?,
+            releases: counter(
+                "guard_releases_total",
+                "Releases; the result is the outcome.",
+                &["pool", "result"],
+            )?,
+            quarantined: counter(
+                "guard_quarantined_total",
+                "Addresses that were quarantined, by reason.",
+                &["pool", "reason"],
+            )?,
+            conflicts: counter(
+                "guard_conflicts_total",
+                "Incidents that opened, by kind.",
+                &["bridge", "kind"],
+            )?,
+            conflicts_open: gauge(
+                "guard_conflicts_open",
+                "Incidents that are open now.",
+                &["bridge", "kind"],
+            )?,
+            live_addresses: gauge(
+                "guard_live_addresses",
+                "Addresses in use, by the source of the evidence.",
+                &["bridge", "source"],
+            )?,
+            frames: counter(
+                "guard_frames_total",
+                "Frames that the ports of a bridge delivered, by kind.",
+                &["bridge", "kind"],
+            )?,
+            malformed: counter(
+                "guard_malformed_total",
+                "Frames that cannot be read, by reason.",
+                &["bridge", "reason"],
+            )?,
+            events_lost: register(
+                &registry,
+                IntCounter::new(
+                    "guard_events_lost_total",
+                    "Events that the ring had no room for; the maps were read anew.",
+                )?,
+            )?,
+            ports: gauge(
+                "guard_ports",
+                "Ports of a bridge; covered says whether the program is on them.",
+                &["bridge", "covered"],
+            )?,
+            source_healthy: gauge(
+                "guard_source_healthy",
+                "1 while a source of evidence answers completely, else 0.",
+                &["source"],
+            )?,
+            detection_latency: register(
+                &registry,
+                prometheus::Histogram::with_opts(detection_latency)?,
+            )?,
+            registry,
+        })
+    }
+
+    /// Counts an incident.
+    pub fn conflict_opened(&self, incident: &Incident, latency: Duration) {
+        let labels = [&*incident.segment.bridge, incident.kind.name()];
+        self.conflicts.with_label_values(&labels).inc();
+        self.detection_latency.observe(latency.as_secs_f64());
+    }
+
+    /// Sets how many incidents are open.
+    pub fn set_conflicts_open(&self, open: &BTreeMap<(&str, Kind), usize>) {
+        self.conflicts_open.reset();
+        for ((bridge, kind), count) in open {
+            let labels = [*bridge, kind.name()];
+            self.conflicts_open.with_label_values(&labels).set(gauge_value(*count));
+        }
+    }
+
+    /// Makes a counter show what the kernel has counted.
+    pub fn follow(counter: &IntCounter, total: u64) {
+        counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
+    /// The text format 0.0.4.
+    ///
+    /// # Errors
+    /// A metric that cannot be written.
+    pub fn encode(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+/// A count as a gauge's value.
+pub fn gauge_value(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_name_that_prometheus_takes() {
+        let metrics = Metrics::new().unwrap();
+        metrics.allocations.with_label_values(&["sandboxes", "ok"]).inc();
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("guard_allocations_total{pool=\"sandboxes\",result=\"ok\"} 1"));
+        assert!(text.contains("guard_build_info{version="));
+    }
+
+    #[test]
+    fn a_counter_follows_the_kernel_and_never_falls() {
+        let counter = IntCounter::new("a", "b").unwrap();
+        Metrics::follow(&counter, 5);
+        Metrics::follow(&counter, 3);
+        assert_eq!(counter.get(), 5);
+    }
+}

@@ -1,0 +1,373 @@
+//! From an event of the program to evidence, or to a conflict.
+
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::maps::{HashMap as KernelMap, LpmTrie, MapData};
+use guard_ebpf::abi::{
+    AddressKey, Challenger, ChallengerKey, EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE,
+    EVENT_VIOLATION, Event, Live, Owned, STRENGTH_ASSERT,
+};
+use ipnet::IpNet;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Parts,
+    doubt::{Doubt, Facts, Verdict},
+    ports::exists,
+    probe::{Prober, arp_probe},
+    sweep::Snapshot,
+    topology::Bridge,
+};
+use crate::{
+    alerts::Alerts,
+    bindings::Bindings,
+    clock::{self, Now},
+    config::Conflict,
+    evidence::Station,
+    incident::{Claimant, Kind, Role, Sighting},
+    lease::{Owner, command::Command},
+    live::{Claim, LiveSet, Strength},
+    mac::Mac,
+    segment::Segment,
+};
+
+/// A wire claim is asked for so often, a sweep apart, before it is believed to be over.
+const AGING_PROBES: u32 = 3;
+
+/// Turns what the program noted into evidence and conflicts.
+pub struct Claims {
+    live: Arc<LiveSet>,
+    alerts: Arc<Alerts>,
+    bindings: Arc<Bindings>,
+    feed: mpsc::Sender<Command>,
+    fell_behind: bool,
+    conflict: Conflict,
+    live_map: KernelMap<MapData, AddressKey, Live>,
+    challengers: KernelMap<MapData, ChallengerKey, Challenger>,
+    prefix_map: LpmTrie<MapData, AddressKey, u32>,
+    prefixes: Vec<(Segment, IpNet)>,
+    prober: Prober,
+    /// The watched bridges that exist, by ifindex.
+    bridges: HashMap<u32, (Arc<str>, Mac)>,
+    doubts: BTreeMap<AddressKey, Pending>,
+    /// How often a claim that aged was asked for, by address and port.
+    aging: HashMap<(AddressKey, u32), u32>,
+}
+
+struct Pending {
+    doubt: Doubt,
+    holder: Station,
+    challenger: Claim,
+    look_again: Duration,
+}
+
+/// A claim with all that is needed to act on it.
+struct Seen {
+    key: AddressKey,
+    segment: Segment,
+    address: IpAddr,
+    claim: Claim,
+}
+
+impl Claims {
+    pub(super) fn new(
+        parts: &Parts,
+        live_map: KernelMap<MapData, AddressKey, Live>,
+        challengers: KernelMap<MapData, ChallengerKey, Challenger>,
+        prefix_map: LpmTrie<MapData, AddressKey, u32>,
+        prober: Prober,
+    ) -> Self {
+        Self {
+            live: parts.live.clone(),
+            alerts: parts.alerts.clone(),
+            bindings: parts.bindings.clone(),
+            feed: parts.feed.clone(),
+            fell_behind: false,
+            conflict: parts.conflict,
+            live_map,
+            challengers,
+            prefix_map,
+            prefixes: parts.prefixes.clone(),
+            prober,
+            bridges: HashMap::new(),
+            doubts: BTreeMap::new(),
+            aging: HashMap::new(),
+        }
+    }
+
+    /// Takes one record of the ring.
+    pub fn event(&mut self, event: Event) {
+        let Event {
+            time_ns, key, ifindex, holder_ifindex, mac, holder_mac, kind, strength, ..
+        } = event;
+        let time = Duration::from_nanos(time_ns);
+        let Some(seen) = self.seen(key, ifindex, Mac(mac), strength, time, time) else { return };
+        match kind {
+            EVENT_LIVE | EVENT_OWNER => self.heard(&seen),
+            EVENT_VIOLATION => self.violation(seen),
+            EVENT_CONTEST => self.contest(seen, holder_ifindex, Mac(holder_mac)),
+            EVENT_PROBE => tracing::info!(
+                segment = %seen.segment,
+                address = %seen.address,
+                mac = %seen.claim.station.mac,
+                port = %seen.claim.station.interface,
+                "probe for an address that is in use"
+            ),
+            _ => tracing::debug!(kind, "the program told of something unknown"),
+        }
+    }
+
+    /// None if the port or the bridge is gone: what was behind it is over.
+    fn seen(
+        &self,
+        key: AddressKey,
+        ifindex: u32,
+        mac: Mac,
+        strength: u8,
+        first: Duration,
+        seen: Duration,
+    ) -> Option<Seen> {
+        let (bridge, _) = self.bridges.get(&key.bridge)?;
+        let interface = self.live.port(ifindex)?.interface;
+        let strength = if strength == STRENGTH_ASSERT { Strength::Assert } else { Strength::Use };
+        let station = Station { mac, interface, ifindex };
+        let claim = Claim { station, strength, first, seen };
+        let segment = Segment::new(bridge.clone(), key.vlan);
+        Some(Seen { key, segment, address: key.ip(), claim })
+    }
+
+    /// A holder was heard: the first claimant, the declared owner, or one whose word is in doubt.
+    fn heard(&mut self, seen: &Seen) {
+        let Seen { key, segment, address, claim } = seen;
+        if self.doubts.get(key).is_some_and(|pending| pending.holder == claim.station) {
+            self.judge(*key, true);
+        }
+        if self.alerts.is_open(segment, *address) {
+            self.alerts.holder_spoke(segment, *address, &claimant(Role::Claimant, claim, 0, None));
+        }
+        self.claimed(segment, *address, claim.clone());
+    }
+
+    fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
+        let station = claim.station.clone();
+        if self.live.claimed(segment, address, claim) {
+            self.tell(Command::Claimed { segment: segment.clone(), address, station });
+        }
+    }
+
+    /// A claim on an address whose declared owner, gateway or host it is not.
+    fn violation(&mut self, seen: Seen) {
+        let Seen { key, segment, address, claim } = seen;
+        let reserved = self.bindings.is_reserved(&segment, address);
+        let holder = self.bindings.holder(&segment, address);
+        match &holder {
+            // It was bound to another since the frame came: what it claims is its own now.
+            Some(holder) if !reserved && holder.allows(&claim.station) => {
+                return self.claimed(&segment, address, claim);
+            }
+            None if !reserved => return self.claimed(&segment, address, claim),
+            _ => {}
+        }
+        let owner = holder.filter(|_| !reserved).map(|holder| holder.claimant(Now::read()));
+        let kind = if reserved { Kind::Gateway } else { Kind::Duplicate };
+        self.sighted(&key, &segment, address, kind, owner, Role::Impostor, &claim, EVENT_VIOLATION);
+        if !reserved {
+            self.claimed(&segment, address, claim);
+        }
+    }
+
+    /// A claim on an address that is live by another, and that nobody has declared.
+    fn contest(&mut self, seen: Seen, holder_ifindex: u32, holder_mac: Mac) {
+        let Seen { key, segment, address, claim } = seen;
+        let Ok(live) = self.live_map.get(&key, 0) else {
+            return self.claimed(&segment, address, claim); // The holder left in the meantime.
+        };
+        if (live.ifindex, Mac(live.mac)) != (holder_ifindex, holder_mac) {
+            return; // Another has taken its place: the next frame is judged against that one.
+        }
+        let holder = self.seen(
+            key,
+            live.ifindex,
+            holder_mac,
+            live.strength,
+            Duration::ZERO,
+            Duration::from_nanos(live.seen_ns),
+        );
+        let Some(Seen { claim: holder, .. }) = holder else {
+            return self.take_over(&key, &segment, address, claim);
+        };
+        if holder.station.ifindex == claim.station.ifindex {
+            tracing::info!(%segment, %address, port = %claim.station.interface, from = %holder.station.mac, to = %claim.station.mac, "a port has changed its MAC");
+            return self.take_over(&key, &segment, address, claim);
+        }
+        // From here on the program tells when the holder is heard again.
+        let _ = self.live_map.insert(key, Live { seen_ns: 0, ..live }, 0);
+        if self.alerts.is_open(&segment, address) {
+            return self.dispute(&key, &segment, address, &holder.station, claim);
+        }
+        if !self.doubts.contains_key(&key) {
+            let now = clock::monotonic();
+            let Conflict { grace, live_window, .. } = self.conflict;
+            let doubt = Doubt::new(now, grace, now.saturating_sub(holder.seen), live_window);
+            let holder = holder.station;
+            let pending = Pending { doubt, holder, challenger: claim, look_again: now };
+            self.doubts.insert(key, pending);
+            self.judge(key, false);
+        }
+    }
+
+    /// Decides what can be decided now about a doubt.
+    fn judge(&mut self, key: AddressKey, answered: bool) {
+        let Some(mut pending) = self.doubts.remove(&key) else { return };
+        let Some((bridge, bridge_mac)) = self.bridges.get(&key.bridge).cloned() else { return };
+        let (segment, address) = (Segment::new(bridge, key.vlan), key.ip());
+        let holder = &pending.holder;
+        let live = self.live_map.get(&key, 0).ok();
+        let heard = live.is_some_and(|live| live.ifindex == holder.ifindex && live.seen_ns != 0);
+        let facts = Facts {
+            port_exists: self.live.port(holder.ifindex).is_some() && exists(holder.ifindex),
+            answered: answered || heard,
+            now: clock::monotonic(),
+        };
+        match pending.doubt.judge(facts) {
+            Verdict::Moved => self.take_over(&key, &segment, address, pending.challenger),
+            Verdict::Conflict => {
+                self.dispute(&key, &segment, address, &pending.holder, pending.challenger);
+            }
+            Verdict::Ask(look_again) => {
+                self.ask(bridge_mac, holder, address);
+                pending.look_again = look_again;
+                self.doubts.insert(key, pending);
+            }
+            Verdict::Wait(look_again) => {
+                pending.look_again = look_again;
+                self.doubts.insert(key, pending);
+            }
+        }
+    }
+
+    fn ask(&self, from: Mac, station: &Station, address: IpAddr) {
+        if let IpAddr::V4(address) = address
+            && let Err(error) =
+                self.prober.send(station.ifindex, &arp_probe(from, station.mac, address))
+        {
+            tracing::debug!(%address, port = %station.interface, %error, "cannot send a probe");
+        }
+    }
+
+    /// An address without a declared owner has moved.
+    fn take_over(&mut self, key: &AddressKey, segment: &Segment, address: IpAddr, claim: Claim) {
+        tracing::info!(%segment, %address, mac = %claim.station.mac, port = %claim.station.interface, "an address has moved");
+        if let Ok(live) = self.live_map.get(key, 0) {
+            self.live.withdraw(segment, address, live.ifindex);
+        }
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let live = Live {
+            first_ns: nanos(claim.first),
+            seen_ns: nanos(claim.seen),
+            ifindex: claim.station.ifindex,
+            mac: claim.station.mac.0,
+            strength: guard_ebpf::abi::STRENGTH_USE,
+            reserved: [0; 5],
+        };
+        if let Err(error) = self.live_map.insert(key, live, 0) {
+            tracing::warn!(%segment, %address, %error, "cannot note a move in the kernel");
+        }
+        let _ = self.challengers.remove(&challenger_key(key, &claim.station, EVENT_CONTEST));
+        self.claimed(segment, address, claim);
+        self.tell(Command::Recheck(vec![(segment.clone(), address)]));
+    }
+
+    /// Two claimants of an address that nobody has declared.
+    fn dispute(
+        &mut self,
+        key: &AddressKey,
+        segment: &Segment,
+        address: IpAddr,
+        holder: &Station,
+        claim: Claim,
+    ) {
+        let heard = Claim { station: holder.clone(), ..claim.clone() };
+        let holder = claimant(Role::Claimant, &heard, 0, self.bindings.behind(holder.ifindex));
+        self.sighted(
+            key,
+            segment,
+            address,
+            Kind::Duplicate,
+            Some(holder),
+            Role::Claimant,
+            &claim,
+            EVENT_CONTEST,
+        );
+        self.claimed(segment, address, claim);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is told of a conflict, in one place")]
+    fn sighted(
+        &self,
+        key: &AddressKey,
+        segment: &Segment,
+        address: IpAddr,
+        kind: Kind,
+        holder: Option<Claimant>,
+        role: Role,
+        claim: &Claim,
+        event: u8,
+    ) {
+        let counted = self.challengers.get(&challenger_key(key, &claim.station, event), 0);
+        let frames = counted.map_or(1, |challenger| challenger.frames.max(1));
+        let behind = self.bindings.behind(claim.station.ifindex);
+        let challenger = claimant(role, claim, frames, behind);
+        let sighting = Sighting { segment: segment.clone(), address, kind, holder, challenger };
+        let latency = clock::monotonic().saturating_sub(claim.seen);
+        self.alerts.sighted(sighting, Now::read(), latency);
+    }
+
+    /// When the next doubt wants to be looked at.
+    pub fn next_doubt(&self) -> Option<Instant> {
+        let next = self.doubts.values().map(|pending| pending.look_again).min()?;
+        Some(Instant::now() + next.saturating_sub(clock::monotonic()))
+    }
+
+    /// Looks at the doubts that are due.
+    pub fn judge_doubts(&mut self) {
+        let now = clock::monotonic();
+        let due = self.doubts.iter().filter(|(_, pending)| pending.look_again <= now);
+        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.judge(key, false);
+        }
+    }
+}
+
+fn challenger_key(key: &AddressKey, station: &Station, kind: u8) -> ChallengerKey {
+    let Station { mac, ifindex, interface: _ } = station;
+    ChallengerKey { key: *key, ifindex: *ifindex, mac: mac.0, kind, reserved: [0; 5] }
+}
+
+fn claimant(role: Role, claim: &Claim, frames: u64, owner: Option<Owner>) -> Claimant {
+    let Claim { station: Station { mac, interface, ifindex }, first, seen, .. } = claim;
+    let (now, monotonic) = (Now::read(), clock::monotonic());
+    let at = |time: Duration| {
+        let ago = monotonic.saturating_sub(time);
+        now.wall.checked_sub(ago).unwrap_or(now.wall)
+    };
+    Claimant {
+        role,
+        mac: Some(*mac),
+        interface: Some(interface.clone()),
+        ifindex: Some(*ifindex),
+        owner,
+        first_seen: at(*first),
+        last_seen: at(*seen),
+        last: now.boot.saturating_sub(monotonic.saturating_sub(*seen)),
+        frames,
+        gone: false,
+    }
+}

@@ -1,0 +1,86 @@
+//! What the program counts, on each CPU.
+
+use std::{
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use aya::maps::{MapData, PerCpuArray};
+use guard_ebpf::{
+    abi::BridgeCounters,
+    counters::{FrameKind, MalformedReason},
+};
+
+use crate::metrics::Metrics;
+
+/// The program's counters, read when someone asks.
+pub struct Counters {
+    bridges: PerCpuArray<MapData, BridgeCounters>,
+    ports: PerCpuArray<MapData, u64>,
+    names: Vec<Arc<str>>,
+    lost: AtomicU64,
+}
+
+impl Counters {
+    /// `names` are the bridges in the order of their slots.
+    pub fn new(
+        bridges: PerCpuArray<MapData, BridgeCounters>,
+        ports: PerCpuArray<MapData, u64>,
+        names: Vec<Arc<str>>,
+    ) -> Self {
+        let counters = Self { bridges, ports, names, lost: AtomicU64::new(0) };
+        counters.lost.store(counters.lost(), Ordering::Relaxed);
+        counters
+    }
+
+    /// Frames that a port has delivered, by its slot.
+    pub fn frames(&self, slot: u32) -> u64 {
+        self.ports.get(&slot, 0).map_or(0, |values| values.iter().sum())
+    }
+
+    /// Whether events were lost since this was last asked.
+    pub fn lost_more(&self) -> bool {
+        let lost = self.lost();
+        self.lost.swap(lost, Ordering::Relaxed) != lost
+    }
+
+    /// Makes the metrics show what was counted.
+    pub fn collect(&self, metrics: &Metrics) {
+        Metrics::follow(&metrics.events_lost, self.lost());
+        for (bridge, name) in self.each() {
+            for kind in FrameKind::ALL {
+                let counter = metrics.frames.with_label_values(&[&*name, kind.name()]);
+                Metrics::follow(&counter, bridge.frames[*kind as usize]);
+            }
+            for reason in MalformedReason::ALL {
+                let counter = metrics.malformed.with_label_values(&[&*name, reason.name()]);
+                Metrics::follow(&counter, bridge.malformed[*reason as usize]);
+            }
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.each().map(|(bridge, _)| bridge.events_lost).sum()
+    }
+
+    /// The sum over all CPUs for each bridge.
+    fn each(&self) -> impl Iterator<Item = (BridgeCounters, Arc<str>)> + '_ {
+        (0..).zip(&self.names).filter_map(|(slot, name)| {
+            let values = self.bridges.get(&slot, 0).ok()?;
+            let sum = values.iter().fold(bytemuck::Zeroable::zeroed(), plus);
+            Some((sum, name.clone()))
+        })
+    }
+}
+
+/// The counters are `u64` from first to last.
+fn plus(mut sum: BridgeCounters, one: &BridgeCounters) -> BridgeCounters {
+    let sums = bytemuck::cast_slice_mut::<_, u64>(slice::from_mut(&mut sum));
+    for (sum, one) in sums.iter_mut().zip(bytemuck::cast_slice::<_, u64>(slice::from_ref(one))) {
+        *sum += one;
+    }
+    sum
+}

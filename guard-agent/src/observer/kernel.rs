@@ -1,0 +1,273 @@
+//! The program in the kernel: loaded, pinned, attached to ports, its maps.
+//!
+//! Everything is pinned below `<bpffs>/v<layout>/`, so that an agent that dies leaves the watch
+//! running and the next one takes it over: maps are reused, and the new program replaces the old
+//! one under the same link, with no frame unseen in between.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, LinkError, PinnedLink},
+        tc::TcAttachOptions,
+    },
+};
+use guard_ebpf::abi::{
+    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned, Port,
+};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+/// The program, as `build.rs` compiled it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+
+/// Why the program does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel was built without `CONFIG_DEBUG_INFO_BTF`.
+    #[error(
+        "the kernel has no BTF (/sys/kernel/btf/vmlinux is missing); run a kernel built with \
+         CONFIG_DEBUG_INFO_BTF=y"
+    )]
+    NoBtf,
+    /// The pin path is not on a BPF file system.
+    #[error(
+        "{path}: not on a BPF file system; mount one (mount -t bpf bpf /sys/fs/bpf) or set `bpffs`"
+    )]
+    NoBpffs {
+        /// The path as configured.
+        path: PathBuf,
+    },
+    /// A directory or a pin cannot be made or read.
+    #[error("{path}: {source}")]
+    Pin {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The verifier or the kernel refused it.
+    #[error("the kernel refused the program: {0}")]
+    Load(#[from] EbpfError),
+    /// The program cannot be loaded or attached.
+    #[error("{interface}: cannot attach the program: {source}")]
+    Attach {
+        /// To which port.
+        interface: String,
+        /// Why not.
+        source: Box<ProgramError>,
+    },
+    /// The program cannot be loaded.
+    #[error("the kernel refused the program: {0}")]
+    Program(#[from] ProgramError),
+    /// A link cannot be pinned or read.
+    #[error("{interface}: {source}")]
+    Link {
+        /// Of which port.
+        interface: String,
+        /// Why not.
+        source: LinkError,
+    },
+    /// A map is not what this agent expects.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Which one.
+        name: &'static str,
+        /// What is wrong.
+        source: MapError,
+    },
+    /// The object file lacks something: agent and program were not built together.
+    #[error("the embedded program has no {0}; the build is broken")]
+    Missing(&'static str),
+}
+
+/// Maps that the observer alone works with.
+pub struct Maps {
+    /// What the agent says of each port.
+    pub ports: HashMap<MapData, u32, Port>,
+    /// Who was seen with addresses that have no declared owner.
+    pub live: HashMap<MapData, AddressKey, Live>,
+    /// Who claims what another holds.
+    pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
+    /// The prefixes on each segment.
+    pub prefixes: LpmTrie<MapData, AddressKey, u32>,
+    /// By bridge slot.
+    pub counters: PerCpuArray<MapData, BridgeCounters>,
+    /// By port slot.
+    pub frames: PerCpuArray<MapData, u64>,
+}
+
+/// How a port is covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// The kernel's id of the program.
+    pub program_id: u32,
+    /// Since when the link exists, over restarts of the agent.
+    pub since: SystemTime,
+}
+
+/// The loaded program.
+pub struct Kernel {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    program_id: u32,
+}
+
+impl Kernel {
+    /// Loads the program and takes over the maps that an earlier agent left.
+    ///
+    /// # Errors
+    /// No BTF, no bpffs, a missing capability, or the verifier's refusal.
+    pub fn load(bpffs: &Path) -> Result<Self, KernelError> {
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(KernelError::NoBtf);
+        }
+        let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
+        fs::create_dir_all(&pins)
+            .map_err(|source| KernelError::Pin { path: pins.clone(), source })?;
+        let on = statfs(&pins)
+            .map_err(|errno| KernelError::Pin { path: pins.clone(), source: errno.into() })?;
+        if on.filesystem_type() != BPF_FS_MAGIC {
+            // Leave nothing behind on the wrong file system.
+            let _ = fs::remove_dir(&pins).and_then(|()| fs::remove_dir(bpffs));
+            return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
+        }
+        let mut ebpf = EbpfLoader::new().default_map_pin_directory(&pins).load(OBJECT)?;
+        let program = classifier(&mut ebpf)?;
+        program.load()?;
+        let program_id = program.info()?.id();
+        Ok(Self { ebpf, pins, program_id })
+    }
+
+    /// Hands out the maps. Each can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn maps(&mut self) -> Result<Maps, KernelError> {
+        Ok(Maps {
+            ports: self.map(abi::MAP_PORTS)?,
+            live: self.map(abi::MAP_LIVE)?,
+            challengers: self.map(abi::MAP_CHALLENGERS)?,
+            prefixes: self.map(abi::MAP_PREFIXES)?,
+            counters: self.map(abi::MAP_COUNTERS)?,
+            frames: self.map(abi::MAP_FRAMES)?,
+        })
+    }
+
+    /// Hands out the map of owners. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn owned(&mut self) -> Result<HashMap<MapData, AddressKey, Owned>, KernelError> {
+        self.map(abi::MAP_OWNED)
+    }
+
+    /// Hands out the ring. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        self.map(abi::MAP_EVENTS)
+    }
+
+    fn map<M: TryFrom<Map, Error = MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<M, KernelError> {
+        let map = self.ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
+        M::try_from(map).map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// Puts the program on a port, or replaces an earlier one there.
+    ///
+    /// The caller has put the port into the map of ports; a program on an interface that is not in
+    /// it (renamed in between) lets every frame pass unseen.
+    ///
+    /// # Errors
+    /// The port is gone, or the kernel's refusal.
+    pub fn attach(&mut self, ifindex: u32, interface: &str) -> Result<Coverage, KernelError> {
+        let pin = self.link_pin(ifindex);
+        let attach_error = |source| KernelError::Attach {
+            interface: interface.to_owned(),
+            source: Box::new(source),
+        };
+        let link_error = |source| KernelError::Link { interface: interface.to_owned(), source };
+        let program = classifier(&mut self.ebpf)?;
+        if let Ok(link) = PinnedLink::from_pin(&pin) {
+            let link = FdLink::from(link).try_into().map_err(link_error)?;
+            match program.attach_to_link(link) {
+                Ok(id) => {
+                    drop(program.take_link(id).map_err(attach_error)?);
+                    return self.coverage(&pin);
+                }
+                // The device of the link is gone (ENOLINK) and its ifindex has been used again.
+                Err(_) => remove(&pin)?,
+            }
+        }
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id = program
+            .attach_with_options(interface, TcAttachType::Ingress, options)
+            .map_err(attach_error)?;
+        let link: FdLink =
+            program.take_link(id).map_err(attach_error)?.try_into().map_err(link_error)?;
+        link.pin(&pin).map_err(|source| KernelError::Pin {
+            path: pin.clone(),
+            source: io::Error::other(source),
+        })?;
+        self.coverage(&pin)
+    }
+
+    /// Forgets a port that is gone, or takes the program off one that left its bridge.
+    ///
+    /// # Errors
+    /// The pin cannot be removed.
+    pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
+        remove(&self.link_pin(ifindex))
+    }
+
+    /// The ports that have a pinned link, those of an earlier agent included.
+    ///
+    /// # Errors
+    /// The directory of pins cannot be read.
+    pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
+        let error = |source| KernelError::Pin { path: self.pins.clone(), source };
+        let mut ports = Vec::new();
+        for entry in fs::read_dir(&self.pins).map_err(error)? {
+            let name = entry.map_err(error)?.file_name();
+            let ifindex = name.to_str().and_then(|name| name.strip_prefix("link-"));
+            ports.extend(ifindex.and_then(|ifindex| ifindex.parse::<u32>().ok()));
+        }
+        Ok(ports)
+    }
+
+    fn coverage(&self, pin: &Path) -> Result<Coverage, KernelError> {
+        let since = fs::metadata(pin)
+            .and_then(|pin| pin.modified())
+            .map_err(|source| KernelError::Pin { path: pin.to_owned(), source })?;
+        Ok(Coverage { program_id: self.program_id, since })
+    }
+
+    fn link_pin(&self, ifindex: u32) -> PathBuf {
+        self.pins.join(format!("link-{ifindex}"))
+    }
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    let program = ebpf.program_mut(abi::PROGRAM).ok_or(KernelError::Missing("classifier"))?;
+    Ok(program.try_into()?)
+}
+
+fn remove(pin: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(pin) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::Pin { path: pin.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,459 @@
+//! The observer: the program on every port of the watched bridges, and what it tells.
+//!
+//! One task owns the program and its maps. It follows netlink, drains the ring, and reads the maps
+//! anew after any loss. What it learns goes three ways, in this order: to the alerts, into the live
+//! set, and to the lease engine, which it never waits for.
+
+mod claims;
+pub mod counters;
+mod doubt;
+mod kernel;
+mod netlink;
+mod ports;
+mod probe;
+mod sweep;
+mod topology;
+
+use std::{collections::HashSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use aya::maps::{MapData, RingBuf};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream::BoxStream};
+use guard_ebpf::abi::Event;
+use ipnet::IpNet;
+use parking_lot::RwLock;
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+pub use kernel::{Coverage, KernelError};
+pub use netlink::NetlinkError;
+pub use ports::{PortStatus, SharedPorts};
+
+use claims::Claims;
+use counters::Counters;
+use netlink::{Netlink, Notice};
+use ports::Ports;
+use sweep::Snapshot;
+use topology::{Topology, View};
+
+use crate::{
+    alerts::Alerts,
+    bindings::Bindings,
+    clock::Now,
+    config::{Bridge, Conflict},
+    health::{self, Health},
+    lease::command::Command,
+    live::{LiveSet, PortName},
+    segment::Segment,
+};
+
+/// Records are read from the ring in batches of at most so many, so that nothing else starves.
+const BATCH: usize = 256;
+
+/// What the observer works with.
+pub struct Parts {
+    /// Where the program is pinned.
+    pub bpffs: PathBuf,
+    /// The bridges to watch.
+    pub bridges: Vec<Bridge>,
+    /// The prefixes on each segment.
+    pub prefixes: Vec<(Segment, IpNet)>,
+    /// When claims age, how long a doubt may be held.
+    pub conflict: Conflict,
+    /// Where claims go.
+    pub live: Arc<LiveSet>,
+    /// Where conflicts go.
+    pub alerts: Arc<Alerts>,
+    /// Who may claim what.
+    pub bindings: Arc<Bindings>,
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// What the lease engine has to know.
+    pub feed: mpsc::Sender<Command>,
+}
+
+/// Why the observer does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserverError {
+    /// The program does not run.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Netlink does not answer.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// There is no packet socket.
+    #[error("cannot open a packet socket for probes: {0}; grant CAP_NET_RAW")]
+    Prober(io::Error),
+    /// The ring cannot be waited on.
+    #[error("cannot wait on the ring buffer: {0}")]
+    Ring(io::Error),
+    /// The maps cannot be read.
+    #[error("cannot read the program's maps: {0}")]
+    Maps(#[from] aya::maps::MapError),
+}
+
+/// Why a port cannot be bound to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EnsureError {
+    /// There is no such port.
+    #[error("{interface:?} is not a port of bridge {bridge:?}; name the host's side of the veth")]
+    NoSuchPort {
+        /// The interface.
+        interface: String,
+        /// The bridge that it should be a port of.
+        bridge: String,
+    },
+    /// The program cannot be put on it.
+    #[error("port {interface:?} is not watched: {why}")]
+    NotCovered {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        why: String,
+    },
+    /// The observer does not run.
+    #[error("the observer does not run")]
+    Stopped,
+}
+
+struct Ensure {
+    interface: String,
+    bridge: Arc<str>,
+    reply: oneshot::Sender<Result<u32, EnsureError>>,
+}
+
+/// The way to a running observer.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Ensure>,
+    /// The ports by ifindex.
+    pub ports: SharedPorts,
+    /// What the program counts.
+    pub counters: Arc<Counters>,
+}
+
+impl Handle {
+    /// Sees to it that the program is on a port now. Gives back its ifindex.
+    ///
+    /// # Errors
+    /// It is not a port of the bridge, or the program cannot be put on it.
+    pub async fn ensure(&self, bridge: &Arc<str>, interface: &str) -> Result<u32, EnsureError> {
+        let (reply, answer) = oneshot::channel();
+        let (interface, bridge) = (interface.to_owned(), bridge.clone());
+        let request = Ensure { interface, bridge, reply };
+        self.requests.send(request).await.map_err(|_| EnsureError::Stopped)?;
+        answer.await.map_err(|_| EnsureError::Stopped)?
+    }
+}
+
+/// The observer, loaded and up to date, and about to run.
+pub struct Observer {
+    parts: Parts,
+    netlink: Netlink,
+    notices: BoxStream<'static, Notice>,
+    topology: Topology,
+    view: View,
+    ports: Ports,
+    claims: Claims,
+    ring: AsyncFd<RingBuf<MapData>>,
+    requests: mpsc::Receiver<Ensure>,
+    counters: Arc<Counters>,
+}
+
+impl Observer {
+    /// Loads the program (or takes over what an earlier agent left), puts it on every port, and
+    /// reads what there is: ports, host addresses, maps. That is the observer's part of the boot
+    /// pass: when this returns, the live set is complete.
+    ///
+    /// # Errors
+    /// What is missing on this machine, and what to do.
+    pub async fn start(parts: Parts) -> Result<(Self, Handle), ObserverError> {
+        let mut kernel = kernel::Kernel::load(&parts.bpffs)?;
+        let maps = kernel.maps()?;
+        parts.bindings.set_map(kernel.owned()?);
+        #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
+        // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one always, and keeps it
+        // open until it is dropped.
+        let ring = unsafe { AsyncFd::register(kernel.ring()?) }
+            .map_err(|error| ObserverError::Ring(error.into()))?;
+        let prober = probe::Prober::open().map_err(ObserverError::Prober)?;
+        let names: Vec<_> = parts.bridges.iter().map(|bridge| bridge.name.clone()).collect();
+        let counters = Arc::new(Counters::new(maps.counters, maps.frames, names.clone()));
+        let shared = SharedPorts::new(RwLock::default());
+        let ports = Ports::new(
+            kernel,
+            maps.ports,
+            parts.bridges.clone(),
+            shared.clone(),
+            parts.health.clone(),
+        )?;
+        let claims = Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober);
+        let (netlink, notices) = Netlink::open()?;
+        let (sender, requests) = mpsc::channel(64);
+        let topology = Topology::new(names);
+        let handle = Handle { requests: sender, ports: shared, counters: counters.clone() };
+        let view = View::default();
+        let mut observer = Self {
+            parts,
+            netlink,
+            notices,
+            topology,
+            view,
+            ports,
+            claims,
+            ring,
+            requests,
+            counters,
+        };
+        observer.resync().await?;
+        observer.ports.forget_others(&observer.view);
+        let snapshot = sweep::read(&observer.parts.bpffs)?;
+        observer.claims.take_snapshot(snapshot);
+        observer.drain().map_err(ObserverError::Ring)?;
+        Ok((observer, handle))
+    }
+
+    /// Watches until the handle is dropped.
+    pub async fn run(mut self) {
+        let sweep_every = (self.parts.conflict.live_window / 4)
+            .clamp(Duration::from_millis(250), Duration::from_secs(30));
+        let mut sweep_at = Instant::now() + sweep_every;
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
+        loop {
+            let doubt_at = self.claims.next_doubt();
+            tokio::select! {
+                biased;
+                ready = self.ring.readable_mut() => match ready {
+                    Ok(mut guard) => {
+                        guard.clear_ready();
+                        drop(guard);
+                        if let Err(error) = self.drain() {
+                            self.parts.health.degraded("ring", &error.to_string());
+                        }
+                    }
+                    Err(error) => self.parts.health.degraded("ring", &error.to_string()),
+                },
+                request = self.requests.recv() => match request {
+                    Some(request) => self.ensure(request).await,
+                    None => return,
+                },
+                notice = self.notices.next() => self.notice(notice).await,
+                () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
+                    self.claims.judge_doubts();
+                }
+                Some(snapshot) = swept.recv() => {
+                    self.claims.take_snapshot(snapshot);
+                    self.claims.age();
+                }
+                _ = second.tick() => {
+                    self.parts.alerts.close_quiet(Now::read());
+                    if self.counters.lost_more() {
+                        sweep_at = Instant::now();
+                    }
+                    if self.claims.fell_behind() {
+                        self.tell_all();
+                    }
+                }
+                () = sleep_until(sweep_at) => {
+                    sweep_at = Instant::now() + sweep_every;
+                    self.sweep(snapshots.clone());
+                }
+            }
+        }
+    }
+
+    /// Reads the maps on a thread of its own; the result comes back through the channel.
+    fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
+        let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
+        tokio::task::spawn_blocking(move || match sweep::read(&bpffs) {
+            Ok(snapshot) => {
+                health.recovered("maps");
+                // The observer has stopped: nobody wants it.
+                let _ = snapshots.blocking_send(snapshot);
+            }
+            Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
+        });
+    }
+
+    /// Takes all records off the ring that are there now.
+    fn drain(&mut self) -> io::Result<()> {
+        let mut buffer = BytesMut::new();
+        loop {
+            let mut records = Vec::<Bytes>::new();
+            while records.len() < BATCH
+                && let Some(item) = self.ring.get_mut().next()
+            {
+                buffer.put_slice(&item);
+                records.push(buffer.split().freeze());
+            }
+            if records.is_empty() {
+                return Ok(());
+            }
+            for record in records {
+                let event =
+                    bytemuck::try_pod_read_unaligned::<Event>(&record).map_err(|error| {
+                        io::Error::other(format!("a record of {} bytes: {error}", record.len()))
+                    })?;
+                self.claims.event(event);
+            }
+        }
+    }
+
+    async fn notice(&mut self, notice: Option<Notice>) {
+        let known = match notice {
+            Some(notice) => self.topology.apply(notice),
+            None => match Netlink::open() {
+                Ok((netlink, notices)) => {
+                    (self.netlink, self.notices) = (netlink, notices);
+                    false
+                }
+                Err(error) => return self.parts.health.degraded("netlink", &error.to_string()),
+            },
+        };
+        if known {
+            self.update();
+        } else {
+            self.try_resync().await;
+        }
+    }
+
+    async fn try_resync(&mut self) {
+        match self.resync().await {
+            Ok(()) => self.parts.health.recovered("netlink"),
+            Err(error) => self.parts.health.degraded("netlink", &error.to_string()),
+        }
+    }
+
+    async fn resync(&mut self) -> Result<(), NetlinkError> {
+        let dump = self.netlink.dump().await?;
+        self.topology.reset(dump);
+        self.update();
+        Ok(())
+    }
+
+    async fn ensure(&mut self, Ensure { interface, bridge, reply }: Ensure) {
+        // Netlink's notice of a port that was just made may still be on its way.
+        match self.netlink.link(&interface).await {
+            Ok(Some(link)) => {
+                self.topology.apply(Notice::Link(link));
+                self.update();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let why = error.to_string();
+                let _ = reply.send(Err(EnsureError::NotCovered { interface, why }));
+                return;
+            }
+        }
+        let ports = self.ports.shared().read();
+        let port = ports.iter().find(|(_, status)| {
+            *status.port.interface == *interface && status.port.bridge == bridge
+        });
+        let answer = match port {
+            Some((ifindex, PortStatus { coverage: Some(_), .. })) => Ok(*ifindex),
+            Some(_) => {
+                let why = self.parts.health.why(&format!("port {interface}"));
+                Err(EnsureError::NotCovered { interface, why: why.unwrap_or_default() })
+            }
+            None => Err(EnsureError::NoSuchPort { interface, bridge: bridge.to_string() }),
+        };
+        drop(ports);
+        // The caller is gone: nobody wants it.
+        let _ = reply.send(answer);
+    }
+
+    /// Carries out what has changed since the last view.
+    fn update(&mut self) {
+        let new = self.topology.view();
+        let old = std::mem::take(&mut self.view);
+        for ifindex in old.ports.keys().filter(|ifindex| !new.ports.contains_key(ifindex)) {
+            self.port_gone(*ifindex);
+        }
+        self.update_bridges(&old, &new);
+        for (ifindex, port) in &new.ports {
+            if old.ports.get(ifindex).is_some_and(|known| {
+                (&known.interface, known.bridge_ifindex) == (&port.interface, port.bridge_ifindex)
+            }) {
+                continue;
+            }
+            let name = PortName { interface: port.interface.clone(), bridge: port.bridge.clone() };
+            self.parts.live.port_added(*ifindex, name);
+            self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
+            self.ports.cover(*ifindex, port);
+            self.claims.tell(Command::PortAdded {
+                bridge: port.bridge.clone(),
+                interface: port.interface.clone(),
+                ifindex: *ifindex,
+            });
+        }
+        self.view = new;
+    }
+
+    fn update_bridges(&mut self, old: &View, new: &View) {
+        for Bridge { name, .. } in self.parts.bridges.clone() {
+            let (name, what) = (&name, health::bridge(&name));
+            let (was, is) = (old.bridges.get(name), new.bridges.get(name));
+            match is {
+                None => {
+                    let why = "it does not exist; it is picked up when it appears";
+                    self.parts.health.degraded(&what, why);
+                    if let Some(was) = was {
+                        self.parts.bindings.bridge_absent(name);
+                        self.claims.bridge_absent(was.ifindex);
+                        self.host_addresses(name, Vec::new());
+                    }
+                }
+                Some(is) if was != Some(is) => {
+                    self.claims.bridge_present(name, is);
+                    let addresses: Vec<_> = is.addresses.iter().copied().collect();
+                    if was.is_none_or(|was| {
+                        (was.ifindex, &was.addresses) != (is.ifindex, &is.addresses)
+                    }) {
+                        let hosts: HashSet<IpAddr> = addresses.iter().copied().collect();
+                        self.parts.bindings.bridge_present(name, is.ifindex, hosts);
+                        self.host_addresses(name, addresses);
+                    }
+                    self.parts.health.recovered(&what);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn host_addresses(&mut self, bridge: &Arc<str>, addresses: Vec<IpAddr>) {
+        self.parts.live.set_host_addresses(bridge, addresses.clone());
+        self.claims.tell(Command::HostAddresses { bridge: bridge.clone(), addresses });
+    }
+
+    /// The lease engine has missed something: tells it everything once more.
+    fn tell_all(&mut self) {
+        for (name, bridge) in &self.view.bridges {
+            let addresses = bridge.addresses.iter().copied().collect();
+            self.claims.tell(Command::HostAddresses { bridge: name.clone(), addresses });
+        }
+        for (ifindex, port) in &self.view.ports {
+            self.claims.tell(Command::PortAdded {
+                bridge: port.bridge.clone(),
+                interface: port.interface.clone(),
+                ifindex: *ifindex,
+            });
+        }
+        self.claims.tell_all();
+        self.claims.tell(Command::RecheckAll);
+    }
+
+    fn port_gone(&mut self, ifindex: u32) {
+        self.ports.remove(ifindex);
+        self.parts.bindings.port_gone(ifindex);
+        let addresses = self.parts.live.port_gone(ifindex);
+        self.claims.port_gone(ifindex, &addresses);
+        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.claims.tell(Command::PortRemoved { ifindex });
+        self.claims.tell(Command::Recheck(addresses));
+    }
+}

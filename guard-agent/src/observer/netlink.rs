@@ -1,0 +1,196 @@
+//! The kernel's links and addresses, as route netlink tells them (rtnetlink(7)).
+//!
+//! The subscription comes before the dump, so that nothing falls between the two; after a lost
+//! message the dump is taken anew.
+
+use std::{io, net::IpAddr};
+
+use futures_util::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    stream::{BoxStream, unfold},
+};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
+use rtnetlink::{Handle, MulticastGroup};
+
+use crate::mac::Mac;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// The ifindex of the bridge (or other controller) that it is a port of.
+    pub controller: Option<u32>,
+    /// It is a bridge.
+    pub is_bridge: bool,
+    /// Its MAC, if it is an Ethernet device.
+    pub mac: Option<Mac>,
+    /// It is up and so is its carrier.
+    pub running: bool,
+}
+
+/// One thing that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A link is new, or not what it was.
+    Link(Link),
+    /// A link is gone.
+    LinkGone(u32),
+    /// The host has an address on a link.
+    Address(u32, IpAddr),
+    /// It has it no more.
+    AddressGone(u32, IpAddr),
+    /// Messages were lost: take the dump anew.
+    Lost,
+}
+
+/// All links and all addresses at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// The links.
+    pub links: Vec<Link>,
+    /// The addresses, each with the ifindex of its link.
+    pub addresses: Vec<(u32, IpAddr)>,
+}
+
+/// A connection to route netlink in the process's network namespace.
+#[derive(Debug, Clone)]
+pub struct Netlink(Handle);
+
+/// Why route netlink does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("cannot open a route netlink socket: {0}")]
+    Open(#[from] io::Error),
+    /// A request failed.
+    #[error("the kernel refused a route netlink request: {0}")]
+    Request(#[from] rtnetlink::Error),
+}
+
+impl Netlink {
+    /// Subscribes to links and addresses.
+    ///
+    /// # Errors
+    /// There is no socket to be had.
+    pub fn open() -> Result<(Self, BoxStream<'static, Notice>), NetlinkError> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        tokio::spawn(connection);
+        Ok((Self(handle), notices(messages.map(|(message, _)| message)).boxed()))
+    }
+
+    /// Reads all links and addresses.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub async fn dump(&self) -> Result<Dump, NetlinkError> {
+        let links = self.0.link().get().execute().try_collect::<Vec<_>>().await?;
+        let addresses = self.0.address().get().execute().try_collect::<Vec<_>>().await?;
+        Ok(Dump {
+            links: links.into_iter().filter_map(link).collect(),
+            addresses: addresses.iter().filter_map(address).collect(),
+        })
+    }
+
+    /// Reads one link by name; none if there is none.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let mut found = self.0.link().get().match_name(name).execute().boxed();
+        match found.try_next().await {
+            Ok(message) => Ok(message.and_then(link)),
+            Err(rtnetlink::Error::NetlinkError(error))
+                if error.raw_code() == -nix::libc::ENODEV =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The notices, and [`Notice::Lost`] once more when the connection itself ends.
+fn notices(
+    messages: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + 'static,
+) -> impl Stream<Item = Notice> + Send {
+    unfold(messages.boxed(), |mut messages| async {
+        loop {
+            let message = messages.next().await?;
+            if let Some(notice) = notice(message) {
+                return Some((notice, messages));
+            }
+        }
+    })
+}
+
+fn notice(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Notice> {
+    match message.payload {
+        NetlinkPayload::Overrun(_) => Some(Notice::Lost),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+            link(message).map(Notice::Link)
+        }
+        // A port that leaves its bridge is told as a deletion in the family AF_BRIDGE; the link
+        // itself lives on, and its new state follows (net/bridge/br_if.c, del_nbp).
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
+            (message.header.interface_family == AddressFamily::Unspec)
+                .then_some(Notice::LinkGone(message.header.index))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
+            address(&message).map(|(ifindex, address)| Notice::Address(ifindex, address))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
+            address(&message).map(|(ifindex, address)| Notice::AddressGone(ifindex, address))
+        }
+        _ => None,
+    }
+}
+
+fn link(message: LinkMessage) -> Option<Link> {
+    let LinkMessage { header, attributes, .. } = message;
+    if header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let mut link = Link {
+        ifindex: header.index,
+        name: String::new(),
+        controller: None,
+        is_bridge: false,
+        mac: None,
+        running: header.flags.contains(LinkFlags::Running),
+    };
+    for attribute in attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Controller(ifindex) => link.controller = Some(ifindex),
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::LinkInfo(infos) => {
+                link.is_bridge =
+                    infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+            }
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+/// `IFA_LOCAL` is the host's own; on a broadcast link without it, `IFA_ADDRESS` is.
+fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    local.or(address).map(|address| (message.header.index, address))
+}

@@ -1,0 +1,47 @@
+//! Reading the maps anew: at boot, from time to time, and after any loss. The maps are the truth,
+//! the ring is only a hint.
+
+use std::path::Path;
+
+use aya::{
+    Pod,
+    maps::{HashMap, Map, MapData, MapError},
+};
+use guard_ebpf::abi::{self, AddressKey, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned};
+
+/// All that the program has noted.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// First claimants of addresses that have no declared owner.
+    pub live: Vec<(AddressKey, Live)>,
+    /// Owners that were heard.
+    pub owned: Vec<(AddressKey, Owned)>,
+    /// Those who claim what another has.
+    pub challengers: Vec<(ChallengerKey, Challenger)>,
+}
+
+/// Reads the maps through handles of its own, so that a thread can do it while the observer goes on
+/// draining the ring.
+///
+/// # Errors
+/// A pin is gone: someone has removed it.
+pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
+    let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
+    let live = map::<AddressKey, Live>(&pins, abi::MAP_LIVE)?;
+    let owned = map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?;
+    let challengers = map::<ChallengerKey, Challenger>(&pins, abi::MAP_CHALLENGERS)?;
+    // An entry that goes away under the iteration is one that is not there.
+    Ok(Snapshot {
+        live: live.iter().filter_map(Result::ok).collect(),
+        owned: owned
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, owned)| owned.seen_ns != 0)
+            .collect(),
+        challengers: challengers.iter().filter_map(Result::ok).collect(),
+    })
+}
+
+fn map<K: Pod, V: Pod>(pins: &Path, name: &str) -> Result<HashMap<MapData, K, V>, MapError> {
+    HashMap::try_from(Map::from_map_data(MapData::from_pin(pins.join(name))?)?)
+}

@@ -1,0 +1,184 @@
+//! Which bridges, ports and host addresses there are: pure bookkeeping over netlink's notices.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::netlink::{Dump, Link, Notice};
+use crate::mac::Mac;
+
+/// A watched bridge that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The host's addresses on it.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// A port of a watched bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub interface: Arc<str>,
+    /// The bridge's name.
+    pub bridge: Arc<str>,
+    /// The bridge's ifindex.
+    pub bridge_ifindex: u32,
+    /// It is up and so is its carrier.
+    pub running: bool,
+}
+
+/// What there is to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// By name.
+    pub bridges: BTreeMap<Arc<str>, Bridge>,
+    /// By ifindex.
+    pub ports: BTreeMap<u32, Port>,
+}
+
+/// All links and addresses of the namespace, and the view of the watched bridges among them.
+#[derive(Debug)]
+pub struct Topology {
+    watched: Vec<Arc<str>>,
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeSet<(u32, IpAddr)>,
+}
+
+impl Topology {
+    /// Knows nothing yet of these bridges.
+    pub fn new(watched: Vec<Arc<str>>) -> Self {
+        Self { watched, links: BTreeMap::new(), addresses: BTreeSet::new() }
+    }
+
+    /// Replaces all that was known.
+    pub fn reset(&mut self, Dump { links, addresses }: Dump) {
+        self.links = links.into_iter().map(|link| (link.ifindex, link)).collect();
+        self.addresses = addresses.into_iter().collect();
+    }
+
+    /// Takes one notice in. False if only a new dump can tell.
+    pub fn apply(&mut self, notice: Notice) -> bool {
+        match notice {
+            Notice::Link(link) => {
+                self.links.insert(link.ifindex, link);
+            }
+            Notice::LinkGone(ifindex) => {
+                self.links.remove(&ifindex);
+                self.addresses.retain(|(of, _)| *of != ifindex);
+            }
+            Notice::Address(ifindex, address) => {
+                self.addresses.insert((ifindex, address));
+            }
+            Notice::AddressGone(ifindex, address) => {
+                self.addresses.remove(&(ifindex, address));
+            }
+            Notice::Lost => return false,
+        }
+        true
+    }
+
+    /// The watched bridges, their ports and the host's addresses on them.
+    pub fn view(&self) -> View {
+        let mut view = View::default();
+        let mut names = BTreeMap::new();
+        for link in self.links.values().filter(|link| link.is_bridge) {
+            let Some(name) = self.watched.iter().find(|name| ***name == *link.name) else {
+                continue;
+            };
+            let range = (link.ifindex, IpAddr::from([0; 4]))..;
+            let addresses = self.addresses.range(range);
+            let bridge = Bridge {
+                ifindex: link.ifindex,
+                mac: link.mac.unwrap_or_default(),
+                addresses: addresses
+                    .take_while(|(ifindex, _)| *ifindex == link.ifindex)
+                    .map(|(_, address)| *address)
+                    .collect(),
+            };
+            names.insert(link.ifindex, name);
+            view.bridges.insert(name.clone(), bridge);
+        }
+        for link in self.links.values() {
+            let Some((bridge_ifindex, bridge)) =
+                link.controller.and_then(|controller| names.get_key_value(&controller))
+            else {
+                continue;
+            };
+            let port = Port {
+                interface: link.name.as_str().into(),
+                bridge: (*bridge).clone(),
+                bridge_ifindex: *bridge_ifindex,
+                running: link.running,
+            };
+            view.ports.insert(link.ifindex, port);
+        }
+        view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(ifindex: u32, name: &str, controller: Option<u32>) -> Link {
+        Link {
+            ifindex,
+            name: name.to_owned(),
+            controller,
+            is_bridge: name.starts_with("br"),
+            mac: Some(Mac::default()),
+            running: true,
+        }
+    }
+
+    fn topology() -> Topology {
+        let mut topology = Topology::new(vec!["br0".into()]);
+        topology.reset(Dump {
+            links: vec![link(2, "br0", None), link(3, "br1", None), link(4, "v4", Some(2))],
+            addresses: vec![(2, IpAddr::from([10, 0, 0, 1])), (3, IpAddr::from([10, 1, 0, 1]))],
+        });
+        topology
+    }
+
+    #[test]
+    fn only_watched_bridges_have_ports() {
+        let mut topology = topology();
+        topology.apply(Notice::Link(link(5, "v5", Some(3))));
+        let view = topology.view();
+        assert_eq!(view.ports.keys().copied().collect::<Vec<_>>(), [4]);
+        assert_eq!(view.bridges["br0"].addresses, BTreeSet::from([IpAddr::from([10, 0, 0, 1])]));
+        assert!(!view.bridges.contains_key("br1"));
+    }
+
+    #[test]
+    fn a_port_that_leaves_its_bridge_is_no_port() {
+        let mut topology = topology();
+        topology.apply(Notice::Link(link(4, "v4", None)));
+        assert!(topology.view().ports.is_empty());
+    }
+
+    #[test]
+    fn a_bridge_that_vanishes_takes_its_ports_and_addresses_along() {
+        let mut topology = topology();
+        topology.apply(Notice::LinkGone(2));
+        assert_eq!(topology.view(), View::default());
+        topology.apply(Notice::Link(link(9, "br0", None)));
+        let view = topology.view();
+        assert!(view.bridges["br0"].addresses.is_empty() && view.ports.is_empty());
+    }
+
+    #[test]
+    fn a_port_with_the_name_of_an_earlier_one_is_another_port() {
+        let mut topology = topology();
+        topology.apply(Notice::LinkGone(4));
+        topology.apply(Notice::Link(link(7, "v4", Some(2))));
+        assert_eq!(topology.view().ports.keys().copied().collect::<Vec<_>>(), [7]);
+        assert!(!topology.apply(Notice::Lost));
+    }
+}
