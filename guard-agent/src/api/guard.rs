@@ -1,0 +1,168 @@
+//! `guard.v1.Guard`: what the observer sees, and how the agent is.
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+
+use super::{Context, convert, error, stopped};
+use crate::{
+    evidence::EvidenceView as _,
+    health::{self, Degraded},
+    hub::{Subject, Subscription},
+    incident::Incident,
+    lease::LeaseFilter,
+    observer::PortStatus,
+    proto,
+};
+
+pub struct Service(pub Arc<Context>);
+
+type ConflictStream = Pin<Box<dyn Stream<Item = Result<proto::Conflict, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl proto::guard_server::Guard for Service {
+    async fn live(
+        &self,
+        request: Request<proto::LiveRequest>,
+    ) -> Result<Response<proto::LiveResponse>, Status> {
+        let proto::LiveRequest { bridge } = request.into_inner();
+        let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
+        let Context { ledger, live, .. } = &*self.0;
+        // What is leased has the evidence of its bound port too; the rest is what the wire says.
+        let leases = ledger.leases(LeaseFilter::default()).await.map_err(error::refused)?;
+        let leases = leases.into_iter().filter(|(lease, _)| of_bridge(&lease.segment.bridge));
+        let mut all: BTreeMap<_, _> = leases
+            .map(|(lease, evidence)| {
+                let generation = lease.state.is_owned().then_some(lease.generation);
+                ((lease.segment.clone(), lease.address), (evidence, generation))
+            })
+            .collect();
+        for (segment, address, _) in live.claims(None) {
+            if of_bridge(&segment.bridge) {
+                let evidence = live.evidence(&segment, address);
+                all.entry((segment, address)).or_insert((evidence, None));
+            }
+        }
+        let live = all
+            .iter()
+            .filter(|(_, (evidence, _))| !evidence.is_empty())
+            .map(|((segment, address), (evidence, generation))| {
+                convert::live_address(segment, *address, evidence, *generation)
+            })
+            .collect();
+        Ok(Response::new(proto::LiveResponse { live }))
+    }
+
+    async fn ports(
+        &self,
+        _request: Request<proto::PortsRequest>,
+    ) -> Result<Response<proto::PortsResponse>, Status> {
+        let ports = self.0.observer.ports.read();
+        let ports = ports.iter().map(|(ifindex, status)| self.port(*ifindex, status)).collect();
+        Ok(Response::new(proto::PortsResponse { ports }))
+    }
+
+    async fn conflicts(
+        &self,
+        request: Request<proto::ConflictsRequest>,
+    ) -> Result<Response<proto::ConflictsResponse>, Status> {
+        let proto::ConflictsRequest { all } = request.into_inner();
+        let conflicts = self.0.alerts.list(all).iter().map(convert::conflict).collect();
+        Ok(Response::new(proto::ConflictsResponse { conflicts }))
+    }
+
+    type WatchConflictsStream = ConflictStream;
+
+    async fn watch_conflicts(
+        &self,
+        _request: Request<proto::WatchConflictsRequest>,
+    ) -> Result<Response<ConflictStream>, Status> {
+        let (open, Subscription { receiver, .. }) = self.0.alerts.subscribe();
+        let context = self.0.clone();
+        let later = stream::unfold((receiver, context), |(mut receiver, context)| async move {
+            let incidents = loop {
+                match receiver.recv().await {
+                    Ok(event) => {
+                        if let Subject::Conflict(_, incident) = &event.subject {
+                            break messages(&[(**incident).clone()]);
+                        }
+                    }
+                    // Some were lost to this subscriber: it gets the state anew.
+                    Err(RecvError::Lagged(_)) => break messages(&context.alerts.list(true)),
+                    Err(RecvError::Closed) => return None,
+                }
+            };
+            Some((stream::iter(incidents), (receiver, context)))
+        });
+        let stream = stream::iter(messages(&open))
+            .chain(later.flatten())
+            .take_until(stopped(self.0.stopping.clone()));
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, Status> {
+        let Context { ledger, health, .. } = &*self.0;
+        let sees_all = health.booted() && health.observer().is_none();
+        let source =
+            |name: &str| proto::SourceStatus { name: name.to_owned(), healthy: sees_all };
+        let degraded = |Degraded { what, since, why }| proto::Degraded {
+            what,
+            since: Some(convert::timestamp(since)),
+            why,
+        };
+        Ok(Response::new(proto::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: health.ready(),
+            degraded: health.list().into_iter().map(degraded).collect(),
+            boot_pass: if health.booted() { "done" } else { "running" }.to_owned(),
+            store: if ledger.is_alive() { "ok" } else { "the writer has ended" }.to_owned(),
+            sources: vec![source("wire"), source("kernel")],
+            bridges: self.bridges(),
+        }))
+    }
+}
+
+fn messages(incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
+    incidents.iter().map(|incident| Ok(convert::conflict(incident))).collect()
+}
+
+impl Service {
+    fn port(&self, ifindex: u32, status: &PortStatus) -> proto::Port {
+        let PortStatus { port, uplink, slot, coverage } = status;
+        let kind = if *uplink { proto::PortKind::Uplink } else { proto::PortKind::Access };
+        let attach = coverage.map_or(proto::Attach::Unspecified, |_| proto::Attach::Tcx);
+        proto::Port {
+            interface: port.interface.to_string(),
+            ifindex,
+            bridge: port.bridge.to_string(),
+            kind: kind.into(),
+            covered: coverage.is_some(),
+            attach: attach.into(),
+            program_id: coverage.map_or(0, |coverage| coverage.program_id),
+            since: coverage.and_then(|coverage| convert::system_time(coverage.since)),
+            frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
+            addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn bridges(&self) -> Vec<proto::BridgeStatus> {
+        let Context { config, health, observer, .. } = &*self.0;
+        let ports = observer.ports.read();
+        let bridge = |name: &Arc<str>| {
+            let own = || ports.values().filter(|status| status.port.bridge == *name);
+            let count = |ports: usize| u32::try_from(ports).unwrap_or(u32::MAX);
+            proto::BridgeStatus {
+                name: name.to_string(),
+                present: health.why(&health::bridge(name)).is_none(),
+                ports: count(own().count()),
+                covered: count(own().filter(|status| status.coverage.is_some()).count()),
+            }
+        };
+        config.bridges.iter().map(|configured| bridge(&configured.name)).collect()
+    }
+}

@@ -1,0 +1,309 @@
+//! `guard.v1.Leases`.
+
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Instant};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+    stopped,
+};
+use crate::{
+    hub::Subscription,
+    lease::{
+        Generation, Lease, LeaseFilter, State,
+        command::{Allocate, Command, Refusal, Reply},
+    },
+    mac::Mac,
+    observer::EnsureError,
+    proto::{self, Outcome},
+};
+
+pub struct Service(pub Arc<Context>);
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl proto::leases_server::Leases for Service {
+    async fn allocate(
+        &self,
+        request: Request<proto::AllocateRequest>,
+    ) -> Result<Response<proto::AllocateResponse>, Status> {
+        let start = Instant::now();
+        let mut allocate = to_allocate(request.into_inner())?;
+        let pools = allocate.pools.clone();
+        let result = match self.open(&pools) {
+            Ok(()) => match self.port_of(&allocate).await {
+                Ok(ifindex) => {
+                    allocate.ifindex = ifindex;
+                    self.call(Command::Allocate(allocate)).await.map_err(|refusal| {
+                        (refusal.reason.name(), error::refused(refusal))
+                    })
+                }
+                Err(error) => Err(("OBSERVER_DEGRADED", error.into())),
+            },
+            Err((reason, status)) => Err((reason, status)),
+        };
+        let word = result.as_ref().map_or_else(|(reason, _)| *reason, |_| "ok");
+        for pool in pools.iter().filter(|pool| self.0.config.pools.get(pool).is_some()) {
+            let metrics = &self.0.metrics;
+            metrics.allocations.with_label_values(&[&**pool, word]).inc();
+            let duration = metrics.allocation_duration.with_label_values(&[&**pool]);
+            duration.observe(start.elapsed().as_secs_f64());
+        }
+        match result {
+            Ok(Reply::Leases(leases)) => {
+                let leases = leases.iter().map(|lease| self.message(lease)).collect();
+                Ok(Response::new(proto::AllocateResponse { leases }))
+            }
+            Ok(reply) => Err(unexpected(&reply)),
+            Err((_, status)) => Err(status),
+        }
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<proto::ConfirmRequest>,
+    ) -> Result<Response<proto::ConfirmResponse>, Status> {
+        let proto::ConfirmRequest { generation } = request.into_inner();
+        let (outcome, lease) = self.one(Command::Confirm(generation)).await?;
+        Ok(Response::new(proto::ConfirmResponse { outcome: outcome.into(), lease }))
+    }
+
+    async fn bind(
+        &self,
+        request: Request<proto::BindRequest>,
+    ) -> Result<Response<proto::BindResponse>, Status> {
+        let proto::BindRequest { generation, mac, interface } = request.into_inner();
+        let mac = to_mac(&mac)?;
+        if mac.is_none() && interface.is_empty() {
+            return Err(Invalid::Missing("bind names neither a MAC nor an interface").into());
+        }
+        let answer = |outcome: Outcome, lease| {
+            Ok(Response::new(proto::BindResponse { outcome: outcome.into(), lease }))
+        };
+        let port = match (self.find(generation).await?, interface.as_str()) {
+            (Some(lease), name) if !name.is_empty() => {
+                let ifindex = self.0.observer.ensure(&lease.segment.bridge, name).await?;
+                Some((Arc::from(name), ifindex))
+            }
+            _ => None,
+        };
+        let (outcome, lease) = self.one(Command::Bind { generation, mac, port }).await?;
+        if outcome == Outcome::Done
+            && let Some(lease) = self.find(generation).await?
+            && !self.0.bindings.in_kernel(&lease.segment, lease.address)
+        {
+            let address = lease.address;
+            let message = format!(
+                "the binding of {address} is stored, and not in the kernel: nobody else's claim \
+                 is noticed yet; ask again"
+            );
+            return Err(error::not_in_kernel(message));
+        }
+        answer(outcome, lease)
+    }
+
+    async fn release(
+        &self,
+        request: Request<proto::ReleaseRequest>,
+    ) -> Result<Response<proto::ReleaseResponse>, Status> {
+        let command = match request.into_inner().which {
+            Some(proto::release_request::Which::Generation(generation)) => {
+                Command::Release(generation)
+            }
+            Some(proto::release_request::Which::Owner(owner)) => Command::ReleaseOwner {
+                sandbox: to_name("sandbox", &owner.sandbox, 1)?,
+                lifecycle: Some(to_name("lifecycle", &owner.lifecycle, 0)?)
+                    .filter(|lifecycle| !lifecycle.is_empty()),
+            },
+            None => {
+                let what = "release names neither a generation nor an owner; a bare address is \
+                            not enough";
+                return Err(Invalid::Missing(what).into());
+            }
+        };
+        let (outcome, leases) = match self.call(command).await.map_err(error::refused)? {
+            Reply::Released(State::Releasing, leases) => (Outcome::Releasing, leases),
+            Reply::Released(_, leases) => (Outcome::Cooling, leases),
+            Reply::Stale => (Outcome::Stale, Vec::new()),
+            Reply::NotFound => (Outcome::NotFound, Vec::new()),
+            reply => return Err(unexpected(&reply)),
+        };
+        for lease in &leases {
+            let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
+            self.0.metrics.releases.with_label_values(&[&*lease.pool, result]).inc();
+        }
+        let leases = leases.iter().map(|lease| self.message(lease)).collect();
+        Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<proto::GetLeaseRequest>,
+    ) -> Result<Response<proto::Lease>, Status> {
+        let proto::GetLeaseRequest { generation } = request.into_inner();
+        let lease = self.find(generation).await?;
+        let lease = lease.ok_or_else(|| error::lease_unknown(generation))?;
+        Ok(Response::new(self.message(&lease)))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListLeasesRequest>,
+    ) -> Result<Response<proto::ListLeasesResponse>, Status> {
+        let request = request.into_inner();
+        let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
+        if let Some(name) = pool
+            && self.0.config.pools.get(name).is_none()
+        {
+            return Err(error::pool_unknown(name));
+        }
+        let sandbox = Some(request.sandbox.as_str()).filter(|sandbox| !sandbox.is_empty());
+        let filter = LeaseFilter {
+            pool: pool.map(Arc::from),
+            state: convert::to_state(request.state()),
+            sandbox: sandbox.map(Arc::from),
+            ..LeaseFilter::default()
+        };
+        let leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
+        let config = &self.0.config;
+        let leases = leases.iter().map(|(lease, all)| convert::lease(lease, all, config)).collect();
+        Ok(Response::new(proto::ListLeasesResponse { leases }))
+    }
+
+    type WatchStream = EventStream;
+
+    async fn watch(
+        &self,
+        request: Request<proto::WatchRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let proto::WatchRequest { from } = request.into_inner();
+        let Subscription { backlog, gap, seq, receiver } = self.0.hub.subscribe(from);
+        let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
+        let config = &self.0.config;
+        let begin: Vec<_> = gap
+            .then(|| convert::gap(first))
+            .into_iter()
+            .chain(backlog.iter().map(|event| convert::event(event, config)))
+            .map(Ok)
+            .collect();
+        let context = self.0.clone();
+        let later = stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async {
+            match receiver.recv().await {
+                Ok(event) => {
+                    let message = convert::event(&event, &context.config);
+                    Some((Ok(message), (receiver, context, event.seq)))
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    let seq = seq + missed;
+                    Some((Ok(convert::gap(seq)), (receiver, context, seq)))
+                }
+                Err(RecvError::Closed) => None,
+            }
+        });
+        let stream =
+            stream::iter(begin).chain(later).take_until(stopped(self.0.stopping.clone()));
+        Ok(Response::new(stream.boxed()))
+    }
+}
+
+impl Service {
+    async fn call(&self, command: Command) -> Result<Reply, Refusal> {
+        self.0.ledger.call(command).await
+    }
+
+    /// A command about one lease.
+    async fn one(&self, command: Command) -> Result<(Outcome, Option<proto::Lease>), Status> {
+        match self.call(command).await.map_err(error::refused)? {
+            Reply::Leases(leases) => {
+                Ok((Outcome::Done, leases.first().map(|lease| self.message(lease))))
+            }
+            Reply::Stale => Ok((Outcome::Stale, None)),
+            Reply::NotFound => Ok((Outcome::NotFound, None)),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    async fn find(&self, generation: Generation) -> Result<Option<Arc<Lease>>, Status> {
+        let filter = LeaseFilter { generation: Some(generation), ..LeaseFilter::default() };
+        let mut leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
+        Ok(leases.pop().map(|(lease, _)| lease))
+    }
+
+    /// Whether the pools can be allocated from; a pool that there is not is the engine's to refuse.
+    fn open(&self, pools: &[Arc<str>]) -> Result<(), (&'static str, Status)> {
+        let pools = pools.iter().filter_map(|name| self.0.config.pools.get(name));
+        self.0.may_allocate(pools).map_err(|closed| ("UNAVAILABLE", closed.into()))
+    }
+
+    /// The ifindex of the port that an allocation declares, watched from now on; none if it does
+    /// not exist yet.
+    async fn port_of(&self, allocate: &Allocate) -> Result<Option<u32>, EnsureError> {
+        let pool = allocate.pools.iter().find_map(|name| self.0.config.pools.get(name));
+        let (Some(interface), Some(pool)) = (&allocate.interface, pool) else { return Ok(None) };
+        match self.0.observer.ensure(&pool.segment().bridge, interface).await {
+            Ok(ifindex) => Ok(Some(ifindex)),
+            Err(EnsureError::NoSuchPort { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn message(&self, lease: &Lease) -> proto::Lease {
+        let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
+        convert::lease(lease, &evidence, &self.0.config)
+    }
+}
+
+fn unexpected(reply: &Reply) -> Status {
+    Status::internal(format!("the lease engine answered {reply:?}"))
+}
+
+fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
+    let proto::AllocateRequest { pools, owner, key, address, mac, interface, labels } = request;
+    if pools.is_empty() {
+        return Err(Invalid::Missing("no pool is named; name at least one"));
+    }
+    for (at, pool) in pools.iter().enumerate() {
+        if pools[..at].contains(pool) {
+            return Err(Invalid::PoolTwice(pool.clone()));
+        }
+    }
+    let owner = owner.unwrap_or_default();
+    Ok(Allocate {
+        pools: pools.into_iter().map(Arc::from).collect(),
+        sandbox: to_name("sandbox", &owner.sandbox, 1)?,
+        lifecycle: to_name("lifecycle", &owner.lifecycle, 0)?,
+        key: to_name("key", &key, 0)?,
+        address: match address.as_str() {
+            "" => None,
+            text => Some(text.parse::<IpAddr>().map_err(|_| Invalid::Address(address))?),
+        },
+        mac: to_mac(&mac)?,
+        interface: Some(to_name("interface", &interface, 0)?).filter(|name| !name.is_empty()),
+        ifindex: None,
+        labels: labels.into_iter().collect(),
+    })
+}
+
+fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
+    let invalid = || Invalid::Mac(text.to_owned());
+    match text {
+        "" => Ok(None),
+        text => match text.parse::<Mac>() {
+            Ok(mac) if mac.is_host() => Ok(Some(mac)),
+            _ => Err(invalid()),
+        },
+    }
+}
+
+fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+    let length = (least..=253).contains(&value.len());
+    if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(value.into());
+    }
+    Err(Invalid::Name { field, value: value.chars().take(64).collect(), least })
+}

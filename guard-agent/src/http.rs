@@ -1,0 +1,122 @@
+//! `/metrics`, `/healthz` and `/readyz` over HTTP.
+
+use std::{fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{
+    api::{Context, stopped},
+    lease,
+    metrics::{Metrics, gauge_value},
+};
+
+/// The Prometheus text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How long the ledger may take to answer before the agent counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on http address {address}: {source}; set `http` to another one")]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens.
+///
+/// # Errors
+/// The address is in use, or not one of this host.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+}
+
+/// Serves until the agent is to stop.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(context: Arc<Context>, listener: TcpListener) -> io::Result<()> {
+    let stopping = context.stopping.clone();
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(context);
+    axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
+}
+
+async fn healthz(State(context): State<Arc<Context>>) -> Response {
+    match timeout(PATIENCE, context.ledger.pools()).await {
+        Ok(Ok(_)) => "ok\n".into_response(),
+        Ok(Err(refusal)) => unavailable(format!("{refusal}\n")),
+        Err(_) => unavailable("the lease ledger does not answer\n".to_owned()),
+    }
+}
+
+async fn readyz(State(context): State<Arc<Context>>) -> Response {
+    if context.health.ready() {
+        return "ready\n".into_response();
+    }
+    let mut reasons = String::new();
+    if !context.health.booted() {
+        reasons.push_str("the boot pass is not over\n");
+    }
+    for degraded in context.health.list() {
+        // Writing to a string does not fail.
+        let _ = writeln!(reasons, "{}: {}", degraded.what, degraded.why);
+    }
+    unavailable(reasons)
+}
+
+fn unavailable(why: String) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+async fn metrics(State(context): State<Arc<Context>>) -> Response {
+    collect(&context).await;
+    match context.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Sets what is read rather than counted.
+async fn collect(context: &Context) {
+    let Context { ledger, observer, live, alerts, health, metrics, config, .. } = context;
+    let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
+    for pool in ledger.pools().await.unwrap_or_default() {
+        for state in lease::State::ALL {
+            let count = i64::try_from(pool.count(state)).unwrap_or(i64::MAX);
+            leases.with_label_values(&[&*pool.name, state.name()]).set(count);
+        }
+        let capacity = i64::try_from(pool.capacity).unwrap_or(i64::MAX);
+        pool_capacity.with_label_values(&[&*pool.name]).set(capacity);
+    }
+    let all = observer.ports.read().clone();
+    for bridge in &config.bridges {
+        let name = &*bridge.name;
+        let (wire, kernel) = live.count(name);
+        live_addresses.with_label_values(&[name, "wire"]).set(gauge_value(wire));
+        live_addresses.with_label_values(&[name, "kernel"]).set(gauge_value(kernel));
+        for covered in [true, false] {
+            let count = all.values().filter(|status| {
+                *status.port.bridge == *name && status.coverage.is_some() == covered
+            });
+            let label = if covered { "true" } else { "false" };
+            ports.with_label_values(&[name, label]).set(gauge_value(count.count()));
+        }
+    }
+    let healthy = i64::from(health.booted() && health.observer().is_none());
+    for source in ["wire", "kernel"] {
+        source_healthy.with_label_values(&[source]).set(healthy);
+    }
+    alerts.collect();
+    observer.counters.collect(metrics);
+}
