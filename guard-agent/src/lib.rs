@@ -3,5 +3,7 @@
 pub mod clock;
 pub mod evidence;
 pub mod lease;
+pub mod ledger;
 pub mod mac;
 pub mod segment;
+pub mod store;
