@@ -1,11 +1,14 @@
 //! guard's agent: leases that no two sandboxes can hold, reconciled with what is on the wire.
 
 pub mod alerts;
+pub mod api;
 pub mod bindings;
+pub mod capabilities;
 pub mod clock;
 pub mod config;
 pub mod evidence;
 pub mod health;
+pub mod http;
 pub mod hub;
 pub mod incident;
 pub mod lease;
@@ -15,4 +18,6 @@ pub mod mac;
 pub mod metrics;
 pub mod observer;
 pub mod proto;
+pub mod run;
 pub mod segment;
+pub mod store;

@@ -37,6 +37,7 @@ pub use pool::{Pool, PoolError, PoolSpec, Standing};
 pub use pools::Pools;
 pub use restore::{Carry, HighWater, Restored};
 pub use row::{Place, Row, RowChange};
+pub(crate) use transition::empty as no_text;
 
 #[cfg(test)]
 mod tests;

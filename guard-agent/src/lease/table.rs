@@ -108,11 +108,10 @@ impl Table {
                 derived.fresh.remove(number::of(address), number::of(address));
             }
             None => {}
-            Some(Row::Free { order }) => {
-                if allocatable {
-                    put(&mut derived.released, (*order, address), add);
-                }
+            Some(Row::Free { order }) if allocatable => {
+                put(&mut derived.released, (*order, address), add);
             }
+            Some(Row::Free { .. }) => {}
             Some(Row::Lease(lease)) => {
                 let count = &mut derived.counts[lease.state as usize];
                 *count = if add { *count + 1 } else { *count - 1 };

@@ -144,7 +144,7 @@ fn owners(evidence: &[Evidence]) -> String {
     names.join(", ")
 }
 
-pub(super) fn empty() -> Arc<str> {
+pub(crate) fn empty() -> Arc<str> {
     static EMPTY: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(""));
     Arc::clone(&EMPTY)
 }

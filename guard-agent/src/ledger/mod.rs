@@ -1,0 +1,187 @@
+//! The ledger: engine and store behind one thread that writes.
+//!
+//! Whoever wants something sends it to the thread and waits. The thread takes everything that
+//! waits, applies it, writes it in one transaction, tells the [`Lifecycle`] observers, and only
+//! then answers: nobody is told of anything that is not on disk and in the kernel. While one
+//! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
+
+mod writer;
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use self::writer::Writer;
+use crate::{
+    clock::Now,
+    evidence::{Evidence, EvidenceView},
+    lease::{
+        Engine, Lease, LeaseFilter, PoolStatus, Pools,
+        command::{Change, Command, Reason, Refusal, Reply},
+    },
+    store::{CommitError, Store},
+};
+
+/// How many calls may wait before the next one has to.
+const QUEUE: usize = 1024;
+
+/// What is known of addresses, shared between threads.
+pub type View = Arc<dyn EvidenceView + Send + Sync>;
+
+/// Whoever has to know of a change before the caller does: kernel bindings, the event stream,
+/// metrics. Called on the ledger's thread, so it must not wait for the ledger.
+pub trait Lifecycle: Send {
+    /// All leases, once, before anything else.
+    fn restored(&mut self, leases: &[Arc<Lease>]);
+
+    /// What was committed, in order. The callers get their answers afterwards.
+    fn committed(&mut self, changes: &[Change], now: Now);
+}
+
+/// The ledger's thread did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// What was carried over from an earlier boot or configuration could not be stored.
+    #[error("carrying the leases over: {0}")]
+    Carry(#[from] CommitError),
+    /// No thread.
+    #[error("starting the ledger's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A handle; clones are the same ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    requests: mpsc::Sender<Request>,
+    view: View,
+    epoch: u64,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What the thread is asked.
+enum Request {
+    Call(Command, oneshot::Sender<Result<Reply, Refusal>>),
+    Leases(LeaseFilter, oneshot::Sender<Vec<Arc<Lease>>>),
+    Pools(oneshot::Sender<Vec<PoolStatus>>),
+    /// Looks for contradictions within the engine.
+    Check(oneshot::Sender<Vec<String>>),
+    Stop,
+}
+
+impl Ledger {
+    /// Restores the engine from the store and starts the thread that owns both. When it returns,
+    /// the observers know all leases, and what had to be carried over is on disk.
+    ///
+    /// # Errors
+    /// Deadlines of an earlier boot or the rows of renamed pools could not be written.
+    pub fn start(
+        pools: Pools,
+        mut store: Store,
+        view: View,
+        mut observers: Vec<Box<dyn Lifecycle>>,
+    ) -> Result<Self, LedgerError> {
+        let restored = store.take_restored();
+        let carried = restored.carry.is_some();
+        let (engine, changes, notices) = Engine::restore(pools, restored);
+        if carried || !changes.is_empty() {
+            store.commit(&changes, engine.high_water(), Now::read())?;
+        }
+        writer::report(&notices);
+        let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
+        for observer in &mut observers {
+            observer.restored(&leases);
+        }
+        drop(leases);
+
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let epoch = store.epoch();
+        let writer = Writer { engine, store, view: Arc::clone(&view), observers, inbox };
+        // Built here, where its failure can be told.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || runtime.block_on(writer.run()))?;
+        Ok(Self { requests, view, epoch, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Carries out a command. When it returns, what it changed is on disk and the observers know.
+    ///
+    /// # Errors
+    /// The engine refuses, or the store cannot be written; then nothing has changed.
+    pub async fn call(&self, command: Command) -> Result<Reply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Call(command, answer), answered).await?
+    }
+
+    /// The leases that match, with the evidence for each as it is now.
+    ///
+    /// # Errors
+    /// The ledger has ended.
+    pub async fn leases(
+        &self,
+        filter: LeaseFilter,
+    ) -> Result<Vec<(Arc<Lease>, Vec<Evidence>)>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let leases = self.ask(Request::Leases(filter, answer), answered).await?;
+        let with_evidence = |lease: Arc<Lease>| {
+            let evidence = Engine::evidence_of(&lease, &*self.view);
+            (lease, evidence)
+        };
+        Ok(leases.into_iter().map(with_evidence).collect())
+    }
+
+    /// All pools.
+    ///
+    /// # Errors
+    /// The ledger has ended.
+    pub async fn pools(&self) -> Result<Vec<PoolStatus>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Pools(answer), answered).await
+    }
+
+    /// What within the engine contradicts itself; empty is good.
+    ///
+    /// # Errors
+    /// The ledger has ended.
+    pub async fn check(&self) -> Result<Vec<String>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Check(answer), answered).await
+    }
+
+    /// Counts the opens of the store: with a counter of one's own it makes numbers that grow over
+    /// restarts.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the thread still answers.
+    pub fn is_alive(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Answers what was asked before, closes the store and ends the thread.
+    pub async fn shutdown(&self) {
+        let _ = self.requests.send(Request::Stop).await;
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the ledger's thread ended in a panic");
+            }
+        }
+    }
+
+    async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
+        let ended =
+            || Refusal::new(Reason::Stopping, "the lease ledger has ended; see the agent's log");
+        self.requests.send(request).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The thread that owns the engine and the store.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{Lifecycle, Request, View};
+use crate::{
+    clock::Now,
+    lease::{
+        Engine, Notice, RowChange,
+        command::{Change, Command, Reason, Refusal, Reply},
+    },
+    store::{CommitError, Store},
+};
+
+/// How long deadlines rest after a commit that failed, and callers are told to.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How many requests make up a batch at most, so that its first caller does not wait for ever.
+const MOST: usize = 1024;
+
+/// Waits no longer than this at once: a timer that runs while the machine sleeps is not
+/// `CLOCK_BOOTTIME`, on which the deadlines are.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+pub(super) struct Writer {
+    pub(super) engine: Engine,
+    pub(super) store: Store,
+    pub(super) view: View,
+    pub(super) observers: Vec<Box<dyn Lifecycle>>,
+    pub(super) inbox: mpsc::Receiver<Request>,
+}
+
+/// A call that was applied and waits for the commit.
+type Waiting = (oneshot::Sender<Result<Reply, Refusal>>, Result<Reply, Refusal>);
+
+#[derive(Default)]
+struct Batch {
+    waiting: Vec<Waiting>,
+    changes: Vec<RowChange>,
+    notices: Vec<Notice>,
+    /// Questions about the state, answered after the commit.
+    questions: Vec<Request>,
+    stop: bool,
+}
+
+impl Writer {
+    pub(super) async fn run(mut self) {
+        let mut failed = false;
+        loop {
+            let mut batch = Batch::default();
+            let wait = self.wait(failed);
+            match timeout(wait, self.inbox.recv()).await {
+                Ok(Some(first)) => {
+                    self.take(first, &mut batch);
+                    // Everything that waits goes into one transaction.
+                    for _ in 1..MOST {
+                        let Ok(next) = self.inbox.try_recv() else { break };
+                        self.take(next, &mut batch);
+                    }
+                }
+                // All handles are gone.
+                Ok(None) => batch.stop = true,
+                Err(_) => {}
+            }
+            let now = Now::read();
+            if !failed && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
+                // Nobody asked, so there is nobody to answer.
+                let _ = self.apply(Command::Tick, now, &mut batch);
+            }
+            let stop = batch.stop;
+            failed = !self.finish(batch, now);
+            if stop {
+                break;
+            }
+        }
+        let Self { store, mut inbox, .. } = self;
+        // Whoever asks from here on is told that the ledger has ended.
+        inbox.close();
+        if let Err(error) = store.close() {
+            tracing::error!(%error, "closing the lease store");
+        }
+    }
+
+    /// How long there is nothing to do, unless someone asks.
+    fn wait(&self, failed: bool) -> Duration {
+        if failed {
+            return AFTER_FAILURE;
+        }
+        let due = self.engine.next_deadline();
+        due.map_or(LONGEST_WAIT, |due| due.saturating_sub(Now::read().boot).min(LONGEST_WAIT))
+    }
+
+    fn take(&mut self, request: Request, batch: &mut Batch) {
+        match request {
+            Request::Call(command, answer) => {
+                let result = self.apply(command, Now::read(), batch);
+                batch.waiting.push((answer, result));
+            }
+            Request::Stop => batch.stop = true,
+            question => batch.questions.push(question),
+        }
+    }
+
+    fn apply(&mut self, command: Command, now: Now, batch: &mut Batch) -> Result<Reply, Refusal> {
+        let applied = self.engine.apply(command, &*self.view, now);
+        batch.changes.extend(applied.changes);
+        batch.notices.extend(applied.notices);
+        applied.result
+    }
+
+    /// Commits, tells, answers. Answers itself whether the store could be written.
+    fn finish(&mut self, batch: Batch, now: Now) -> bool {
+        let Batch { waiting, changes, notices, questions, stop: _ } = batch;
+        let committed = if changes.is_empty() {
+            Ok(())
+        } else {
+            self.store.commit(&changes, self.engine.high_water(), now)
+        };
+        let refusal = match committed {
+            Ok(()) => {
+                let told: Vec<Change> = changes.iter().filter_map(RowChange::change).collect();
+                if !told.is_empty() {
+                    for observer in &mut self.observers {
+                        observer.committed(&told, now);
+                    }
+                }
+                report(&notices);
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, changes = changes.len(), "a commit failed");
+                self.engine.undo(&changes);
+                Some(refusal(&error))
+            }
+        };
+        let ok = refusal.is_none();
+        for (answer, result) in waiting {
+            // Whoever has gone away does not wait for the answer.
+            let _ = answer.send(refusal.clone().map_or(result, Err));
+        }
+        for question in questions {
+            self.answer(question);
+        }
+        ok
+    }
+
+    fn answer(&self, question: Request) {
+        match question {
+            Request::Leases(filter, answer) => {
+                let _ = answer.send(self.engine.leases(&filter).cloned().collect());
+            }
+            Request::Pools(answer) => {
+                let _ = answer.send(self.engine.pools());
+            }
+            Request::Check(answer) => {
+                let _ = answer.send(self.engine.check());
+            }
+            Request::Call(..) | Request::Stop => {}
+        }
+    }
+}
+
+fn refusal(error: &CommitError) -> Refusal {
+    if error.is_damage() {
+        let message = format!("{error}; run `guardctl check`");
+        return Refusal::new(Reason::StoreDamaged, message);
+    }
+    Refusal {
+        reason: Reason::StoreUnwritable,
+        message: error.to_string(),
+        retry_after: Some(AFTER_FAILURE),
+    }
+}
+
+/// What no lease's state shows goes to the log.
+pub(super) fn report(notices: &[Notice]) {
+    for notice in notices {
+        match notice {
+            Notice::HostAddress(lease) => tracing::warn!(
+                address = %lease.address, segment = %lease.segment, state = lease.state.name(),
+                generation = lease.generation, "the host has an address that is not free"
+            ),
+            Notice::Disputed(lease) => tracing::warn!(
+                address = %lease.address, segment = %lease.segment,
+                owners = lease.labels.get("owners"), "the inventory names several owners"
+            ),
+            Notice::Draining(lease) => tracing::warn!(
+                address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
+                generation = lease.generation, "no configured pool has this lease's address"
+            ),
+        }
+    }
+}

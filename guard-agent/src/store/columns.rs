@@ -1,0 +1,348 @@
+//! A row of the table `lease`, to and from the engine's.
+
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
+
+use super::{StoreError, meta::Meta};
+use crate::{
+    lease::{Binding, Hold, Lease, Owner, Place, Row, State},
+    mac::Mac,
+    segment::Segment,
+};
+
+/// The columns in the order of the schema, without the checksum.
+pub(super) struct Columns([Value; COUNT]);
+
+const COUNT: usize = 22;
+const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
+    generation, declared, mac, interface, ifindex, reason, holds, misses, created_ns, updated_ns, \
+    until_ns, bypassed, labels";
+const INSERT: &str = "INSERT INTO lease VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+    ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6, sandbox = ?7, \
+    lifecycle = ?8, key = ?9, generation = ?10, declared = ?11, mac = ?12, interface = ?13, \
+    ifindex = ?14, reason = ?15, holds = ?16, misses = ?17, created_ns = ?18, updated_ns = ?19, \
+    until_ns = ?20, bypassed = ?21, labels = ?22, crc = ?23 \
+    WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?24";
+const DELETE: &str =
+    "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
+
+/// Replaces `old` by `new`. Answers whether `old` was there.
+pub(super) fn swap(
+    conn: &Connection,
+    old: Option<&Columns>,
+    new: Option<&Columns>,
+) -> rusqlite::Result<bool> {
+    let changed = match (old, new) {
+        (None, None) => return Ok(true),
+        (None, Some(new)) => {
+            let crc = new.checksum();
+            let all = new.0.iter().map(|v| v as &dyn ToSql).chain([&crc as &dyn ToSql]);
+            conn.prepare_cached(INSERT)?.execute(rusqlite::params_from_iter(all))?
+        }
+        (Some(old), Some(new)) => {
+            let (crc, was) = (new.checksum(), old.checksum());
+            let last = [&crc as &dyn ToSql, &was as &dyn ToSql];
+            let all = new.0.iter().map(|v| v as &dyn ToSql).chain(last);
+            conn.prepare_cached(UPDATE)?.execute(rusqlite::params_from_iter(all))?
+        }
+        (Some(old), None) => {
+            let [bridge, vlan, address, ..] = &old.0;
+            conn.prepare_cached(DELETE)?.execute((bridge, vlan, address, old.checksum()))?
+        }
+    };
+    Ok(changed == 1)
+}
+
+/// Reads all rows. One that cannot be read is logged with its contents, and makes the store a
+/// damaged one: what it says is not known to be free.
+pub(super) fn read_all(
+    conn: &Connection,
+    path: &Path,
+    meta: &Meta,
+) -> Result<Vec<(Place, Row)>, StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let mut statement = conn.prepare(&format!("SELECT {NAMES}, crc FROM lease")).map_err(fault)?;
+    let mut found = statement.query([]).map_err(fault)?;
+    let (mut rows, mut bad) = (Vec::new(), Vec::new());
+    let mut digest = 0_u64;
+    while let Some(row) = found.next().map_err(fault)? {
+        let (columns, crc) = Columns::read(row).map_err(fault)?;
+        let read = (i64::from(columns.checksum()) == crc).then(|| columns.to_row()).flatten();
+        if let Some(read) = read {
+            digest = digest.wrapping_add(u64::from(columns.checksum()));
+            rows.push(read);
+        } else {
+            let contents = format!("{:?}, crc {crc}", columns.0);
+            tracing::error!(path = %path.display(), contents, "a row cannot be read");
+            bad.push(contents);
+        }
+    }
+    let what = if !bad.is_empty() {
+        format!("{} of its rows cannot be read", bad.len())
+    } else if rows.len() as u64 != meta.rows {
+        format!("it has {} rows and had {}", rows.len(), meta.rows)
+    } else if digest != meta.digest {
+        "its rows are not those of the last commit".to_owned()
+    } else {
+        return Ok(rows);
+    };
+    Err(StoreError::Damaged { path: path.to_owned(), what, rows: bad })
+}
+
+impl Columns {
+    pub(super) fn of(place: &Place, row: &Row) -> Self {
+        let Place { segment: Segment { bridge, vlan }, address } = place;
+        let address = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let head = [text(bridge), Value::Integer(i64::from(*vlan)), Value::Blob(address)];
+        match row {
+            Row::Free { order } => Self::of_free(head, *order),
+            Row::Lease(lease) => Self::of_lease(head, lease),
+        }
+    }
+
+    fn of_free([bridge, vlan, address]: [Value; 3], order: u64) -> Self {
+        let (zero, none) = (Value::Integer(0), Value::Null);
+        let empty = || Value::Text(String::new());
+        Self([
+            bridge,
+            vlan,
+            address,
+            zero.clone(),
+            Value::Integer(order.cast_signed()),
+            empty(),
+            none.clone(),
+            none.clone(),
+            empty(),
+            zero.clone(),
+            zero.clone(),
+            none.clone(),
+            none.clone(),
+            none.clone(),
+            empty(),
+            none.clone(),
+            zero.clone(),
+            zero.clone(),
+            zero.clone(),
+            none.clone(),
+            zero,
+            none,
+        ])
+    }
+
+    fn of_lease([bridge, vlan, address]: [Value; 3], lease: &Lease) -> Self {
+        let Lease {
+            segment: _,
+            address: _,
+            pool,
+            state,
+            owner,
+            key,
+            generation,
+            binding: Binding { declared, mac, interface, ifindex },
+            reason,
+            holds,
+            misses,
+            created_at,
+            updated_at,
+            until,
+            cooldown_bypassed,
+            release_order,
+            labels,
+        } = lease;
+        let holds: Vec<_> = holds.iter().map(|h| (&*h.subscriber, nanos(h.until))).collect();
+        Self([
+            bridge,
+            vlan,
+            address,
+            Value::Integer(*state as i64 + 1),
+            Value::Integer(release_order.cast_signed()),
+            text(pool),
+            optional(owner.as_ref().map(|o| &o.sandbox)),
+            optional(owner.as_ref().map(|o| &o.lifecycle)),
+            text(key),
+            Value::Integer(generation.cast_signed()),
+            Value::Integer(i64::from(*declared)),
+            mac.map_or(Value::Null, |mac| Value::Blob(mac.0.to_vec())),
+            optional(interface.as_ref()),
+            ifindex.map_or(Value::Null, |i| Value::Integer(i64::from(i))),
+            text(reason),
+            json(&holds, holds.is_empty()),
+            Value::Integer(i64::from(*misses)),
+            Value::Integer(since_1970(*created_at)),
+            Value::Integer(since_1970(*updated_at)),
+            until.map_or(Value::Null, |until| Value::Integer(nanos(until))),
+            Value::Integer(i64::from(*cooldown_bypassed)),
+            json(labels, labels.is_empty()),
+        ])
+    }
+
+    fn read(row: &SqlRow<'_>) -> rusqlite::Result<(Self, i64)> {
+        let mut values = [const { Value::Null }; COUNT];
+        for (at, value) in values.iter_mut().enumerate() {
+            *value = row.get(at)?;
+        }
+        Ok((Self(values), row.get(COUNT)?))
+    }
+
+    /// CRC-32 over all values, each with its type and length.
+    pub(super) fn checksum(&self) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        for value in &self.0 {
+            let integer;
+            let (kind, bytes): (u8, &[u8]) = match value {
+                Value::Null => (0, &[]),
+                Value::Integer(number) => {
+                    integer = number.to_le_bytes();
+                    (1, &integer)
+                }
+                Value::Real(_) => (2, &[]),
+                Value::Text(text) => (3, text.as_bytes()),
+                Value::Blob(blob) => (4, blob),
+            };
+            crc.update(&[kind]);
+            crc.update(&(bytes.len() as u64).to_le_bytes());
+            crc.update(bytes);
+        }
+        crc.finalize()
+    }
+
+    fn to_row(&self) -> Option<(Place, Row)> {
+        let [
+            bridge,
+            vlan,
+            address,
+            state,
+            order,
+            pool,
+            sandbox,
+            lifecycle,
+            key,
+            generation,
+            declared,
+            mac,
+            interface,
+            ifindex,
+            reason,
+            holds,
+            misses,
+            created,
+            updated,
+            until,
+            bypassed,
+            labels,
+        ] = &self.0;
+        let Value::Blob(address) = address else { return None };
+        let address = match <[u8; 4]>::try_from(&address[..]) {
+            Ok(v4) => IpAddr::from(v4),
+            Err(_) => IpAddr::from(<[u8; 16]>::try_from(&address[..]).ok()?),
+        };
+        let segment = Segment::new(string(bridge)?, u16::try_from(int(vlan)?).ok()?);
+        let place = Place { segment: segment.clone(), address };
+        let release_order = int(order)?.cast_unsigned();
+        let Some(state) = usize::try_from(int(state)?).ok()?.checked_sub(1) else {
+            return Some((place, Row::Free { order: release_order }));
+        };
+        let owner = match (maybe(sandbox)?, maybe(lifecycle)?) {
+            (Some(sandbox), Some(lifecycle)) => Some(Owner { sandbox, lifecycle }),
+            (None, None) => None,
+            _ => return None,
+        };
+        let mac = match mac {
+            Value::Null => None,
+            Value::Blob(mac) => Some(Mac(<[u8; 6]>::try_from(&mac[..]).ok()?)),
+            _ => return None,
+        };
+        let holds = match holds {
+            Value::Null => Vec::new(),
+            holds => serde_json::from_str::<Vec<(String, u64)>>(&string(holds)?)
+                .ok()?
+                .into_iter()
+                .map(|(subscriber, until)| Hold {
+                    subscriber: Arc::from(subscriber),
+                    until: Duration::from_nanos(until),
+                })
+                .collect(),
+        };
+        let labels: BTreeMap<String, String> = match labels {
+            Value::Null => BTreeMap::new(),
+            labels => serde_json::from_str(&string(labels)?).ok()?,
+        };
+        let lease = Lease {
+            segment,
+            address,
+            pool: string(pool)?,
+            state: *State::ALL.get(state)?,
+            owner,
+            key: string(key)?,
+            generation: int(generation)?.cast_unsigned(),
+            binding: Binding {
+                declared: int(declared)? != 0,
+                mac,
+                interface: maybe(interface)?,
+                ifindex: match ifindex {
+                    Value::Null => None,
+                    ifindex => Some(u32::try_from(int(ifindex)?).ok()?),
+                },
+            },
+            reason: string(reason)?,
+            holds,
+            misses: u32::try_from(int(misses)?).ok()?,
+            created_at: Timestamp::from_nanosecond(i128::from(int(created)?)).ok()?,
+            updated_at: Timestamp::from_nanosecond(i128::from(int(updated)?)).ok()?,
+            until: match until {
+                Value::Null => None,
+                until => Some(Duration::from_nanos(int(until)?.cast_unsigned())),
+            },
+            cooldown_bypassed: int(bypassed)? != 0,
+            release_order,
+            labels,
+        };
+        Some((place, Row::Lease(Arc::new(lease))))
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn optional(text: Option<&Arc<str>>) -> Value {
+    text.map_or(Value::Null, |text| Value::Text(text.as_ref().to_owned()))
+}
+
+fn json<T: serde::Serialize>(value: &T, empty: bool) -> Value {
+    if empty {
+        return Value::Null;
+    }
+    Value::Text(serde_json::to_string(value).expect("text and numbers are JSON"))
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn since_1970(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+fn int(value: &Value) -> Option<i64> {
+    if let Value::Integer(number) = value { Some(*number) } else { None }
+}
+
+fn string(value: &Value) -> Option<Arc<str>> {
+    match value {
+        Value::Text(text) if text.is_empty() => Some(crate::lease::no_text()),
+        Value::Text(text) => Some(Arc::from(text.as_str())),
+        _ => None,
+    }
+}
+
+#[expect(clippy::option_option, reason = "unreadable, absent, present")]
+fn maybe(value: &Value) -> Option<Option<Arc<str>>> {
+    if *value == Value::Null { Some(None) } else { string(value).map(Some) }
+}

@@ -1,0 +1,170 @@
+//! What can be wrong with a store, and what to do about it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::ErrorCode;
+
+use crate::lease::Place;
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error(
+        "the lease store {} is in use by another process; stop the other guard-agent, or give this \
+         one a state_dir of its own", path.display()
+    )]
+    Locked {
+        /// The store.
+        path: PathBuf,
+    },
+    /// There was one, and it is gone.
+    #[error(
+        "the lease store {0} is missing, but {0}.marker says that there was one; restore it with \
+         `guardctl recover --from BACKUP`, or delete the marker to start without any lease",
+        path.display()
+    )]
+    Missing {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error(
+        "{} is not a lease store ({what}); move it away, or set state_dir to another directory",
+        path.display()
+    )]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+    },
+    /// A newer agent wrote it.
+    #[error(
+        "the lease store {} has schema {found}, and this agent knows up to {known}; run the newer \
+         agent", path.display()
+    )]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The last one that is known.
+        known: i64,
+    },
+    /// Its contents contradict themselves.
+    #[error(
+        "the lease store {} is damaged: {what}; restore it with `guardctl recover --from BACKUP`, \
+         or rebuild what can be with `guardctl recover`", path.display()
+    )]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+        /// Rows that cannot be read, as they are.
+        rows: Vec<String>,
+    },
+    /// Commits that were acknowledged are not in it.
+    #[error(
+        "the lease store {} has {has} commits and had {had} before: its write-ahead log was lost \
+         or cut, or the file is an older copy; recover with `guardctl recover`", path.display()
+    )]
+    Behind {
+        /// The store.
+        path: PathBuf,
+        /// Commits in the store.
+        has: u64,
+        /// Commits that the marker knows of.
+        had: u64,
+    },
+    /// The marker cannot be read or written.
+    #[error("the marker {}: {what}", path.display())]
+    Marker {
+        /// The marker.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The disk is full or read-only, or the directory is missing.
+    #[error("the lease store {} cannot be written: {source}", path.display())]
+    Unwritable {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file cannot be looked at.
+    #[error("the lease store {}: {source}", path.display())]
+    Io {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    pub(super) fn damaged(path: &Path, what: String) -> Self {
+        Self::Damaged { path: path.to_owned(), what, rows: Vec::new() }
+    }
+
+    pub(super) fn marker(store: &Path, source: &io::Error) -> Self {
+        Self::Marker { path: super::marker::path_of(store), what: source.to_string() }
+    }
+
+    /// What an error of SQLite says about the store.
+    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
+            Some(ErrorCode::NotADatabase) => {
+                Self::NotAStore { path, what: "no SQLite database".to_owned() }
+            }
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::SystemIoFailure,
+            ) => Self::Unwritable { path, source },
+            _ => Self::Damaged { path, what: source.to_string(), rows: Vec::new() },
+        }
+    }
+}
+
+/// Why a transaction was not committed; nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A row is not what the index says it was.
+    #[error("the row of {} on {} is not what it was", .0.address, .0.segment)]
+    Drift(Place),
+    /// SQLite refuses.
+    #[error("the lease store cannot be written: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl CommitError {
+    /// Whether the store is damaged, as opposed to not writable for the moment.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Drift(_) => true,
+            Self::Sqlite(error) => !matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::CannotOpen
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::DiskFull
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The store's one row about itself.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::StoreError;
+use crate::lease::HighWater;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    /// The boot of the last write.
+    pub(super) boot_id: String,
+    /// `CLOCK_BOOTTIME` at the last write.
+    pub(super) boot_time_ns: u64,
+    pub(super) high_water: HighWater,
+    /// Counts opens.
+    pub(super) epoch: u64,
+    /// Counts transactions.
+    pub(super) commits: u64,
+    /// How many rows there are.
+    pub(super) rows: u64,
+    /// The sum of their checksums.
+    pub(super) digest: u64,
+    /// This boot, while the deadlines on disk are still those of an earlier one. Not stored.
+    pub(super) pending_boot: Option<String>,
+}
+
+impl Meta {
+    fn checksum(&self) -> u32 {
+        let Self {
+            boot_id,
+            boot_time_ns,
+            high_water: HighWater { seed, generation, release_order },
+            epoch,
+            commits,
+            rows,
+            digest,
+            pending_boot: _,
+        } = self;
+        let numbers = [boot_time_ns, seed, generation, release_order, epoch, commits, rows, digest];
+        let mut crc = crc32fast::Hasher::new();
+        for number in numbers {
+            crc.update(&number.to_le_bytes());
+        }
+        crc.update(boot_id.as_bytes());
+        crc.finalize()
+    }
+
+    pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, StoreError> {
+        let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+        let read = conn
+            .query_row(
+                "SELECT boot_time_ns, seed, generation, release_order, epoch, commits, rows, \
+                 digest, boot_id, crc FROM meta WHERE id = 1",
+                [],
+                |row| {
+                    let meta = Self {
+                        boot_time_ns: number(row, 0)?,
+                        high_water: HighWater {
+                            seed: number(row, 1)?,
+                            generation: number(row, 2)?,
+                            release_order: number(row, 3)?,
+                        },
+                        epoch: number(row, 4)?,
+                        commits: number(row, 5)?,
+                        rows: number(row, 6)?,
+                        digest: number(row, 7)?,
+                        boot_id: row.get(8)?,
+                        pending_boot: None,
+                    };
+                    Ok((meta, row.get::<_, i64>(9)?))
+                },
+            )
+            .optional()
+            .map_err(|source| StoreError::sqlite(path, source))?;
+        match read {
+            Some((meta, crc)) if i64::from(meta.checksum()) == crc => Ok(meta),
+            Some(_) => Err(StoreError::damaged(path, "the store's own row has changed".to_owned())),
+            None => Err(StoreError::damaged(path, "the store's own row is missing".to_owned())),
+        }
+    }
+
+    pub(super) fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let HighWater { seed, generation, release_order } = self.high_water;
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO meta (id, boot_time_ns, seed, generation, release_order, \
+             epoch, commits, rows, digest, boot_id, crc) \
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            self.boot_time_ns.cast_signed(),
+            seed.cast_signed(),
+            generation.cast_signed(),
+            release_order.cast_signed(),
+            self.epoch.cast_signed(),
+            self.commits.cast_signed(),
+            self.rows.cast_signed(),
+            self.digest.cast_signed(),
+            self.boot_id,
+            self.checksum(),
+        ])?;
+        Ok(())
+    }
+}

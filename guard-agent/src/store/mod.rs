@@ -1,0 +1,249 @@
+//! The lease store: one SQLite file with one writer.
+//!
+//! What SQLite guarantees is taken from it: a commit is on disk before it returns (WAL,
+//! `synchronous=FULL`), and no second process gets in (`locking_mode=EXCLUSIVE`). What it does not
+//! notice is looked for here: a byte that flipped inside a value (each row has a checksum), rows
+//! that went missing (their number and the sum of their checksums are kept), and a write-ahead log
+//! that was cut or deleted, or a file from the past (a [`marker`] beside the store counts commits).
+
+mod columns;
+mod error;
+mod marker;
+mod meta;
+mod schema;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+pub use self::error::{CommitError, StoreError};
+use self::{columns::Columns, marker::Marker, meta::Meta};
+use crate::{
+    clock::Now,
+    lease::{Carry, HighWater, Restored, RowChange},
+};
+
+/// How long a predecessor that is still ending may keep the lock.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// The running boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Its id.
+    pub id: String,
+    /// Its time.
+    pub now: Now,
+}
+
+/// An open store that nobody else can open.
+#[derive(Debug)]
+pub struct Store {
+    conn: Connection,
+    path: PathBuf,
+    marker: Marker,
+    meta: Meta,
+    restored: Option<Restored>,
+}
+
+impl Store {
+    /// Opens the store at `path`, or makes one where there has never been one. All rows are read
+    /// and checked.
+    ///
+    /// # Errors
+    /// The store is in use, lost, damaged, not a store or cannot be written. Nothing is changed
+    /// then, and nothing is started empty in its place.
+    pub fn open(path: &Path, boot: &Boot) -> Result<Self, StoreError> {
+        let marker = Marker::read(path)?;
+        let first_start = is_first_start(path, marker.as_ref())?;
+        let mut marker = match marker {
+            Some(marker) => marker,
+            None if first_start => Marker::create(path)?,
+            None => {
+                tracing::warn!(path = %path.display(), "the store has no marker; making one");
+                Marker::create(path)?
+            }
+        };
+        let mut conn = connect(path, first_start)?;
+        let fault = |source| StoreError::sqlite(path, source);
+        schema::prepare(&mut conn, path, first_start, boot)?;
+        let damage: String =
+            conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
+        if damage != "ok" {
+            return Err(StoreError::damaged(path, damage));
+        }
+        let mut meta = Meta::read(&conn, path)?;
+        if meta.commits < marker.commits() {
+            return Err(StoreError::Behind {
+                path: path.to_owned(),
+                has: meta.commits,
+                had: marker.commits(),
+            });
+        }
+        let rows = columns::read_all(&conn, path, &meta)?;
+        let carry = (meta.boot_id != boot.id)
+            .then_some(Carry { then: Duration::from_nanos(meta.boot_time_ns), now: boot.now.boot });
+        let restored = Restored { rows, high_water: meta.high_water, carry };
+
+        // What is not written anew at once would be read by the new boot's clock.
+        if carry.is_none() {
+            meta.boot_time_ns = nanos(boot.now.boot);
+        }
+        meta.epoch += 1;
+        meta.commits += 1;
+        meta.write(&conn).map_err(fault)?;
+        marker.opened(meta.commits, meta.rows).map_err(|e| StoreError::marker(path, &e))?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
+        meta.pending_boot = carry.map(|_| boot.id.clone());
+        Ok(Self { conn, path: path.to_owned(), marker, meta, restored: Some(restored) })
+    }
+
+    /// What the store held when it was opened. Answers once.
+    pub fn take_restored(&mut self) -> Restored {
+        self.restored.take().unwrap_or_default()
+    }
+
+    /// Counts the opens of this store; committed before anything else of this one.
+    pub fn epoch(&self) -> u64 {
+        self.meta.epoch
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> u64 {
+        self.meta.rows
+    }
+
+    /// Writes changes in one transaction, each a compare-and-swap on what the row was before. When
+    /// it returns, they are on disk.
+    ///
+    /// # Errors
+    /// Nothing was written: the disk is full or read-only, or a row is not what it should be.
+    pub fn commit<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a RowChange>,
+        high_water: HighWater,
+        now: Now,
+    ) -> Result<(), CommitError> {
+        let mut meta = self.meta.clone();
+        meta.high_water = high_water;
+        meta.commits += 1;
+        meta.boot_time_ns = nanos(now.boot);
+        if let Some(id) = meta.pending_boot.take() {
+            meta.boot_id = id;
+        }
+        let written = self.transaction(changes, &mut meta);
+        if let Err(error) = written {
+            // Fails where SQLite has rolled back by itself already.
+            let _ = self.conn.execute_batch("ROLLBACK");
+            return Err(error);
+        }
+        self.meta = meta;
+        // The store has it; the marker only lags.
+        if let Err(error) = self.marker.committed(self.meta.commits, self.meta.rows) {
+            tracing::warn!(%error, "the marker beside the store cannot be written");
+        }
+        Ok(())
+    }
+
+    fn transaction<'a>(
+        &self,
+        changes: impl IntoIterator<Item = &'a RowChange>,
+        meta: &mut Meta,
+    ) -> Result<(), CommitError> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        for change in changes {
+            let old = change.old.as_ref().map(|row| Columns::of(&change.place, row));
+            let new = change.new.as_ref().map(|row| Columns::of(&change.place, row));
+            if !columns::swap(&self.conn, old.as_ref(), new.as_ref())? {
+                return Err(CommitError::Drift(change.place.clone()));
+            }
+            if let Some(old) = &old {
+                meta.rows -= 1;
+                meta.digest = meta.digest.wrapping_sub(u64::from(old.checksum()));
+            }
+            if let Some(new) = &new {
+                meta.rows += 1;
+                meta.digest = meta.digest.wrapping_add(u64::from(new.checksum()));
+            }
+        }
+        meta.write(&self.conn)?;
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Copies the store, as it is now, into a new file.
+    ///
+    /// # Errors
+    /// The file exists, or cannot be written.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        schema::copy(&self.conn, to)
+    }
+
+    /// Ends with everything in the one file.
+    ///
+    /// # Errors
+    /// The last checkpoint failed; the write-ahead log keeps what it holds.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Self { conn, path, mut marker, meta, restored: _ } = self;
+        conn.flush_prepared_statement_cache();
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|source| StoreError::sqlite(&path, source))?;
+        conn.close().map_err(|(_, source)| StoreError::sqlite(&path, source))?;
+        marker.closed(meta.commits, meta.rows).map_err(|e| StoreError::marker(&path, &e))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.conn
+    }
+}
+
+fn is_first_start(path: &Path, marker: Option<&Marker>) -> Result<bool, StoreError> {
+    let size = match std::fs::metadata(path) {
+        Ok(file) => Some(file.len()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+    };
+    match (size, marker) {
+        (None, None) => Ok(true),
+        // The first start was cut short before there was anything to lose.
+        (None | Some(0), Some(marker)) if marker.is_creating() => Ok(true),
+        (None, Some(_)) => Err(StoreError::Missing { path: path.to_owned() }),
+        (Some(0), _) => Err(StoreError::damaged(path, "the file is empty".to_owned())),
+        (Some(_), marker) => Ok(marker.is_some_and(Marker::is_creating)),
+    }
+}
+
+fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+    let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
+    conn.busy_timeout(LOCK_WAIT).map_err(fault)?;
+    // A store that turns out to be damaged is left as it was found.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fault)?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fault)?;
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fault)?;
+    conn.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+    conn.pragma_update(None, "trusted_schema", false).map_err(fault)?;
+    conn.pragma_update(None, "temp_store", "MEMORY").map_err(fault)?;
+    conn.set_prepared_statement_cache_capacity(16);
+    // The exclusive lock is taken with the first write lock and kept.
+    conn.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(fault)?;
+    Ok(conn)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
