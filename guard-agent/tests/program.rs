@@ -173,11 +173,13 @@ impl Program {
     }
 }
 
+#[cfg(test)]
 fn coarse_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
     u64::try_from(Duration::from(now).as_nanos()).unwrap()
 }
 
+#[cfg(test)]
 fn case(file: &str, name: &str) -> Case {
     let cases = Case::all().into_iter();
     cases.filter(|(f, _)| f == file).find(|(_, case)| case.name == name).unwrap().1

@@ -34,13 +34,13 @@ const NEXT: i32 = -1;
 #[classifier]
 fn guard(ctx: TcContext) -> i32 {
     // A port or a counter that is not there: not ours to watch.
-    let _ = watch(&Skb(&ctx));
+    let _ = watch(&Skb(ctx));
     NEXT
 }
 
-struct Skb<'a>(&'a TcContext);
+struct Skb(TcContext);
 
-impl Skb<'_> {
+impl Skb {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         #[expect(unsafe_code, reason = "the context is read through a pointer")]
@@ -51,7 +51,7 @@ impl Skb<'_> {
     }
 }
 
-impl Frame for Skb<'_> {
+impl Frame for Skb {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         /// A word's alignment: fields are read as they are aligned in it, not byte by byte.
@@ -80,7 +80,7 @@ impl Frame for Skb<'_> {
 }
 
 #[inline(always)]
-fn watch(skb: &Skb<'_>) -> Option<()> {
+fn watch(skb: &Skb) -> Option<()> {
     let from = skb.ifindex();
     #[expect(unsafe_code, reason = "a map's value may change while it is read")]
     // SAFETY: plain data that the verifier keeps in bounds, written by the agent alone.
@@ -163,7 +163,7 @@ fn insert(port: &Port, teller: &Teller<'_>, counters: &mut BridgeCounters) {
         strength: teller.claim.strength,
         reserved: [0; 5],
     };
-    if LIVE.insert(&teller.claim.key, &live, u64::from(BPF_NOEXIST)).is_ok() {
+    if LIVE.insert(teller.claim.key, live, u64::from(BPF_NOEXIST)).is_ok() {
         teller.live(counters);
         return;
     }
