@@ -129,7 +129,9 @@ fn apply(
             let Some(owned) = OWNED.get_ptr_mut(key) else { return };
             #[expect(unsafe_code, reason = "the stamp is stored in place")]
             // SAFETY: an aligned number that the verifier keeps in bounds. Should the agent replace
-            // the entry meanwhile, the stamp is lost with the old one, and the next claim sets it.
+            // the entry within these few instructions, the stamp is lost with it, or lands in the
+            // entry that took its memory: the event of a first claim can be missed, so nothing may
+            // rest on it alone.
             let owned = unsafe { &mut *owned };
             let first = owned.seen_ns == 0;
             owned.seen_ns = now_ns;
