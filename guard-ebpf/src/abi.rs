@@ -233,3 +233,18 @@ pub const CLAIM_LINK_LOCAL: u16 = 1 << 2;
 pub const CLAIM_VIRTUAL: u16 = 1 << 3;
 /// IPv4 with equal source and destination, or with a TTL of 0 (row D10).
 pub const CLAIM_ODD: u16 = 1 << 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
+    #[test]
+    fn the_layout_is_the_one_of_its_version() {
+        assert_eq!(LAYOUT_VERSION, 1);
+        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 16));
+        assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
+        assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 32));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 264));
+    }
+}

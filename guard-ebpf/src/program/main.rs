@@ -34,13 +34,13 @@ const NEXT: i32 = -1;
 #[classifier]
 fn guard(ctx: TcContext) -> i32 {
     // A port or a counter that is not there: not ours to watch.
-    let _ = watch(&Skb(&ctx));
+    let _ = watch(&Skb(ctx));
     NEXT
 }
 
-struct Skb<'a>(&'a TcContext);
+struct Skb(TcContext);
 
-impl Skb<'_> {
+impl Skb {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         #[expect(unsafe_code, reason = "the context is read through a pointer")]
@@ -51,7 +51,7 @@ impl Skb<'_> {
     }
 }
 
-impl Frame for Skb<'_> {
+impl Frame for Skb {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         /// A word's alignment: fields are read as they are aligned in it, not byte by byte.
@@ -80,7 +80,7 @@ impl Frame for Skb<'_> {
 }
 
 #[inline(always)]
-fn watch(skb: &Skb<'_>) -> Option<()> {
+fn watch(skb: &Skb) -> Option<()> {
     let from = skb.ifindex();
     #[expect(unsafe_code, reason = "a map's value may change while it is read")]
     // SAFETY: plain data that the verifier keeps in bounds, written by the agent alone.
@@ -129,7 +129,9 @@ fn apply(
             let Some(owned) = OWNED.get_ptr_mut(key) else { return };
             #[expect(unsafe_code, reason = "the stamp is stored in place")]
             // SAFETY: an aligned number that the verifier keeps in bounds. Should the agent replace
-            // the entry meanwhile, the stamp is lost with the old one, and the next claim sets it.
+            // the entry within these few instructions, the stamp is lost with it, or lands in the
+            // entry that took its memory: the event of a first claim can be missed, so nothing may
+            // rest on it alone.
             let owned = unsafe { &mut *owned };
             let first = owned.seen_ns == 0;
             owned.seen_ns = now_ns;
@@ -163,7 +165,7 @@ fn insert(port: &Port, teller: &Teller<'_>, counters: &mut BridgeCounters) {
         strength: teller.claim.strength,
         reserved: [0; 5],
     };
-    if LIVE.insert(&teller.claim.key, &live, u64::from(BPF_NOEXIST)).is_ok() {
+    if LIVE.insert(teller.claim.key, live, u64::from(BPF_NOEXIST)).is_ok() {
         teller.live(counters);
         return;
     }

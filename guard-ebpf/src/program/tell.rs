@@ -43,7 +43,7 @@ impl Teller<'_> {
             kind: report.kind,
             reserved: [0; 5],
         };
-        if let Some(known) = CHALLENGERS.get_ptr_mut(&key) {
+        if let Some(known) = CHALLENGERS.get_ptr_mut(key) {
             #[expect(unsafe_code, reason = "the map's value is written in place")]
             // SAFETY: plain data that the verifier keeps in bounds. Two CPUs may lose a count to each
             // other, or an LRU's reuse of the entry misplace one: it deduplicates, nothing rests on it.
@@ -67,7 +67,7 @@ impl Teller<'_> {
             reserved: [0; 5],
         };
         // If there is no room even in an LRU, the next frame is told as if it were the first.
-        let _ = CHALLENGERS.insert(&key, &challenger, u64::from(BPF_ANY));
+        let _ = CHALLENGERS.insert(key, challenger, u64::from(BPF_ANY));
     }
 
     /// Whether the ring had room.

@@ -1,0 +1,203 @@
+//! What holds for every frame.
+
+use std::{cell::Cell, net::IpAddr};
+
+use guard_ebpf::{
+    abi::{
+        AddressKey, Live, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_UPLINK,
+        Port, REFRESH_NS, STRENGTH_ASSERT, STRENGTH_TENTATIVE,
+    },
+    claim::{Parsed, Says},
+    decide::{Action, Tables, Verdict, judge},
+    frame::parse,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+const NOW_NS: u64 = 1 << 40;
+const HERE: u32 = 1;
+
+/// One answer for every address, and how often who is live was asked for.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    owned: Option<Owned>,
+    live: Option<Live>,
+    on_prefix: bool,
+    asked_live: Cell<u32>,
+}
+
+impl Tables for Known {
+    fn owned(&self, _: &AddressKey) -> Option<&Owned> {
+        self.owned.as_ref()
+    }
+
+    fn live(&self, _: &AddressKey) -> Option<&Live> {
+        self.asked_live.set(self.asked_live.get() + 1);
+        self.live.as_ref()
+    }
+
+    fn is_on_prefix(&self, _: &AddressKey) -> bool {
+        self.on_prefix
+    }
+}
+
+/// Few enough that they often meet.
+fn mac() -> impl Strategy<Value = [u8; 6]> {
+    prop_oneof![Just([2, 0, 0, 0, 0, 10]), Just([2, 0, 0, 0, 0, 11]), any::<[u8; 6]>()]
+}
+
+fn address() -> impl Strategy<Value = [u8; 4]> {
+    prop_oneof![Just([10, 8, 64, 2]), Just([0; 4]), any::<[u8; 4]>()]
+}
+
+prop_compose! {
+    fn arp()(
+        source in mac(), sender_mac in mac(), op in 0_u8..4, sender in address(), target in address(),
+    ) -> Vec<u8> {
+        let mut bytes = vec![0xff; 6];
+        bytes.extend(source);
+        bytes.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, op]);
+        bytes.extend(sender_mac);
+        bytes.extend(sender);
+        bytes.extend([0; 6]);
+        bytes.extend(target);
+        bytes
+    }
+}
+
+prop_compose! {
+    fn ipv4()(source in mac(), sender in address(), rest in any::<[u8; 12]>()) -> Vec<u8> {
+        let mut bytes = vec![0xff; 6];
+        bytes.extend(source);
+        bytes.extend([8, 0, 0x45]);
+        bytes.extend(&rest[1..]);
+        bytes.extend(sender);
+        bytes.extend([10, 8, 64, 9]);
+        bytes
+    }
+}
+
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![arp(), ipv4(), vec(any::<u8>(), 0..80)]
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    let kind = prop_oneof![Just(PORT_ACCESS), Just(PORT_UPLINK)];
+    (kind, 0_u16..3).prop_map(|(kind, pvid)| Port {
+        bridge: 9,
+        bridge_slot: 0,
+        port_slot: 0,
+        pvid,
+        kind,
+        reserved: 0,
+    })
+}
+
+prop_compose! {
+    fn known()(
+        owned in option::of((0_u16..32, mac(), 0_u32..3, any::<bool>())),
+        live in option::of((mac(), 0_u32..3, any::<bool>())),
+        on_prefix in any::<bool>(),
+    ) -> Known {
+        let seen_ns = |now: bool| if now { NOW_NS } else { NOW_NS - 2 * REFRESH_NS };
+        Known {
+            owned: owned.map(|(flags, mac, ifindex, now)| Owned {
+                generation: 1, seen_ns: seen_ns(now), ifindex, mac, flags, reserved: 0,
+            }),
+            live: live.map(|(mac, ifindex, now)| Live {
+                first_ns: 1, seen_ns: seen_ns(now), ifindex, mac, strength: STRENGTH_ASSERT,
+                reserved: [0; 5],
+            }),
+            on_prefix,
+            asked_live: Cell::new(0),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_read_and_judged(frame in frame(), port in port(), known in known()) {
+        let parsed = parse(&frame[..], &port);
+        let first = judge(&known, &port, HERE, &parsed, NOW_NS);
+        prop_assert_eq!(judge(&known, &port, HERE, &parsed, NOW_NS), first);
+        if port.kind == PORT_UPLINK {
+            prop_assert_eq!(first.verdict, Verdict::Pass);
+        }
+    }
+
+    #[test]
+    fn a25_what_follows_the_last_field_changes_nothing(
+        frame in prop_oneof![arp(), ipv4()], junk in vec(any::<u8>(), 0..64), port in port(),
+    ) {
+        let longer = [&frame[..], &junk].concat();
+        let read = parse(&frame[..], &port);
+        // From 0.0.0.0 the ports behind the header count (row D02).
+        prop_assume!(frame[12..14] == [8, 6] || frame[26..30] != [0; 4]);
+        prop_assert_eq!(parse(&longer[..], &port), read);
+    }
+
+    #[test]
+    fn a24_a_cut_frame_claims_nothing(frame in prop_oneof![arp(), ipv4()], port in port()) {
+        let cut = &frame[..frame.len() - 1];
+        prop_assert!(matches!(parse(cut, &port).says, Says::Malformed(_)));
+    }
+
+    #[test]
+    fn a04_a_probe_makes_nothing_live_and_refreshes_nothing(
+        mut frame in arp(), port in port(), known in known(),
+    ) {
+        frame[20..22].copy_from_slice(&[0, 1]);
+        frame[28..32].fill(0);
+        let source = frame[6] & 1 == 0 && frame[6..12] != [0; 6];
+        let parsed = parse(&frame[..], &port);
+        let strength = parsed.claim().map(|claim| claim.strength);
+        prop_assert_eq!(strength, source.then_some(STRENGTH_TENTATIVE));
+        let action = judge(&known, &port, HERE, &parsed, NOW_NS).action;
+        prop_assert!(
+            !matches!(action, Action::InsertLive | Action::RefreshLive | Action::RefreshOwner)
+        );
+    }
+
+    #[test]
+    fn a_frame_of_the_declared_binding_is_never_dropped_nor_told(
+        frame in prop_oneof![arp(), ipv4()], port in port(), known in known(),
+    ) {
+        let parsed = parse(&frame[..], &port);
+        let Some(claim) = parsed.claim().filter(|claim| claim.mac == claim.eth_src) else {
+            return Ok(());
+        };
+        let flags = OWNED_LEASED | OWNED_MAC | OWNED_PORT;
+        let (mac, seen_ns) = (claim.mac, NOW_NS);
+        let owned = Owned { generation: 1, seen_ns, ifindex: HERE, mac, flags, reserved: 0 };
+        let known = Known { owned: Some(owned), ..known };
+        let decision = judge(&known, &port, HERE, &parsed, NOW_NS);
+        prop_assert_eq!(decision.verdict, Verdict::Pass);
+        prop_assert_eq!(decision.action, Action::Nothing);
+        prop_assert_eq!(known.asked_live.get(), 0, "the binding decides by itself");
+    }
+
+    #[test]
+    fn another_than_the_declared_binding_is_told_at_the_first_frame(
+        frame in prop_oneof![arp(), ipv4()], port in port(), mac in any::<[u8; 6]>(),
+    ) {
+        let parsed: Parsed = parse(&frame[..], &port);
+        let Some(claim) = parsed.claim().filter(|claim| claim.mac != mac) else { return Ok(()) };
+        let flags = OWNED_LEASED | OWNED_MAC;
+        let owned = Owned { generation: 1, seen_ns: 0, ifindex: 0, mac, flags, reserved: 0 };
+        let known = Known { owned: Some(owned), ..Known::default() };
+        let decision = judge(&known, &port, HERE, &parsed, NOW_NS);
+        prop_assert!(matches!(decision.action, Action::Report(_)));
+        if port.kind == PORT_ACCESS && claim.strength != STRENGTH_TENTATIVE {
+            prop_assert!(matches!(decision.verdict, Verdict::Drop(_)));
+        }
+    }
+
+    #[test]
+    fn a_claim_is_about_an_ipv4_address_of_the_ports_segment(frame in frame(), port in port()) {
+        if let Some(claim) = parse(&frame[..], &port).claim() {
+            prop_assert_eq!((claim.key.bridge, claim.key.vlan), (port.bridge, port.pvid));
+            prop_assert!(matches!(claim.key.ip(), IpAddr::V4(ip) if !ip.is_loopback()));
+        }
+    }
+}
