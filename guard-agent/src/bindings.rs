@@ -218,10 +218,11 @@ impl Inner {
     fn hold(&mut self, key: &(Segment, IpAddr), holder: Option<Holder>) -> bool {
         let interface = |holder: &Option<Holder>| holder.as_ref()?.binding.interface.clone();
         let new = interface(&holder);
-        let old = match holder.clone() {
-            Some(holder) => self.holders.insert(key.clone(), holder),
-            None => self.holders.remove(key),
-        };
+        let old = self.holders.remove(key);
+        let changed = old != holder;
+        if let Some(holder) = holder {
+            self.holders.insert(key.clone(), holder);
+        }
         if let Some(name) = interface(&old)
             && let Some(keys) = self.by_interface.get_mut(&name)
         {
@@ -233,7 +234,7 @@ impl Inner {
         if let Some(name) = new {
             self.by_interface.entry(name).or_default().insert(key.clone());
         }
-        old != holder
+        changed
     }
 
     fn forget_port(&mut self, ifindex: u32) -> Option<(Arc<str>, Arc<str>)> {

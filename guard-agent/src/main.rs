@@ -1,2 +1,96 @@
-//! The agent.
-fn main() {}
+//! The daemon.
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use guard_agent::{
+    capabilities,
+    config::{Config, LogFormat},
+    observer, run,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Hands out addresses to sandboxes, watches who uses them, and tells of two claimants of one.
+#[derive(Parser)]
+#[command(version, after_help = "Example: guard-agent run --config /etc/guard/agent.toml")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM. The program in the kernel goes on watching afterwards.
+    #[command(after_help = "Example: guard-agent run --config /etc/guard/agent.toml")]
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/guard/agent.toml")]
+        config: PathBuf,
+    },
+    /// Check a configuration file and change nothing.
+    #[command(after_help = "Example: guard-agent check-config /etc/guard/agent.toml")]
+    CheckConfig {
+        /// The configuration file.
+        #[arg(value_name = "FILE", default_value = "/etc/guard/agent.toml")]
+        file: PathBuf,
+    },
+    /// Take the program off every port and remove its maps: leaves no trace in the kernel.
+    #[command(after_help = "Example: guard-agent detach --config /etc/guard/agent.toml")]
+    Detach {
+        /// The configuration file, which says where things are pinned.
+        #[arg(long, value_name = "FILE", default_value = "/etc/guard/agent.toml")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match carry_out(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guard-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run { config } => {
+            let config = Config::load(&config)?;
+            capabilities::check()?;
+            capabilities::drop_others()?;
+            log_to_stderr(config.log_format);
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("cannot start the runtime's threads")?;
+            runtime.block_on(run::run(config))
+        }
+        Command::CheckConfig { file } => {
+            let config = Config::load(&file)?;
+            let (bridges, pools) = (config.bridges.len(), config.pools.iter().len());
+            println!("{}: good: {bridges} bridge(s), {pools} pool(s)", file.display());
+            Ok(())
+        }
+        Command::Detach { config } => {
+            let config = Config::load(&config)?;
+            let removed = observer::detach(&config.bpffs)?;
+            println!("{}: {removed} links and maps removed", config.bpffs.display());
+            Ok(())
+        }
+    }
+}
+
+/// `RUST_LOG` narrows or widens what is logged; the default is `info`.
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}

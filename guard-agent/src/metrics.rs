@@ -1,13 +1,18 @@
 //! What Prometheus reads: each metric's help stands with its definition.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder, core::Collector,
 };
 
-use crate::incident::{Incident, Kind};
+use crate::{
+    clock::Now,
+    incident::{Incident, Kind},
+    lease::{Lease, State, command::Change},
+    ledger::Lifecycle,
+};
 
 /// All metrics of the agent.
 #[derive(Debug)]
@@ -180,6 +185,22 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+impl Lifecycle for Arc<Metrics> {
+    fn restored(&mut self, _leases: &[Arc<Lease>]) {}
+
+    fn committed(&mut self, changes: &[Change], _now: Now) {
+        for change in changes {
+            if let Change::Put(lease) = change
+                && lease.state == State::Quarantined
+                && lease.created_at == lease.updated_at
+            {
+                let labels = [&*lease.pool, &*lease.reason];
+                self.quarantined.with_label_values(&labels).inc();
+            }
+        }
     }
 }
 

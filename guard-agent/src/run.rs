@@ -1,7 +1,7 @@
 //! The daemon: puts the parts together, in the order in which they need each other, and takes them
 //! down in the reverse.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{
@@ -12,8 +12,8 @@ use tokio::{
 
 use crate::{
     alerts::Alerts,
-    api, bindings::Bindings,
-    capabilities,
+    api,
+    bindings::Bindings,
     clock::{self, Now},
     config::{Config, WhenDegraded},
     health::Health,
@@ -36,7 +36,6 @@ const FEED: usize = 65_536;
 /// # Errors
 /// What is missing or wrong on this machine, and what to do.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    capabilities::check()?;
     // What is in use by another agent is found before anything is touched.
     let listener = api::listen(&config.socket)?;
     let served = serve(config.clone(), listener).await;
@@ -52,7 +51,8 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     let hub = Arc::new(Hub::new(store.epoch()));
     let live = Arc::new(LiveSet::default());
-    let gateways = config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
+    let gateways =
+        config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
     let bindings = Arc::new(Bindings::new(gateways, health.clone()));
     // Ids grow over restarts, as the epoch does.
     let incidents = Incidents::new(config.conflict.quiet, (store.epoch() << 32) + 1);
@@ -82,7 +82,6 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     })
     .await?;
     let watching = tokio::spawn(observer.run());
-    capabilities::drop_others()?;
     let boot = tokio::spawn(boot_pass(config.clone(), ledger.clone(), feed, health.clone()));
 
     let (stop, stopping) = watch::channel(false);
@@ -174,6 +173,3 @@ async fn until_stopped(
         ended = watching => Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the observer ended"))),
     }
 }
-
-/// How long a stop may take before the process ends all the same.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -126,7 +126,8 @@ pub const OWNED_HOST: u16 = 1 << 4;
 pub struct Live {
     /// `CLOCK_MONOTONIC` (coarse) of the first claim.
     pub first_ns: u64,
-    /// `CLOCK_MONOTONIC` (coarse) of a claim, stored at most once every [`REFRESH_NS`].
+    /// `CLOCK_MONOTONIC` (coarse) of a claim, stored at most once every [`REFRESH_NS`]. 0 where the
+    /// agent asks whether the claimant is still there: its next claim is told.
     pub seen_ns: u64,
     /// The port it came from.
     pub ifindex: u32,
@@ -211,7 +212,8 @@ pub struct Event {
     pub reserved: [u8; 2],
 }
 
-/// An address without a declared owner is live: it has its first claimant.
+/// An address without a declared owner is live: it has its first claimant, or the agent had asked
+/// for it and it was heard again.
 pub const EVENT_LIVE: u8 = 1;
 /// The declared owner's first claim since its binding was written.
 pub const EVENT_OWNER: u8 = 2;

@@ -108,8 +108,7 @@ impl proto::guard_server::Guard for Service {
     ) -> Result<Response<proto::StatusResponse>, Status> {
         let Context { ledger, health, .. } = &*self.0;
         let sees_all = health.booted() && health.observer().is_none();
-        let source =
-            |name: &str| proto::SourceStatus { name: name.to_owned(), healthy: sees_all };
+        let source = |name: &str| proto::SourceStatus { name: name.to_owned(), healthy: sees_all };
         let degraded = |Degraded { what, since, why }| proto::Degraded {
             what,
             since: Some(convert::timestamp(since)),

@@ -39,9 +39,9 @@ impl proto::leases_server::Leases for Service {
             Ok(()) => match self.port_of(&allocate).await {
                 Ok(ifindex) => {
                     allocate.ifindex = ifindex;
-                    self.call(Command::Allocate(allocate)).await.map_err(|refusal| {
-                        (refusal.reason.name(), error::refused(refusal))
-                    })
+                    self.call(Command::Allocate(allocate))
+                        .await
+                        .map_err(|refusal| (refusal.reason.name(), error::refused(refusal)))
                 }
                 Err(error) => Err(("OBSERVER_DEGRADED", error.into())),
             },
@@ -192,21 +192,21 @@ impl proto::leases_server::Leases for Service {
             .map(Ok)
             .collect();
         let context = self.0.clone();
-        let later = stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async {
-            match receiver.recv().await {
-                Ok(event) => {
-                    let message = convert::event(&event, &context.config);
-                    Some((Ok(message), (receiver, context, event.seq)))
+        let later =
+            stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {
+                match receiver.recv().await {
+                    Ok(event) => {
+                        let message = convert::event(&event, &context.config);
+                        Some((Ok(message), (receiver, context, event.seq)))
+                    }
+                    Err(RecvError::Lagged(missed)) => {
+                        let seq = seq + missed;
+                        Some((Ok(convert::gap(seq)), (receiver, context, seq)))
+                    }
+                    Err(RecvError::Closed) => None,
                 }
-                Err(RecvError::Lagged(missed)) => {
-                    let seq = seq + missed;
-                    Some((Ok(convert::gap(seq)), (receiver, context, seq)))
-                }
-                Err(RecvError::Closed) => None,
-            }
-        });
-        let stream =
-            stream::iter(begin).chain(later).take_until(stopped(self.0.stopping.clone()));
+            });
+        let stream = stream::iter(begin).chain(later).take_until(stopped(self.0.stopping.clone()));
         Ok(Response::new(stream.boxed()))
     }
 }

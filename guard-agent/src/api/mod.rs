@@ -7,7 +7,7 @@ mod leases;
 mod pools;
 mod socket;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -89,10 +89,7 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
         .add_service(LeasesServer::new(leases::Service(context.clone())))
         .add_service(PoolsServer::new(pools::Service(context.clone())))
         .add_service(GuardServer::new(guard::Service(context)))
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
-            stopped(stopping.clone()),
-        );
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped(stopping.clone()));
     tokio::select! {
         result = server => Ok(result?),
         () = drained(stopping) => Ok(()),
@@ -100,11 +97,9 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
 }
 
 /// Ends when the agent is to stop.
-pub fn stopped(mut stopping: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // An error says that the agent is gone already.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    }
+pub async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error says that the agent is gone already.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 async fn drained(stopping: watch::Receiver<bool>) {
@@ -114,10 +109,7 @@ async fn drained(stopping: watch::Receiver<bool>) {
 
 impl Context {
     /// Whether these pools can be allocated from now.
-    fn may_allocate<'a>(
-        &self,
-        pools: impl Iterator<Item = &'a Pool>,
-    ) -> Result<(), error::Closed> {
+    fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
         for pool in pools {
             let bridge = &pool.segment().bridge;
             if let Some(why) = self.health.why(&health::bridge(bridge)) {

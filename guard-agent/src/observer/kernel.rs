@@ -271,3 +271,29 @@ fn remove(pin: &Path) -> Result<(), KernelError> {
         _ => Ok(()),
     }
 }
+
+/// Unpins everything below `bpffs`, of this layout and of earlier ones: the kernel then takes the
+/// program off every port. Gives back how many pins there were.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
+    let error = |path: &Path, source| KernelError::Pin { path: path.to_owned(), source };
+    let mut removed = 0;
+    let list = |path: &Path| -> Result<Vec<PathBuf>, KernelError> {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(error(path, source)),
+        };
+        entries.map(|entry| entry.map(|e| e.path()).map_err(|e| error(path, e))).collect()
+    };
+    for layout in list(bpffs)? {
+        for pin in list(&layout)? {
+            remove(&pin)?;
+            removed += 1;
+        }
+        fs::remove_dir(&layout).map_err(|source| error(&layout, source))?;
+    }
+    Ok(removed)
+}

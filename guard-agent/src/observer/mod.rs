@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use kernel::{Coverage, KernelError};
+pub use kernel::{Coverage, KernelError, detach};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 

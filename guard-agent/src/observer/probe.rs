@@ -89,11 +89,10 @@ mod tests {
             Ipv4Addr::new(10, 8, 64, 2),
         );
         assert_eq!(frame.len(), FRAME_LEN);
-        let parsed = guard_ebpf::parse(&frame[..]);
-        let guard_ebpf::claim::Says::Claim(claim) = parsed.says else { panic!("{parsed:?}") };
-        assert_eq!(claim.strength, guard_ebpf::abi::STRENGTH_TENTATIVE);
         let port = <Port as bytemuck::Zeroable>::zeroed();
-        let key = guard_ebpf::decide::key_of(&port, &claim);
-        assert_eq!(key.ip(), Ipv4Addr::new(10, 8, 64, 2));
+        let parsed = guard_ebpf::frame::parse(&frame[..], &port);
+        let claim = parsed.claim().unwrap();
+        assert_eq!(claim.strength, guard_ebpf::abi::STRENGTH_TENTATIVE);
+        assert_eq!(claim.key.ip(), Ipv4Addr::new(10, 8, 64, 2));
     }
 }

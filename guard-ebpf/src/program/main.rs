@@ -144,9 +144,13 @@ fn apply(
             #[expect(unsafe_code, reason = "the stamp is stored in place")]
             // SAFETY: as above.
             let live = unsafe { &mut *live };
+            let asked = live.seen_ns == 0;
             live.seen_ns = now_ns;
             if claim.strength > live.strength {
                 live.strength = claim.strength;
+            }
+            if asked {
+                teller.live(counters);
             }
         }
         Action::InsertLive => insert(port, &teller, counters),
