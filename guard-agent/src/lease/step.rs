@@ -148,7 +148,9 @@ impl<'a> Step<'a> {
         let table = self.table(slot);
         let mut lease =
             transition::quarantine(&table.pool, slot.1, before.as_deref(), why, evidence, self.now);
-        if evidence.is_empty() && why != reason::OPERATOR {
+        let segment = table.pool.segment();
+        if why != reason::OPERATOR && self.view.evidence(segment, slot.1).is_empty() {
+            // The claim that told of it has ended by now.
             lease.until = Some(self.now.boot + table.pool.spec().probation);
         }
         let lease = self.put(slot, lease);
