@@ -23,7 +23,7 @@ pub use self::error::{CommitError, StoreError};
 use self::{columns::Columns, marker::Marker, meta::Meta};
 use crate::{
     clock::Now,
-    lease::{Carry, HighWater, Restored, RowChange},
+    lease::{Carry, HighWater, Place, Restored, Row, RowChange},
 };
 
 /// How long a predecessor that is still ending may keep the lock.
@@ -176,6 +176,14 @@ impl Store {
         meta.write(&self.conn)?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
+    }
+
+    /// Reads everything again and checks it as [`Store::open`] does.
+    ///
+    /// # Errors
+    /// What is on disk is not what was written.
+    pub fn read_again(&self) -> Result<Vec<(Place, Row)>, StoreError> {
+        columns::read_all(&self.conn, &self.path, &Meta::read(&self.conn, &self.path)?)
     }
 
     /// Copies the store, as it is now, into a new file.
