@@ -1,4 +1,5 @@
 //! How fast the ledger is against what SQLite can do at all on the same disk.
+#![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
 use std::{
     net::IpAddr,

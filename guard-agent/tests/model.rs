@@ -3,6 +3,7 @@
 //!
 //! `GUARD_MODEL_CASES` sets the number of histories.
 
+#[cfg(test)]
 mod world;
 
 use proptest::{prelude::*, test_runner::Config};

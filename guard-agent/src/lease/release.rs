@@ -60,8 +60,11 @@ impl Step<'_> {
             .filter_map(|slot| self.lease(slot))
             .filter(|lease| given_back(lease))
             .collect();
-        if !ended.is_empty() {
-            return Ok(released(ended));
+        if let Some(last) = ended.iter().max_by_key(|lease| lease.generation).cloned() {
+            // What still waits, or else the last one: a name may have had very many.
+            let waits = ended.into_iter().filter(|lease| lease.state == State::Releasing);
+            let waits: Vec<_> = waits.collect();
+            return Ok(released(if waits.is_empty() { vec![last] } else { waits }));
         }
         let other_run = self.engine.index.of_sandbox(sandbox, None).next().is_some();
         Ok(if other_run { Reply::Stale } else { Reply::NotFound })

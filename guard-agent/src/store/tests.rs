@@ -200,8 +200,17 @@ fn rule_11_another_file_is_named_and_left_alone() {
 
     let files = Files::new();
     Connection::open(files.db()).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    let error = files.open().unwrap_err();
-    assert!(error.to_string().contains("another program's"), "{error}");
+    let before = fs::read(files.db()).unwrap();
+    for _ in 0..2 {
+        let error = files.open().unwrap_err();
+        assert!(error.to_string().contains("another program's"), "{error}");
+        assert_eq!(fs::read(files.db()).unwrap(), before);
+        assert!(!files.path("leases.db.marker").exists());
+    }
+    // Not even where a first start seems to have been cut short.
+    drop(Marker::create(&files.db()).unwrap());
+    assert!(matches!(files.open().unwrap_err(), StoreError::NotAStore { .. }));
+    assert_eq!(fs::read(files.db()).unwrap(), before);
 }
 
 #[test]
