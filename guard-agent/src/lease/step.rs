@@ -44,6 +44,16 @@ impl<'a> Step<'a> {
             Command::ReleaseOwner { sandbox, lifecycle } => {
                 return self.release_owner(&sandbox, lifecycle.as_ref());
             }
+            Command::ForceRelease { segment, address } => {
+                return Ok(self.force_release(&segment, address));
+            }
+            Command::AckHold { generation, subscriber } => {
+                return Ok(self.ack_hold(generation, &subscriber));
+            }
+            Command::Subscribers(subscribers) => self.engine.subscribers = subscribers,
+            Command::Adopt { pool, address, owner, key } => {
+                return self.take_over(&pool, address, owner, key);
+            }
             Command::Claimed { segment, address, station } => {
                 self.claimed(&segment, address, &station);
             }

@@ -172,3 +172,27 @@ fn the_same_prefix_on_another_segment_is_another_pool() {
     assert_eq!(world.allocate(q).unwrap().address, ip("10.0.0.2"));
     assert_eq!(world.address("s"), "10.0.0.3");
 }
+
+#[test]
+fn what_another_allocator_gave_is_taken_over_alive() {
+    let mut world = World::with("10.0.0.0/24");
+    let adopt = |address: &str, sandbox: &str| Command::Adopt {
+        pool: Arc::from("p"),
+        address: ip(address),
+        owner: owner(sandbox, ""),
+        key: Arc::from("eth0"),
+    };
+    world.see_wire("10.0.0.9", 9);
+    for changes in [1, 0] {
+        world.run(adopt("10.0.0.9", "c1")).unwrap();
+        assert_eq!(world.changes.len(), changes);
+    }
+    let lease = world.at("10.0.0.9");
+    assert_eq!((lease.state, lease.binding.ifindex), (State::Active, Some(9)));
+    assert_eq!(world.run(adopt("10.0.0.9", "c2")).unwrap_err().reason, Reason::AddressHeld);
+    assert_eq!(world.run(adopt("10.0.0.1", "c2")).unwrap_err().reason, Reason::AddressReserved);
+    world.see_wire("10.0.0.10", 10);
+    world.claim("10.0.0.10", 10);
+    world.run(adopt("10.0.0.10", "c3")).unwrap();
+    assert_eq!(world.state("10.0.0.10"), Some(State::Active));
+}

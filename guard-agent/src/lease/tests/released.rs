@@ -117,3 +117,63 @@ fn a_namesake_of_the_port_does_not_keep_a_released_lease() {
     world.run(Command::PortRemoved { ifindex: 5 }).unwrap();
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
 }
+
+fn subscribers(world: &mut World, names: &[(&str, u64)]) {
+    let list = names.iter().map(|(name, secs)| (Arc::from(*name), Duration::from_secs(*secs)));
+    world.run(Command::Subscribers(list.collect())).unwrap();
+}
+
+#[test]
+fn rule_9_a_hold_keeps_the_address_until_it_is_acknowledged() {
+    let mut world = World::with("10.0.0.0/24");
+    subscribers(&mut world, &[("nfs", 120), ("fw", 300)]);
+    let lease = world.lease("s");
+    let ack = |subscriber: &str| Command::AckHold {
+        generation: lease.generation,
+        subscriber: Arc::from(subscriber),
+    };
+    assert_eq!(world.run(ack("nfs")).unwrap(), Reply::Stale, "it is not released");
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    let waits = world.at("10.0.0.2");
+    assert_eq!((waits.holds.len(), &*waits.reason), (2, reason::HOLD));
+    assert_eq!(world.refused(ask_for("t", "10.0.0.2")), Reason::AddressHeld);
+    for subscriber in ["nfs", "nfs", "nobody"] {
+        assert_eq!(world.run(ack(subscriber)).unwrap(), Reply::Done);
+        assert_eq!(world.at("10.0.0.2").holds.len(), 1);
+    }
+    world.run(ack("fw")).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+    assert_eq!(world.run(ack("fw")).unwrap(), Reply::Done);
+    assert!(world.changes.is_empty());
+}
+
+#[test]
+fn rule_9_a_hold_ends_with_its_deadline_and_that_is_told() {
+    let mut world = World::with("10.0.0.0/24");
+    subscribers(&mut world, &[("nfs", 120), ("fw", 300)]);
+    let lease = world.lease("s");
+    world.see_wire("10.0.0.2", 2);
+    world.release(lease.generation);
+    world.forget("10.0.0.2");
+    world.recheck("10.0.0.2");
+    assert_eq!(&*world.at("10.0.0.2").reason, reason::HOLD);
+    world.pass(2);
+    let [Notice::HoldExpired(_, late)] = &world.notices[..] else { panic!("not told") };
+    assert_eq!(late[..], [Arc::from("nfs")]);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
+    world.pass(3);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}
+
+#[test]
+fn force_ends_the_lease_and_never_frees_a_live_address() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.see_wire("10.0.0.2", 2);
+    world.claim("10.0.0.2", 2);
+    let force =
+        |n: u8| Command::ForceRelease { segment: segment(), address: ip(&format!("10.0.0.{n}")) };
+    assert_eq!(outcome(world.run(force(2)).unwrap()), State::Releasing);
+    assert_eq!(world.run(Command::Confirm(lease.generation)).unwrap(), Reply::Stale);
+    assert_eq!(world.run(force(9)).unwrap(), Reply::NotFound);
+}
