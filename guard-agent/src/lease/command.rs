@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     evidence::Station,
-    lease::{Generation, Lease, State},
+    lease::{Generation, Lease, Owner, State},
     mac::Mac,
     segment::Segment,
 };
@@ -33,6 +33,33 @@ pub enum Command {
         sandbox: Arc<str>,
         /// One run of it.
         lifecycle: Option<Arc<str>>,
+    },
+    /// End a lease on an operator's word. A live address goes to `releasing`, never to free.
+    ForceRelease {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+    },
+    /// A subscriber is done with what it had to undo for this lease.
+    AckHold {
+        /// Which lease.
+        generation: Generation,
+        /// The subscriber's name in the configuration.
+        subscriber: Arc<str>,
+    },
+    /// From now on released addresses wait for these subscribers, each at most so long.
+    Subscribers(Vec<(Arc<str>, Duration)>),
+    /// Take over a lease that another allocator gave.
+    Adopt {
+        /// The pool's name.
+        pool: Arc<str>,
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        owner: Owner,
+        /// The interface key.
+        key: Arc<str>,
     },
     /// A claim on the wire that made the address live, or was its owner's first.
     Claimed {

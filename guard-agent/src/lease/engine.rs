@@ -33,6 +33,8 @@ pub struct Engine {
     /// Ports that exist, by bridge and name: declared bindings find theirs at hand-out.
     pub(super) ports: HashMap<(Arc<str>, Arc<str>), u32>,
     pub(super) high_water: HighWater,
+    /// Who has to acknowledge a release, and for how long it is waited for.
+    pub(super) subscribers: Vec<(Arc<str>, Duration)>,
 }
 
 /// What came of a command.
@@ -55,6 +57,8 @@ pub enum Notice {
     HostAddress(Arc<Lease>),
     /// The inventory names several owners of one address.
     Disputed(Arc<Lease>),
+    /// Subscribers did not acknowledge a release in time.
+    HoldExpired(Arc<Lease>, Vec<Arc<str>>),
     /// No pool of the configuration has the address any more; the lease is kept until it ends.
     Draining(Arc<Lease>),
 }

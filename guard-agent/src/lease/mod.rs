@@ -40,4 +40,4 @@ pub use row::{Place, Row, RowChange};
 pub(crate) use transition::empty as no_text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -84,20 +84,67 @@ impl Step<'_> {
 
     /// The inventory says whose it is.
     fn adopt(&mut self, slot: Slot, owner: Owner, evidence: &[Evidence]) {
-        let generation = self.next_generation();
         let wire: Vec<_> = evidence.iter().filter(|e| e.source == Source::Wire).cloned().collect();
-        let given = HandOut {
-            owner,
-            key: transition::empty(),
-            generation,
-            binding: transition::user(&wire),
-            labels: std::collections::BTreeMap::default(),
-            cooldown_bypassed: false,
-        };
+        self.adopt_as(slot, owner, transition::empty(), transition::user(&wire));
+    }
+
+    fn adopt_as(
+        &mut self,
+        slot: Slot,
+        owner: Owner,
+        key: Arc<str>,
+        binding: Binding,
+    ) -> Arc<Lease> {
+        let generation = self.next_generation();
+        let labels = std::collections::BTreeMap::default();
+        let given = HandOut { owner, key, generation, binding, labels, cooldown_bypassed: false };
         let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
         let mut lease = transition::activate(&lease, self.now);
         Self::mark_adopted(&mut lease);
-        self.put(slot, lease);
+        self.put(slot, lease)
+    }
+
+    /// Another allocator gave this address to this owner. Evidence does not stand against it: it
+    /// is the owner's. A lease of ours does.
+    pub(super) fn take_over(
+        &mut self,
+        pool: &Arc<str>,
+        address: IpAddr,
+        owner: Owner,
+        key: Arc<str>,
+    ) -> Result<Reply, Refusal> {
+        let unknown = || Refusal::new(Reason::PoolUnknown, format!("no pool is named {pool:?}"));
+        let mut tables = self.engine.tables.iter();
+        let table =
+            tables.position(|t| !t.draining && t.pool.name() == pool).ok_or_else(unknown)?;
+        let slot = (table, address);
+        let standing = self.table(slot).standing(address);
+        if let Some(lease) = self.lease(slot) {
+            return match lease.state {
+                State::Held | State::Active if lease.owner.as_ref() == Some(&owner) => {
+                    Ok(Reply::Leases(vec![lease]))
+                }
+                State::Cooling | State::Quarantined if !lease.is_operators() => {
+                    let binding = lease.binding.clone();
+                    let binding = Binding { declared: false, ..binding };
+                    Ok(Reply::Leases(vec![self.adopt_as(slot, owner, key, binding)]))
+                }
+                state => Err(Refusal::new(
+                    Reason::AddressHeld,
+                    format!("{address} is {} here already", state.name()),
+                )),
+            };
+        }
+        let reason = match standing {
+            Standing::Allocatable => {
+                let user = transition::user(&self.evidence(slot));
+                return Ok(Reply::Leases(vec![self.adopt_as(slot, owner, key, user)]));
+            }
+            Standing::Outside => Reason::AddressOutsidePool,
+            Standing::Reserved => Reason::AddressReserved,
+            Standing::Excluded => Reason::AddressExcluded,
+        };
+        Err(Refusal::new(reason, format!("{address} is not an address that pool {pool:?} gives")))
     }
 
     fn recheck_releasing(&mut self, slot: Slot, lease: &Lease) {

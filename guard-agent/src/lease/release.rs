@@ -1,15 +1,16 @@
 //! Giving back. Release is not removal: an address that is still in use is not free.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Generation, Lease, State,
+    Generation, Hold, Lease, State,
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
     step::Step,
     transition,
 };
+use crate::segment::Segment;
 
 impl Step<'_> {
     /// By generation. A call about a lease that was given back already changes nothing and answers
@@ -60,20 +61,66 @@ impl Step<'_> {
             .filter_map(|slot| self.lease(slot))
             .filter(|lease| given_back(lease))
             .collect();
-        if !ended.is_empty() {
-            return Ok(released(ended));
+        if let Some(last) = ended.iter().max_by_key(|lease| lease.generation).cloned() {
+            // What still waits, or else the last one: a name may have had very many.
+            let waits = ended.into_iter().filter(|lease| lease.state == State::Releasing);
+            let waits: Vec<_> = waits.collect();
+            return Ok(released(if waits.is_empty() { vec![last] } else { waits }));
         }
         let other_run = self.engine.index.of_sandbox(sandbox, None).next().is_some();
         Ok(if other_run { Reply::Stale } else { Reply::NotFound })
     }
 
+    /// Whatever the owner says. What nobody has (any more) is left as it is.
+    pub(super) fn force_release(&mut self, segment: &Segment, address: IpAddr) -> Reply {
+        let slot = self.engine.slot(segment, address);
+        let Some((slot, lease)) = slot.and_then(|slot| Some((slot, self.lease(slot)?))) else {
+            return Reply::NotFound;
+        };
+        match lease.state {
+            State::Held | State::Active => released(vec![self.give_back(slot)]),
+            State::Releasing | State::Cooling => released(vec![lease]),
+            State::Quarantined => Reply::NotFound,
+        }
+    }
+
+    /// A subscriber lets go of a released address. Once is as good as twice.
+    pub(super) fn ack_hold(&mut self, generation: Generation, subscriber: &Arc<str>) -> Reply {
+        let slot = self.engine.index.generation(generation);
+        let Some((slot, lease)) = slot.and_then(|slot| Some((slot, self.lease(slot)?))) else {
+            return self.no_lease(generation);
+        };
+        if !given_back(&lease) {
+            return Reply::Stale;
+        }
+        if lease.holds.iter().any(|hold| hold.subscriber == *subscriber) {
+            let mut waits = (*lease).clone();
+            waits.holds.retain(|hold| hold.subscriber != *subscriber);
+            waits.until = waits.holds.iter().map(|hold| hold.until).min();
+            self.put(slot, waits);
+            self.recheck(slot);
+        }
+        Reply::Done
+    }
+
     fn give_back(&mut self, slot: Slot) -> Arc<Lease> {
         let lease = self.lease(slot).expect("the index names leases that exist");
-        if self.evidence(slot).is_empty() {
-            self.cool(slot, &lease)
-        } else {
-            self.put(slot, transition::release(&lease, reason::LIVE, self.now))
+        let in_use = !self.evidence(slot).is_empty();
+        let until = |deadline: &Duration| self.now.boot + *deadline;
+        let holds: Vec<_> = self
+            .engine
+            .subscribers
+            .iter()
+            .map(|(subscriber, deadline)| Hold {
+                subscriber: Arc::clone(subscriber),
+                until: until(deadline),
+            })
+            .collect();
+        if !in_use && holds.is_empty() {
+            return self.cool(slot, &lease);
         }
+        let why = if in_use { reason::LIVE } else { reason::HOLD };
+        self.put(slot, transition::release(&lease, why, holds, self.now))
     }
 
     pub(super) fn cool(&mut self, slot: Slot, lease: &Lease) -> Arc<Lease> {

@@ -44,6 +44,16 @@ impl<'a> Step<'a> {
             Command::ReleaseOwner { sandbox, lifecycle } => {
                 return self.release_owner(&sandbox, lifecycle.as_ref());
             }
+            Command::ForceRelease { segment, address } => {
+                return Ok(self.force_release(&segment, address));
+            }
+            Command::AckHold { generation, subscriber } => {
+                return Ok(self.ack_hold(generation, &subscriber));
+            }
+            Command::Subscribers(subscribers) => self.engine.subscribers = subscribers,
+            Command::Adopt { pool, address, owner, key } => {
+                return self.take_over(&pool, address, owner, key);
+            }
             Command::Claimed { segment, address, station } => {
                 self.claimed(&segment, address, &station);
             }
@@ -148,7 +158,9 @@ impl<'a> Step<'a> {
         let table = self.table(slot);
         let mut lease =
             transition::quarantine(&table.pool, slot.1, before.as_deref(), why, evidence, self.now);
-        if evidence.is_empty() && why != reason::OPERATOR {
+        let segment = table.pool.segment();
+        if why != reason::OPERATOR && self.view.evidence(segment, slot.1).is_empty() {
+            // The claim that told of it has ended by now.
             lease.until = Some(self.now.boot + table.pool.spec().probation);
         }
         let lease = self.put(slot, lease);

@@ -1,6 +1,8 @@
 //! States that end by themselves.
 
-use super::{Lease, State, index::Slot, reason, step::Step};
+use std::sync::Arc;
+
+use super::{Lease, Notice, State, index::Slot, reason, step::Step};
 
 /// How many deadlines one command lets take effect, so that no caller waits long for its turn.
 const MOST: usize = 1024;
@@ -56,7 +58,10 @@ impl Step<'_> {
         let mut waits = lease.clone();
         waits.holds.retain(|hold| hold.until > self.now.boot);
         waits.until = waits.holds.iter().map(|hold| hold.until).min();
-        self.put(slot, waits);
+        let late = lease.holds.iter().filter(|hold| hold.until <= self.now.boot);
+        let late: Vec<_> = late.map(|hold| Arc::clone(&hold.subscriber)).collect();
+        let waits = self.put(slot, waits);
+        self.notice(Notice::HoldExpired(waits, late));
         self.recheck(slot);
     }
 }

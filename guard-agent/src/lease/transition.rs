@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Binding, Generation, Lease, Owner, Pool, State, reason};
+use super::{Binding, Generation, Hold, Lease, Owner, Pool, State, reason};
 use crate::{clock::Now, evidence::Evidence};
 
 /// Whether the table of states has this step; `None` is free.
@@ -61,11 +61,12 @@ pub(super) fn activate(lease: &Lease, now: Now) -> Lease {
 }
 
 /// held, active → releasing. The generation has ended.
-pub(super) fn release(lease: &Lease, why: &str, now: Now) -> Lease {
+pub(super) fn release(lease: &Lease, why: &str, holds: Vec<Hold>, now: Now) -> Lease {
     Lease {
         state: State::Releasing,
         reason: Arc::from(why),
-        until: None,
+        until: holds.iter().map(|hold| hold.until).min(),
+        holds,
         misses: 0,
         updated_at: now.wall,
         ..lease.clone()

@@ -189,6 +189,11 @@ pub(super) fn report(notices: &[Notice]) {
                 address = %lease.address, segment = %lease.segment,
                 owners = lease.labels.get("owners"), "the inventory names several owners"
             ),
+            Notice::HoldExpired(lease, late) => tracing::warn!(
+                address = %lease.address, segment = %lease.segment,
+                generation = lease.generation, subscribers = ?late,
+                "subscribers did not acknowledge a release in time"
+            ),
             Notice::Draining(lease) => tracing::warn!(
                 address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
                 generation = lease.generation, "no configured pool has this lease's address"

@@ -44,6 +44,12 @@ pub(super) fn path_of(store: &Path) -> PathBuf {
     name.into()
 }
 
+/// Puts the names in the file's directory on disk: without it a new file can be lost.
+pub(super) fn sync_directory(file: &Path) -> io::Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 impl Marker {
     /// Reads the marker of a store, if there is one.
     pub(super) fn read(store: &Path) -> Result<Option<Self>, StoreError> {
@@ -73,8 +79,7 @@ impl Marker {
             let mut file = options.read(true).write(true).create_new(true).open(&path)?;
             file.write_all(line.to_string().as_bytes())?;
             file.sync_all()?;
-            let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            sync_directory(&path)?;
             Ok(Self { file, line })
         };
         write().map_err(|error| StoreError::marker(store, &error))

@@ -23,7 +23,7 @@ pub use self::error::{CommitError, StoreError};
 use self::{columns::Columns, marker::Marker, meta::Meta};
 use crate::{
     clock::Now,
-    lease::{Carry, HighWater, Restored, RowChange},
+    lease::{Carry, HighWater, Place, Restored, Row, RowChange},
 };
 
 /// How long a predecessor that is still ending may keep the lock.
@@ -58,13 +58,9 @@ impl Store {
     pub fn open(path: &Path, boot: &Boot) -> Result<Self, StoreError> {
         let marker = Marker::read(path)?;
         let first_start = is_first_start(path, marker.as_ref())?;
-        let mut marker = match marker {
-            Some(marker) => marker,
-            None if first_start => Marker::create(path)?,
-            None => {
-                tracing::warn!(path = %path.display(), "the store has no marker; making one");
-                Marker::create(path)?
-            }
+        let marker = match marker {
+            None if first_start => Some(Marker::create(path)?),
+            marker => marker,
         };
         let mut conn = connect(path, first_start)?;
         let fault = |source| StoreError::sqlite(path, source);
@@ -75,12 +71,9 @@ impl Store {
             return Err(StoreError::damaged(path, damage));
         }
         let mut meta = Meta::read(&conn, path)?;
-        if meta.commits < marker.commits() {
-            return Err(StoreError::Behind {
-                path: path.to_owned(),
-                has: meta.commits,
-                had: marker.commits(),
-            });
+        let had = marker.as_ref().map_or(0, Marker::commits);
+        if meta.commits < had {
+            return Err(StoreError::Behind { path: path.to_owned(), has: meta.commits, had });
         }
         let rows = columns::read_all(&conn, path, &meta)?;
         let carry = (meta.boot_id != boot.id)
@@ -94,6 +87,15 @@ impl Store {
         meta.epoch += 1;
         meta.commits += 1;
         meta.write(&conn).map_err(fault)?;
+        let mut marker = match marker {
+            Some(marker) => marker,
+            None => {
+                tracing::warn!(path = %path.display(), "the store has no marker; making one");
+                Marker::create(path)?
+            }
+        };
+        marker::sync_directory(path)
+            .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
         marker.opened(meta.commits, meta.rows).map_err(|e| StoreError::marker(path, &e))?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
         meta.pending_boot = carry.map(|_| boot.id.clone());
@@ -178,6 +180,14 @@ impl Store {
         Ok(())
     }
 
+    /// Reads everything again and checks it as [`Store::open`] does.
+    ///
+    /// # Errors
+    /// What is on disk is not what was written.
+    pub fn read_again(&self) -> Result<Vec<(Place, Row)>, StoreError> {
+        columns::read_all(&self.conn, &self.path, &Meta::read(&self.conn, &self.path)?)
+    }
+
     /// Copies the store, as it is now, into a new file.
     ///
     /// # Errors
@@ -231,6 +241,8 @@ fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fault)?;
     conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fault)?;
+    // Before anything is written: the file may be somebody else's.
+    schema::check_kind(&conn, path, create)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fault)?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
     conn.pragma_update(None, "trusted_schema", false).map_err(fault)?;

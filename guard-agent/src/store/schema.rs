@@ -16,7 +16,29 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Checks that the file is a lease store and brings it to [`VERSION`], after a backup.
+/// Checks that the file is a lease store, or an empty database where one is to be made.
+pub(super) fn check_kind(
+    conn: &Connection,
+    path: &Path,
+    first_start: bool,
+) -> Result<(), StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let application = pragma(conn, "application_id").map_err(fault)?;
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(fault)?;
+    if application == APPLICATION_ID || (first_start && application == 0 && tables == 0) {
+        return Ok(());
+    }
+    let what = "another program's SQLite database".to_owned();
+    Err(StoreError::NotAStore { path: path.to_owned(), what })
+}
+
+fn pragma(conn: &Connection, name: &str) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, name, |row| row.get(0))
+}
+
+/// Makes the tables of a new store, or brings those of an older one to [`VERSION`] after a backup.
 pub(super) fn prepare(
     conn: &mut Connection,
     path: &Path,
@@ -24,10 +46,8 @@ pub(super) fn prepare(
     boot: &Boot,
 ) -> Result<(), StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
-    let pragma = |conn: &Connection, name| conn.pragma_query_value(None, name, |row| row.get(0));
-    let application: i64 = pragma(conn, "application_id").map_err(fault)?;
-    let found: i64 = pragma(conn, "user_version").map_err(fault)?;
-    if application == 0 && found == 0 && first_start {
+    let found = pragma(conn, "user_version").map_err(fault)?;
+    if found == 0 && first_start {
         let made = conn.transaction().and_then(|transaction| {
             for migration in MIGRATIONS {
                 transaction.execute_batch(migration)?;
@@ -38,10 +58,6 @@ pub(super) fn prepare(
             transaction.commit()
         });
         return made.map_err(fault);
-    }
-    if application != APPLICATION_ID {
-        let what = "another program's SQLite database".to_owned();
-        return Err(StoreError::NotAStore { path: path.to_owned(), what });
     }
     if found > VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });

@@ -1,0 +1,198 @@
+use super::*;
+
+fn inventory(sandbox: &str) -> Evidence {
+    evidence(Source::Inventory, None, Some(owner(sandbox, "1")))
+}
+
+#[test]
+fn rule_7_a_claim_on_a_free_address_quarantines_it_at_once() {
+    let mut world = World::with("10.0.0.0/24");
+    world.see_wire("10.0.0.9", 9);
+    world.claim("10.0.0.9", 9);
+    let lease = world.at("10.0.0.9");
+    assert_eq!((lease.state, lease.until), (State::Quarantined, None));
+    assert_eq!(lease.binding.interface.as_deref(), Some("veth9"));
+    // Not in a pool, or never handed out: nothing to act on.
+    for address in ["10.0.1.9", "10.0.0.1", "10.0.0.255"] {
+        world.see_wire(address, 9);
+        world.claim(address, 9);
+        assert!(world.changes.is_empty(), "{address}");
+    }
+}
+
+#[test]
+fn rule_7_inventory_evidence_adopts_and_a_stranger_on_the_wire_does_not_prevent_it_alone() {
+    let mut world = World::with("10.0.0.0/24");
+    world.see("10.0.0.9", inventory("s"));
+    world.recheck("10.0.0.9");
+    let lease = world.at("10.0.0.9");
+    assert_eq!((lease.state, &*lease.reason), (State::Active, reason::ADOPTED));
+    assert_eq!(lease.owner, Some(owner("s", "1")));
+    assert!(lease.generation > 0);
+
+    // From quarantined, with the frames of one port.
+    world.see_wire("10.0.0.10", 3);
+    world.claim("10.0.0.10", 3);
+    world.see("10.0.0.10", inventory("t"));
+    world.recheck("10.0.0.10");
+    assert_eq!(world.state("10.0.0.10"), Some(State::Active));
+    assert_eq!(world.at("10.0.0.10").binding.ifindex, Some(3));
+
+    // Frames from two ports: somebody is not the owner.
+    world.see_wire("10.0.0.11", 4);
+    world.see_wire("10.0.0.11", 5);
+    world.see("10.0.0.11", inventory("u"));
+    world.recheck("10.0.0.11");
+    assert_eq!(world.state("10.0.0.11"), Some(State::Quarantined));
+}
+
+#[test]
+fn two_containers_with_one_address_are_both_named() {
+    let mut world = World::with("10.0.0.0/24");
+    world.see("10.0.0.9", inventory("s"));
+    world.see("10.0.0.9", inventory("t"));
+    world.recheck("10.0.0.9");
+    let lease = world.at("10.0.0.9");
+    assert_eq!((lease.state, &*lease.reason), (State::Quarantined, reason::DISPUTED));
+    assert_eq!(lease.labels["owners"], "s/1, t/1");
+    assert_eq!(world.notices, [Notice::Disputed(lease)]);
+}
+
+#[test]
+fn probation_counts_from_the_end_of_the_evidence() {
+    let mut world = World::with("10.0.0.0/24");
+    world.see_wire("10.0.0.9", 9);
+    world.claim("10.0.0.9", 9);
+    world.pass(60);
+    assert_eq!(world.state("10.0.0.9"), Some(State::Quarantined));
+    world.forget("10.0.0.9");
+    world.recheck("10.0.0.9");
+    world.pass(9);
+    // Back in time, so it starts anew.
+    world.see_wire("10.0.0.9", 9);
+    world.recheck("10.0.0.9");
+    world.forget("10.0.0.9");
+    world.recheck("10.0.0.9");
+    world.pass(9);
+    assert_eq!(world.state("10.0.0.9"), Some(State::Quarantined));
+    world.pass(1);
+    assert_eq!(world.state("10.0.0.9"), None);
+}
+
+#[test]
+fn probation_that_ends_with_evidence_goes_on() {
+    let mut world = World::with("10.0.0.0/24");
+    world.claim("10.0.0.9", 9);
+    assert!(world.at("10.0.0.9").until.is_some(), "the claim is gone already");
+    world.see_wire("10.0.0.9", 9);
+    world.pass(10);
+    assert_eq!(world.state("10.0.0.9"), Some(State::Quarantined));
+    assert_eq!(world.at("10.0.0.9").until, None);
+    assert_eq!(world.engine.next_deadline(), None);
+}
+
+#[test]
+fn evidence_on_a_cooling_address_quarantines_it() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.release(lease.generation);
+    world.see_wire("10.0.0.2", 5);
+    world.claim("10.0.0.2", 5);
+    let late = world.at("10.0.0.2");
+    assert_eq!((late.state, late.owner.clone()), (State::Quarantined, Some(owner("s", ""))));
+    assert_eq!(world.run(Command::Release(lease.generation)).unwrap(), Reply::Stale);
+}
+
+#[test]
+fn the_pass_finds_what_no_event_told() {
+    let mut world = World::with("10.0.0.0/24");
+    let held = world.lease("held");
+    let gone = world.lease("gone");
+    world.see_wire("10.0.0.3", 3);
+    world.release(gone.generation);
+    world.forget("10.0.0.3");
+    world.see_wire("10.0.0.2", 2);
+    world.see_wire("10.0.0.77", 77);
+    world.run(Command::RecheckAll).unwrap();
+    assert_eq!(world.at("10.0.0.2").binding.ifindex, Some(2));
+    assert_eq!(world.state("10.0.0.2"), Some(State::Active));
+    assert_eq!(world.at("10.0.0.2").generation, held.generation);
+    assert_eq!(world.state("10.0.0.3"), Some(State::Cooling));
+    assert_eq!(world.state("10.0.0.77"), Some(State::Quarantined));
+    world.run(Command::RecheckAll).unwrap();
+    assert!(world.changes.is_empty());
+}
+
+#[test]
+fn an_operators_quarantine_ends_by_its_removal_only() {
+    let mut world = World::with("10.0.0.0/24");
+    let set = Command::Quarantine { segment: segment(), address: ip("10.0.0.2") };
+    world.run(set).unwrap();
+    world.run(Command::RecheckAll).unwrap();
+    world.pass(600);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Quarantined));
+    assert_eq!(world.address("s"), "10.0.0.3");
+    let held = Command::Quarantine { segment: segment(), address: ip("10.0.0.3") };
+    assert_eq!(world.run(held).unwrap_err().reason, Reason::AddressHeld);
+    let end = Command::Unquarantine { segment: segment(), address: ip("10.0.0.2") };
+    assert_eq!(world.run(end.clone()).unwrap(), Reply::Done);
+    assert_eq!(world.state("10.0.0.2"), None);
+    assert_eq!(world.run(end).unwrap(), Reply::NotFound);
+}
+
+#[test]
+fn host_addresses_are_never_handed_out_and_a_lease_on_one_is_reported() {
+    let mut world = World::with("10.0.0.0/29");
+    let host = |addresses: &[&str]| Command::HostAddresses {
+        bridge: Arc::from("br0"),
+        addresses: addresses.iter().map(|a| ip(a)).collect(),
+    };
+    world.run(host(&["10.0.0.2", "192.0.2.1"])).unwrap();
+    assert_eq!((world.engine.pools()[0].capacity, world.engine.pools()[0].free), (4, 4));
+    let lease = world.lease("s");
+    assert_eq!(lease.address, ip("10.0.0.3"));
+    world.run(host(&["10.0.0.2", "10.0.0.3"])).unwrap();
+    assert_eq!(world.notices, [Notice::HostAddress(Arc::clone(&lease))]);
+    world.release(lease.generation);
+    world.pass(30);
+    let rest: Vec<_> = ["a", "b", "c"].map(|s| world.address(s)).into();
+    assert_eq!(rest, ["10.0.0.4", "10.0.0.5", "10.0.0.6"]);
+    assert_eq!(world.refused(ask("d")), Reason::PoolExhausted);
+    world.run(host(&[])).unwrap();
+    assert_eq!(world.address("d"), "10.0.0.2");
+}
+
+#[test]
+fn the_same_prefix_on_another_segment_is_another_pool() {
+    let other =
+        PoolSpec { name: Arc::from("q"), segment: Segment::new("br1", 0), ..spec("10.0.0.0/24") };
+    let mut world = World::new([spec("10.0.0.0/24"), other]);
+    world.see_wire("10.0.0.2", 2);
+    let q = Allocate { pools: vec![Arc::from("q")], ..ask("s") };
+    assert_eq!(world.allocate(q).unwrap().address, ip("10.0.0.2"));
+    assert_eq!(world.address("s"), "10.0.0.3");
+}
+
+#[test]
+fn what_another_allocator_gave_is_taken_over_alive() {
+    let mut world = World::with("10.0.0.0/24");
+    let adopt = |address: &str, sandbox: &str| Command::Adopt {
+        pool: Arc::from("p"),
+        address: ip(address),
+        owner: owner(sandbox, ""),
+        key: Arc::from("eth0"),
+    };
+    world.see_wire("10.0.0.9", 9);
+    for changes in [1, 0] {
+        world.run(adopt("10.0.0.9", "c1")).unwrap();
+        assert_eq!(world.changes.len(), changes);
+    }
+    let lease = world.at("10.0.0.9");
+    assert_eq!((lease.state, lease.binding.ifindex), (State::Active, Some(9)));
+    assert_eq!(world.run(adopt("10.0.0.9", "c2")).unwrap_err().reason, Reason::AddressHeld);
+    assert_eq!(world.run(adopt("10.0.0.1", "c2")).unwrap_err().reason, Reason::AddressReserved);
+    world.see_wire("10.0.0.10", 10);
+    world.claim("10.0.0.10", 10);
+    world.run(adopt("10.0.0.10", "c3")).unwrap();
+    assert_eq!(world.state("10.0.0.10"), Some(State::Active));
+}

@@ -1,0 +1,179 @@
+use super::*;
+
+fn outcome(reply: Reply) -> State {
+    match reply {
+        Reply::Released(state, _) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn rule_4_a_live_address_stays_releasing_until_the_evidence_is_gone() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.see_wire("10.0.0.2", 5);
+    world.claim("10.0.0.2", 5);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Active));
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    // Frames may be gone before the port is.
+    world.forget("10.0.0.2");
+    world.recheck("10.0.0.2");
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
+    world.view.ports.remove(&5);
+    world.run(Command::PortRemoved { ifindex: 5 }).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+    world.pass(29);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+    world.pass(1);
+    assert_eq!(world.state("10.0.0.2"), None);
+}
+
+#[test]
+fn rule_4_the_generation_ends_with_the_release() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.see_wire("10.0.0.2", 5);
+    world.release(lease.generation);
+    assert_eq!(world.run(Command::Confirm(lease.generation)).unwrap(), Reply::Stale);
+    let next = world.lease("s");
+    assert_eq!(next.address, ip("10.0.0.3"));
+}
+
+#[test]
+fn rule_4_releasing_twice_restarts_no_timer() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    assert_eq!(outcome(world.release(lease.generation)), State::Cooling);
+    let until = world.at("10.0.0.2").until;
+    world.pass(10);
+    assert_eq!(outcome(world.release(lease.generation)), State::Cooling);
+    assert!(world.changes.is_empty());
+    assert_eq!(world.at("10.0.0.2").until, until);
+    let by_owner = Command::ReleaseOwner { sandbox: Arc::from("s"), lifecycle: None };
+    assert_eq!(outcome(world.run(by_owner).unwrap()), State::Cooling);
+    assert!(world.changes.is_empty());
+}
+
+#[test]
+fn rule_4_an_old_generation_is_stale_and_an_unknown_one_not_found() {
+    let mut world = World::with("10.0.0.0/30");
+    let old = world.lease("a");
+    world.release(old.generation);
+    let new = world.lease("b");
+    assert_eq!(new.address, old.address);
+    for command in [
+        Command::Release(old.generation),
+        Command::Confirm(old.generation),
+        Command::Bind { generation: old.generation, mac: Some(station(1).mac), port: None },
+    ] {
+        assert_eq!(world.run(command).unwrap(), Reply::Stale);
+        assert!(world.changes.is_empty());
+    }
+    assert_eq!(world.release(new.generation + 1), Reply::NotFound);
+    assert_eq!(world.release(42), Reply::NotFound);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Held));
+}
+
+#[test]
+fn rule_4_a_sandbox_without_lifecycle_is_refused_while_several_hold_leases() {
+    let mut world = World::with("10.0.0.0/24");
+    let run = |lifecycle: &str| Allocate { lifecycle: Arc::from(lifecycle), ..ask("s") };
+    let release = |lifecycle: Option<&str>| Command::ReleaseOwner {
+        sandbox: Arc::from("s"),
+        lifecycle: lifecycle.map(Arc::from),
+    };
+    world.allocate(run("1")).unwrap();
+    world.allocate(Allocate { key: Arc::from("eth1"), ..run("1") }).unwrap();
+    world.allocate(run("2")).unwrap();
+    world.lease("ss");
+    assert_eq!(world.run(release(None)).unwrap_err().reason, Reason::AmbiguousOwner);
+    assert!(world.changes.is_empty());
+    let Reply::Released(State::Cooling, leases) = world.run(release(Some("1"))).unwrap() else {
+        panic!("not released")
+    };
+    assert_eq!(leases.len(), 2);
+    assert_eq!(world.run(release(Some("9"))).unwrap(), Reply::Stale);
+    let Reply::Released(State::Cooling, leases) = world.run(release(None)).unwrap() else {
+        panic!("not released")
+    };
+    assert_eq!(leases.len(), 1);
+    assert_eq!(world.state("10.0.0.5"), Some(State::Held));
+    let nobody = Command::ReleaseOwner { sandbox: Arc::from("x"), lifecycle: None };
+    assert_eq!(world.run(nobody).unwrap(), Reply::NotFound);
+}
+
+#[test]
+fn a_namesake_of_the_port_does_not_keep_a_released_lease() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.view.ports.insert(5);
+    let port = Some((Arc::from("veth5"), 5));
+    world.run(Command::Bind { generation: lease.generation, mac: None, port }).unwrap();
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    world.view.ports = HashSet::from([6]);
+    let added =
+        Command::PortAdded { bridge: Arc::from("br0"), interface: Arc::from("veth5"), ifindex: 6 };
+    world.run(added).unwrap();
+    world.run(Command::PortRemoved { ifindex: 5 }).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}
+
+fn subscribers(world: &mut World, names: &[(&str, u64)]) {
+    let list = names.iter().map(|(name, secs)| (Arc::from(*name), Duration::from_secs(*secs)));
+    world.run(Command::Subscribers(list.collect())).unwrap();
+}
+
+#[test]
+fn rule_9_a_hold_keeps_the_address_until_it_is_acknowledged() {
+    let mut world = World::with("10.0.0.0/24");
+    subscribers(&mut world, &[("nfs", 120), ("fw", 300)]);
+    let lease = world.lease("s");
+    let ack = |subscriber: &str| Command::AckHold {
+        generation: lease.generation,
+        subscriber: Arc::from(subscriber),
+    };
+    assert_eq!(world.run(ack("nfs")).unwrap(), Reply::Stale, "it is not released");
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    let waits = world.at("10.0.0.2");
+    assert_eq!((waits.holds.len(), &*waits.reason), (2, reason::HOLD));
+    assert_eq!(world.refused(ask_for("t", "10.0.0.2")), Reason::AddressHeld);
+    for subscriber in ["nfs", "nfs", "nobody"] {
+        assert_eq!(world.run(ack(subscriber)).unwrap(), Reply::Done);
+        assert_eq!(world.at("10.0.0.2").holds.len(), 1);
+    }
+    world.run(ack("fw")).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+    assert_eq!(world.run(ack("fw")).unwrap(), Reply::Done);
+    assert!(world.changes.is_empty());
+}
+
+#[test]
+fn rule_9_a_hold_ends_with_its_deadline_and_that_is_told() {
+    let mut world = World::with("10.0.0.0/24");
+    subscribers(&mut world, &[("nfs", 120), ("fw", 300)]);
+    let lease = world.lease("s");
+    world.see_wire("10.0.0.2", 2);
+    world.release(lease.generation);
+    world.forget("10.0.0.2");
+    world.recheck("10.0.0.2");
+    assert_eq!(&*world.at("10.0.0.2").reason, reason::HOLD);
+    world.pass(2);
+    let [Notice::HoldExpired(_, late)] = &world.notices[..] else { panic!("not told") };
+    assert_eq!(late[..], [Arc::from("nfs")]);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
+    world.pass(3);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}
+
+#[test]
+fn force_ends_the_lease_and_never_frees_a_live_address() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.see_wire("10.0.0.2", 2);
+    world.claim("10.0.0.2", 2);
+    let force =
+        |n: u8| Command::ForceRelease { segment: segment(), address: ip(&format!("10.0.0.{n}")) };
+    assert_eq!(outcome(world.run(force(2)).unwrap()), State::Releasing);
+    assert_eq!(world.run(Command::Confirm(lease.generation)).unwrap(), Reply::Stale);
+    assert_eq!(world.run(force(9)).unwrap(), Reply::NotFound);
+}
