@@ -83,6 +83,7 @@ impl Alerts {
                 vlan = incident.segment.vlan,
                 address = %incident.address,
                 kind = incident.kind.name(),
+                claimants = claimants(&incident),
                 "conflict closed"
             );
             self.hub.publish(now.wall, Subject::Conflict(Phase::Closed, Box::new(incident)));
@@ -107,9 +108,8 @@ impl Lifecycle for Arc<Alerts> {
 }
 
 fn log_opened(incident: &Incident) {
-    let Incident { id, segment, address, kind, claimants, first_seen, .. } = incident;
+    let Incident { id, segment, address, kind, first_seen, .. } = incident;
     let severity = kind.severity();
-    let claimants = claimants.iter().map(describe).collect::<Vec<_>>().join(" / ");
     let text = match severity {
         Severity::Warning => "conflict: two claimants of one address",
         Severity::Critical => "conflict: an address of the host is claimed",
@@ -121,10 +121,14 @@ fn log_opened(incident: &Incident) {
         %address,
         kind = kind.name(),
         severity = severity.name(),
-        claimants,
+        claimants = claimants(incident),
         %first_seen,
         "{text}"
     );
+}
+
+fn claimants(incident: &Incident) -> String {
+    incident.claimants.iter().map(describe).collect::<Vec<_>>().join(" / ")
 }
 
 /// `impostor 02:00:00:00:00:0b on veth-b (sandbox b)`.

@@ -93,7 +93,9 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     let now = Now::read();
     let until = lease.until.map(|until| {
         let left = until.saturating_sub(now.boot);
-        timestamp(now.wall.checked_add(left).unwrap_or(now.wall))
+        let at = now.wall.checked_add(left).unwrap_or(now.wall);
+        // Two clocks are read one after the other: below a second it would be another each time.
+        timestamp(at.round(jiff::Unit::Second).unwrap_or(at))
     });
     let owner = |part: fn(&Owner) -> &Arc<str>| text(lease.owner.as_ref().map(part));
     proto::Lease {

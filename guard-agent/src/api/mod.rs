@@ -78,14 +78,17 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
     reporter.set_serving::<GuardServer<guard::Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let stopping = context.stopping.clone();
     let server = Server::builder()
         .add_service(health)
-        .add_service(reflection)
+        .add_service(reflection().build_v1()?)
+        // Python's package and older tools know no other.
+        .add_service(reflection().build_v1alpha()?)
         .add_service(LeasesServer::new(leases::Service(context.clone())))
         .add_service(PoolsServer::new(pools::Service(context.clone())))
         .add_service(GuardServer::new(guard::Service(context)))

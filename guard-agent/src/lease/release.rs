@@ -13,16 +13,11 @@ use super::{
 use crate::segment::Segment;
 
 impl Step<'_> {
-    /// By generation. A call about a lease that was given back already changes nothing and answers
-    /// what became of it.
+    /// By generation, which ends with the first release: a second one is stale.
     pub(super) fn release(&mut self, generation: Generation) -> Reply {
-        if let Some((slot, _)) = self.owned(generation) {
-            return released(vec![self.give_back(slot)]);
-        }
-        let slot = self.engine.index.generation(generation);
-        match slot.and_then(|slot| self.lease(slot)) {
-            Some(lease) if given_back(&lease) => released(vec![lease]),
-            _ => self.no_lease(generation),
+        match self.owned(generation) {
+            Some((slot, _)) => released(vec![self.give_back(slot)]),
+            None => self.no_lease(generation),
         }
     }
 

@@ -122,7 +122,7 @@ impl StoreError {
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
             Some(ErrorCode::NotADatabase) => {
-                Self::NotAStore { path, what: "no SQLite database".to_owned() }
+                Self::NotAStore { path, what: "it is not a database".to_owned() }
             }
             Some(
                 ErrorCode::CannotOpen

@@ -112,23 +112,6 @@ fn a20_the_gateways_address_is_critical_from_the_first_frame() -> Result<()> {
 }
 
 #[test]
-fn l01_a_neighbours_mac_is_a_clone() -> Result<()> {
-    let lab = Lab::new()?;
-    let agent = lab.agent()?;
-    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
-    agent.admit(&owner)?;
-    agent.await_port(&thief)?;
-    let conflicts = agent.follow(&["conflicts"])?;
-    // An ethertype that nobody speaks: the bridge learns the MAC all the same.
-    let mut frame = Arp::probe(owner.mac(), GATEWAY).frame();
-    frame.splice(12..14, [0x88, 0xb5]);
-    thief.raw_socket()?.send(&frame)?;
-    let (_, conflict) = conflicts.next(|conflict| conflict["kind"] == "clone")?;
-    assert!(conflict.to_string().contains(thief.port()), "{conflict}");
-    Ok(())
-}
-
-#[test]
 fn a31_a_sandbox_that_starts_again_with_its_address_is_no_conflict() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;

@@ -46,7 +46,7 @@ fn rule_4_releasing_twice_restarts_no_timer() {
     assert_eq!(outcome(world.release(lease.generation)), State::Cooling);
     let until = world.at("10.0.0.2").until;
     world.pass(10);
-    assert_eq!(outcome(world.release(lease.generation)), State::Cooling);
+    assert_eq!(world.release(lease.generation), Reply::Stale);
     assert!(world.changes.is_empty());
     assert_eq!(world.at("10.0.0.2").until, until);
     let by_owner = Command::ReleaseOwner { sandbox: Arc::from("s"), lifecycle: None };
