@@ -1,6 +1,12 @@
 //! A row of the table `lease`, to and from the engine's.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
@@ -56,6 +62,20 @@ pub(super) fn swap(
     Ok(changed == 1)
 }
 
+/// The same few words stand in most rows; they are kept once.
+#[derive(Default)]
+struct Words(HashSet<Arc<str>>);
+
+impl Words {
+    fn shared(&mut self, word: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.0.get(&word) {
+            return Arc::clone(known);
+        }
+        self.0.insert(Arc::clone(&word));
+        word
+    }
+}
+
 /// What stands in one row.
 pub(super) enum Found {
     /// The row, as it was written.
@@ -68,10 +88,11 @@ pub(super) enum Found {
 pub(super) fn scan(conn: &Connection) -> rusqlite::Result<Vec<Found>> {
     let mut statement = conn.prepare(&format!("SELECT {NAMES}, crc FROM lease"))?;
     let mut rows = statement.query([])?;
-    let mut found = Vec::new();
+    let (mut found, mut words) = (Vec::new(), Words::default());
     while let Some(row) = rows.next()? {
         let (columns, crc) = Columns::read(row)?;
-        let read = (i64::from(columns.checksum()) == crc).then(|| columns.to_row()).flatten();
+        let whole = i64::from(columns.checksum()) == crc;
+        let read = whole.then(|| columns.to_row(&mut words)).flatten();
         found.push(read.map_or_else(
             || Found::Unreadable {
                 place: columns.place(),
@@ -247,7 +268,7 @@ impl Columns {
         Some(Place { segment, address })
     }
 
-    fn to_row(&self) -> Option<(Place, Row)> {
+    fn to_row(&self, words: &mut Words) -> Option<(Place, Row)> {
         let [
             _,
             _,
@@ -272,8 +293,9 @@ impl Columns {
             bypassed,
             labels,
         ] = &self.0;
-        let place = self.place()?;
-        let Place { segment, address } = place.clone();
+        let Place { segment: Segment { bridge, vlan }, address } = self.place()?;
+        let segment = Segment { bridge: words.shared(bridge), vlan };
+        let place = Place { segment: segment.clone(), address };
         let release_order = int(order)?.cast_unsigned();
         let Some(state) = usize::try_from(int(state)?).ok()?.checked_sub(1) else {
             return Some((place, Row::Free { order: release_order }));
@@ -306,10 +328,10 @@ impl Columns {
         let lease = Lease {
             segment,
             address,
-            pool: string(pool)?,
+            pool: words.shared(string(pool)?),
             state: *State::ALL.get(state)?,
             owner,
-            key: string(key)?,
+            key: words.shared(string(key)?),
             generation: int(generation)?.cast_unsigned(),
             binding: Binding {
                 declared: int(declared)? != 0,
@@ -320,7 +342,7 @@ impl Columns {
                     ifindex => Some(u32::try_from(int(ifindex)?).ok()?),
                 },
             },
-            reason: string(reason)?,
+            reason: words.shared(string(reason)?),
             holds,
             misses: u32::try_from(int(misses)?).ok()?,
             created_at: Timestamp::from_nanosecond(i128::from(int(created)?)).ok()?,
