@@ -5,7 +5,7 @@
 
 use std::{io, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use nix::time::{ClockId, clock_gettime};
 
 /// One moment on both clocks.
@@ -21,6 +21,16 @@ impl Now {
     /// Reads both clocks.
     pub fn read() -> Self {
         Self { boot: clock(ClockId::CLOCK_BOOTTIME), wall: Timestamp::now() }
+    }
+
+    /// What the wall clock shows at a moment on `CLOCK_BOOTTIME`, for people: to the second, since
+    /// the two clocks are read one after the other.
+    pub fn wall_at(self, boot: Duration) -> Timestamp {
+        let at = match boot.checked_sub(self.boot) {
+            Some(ahead) => self.wall.checked_add(ahead),
+            None => self.wall.checked_sub(self.boot.saturating_sub(boot)),
+        };
+        at.and_then(|at| at.round(Unit::Second)).unwrap_or(self.wall)
     }
 }
 

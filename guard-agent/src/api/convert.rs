@@ -91,12 +91,7 @@ fn binding(binding: &Binding) -> proto::Binding {
 pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     let pool = config.pools.get(&lease.pool);
     let now = Now::read();
-    let until = lease.until.map(|until| {
-        let left = until.saturating_sub(now.boot);
-        let at = now.wall.checked_add(left).unwrap_or(now.wall);
-        // Two clocks are read one after the other: below a second it would be another each time.
-        timestamp(at.round(jiff::Unit::Second).unwrap_or(at))
-    });
+    let until = lease.until.map(|until| timestamp(now.wall_at(until)));
     let owner = |part: fn(&Owner) -> &Arc<str>| text(lease.owner.as_ref().map(part));
     proto::Lease {
         address: lease.address.to_string(),

@@ -25,8 +25,11 @@ impl Step<'_> {
         let mut given = Vec::new();
         for &table in &tables {
             let wanted = target.filter(|(of, _)| *of == table);
-            let outcome = match self.held_already(table, &owner, &ask.key) {
-                Some(slot) => self.same_again(slot, ask, wanted),
+            // Also where the pool has been moved or made smaller since.
+            let pool = self.engine.tables[table].pool.name();
+            let same = self.engine.index.same_asker(&owner, &ask.key, pool).cloned();
+            let outcome = match same {
+                Some(lease) => same_again(lease, ask, wanted),
                 None => self.choose(table, &owner, wanted).map(|(slot, bypassed)| {
                     given.push(slot);
                     self.hand_out(slot, ask, &owner, bypassed)
@@ -41,18 +44,6 @@ impl Step<'_> {
             }
         }
         Ok(Reply::Leases(leases))
-    }
-
-    /// The asker's lease from this pool, also where the pool's configuration has changed since.
-    fn held_already(&self, table: usize, owner: &Owner, key: &Arc<str>) -> Option<Slot> {
-        let tables = &self.engine.tables;
-        let left_over =
-            tables.iter().enumerate().skip(table + 1).filter(|(_, other)| {
-                other.draining && other.pool.name() == tables[table].pool.name()
-            });
-        std::iter::once(table)
-            .chain(left_over.map(|(other, _)| other))
-            .find_map(|table| self.engine.index.same_asker(owner, key, table))
     }
 
     fn tables_of(&self, ask: &Allocate) -> Result<Vec<usize>, Refusal> {
@@ -105,30 +96,6 @@ impl Step<'_> {
         }
     }
 
-    /// The asker has a lease already: the same one, unless it asks for something else now.
-    fn same_again(
-        &self,
-        slot: Slot,
-        ask: &Allocate,
-        wanted: Option<Slot>,
-    ) -> Result<Arc<Lease>, Refusal> {
-        let lease = self.lease(slot).expect("the index names leases that exist");
-        let other = match (wanted, ask.mac) {
-            (Some((_, address)), _) if address != lease.address => format!("address {address}"),
-            (_, Some(mac)) if lease.binding.mac != Some(mac) => format!("MAC {mac}"),
-            _ => return Ok(lease),
-        };
-        let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-        Err(Refusal::new(
-            Reason::OwnerHasLease,
-            format!(
-                "sandbox {:?} already has {} (generation {}, MAC {mac}) in pool {:?} under the key \
-                 {:?}, and asks for {other}; release it first, or use another key",
-                &*ask.sandbox, lease.address, lease.generation, &*lease.pool, &*ask.key
-            ),
-        ))
-    }
-
     /// An address for this owner, and whether its cooldown was cut short.
     fn choose(
         &mut self,
@@ -176,12 +143,9 @@ impl Step<'_> {
         }
         let until = table.first_cooled();
         let retry_after = until.map(|until| until.saturating_sub(self.now.boot));
-        let next = retry_after.map_or_else(
+        let next = until.map_or_else(
             || "; none is cooling down".to_owned(),
-            |after| {
-                let at = self.now.wall + jiff::SignedDuration::try_from(after).unwrap_or_default();
-                format!("; the next one cools down at {at:.0}")
-            },
+            |until| format!("; the next one cools down at {}", self.now.wall_at(until)),
         );
         if tries > 0 || table.has_live() {
             return Refusal {
@@ -259,6 +223,7 @@ impl Step<'_> {
         cooldown_bypassed: bool,
     ) -> Arc<Lease> {
         let generation = self.next_generation();
+        let key = self.engine.shared_key(&ask.key);
         let pool = &self.table(slot).pool;
         let ifindex = ask.interface.as_ref().and_then(|interface| {
             let known = self.engine.port(&pool.segment().bridge, interface);
@@ -266,7 +231,7 @@ impl Step<'_> {
         });
         let given = HandOut {
             owner: owner.clone(),
-            key: Arc::clone(&ask.key),
+            key,
             generation,
             binding: Binding {
                 declared: ask.mac.is_some() || ask.interface.is_some(),
@@ -280,6 +245,28 @@ impl Step<'_> {
         let lease = transition::hand_out(pool, slot.1, given, self.now);
         self.put(slot, lease)
     }
+}
+
+/// The asker has a lease already: the same one, unless it asks for something else now.
+fn same_again(
+    lease: Arc<Lease>,
+    ask: &Allocate,
+    wanted: Option<Slot>,
+) -> Result<Arc<Lease>, Refusal> {
+    let other = match (wanted, ask.mac) {
+        (Some((_, address)), _) if address != lease.address => format!("address {address}"),
+        (_, Some(mac)) if lease.binding.mac != Some(mac) => format!("MAC {mac}"),
+        _ => return Ok(lease),
+    };
+    let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+    Err(Refusal::new(
+        Reason::OwnerHasLease,
+        format!(
+            "sandbox {:?} already has {} (generation {}, MAC {mac}) in pool {:?} under the key \
+             {:?}, and asks for {other}; release it first, or use another key",
+            &*ask.sandbox, lease.address, lease.generation, &*lease.pool, &*ask.key
+        ),
+    ))
 }
 
 /// "10.8.64.9 is in use by 02:… on veth7 (claimed by ARP)".

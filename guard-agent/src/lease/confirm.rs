@@ -54,8 +54,8 @@ impl Step<'_> {
 
     /// The lease of a generation that has not ended.
     pub(super) fn owned(&self, generation: Generation) -> Option<(super::index::Slot, Arc<Lease>)> {
-        let slot = self.engine.index.generation(generation)?;
-        let lease = self.lease(slot)?;
+        let lease = Arc::clone(self.engine.index.generation(generation)?);
+        let slot = self.engine.slot_of(&lease);
         lease.state.is_owned().then_some((slot, lease))
     }
 

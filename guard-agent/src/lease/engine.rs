@@ -1,7 +1,7 @@
 //! The engine: rows, what they imply, and how a command changes them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -24,6 +24,9 @@ use crate::{
     segment::Segment,
 };
 
+/// Beyond this many, interface keys are no common words and are not shared.
+const MOST_KEYS: usize = 256;
+
 /// All leases of a node. Rows change through [`Engine::apply`] and [`Engine::undo`] only.
 #[derive(Debug, Default)]
 pub struct Engine {
@@ -33,6 +36,8 @@ pub struct Engine {
     /// Ports that exist, by bridge and name: declared bindings find theirs at hand-out.
     pub(super) ports: HashMap<(Arc<str>, Arc<str>), u32>,
     pub(super) high_water: HighWater,
+    /// Interface keys, of which nearly all leases have one of a few.
+    keys: HashSet<Arc<str>>,
     /// Who has to acknowledge a release, and for how long it is waited for.
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
 }
@@ -191,7 +196,7 @@ impl Engine {
     ) -> impl Iterator<Item = &'a Arc<Lease>> + 'a {
         let LeaseFilter { pool, state, sandbox, generation, address } = filter;
         let only = generation.map(|generation| self.index.generation(generation));
-        let one = only.flatten().and_then(|(table, address)| self.tables[table].lease(address));
+        let one = only.flatten();
         let all = self.tables.iter().flat_map(|table| table.rows.values()).filter_map(Row::lease);
         one.into_iter()
             .chain(all.take(if only.is_some() { 0 } else { usize::MAX }))
@@ -227,6 +232,17 @@ impl Engine {
             .collect()
     }
 
+    /// The one copy of an interface key, as long as there are not too many of them.
+    pub(super) fn shared_key(&mut self, key: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.keys.get(key) {
+            return Arc::clone(known);
+        }
+        if self.keys.len() < MOST_KEYS {
+            self.keys.insert(Arc::clone(key));
+        }
+        Arc::clone(key)
+    }
+
     /// Where an address's row is, or would be.
     pub(super) fn slot(&self, segment: &Segment, address: IpAddr) -> Option<Slot> {
         let tables = self.by_segment.get(segment)?;
@@ -239,6 +255,11 @@ impl Engine {
         Some((*table, address))
     }
 
+    /// Where a lease of the engine is.
+    pub(super) fn slot_of(&self, lease: &Lease) -> Slot {
+        self.slot(&lease.segment, lease.address).expect("the index names leases that exist")
+    }
+
     pub(super) fn lease(&self, (table, address): Slot) -> Option<&Arc<Lease>> {
         self.tables[table].lease(address)
     }
@@ -248,10 +269,10 @@ impl Engine {
         let (table, address) = slot;
         let old = self.tables[table].set(address, row);
         if let Some(lease) = old.as_ref().and_then(Row::lease) {
-            self.index.remove(slot, lease);
+            self.index.remove(lease);
         }
         if let Some(lease) = self.tables[table].lease(address) {
-            self.index.add(slot, lease);
+            self.index.add(lease);
         }
         old
     }
@@ -288,7 +309,7 @@ impl Engine {
         let mut wrong = Vec::new();
         let mut index = Index::default();
         let mut seen = BTreeSet::new();
-        for (id, table) in self.tables.iter().enumerate() {
+        for table in &self.tables {
             if table.derived_anew() != *table.derived() {
                 wrong.push(format!("pool {:?}: its order of free addresses", table.pool.name()));
             }
@@ -297,7 +318,7 @@ impl Engine {
                     wrong.push(format!("{address} on {} has two rows", table.pool.segment()));
                 }
                 if let Row::Lease(lease) = row {
-                    index.add((id, *address), lease);
+                    index.add(lease);
                 }
             }
         }

@@ -1,100 +1,283 @@
 //! Who has what, and when it ends, over all pools.
+//!
+//! Each index is a set of references to leases, ordered by what it is asked for: an entry costs
+//! two words, where a copy of its key would cost a dozen.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeSet, HashMap},
+    fmt,
     net::IpAddr,
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
 
 use super::{Generation, Lease, Owner};
+use crate::segment::Segment;
 
 /// Where a row is: the table's number and the address.
 pub(super) type Slot = (usize, IpAddr);
 
-/// An owner's lease: sandbox, lifecycle, key, and where it is.
-type Held = (Arc<str>, Arc<str>, Arc<str>, Slot);
+/// Tells entries with the same key apart; a question leaves it out, and so comes first.
+type Whose<'a> = Option<(&'a Segment, IpAddr)>;
+
+/// What a set of leases is ordered by.
+trait Order {
+    /// What is asked for.
+    type Question;
+    type Key<'a>: Ord;
+
+    /// Where a lease stands; nowhere if the question does not concern it.
+    fn of(lease: &Lease) -> Option<Self::Key<'_>>;
+
+    /// Before all leases with these properties.
+    fn before(question: &Self::Question) -> Self::Key<'_>;
+}
+
+enum Entry<O: Order> {
+    Lease(Arc<Lease>),
+    Question(Box<O::Question>),
+}
+
+impl<O: Order> Entry<O> {
+    fn key(&self) -> Option<O::Key<'_>> {
+        match self {
+            Self::Lease(lease) => O::of(lease),
+            Self::Question(question) => Some(O::before(question)),
+        }
+    }
+}
+
+impl<O: Order> Ord for Entry<O> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl<O: Order> PartialOrd for Entry<O> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<O: Order> PartialEq for Entry<O> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<O: Order> Eq for Entry<O> {}
+
+/// Leases in one order.
+struct Sorted<O: Order>(BTreeSet<Entry<O>>);
+
+impl<O: Order> Sorted<O> {
+    fn add(&mut self, lease: &Arc<Lease>) {
+        if O::of(lease).is_some() {
+            self.0.insert(Entry::Lease(Arc::clone(lease)));
+        }
+    }
+
+    fn remove(&mut self, lease: &Arc<Lease>) {
+        if O::of(lease).is_some() {
+            self.0.remove(&Entry::Lease(Arc::clone(lease)));
+        }
+    }
+
+    fn from(&self, question: O::Question) -> impl Iterator<Item = &Arc<Lease>> {
+        let from = Bound::Included(Entry::Question(Box::new(question)));
+        self.0.range((from, Bound::Unbounded)).filter_map(lease_of)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Lease>> {
+        self.0.iter().filter_map(lease_of)
+    }
+}
+
+/// Questions are not kept in the sets.
+fn lease_of<O: Order>(entry: &Entry<O>) -> Option<&Arc<Lease>> {
+    if let Entry::Lease(lease) = entry { Some(lease) } else { None }
+}
+
+fn whose(lease: &Lease) -> Whose<'_> {
+    Some((&lease.segment, lease.address))
+}
+
+/// Leases that somebody has: by owner, interface key and pool.
+struct ByAsker;
+
+/// An owner's name for a lease.
+struct Asker {
+    sandbox: Arc<str>,
+    lifecycle: Arc<str>,
+    key: Arc<str>,
+    pool: Arc<str>,
+}
+
+impl Order for ByAsker {
+    type Question = Asker;
+    type Key<'a> = (&'a str, &'a str, &'a str, &'a str, Whose<'a>);
+
+    fn of(lease: &Lease) -> Option<Self::Key<'_>> {
+        let Owner { sandbox, lifecycle } =
+            lease.owner.as_ref().filter(|_| lease.state.is_owned())?;
+        Some((sandbox, lifecycle, &lease.key, &lease.pool, whose(lease)))
+    }
+
+    fn before(asker: &Asker) -> Self::Key<'_> {
+        let Asker { sandbox, lifecycle, key, pool } = asker;
+        (sandbox, lifecycle, key, pool, None)
+    }
+}
+
+/// Leases that somebody had and that are not free yet: by owner.
+struct ByLastOwner;
+
+impl Order for ByLastOwner {
+    type Question = Owner;
+    type Key<'a> = (&'a str, &'a str, Generation, Whose<'a>);
+
+    fn of(lease: &Lease) -> Option<Self::Key<'_>> {
+        let Owner { sandbox, lifecycle } =
+            lease.owner.as_ref().filter(|_| !lease.state.is_owned())?;
+        Some((sandbox, lifecycle, lease.generation, whose(lease)))
+    }
+
+    fn before(owner: &Owner) -> Self::Key<'_> {
+        (&owner.sandbox, &owner.lifecycle, 0, None)
+    }
+}
+
+/// Leases bound to a port that exists or did.
+struct ByPort;
+
+impl Order for ByPort {
+    type Question = u32;
+    type Key<'a> = (u32, Whose<'a>);
+
+    fn of(lease: &Lease) -> Option<Self::Key<'_>> {
+        Some((lease.binding.ifindex?, whose(lease)))
+    }
+
+    fn before(ifindex: &u32) -> Self::Key<'_> {
+        (*ifindex, None)
+    }
+}
+
+/// Leases whose declared binding names a port.
+struct ByInterface;
+
+impl Order for ByInterface {
+    type Question = Arc<str>;
+    type Key<'a> = (&'a str, Whose<'a>);
+
+    fn of(lease: &Lease) -> Option<Self::Key<'_>> {
+        let interface = lease.binding.interface.as_ref().filter(|_| lease.binding.declared)?;
+        Some((interface, whose(lease)))
+    }
+
+    fn before(interface: &Arc<str>) -> Self::Key<'_> {
+        (interface, None)
+    }
+}
+
+/// Leases whose state ends by itself.
+struct ByDeadline;
+
+impl Order for ByDeadline {
+    type Question = Duration;
+    type Key<'a> = (Duration, Whose<'a>);
+
+    fn of(lease: &Lease) -> Option<Self::Key<'_>> {
+        Some((lease.until?, whose(lease)))
+    }
+
+    fn before(until: &Duration) -> Self::Key<'_> {
+        (*until, None)
+    }
+}
 
 /// Derived from the leases of all tables.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Default)]
 pub(super) struct Index {
-    by_generation: HashMap<Generation, Slot>,
-    /// Leases that somebody has.
-    held: BTreeSet<Held>,
-    /// Leases that were given back and are not free yet.
-    ended: BTreeSet<(Arc<str>, Arc<str>, Generation)>,
-    /// Leases bound to a port that exists or did.
-    by_port: BTreeSet<(u32, Slot)>,
-    /// Leases whose declared binding names a port.
-    by_interface: BTreeSet<(Arc<str>, Slot)>,
-    deadlines: BTreeSet<(Duration, Slot)>,
+    by_generation: HashMap<Generation, Arc<Lease>>,
+    held: Sorted<ByAsker>,
+    ended: Sorted<ByLastOwner>,
+    by_port: Sorted<ByPort>,
+    by_interface: Sorted<ByInterface>,
+    deadlines: Sorted<ByDeadline>,
+}
+
+impl<O: Order> Default for Sorted<O> {
+    fn default() -> Self {
+        Self(BTreeSet::new())
+    }
+}
+
+impl PartialEq for Index {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { by_generation, held, ended, by_port, by_interface, deadlines } = self;
+        *by_generation == other.by_generation
+            && held.0 == other.held.0
+            && ended.0 == other.ended.0
+            && by_port.0 == other.by_port.0
+            && by_interface.0 == other.by_interface.0
+            && deadlines.0 == other.deadlines.0
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("generations", &self.by_generation.len()).finish()
+    }
 }
 
 impl Index {
-    pub(super) fn add(&mut self, slot: Slot, lease: &Lease) {
+    pub(super) fn add(&mut self, lease: &Arc<Lease>) {
         if lease.generation != 0 {
-            self.by_generation.insert(lease.generation, slot);
+            self.by_generation.insert(lease.generation, Arc::clone(lease));
         }
-        if let Some(Owner { sandbox, lifecycle }) = &lease.owner {
-            let (sandbox, lifecycle) = (Arc::clone(sandbox), Arc::clone(lifecycle));
-            if lease.state.is_owned() {
-                self.held.insert((sandbox, lifecycle, Arc::clone(&lease.key), slot));
-            } else {
-                self.ended.insert((sandbox, lifecycle, lease.generation));
-            }
-        }
-        if let Some(ifindex) = lease.binding.ifindex {
-            self.by_port.insert((ifindex, slot));
-        }
-        if let Some(interface) = declared_interface(lease) {
-            self.by_interface.insert((Arc::clone(interface), slot));
-        }
-        if let Some(until) = lease.until {
-            self.deadlines.insert((until, slot));
-        }
+        self.held.add(lease);
+        self.ended.add(lease);
+        self.by_port.add(lease);
+        self.by_interface.add(lease);
+        self.deadlines.add(lease);
     }
 
-    pub(super) fn remove(&mut self, slot: Slot, lease: &Lease) {
-        if self.by_generation.get(&lease.generation) == Some(&slot) {
+    pub(super) fn remove(&mut self, lease: &Arc<Lease>) {
+        if self.generation(lease.generation).is_some_and(|known| Arc::ptr_eq(known, lease)) {
             self.by_generation.remove(&lease.generation);
         }
-        if let Some(Owner { sandbox, lifecycle }) = &lease.owner {
-            let (sandbox, lifecycle) = (Arc::clone(sandbox), Arc::clone(lifecycle));
-            if lease.state.is_owned() {
-                self.held.remove(&(sandbox, lifecycle, Arc::clone(&lease.key), slot));
-            } else {
-                self.ended.remove(&(sandbox, lifecycle, lease.generation));
-            }
-        }
-        if let Some(ifindex) = lease.binding.ifindex {
-            self.by_port.remove(&(ifindex, slot));
-        }
-        if let Some(interface) = declared_interface(lease) {
-            self.by_interface.remove(&(Arc::clone(interface), slot));
-        }
-        if let Some(until) = lease.until {
-            self.deadlines.remove(&(until, slot));
-        }
+        self.held.remove(lease);
+        self.ended.remove(lease);
+        self.by_port.remove(lease);
+        self.by_interface.remove(lease);
+        self.deadlines.remove(lease);
     }
 
-    pub(super) fn generation(&self, generation: Generation) -> Option<Slot> {
-        self.by_generation.get(&generation).copied()
+    pub(super) fn generation(&self, generation: Generation) -> Option<&Arc<Lease>> {
+        self.by_generation.get(&generation)
     }
 
-    /// The lease that this asker has in this table.
-    pub(super) fn same_asker(&self, owner: &Owner, key: &Arc<str>, table: usize) -> Option<Slot> {
-        let from: Held = (
-            Arc::clone(&owner.sandbox),
-            Arc::clone(&owner.lifecycle),
-            Arc::clone(key),
-            (table, LOWEST),
-        );
-        let (sandbox, lifecycle, found, slot) = self.held.range(from..).next()?;
-        (*sandbox == owner.sandbox
-            && *lifecycle == owner.lifecycle
-            && found == key
-            && slot.0 == table)
-            .then_some(*slot)
+    /// The lease that this asker has.
+    pub(super) fn same_asker(
+        &self,
+        owner: &Owner,
+        key: &Arc<str>,
+        pool: &Arc<str>,
+    ) -> Option<&Arc<Lease>> {
+        let Owner { sandbox, lifecycle } = owner;
+        let question = Asker {
+            sandbox: Arc::clone(sandbox),
+            lifecycle: Arc::clone(lifecycle),
+            key: Arc::clone(key),
+            pool: Arc::clone(pool),
+        };
+        let first = self.held.from(question).next()?;
+        let same =
+            is_of(first, sandbox, Some(lifecycle)) && first.key == *key && first.pool == *pool;
+        same.then_some(first)
     }
 
     /// All leases that a sandbox has, of one lifecycle or of all.
@@ -102,15 +285,15 @@ impl Index {
         &'a self,
         sandbox: &'a Arc<str>,
         lifecycle: Option<&'a Arc<str>>,
-    ) -> impl Iterator<Item = (&'a Arc<str>, Slot)> {
-        let empty: Arc<str> = Arc::from("");
-        let first = lifecycle.map_or_else(|| Arc::clone(&empty), Arc::clone);
-        self.held
-            .range((Arc::clone(sandbox), first, empty, (0, LOWEST))..)
-            .take_while(move |(of, run, _, _)| {
-                of == sandbox && lifecycle.is_none_or(|lifecycle| lifecycle == run)
-            })
-            .map(|(_, run, _, slot)| (run, *slot))
+    ) -> impl Iterator<Item = &'a Arc<Lease>> {
+        let empty = super::no_text;
+        let question = Asker {
+            sandbox: Arc::clone(sandbox),
+            lifecycle: lifecycle.map_or_else(empty, Arc::clone),
+            key: empty(),
+            pool: empty(),
+        };
+        self.held.from(question).take_while(move |lease| is_of(lease, sandbox, lifecycle))
     }
 
     /// What a sandbox gave back and is not free yet.
@@ -118,44 +301,40 @@ impl Index {
         &'a self,
         sandbox: &'a Arc<str>,
         lifecycle: Option<&'a Arc<str>>,
-    ) -> impl Iterator<Item = Slot> + 'a {
-        let first = lifecycle.map_or_else(|| Arc::from(""), Arc::clone);
-        self.ended
-            .range((Arc::clone(sandbox), first, 0)..)
-            .take_while(move |(of, run, _)| {
-                of == sandbox && lifecycle.is_none_or(|lifecycle| lifecycle == run)
-            })
-            .filter_map(|(_, _, generation)| self.generation(*generation))
+    ) -> impl Iterator<Item = &'a Arc<Lease>> {
+        let question = Owner {
+            sandbox: Arc::clone(sandbox),
+            lifecycle: lifecycle.map_or_else(super::no_text, Arc::clone),
+        };
+        self.ended.from(question).take_while(move |lease| is_of(lease, sandbox, lifecycle))
     }
 
-    pub(super) fn bound_to_port(&self, ifindex: u32) -> Vec<Slot> {
-        let from = (ifindex, (0, LOWEST));
-        self.by_port.range(from..).take_while(|(i, _)| *i == ifindex).map(|(_, s)| *s).collect()
+    pub(super) fn bound_to_port(&self, ifindex: u32) -> Vec<Arc<Lease>> {
+        let found = self.by_port.from(ifindex);
+        found.take_while(|lease| lease.binding.ifindex == Some(ifindex)).cloned().collect()
     }
 
-    pub(super) fn naming_interface(&self, interface: &Arc<str>) -> Vec<Slot> {
-        let from = (Arc::clone(interface), (0, LOWEST));
-        self.by_interface
-            .range(from..)
-            .take_while(|(name, _)| name == interface)
-            .map(|(_, slot)| *slot)
+    pub(super) fn naming_interface(&self, interface: &Arc<str>) -> Vec<Arc<Lease>> {
+        let found = self.by_interface.from(Arc::clone(interface));
+        found
+            .take_while(|lease| lease.binding.interface.as_ref() == Some(interface))
+            .cloned()
             .collect()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(until, _)| *until)
+        self.deadlines.iter().next().and_then(|lease| lease.until)
     }
 
     /// What is due, the first `most` of it.
-    pub(super) fn due(&self, now: Duration, most: usize) -> Vec<Slot> {
-        let due = self.deadlines.iter().take_while(|(until, _)| *until <= now);
-        due.take(most).map(|(_, slot)| *slot).collect()
+    pub(super) fn due(&self, now: Duration, most: usize) -> Vec<Arc<Lease>> {
+        let due = self.deadlines.iter().take_while(|l| l.until.is_some_and(|until| until <= now));
+        due.take(most).cloned().collect()
     }
 }
 
-/// Lower than every other address in the order of `IpAddr`.
-const LOWEST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-
-fn declared_interface(lease: &Lease) -> Option<&Arc<str>> {
-    if lease.binding.declared { lease.binding.interface.as_ref() } else { None }
+fn is_of(lease: &Lease, sandbox: &Arc<str>, lifecycle: Option<&Arc<str>>) -> bool {
+    lease.owner.as_ref().is_some_and(|owner| {
+        owner.sandbox == *sandbox && lifecycle.is_none_or(|run| owner.lifecycle == *run)
+    })
 }

@@ -8,8 +8,8 @@ impl Step<'_> {
     /// Declared bindings that name the port get its ifindex.
     pub(super) fn port_added(&mut self, bridge: &Arc<str>, interface: &Arc<str>, ifindex: u32) {
         self.engine.ports.insert((Arc::clone(bridge), Arc::clone(interface)), ifindex);
-        for slot in self.engine.index.naming_interface(interface) {
-            let Some(lease) = self.lease(slot) else { continue };
+        for lease in self.engine.index.naming_interface(interface) {
+            let slot = self.engine.slot_of(&lease);
             // A released lease waits for the end of its own port, not for a namesake's.
             let waits = lease.state.is_owned() && lease.segment.bridge == *bridge;
             if waits && lease.binding.ifindex != Some(ifindex) {
@@ -24,9 +24,9 @@ impl Step<'_> {
     /// Leases that were given back and waited for this port cool down.
     pub(super) fn port_removed(&mut self, ifindex: u32) {
         self.engine.ports.retain(|_, existing| *existing != ifindex);
-        for slot in self.engine.index.bound_to_port(ifindex) {
-            if self.lease(slot).is_some_and(|lease| lease.state == State::Releasing) {
-                self.recheck(slot);
+        for lease in self.engine.index.bound_to_port(ifindex) {
+            if lease.state == State::Releasing {
+                self.recheck(self.engine.slot_of(&lease));
             }
         }
     }

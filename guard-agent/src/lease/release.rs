@@ -28,13 +28,10 @@ impl Step<'_> {
         lifecycle: Option<&Arc<str>>,
     ) -> Result<Reply, Refusal> {
         let lifecycle = lifecycle.filter(|lifecycle| !lifecycle.is_empty());
-        let held: Vec<_> = self
-            .engine
-            .index
-            .of_sandbox(sandbox, lifecycle)
-            .map(|(lifecycle, slot)| (Arc::clone(lifecycle), slot))
-            .collect();
-        if let (Some((first, _)), Some((last, _))) = (held.first(), held.last())
+        let held: Vec<_> = self.engine.index.of_sandbox(sandbox, lifecycle).cloned().collect();
+        let run =
+            |lease: &Arc<Lease>| lease.owner.as_ref().map(|owner| Arc::clone(&owner.lifecycle));
+        if let (Some(first), Some(last)) = (held.first().and_then(run), held.last().and_then(run))
             && first != last
         {
             return Err(Refusal::new(
@@ -46,15 +43,15 @@ impl Step<'_> {
             ));
         }
         if !held.is_empty() {
-            let given_back = held.into_iter().map(|(_, slot)| self.give_back(slot)).collect();
-            return Ok(released(given_back));
+            let give_back = |lease: Arc<Lease>| self.give_back(self.engine.slot_of(&lease));
+            return Ok(released(held.into_iter().map(give_back).collect()));
         }
         let ended: Vec<_> = self
             .engine
             .index
             .ended(sandbox, lifecycle)
-            .filter_map(|slot| self.lease(slot))
             .filter(|lease| given_back(lease))
+            .cloned()
             .collect();
         if let Some(last) = ended.iter().max_by_key(|lease| lease.generation).cloned() {
             // What still waits, or else the last one: a name may have had very many.
@@ -81,10 +78,10 @@ impl Step<'_> {
 
     /// A subscriber lets go of a released address. Once is as good as twice.
     pub(super) fn ack_hold(&mut self, generation: Generation, subscriber: &Arc<str>) -> Reply {
-        let slot = self.engine.index.generation(generation);
-        let Some((slot, lease)) = slot.and_then(|slot| Some((slot, self.lease(slot)?))) else {
+        let Some(lease) = self.engine.index.generation(generation).cloned() else {
             return self.no_lease(generation);
         };
+        let slot = self.engine.slot_of(&lease);
         if !given_back(&lease) {
             return Reply::Stale;
         }

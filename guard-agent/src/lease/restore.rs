@@ -28,6 +28,16 @@ impl HighWater {
         Self { seed, generation: seed, release_order: 0 }
     }
 
+    /// Goes up to what a row has.
+    pub(crate) fn note(&mut self, row: &Row) {
+        let (generation, order) = match row {
+            Row::Lease(lease) => (lease.generation, lease.release_order),
+            Row::Free { order } => (0, *order),
+        };
+        self.generation = self.generation.max(generation);
+        self.release_order = self.release_order.max(order);
+    }
+
     /// Whether the store gave this generation to anyone.
     pub fn was_given(&self, generation: Generation) -> bool {
         self.seed < generation && generation <= self.generation
@@ -48,6 +58,23 @@ impl Carry {
     fn deadline(&self, until: Duration) -> Duration {
         self.now + until.saturating_sub(self.then)
     }
+
+    /// Brings a lease over from the earlier boot.
+    fn lease(&self, lease: &mut Lease) {
+        lease.until = lease.until.map(|until| self.deadline(until));
+        for Hold { until, subscriber: _ } in &mut lease.holds {
+            *until = self.deadline(*until);
+        }
+        // Ports get new numbers with each boot; those with names are found again by them.
+        lease.binding.ifindex = None;
+    }
+
+    /// Brings a row over from the earlier boot.
+    pub(crate) fn row(&self, row: &mut Row) {
+        if let Row::Lease(lease) = row {
+            self.lease(Arc::make_mut(lease));
+        }
+    }
 }
 
 /// What the store kept.
@@ -67,12 +94,7 @@ impl Engine {
     pub fn restore(pools: Pools, restored: Restored) -> (Self, Vec<RowChange>, Vec<Notice>) {
         let Restored { rows, mut high_water, carry } = restored;
         for (_, row) in &rows {
-            let (generation, order) = match row {
-                Row::Lease(lease) => (lease.generation, lease.release_order),
-                Row::Free { order } => (0, *order),
-            };
-            high_water.generation = high_water.generation.max(generation);
-            high_water.release_order = high_water.release_order.max(order);
+            high_water.note(row);
         }
         let mut engine = Self::new(pools, high_water);
         let (mut changes, mut notices) = (Vec::new(), Vec::new());
@@ -126,12 +148,7 @@ impl Engine {
         let mut now: Lease = (**lease).clone();
         now.pool = Arc::clone(table.pool.name());
         if let Some(carry) = carry {
-            now.until = now.until.map(|until| carry.deadline(until));
-            for Hold { until, subscriber: _ } in &mut now.holds {
-                *until = carry.deadline(*until);
-            }
-            // Ports get new numbers with each boot; those with names are found again by them.
-            now.binding.ifindex = None;
+            carry.lease(&mut now);
         }
         Some(if now == **lease { row.clone() } else { Row::Lease(Arc::new(now)) })
     }

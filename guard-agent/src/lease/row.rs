@@ -50,6 +50,11 @@ pub struct RowChange {
 }
 
 impl RowChange {
+    /// A row where there was none, for a store that no engine has open.
+    pub(crate) fn insert(place: Place, row: Row) -> Self {
+        Self { place, table: usize::MAX, old: None, new: Some(row) }
+    }
+
     /// What others are told of it; nothing where only the bookkeeping of a free address changed.
     pub fn change(&self) -> Option<Change> {
         match (&self.old, &self.new) {

@@ -10,8 +10,8 @@ const MOST: usize = 1024;
 impl Step<'_> {
     /// Carries out what is due.
     pub(super) fn tick(&mut self) {
-        for slot in self.engine.index.due(self.now.boot, MOST) {
-            let Some(lease) = self.lease(slot) else { continue };
+        for lease in self.engine.index.due(self.now.boot, MOST) {
+            let slot = self.engine.slot_of(&lease);
             match lease.state {
                 State::Held => self.unconfirmed(slot, &lease),
                 State::Cooling | State::Quarantined => self.rested(slot, &lease),

@@ -1,6 +1,12 @@
 //! A row of the table `lease`, to and from the engine's.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
@@ -56,6 +62,48 @@ pub(super) fn swap(
     Ok(changed == 1)
 }
 
+/// The same few words stand in most rows; they are kept once.
+#[derive(Default)]
+struct Words(HashSet<Arc<str>>);
+
+impl Words {
+    fn shared(&mut self, word: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.0.get(&word) {
+            return Arc::clone(known);
+        }
+        self.0.insert(Arc::clone(&word));
+        word
+    }
+}
+
+/// What stands in one row.
+pub(super) enum Found {
+    /// The row, as it was written.
+    Row(Place, Row),
+    /// Something else; the address may still be recognisable.
+    Unreadable { place: Option<Place>, contents: String },
+}
+
+/// Reads all rows, whatever stands in them.
+pub(super) fn scan(conn: &Connection) -> rusqlite::Result<Vec<Found>> {
+    let mut statement = conn.prepare(&format!("SELECT {NAMES}, crc FROM lease"))?;
+    let mut rows = statement.query([])?;
+    let (mut found, mut words) = (Vec::new(), Words::default());
+    while let Some(row) = rows.next()? {
+        let (columns, crc) = Columns::read(row)?;
+        let whole = i64::from(columns.checksum()) == crc;
+        let read = whole.then(|| columns.to_row(&mut words)).flatten();
+        found.push(read.map_or_else(
+            || Found::Unreadable {
+                place: columns.place(),
+                contents: format!("{:?}, crc {crc}", columns.0),
+            },
+            |(place, row)| Found::Row(place, row),
+        ));
+    }
+    Ok(found)
+}
+
 /// Reads all rows. One that cannot be read is logged with its contents, and makes the store a
 /// damaged one: what it says is not known to be free.
 pub(super) fn read_all(
@@ -63,21 +111,18 @@ pub(super) fn read_all(
     path: &Path,
     meta: &Meta,
 ) -> Result<Vec<(Place, Row)>, StoreError> {
-    let fault = |source| StoreError::sqlite(path, source);
-    let mut statement = conn.prepare(&format!("SELECT {NAMES}, crc FROM lease")).map_err(fault)?;
-    let mut found = statement.query([]).map_err(fault)?;
     let (mut rows, mut bad) = (Vec::new(), Vec::new());
     let mut digest = 0_u64;
-    while let Some(row) = found.next().map_err(fault)? {
-        let (columns, crc) = Columns::read(row).map_err(fault)?;
-        let read = (i64::from(columns.checksum()) == crc).then(|| columns.to_row()).flatten();
-        if let Some(read) = read {
-            digest = digest.wrapping_add(u64::from(columns.checksum()));
-            rows.push(read);
-        } else {
-            let contents = format!("{:?}, crc {crc}", columns.0);
-            tracing::error!(path = %path.display(), contents, "a row cannot be read");
-            bad.push(contents);
+    for found in scan(conn).map_err(|source| StoreError::sqlite(path, source))? {
+        match found {
+            Found::Row(place, row) => {
+                digest = digest.wrapping_add(u64::from(Columns::of(&place, &row).checksum()));
+                rows.push((place, row));
+            }
+            Found::Unreadable { place: _, contents } => {
+                tracing::error!(path = %path.display(), contents, "a row cannot be read");
+                bad.push(contents);
+            }
         }
     }
     let what = if !bad.is_empty() {
@@ -212,11 +257,22 @@ impl Columns {
         crc.finalize()
     }
 
-    fn to_row(&self) -> Option<(Place, Row)> {
+    /// Which address the row is about.
+    fn place(&self) -> Option<Place> {
+        let [bridge, vlan, Value::Blob(address), ..] = &self.0 else { return None };
+        let address = match <[u8; 4]>::try_from(&address[..]) {
+            Ok(v4) => IpAddr::from(v4),
+            Err(_) => IpAddr::from(<[u8; 16]>::try_from(&address[..]).ok()?),
+        };
+        let segment = Segment::new(string(bridge)?, u16::try_from(int(vlan)?).ok()?);
+        Some(Place { segment, address })
+    }
+
+    fn to_row(&self, words: &mut Words) -> Option<(Place, Row)> {
         let [
-            bridge,
-            vlan,
-            address,
+            _,
+            _,
+            _,
             state,
             order,
             pool,
@@ -237,12 +293,8 @@ impl Columns {
             bypassed,
             labels,
         ] = &self.0;
-        let Value::Blob(address) = address else { return None };
-        let address = match <[u8; 4]>::try_from(&address[..]) {
-            Ok(v4) => IpAddr::from(v4),
-            Err(_) => IpAddr::from(<[u8; 16]>::try_from(&address[..]).ok()?),
-        };
-        let segment = Segment::new(string(bridge)?, u16::try_from(int(vlan)?).ok()?);
+        let Place { segment: Segment { bridge, vlan }, address } = self.place()?;
+        let segment = Segment { bridge: words.shared(bridge), vlan };
         let place = Place { segment: segment.clone(), address };
         let release_order = int(order)?.cast_unsigned();
         let Some(state) = usize::try_from(int(state)?).ok()?.checked_sub(1) else {
@@ -276,10 +328,10 @@ impl Columns {
         let lease = Lease {
             segment,
             address,
-            pool: string(pool)?,
+            pool: words.shared(string(pool)?),
             state: *State::ALL.get(state)?,
             owner,
-            key: string(key)?,
+            key: words.shared(string(key)?),
             generation: int(generation)?.cast_unsigned(),
             binding: Binding {
                 declared: int(declared)? != 0,
@@ -290,7 +342,7 @@ impl Columns {
                     ifindex => Some(u32::try_from(int(ifindex)?).ok()?),
                 },
             },
-            reason: string(reason)?,
+            reason: words.shared(string(reason)?),
             holds,
             misses: u32::try_from(int(misses)?).ok()?,
             created_at: Timestamp::from_nanosecond(i128::from(int(created)?)).ok()?,

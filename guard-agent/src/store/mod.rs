@@ -8,8 +8,10 @@
 
 mod columns;
 mod error;
+pub mod host_local;
 mod marker;
 mod meta;
+mod recover;
 mod schema;
 
 use std::{
@@ -19,8 +21,11 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-pub use self::error::{CommitError, StoreError};
 use self::{columns::Columns, marker::Marker, meta::Meta};
+pub use self::{
+    error::{CommitError, StoreError},
+    recover::{Recovered, recover},
+};
 use crate::{
     clock::Now,
     lease::{Carry, HighWater, Place, Restored, Row, RowChange},

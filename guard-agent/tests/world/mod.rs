@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use self::truth::{Truth, station};
 
 /// One step of a history. Numbers are indices into small worlds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Op {
     Allocate { who: (u8, u8), pools: u8, address: Option<u8>, port: Option<u8> },
     Confirm(Index),

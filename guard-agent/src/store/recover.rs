@@ -1,0 +1,236 @@
+//! A new store from what is left of the old one and from a backup.
+//!
+//! What can be read is kept; the newer of two rows of one address counts. An address whose row
+//! cannot be read is quarantined, and so is, by the first pass after it, whatever is live and in
+//! neither. The old files are moved aside, never deleted.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Boot, Carry, Store, StoreError, columns, marker, meta::Meta};
+use crate::{
+    lease::{Binding, HighWater, Lease, Place, Row, RowChange, State, reason},
+    segment::Segment,
+};
+
+/// What a recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Rows that were kept.
+    pub kept: usize,
+    /// Rows that only the backup has.
+    pub from_backup: usize,
+    /// Addresses that are quarantined because their row cannot be read.
+    pub quarantined: Vec<String>,
+    /// What cannot even be said to be an address.
+    pub lost: Vec<String>,
+    /// Where the old files are now.
+    pub moved_to: Option<PathBuf>,
+}
+
+/// What can be read of a store without trusting any of it.
+#[derive(Default)]
+struct Salvage {
+    rows: BTreeMap<Place, Row>,
+    unreadable: Vec<Place>,
+    lost: Vec<String>,
+    high_water: HighWater,
+    carry: Option<Carry>,
+}
+
+/// Makes a new store at `path`, or with `dry_run` only says what would be in it.
+///
+/// # Errors
+/// The store is in use, the backup is not a store, or the new one cannot be written.
+pub fn recover(
+    path: &Path,
+    from: Option<&Path>,
+    boot: &Boot,
+    dry_run: bool,
+) -> Result<Recovered, StoreError> {
+    let mut all = match salvage(path, boot) {
+        Ok(salvage) => salvage,
+        // In use by an agent that is well: there is nothing to recover.
+        Err(locked @ StoreError::Locked { .. }) => return Err(locked),
+        Err(error) => {
+            tracing::warn!(%error, "nothing can be read of the old store");
+            Salvage::default()
+        }
+    };
+    let mut report = Recovered { kept: all.rows.len(), ..Recovered::default() };
+    if let Some(from) = from {
+        let backup = salvage(from, boot)?;
+        report.from_backup = all.add_backup(backup);
+    }
+    let places = std::mem::take(&mut all.unreadable);
+    for place in places {
+        report.quarantined.push(format!("{} on {}", place.address, place.segment));
+        let row = quarantined(&place, boot);
+        all.rows.insert(place, row);
+    }
+    report.lost.append(&mut all.lost);
+    if dry_run {
+        return Ok(report);
+    }
+
+    report.moved_to = move_aside(path, boot)?;
+    let mut store = Store::open(path, boot)?;
+    let seed = store.take_restored().high_water;
+    let mut high_water = HighWater {
+        seed: if all.high_water.seed == 0 { seed.seed } else { all.high_water.seed },
+        // Hand-outs that nothing tells of have generations below the seed of today.
+        generation: all.high_water.generation.max(seed.generation),
+        release_order: all.high_water.release_order,
+    };
+    let mut changes = Vec::with_capacity(all.rows.len());
+    for (place, mut row) in all.rows {
+        if let Some(carry) = all.carry {
+            carry.row(&mut row);
+        }
+        high_water.note(&row);
+        changes.push(RowChange::insert(place, row));
+    }
+    store
+        .commit(&changes, high_water, boot.now)
+        .map_err(|error| StoreError::damaged(path, error.to_string()))?;
+    store.close()?;
+    Ok(report)
+}
+
+impl Salvage {
+    /// Answers how many rows only the backup has.
+    fn add_backup(&mut self, backup: Self) -> usize {
+        let mut added = 0;
+        for (place, row) in backup.rows {
+            self.unreadable.retain(|other| *other != place);
+            self.rows.entry(place).or_insert_with(|| {
+                added += 1;
+                row
+            });
+        }
+        for place in backup.unreadable {
+            if !self.rows.contains_key(&place) && !self.unreadable.contains(&place) {
+                self.unreadable.push(place);
+            }
+        }
+        let HighWater { seed, generation, release_order } = backup.high_water;
+        let high = &mut self.high_water;
+        high.seed = if high.seed == 0 { seed } else { high.seed.min(seed) };
+        high.generation = high.generation.max(generation);
+        high.release_order = high.release_order.max(release_order);
+        self.carry = self.carry.or(backup.carry);
+        added
+    }
+}
+
+/// Reads a copy, so that the original stays as it is.
+fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    // An agent that has it open keeps others out; a copy would be torn.
+    drop(super::connect(path, false)?);
+    let copy = copy_beside(path).map_err(io)?;
+    let conn =
+        Connection::open_with_flags(copy.db(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
+    let mut salvage = Salvage::default();
+    if let Ok(meta) = Meta::read(&conn, path) {
+        salvage.high_water = meta.high_water;
+        salvage.carry = (meta.boot_id != boot.id).then_some(Carry {
+            then: std::time::Duration::from_nanos(meta.boot_time_ns),
+            now: boot.now.boot,
+        });
+    }
+    for found in columns::scan(&conn).map_err(fault)? {
+        match found {
+            columns::Found::Row(place, row) => {
+                salvage.rows.insert(place, row);
+            }
+            columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
+            columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+        }
+    }
+    Ok(salvage)
+}
+
+/// A copy of a database and its log that goes when it is dropped.
+struct Copy {
+    db: PathBuf,
+}
+
+impl Copy {
+    fn db(&self) -> &Path {
+        &self.db
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm"] {
+            // Some of them are not there.
+            let _ = fs::remove_file(beside(&self.db, suffix));
+        }
+    }
+}
+
+fn copy_beside(path: &Path) -> io::Result<Copy> {
+    let copy = Copy { db: beside(path, ".salvage") };
+    for suffix in ["", "-wal"] {
+        match fs::copy(beside(path, suffix), beside(&copy.db, suffix)) {
+            Err(error) if suffix == "-wal" && error.kind() == io::ErrorKind::NotFound => {}
+            copied => drop(copied?),
+        }
+    }
+    Ok(copy)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn move_aside(path: &Path, boot: &Boot) -> Result<Option<PathBuf>, StoreError> {
+    let aside = beside(path, &format!(".damaged-{}", boot.now.wall.as_second()));
+    let mut moved = None;
+    for (suffix, to) in [("", ""), ("-wal", "-wal"), ("-shm", "-shm"), (".marker", ".marker")] {
+        let from = if suffix == ".marker" { marker::path_of(path) } else { beside(path, suffix) };
+        match fs::rename(&from, beside(&aside, to)) {
+            Ok(()) => moved = Some(aside.clone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::Io { path: from, source }),
+        }
+    }
+    Ok(moved)
+}
+
+fn quarantined(place: &Place, boot: &Boot) -> Row {
+    let Place { segment, address } = place;
+    let empty: Arc<str> = crate::lease::no_text();
+    let (segment, address): (Segment, IpAddr) = (segment.clone(), *address);
+    Row::Lease(Arc::new(Lease {
+        segment,
+        address,
+        pool: Arc::clone(&empty),
+        state: State::Quarantined,
+        owner: None,
+        key: empty,
+        generation: 0,
+        binding: Binding::default(),
+        reason: Arc::from(reason::RECOVERED),
+        holds: Vec::new(),
+        misses: 0,
+        created_at: boot.now.wall,
+        updated_at: boot.now.wall,
+        until: None,
+        cooldown_bypassed: false,
+        release_order: 0,
+        labels: BTreeMap::new(),
+    }))
+}
