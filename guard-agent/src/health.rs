@@ -65,11 +65,12 @@ impl Health {
         self.degraded.read().get(what).map(|degraded| degraded.why.clone())
     }
 
-    /// What keeps the observer from seeing all, if anything: all that is degraded but for bridges
-    /// that do not exist, which concern their own pools alone.
+    /// What keeps the observer from seeing all, if anything. Bridges that do not exist concern
+    /// their own pools alone, and the store answers for itself.
     pub fn observer(&self) -> Option<Degraded> {
         let all = self.degraded.read();
-        all.values().find(|degraded| !degraded.what.starts_with(BRIDGE)).cloned()
+        let others = |what: &str| what.starts_with(BRIDGE) || what == STORE;
+        all.values().find(|degraded| !others(&degraded.what)).cloned()
     }
 
     /// The boot pass has ended: allocation may begin.
@@ -89,6 +90,9 @@ impl Health {
         self.booted() && self.degraded.read().is_empty()
     }
 }
+
+/// How a store that cannot be written is listed.
+pub const STORE: &str = "store";
 
 const BRIDGE: &str = "bridge ";
 

@@ -56,6 +56,8 @@ pub struct PortName {
     pub interface: Arc<str>,
     /// The bridge it belongs to.
     pub bridge: Arc<str>,
+    /// It leads to other hosts.
+    pub uplink: bool,
 }
 
 /// What is in use now.
@@ -235,7 +237,10 @@ mod tests {
 
     fn set_with_port(ifindex: u32) -> LiveSet {
         let set = LiveSet::default();
-        set.port_added(ifindex, PortName { interface: "veth".into(), bridge: "rt0".into() });
+        set.port_added(
+            ifindex,
+            PortName { interface: "veth".into(), bridge: "rt0".into(), uplink: false },
+        );
         set
     }
 
@@ -266,7 +271,10 @@ mod tests {
     #[test]
     fn a_port_has_one_claim_of_an_address_and_leaves_the_others_alone() {
         let set = set_with_port(7);
-        set.port_added(8, PortName { interface: "other".into(), bridge: "rt0".into() });
+        set.port_added(
+            8,
+            PortName { interface: "other".into(), bridge: "rt0".into(), uplink: false },
+        );
         let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 2]));
         assert!(set.claimed(&segment, address, claim(7, 1)));
         assert!(set.claimed(&segment, address, claim(8, 2)));

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     bindings::Bindings,
     clock::{self, Now},
     config::{Config, WhenDegraded},
+    feed::Feed,
     health::Health,
     http,
     hub::Hub,
@@ -27,9 +28,6 @@ use crate::{
     observer::{Observer, Parts},
     store::{Boot, Store},
 };
-
-/// What may wait for the ledger; beyond it the observer tells everything anew.
-const FEED: usize = 65_536;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -65,8 +63,7 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     ];
     let ledger = Ledger::start(config.pools.clone(), store, live.clone(), observers)?;
 
-    let (feed, commands) = mpsc::channel(FEED);
-    let feeding = tokio::spawn(feed_ledger(ledger.clone(), commands));
+    let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
     let (observer, handle) = Observer::start(Parts {
@@ -82,7 +79,7 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     })
     .await?;
     let watching = tokio::spawn(observer.run());
-    let boot = tokio::spawn(boot_pass(config.clone(), ledger.clone(), feed, health.clone()));
+    let boot = tokio::spawn(boot_pass(config.clone(), feed, health.clone()));
 
     let (stop, stopping) = watch::channel(false);
     let context = Arc::new(api::Context {
@@ -109,7 +106,6 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     boot.abort();
-    feeding.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended
@@ -122,33 +118,12 @@ fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
     Ok(Store::open(&state_dir.join("leases.db"), &Boot { id, now: Now::read() })?)
 }
 
-/// Hands what the observer learns to the ledger, in order.
-async fn feed_ledger(ledger: Ledger, mut commands: mpsc::Receiver<Command>) {
-    while let Some(command) = commands.recv().await {
-        if let Err(refusal) = ledger.call(command).await {
-            // The periodic re-check makes good for it.
-            tracing::warn!(reason = refusal.reason.name(), %refusal, "an observation was not stored");
-        }
-    }
-}
-
 /// The observer has read ports, host addresses and maps; the ledger looks at every lease with that
 /// evidence before the first allocation.
-async fn boot_pass(
-    config: Config,
-    ledger: Ledger,
-    feed: mpsc::Sender<Command>,
-    health: Arc<Health>,
-) {
-    let pass = async {
-        // After what the observer has told already.
-        while feed.capacity() < FEED {
-            tokio::task::yield_now().await;
-        }
-        ledger.call(Command::RecheckAll).await
-    };
+async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>) {
+    let pass = feed.ask(Command::RecheckAll);
     match tokio::time::timeout(config.boot_timeout, pass).await {
-        Ok(Ok(_)) => health.boot_pass_ended(),
+        Ok(Ok(_)) => return health.boot_pass_ended(),
         Ok(Err(refusal)) => health.degraded("boot pass", &refusal.to_string()),
         Err(_) => health.degraded("boot pass", "it takes longer than allocate.boot_timeout"),
     }

@@ -18,7 +18,10 @@ use std::{collections::HashSet, io, net::IpAddr, path::PathBuf, sync::Arc, time:
 
 use aya::maps::{MapData, RingBuf};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::{StreamExt as _, stream::BoxStream};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use guard_ebpf::abi::Event;
 use ipnet::IpNet;
 use parking_lot::RwLock;
@@ -44,6 +47,7 @@ use crate::{
     bindings::Bindings,
     clock::Now,
     config::{Bridge, Conflict},
+    feed::Feed,
     health::{self, Health},
     lease::command::Command,
     live::{LiveSet, PortName},
@@ -52,6 +56,9 @@ use crate::{
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
 const BATCH: usize = 256;
+
+/// How a failure of netlink is listed.
+const NETLINK: &str = "netlink";
 
 /// What the observer works with.
 pub struct Parts {
@@ -72,7 +79,7 @@ pub struct Parts {
     /// What is degraded.
     pub health: Arc<Health>,
     /// What the lease engine has to know.
-    pub feed: mpsc::Sender<Command>,
+    pub feed: Feed,
 }
 
 /// Why the observer does not start.
@@ -212,7 +219,7 @@ impl Observer {
         observer.ports.forget_others(&observer.view);
         let snapshot = sweep::read(&observer.parts.bpffs)?;
         observer.claims.take_snapshot(snapshot);
-        observer.drain().map_err(ObserverError::Ring)?;
+        observer.drain();
         Ok((observer, handle))
     }
 
@@ -227,16 +234,16 @@ impl Observer {
         loop {
             let doubt_at = self.claims.next_doubt();
             tokio::select! {
-                biased;
                 ready = self.ring.readable_mut() => match ready {
                     Ok(mut guard) => {
-                        guard.clear_ready();
-                        drop(guard);
-                        if let Err(error) = self.drain() {
-                            self.parts.health.degraded("ring", &error.to_string());
+                        let records = batch(guard.get_inner_mut());
+                        // What is left keeps the ring ready: others get their turn in between.
+                        if records.len() < BATCH {
+                            guard.clear_ready();
                         }
+                        self.take(records);
                     }
-                    Err(error) => self.parts.health.degraded("ring", &error.to_string()),
+                    Err(error) => return tracing::error!(%error, "the ring cannot be waited on"),
                 },
                 request = self.requests.recv() => match request {
                     Some(request) => self.ensure(request).await,
@@ -251,11 +258,14 @@ impl Observer {
                     self.claims.age();
                 }
                 _ = second.tick() => {
+                    if self.parts.health.why(NETLINK).is_some() {
+                        self.reconnect().await;
+                    }
                     self.parts.alerts.close_quiet(Now::read());
                     if self.counters.lost_more() {
                         sweep_at = Instant::now();
                     }
-                    if self.claims.fell_behind() {
+                    if self.parts.feed.take_missed() {
                         self.tell_all();
                     }
                 }
@@ -281,51 +291,55 @@ impl Observer {
     }
 
     /// Takes all records off the ring that are there now.
-    fn drain(&mut self) -> io::Result<()> {
-        let mut buffer = BytesMut::new();
+    fn drain(&mut self) {
         loop {
-            let mut records = Vec::<Bytes>::new();
-            while records.len() < BATCH
-                && let Some(item) = self.ring.get_mut().next()
-            {
-                buffer.put_slice(&item);
-                records.push(buffer.split().freeze());
-            }
+            let records = batch(self.ring.get_mut());
             if records.is_empty() {
-                return Ok(());
+                return;
             }
-            for record in records {
-                let event =
-                    bytemuck::try_pod_read_unaligned::<Event>(&record).map_err(|error| {
-                        io::Error::other(format!("a record of {} bytes: {error}", record.len()))
-                    })?;
-                self.claims.event(event);
+            self.take(records);
+        }
+    }
+
+    fn take(&mut self, records: Vec<Bytes>) {
+        for record in records {
+            match bytemuck::try_pod_read_unaligned::<Event>(&record) {
+                Ok(event) => self.claims.event(event),
+                Err(error) => {
+                    let why = format!("a record of {} bytes is no event: {error}", record.len());
+                    self.parts.health.degraded("ring", &why);
+                }
             }
         }
     }
 
     async fn notice(&mut self, notice: Option<Notice>) {
-        let known = match notice {
-            Some(notice) => self.topology.apply(notice),
-            None => match Netlink::open() {
-                Ok((netlink, notices)) => {
-                    (self.netlink, self.notices) = (netlink, notices);
-                    false
-                }
-                Err(error) => return self.parts.health.degraded("netlink", &error.to_string()),
-            },
-        };
-        if known {
-            self.update();
-        } else {
-            self.try_resync().await;
+        match notice.map(|notice| self.topology.apply(notice)) {
+            Some(true) => self.update(),
+            Some(false) => self.try_resync().await,
+            None => {
+                // Opened anew with the next second, so that a socket that cannot be had costs little.
+                self.notices = stream::pending().boxed();
+                self.parts.health.degraded(NETLINK, "the connection has ended");
+            }
         }
     }
 
     async fn try_resync(&mut self) {
         match self.resync().await {
-            Ok(()) => self.parts.health.recovered("netlink"),
-            Err(error) => self.parts.health.degraded("netlink", &error.to_string()),
+            Ok(()) => self.parts.health.recovered(NETLINK),
+            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
+        }
+    }
+
+    /// After a failure: a new connection, and a dump of all that was missed.
+    async fn reconnect(&mut self) {
+        match Netlink::open() {
+            Ok((netlink, notices)) => {
+                (self.netlink, self.notices) = (netlink, notices);
+                self.try_resync().await;
+            }
+            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
         }
     }
 
@@ -381,11 +395,15 @@ impl Observer {
             }) {
                 continue;
             }
-            let name = PortName { interface: port.interface.clone(), bridge: port.bridge.clone() };
+            let name = PortName {
+                interface: port.interface.clone(),
+                bridge: port.bridge.clone(),
+                uplink: self.ports.is_uplink(port),
+            };
             self.parts.live.port_added(*ifindex, name);
             self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
             self.ports.cover(*ifindex, port);
-            self.claims.tell(Command::PortAdded {
+            self.parts.feed.tell(Command::PortAdded {
                 bridge: port.bridge.clone(),
                 interface: port.interface.clone(),
                 ifindex: *ifindex,
@@ -427,24 +445,24 @@ impl Observer {
 
     fn host_addresses(&mut self, bridge: &Arc<str>, addresses: Vec<IpAddr>) {
         self.parts.live.set_host_addresses(bridge, addresses.clone());
-        self.claims.tell(Command::HostAddresses { bridge: bridge.clone(), addresses });
+        self.parts.feed.tell(Command::HostAddresses { bridge: bridge.clone(), addresses });
     }
 
     /// The lease engine has missed something: tells it everything once more.
     fn tell_all(&mut self) {
         for (name, bridge) in &self.view.bridges {
             let addresses = bridge.addresses.iter().copied().collect();
-            self.claims.tell(Command::HostAddresses { bridge: name.clone(), addresses });
+            self.parts.feed.tell(Command::HostAddresses { bridge: name.clone(), addresses });
         }
         for (ifindex, port) in &self.view.ports {
-            self.claims.tell(Command::PortAdded {
+            self.parts.feed.tell(Command::PortAdded {
                 bridge: port.bridge.clone(),
                 interface: port.interface.clone(),
                 ifindex: *ifindex,
             });
         }
         self.claims.tell_all();
-        self.claims.tell(Command::RecheckAll);
+        self.parts.feed.tell(Command::RecheckAll);
     }
 
     fn port_gone(&mut self, ifindex: u32) {
@@ -453,7 +471,20 @@ impl Observer {
         let addresses = self.parts.live.port_gone(ifindex);
         self.claims.port_gone(ifindex, &addresses);
         self.parts.alerts.port_gone(ifindex, Now::read());
-        self.claims.tell(Command::PortRemoved { ifindex });
-        self.claims.tell(Command::Recheck(addresses));
+        self.parts.feed.tell(Command::PortRemoved { ifindex });
+        self.parts.feed.tell(Command::Recheck(addresses));
     }
+}
+
+/// Some of the records that the ring holds, each a slice of one buffer.
+fn batch(ring: &mut RingBuf<MapData>) -> Vec<Bytes> {
+    let mut buffer = BytesMut::with_capacity(BATCH * size_of::<Event>());
+    let mut records = Vec::new();
+    while records.len() < BATCH
+        && let Some(item) = ring.next()
+    {
+        buffer.put_slice(&item);
+        records.push(buffer.split().freeze());
+    }
+    records
 }

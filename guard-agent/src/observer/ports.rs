@@ -140,7 +140,8 @@ impl Ports {
         }
     }
 
-    fn is_uplink(&self, port: &topology::Port) -> bool {
+    /// Whether it leads to other hosts.
+    pub fn is_uplink(&self, port: &topology::Port) -> bool {
         let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
         bridge.is_some_and(|bridge| bridge.uplinks.contains(&port.interface))
     }

@@ -12,7 +12,7 @@ fn unconfirmed_without_evidence_cools_down() {
 }
 
 #[test]
-fn unconfirmed_with_anothers_evidence_is_quarantined_and_a_later_confirm_is_stale() {
+fn unconfirmed_with_evidence_of_another_is_quarantined_and_a_later_confirm_is_stale() {
     let mut world = World::with("10.0.0.0/24");
     let lease = world.allocate(Allocate { mac: Some(station(1).mac), ..ask("s") }).unwrap();
     world.see_wire("10.0.0.2", 9);

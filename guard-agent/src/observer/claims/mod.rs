@@ -15,7 +15,7 @@ use guard_ebpf::abi::{
     EVENT_VIOLATION, Event, Live, Owned, STRENGTH_ASSERT,
 };
 use ipnet::IpNet;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Parts,
@@ -31,6 +31,7 @@ use crate::{
     clock::{self, Now},
     config::Conflict,
     evidence::Station,
+    feed::Feed,
     incident::{Claimant, Kind, Role, Sighting},
     lease::{Owner, command::Command},
     live::{Claim, LiveSet, Strength},
@@ -46,8 +47,7 @@ pub struct Claims {
     live: Arc<LiveSet>,
     alerts: Arc<Alerts>,
     bindings: Arc<Bindings>,
-    feed: mpsc::Sender<Command>,
-    fell_behind: bool,
+    feed: Feed,
     conflict: Conflict,
     live_map: KernelMap<MapData, AddressKey, Live>,
     challengers: KernelMap<MapData, ChallengerKey, Challenger>,
@@ -89,7 +89,6 @@ impl Claims {
             alerts: parts.alerts.clone(),
             bindings: parts.bindings.clone(),
             feed: parts.feed.clone(),
-            fell_behind: false,
             conflict: parts.conflict,
             live_map,
             challengers,
@@ -158,7 +157,7 @@ impl Claims {
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
         let station = claim.station.clone();
         if self.live.claimed(segment, address, claim) {
-            self.tell(Command::Claimed { segment: segment.clone(), address, station });
+            self.feed.tell(Command::Claimed { segment: segment.clone(), address, station });
         }
     }
 
@@ -203,7 +202,9 @@ impl Claims {
         let Some(Seen { claim: holder, .. }) = holder else {
             return self.take_over(&key, &segment, address, claim);
         };
-        if holder.station.ifindex == claim.station.ifindex {
+        // Row A33: on an uplink another MAC is another host.
+        let uplink = self.live.port(live.ifindex).is_some_and(|port| port.uplink);
+        if holder.station.ifindex == claim.station.ifindex && !uplink {
             tracing::info!(%segment, %address, port = %claim.station.interface, from = %holder.station.mac, to = %claim.station.mac, "a port has changed its MAC");
             return self.take_over(&key, &segment, address, claim);
         }
@@ -282,7 +283,7 @@ impl Claims {
         }
         let _ = self.challengers.remove(&challenger_key(key, &claim.station, EVENT_CONTEST));
         self.claimed(segment, address, claim);
-        self.tell(Command::Recheck(vec![(segment.clone(), address)]));
+        self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
     }
 
     /// Two claimants of an address that nobody has declared.

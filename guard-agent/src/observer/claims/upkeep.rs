@@ -7,22 +7,11 @@ use guard_ebpf::abi::{EVENT_CONTEST, EVENT_VIOLATION, OWNED_MAC, OWNED_PORT};
 use super::*;
 
 impl Claims {
-    /// Tells the lease engine, without waiting for it. What finds no room is made good for by
-    /// telling all anew.
-    pub fn tell(&mut self, command: Command) {
-        self.fell_behind |= self.feed.try_send(command).is_err();
-    }
-
-    /// Whether something found no room since this was last asked.
-    pub fn fell_behind(&mut self) -> bool {
-        std::mem::take(&mut self.fell_behind)
-    }
-
     /// Tells the lease engine of every claim once more.
-    pub fn tell_all(&mut self) {
+    pub fn tell_all(&self) {
         for (segment, address, claims) in self.live.claims(None) {
             for Claim { station, .. } in claims {
-                self.tell(Command::Claimed { segment: segment.clone(), address, station });
+                self.feed.tell(Command::Claimed { segment: segment.clone(), address, station });
             }
         }
     }
@@ -101,7 +90,7 @@ impl Claims {
         tracing::info!(%segment, %address, mac = %station.mac, port = %station.interface, "an address is not in use any more");
         self.live.withdraw(segment, address, station.ifindex);
         self.forget(key, station.ifindex);
-        self.tell(Command::Recheck(vec![(segment.clone(), address)]));
+        self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
     }
 
     /// Takes a claimant out of the kernel's map, unless another has taken its place there.
