@@ -221,6 +221,11 @@ impl World {
             self.engine.apply(command, &self.truth, self.now);
         for change in &changes {
             truth::assert_legal(change);
+            let was = change.old.as_ref().and_then(Row::lease).map(|lease| lease.state);
+            let freed = matches!(was, Some(State::Cooling | State::Quarantined))
+                && change.new.as_ref().and_then(Row::lease).is_none();
+            let Place { segment, address } = &change.place;
+            assert!(!freed || self.truth.evidence(segment, *address).is_empty(), "{address}");
         }
         if std::mem::take(&mut self.fails) {
             self.engine.undo(&changes);

@@ -177,3 +177,19 @@ fn force_ends_the_lease_and_never_frees_a_live_address() {
     assert_eq!(world.run(Command::Confirm(lease.generation)).unwrap(), Reply::Stale);
     assert_eq!(world.run(force(9)).unwrap(), Reply::NotFound);
 }
+
+#[test]
+fn a_row_that_changed_twice_is_undone_to_what_it_was_first() {
+    let mut world = World::with("10.0.0.0/24");
+    subscribers(&mut world, &[("nfs", 120)]);
+    let lease = world.lease("s");
+    world.release(lease.generation);
+    let before = world.at("10.0.0.2");
+    let ack = Command::AckHold { generation: lease.generation, subscriber: Arc::from("nfs") };
+    world.run(ack).unwrap();
+    let changes = world.changes.clone();
+    assert_eq!(changes.len(), 2);
+    world.engine.undo(&changes);
+    assert_eq!(world.at("10.0.0.2"), before);
+    assert_eq!(world.engine.check(), Vec::<String>::new());
+}
