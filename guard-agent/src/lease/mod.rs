@@ -5,7 +5,7 @@
 //!
 //! An address that is not free has a [`Row`]. All that the engine derives from rows (what is free
 //! and in which order, who has what, when which state ends) is kept up to date by one function,
-//! [`Engine::set`], so that a commit that fails is undone by putting the old rows back, and an
+//! `Engine::set`, so that a commit that fails is undone by putting the old rows back, and an
 //! index built anew from the store equals the one that grew step by step.
 
 pub mod command;

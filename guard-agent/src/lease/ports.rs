@@ -11,10 +11,15 @@ impl Step<'_> {
         for lease in self.engine.index.naming_interface(interface) {
             let slot = self.engine.slot_of(&lease);
             // A released lease waits for the end of its own port, not for a namesake's.
-            let waits = lease.state.is_owned() && lease.segment.bridge == *bridge;
-            if waits && lease.binding.ifindex != Some(ifindex) {
+            let named =
+                lease.state.is_owned() && lease.segment.bridge == *bridge && lease.binding.declared;
+            let old = lease.binding.ifindex;
+            let waits = old.is_none_or(|old| old != ifindex && !self.view.port_exists(old));
+            if named && waits {
                 let mut bound = (*lease).clone();
                 bound.binding.ifindex = Some(ifindex);
+                // The MAC was the one behind the port that ended (row A31).
+                bound.binding.mac = bound.binding.mac.filter(|_| old.is_none());
                 bound.updated_at = self.now.wall;
                 self.put(slot, bound);
             }

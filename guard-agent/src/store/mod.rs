@@ -4,7 +4,7 @@
 //! `synchronous=FULL`), and no second process gets in (`locking_mode=EXCLUSIVE`). What it does not
 //! notice is looked for here: a byte that flipped inside a value (each row has a checksum), rows
 //! that went missing (their number and the sum of their checksums are kept), and a write-ahead log
-//! that was cut or deleted, or a file from the past (a [`marker`] beside the store counts commits).
+//! that was cut or deleted, or a file from the past (a marker beside the store counts commits).
 
 mod columns;
 mod error;

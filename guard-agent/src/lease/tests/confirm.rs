@@ -68,6 +68,27 @@ fn a_declared_port_is_found_when_it_appears_and_is_evidence() {
 }
 
 #[test]
+fn a31_a_port_of_the_same_name_takes_the_place_of_one_that_ended_without_its_mac() {
+    let mut world = World::with("10.0.0.0/24");
+    let generation = world.lease("s").generation;
+    world.view.ports.insert(8);
+    let port = Some((Arc::from("veth8"), 8));
+    world.run(Command::Bind { generation, mac: Some(station(8).mac), port }).unwrap();
+    let added = |ifindex| Command::PortAdded {
+        bridge: Arc::from("br0"),
+        interface: Arc::from("veth8"),
+        ifindex,
+    };
+    // A namesake while the bound port exists under another name by now: the binding stays.
+    world.run(added(9)).unwrap();
+    assert_eq!(world.at("10.0.0.2").binding.ifindex, Some(8));
+    world.view.ports.remove(&8);
+    world.run(added(9)).unwrap();
+    let binding = world.at("10.0.0.2").binding.clone();
+    assert_eq!((binding.declared, binding.ifindex, binding.mac), (true, Some(9), None));
+}
+
+#[test]
 fn bind_declares_and_none_leaves_what_was_declared() {
     let mut world = World::with("10.0.0.0/24");
     let lease = world.lease("s");
