@@ -1,7 +1,7 @@
 //! The daemon: puts the parts together, in the order in which they need each other, and takes them
 //! down in the reverse.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -17,17 +17,20 @@ use crate::{
     clock::{self, Now},
     config::{Config, WhenDegraded},
     feed::Feed,
-    health::Health,
+    health::{Health, STORE},
     http,
     hub::Hub,
     incident::Incidents,
     lease::command::Command,
-    ledger::{Ledger, Lifecycle},
+    ledger::{Ledger, Lifecycle, Loss},
     live::LiveSet,
     metrics::Metrics,
     observer::{Observer, Parts},
     store::{Boot, Store},
 };
+
+/// How often a store that could not be written is tried again.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -44,16 +47,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Result<()> {
     let web = http::listen(config.http).await?;
-    let store = open_store(&config.state_dir)?;
+    let opened = open_store(&config.state_dir)?;
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
-    let hub = Arc::new(Hub::new(store.epoch()));
+    let epoch = match &opened {
+        Ok(store) => store.epoch(),
+        Err(loss) => loss.epoch,
+    };
+    let hub = Arc::new(Hub::new(epoch));
     let live = Arc::new(LiveSet::default());
     let gateways =
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
     let bindings = Arc::new(Bindings::new(gateways, health.clone()));
     // Ids grow over restarts, as the epoch does.
-    let incidents = Incidents::new(config.conflict.quiet, (store.epoch() << 32) + 1);
+    let incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
     let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone()));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
         Box::new(bindings.clone()),
@@ -61,7 +68,14 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
         Box::new(metrics.clone()),
         Box::new(hub.clone()),
     ];
-    let ledger = Ledger::start(config.pools.clone(), store, live.clone(), observers)?;
+    let pools = config.pools.clone();
+    let ledger = match opened {
+        Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
+        Err(loss) => {
+            health.degraded(STORE, &loss.why);
+            Ledger::start_without(pools, loss, live.clone(), observers)?
+        }
+    };
 
     let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
@@ -79,6 +93,7 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     })
     .await?;
     let watching = tokio::spawn(observer.run());
+    let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
     let boot = tokio::spawn(boot_pass(config.clone(), feed, health.clone()));
 
     let (stop, stopping) = watch::channel(false);
@@ -106,23 +121,49 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     boot.abort();
+    store.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended
 }
 
-fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
+/// The store, or why the agent has to do without it. An error is what it cannot do without.
+fn open_store(state_dir: &Path) -> anyhow::Result<Result<Store, Loss>> {
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
-    Ok(Store::open(&state_dir.join("leases.db"), &Boot { id, now: Now::read() })?)
+    let (path, boot) = (state_dir.join("leases.db"), Boot { id, now: Now::read() });
+    Ok(match Store::open(&path, &boot) {
+        Ok(store) => Ok(store),
+        Err(error) => Err(Loss::of(error, &path, &boot)?),
+    })
+}
+
+/// Looks whether a store that could not be written can be again.
+async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+    loop {
+        tokio::time::sleep(STORE_INTERVAL).await;
+        if let Some(why) = ledger.loss() {
+            health.degraded(STORE, &why);
+        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
+            health.recovered(STORE);
+        }
+    }
 }
 
 /// The observer has read ports, host addresses and maps; the ledger looks at every lease with that
 /// evidence before the first allocation.
 async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>) {
-    let pass = feed.ask(Command::RecheckAll);
-    match tokio::time::timeout(config.boot_timeout, pass).await {
+    let ended = loop {
+        match tokio::time::timeout(config.boot_timeout, feed.ask(Command::RecheckAll)).await {
+            // The store says so itself, and everything is looked at once it is back.
+            Ok(Err(refusal)) if refusal.reason.is_store() => {
+                tokio::time::sleep(STORE_INTERVAL).await;
+            }
+            ended => break ended,
+        }
+    };
+    match ended {
         Ok(Ok(_)) => return health.boot_pass_ended(),
         Ok(Err(refusal)) => health.degraded("boot pass", &refusal.to_string()),
         Err(_) => health.degraded("boot pass", "it takes longer than allocate.boot_timeout"),
