@@ -1,6 +1,6 @@
 //! The consistency checker: four that should tell the same story.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::Context;
 use crate::{

@@ -123,7 +123,7 @@ impl proto::guard_server::Guard for Service {
             ready: health.ready(),
             degraded: health.list().into_iter().map(degraded).collect(),
             boot_pass: if health.booted() { "done" } else { "running" }.to_owned(),
-            store: match health.why(crate::health::STORE) {
+            store: match health.why(health::STORE) {
                 _ if !ledger.is_alive() => "the writer has ended".to_owned(),
                 Some(why) => why,
                 None => "ok".to_owned(),
