@@ -22,7 +22,7 @@ use crate::{
 
 /// The store, or why there is none.
 pub(super) enum Books {
-    Open(Store),
+    Open(Box<Store>),
     Lost(Loss),
 }
 
@@ -110,7 +110,7 @@ impl Writer {
             observer.restored(&leases);
         }
         self.engine = engine;
-        self.books = Books::Open(store);
+        self.books = Books::Open(Box::new(store));
         *self.loss.write() = None;
         Ok(())
     }
