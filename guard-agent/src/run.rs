@@ -18,9 +18,10 @@ use crate::{
     config::{Config, WhenDegraded},
     feed::Feed,
     health::{Health, STORE},
+    history::{History, HistoryError},
     http,
     hub::Hub,
-    incident::Incidents,
+    incident::{Incident, Incidents},
     lease::command::Command,
     ledger::{Ledger, Lifecycle, Loss},
     live::LiveSet,
@@ -47,7 +48,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Result<()> {
     let web = http::listen(config.http).await?;
-    let opened = open_store(&config.state_dir)?;
+    let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
+    let boot = Boot { id, now: Now::read() };
+    let opened = open_store(&config.state_dir, &boot)?;
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     let epoch = match &opened {
@@ -60,8 +63,10 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
     let bindings = Arc::new(Bindings::new(gateways, health.clone()));
     // Ids grow over restarts, as the epoch does.
-    let incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
-    let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone()));
+    let mut incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
+    let (history, past) = open_history(&config.state_dir, &boot.id)?;
+    incidents.restore(past);
+    let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
         Box::new(bindings.clone()),
         Box::new(alerts.clone()),
@@ -128,14 +133,22 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
 }
 
 /// The store, or why the agent has to do without it. An error is what it cannot do without.
-fn open_store(state_dir: &Path) -> anyhow::Result<Result<Store, Loss>> {
+fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Result<Store, Loss>> {
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
-    let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
-    let (path, boot) = (state_dir.join("leases.db"), Boot { id, now: Now::read() });
-    Ok(match Store::open(&path, &boot) {
+    let path = state_dir.join("leases.db");
+    Ok(match Store::open(&path, boot) {
         Ok(store) => Ok(store),
-        Err(error) => Err(Loss::of(error, &path, &boot)?),
+        Err(error) => Err(Loss::of(error, &path, boot)?),
+    })
+}
+
+/// The history of incidents; in memory where the disk cannot be written, since no lease rests on
+/// it.
+fn open_history(state_dir: &Path, boot_id: &str) -> Result<(History, Vec<Incident>), HistoryError> {
+    History::open(&state_dir.join("incidents.db"), boot_id).or_else(|error| {
+        tracing::warn!(%error, "incidents are remembered until the agent ends");
+        History::open(Path::new(":memory:"), boot_id)
     })
 }
 
