@@ -147,15 +147,14 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
             now: boot.now.boot,
         });
     }
-    for found in columns::scan(&conn).map_err(fault)? {
-        match found {
-            columns::Found::Row(place, row) => {
-                salvage.rows.insert(place, row);
-            }
-            columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
-            columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+    columns::scan(&conn, |found| match found {
+        columns::Found::Row(place, row, _) => {
+            salvage.rows.insert(place, row);
         }
-    }
+        columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
+        columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+    })
+    .map_err(fault)?;
     Ok(salvage)
 }
 
