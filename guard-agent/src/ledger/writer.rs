@@ -10,6 +10,7 @@ use tokio::{
 use super::{Lifecycle, Request, View};
 use crate::{
     clock::Now,
+    failpoint::{self, Moment},
     lease::{
         Engine, Notice, RowChange,
         command::{Change, Command, Reason, Refusal, Reply},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// How long deadlines rest after a commit that failed, and callers are told to.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const AFTER_FAILURE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// How many requests make up a batch at most, so that its first caller does not wait for ever.
 const MOST: usize = 1024;
@@ -128,6 +129,7 @@ impl Writer {
                     for observer in &mut self.observers {
                         observer.committed(&told, now);
                     }
+                    failpoint::reach(Moment::BeforeReply);
                 }
                 report(&notices);
                 None

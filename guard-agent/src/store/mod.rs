@@ -28,6 +28,7 @@ pub use self::{
 };
 use crate::{
     clock::Now,
+    failpoint::{self, Moment},
     lease::{Carry, HighWater, Place, Restored, Row, RowChange},
 };
 
@@ -51,6 +52,9 @@ pub struct Store {
     marker: Marker,
     meta: Meta,
     restored: Option<Restored>,
+    /// How many commits are to fail, for tests of what happens then.
+    #[cfg(test)]
+    pub(crate) failing: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Store {
@@ -104,7 +108,15 @@ impl Store {
         marker.opened(meta.commits, meta.rows).map_err(|e| StoreError::marker(path, &e))?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
         meta.pending_boot = carry.map(|_| boot.id.clone());
-        Ok(Self { conn, path: path.to_owned(), marker, meta, restored: Some(restored) })
+        Ok(Self {
+            conn,
+            path: path.to_owned(),
+            marker,
+            meta,
+            restored: Some(restored),
+            #[cfg(test)]
+            failing: Default::default(),
+        })
     }
 
     /// What the store held when it was opened. Answers once.
@@ -151,6 +163,7 @@ impl Store {
             let _ = self.conn.execute_batch("ROLLBACK");
             return Err(error);
         }
+        failpoint::reach(Moment::AfterCommit);
         self.meta = meta;
         // The store has it; the marker only lags.
         if let Err(error) = self.marker.committed(self.meta.commits, self.meta.rows) {
@@ -181,6 +194,9 @@ impl Store {
             }
         }
         meta.write(&self.conn)?;
+        #[cfg(test)]
+        tests::fail(&self.failing)?;
+        failpoint::reach(Moment::BeforeCommit);
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
@@ -206,7 +222,7 @@ impl Store {
     /// # Errors
     /// The last checkpoint failed; the write-ahead log keeps what it holds.
     pub fn close(self) -> Result<(), StoreError> {
-        let Self { conn, path, mut marker, meta, restored: _ } = self;
+        let Self { conn, path, mut marker, meta, .. } = self;
         conn.flush_prepared_statement_cache();
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|source| StoreError::sqlite(&path, source))?;
