@@ -35,6 +35,9 @@ use crate::{
 /// How long a predecessor that is still ending may keep the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// How many pages of 4 KiB the write-ahead log grows to. A start reads it.
+const CHECKPOINT: i64 = 4096;
+
 /// The running boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
@@ -266,6 +269,9 @@ fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
     schema::check_kind(&conn, path, create)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fault)?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+    // A checkpoint waits for the disk twice more, with everybody waiting for it.
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT, |_| Ok(()))
+        .map_err(fault)?;
     conn.pragma_update(None, "trusted_schema", false).map_err(fault)?;
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(fault)?;
     conn.set_prepared_statement_cache_capacity(16);
