@@ -117,13 +117,19 @@ impl Bindings {
         let inner = &mut *self.inner.lock();
         let old = inner.bridges.insert(bridge.clone(), ifindex);
         inner.hosts.insert(bridge.clone(), hosts);
-        let stale = inner.kernel_keys(|key| key.bridge == ifindex || Some(key.bridge) == old);
-        let wanted: HashSet<_> = inner.wanted(bridge).collect();
-        let keep: HashSet<_> = wanted.iter().filter_map(|key| inner.kernel_key(key)).collect();
+        // No more is held at once than has to be: there can be as many as the map takes.
+        let stale = inner.kernel_keys(|key| {
+            let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
+            let is_wanted = key.bridge == ifindex
+                && inner.kernel_key(&place) == Some(*key)
+                && inner.owned(&place).is_some();
+            (key.bridge == ifindex || Some(key.bridge) == old) && !is_wanted
+        });
         let mut result = Ok(());
-        for key in stale.into_iter().filter(|key| !keep.contains(key)) {
+        for key in stale {
             result = result.and(inner.remove(&key));
         }
+        let wanted: Vec<_> = inner.wanted(bridge).collect();
         for key in wanted {
             result = result.and(inner.write(&key));
         }
