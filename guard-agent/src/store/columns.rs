@@ -39,6 +39,9 @@ const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6
 const DELETE: &str =
     "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
 
+/// What a damaged count of rows can make a start reserve: a few MiB.
+const MOST_EXPECTED: usize = 1 << 17;
+
 /// Replaces `old` by `new`. Answers whether `old` was there.
 pub(super) fn swap(
     conn: &Connection,
@@ -113,7 +116,9 @@ pub(super) fn read_all(
     path: &Path,
     meta: &Meta,
 ) -> Result<Vec<(Place, Row)>, StoreError> {
-    let (mut rows, mut bad) = (Vec::new(), Vec::new());
+    // As many as there should be: a list that grows is for a moment twice as long.
+    let expected = usize::try_from(meta.rows).unwrap_or_default().min(MOST_EXPECTED);
+    let (mut rows, mut bad) = (Vec::with_capacity(expected), Vec::new());
     let mut digest = 0_u64;
     scan(conn, |found| match found {
         Found::Row(place, row, crc) => {
