@@ -6,7 +6,7 @@
 //! the kernel.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -41,6 +41,12 @@ pub struct Holder {
 }
 
 impl Holder {
+    fn of(lease: &Lease) -> Option<Self> {
+        let Lease { owner, generation, binding, .. } = lease;
+        let (generation, binding) = (*generation, binding.clone());
+        Some(Self { owner: owner.clone()?, generation, binding })
+    }
+
     /// Whether the binding names this station, as far as it names any.
     pub fn allows(&self, station: &Station) -> bool {
         let Binding { mac, interface, ifindex, declared: _ } = &self.binding;
@@ -84,7 +90,8 @@ struct Inner {
     map: Option<KernelMap<MapData, AddressKey, Owned>>,
     /// The watched bridges that exist.
     bridges: HashMap<Arc<str>, u32>,
-    holders: HashMap<(Segment, IpAddr), Holder>,
+    /// The leases that bind an address; the ledger has them anyway.
+    holders: BTreeMap<(Segment, IpAddr), Arc<Lease>>,
     /// The holders whose binding names a port, by that name.
     by_interface: HashMap<Arc<str>, HashSet<(Segment, IpAddr)>>,
     /// The ports that exist: bridge and name by ifindex, and the other way round.
@@ -142,9 +149,9 @@ impl Bindings {
         let mut holders = 0;
         for lease in leases {
             let key = (lease.segment.clone(), lease.address);
-            let wanted = holder(lease);
+            let wanted = binds(lease).then(|| Holder::of(lease)).flatten();
             holders += usize::from(wanted.is_some());
-            if inner.holders.get(&key) != wanted.as_ref() {
+            if inner.holders.get(&key).and_then(|lease| Holder::of(lease)) != wanted {
                 wrong.push((key, "the binding is not the lease's"));
             }
         }
@@ -209,7 +216,8 @@ impl Bindings {
 
     /// The lease that holds an address.
     pub fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
-        self.inner.lock().holders.get(&(segment.clone(), address)).cloned()
+        let inner = self.inner.lock();
+        inner.holders.get(&(segment.clone(), address)).and_then(|lease| Holder::of(lease))
     }
 
     /// Whether it is a gateway's or the host's, which no port may claim.
@@ -225,8 +233,8 @@ impl Bindings {
         let (_, interface) = inner.ports.get(&ifindex)?;
         let keys = inner.by_interface.get(interface)?.iter();
         keys.filter_map(|key| inner.holders.get(key))
-            .find(|holder| holder.binding.ifindex == Some(ifindex))
-            .map(|holder| holder.owner.clone())
+            .find(|lease| lease.binding.ifindex == Some(ifindex))
+            .and_then(|lease| lease.owner.clone())
     }
 
     /// Whether the kernel has the binding that a lease should have.
@@ -248,11 +256,13 @@ impl Bindings {
         }
     }
 
-    fn apply(&self, changes: impl Iterator<Item = ((Segment, IpAddr), Option<Holder>)>) {
+    fn apply<'a>(&self, changes: impl Iterator<Item = (&'a Arc<Lease>, bool)>) {
         let inner = &mut *self.inner.lock();
         let mut result = Ok(());
         let mut changed = false;
-        for (key, holder) in changes {
+        for (lease, ended) in changes {
+            let key = (lease.segment.clone(), lease.address);
+            let holder = (!ended && binds(lease)).then_some(lease);
             if inner.hold(&key, holder) {
                 changed = true;
                 result = result.and(inner.write(&key));
@@ -266,15 +276,22 @@ impl Bindings {
 
 impl Inner {
     /// Replaces the holder of an address. True if that changed anything.
-    fn hold(&mut self, key: &(Segment, IpAddr), holder: Option<Holder>) -> bool {
-        let interface = |holder: &Option<Holder>| holder.as_ref()?.binding.interface.clone();
-        let new = interface(&holder);
-        let old = self.holders.remove(key);
-        let changed = old != holder;
-        if let Some(holder) = holder {
-            self.holders.insert(key.clone(), holder);
+    fn hold(&mut self, key: &(Segment, IpAddr), holder: Option<&Arc<Lease>>) -> bool {
+        fn seen(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
+            (&lease.owner, lease.generation, &lease.binding)
         }
-        if let Some(name) = interface(&old)
+        let interface = |holder: Option<&Arc<Lease>>| holder?.binding.interface.clone();
+        let new = interface(holder);
+        let old = match holder {
+            Some(holder) => self.holders.insert(key.clone(), Arc::clone(holder)),
+            None => self.holders.remove(key),
+        };
+        let changed = old.as_deref().map(seen) != holder.map(|lease| seen(lease));
+        let old = interface(old.as_ref());
+        if old == new {
+            return changed;
+        }
+        if let Some(name) = old
             && let Some(keys) = self.by_interface.get_mut(&name)
         {
             keys.remove(key);
@@ -303,13 +320,19 @@ impl Inner {
         ifindex: u32,
         old: Option<u32>,
     ) -> Result<(), MapError> {
-        let stale = self.kernel_keys(|key| key.bridge == ifindex || Some(key.bridge) == old);
-        let wanted: HashSet<_> = self.wanted(bridge).collect();
-        let keep: HashSet<_> = wanted.iter().filter_map(|key| self.kernel_key(key)).collect();
+        // No more is held at once than has to be: there can be as many as the map takes.
+        let stale = self.kernel_keys(|key| {
+            let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
+            let is_wanted = key.bridge == ifindex
+                && self.kernel_key(&place) == Some(*key)
+                && self.owned(&place).is_some();
+            (key.bridge == ifindex || Some(key.bridge) == old) && !is_wanted
+        });
         let mut result = Ok(());
-        for key in stale.into_iter().filter(|key| !keep.contains(key)) {
+        for key in stale {
             result = result.and(self.remove(&key));
         }
+        let wanted: Vec<_> = self.wanted(bridge).collect();
         for key in wanted {
             result = result.and(self.write(&key));
         }
@@ -362,9 +385,10 @@ impl Inner {
         if self.gateways.contains(key) {
             owned.flags |= OWNED_GATEWAY;
         }
-        if let Some(Holder { generation, binding, owner: _ }) = self.holders.get(key) {
+        if let Some(lease) = self.holders.get(key) {
+            let binding = &lease.binding;
             owned.flags |= OWNED_LEASED;
-            owned.generation = *generation;
+            owned.generation = lease.generation;
             if binding.declared {
                 let (ifindex, mac) = self.declared(&key.0.bridge, binding);
                 if let Some(Mac(mac)) = mac {
@@ -405,16 +429,15 @@ impl Inner {
 }
 
 /// A lease binds until its address is free of its holder: a release alone takes nothing from it.
-fn holder(lease: &Lease) -> Option<Holder> {
-    let owner = lease.owner.clone()?;
-    let binds = matches!(lease.state, State::Held | State::Active | State::Releasing);
-    binds.then(|| Holder { owner, generation: lease.generation, binding: lease.binding.clone() })
+fn binds(lease: &Lease) -> bool {
+    let state = matches!(lease.state, State::Held | State::Active | State::Releasing);
+    state && lease.owner.is_some()
 }
 
 impl Lifecycle for Arc<Bindings> {
     fn restored(&mut self, leases: &[Arc<Lease>]) {
         self.inner.lock().known = true;
-        self.apply(leases.iter().map(|l| ((l.segment.clone(), l.address), holder(l))));
+        self.apply(leases.iter().map(|lease| (lease, false)));
         let inner = &mut *self.inner.lock();
         let bridges: Vec<_> = inner.bridges.iter().map(|(name, at)| (name.clone(), *at)).collect();
         for (bridge, ifindex) in bridges {
@@ -425,8 +448,8 @@ impl Lifecycle for Arc<Bindings> {
 
     fn committed(&mut self, changes: &[Change], _now: Now) {
         self.apply(changes.iter().map(|change| match change {
-            Change::Put(lease) => ((lease.segment.clone(), lease.address), holder(lease)),
-            Change::Free(lease) => ((lease.segment.clone(), lease.address), None),
+            Change::Put(lease) => (lease, false),
+            Change::Free(lease) => (lease, true),
         }));
     }
 }

@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod config;
 pub mod evidence;
+mod failpoint;
 pub mod feed;
 pub mod health;
 pub mod history;

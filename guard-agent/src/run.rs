@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
 };
@@ -38,15 +38,36 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// What is missing or wrong on this machine, and what to do.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    // Before anyone can know that we are there: until then a signal ends us on the spot.
+    let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
     let listener = api::listen(&config.socket)?;
-    let served = serve(config.clone(), listener).await;
+    let served = serve(config.clone(), listener, signals).await;
     // A later agent makes its own; one that is there says that someone listens.
     let _ = std::fs::remove_file(&config.socket);
     served
 }
 
-async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Result<()> {
+/// What asks us to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        })
+    }
+}
+
+async fn serve(
+    config: Config,
+    listener: tokio::net::UnixListener,
+    signals: Signals,
+) -> anyhow::Result<()> {
     let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: Now::read() };
@@ -122,7 +143,7 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
         http = %context.config.http,
         "serving"
     );
-    let ended = until_stopped(grpc, web, watching).await;
+    let ended = until_stopped(signals, grpc, web, watching).await;
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     boot.abort();
@@ -188,15 +209,14 @@ async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>) {
 
 /// Waits for a signal, or for a part that ended by itself.
 async fn until_stopped(
+    mut signals: Signals,
     grpc: JoinHandle<Result<(), api::ServeError>>,
     web: JoinHandle<std::io::Result<()>>,
     watching: JoinHandle<()>,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        _ = signals.terminate.recv() => Ok(()),
+        _ = signals.interrupt.recv() => Ok(()),
         ended = grpc => Ok(ended.context("the gRPC server panicked")??),
         ended = web => ended.context("the HTTP server panicked")?.context("the HTTP server"),
         ended = watching => Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the observer ended"))),

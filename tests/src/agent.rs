@@ -99,6 +99,18 @@ impl Agent {
         self.dir.join("guard.sock")
     }
 
+    /// How much memory it has resident, in KiB.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).with_context(|| format!("VmRSS in {path}"))
+    }
+
     /// Ends it with SIGTERM, and waits for its end.
     ///
     /// # Errors
@@ -154,6 +166,26 @@ impl Agent {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.dir.join("state/leases.db")
+    }
+
+    /// As [`Agent::start_again`], in another way.
+    ///
+    /// # Errors
+    /// It did not become ready.
+    pub fn start_again_with(&mut self, launch: Launch) -> Result<()> {
+        self.launch = launch;
+        self.start_again()
+    }
+
+    /// Waits for its end, which comes by itself.
+    ///
+    /// # Errors
+    /// It goes on, or a signal had no part in it.
+    pub fn await_death(&self) -> Result<()> {
+        match self.journal.await_exit()? {
+            None => Ok(()),
+            code => bail!("it ended with {code:?}:\n{}", self.journal.text()),
+        }
     }
 
     /// Waits for `/readyz` to answer with this status, and returns the body.

@@ -26,17 +26,29 @@ impl HostLocal {
     /// # Errors
     /// The plugin is not installed.
     pub fn with_one_address(lab: &Lab, address: Ipv4Addr) -> Result<Self> {
-        ensure!(
-            Path::new(PLUGIN).is_file(),
-            "{PLUGIN} is missing: install the package containernetworking-plugins"
-        );
-        let dir = lab.dir().join("host-local");
         let range = json!({
             "subnet": lab.prefix().trunc().to_string(),
             "rangeStart": address,
             "rangeEnd": address,
             "gateway": GATEWAY,
         });
+        Self::with_range(&range, lab.dir().join("host-local"))
+    }
+
+    /// With all of the lab's prefix, and its leases in `dir`.
+    ///
+    /// # Errors
+    /// The plugin is not installed.
+    pub fn with_prefix(lab: &Lab, dir: &Path) -> Result<Self> {
+        let range = json!({ "subnet": lab.prefix().trunc().to_string(), "gateway": GATEWAY });
+        Self::with_range(&range, dir.to_owned())
+    }
+
+    fn with_range(range: &Value, dir: PathBuf) -> Result<Self> {
+        ensure!(
+            Path::new(PLUGIN).is_file(),
+            "{PLUGIN} is missing: install the package containernetworking-plugins"
+        );
         let config = json!({
             "cniVersion": "0.4.0",
             "name": "lab",
@@ -50,7 +62,15 @@ impl HostLocal {
     /// # Errors
     /// What the plugin says.
     pub fn add(&self, sandbox: &Sandbox) -> Result<Ipv4Addr> {
-        let result: Value = serde_json::from_str(&self.call("ADD", sandbox)?)
+        self.add_container(sandbox.name(), &sandbox.netns().path())
+    }
+
+    /// Allocates an address for a container; the plugin only passes its namespace's path on.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn add_container(&self, id: &str, netns: &Path) -> Result<Ipv4Addr> {
+        let result: Value = serde_json::from_str(&self.call("ADD", id, netns)?)
             .context("the result of host-local")?;
         let address = result.pointer("/ips/0/address").and_then(Value::as_str);
         let address = address.and_then(|prefix| prefix.split('/').next());
@@ -62,7 +82,7 @@ impl HostLocal {
     /// # Errors
     /// What the plugin says.
     pub fn del(&self, sandbox: &Sandbox) -> Result<()> {
-        self.call("DEL", sandbox).map(drop)
+        self.call("DEL", sandbox.name(), &sandbox.netns().path()).map(drop)
     }
 
     /// Where it keeps its leases, a file for each.
@@ -71,11 +91,11 @@ impl HostLocal {
         self.dir.join("lab")
     }
 
-    fn call(&self, command: &str, sandbox: &Sandbox) -> Result<String> {
+    fn call(&self, command: &str, id: &str, netns: &Path) -> Result<String> {
         let mut child = Command::new(PLUGIN)
             .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", sandbox.name())
-            .env("CNI_NETNS", sandbox.netns().path())
+            .env("CNI_CONTAINERID", id)
+            .env("CNI_NETNS", netns)
             .env("CNI_IFNAME", "eth0")
             .env("CNI_PATH", "/usr/lib/cni")
             .stdin(Stdio::piped())
@@ -89,7 +109,7 @@ impl HostLocal {
         let output = child.wait_with_output().context("waiting for the plugin")?;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
-            bail!("host-local {command} for {}: {}", sandbox.name(), stdout.trim());
+            bail!("host-local {command} for {id}: {}", stdout.trim());
         }
         Ok(stdout)
     }

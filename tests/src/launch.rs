@@ -20,6 +20,7 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 pub struct Launch {
     text: String,
     wrapper: Vec<String>,
+    failpoint: Option<String>,
     degraded: bool,
 }
 
@@ -27,7 +28,7 @@ impl Launch {
     /// With the text of a configuration file, whatever it says.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        Self { text: text.to_owned(), wrapper: Vec::new(), degraded: false }
+        Self { text: text.to_owned(), wrapper: Vec::new(), failpoint: None, degraded: false }
     }
 
     /// With a configuration.
@@ -36,6 +37,14 @@ impl Launch {
     /// It cannot be written.
     pub fn config(config: &Config) -> Result<Self> {
         Ok(Self::text(&config.text()?))
+    }
+
+    /// So that it is gone, as by SIGKILL, when it gets to a moment for the `count`th time:
+    /// `before_commit`, `after_commit` or `before_reply`.
+    #[must_use]
+    pub fn dying_at(mut self, moment: &str, count: u32) -> Self {
+        self.failpoint = Some(format!("{moment}={count}"));
+        self
     }
 
     /// Where something is missing, so that it serves without being ready.
@@ -82,6 +91,7 @@ pub(crate) fn start(
     };
     command.arg("run").arg("--config").arg(&config);
     command.env("NOTIFY_SOCKET", &notify).env_remove("JOURNAL_STREAM").env_remove("RUST_LOG");
+    command.envs(launch.failpoint.iter().map(|value| ("GUARD_FAILPOINT", value)));
     let process = Process::start(&mut command, &journal, dir.join("agent.log"), reaper)?;
     Ok((journal, process))
 }

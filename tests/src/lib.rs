@@ -10,6 +10,7 @@
 //! test by as long as that takes, also when the test is killed.
 
 mod agent;
+mod api;
 mod command;
 mod config;
 mod ctl;
@@ -30,6 +31,7 @@ mod stream;
 mod wait;
 
 pub use agent::{Agent, Exit};
+pub use api::Client;
 pub use command::{binary, require_root, run};
 pub use config::Config;
 pub use ctl::{CtlOutput, Lease, Refusal, names};

@@ -46,6 +46,10 @@ impl Process {
         Ok(process)
     }
 
+    pub(crate) fn id(&self) -> Pid {
+        self.pid
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let ended = self.ended.lock();
         if *ended {

@@ -1,6 +1,7 @@
 //! The workshop: `cargo xtask` is the one entry to everything that is done to this repository, by
 //! a person and by CI alike.
 
+mod bench;
 mod check;
 mod demo;
 mod process;
@@ -42,6 +43,15 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Measure guard on this machine, as it is released
+    ///
+    /// Sets up, makes a release build, and measures it from outside. Needs root and a real disk.
+    #[command(after_help = "Example: cargo xtask bench alloc --json")]
+    Bench {
+        /// What to measure, and how: `guard-bench --help` after a first run
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, default_value = "--help")]
+        arguments: Vec<String>,
+    },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
     /// Sets up first and stops at the first step that fails. Needs root: the scenarios make
@@ -58,6 +68,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::run(Profile::Test),
         Task::Demo { json } => demo::run(json),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Test { steps } => check::run(&steps),
     };
     match outcome {

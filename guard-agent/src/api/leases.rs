@@ -323,6 +323,9 @@ fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
 }
 
 fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+    if value.is_empty() && least == 0 {
+        return Ok(crate::lease::no_text());
+    }
     let length = (least..=253).contains(&value.len());
     if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(value.into());

@@ -76,7 +76,7 @@ async fn lease(ledger: &Ledger, sandbox: &str) -> Result<Arc<Lease>, Refusal> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 32)]
 async fn thirty_two_callers_and_no_address_twice() {
     let setup = Setup::new();
     let ledger = setup.start();
@@ -141,6 +141,54 @@ async fn a_commit_that_fails_is_told_undone_and_passes() {
     assert_eq!(ledger.check().await.unwrap(), Vec::<String>::new());
     ledger.shutdown().await;
     assert_eq!(setup.store().rows(), given.len() as u64);
+}
+
+#[tokio::test]
+async fn a_release_whose_commit_fails_ten_times_has_not_happened_and_can_be_asked_for_again() {
+    let setup = Setup::new();
+    let store = setup.store();
+    let failing = Arc::clone(&store.failing);
+    let ledger = setup.start_with(store, |_| {});
+    let given = lease(&ledger, "s").await.unwrap();
+    ledger.call(Command::Confirm(given.generation)).await.unwrap();
+    failing.store(10, Ordering::Relaxed);
+    for _ in 0..10 {
+        let refusal = ledger.call(Command::Release(given.generation)).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::StoreUnwritable);
+        assert!(refusal.retry_after.is_some());
+        let found = ledger.leases(LeaseFilter::default()).await.unwrap();
+        assert_eq!((found.len(), found[0].0.state), (1, State::Active));
+    }
+    let Reply::Released(State::Cooling, released) =
+        ledger.call(Command::Release(given.generation)).await.unwrap()
+    else {
+        panic!("not released");
+    };
+    assert_eq!(released[0].address, given.address);
+    assert_eq!(ledger.check().await.unwrap(), Vec::<String>::new());
+    // Of ten attempts nobody was told.
+    assert_eq!(setup.log.lock().changes.len(), 3);
+    ledger.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_nobody_asked_for_is_tried_again_until_its_commit_succeeds() {
+    let setup = Setup::new();
+    let store = setup.store();
+    let failing = Arc::clone(&store.failing);
+    let ledger = setup.start_with(store, |spec| spec.unconfirmed_ttl = Duration::from_millis(50));
+    lease(&ledger, "s").await.unwrap();
+    failing.store(10, Ordering::Relaxed);
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while setup.log.lock().changes.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(failing.load(Ordering::Relaxed), 0);
+    assert_eq!(ledger.pools().await.unwrap()[0].count(State::Cooling), 1);
+    ledger.shutdown().await;
 }
 
 #[tokio::test]

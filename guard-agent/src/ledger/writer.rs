@@ -11,6 +11,7 @@ use tokio::{
 use super::{Lifecycle, Loss, Request, View, books::Books};
 use crate::{
     clock::Now,
+    failpoint::{self, Moment},
     lease::{
         Engine, HighWater, Notice, Pools, RowChange,
         command::{Change, Command, Reason, Refusal, Reply},
@@ -19,7 +20,8 @@ use crate::{
 };
 
 /// How long deadlines rest after a commit that failed, and callers are told to.
-pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(1);
+pub(super) const AFTER_FAILURE: Duration =
+    Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// How many requests make up a batch at most, so that its first caller does not wait for ever.
 const MOST: usize = 1024;
@@ -152,6 +154,7 @@ impl Writer {
                     for observer in &mut self.observers {
                         observer.committed(&told, now);
                     }
+                    failpoint::reach(Moment::BeforeReply);
                 }
                 report(&notices);
                 None

@@ -18,8 +18,12 @@ use crate::{
     segment::Segment,
 };
 
-/// The columns in the order of the schema, without the checksum.
-pub(super) struct Columns([Value; COUNT]);
+/// A row as it is stored.
+pub(super) struct Columns {
+    /// In the order of the schema, without the checksum.
+    values: [Value; COUNT],
+    crc: u32,
+}
 
 const COUNT: usize = 22;
 const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
@@ -35,6 +39,9 @@ const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6
 const DELETE: &str =
     "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
 
+/// What a damaged count of rows can make a start reserve: a few MiB.
+const MOST_EXPECTED: usize = 1 << 17;
+
 /// Replaces `old` by `new`. Answers whether `old` was there.
 pub(super) fn swap(
     conn: &Connection,
@@ -44,19 +51,17 @@ pub(super) fn swap(
     let changed = match (old, new) {
         (None, None) => return Ok(true),
         (None, Some(new)) => {
-            let crc = new.checksum();
-            let all = new.0.iter().map(|v| v as &dyn ToSql).chain([&crc as &dyn ToSql]);
+            let all = new.values.iter().map(|v| v as &dyn ToSql).chain([&new.crc as &dyn ToSql]);
             conn.prepare_cached(INSERT)?.execute(rusqlite::params_from_iter(all))?
         }
         (Some(old), Some(new)) => {
-            let (crc, was) = (new.checksum(), old.checksum());
-            let last = [&crc as &dyn ToSql, &was as &dyn ToSql];
-            let all = new.0.iter().map(|v| v as &dyn ToSql).chain(last);
+            let last = [&new.crc as &dyn ToSql, &old.crc as &dyn ToSql];
+            let all = new.values.iter().map(|v| v as &dyn ToSql).chain(last);
             conn.prepare_cached(UPDATE)?.execute(rusqlite::params_from_iter(all))?
         }
         (Some(old), None) => {
-            let [bridge, vlan, address, ..] = &old.0;
-            conn.prepare_cached(DELETE)?.execute((bridge, vlan, address, old.checksum()))?
+            let [bridge, vlan, address, ..] = &old.values;
+            conn.prepare_cached(DELETE)?.execute((bridge, vlan, address, old.crc))?
         }
     };
     Ok(changed == 1)
@@ -78,30 +83,30 @@ impl Words {
 
 /// What stands in one row.
 pub(super) enum Found {
-    /// The row, as it was written.
-    Row(Place, Row),
+    /// The row, as it was written, and its checksum.
+    Row(Place, Row, u32),
     /// Something else; the address may still be recognisable.
     Unreadable { place: Option<Place>, contents: String },
 }
 
-/// Reads all rows, whatever stands in them.
-pub(super) fn scan(conn: &Connection) -> rusqlite::Result<Vec<Found>> {
+/// Reads all rows, whatever stands in them, and hands them over one by one.
+pub(super) fn scan(conn: &Connection, mut take: impl FnMut(Found)) -> rusqlite::Result<()> {
     let mut statement = conn.prepare(&format!("SELECT {NAMES}, crc FROM lease"))?;
     let mut rows = statement.query([])?;
-    let (mut found, mut words) = (Vec::new(), Words::default());
+    let mut words = Words::default();
     while let Some(row) = rows.next()? {
         let (columns, crc) = Columns::read(row)?;
-        let whole = i64::from(columns.checksum()) == crc;
+        let whole = i64::from(columns.crc) == crc;
         let read = whole.then(|| columns.to_row(&mut words)).flatten();
-        found.push(read.map_or_else(
+        take(read.map_or_else(
             || Found::Unreadable {
                 place: columns.place(),
-                contents: format!("{:?}, crc {crc}", columns.0),
+                contents: format!("{:?}, crc {crc}", columns.values),
             },
-            |(place, row)| Found::Row(place, row),
+            |(place, row)| Found::Row(place, row, columns.crc),
         ));
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Reads all rows. One that cannot be read is logged with its contents, and makes the store a
@@ -111,20 +116,21 @@ pub(super) fn read_all(
     path: &Path,
     meta: &Meta,
 ) -> Result<Vec<(Place, Row)>, StoreError> {
-    let (mut rows, mut bad) = (Vec::new(), Vec::new());
+    // As many as there should be: a list that grows is for a moment twice as long.
+    let expected = usize::try_from(meta.rows).unwrap_or_default().min(MOST_EXPECTED);
+    let (mut rows, mut bad) = (Vec::with_capacity(expected), Vec::new());
     let mut digest = 0_u64;
-    for found in scan(conn).map_err(|source| StoreError::sqlite(path, source))? {
-        match found {
-            Found::Row(place, row) => {
-                digest = digest.wrapping_add(u64::from(Columns::of(&place, &row).checksum()));
-                rows.push((place, row));
-            }
-            Found::Unreadable { place: _, contents } => {
-                tracing::error!(path = %path.display(), contents, "a row cannot be read");
-                bad.push(contents);
-            }
+    scan(conn, |found| match found {
+        Found::Row(place, row, crc) => {
+            digest = digest.wrapping_add(u64::from(crc));
+            rows.push((place, row));
         }
-    }
+        Found::Unreadable { place: _, contents } => {
+            tracing::error!(path = %path.display(), contents, "a row cannot be read");
+            bad.push(contents);
+        }
+    })
+    .map_err(|source| StoreError::sqlite(path, source))?;
     let what = if !bad.is_empty() {
         format!("{} of its rows cannot be read", bad.len())
     } else if rows.len() as u64 != meta.rows {
@@ -151,10 +157,15 @@ impl Columns {
         }
     }
 
+    fn new(values: [Value; COUNT]) -> Self {
+        let crc = checksum(&values);
+        Self { values, crc }
+    }
+
     fn of_free([bridge, vlan, address]: [Value; 3], order: u64) -> Self {
         let (zero, none) = (Value::Integer(0), Value::Null);
         let empty = || Value::Text(String::new());
-        Self([
+        Self::new([
             bridge,
             vlan,
             address,
@@ -201,7 +212,7 @@ impl Columns {
             labels,
         } = lease;
         let holds: Vec<_> = holds.iter().map(|h| (&*h.subscriber, nanos(h.until))).collect();
-        Self([
+        Self::new([
             bridge,
             vlan,
             address,
@@ -232,34 +243,17 @@ impl Columns {
         for (at, value) in values.iter_mut().enumerate() {
             *value = row.get(at)?;
         }
-        Ok((Self(values), row.get(COUNT)?))
+        Ok((Self::new(values), row.get(COUNT)?))
     }
 
     /// CRC-32 over all values, each with its type and length.
     pub(super) fn checksum(&self) -> u32 {
-        let mut crc = crc32fast::Hasher::new();
-        for value in &self.0 {
-            let integer;
-            let (kind, bytes): (u8, &[u8]) = match value {
-                Value::Null => (0, &[]),
-                Value::Integer(number) => {
-                    integer = number.to_le_bytes();
-                    (1, &integer)
-                }
-                Value::Real(_) => (2, &[]),
-                Value::Text(text) => (3, text.as_bytes()),
-                Value::Blob(blob) => (4, blob),
-            };
-            crc.update(&[kind]);
-            crc.update(&(bytes.len() as u64).to_le_bytes());
-            crc.update(bytes);
-        }
-        crc.finalize()
+        self.crc
     }
 
     /// Which address the row is about.
     fn place(&self) -> Option<Place> {
-        let [bridge, vlan, Value::Blob(address), ..] = &self.0 else { return None };
+        let [bridge, vlan, Value::Blob(address), ..] = &self.values else { return None };
         let address = match <[u8; 4]>::try_from(&address[..]) {
             Ok(v4) => IpAddr::from(v4),
             Err(_) => IpAddr::from(<[u8; 16]>::try_from(&address[..]).ok()?),
@@ -292,7 +286,7 @@ impl Columns {
             until,
             bypassed,
             labels,
-        ] = &self.0;
+        ] = &self.values;
         let Place { segment: Segment { bridge, vlan }, address } = self.place()?;
         let segment = Segment { bridge: words.shared(bridge), vlan };
         let place = Place { segment: segment.clone(), address };
@@ -357,6 +351,26 @@ impl Columns {
         };
         Some((place, Row::Lease(Arc::new(lease))))
     }
+}
+
+fn checksum(values: &[Value; COUNT]) -> u32 {
+    // In one piece: the checksum of many small ones takes several times as long.
+    let mut bytes = Vec::with_capacity(512);
+    let mut add = |kind: u8, value: &[u8]| {
+        bytes.push(kind);
+        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(value);
+    };
+    for value in values {
+        match value {
+            Value::Null => add(0, &[]),
+            Value::Integer(number) => add(1, &number.to_le_bytes()),
+            Value::Real(_) => add(2, &[]),
+            Value::Text(text) => add(3, text.as_bytes()),
+            Value::Blob(blob) => add(4, blob),
+        }
+    }
+    crc32fast::hash(&bytes)
 }
 
 fn text(text: &str) -> Value {

@@ -28,11 +28,15 @@ pub use self::{
 };
 use crate::{
     clock::Now,
+    failpoint::{self, Moment},
     lease::{Carry, HighWater, Place, Restored, Row, RowChange},
 };
 
 /// How long a predecessor that is still ending may keep the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// How many pages of 4 KiB the write-ahead log grows to. A start reads it.
+const CHECKPOINT: i64 = 4096;
 
 /// The running boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,9 @@ pub struct Store {
     marker: Marker,
     meta: Meta,
     restored: Option<Restored>,
+    /// How many commits are to fail, for tests of what happens then.
+    #[cfg(test)]
+    pub(crate) failing: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Store {
@@ -104,7 +111,15 @@ impl Store {
         marker.opened(meta.commits, meta.rows).map_err(|e| StoreError::marker(path, &e))?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
         meta.pending_boot = carry.map(|_| boot.id.clone());
-        Ok(Self { conn, path: path.to_owned(), marker, meta, restored: Some(restored) })
+        Ok(Self {
+            conn,
+            path: path.to_owned(),
+            marker,
+            meta,
+            restored: Some(restored),
+            #[cfg(test)]
+            failing: Default::default(),
+        })
     }
 
     /// What the store held when it was opened. Answers once.
@@ -151,6 +166,7 @@ impl Store {
             let _ = self.conn.execute_batch("ROLLBACK");
             return Err(error);
         }
+        failpoint::reach(Moment::AfterCommit);
         self.meta = meta;
         // The store has it; the marker only lags.
         if let Err(error) = self.marker.committed(self.meta.commits, self.meta.rows) {
@@ -181,6 +197,9 @@ impl Store {
             }
         }
         meta.write(&self.conn)?;
+        #[cfg(test)]
+        tests::fail(&self.failing)?;
+        failpoint::reach(Moment::BeforeCommit);
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
@@ -206,7 +225,7 @@ impl Store {
     /// # Errors
     /// The last checkpoint failed; the write-ahead log keeps what it holds.
     pub fn close(self) -> Result<(), StoreError> {
-        let Self { conn, path, mut marker, meta, restored: _ } = self;
+        let Self { conn, path, mut marker, meta, .. } = self;
         conn.flush_prepared_statement_cache();
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|source| StoreError::sqlite(&path, source))?;
@@ -250,6 +269,9 @@ fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
     schema::check_kind(&conn, path, create)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(fault)?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+    // A checkpoint waits for the disk twice more, with everybody waiting for it.
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT, |_| Ok(()))
+        .map_err(fault)?;
     conn.pragma_update(None, "trusted_schema", false).map_err(fault)?;
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(fault)?;
     conn.set_prepared_statement_cache_capacity(16);

@@ -199,18 +199,17 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
             now: boot.now.boot,
         });
     }
-    for found in columns::scan(&conn).map_err(fault)? {
-        match found {
-            columns::Found::Row(place, mut row) => {
-                if let Some(carry) = carry {
-                    carry.row(&mut row);
-                }
-                salvage.rows.insert(place, row);
+    columns::scan(&conn, |found| match found {
+        columns::Found::Row(place, mut row, _) => {
+            if let Some(carry) = carry {
+                carry.row(&mut row);
             }
-            columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
-            columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+            salvage.rows.insert(place, row);
         }
-    }
+        columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
+        columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+    })
+    .map_err(fault)?;
     Ok(salvage)
 }
 

@@ -1,4 +1,13 @@
-use std::{collections::BTreeMap, fs, net::IpAddr, os::unix::fs::FileExt as _, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::IpAddr,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -13,6 +22,15 @@ use crate::{
     mac::Mac,
     segment::Segment,
 };
+
+/// Fails as on a full disk, so many times.
+pub(super) fn fail(left: &AtomicU64) -> rusqlite::Result<()> {
+    let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+    match left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+        Ok(_) => Err(rusqlite::Error::SqliteFailure(full, None)),
+        Err(_) => Ok(()),
+    }
+}
 
 struct Files {
     dir: TempDir,

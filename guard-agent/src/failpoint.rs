@@ -1,0 +1,64 @@
+//! Moments at which a test ends the agent, as a crash would: with SIGKILL, and nothing after it.
+//!
+//! `GUARD_FAILPOINT=before_reply=17` ends it when it gets to `before_reply` for the 17th time. Only
+//! builds with debug assertions and the feature `failpoints` know of it: in a release, [`reach`] is
+//! empty.
+
+/// A moment in the life of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// All is written, and the transaction is open.
+    BeforeCommit,
+    /// The transaction is on disk, and nobody knows.
+    AfterCommit,
+    /// The observers know, the callers do not.
+    BeforeReply,
+}
+
+/// The agent got here.
+#[cfg(not(all(feature = "failpoints", debug_assertions)))]
+#[inline]
+pub fn reach(_: Moment) {}
+
+#[cfg(all(feature = "failpoints", debug_assertions))]
+pub use armed::reach;
+
+#[cfg(all(feature = "failpoints", debug_assertions))]
+mod armed {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use nix::sys::signal::{Signal, raise};
+
+    use super::Moment;
+
+    static ARMED: LazyLock<Option<(Moment, AtomicU64)>> = LazyLock::new(|| {
+        let text = std::env::var("GUARD_FAILPOINT").ok()?;
+        let armed = parse(&text);
+        assert!(armed.is_some(), "GUARD_FAILPOINT={text:?} is no MOMENT=COUNT");
+        armed
+    });
+
+    /// The agent got here: for the last time, if the environment says so.
+    pub fn reach(moment: Moment) {
+        if let Some((armed, left)) = &*ARMED
+            && *armed == moment
+            && left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            let _ = raise(Signal::SIGKILL);
+        }
+    }
+
+    fn parse(text: &str) -> Option<(Moment, AtomicU64)> {
+        let (name, count) = text.split_once('=')?;
+        let moment = match name {
+            "before_commit" => Moment::BeforeCommit,
+            "after_commit" => Moment::AfterCommit,
+            "before_reply" => Moment::BeforeReply,
+            _ => return None,
+        };
+        Some((moment, AtomicU64::new(count.parse().ok()?)))
+    }
+}

@@ -1,0 +1,92 @@
+//! The API, as a controller calls it: one connection, any number of calls one after the other.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use guard_agent::proto::leases_client::LeasesClient;
+use guard_agent::proto::{
+    AllocateRequest, ConfirmRequest, Lease, ListLeasesRequest, Outcome, Owner, ReleaseRequest,
+    release_request,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+/// A connection of a controller.
+#[derive(Clone, Debug)]
+pub struct Client(LeasesClient<Channel>);
+
+impl Client {
+    /// Connects to the agent's socket.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn connect(socket: &Path) -> Result<Self> {
+        let path = socket.to_owned();
+        let connector = service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://guard").connect_with_connector(connector).await;
+        let channel = channel.with_context(|| format!("connecting to {}", socket.display()))?;
+        Ok(Self(LeasesClient::new(channel)))
+    }
+
+    /// Allocates an address for a sandbox.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn allocate(&mut self, pool: &str, sandbox: &str) -> Result<Lease, Status> {
+        let request = AllocateRequest {
+            pools: vec![pool.to_owned()],
+            owner: Some(Owner { sandbox: sandbox.to_owned(), lifecycle: String::new() }),
+            ..AllocateRequest::default()
+        };
+        let leases = self.0.allocate(request).await?.into_inner().leases;
+        let missing = || Status::internal("an answer without a lease");
+        leases.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Says that the sandbox runs.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn confirm(&mut self, generation: u64) -> Result<Outcome, Status> {
+        let answer = self.0.confirm(ConfirmRequest { generation }).await?.into_inner();
+        Ok(answer.outcome())
+    }
+
+    /// Gives a lease back.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn release(&mut self, generation: u64) -> Result<Outcome, Status> {
+        let which = Some(release_request::Which::Generation(generation));
+        let answer = self.0.release(ReleaseRequest { which }).await?.into_inner();
+        Ok(answer.outcome())
+    }
+
+    /// All leases, in every state.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn leases(&mut self) -> Result<Vec<Lease>, Status> {
+        // A /16 makes a list far above the default of 4 MiB.
+        let client = self.0.clone();
+        let mut client = client.max_decoding_message_size(usize::MAX);
+        let answer = client.list(ListLeasesRequest::default()).await?;
+        Ok(answer.into_inner().leases)
+    }
+
+    /// As [`Client::release`], and the address must be given back by it.
+    ///
+    /// # Errors
+    /// It was not.
+    pub async fn give_back(&mut self, generation: u64) -> Result<()> {
+        let outcome = self.release(generation).await?;
+        ensure!(outcome == Outcome::Cooling, "release answered {outcome:?}");
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The benchmarks: the agent as it is released, measured from outside, next to what the machine
+//! allows and to what people use today.
+
+mod alloc;
+mod disk;
+mod load;
+mod peer;
+mod raw;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use guard_tests::require_root;
+
+/// Measures guard on this machine. Needs root; progress goes to standard error.
+#[derive(Parser)]
+#[command(name = "guard-bench", version)]
+struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Durable allocations through the agent's socket
+    Alloc {
+        /// One line of JSON for each point, instead of a table
+        #[arg(long)]
+        json: bool,
+        /// Where the stores are; a directory on a real disk
+        #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+        dir: PathBuf,
+        /// Only with so many clients at once; may be repeated
+        #[arg(long, value_name = "COUNT", default_values_t = alloc::CLIENTS)]
+        clients: Vec<usize>,
+        /// Only with this share of the pool taken; may be repeated
+        #[arg(long, value_name = "SHARE", default_values_t = alloc::FILL)]
+        fill: Vec<f64>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guard-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(bench: Bench) -> Result<()> {
+    require_root()?;
+    match bench {
+        Bench::Alloc { json, dir, clients, fill } => alloc::run(&dir, json, &clients, &fill),
+    }
+}

@@ -1,0 +1,118 @@
+//! What was measured, for people and for programs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// One point.
+#[derive(Debug, Serialize)]
+pub struct Point {
+    pub bench: &'static str,
+    pub clients: usize,
+    pub fill: f64,
+    pub allocations: usize,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub per_second: f64,
+    pub raw_commit_p50_us: f64,
+    pub raw_commit_per_second: f64,
+    pub host_local_per_second: f64,
+    pub ratio_to_raw: f64,
+}
+
+/// A full pool, and an agent that starts on it.
+#[derive(Debug, Serialize)]
+pub struct Restart {
+    pub bench: &'static str,
+    pub leases: usize,
+    pub ready_ms: f64,
+    pub rss_mib: f64,
+    /// Before it was stopped, after all that the bench did to it.
+    pub rss_before_mib: f64,
+}
+
+/// Where the figures go, as they come.
+pub struct Report {
+    json: bool,
+}
+
+impl Report {
+    /// Begins a report.
+    pub fn new(json: bool) -> Self {
+        if !json {
+            println!(
+                "{:>7} {:>5}  {:>9} {:>9} {:>9}  {:>9} {:>9}  {:>10}  {:>6} {:>6}",
+                "clients",
+                "fill",
+                "p50",
+                "p99",
+                "per s",
+                "raw p50",
+                "raw/s",
+                "host-local",
+                "× raw",
+                "p50 ×"
+            );
+        }
+        Self { json }
+    }
+
+    /// Reports a point.
+    pub fn point(&self, point: &Point) -> Result<()> {
+        if self.json {
+            return line(point);
+        }
+        println!(
+            "{:>7} {:>4.0}%  {:>6.0} µs {:>6.0} µs {:>9.0}  {:>6.0} µs {:>9.0}  {:>8.1}/s  {:>6.2} \
+             {:>6.2}",
+            point.clients,
+            point.fill * 100.0,
+            point.p50_us,
+            point.p99_us,
+            point.per_second,
+            point.raw_commit_p50_us,
+            point.raw_commit_per_second,
+            point.host_local_per_second,
+            point.ratio_to_raw,
+            point.p50_us / point.raw_commit_p50_us,
+        );
+        Ok(())
+    }
+
+    /// Reports the restart.
+    pub fn restart(&self, restart: &Restart) -> Result<()> {
+        if self.json {
+            return line(restart);
+        }
+        println!(
+            "\nWith {} leases the agent is ready {:.0} ms after its start, in {:.1} MiB; before \
+             that it was in {:.1} MiB.",
+            restart.leases, restart.ready_ms, restart.rss_mib, restart.rss_before_mib
+        );
+        Ok(())
+    }
+}
+
+fn line(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// The value that this share of all is not above, in microseconds.
+pub fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a length is a length"
+    )]
+    let at = (sorted.len() as f64 * share) as usize;
+    let value = sorted.get(at.min(sorted.len().saturating_sub(1)));
+    round(value.map_or(0.0, |value| value.as_secs_f64() * 1e6))
+}
+
+/// To a tenth: more would be noise.
+pub fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
