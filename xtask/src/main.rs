@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod kernels;
 mod process;
 mod root;
 mod setup;
@@ -42,6 +43,16 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Run the tests of the program and the agent on other kernels
+    ///
+    /// Boots Debian's kernels, from the oldest that guard knows to the newest, in virtual machines.
+    /// They are downloaded once, with apt, and never installed.
+    #[command(after_help = "Example: cargo xtask kernels --json")]
+    Kernels {
+        /// One line of JSON for each kernel on standard output, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
     /// Sets up first and stops at the first step that fails. Needs root: the scenarios make
@@ -58,6 +69,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::run(Profile::Test),
         Task::Demo { json } => demo::run(json),
+        Task::Kernels { json } => kernels::run(json),
         Task::Test { steps } => check::run(&steps),
     };
     match outcome {
