@@ -14,6 +14,7 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, links::LinkError},
+    util::KernelVersion,
 };
 use guard_ebpf::abi::{
     self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned, Port,
@@ -147,7 +148,7 @@ impl Kernel {
             let _ = fs::remove_dir(&pins).and_then(|()| fs::remove_dir(bpffs));
             return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
         }
-        let mut ebpf = EbpfLoader::new().default_map_pin_directory(&pins).load(OBJECT)?;
+        let mut ebpf = loader(&pins).load(OBJECT)?;
         let program = classifier(&mut ebpf)?;
         program.load()?;
         let program_id = program.info()?.id();
@@ -226,6 +227,17 @@ impl Kernel {
     pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
         attach::pinned(&self.pins)
     }
+}
+
+/// A loader that fits the program to this kernel, and pins its maps below `pins`.
+pub fn loader(pins: &Path) -> EbpfLoader<'_> {
+    // `bpf_ktime_get_coarse_ns` is in 5.11 and later.
+    let has_coarse_clock =
+        KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0));
+    let coarse: &u8 = if has_coarse_clock { &1 } else { &0 };
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(pins).override_global(abi::COARSE_CLOCK, coarse, true);
+    loader
 }
 
 fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {

@@ -37,7 +37,7 @@ use tokio::{
 
 pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, KernelError, detach};
+pub use kernel::{Coverage, KernelError, detach, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 

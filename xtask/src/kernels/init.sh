@@ -11,6 +11,9 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mount -t bpf bpf /sys/fs/bpf
 
+# Before 5.11 maps count as locked memory.
+ulimit -l unlimited
+
 say() { echo "guard-kernels: $*"; }
 say kernel "$(uname -r)"
 for module in /modules/*.ko; do
@@ -44,13 +47,15 @@ CONFIG
 /guest/guard-agent run --config /tmp/guard/agent.toml 2>/tmp/guard/log &
 agent=$!
 tries=100
-until ports=$(/guest/guardctl --socket /tmp/guard/guard.sock -o json ports 2>&1) &&
-    case $ports in *'"covered":true'*) true ;; *) false ;; esac do
+ports=
+until case $ports in *'"covered":true'*) true ;; *) false ;; esac do
     tries=$((tries - 1))
-    [ $tries -gt 0 ] && kill -0 $agent 2>/dev/null || { cat /tmp/guard/log; break; }
+    [ $tries -gt 0 ] || { cat /tmp/guard/log; break; }
     sleep 0.1
+    [ -S /tmp/guard/guard.sock ] || continue
+    ports=$(/guest/guardctl --socket /tmp/guard/guard.sock -o json ports 2>&1 | tr -d ' \n')
 done
-say ports "$(echo "$ports" | tr -d '\n')"
+say ports "$ports"
 kill $agent
 wait $agent
 /guest/guard-agent detach --config /tmp/guard/agent.toml

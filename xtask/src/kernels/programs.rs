@@ -25,7 +25,7 @@ pub(super) fn build() -> Result<BTreeMap<&'static str, PathBuf>> {
         .env(flags, "-C target-feature=+crt-static")
         .args(["test", "--locked", "--no-run", "--target", TARGET])
         .args(["--package", "guard-agent", "--package", "guard-tests"])
-        .args(["--bin", "guard-agent", "--bin", "guardctl"])
+        // The programs come with their tests.
         .args(["--test", "program", "--test", "scenarios"])
         .arg("--message-format=json-render-diagnostics");
     terminal::line(&process::describe(&command));

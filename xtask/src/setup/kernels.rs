@@ -124,7 +124,7 @@ fn keep(unpacked: &Path, kernel: &Path) -> Result<()> {
     let name = |file: &Path| file.file_name()?.to_str().map(str::to_owned);
     let (image, release) = files
         .iter()
-        .find_map(|file| Some((file, name(file)?.strip_prefix("vmlinuz-")?.to_owned())))
+        .find_map(|file| Some((file, release_of(file)?)))
         .context("no vmlinuz in the packages")?;
     fs::copy(image, kernel.join("vmlinuz"))?;
     for module in MODULES {
@@ -149,6 +149,16 @@ fn keep(unpacked: &Path, kernel: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The release of a kernel, by where its package puts it: `/boot/vmlinuz-RELEASE`, and from 7.3
+/// `/usr/lib/modules/RELEASE/vmlinuz`.
+fn release_of(image: &Path) -> Option<String> {
+    let name = image.file_name()?.to_str()?;
+    if name == "vmlinuz" {
+        return Some(image.parent()?.file_name()?.to_str()?.to_owned());
+    }
+    name.strip_prefix("vmlinuz-").map(str::to_owned)
+}
+
 fn files(top: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut dirs = vec![top.to_owned()];
@@ -164,4 +174,20 @@ fn files(top: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_read_from_either_place() {
+        let paths =
+            ["boot/vmlinuz-6.1.0-50-cloud-amd64", "usr/lib/modules/6.1.0-50-cloud-amd64/vmlinuz"];
+        for path in paths {
+            let release = release_of(Path::new(path));
+            assert_eq!(release.as_deref(), Some("6.1.0-50-cloud-amd64"), "{path}");
+        }
+        assert_eq!(release_of(Path::new("usr/lib/modules/1/kernel/net/veth.ko")), None);
+    }
 }
