@@ -204,13 +204,15 @@ impl Lab {
         output(detach.arg("detach").arg("--config").arg(self.dir.join("agent.toml"))).map(drop)
     }
 
-    /// Everything that is pinned in the lab's bpffs.
+    /// Everything that the agent has pinned in the lab's bpffs.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn pinned(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        let mut dirs = vec![self.dir.join("bpf")];
+        // What lies above it is the kernel's own.
+        let mut dirs = vec![self.dir.join("bpf/guard")];
+        dirs.retain(|dir| dir.exists());
         while let Some(dir) = dirs.pop() {
             for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
                 let path = entry?.path();

@@ -52,6 +52,9 @@ enum Task {
         /// One line of JSON for each kernel on standard output, instead of a table
         #[arg(long)]
         json: bool,
+        /// Only those whose release begins so, such as 6.1; all when none is named
+        #[arg(value_name = "RELEASE")]
+        only: Vec<String>,
     },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::run(Profile::Test),
         Task::Demo { json } => demo::run(json),
-        Task::Kernels { json } => kernels::run(json),
+        Task::Kernels { json, only } => kernels::run(json, &only),
         Task::Test { steps } => check::run(&steps),
     };
     match outcome {

@@ -19,7 +19,8 @@ pub(crate) fn run(steps: &[Step]) -> Result<()> {
     if steps.contains(&Step::Test) {
         root::require("make network namespaces and load eBPF programs", "test")?;
     }
-    setup::run(Profile::Test)?;
+    let kernels = steps.contains(&Step::Kernels);
+    setup::run(if kernels { Profile::Kernels } else { Profile::Test })?;
     let peers = setup::peers()?;
 
     let mut times = Vec::new();

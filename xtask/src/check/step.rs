@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Build,
     /// All tests pass
     Test,
+    /// Those that depend on the kernel pass on other kernels
+    Kernels,
 }
 
 impl Step {
@@ -40,6 +42,7 @@ impl Step {
             Self::Doc => "doc",
             Self::Build => "build",
             Self::Test => "test",
+            Self::Kernels => "kernels",
         }
     }
 
@@ -84,6 +87,7 @@ impl Step {
                 "--workspace",
                 "--no-fail-fast",
             ]),
+            Self::Kernels => command.args(["xtask", "kernels"]),
         };
         command
     }

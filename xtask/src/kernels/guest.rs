@@ -1,12 +1,13 @@
 //! One guest: started, listened to, and turned off.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::initramfs;
 use super::report::Report;
@@ -43,19 +44,17 @@ pub(super) fn run(task: &Task, kernel: &Kernel, userland: &[u8]) -> Result<Repor
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("could not run `{}`", process::describe(&qemu)))?;
-    let console = listen(task, &mut child);
+    let log = crate::top().join(format!("target/kernels-{}.log", kernel.release));
+    let console = listen(task, &mut child, &log);
     // It has turned itself off, or it never will.
     let _ = child.kill();
     child.wait()?;
-    let console = console?;
-
-    let log = crate::top().join(format!("target/kernels-{}.log", kernel.release));
-    fs::write(&log, &console).with_context(|| log.display().to_string())?;
-    Report::of(kernel, &console, log)
+    Report::of(kernel, &console?, log)
 }
 
-/// What the guest says until it is off.
-fn listen(task: &Task, child: &mut Child) -> Result<String> {
+/// What the guest says until it is off, which a log has as it comes.
+fn listen(task: &Task, child: &mut Child, log: &Path) -> Result<String> {
+    let mut file = File::create(log).with_context(|| log.display().to_string())?;
     let stdout = child.stdout.take().context("qemu has no standard output")?;
     let (lines, said) = channel();
     std::thread::spawn(move || {
@@ -72,12 +71,14 @@ fn listen(task: &Task, child: &mut Child) -> Result<String> {
         match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 task.progress(&line);
+                writeln!(file, "{line}").with_context(|| log.display().to_string())?;
                 console.push_str(&line);
                 console.push('\n');
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(console),
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the guest is not done after {PATIENCE:?}; it said:\n{console}");
+                task.note(&format!("{} is not done after {PATIENCE:?}", log.display()));
+                return Ok(console);
             }
         }
     }

@@ -14,15 +14,15 @@ use crate::setup;
 use crate::setup::Profile;
 use crate::terminal::{self, Task};
 
-/// Boots every kernel, and fails if a test does.
-pub(crate) fn run(json: bool) -> Result<()> {
+/// Boots the kernels whose release begins with one of `only`, or all where none is named, and fails
+/// if a test does.
+pub(crate) fn run(json: bool, only: &[String]) -> Result<()> {
     setup::run(Profile::Kernels)?;
-    run_prepared(json)
-}
-
-/// As [`run`], on a machine that is set up.
-pub(crate) fn run_prepared(json: bool) -> Result<()> {
-    let kernels = setup::kernels()?;
+    let mut kernels = setup::kernels()?;
+    kernels.retain(|kernel| {
+        only.is_empty() || only.iter().any(|release| kernel.release.starts_with(release))
+    });
+    ensure!(!kernels.is_empty(), "there is no kernel {}", only.join(" or "));
     terminal::heading("Build the programs for the guests");
     let programs = programs::build()?;
     let userland = initramfs::userland(&programs)?;

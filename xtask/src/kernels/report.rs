@@ -40,7 +40,7 @@ impl Report {
             kernel: kernel.release.clone(),
             attach: None,
             passed: 0,
-            skipped: LEFT_OUT.iter().map(|(name, why)| format!("{name}* {why}")).collect(),
+            skipped: vec![LEFT_OUT.to_owned()],
             failed: 0,
             failures: Vec::new(),
             log,
