@@ -6,12 +6,16 @@ mod initramfs;
 mod programs;
 mod report;
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+
+use self::report::Report;
 
 use crate::setup;
-use crate::setup::Profile;
+use crate::setup::{Kernel, Profile};
 use crate::terminal::{self, Task};
 
 /// Boots the kernels whose release begins with one of `only`, or all where none is named, and fails
@@ -27,25 +31,47 @@ pub(crate) fn run(json: bool, only: &[String]) -> Result<()> {
     let programs = programs::build()?;
     let userland = initramfs::userland(&programs)?;
     terminal::heading("Boot the kernels");
-    let mut reports = Vec::new();
-    for kernel in &kernels {
-        let task = Task::start(&kernel.release, "the cases and the scenarios, about a minute");
-        let started = Instant::now();
-        let report = guest::run(&task, kernel, &userland)?;
-        if json {
-            println!("{}", report.json()?);
-        }
-        if report.failed == 0 {
-            task.done();
-        } else {
-            task.note(&format!("{} failed; {}", kernel.release, report.failures()));
-        }
-        reports.push((report, started.elapsed()));
-    }
+    let mut reports = boot(&kernels, &userland, json)?;
+    reports.sort_by_key(|(index, ..)| *index);
+    let reports: Vec<_> = reports.into_iter().map(|(_, report, took)| (report, took)).collect();
     if !json {
         report::table(&reports);
     }
     let failed = reports.iter().filter(|(report, _)| report.failed > 0).count();
     ensure!(failed == 0, "tests failed on {failed} of {} kernels", reports.len());
     Ok(())
+}
+
+type Booted = (usize, Report, Duration);
+
+/// Boots as many at a time as there are processors: a guest has one.
+fn boot(kernels: &[Kernel], userland: &[u8], json: bool) -> Result<Vec<Booted>> {
+    let guests = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
+    let names: Vec<_> = kernels.iter().map(|kernel| kernel.release.clone()).collect();
+    let task = Task::start("guests", &names.join(", "));
+    let next = AtomicUsize::new(0);
+    let booted = thread::scope(|scope| {
+        let work = || -> Result<Vec<Booted>> {
+            let mut booted = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(kernel) = kernels.get(index) else { return Ok(booted) };
+                let started = Instant::now();
+                let report = guest::run(&task, kernel, userland)?;
+                task.note(&report.line(started.elapsed()));
+                if json {
+                    println!("{}", report.json()?);
+                }
+                booted.push((index, report, started.elapsed()));
+            }
+        };
+        let workers: Vec<_> = (0..guests).map(|_| scope.spawn(&work)).collect();
+        let joined = workers.into_iter().map(|worker| match worker.join() {
+            Ok(booted) => booted,
+            Err(_) => bail!("a guest's thread panicked"),
+        });
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    task.done();
+    Ok(booted.into_iter().flatten().collect())
 }

@@ -103,9 +103,15 @@ impl Report {
         serde_json::to_string(self).context("a report as JSON")
     }
 
-    /// What failed, and where all is to be read.
-    pub(super) fn failures(&self) -> String {
-        format!("{}; see {}", self.failures.join(", "), self.log.display())
+    /// One line, for people: how it went, and what failed, with where all is to be read.
+    pub(super) fn line(&self, took: Duration) -> String {
+        let Self { kernel, passed, failed, failures, log, .. } = self;
+        let took = terminal::took(took);
+        if *failed == 0 {
+            return format!("{kernel}: {passed} passed ({took})");
+        }
+        let failures = failures.join(", ");
+        format!("{kernel}: {failed} failed ({took}): {failures}; see {}", log.display())
     }
 }
 
