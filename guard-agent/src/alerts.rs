@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::Now,
+    history::History,
     hub::{Hub, Subject},
-    incident::{Claimant, Incident, Incidents, Phase, Severity, Sighting},
-    lease::{Lease, State, command::Change},
+    incident::{Claimant, Incident, Incidents, Kind, Phase, Role, Severity, Sighting},
+    lease::{Binding, Lease, State, command::Change, reason},
     ledger::Lifecycle,
     metrics::Metrics,
     segment::Segment,
@@ -19,22 +20,50 @@ pub struct Alerts {
     incidents: Mutex<Incidents>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    history: History,
 }
 
 impl Alerts {
-    /// No incident yet.
-    pub fn new(incidents: Incidents, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { incidents: Mutex::new(incidents), hub, metrics }
+    /// Starts with the incidents that an earlier run has written down.
+    pub fn new(
+        incidents: Incidents,
+        hub: Arc<Hub>,
+        metrics: Arc<Metrics>,
+        history: History,
+    ) -> Self {
+        Self { incidents: Mutex::new(incidents), hub, metrics, history }
     }
 
     /// A frame claims what another has. `latency` is the time since the kernel saw it.
     pub fn sighted(&self, sighting: Sighting, now: Now, latency: Duration) {
-        let Some((phase, incident)) = self.incidents.lock().sighted(sighting, now) else { return };
-        if phase == Phase::Opened {
-            self.metrics.conflict_opened(&incident, latency);
-            log_opened(&incident);
+        if self.tell(sighting, now) == Some(Phase::Opened) {
+            self.metrics.detected(latency);
         }
-        self.hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident)));
+    }
+
+    fn tell(&self, sighting: Sighting, now: Now) -> Option<Phase> {
+        let (phase, incident) = self.incidents.lock().sighted(sighting, now)?;
+        if phase == Phase::Opened {
+            self.metrics.conflict_opened(&incident);
+            if incident.silenced_until.is_none() {
+                log_opened(&incident);
+            }
+        }
+        self.publish(phase, incident, now);
+        Some(phase)
+    }
+
+    /// To the subscribers, and then into the history.
+    fn publish(&self, phase: Phase, incident: Incident, now: Now) {
+        self.hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
+        self.history.write(incident);
+    }
+
+    /// Keeps an incident from alerting anyone for a while. None if there is no such incident.
+    pub fn silence(&self, id: u64, span: Duration, now: Now) -> Option<Incident> {
+        let incident = self.incidents.lock().silence(id, span, now)?;
+        self.publish(Phase::Changed, incident.clone(), now);
+        Some(incident)
     }
 
     /// A holder without a declared binding still speaks.
@@ -70,6 +99,11 @@ impl Alerts {
         (incidents.list(false), self.hub.subscribe(None))
     }
 
+    fn is_unowned(&self, lease: &Lease) -> bool {
+        let kind = self.incidents.lock().kind(&lease.segment, lease.address);
+        kind == Some(Kind::Unowned)
+    }
+
     /// Sets the gauges of open incidents.
     pub fn collect(&self) {
         self.metrics.set_conflicts_open(&self.incidents.lock().count());
@@ -86,7 +120,7 @@ impl Alerts {
                 claimants = claimants(&incident),
                 "conflict closed"
             );
-            self.hub.publish(now.wall, Subject::Conflict(Phase::Closed, Box::new(incident)));
+            self.publish(Phase::Closed, incident, now);
         }
     }
 }
@@ -94,23 +128,53 @@ impl Alerts {
 impl Lifecycle for Arc<Alerts> {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
 
-    /// The owner's side of a dispute ends with its lease.
+    /// The owner's side of a dispute ends with its lease, and what is in use without one is nobody's.
     fn committed(&mut self, changes: &[Change], now: Now) {
         for change in changes {
-            let (Change::Put(lease) | Change::Free(lease)) = change;
-            let over = matches!(change, Change::Free(_)) || lease.state == State::Cooling;
-            if over {
-                let closed = self.incidents.lock().settled(&lease.segment, lease.address, now);
-                self.closed(closed.into_iter().collect(), now);
+            match change {
+                Change::Put(lease) if lease.state == State::Quarantined => {
+                    if let Some(sighting) = unowned(lease, now) {
+                        self.tell(sighting, now);
+                    }
+                }
+                Change::Put(lease) if lease.state == State::Releasing => {}
+                Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {}
+                Change::Put(lease) | Change::Free(lease) => {
+                    let closed = self.incidents.lock().settled(&lease.segment, lease.address, now);
+                    self.closed(closed.into_iter().collect(), now);
+                }
             }
         }
     }
+}
+
+/// An address that is in use, and that nobody has.
+fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
+    if ![reason::LIVE, reason::UNCONFIRMED_LIVE].contains(&&*lease.reason) {
+        return None;
+    }
+    let Binding { mac, interface, ifindex, declared: _ } = lease.binding.clone();
+    let challenger = Claimant {
+        role: Role::Claimant,
+        mac,
+        interface,
+        ifindex,
+        owner: None,
+        first_seen: lease.created_at,
+        last_seen: now.wall,
+        last: now.boot,
+        frames: 1,
+        gone: false,
+    };
+    let (segment, address) = (lease.segment.clone(), lease.address);
+    Some(Sighting { segment, address, kind: Kind::Unowned, holder: None, challenger })
 }
 
 fn log_opened(incident: &Incident) {
     let Incident { id, segment, address, kind, first_seen, .. } = incident;
     let severity = kind.severity();
     let text = match severity {
+        Severity::Info => "conflict: an address is in use without a lease",
         Severity::Warning => "conflict: two claimants of one address",
         Severity::Critical => "conflict: an address of the host is claimed",
     };

@@ -9,6 +9,7 @@ pub mod config;
 pub mod evidence;
 pub mod feed;
 pub mod health;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod incident;

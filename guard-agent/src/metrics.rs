@@ -157,9 +157,13 @@ impl Metrics {
     }
 
     /// Counts an incident.
-    pub fn conflict_opened(&self, incident: &Incident, latency: Duration) {
+    pub fn conflict_opened(&self, incident: &Incident) {
         let labels = [&*incident.segment.bridge, incident.kind.name()];
         self.conflicts.with_label_values(&labels).inc();
+    }
+
+    /// Notes how long it took from the frame to the alert.
+    pub fn detected(&self, latency: Duration) {
         self.detection_latency.observe(latency.as_secs_f64());
     }
 

@@ -18,6 +18,7 @@ use crate::{
     config::{Config, WhenDegraded},
     feed::Feed,
     health::Health,
+    history::History,
     http,
     hub::Hub,
     incident::Incidents,
@@ -44,7 +45,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Result<()> {
     let web = http::listen(config.http).await?;
-    let store = open_store(&config.state_dir)?;
+    let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
+    let boot = Boot { id, now: Now::read() };
+    let store = open_store(&config.state_dir, &boot)?;
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     let hub = Arc::new(Hub::new(store.epoch()));
@@ -53,8 +56,10 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
     let bindings = Arc::new(Bindings::new(gateways, health.clone()));
     // Ids grow over restarts, as the epoch does.
-    let incidents = Incidents::new(config.conflict.quiet, (store.epoch() << 32) + 1);
-    let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone()));
+    let mut incidents = Incidents::new(config.conflict.quiet, (store.epoch() << 32) + 1);
+    let (history, past) = History::open(&config.state_dir.join("incidents.db"), &boot.id)?;
+    incidents.restore(past);
+    let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
         Box::new(bindings.clone()),
         Box::new(alerts.clone()),
@@ -111,11 +116,10 @@ async fn serve(config: Config, listener: tokio::net::UnixListener) -> anyhow::Re
     ended
 }
 
-fn open_store(state_dir: &Path) -> anyhow::Result<Store> {
+fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Store> {
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
-    let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
-    Ok(Store::open(&state_dir.join("leases.db"), &Boot { id, now: Now::read() })?)
+    Ok(Store::open(&state_dir.join("leases.db"), boot)?)
 }
 
 /// The observer has read ports, host addresses and maps; the ledger looks at every lease with that

@@ -2,9 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// A broadcast domain. The same prefix on two segments is two pools; evidence counts for the
 /// address of its own segment only.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Segment {
     /// The bridge's name.
     pub bridge: Arc<str>,

@@ -161,10 +161,13 @@ fn claimant(claimant: &Claimant) -> proto::Claimant {
 
 pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
+        Kind::Unowned => proto::ConflictKind::Unowned,
+        Kind::Flap => proto::ConflictKind::Flap,
         Kind::Duplicate => proto::ConflictKind::Duplicate,
         Kind::Gateway => proto::ConflictKind::Gateway,
     };
     let severity = match incident.kind.severity() {
+        Severity::Info => proto::Severity::Info,
         Severity::Warning => proto::Severity::Warning,
         Severity::Critical => proto::Severity::Critical,
     };
@@ -176,11 +179,11 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         kind: kind.into(),
         severity: severity.into(),
         claimants: incident.claimants.iter().map(claimant).collect(),
-        flaps: 0,
+        flaps: incident.flaps,
         first_seen: Some(timestamp(incident.first_seen)),
         last_seen: Some(timestamp(incident.last_seen)),
         open: incident.closed_at.is_none(),
-        silenced_until: None,
+        silenced_until: incident.silenced_until.map(timestamp),
     }
 }
 

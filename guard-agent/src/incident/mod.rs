@@ -7,10 +7,12 @@
 mod model;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
     time::Duration,
 };
+
+use jiff::Timestamp;
 
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
 
@@ -37,12 +39,46 @@ pub struct Incidents {
     next_id: u64,
     open: BTreeMap<(Segment, IpAddr), Incident>,
     closed: VecDeque<Incident>,
+    /// What nobody is to be alerted of, until when.
+    silenced: HashMap<(Segment, IpAddr), (Duration, Timestamp)>,
 }
 
 impl Incidents {
     /// None yet. Ids count from `first_id`.
     pub fn new(quiet: Duration, first_id: u64) -> Self {
-        Self { quiet, next_id: first_id, open: BTreeMap::new(), closed: VecDeque::new() }
+        Self {
+            quiet,
+            next_id: first_id,
+            open: BTreeMap::new(),
+            closed: VecDeque::new(),
+            silenced: HashMap::new(),
+        }
+    }
+
+    /// Takes in what an earlier run of the agent has written down, the oldest first.
+    pub fn restore(&mut self, incidents: Vec<Incident>) {
+        for incident in incidents {
+            self.next_id = self.next_id.max(incident.id + 1);
+            if incident.closed_at.is_none() {
+                self.open.insert((incident.segment.clone(), incident.address), incident);
+            } else {
+                self.closed.push_back(incident);
+            }
+        }
+        let excess = self.closed.len().saturating_sub(HISTORY);
+        self.closed.drain(..excess);
+    }
+
+    /// Keeps an incident, and those to come about its address, from alerting anyone. None if there
+    /// is no such incident.
+    pub fn silence(&mut self, id: u64, span: Duration, now: Now) -> Option<Incident> {
+        let all = self.open.values_mut().chain(&mut self.closed);
+        let incident = all.into_iter().find(|incident| incident.id == id)?;
+        let until = now.wall.checked_add(span).unwrap_or(Timestamp::MAX);
+        incident.silenced_until = Some(until);
+        let key = (incident.segment.clone(), incident.address);
+        self.silenced.insert(key, (now.boot.saturating_add(span), until));
+        Some(incident.clone())
     }
 
     /// A frame was seen that claims what another has.
@@ -57,6 +93,8 @@ impl Incidents {
         }
         let mut incident = Incident::new(self.next_id, key.clone(), kind, now);
         self.next_id += 1;
+        self.silenced.retain(|_, (until, _)| *until > now.boot);
+        incident.silenced_until = self.silenced.get(&key).map(|(_, wall)| *wall);
         incident.claimants.extend(holder);
         incident.join(challenger, now);
         self.open.insert(key, incident.clone());
@@ -127,6 +165,11 @@ impl Incidents {
             *count.entry((&*incident.segment.bridge, incident.kind)).or_default() += 1;
         }
         count
+    }
+
+    /// The kind of the open incident about an address.
+    pub fn kind(&self, segment: &Segment, address: IpAddr) -> Option<Kind> {
+        self.open.get(&(segment.clone(), address)).map(|incident| incident.kind)
     }
 
     /// Whether there is an open incident about an address.

@@ -3,12 +3,17 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{clock::Now, lease::Owner, mac::Mac, segment::Segment};
 
 /// The kinds, the worst last: an incident has the worst that it has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
+    /// An address in a pool is live and nobody's.
+    Unowned,
+    /// An address went back and forth (row A35).
+    Flap,
     /// Two claimants of one address.
     Duplicate,
     /// A claim on the gateway's or another host address.
@@ -19,6 +24,8 @@ impl Kind {
     /// The word for it in JSON, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Unowned => "unowned",
+            Self::Flap => "flap",
             Self::Duplicate => "duplicate",
             Self::Gateway => "gateway",
         }
@@ -27,7 +34,8 @@ impl Kind {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::Duplicate => Severity::Warning,
+            Self::Unowned => Severity::Info,
+            Self::Flap | Self::Duplicate => Severity::Warning,
             Self::Gateway => Severity::Critical,
         }
     }
@@ -36,6 +44,8 @@ impl Kind {
 /// How bad an incident is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
+    /// Nobody is hurt yet.
+    Info,
     /// One address is at risk.
     Warning,
     /// Every sandbox on the segment is.
@@ -46,6 +56,7 @@ impl Severity {
     /// The word for it in JSON and logs.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Info => "info",
             Self::Warning => "warning",
             Self::Critical => "critical",
         }
@@ -53,7 +64,7 @@ impl Severity {
 }
 
 /// What a claimant is in an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// The declared owner, the gateway or the host.
     Owner,
@@ -75,7 +86,7 @@ impl Role {
 }
 
 /// One side of an incident.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimant {
     /// What it is.
     pub role: Role,
@@ -121,7 +132,7 @@ pub struct Sighting {
 }
 
 /// An incident.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
     /// Grows with every incident of this agent.
     pub id: u64,
@@ -133,12 +144,16 @@ pub struct Incident {
     pub kind: Kind,
     /// All sides, who had the address first.
     pub claimants: Vec<Claimant>,
+    /// How often the address went back to one who had had it.
+    pub flaps: u32,
     /// When it opened.
     pub first_seen: Timestamp,
     /// The last frame of a challenger.
     pub last_seen: Timestamp,
     /// When it closed.
     pub closed_at: Option<Timestamp>,
+    /// Until when nobody is to be alerted of it.
+    pub silenced_until: Option<Timestamp>,
 }
 
 impl Incident {
@@ -154,9 +169,11 @@ impl Incident {
             address,
             kind,
             claimants: Vec::new(),
+            flaps: 0,
             first_seen: now.wall,
             last_seen: now.wall,
             closed_at: None,
+            silenced_until: None,
         }
     }
 
@@ -191,12 +208,14 @@ impl Incident {
     const MAX_CLAIMANTS: usize = 8;
 
     /// How many sides the dispute still has. An owner is one as long as its port exists, and the
-    /// gateway and the host, who are not listed, always are.
+    /// gateway and the host, who are not listed, always are. What is live and nobody's ends with
+    /// its quarantine, or with its claimant's port, and not by silence.
     pub(super) fn disputants(&self, quiet: Duration, now: Now) -> usize {
+        let unowned = self.kind == Kind::Unowned;
         let listed = self.claimants.iter().filter(|claimant| {
-            !claimant.gone
-                && (claimant.role == Role::Owner || now.boot.saturating_sub(claimant.last) < quiet)
+            let silent = now.boot.saturating_sub(claimant.last) >= quiet;
+            !claimant.gone && (unowned || claimant.role == Role::Owner || !silent)
         });
-        listed.count() + usize::from(self.kind == Kind::Gateway)
+        listed.count() + usize::from(unowned || self.kind == Kind::Gateway)
     }
 }

@@ -6,8 +6,7 @@ use crate::mac::Mac;
 const QUIET: Duration = Duration::from_secs(60);
 
 fn at(seconds: u64) -> Now {
-    let wall =
-        jiff::Timestamp::from_second(1_700_000_000 + i64::try_from(seconds).unwrap()).unwrap();
+    let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(seconds).unwrap()).unwrap();
     Now { boot: Duration::from_secs(seconds), wall }
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{mac::Mac, segment::Segment};
 
@@ -11,7 +12,7 @@ pub type Generation = u64;
 
 /// Who holds a lease. A sandbox that stops and starts again keeps its name and gets a new
 /// lifecycle, and for a while both can exist.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// The sandbox's name.
     pub sandbox: Arc<str>,

@@ -50,21 +50,21 @@ fn boot(kernels: &[Kernel], userland: &[u8], json: bool) -> Result<Vec<Booted>> 
     let names: Vec<_> = kernels.iter().map(|kernel| kernel.release.clone()).collect();
     let task = Task::start("guests", &names.join(", "));
     let next = AtomicUsize::new(0);
-    let booted = thread::scope(|scope| {
-        let work = || -> Result<Vec<Booted>> {
-            let mut booted = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(kernel) = kernels.get(index) else { return Ok(booted) };
-                let started = Instant::now();
-                let report = guest::run(&task, kernel, userland)?;
-                task.note(&report.line(started.elapsed()));
-                if json {
-                    println!("{}", report.json()?);
-                }
-                booted.push((index, report, started.elapsed()));
+    let work = || -> Result<Vec<Booted>> {
+        let mut booted = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(index) else { return Ok(booted) };
+            let started = Instant::now();
+            let report = guest::run(&task, kernel, userland)?;
+            task.note(&report.line(started.elapsed()));
+            if json {
+                println!("{}", report.json()?);
             }
-        };
+            booted.push((index, report, started.elapsed()));
+        }
+    };
+    let booted = thread::scope(|scope| {
         let workers: Vec<_> = (0..guests).map(|_| scope.spawn(&work)).collect();
         let joined = workers.into_iter().map(|worker| match worker.join() {
             Ok(booted) => booted,

@@ -1,5 +1,6 @@
 //! From an event of the program to evidence, or to a conflict.
 
+mod notes;
 mod upkeep;
 
 use std::{
@@ -16,6 +17,8 @@ use guard_ebpf::abi::{
 };
 use ipnet::IpNet;
 use tokio::time::Instant;
+
+use notes::Notes;
 
 use super::{
     Parts,
@@ -59,6 +62,7 @@ pub struct Claims {
     doubts: BTreeMap<AddressKey, Pending>,
     /// How often a claim that aged was asked for, by address and port.
     aging: HashMap<(AddressKey, u32), u32>,
+    notes: Notes,
 }
 
 struct Pending {
@@ -98,6 +102,7 @@ impl Claims {
             bridges: HashMap::new(),
             doubts: BTreeMap::new(),
             aging: HashMap::new(),
+            notes: Notes::default(),
         }
     }
 
@@ -112,14 +117,18 @@ impl Claims {
             EVENT_LIVE | EVENT_OWNER => self.heard(&seen),
             EVENT_VIOLATION => self.violation(seen),
             EVENT_CONTEST => self.contest(seen, holder_ifindex, Mac(holder_mac)),
-            EVENT_PROBE => tracing::info!(
-                segment = %seen.segment,
-                address = %seen.address,
-                mac = %seen.claim.station.mac,
-                port = %seen.claim.station.interface,
-                "probe for an address that is in use"
-            ),
+            EVENT_PROBE => {
+                let Seen { segment, address, claim, .. } = &seen;
+                self.note("probe for an address that is in use", segment, *address, &claim.station);
+            }
             _ => tracing::debug!(kind, "the program told of something unknown"),
+        }
+    }
+
+    fn note(&mut self, what: &str, segment: &Segment, address: IpAddr, station: &Station) {
+        let Station { mac, interface, ifindex: _ } = station;
+        if let Some(left_out) = self.notes.may_write(clock::monotonic()) {
+            tracing::info!(%segment, %address, %mac, port = %interface, left_out, "{what}");
         }
     }
 
@@ -205,7 +214,7 @@ impl Claims {
         // Row A33: on an uplink another MAC is another host.
         let uplink = self.live.port(live.ifindex).is_some_and(|port| port.uplink);
         if holder.station.ifindex == claim.station.ifindex && !uplink {
-            tracing::info!(%segment, %address, port = %claim.station.interface, from = %holder.station.mac, to = %claim.station.mac, "a port has changed its MAC");
+            self.note("a port has changed its MAC", &segment, address, &claim.station);
             return self.take_over(&key, &segment, address, claim);
         }
         // From here on the program tells when the holder is heard again.
@@ -265,7 +274,7 @@ impl Claims {
 
     /// An address without a declared owner has moved.
     fn take_over(&mut self, key: &AddressKey, segment: &Segment, address: IpAddr, claim: Claim) {
-        tracing::info!(%segment, %address, mac = %claim.station.mac, port = %claim.station.interface, "an address has moved");
+        self.note("an address has moved", segment, address, &claim.station);
         if let Ok(live) = self.live_map.get(key, 0) {
             self.live.withdraw(segment, address, live.ifindex);
         }

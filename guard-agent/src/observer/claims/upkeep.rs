@@ -87,7 +87,7 @@ impl Claims {
     }
 
     fn over(&mut self, key: &AddressKey, segment: &Segment, address: IpAddr, station: &Station) {
-        tracing::info!(%segment, %address, mac = %station.mac, port = %station.interface, "an address is not in use any more");
+        self.note("an address is not in use any more", segment, address, station);
         self.live.withdraw(segment, address, station.ifindex);
         self.forget(key, station.ifindex);
         self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
