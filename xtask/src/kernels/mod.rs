@@ -65,7 +65,7 @@ fn boot(kernels: &[Kernel], userland: &[u8], json: bool) -> Result<Vec<Booted>> 
         }
     };
     let booted = thread::scope(|scope| {
-        let workers: Vec<_> = (0..guests).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..guests).map(|_| scope.spawn(work)).collect();
         let joined = workers.into_iter().map(|worker| match worker.join() {
             Ok(booted) => booted,
             Err(_) => bail!("a guest's thread panicked"),
