@@ -62,7 +62,7 @@ enum Task {
     /// network namespaces and load eBPF programs.
     #[command(after_help = "Example: cargo xtask test fmt clippy")]
     Test {
-        /// Only these steps; all of them when none is named
+        /// Only these steps; all of them but `kernels` when none is named
         #[arg(value_name = "STEP")]
         steps: Vec<Step>,
     },

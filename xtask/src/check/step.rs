@@ -26,7 +26,7 @@ pub(crate) enum Step {
     Build,
     /// All tests pass
     Test,
-    /// Those that depend on the kernel pass on other kernels
+    /// Those that depend on the kernel pass on other kernels; only when named, as it takes minutes
     Kernels,
 }
 
@@ -44,6 +44,11 @@ impl Step {
             Self::Test => "test",
             Self::Kernels => "kernels",
         }
+    }
+
+    /// Whether it runs where no step is named: guests are emulated, and slow.
+    pub(crate) fn by_default(self) -> bool {
+        self != Self::Kernels
     }
 
     /// The command that decides it; `peers` is the tests' Python environment.

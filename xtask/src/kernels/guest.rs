@@ -16,7 +16,7 @@ use crate::setup::Kernel;
 use crate::terminal::Task;
 
 /// Far more than a guest needs, also on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Runs all tests in a guest, to its end.
 pub(super) fn run(task: &Task, kernel: &Kernel, userland: &[u8]) -> Result<Report> {

@@ -24,7 +24,7 @@ pub(crate) fn run(json: bool, only: &[String]) -> Result<()> {
     setup::run(Profile::Kernels)?;
     let mut kernels = setup::kernels()?;
     kernels.retain(|kernel| {
-        only.is_empty() || only.iter().any(|release| kernel.release.starts_with(release))
+        only.is_empty() || only.iter().any(|release| is_of(&kernel.release, release))
     });
     ensure!(!kernels.is_empty(), "there is no kernel {}", only.join(" or "));
     terminal::heading("Build the programs for the guests");
@@ -40,6 +40,13 @@ pub(crate) fn run(json: bool, only: &[String]) -> Result<()> {
     let failed = reports.iter().filter(|(report, _)| report.failed > 0).count();
     ensure!(failed == 0, "tests failed on {failed} of {} kernels", reports.len());
     Ok(())
+}
+
+/// Whether a release begins with what was asked for, to the end of a number: 6.12 is not of 6.1.
+fn is_of(release: &str, asked: &str) -> bool {
+    release
+        .strip_prefix(asked)
+        .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
 type Booted = (usize, Report, Duration);
@@ -74,4 +81,13 @@ fn boot(kernels: &[Kernel], userland: &[u8], json: bool) -> Result<Vec<Booted>> 
     })?;
     task.done();
     Ok(booted.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_release_is_asked_for_by_its_whole_numbers() {
+        assert!(super::is_of("6.1.0-50-cloud-amd64", "6.1"));
+        assert!(!super::is_of("6.12.107+deb13-cloud-amd64", "6.1"));
+    }
 }
