@@ -9,7 +9,7 @@ mod common;
 use std::{path::Path, time::Duration};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
     util::nr_cpus,
@@ -59,8 +59,7 @@ impl Program {
         mount(none, pins.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
 
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
-        let mut ebpf =
-            EbpfLoader::new().default_map_pin_directory(pins.path()).load(object).unwrap();
+        let mut ebpf = guard_agent::observer::loader(pins.path()).load(object).unwrap();
         let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
         program.load().unwrap();
         let mut map = |name: &str| {

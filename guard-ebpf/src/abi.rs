@@ -13,6 +13,8 @@ pub const LAYOUT_VERSION: u32 = 1;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
+/// A byte that says whether the kernel has the coarse clock; set before the program is loaded.
+pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
 /// Hash: ifindex (`u32`) → [`Port`]. A frame of a port that is not in it is none of ours.
 pub const MAP_PORTS: &str = "PORTS";
 /// Hash: [`AddressKey`] → [`Owned`].

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 
-use crate::command::{require_root, run};
+use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
 use crate::netns::Netns;
 use crate::reaper::Reaper;
@@ -145,12 +145,24 @@ impl Lab {
         bridge_mac(bridge)
     }
 
-    /// The ids of the TCX programs on the ingress of an interface of the host, as the kernel has
-    /// them: a second opinion on what the agent says of its ports.
+    /// How this kernel attaches programs to an interface: `tcx`, and before Linux 6.6 `clsact`.
     ///
     /// # Errors
-    /// There is no such interface, or the kernel knows no TCX.
-    pub fn tcx_programs(&self, interface: &str) -> Result<Vec<u32>> {
+    /// The lab is gone.
+    pub fn attach(&self) -> Result<&'static str> {
+        let tcx = self.host.run(|| SchedClassifier::query_tcx("lo", TcAttachType::Ingress))?;
+        Ok(if tcx.is_ok() { "tcx" } else { "clsact" })
+    }
+
+    /// The ids of the programs on the ingress of an interface of the host, as the kernel has them:
+    /// a second opinion on what the agent says of its ports.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn programs_on(&self, interface: &str) -> Result<Vec<u32>> {
+        if self.attach()? == "clsact" {
+            return self.filters_on(interface);
+        }
         let (_, programs) = self
             .host
             .run(|| SchedClassifier::query_tcx(interface, TcAttachType::Ingress))?
@@ -180,13 +192,49 @@ impl Lab {
         run("mount", &["-o", option, &self.dir.join("state").to_string_lossy()]).map(drop)
     }
 
-    /// Everything that is pinned in the lab's bpffs.
+    fn filters_on(&self, interface: &str) -> Result<Vec<u32>> {
+        let show = ["-n", self.host.name(), "-json", "filter", "show", "dev", interface, "ingress"];
+        let shown = run("tc", &show)?;
+        let filters: Vec<serde_json::Value> =
+            serde_json::from_str(&shown).with_context(|| format!("filters: {shown:?}"))?;
+        let ids = filters.iter().filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
+        ids.map(|id| u32::try_from(id).context("a program's id")).collect()
+    }
+
+    /// Takes the program off a port behind the agent's back.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take_program_off(&self, interface: &str) -> Result<()> {
+        if self.attach()? == "clsact" {
+            let del = ["-n", self.host.name(), "filter", "del", "dev", interface, "ingress"];
+            return run("tc", &del).map(drop);
+        }
+        let ifindex = self.host.run(|| nix::net::if_::if_nametoindex(interface))??;
+        let link = format!("link-{ifindex}");
+        let pins = self.pinned()?;
+        let pin = pins.iter().find(|pin| pin.ends_with(&link)).with_context(|| link.clone())?;
+        std::fs::remove_file(pin).with_context(|| pin.display().to_string())
+    }
+
+    /// Runs `guard-agent detach`, with the configuration of the last agent.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn detach(&self) -> Result<()> {
+        let mut detach = self.host.command(binary("guard-agent")?);
+        output(detach.arg("detach").arg("--config").arg(self.dir.join("agent.toml"))).map(drop)
+    }
+
+    /// Everything that the agent has pinned in the lab's bpffs.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn pinned(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        let mut dirs = vec![self.dir.join("bpf")];
+        // What lies above it is the kernel's own.
+        let mut dirs = vec![self.dir.join("bpf/guard")];
+        dirs.retain(|dir| dir.exists());
         while let Some(dir) = dirs.pop() {
             for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
                 let path = entry?.path();

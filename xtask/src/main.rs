@@ -4,6 +4,7 @@
 mod bench;
 mod check;
 mod demo;
+mod kernels;
 mod process;
 mod root;
 mod setup;
@@ -52,13 +53,26 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, default_value = "--help")]
         arguments: Vec<String>,
     },
+    /// Run the tests of the program and the agent on other kernels
+    ///
+    /// Boots Debian's kernels, from the oldest that guard knows to the newest, in virtual machines.
+    /// They are downloaded once, with apt, and never installed.
+    #[command(after_help = "Example: cargo xtask kernels --json")]
+    Kernels {
+        /// One line of JSON for each kernel on standard output, instead of a table
+        #[arg(long)]
+        json: bool,
+        /// Only those whose release begins so, such as 6.1; all when none is named
+        #[arg(value_name = "RELEASE")]
+        only: Vec<String>,
+    },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
     /// Sets up first and stops at the first step that fails. Needs root: the scenarios make
     /// network namespaces and load eBPF programs.
     #[command(after_help = "Example: cargo xtask test fmt clippy")]
     Test {
-        /// Only these steps; all of them when none is named
+        /// Only these steps; all of them but `kernels` when none is named
         #[arg(value_name = "STEP")]
         steps: Vec<Step>,
     },
@@ -69,6 +83,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(Profile::Test),
         Task::Demo { json } => demo::run(json),
         Task::Bench { arguments } => bench::run(&arguments),
+        Task::Kernels { json, only } => kernels::run(json, &only),
         Task::Test { steps } => check::run(&steps),
     };
     match outcome {

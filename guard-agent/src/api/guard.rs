@@ -13,7 +13,7 @@ use crate::{
     hub::{Subject, Subscription},
     incident::Incident,
     lease::LeaseFilter,
-    observer::PortStatus,
+    observer::{Attach, PortStatus},
     proto,
 };
 
@@ -142,7 +142,11 @@ impl Service {
     fn port(&self, ifindex: u32, status: &PortStatus) -> proto::Port {
         let PortStatus { port, uplink, slot, coverage } = status;
         let kind = if *uplink { proto::PortKind::Uplink } else { proto::PortKind::Access };
-        let attach = coverage.map_or(proto::Attach::Unspecified, |_| proto::Attach::Tcx);
+        let attach = match coverage.map(|coverage| coverage.attach) {
+            Some(Attach::Tcx) => proto::Attach::Tcx,
+            Some(Attach::Clsact) => proto::Attach::Clsact,
+            None => proto::Attach::Unspecified,
+        };
         proto::Port {
             interface: port.interface.to_string(),
             ifindex,

@@ -2,7 +2,7 @@
 //!
 //! Everything is pinned below `<bpffs>/v<layout>/`, so that an agent that dies leaves the watch
 //! running and the next one takes it over: maps are reused, and the new program replaces the old
-//! one under the same link, with no frame unseen in between.
+//! one where it sits (see [`super::attach`]), with no frame unseen in between.
 
 use std::{
     fs, io,
@@ -13,16 +13,15 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        links::{FdLink, LinkError, PinnedLink},
-        tc::TcAttachOptions,
-    },
+    programs::{ProgramError, SchedClassifier, links::LinkError},
+    util::KernelVersion,
 };
 use guard_ebpf::abi::{
     self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned, Port,
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::attach::{self, Attach};
 
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
@@ -55,10 +54,18 @@ pub enum KernelError {
     /// The verifier or the kernel refused it.
     #[error("the kernel refused the program: {0}")]
     Load(#[from] EbpfError),
-    /// The program cannot be loaded or attached.
+    /// The program cannot be attached.
     #[error("{interface}: cannot attach the program: {source}")]
     Attach {
         /// To which port.
+        interface: String,
+        /// Why not.
+        source: Box<ProgramError>,
+    },
+    /// The program cannot be taken off.
+    #[error("{interface}: cannot take the program off: {source}")]
+    Detach {
+        /// Which port.
         interface: String,
         /// Why not.
         source: Box<ProgramError>,
@@ -106,9 +113,11 @@ pub struct Maps {
 /// How a port is covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
+    /// How the program sits on it.
+    pub attach: Attach,
     /// The kernel's id of the program.
     pub program_id: u32,
-    /// Since when the link exists, over restarts of the agent.
+    /// Since when the link or filter exists, over restarts of the agent.
     pub since: SystemTime,
 }
 
@@ -117,6 +126,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     pins: PathBuf,
     program_id: u32,
+    attach: Attach,
 }
 
 impl Kernel {
@@ -138,11 +148,13 @@ impl Kernel {
             let _ = fs::remove_dir(&pins).and_then(|()| fs::remove_dir(bpffs));
             return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
         }
-        let mut ebpf = EbpfLoader::new().default_map_pin_directory(&pins).load(OBJECT)?;
+        let mut ebpf = loader(&pins).load(OBJECT)?;
         let program = classifier(&mut ebpf)?;
         program.load()?;
         let program_id = program.info()?.id();
-        Ok(Self { ebpf, pins, program_id })
+        let attach = Attach::probe()?;
+        tracing::debug!(program_id, ?attach, "the program is loaded");
+        Ok(Self { ebpf, pins, program_id, attach })
     }
 
     /// Hands out the maps. Each can be taken once.
@@ -192,70 +204,40 @@ impl Kernel {
     /// # Errors
     /// The port is gone, or the kernel's refusal.
     pub fn attach(&mut self, ifindex: u32, interface: &str) -> Result<Coverage, KernelError> {
-        let pin = self.link_pin(ifindex);
-        let attach_error = |source| KernelError::Attach {
-            interface: interface.to_owned(),
-            source: Box::new(source),
-        };
-        let link_error = |source| KernelError::Link { interface: interface.to_owned(), source };
         let program = classifier(&mut self.ebpf)?;
-        if let Ok(link) = PinnedLink::from_pin(&pin) {
-            let link = FdLink::from(link).try_into().map_err(link_error)?;
-            match program.attach_to_link(link) {
-                Ok(id) => {
-                    drop(program.take_link(id).map_err(attach_error)?);
-                    return self.coverage(&pin);
-                }
-                // The device of the link is gone (ENOLINK) and its ifindex has been used again.
-                Err(_) => remove(&pin)?,
-            }
-        }
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id = program
-            .attach_with_options(interface, TcAttachType::Ingress, options)
-            .map_err(attach_error)?;
-        let link: FdLink =
-            program.take_link(id).map_err(attach_error)?.try_into().map_err(link_error)?;
-        link.pin(&pin).map_err(|source| KernelError::Pin {
-            path: pin.clone(),
-            source: io::Error::other(source),
-        })?;
-        self.coverage(&pin)
+        let pin = self.attach.attach(program, &self.pins, ifindex, interface)?;
+        let since = fs::metadata(&pin)
+            .and_then(|pin| pin.modified())
+            .map_err(|source| KernelError::Pin { path: pin, source })?;
+        Ok(Coverage { attach: self.attach, program_id: self.program_id, since })
     }
 
     /// Forgets a port that is gone, or takes the program off one that left its bridge.
     ///
     /// # Errors
-    /// The pin cannot be removed.
+    /// The kernel's refusal, or a pin that cannot be removed.
     pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
-        remove(&self.link_pin(ifindex))
+        attach::detach(&self.pins, ifindex)
     }
 
-    /// The ports that have a pinned link, those of an earlier agent included.
+    /// The ports that have a link or a filter, those of an earlier agent included.
     ///
     /// # Errors
     /// The directory of pins cannot be read.
     pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
-        let error = |source| KernelError::Pin { path: self.pins.clone(), source };
-        let mut ports = Vec::new();
-        for entry in fs::read_dir(&self.pins).map_err(error)? {
-            let name = entry.map_err(error)?.file_name();
-            let ifindex = name.to_str().and_then(|name| name.strip_prefix("link-"));
-            ports.extend(ifindex.and_then(|ifindex| ifindex.parse::<u32>().ok()));
-        }
-        Ok(ports)
+        attach::pinned(&self.pins)
     }
+}
 
-    fn coverage(&self, pin: &Path) -> Result<Coverage, KernelError> {
-        let since = fs::metadata(pin)
-            .and_then(|pin| pin.modified())
-            .map_err(|source| KernelError::Pin { path: pin.to_owned(), source })?;
-        Ok(Coverage { program_id: self.program_id, since })
-    }
-
-    fn link_pin(&self, ifindex: u32) -> PathBuf {
-        self.pins.join(format!("link-{ifindex}"))
-    }
+/// A loader that fits the program to this kernel, and pins its maps below `pins`.
+pub fn loader(pins: &Path) -> EbpfLoader<'_> {
+    // `bpf_ktime_get_coarse_ns` is in 5.11 and later.
+    let has_coarse_clock =
+        KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0));
+    let coarse: &u8 = if has_coarse_clock { &1 } else { &0 };
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(pins).override_global(abi::COARSE_CLOCK, coarse, true);
+    loader
 }
 
 fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
@@ -263,20 +245,11 @@ fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
     Ok(program.try_into()?)
 }
 
-fn remove(pin: &Path) -> Result<(), KernelError> {
-    match fs::remove_file(pin) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(KernelError::Pin { path: pin.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Unpins everything below `bpffs`, of this layout and of earlier ones: the kernel then takes the
-/// program off every port. Gives back how many pins there were.
+/// Takes the program off every port and unpins everything below `bpffs`, of this layout and of
+/// earlier ones. Gives back how many links, filters and maps there were.
 ///
 /// # Errors
-/// A pin cannot be removed.
+/// A filter or a pin cannot be removed.
 pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
     let error = |path: &Path, source| KernelError::Pin { path: path.to_owned(), source };
     let mut removed = 0;
@@ -289,8 +262,9 @@ pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
         entries.map(|entry| entry.map(|e| e.path()).map_err(|e| error(path, e))).collect()
     };
     for layout in list(bpffs)? {
+        removed += attach::detach_all(&layout)?;
         for pin in list(&layout)? {
-            remove(&pin)?;
+            attach::remove(&pin)?;
             removed += 1;
         }
         fs::remove_dir(&layout).map_err(|source| error(&layout, source))?;

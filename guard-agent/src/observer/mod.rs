@@ -4,14 +4,18 @@
 //! anew after any loss. What it learns goes three ways, in this order: to the alerts, into the live
 //! set, and to the lease engine, which it never waits for.
 
+mod attach;
 mod claims;
 pub mod counters;
 mod doubt;
+mod handle;
 mod kernel;
+mod lookout;
 mod netlink;
 mod ports;
 mod probe;
 mod sweep;
+mod tc;
 mod topology;
 
 use std::{collections::HashSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -27,16 +31,20 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::{
     io::unix::AsyncFd,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use kernel::{Coverage, KernelError, detach};
+pub use attach::Attach;
+pub use handle::{EnsureError, Handle};
+pub use kernel::{Coverage, KernelError, detach, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 
 use claims::Claims;
 use counters::Counters;
+use handle::Ensure;
+use lookout::Lookout;
 use netlink::{Netlink, Notice};
 use ports::Ports;
 use sweep::Snapshot;
@@ -100,60 +108,6 @@ pub enum ObserverError {
     /// The maps cannot be read.
     #[error("cannot read the program's maps: {0}")]
     Maps(#[from] aya::maps::MapError),
-}
-
-/// Why a port cannot be bound to.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum EnsureError {
-    /// There is no such port.
-    #[error("{interface:?} is not a port of bridge {bridge:?}; name the host's side of the veth")]
-    NoSuchPort {
-        /// The interface.
-        interface: String,
-        /// The bridge that it should be a port of.
-        bridge: String,
-    },
-    /// The program cannot be put on it.
-    #[error("port {interface:?} is not watched: {why}")]
-    NotCovered {
-        /// The interface.
-        interface: String,
-        /// Why not.
-        why: String,
-    },
-    /// The observer does not run.
-    #[error("the observer does not run")]
-    Stopped,
-}
-
-struct Ensure {
-    interface: String,
-    bridge: Arc<str>,
-    reply: oneshot::Sender<Result<u32, EnsureError>>,
-}
-
-/// The way to a running observer.
-#[derive(Clone)]
-pub struct Handle {
-    requests: mpsc::Sender<Ensure>,
-    /// The ports by ifindex.
-    pub ports: SharedPorts,
-    /// What the program counts.
-    pub counters: Arc<Counters>,
-}
-
-impl Handle {
-    /// Sees to it that the program is on a port now. Gives back its ifindex.
-    ///
-    /// # Errors
-    /// It is not a port of the bridge, or the program cannot be put on it.
-    pub async fn ensure(&self, bridge: &Arc<str>, interface: &str) -> Result<u32, EnsureError> {
-        let (reply, answer) = oneshot::channel();
-        let (interface, bridge) = (interface.to_owned(), bridge.clone());
-        let request = Ensure { interface, bridge, reply };
-        self.requests.send(request).await.map_err(|_| EnsureError::Stopped)?;
-        answer.await.map_err(|_| EnsureError::Stopped)?
-    }
 }
 
 /// The observer, loaded and up to date, and about to run.
@@ -231,6 +185,7 @@ impl Observer {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
+        let (lookout, mut uncovered) = Lookout::new();
         loop {
             let doubt_at = self.claims.next_doubt();
             tokio::select! {
@@ -257,10 +212,16 @@ impl Observer {
                     self.claims.take_snapshot(snapshot);
                     self.claims.age();
                 }
+                Some(ports) = uncovered.recv() => {
+                    if self.ports.repair(&ports) {
+                        sweep_at = Instant::now();
+                    }
+                }
                 _ = second.tick() => {
                     if self.parts.health.why(NETLINK).is_some() {
                         self.reconnect().await;
                     }
+                    lookout.look(self.ports.shared());
                     self.parts.alerts.close_quiet(Now::read());
                     if self.counters.lost_more() {
                         sweep_at = Instant::now();

@@ -106,7 +106,10 @@ impl Ports {
     ) -> Result<PortStatus, KernelError> {
         let slot = match self.map.get(&ifindex, 0) {
             Ok(known) => known.port_slot,
-            Err(_) => self.free_slots.pop().ok_or(KernelError::Missing("room for another port"))?,
+            // Taken off the list once it is in the map.
+            Err(_) => {
+                *self.free_slots.last().ok_or(KernelError::Missing("room for another port"))?
+            }
         };
         let bridge_slot = self.bridges.iter().position(|bridge| bridge.name == port.bridge);
         let uplink = self.is_uplink(port);
@@ -121,8 +124,27 @@ impl Ports {
         self.map
             .insert(ifindex, entry, 0)
             .map_err(|source| KernelError::Map { name: abi::MAP_PORTS, source })?;
+        self.free_slots.pop_if(|free| *free == slot);
         let coverage = self.kernel.attach(ifindex, &port.interface)?;
         Ok(PortStatus { port: port.clone(), uplink, slot, coverage: Some(coverage) })
+    }
+
+    /// Puts the program back on ports that are found without it. Gives back whether one of them had
+    /// it before: what passed there in between was not seen.
+    pub fn repair(&mut self, uncovered: &[u32]) -> bool {
+        let mut lost = false;
+        for ifindex in uncovered {
+            // It may be gone by now, and its end is told by netlink.
+            let Some(status) = self.shared.read().get(ifindex).cloned() else { continue };
+            let PortStatus { port, coverage, .. } = status;
+            if coverage.is_some() && exists(*ifindex) {
+                let why = "the program was taken off it by someone else; it is put back";
+                self.health.degraded(&format!("port {}", port.interface), why);
+                lost = true;
+            }
+            self.cover(*ifindex, &port);
+        }
+        lost
     }
 
     /// Forgets a port that is gone or left its bridge.
@@ -149,5 +171,10 @@ impl Ports {
 
 /// Whether an interface with this ifindex exists now, whatever netlink has told so far.
 pub fn exists(ifindex: u32) -> bool {
-    nix::net::if_::if_indextoname(ifindex).is_ok()
+    name(ifindex).is_some()
+}
+
+/// The name of an interface now.
+pub fn name(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }

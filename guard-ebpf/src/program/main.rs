@@ -4,16 +4,14 @@
 #![no_std]
 #![no_main]
 
+mod clock;
 mod maps;
 mod tell;
 
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_skb_load_bytes},
-    macros::classifier,
-    programs::TcContext,
+    bindings::BPF_NOEXIST, helpers::bpf_skb_load_bytes, macros::classifier, programs::TcContext,
 };
 use guard_ebpf::{
     abi::{BridgeCounters, Live, Port},
@@ -23,6 +21,7 @@ use guard_ebpf::{
 };
 
 use crate::{
+    clock::now_ns,
     maps::{COUNTERS, FRAMES, LIVE, Maps, OWNED, PORTS},
     tell::Teller,
 };
@@ -101,15 +100,6 @@ fn watch(skb: &Skb) -> Option<()> {
         apply(port, from, claim, decision, now_ns, counters);
     }
     Some(())
-}
-
-#[inline(always)]
-fn now_ns() -> u64 {
-    #[expect(unsafe_code, reason = "bpf_ktime_get_coarse_ns is a helper")]
-    // SAFETY: the helper takes nothing and returns a number.
-    unsafe {
-        bpf_ktime_get_coarse_ns()
-    }
 }
 
 #[inline(always)]

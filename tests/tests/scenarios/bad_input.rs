@@ -153,6 +153,6 @@ fn four_capabilities_are_enough() -> Result<()> {
     let agent = lab.agent_with(launch)?;
     let sandbox = lab.sandbox("a")?;
     agent.admit(&sandbox)?;
-    assert_eq!(lab.tcx_programs(sandbox.port())?.len(), 1);
+    assert_eq!(lab.programs_on(sandbox.port())?.len(), 1);
     agent.stop()
 }

@@ -35,7 +35,7 @@ fn one_that_does_not_exist_yet_is_picked_up_when_it_appears() -> Result<()> {
     is_served(&agent)?;
     let sandbox = lab.sandbox("a")?;
     let lease = agent.admit(&sandbox)?;
-    assert_eq!(lab.tcx_programs(sandbox.port())?.len(), 1);
+    assert_eq!(lab.programs_on(sandbox.port())?.len(), 1);
     sandbox.announce(lease.address)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod demo;
 mod exhaustion;
 mod http;
 mod incident;
+mod loss;
 mod operators;
 mod peers;
 mod ports;

@@ -29,13 +29,13 @@ fn a_port_is_covered_soon_after_it_appears_and_gone_with_it() -> Result<()> {
         Ok((covered(&agent)? == both).then_some(()))
     })?;
     for sandbox in [&before, &after] {
-        assert_eq!(lab.tcx_programs(sandbox.port())?.len(), 1, "{}", sandbox.port());
+        assert_eq!(lab.programs_on(sandbox.port())?.len(), 1, "{}", sandbox.port());
     }
     let ports = agent.list(&["ports"], "ports")?;
     for port in &ports {
         assert_eq!((&port["bridge"], &port["kind"]), (&BRIDGE.into(), &"access".into()), "{port}");
-        assert_eq!(port["attach"], "tcx", "{port}");
-        let programs = lab.tcx_programs(port["interface"].as_str().context("no name")?)?;
+        assert_eq!(port["attach"], lab.attach()?, "{port}");
+        let programs = lab.programs_on(port["interface"].as_str().context("no name")?)?;
         assert_eq!(port["program_id"], *programs.first().context("no program")?, "{port}");
     }
     before.delete()?;
@@ -87,7 +87,7 @@ fn ports_that_come_and_go_under_load_are_all_covered_in_the_end() -> Result<()> 
     })
     .with_context(|| format!("{:?}", agent.list(&["ports"], "ports")))?;
     for port in &expected {
-        assert_eq!(lab.tcx_programs(port)?.len(), 1, "{port}");
+        assert_eq!(lab.programs_on(port)?.len(), 1, "{port}");
     }
     agent.await_readyz(200)?;
     // What was seen of the traffic is not lost with the ports that went.
@@ -123,5 +123,5 @@ fn a_port_that_leaves_the_bridge_is_left_alone() -> Result<()> {
     eventually("the port covered", || Ok((covered(&agent)?.len() == 1).then_some(())))?;
     lab.host().ip(&format!("link set {} nomaster", sandbox.port()))?;
     eventually("no port", || Ok(agent.list(&["ports"], "ports")?.is_empty().then_some(())))?;
-    eventually("no program", || Ok(lab.tcx_programs(sandbox.port())?.is_empty().then_some(())))
+    eventually("no program", || Ok(lab.programs_on(sandbox.port())?.is_empty().then_some(())))
 }

@@ -39,7 +39,7 @@ fn survives(end: fn(&Agent) -> Result<()>) -> Result<()> {
             let mut looks = 0;
             while !over.load(Ordering::Relaxed) {
                 for sandbox in [&silent, &talker] {
-                    let programs = lab.tcx_programs(sandbox.port())?;
+                    let programs = lab.programs_on(sandbox.port())?;
                     ensure!(programs.len() == 1, "{programs:?} on {}", sandbox.port());
                 }
                 looks += 1;

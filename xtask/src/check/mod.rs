@@ -13,13 +13,21 @@ pub(crate) use self::step::Step;
 use crate::setup::Profile;
 use crate::{process, root, setup, terminal};
 
-/// Runs `steps`, or all where none is named, and stops at the first that fails.
+/// Runs `steps`, or those that run by default where none is named, and stops at the first that fails.
 pub(crate) fn run(steps: &[Step]) -> Result<()> {
-    let steps = if steps.is_empty() { Step::value_variants() } else { steps };
+    let by_default: Vec<Step>;
+    let steps = if steps.is_empty() {
+        by_default =
+            Step::value_variants().iter().copied().filter(|step| step.by_default()).collect();
+        &by_default
+    } else {
+        steps
+    };
     if steps.contains(&Step::Test) {
         root::require("make network namespaces and load eBPF programs", "test")?;
     }
-    setup::run(Profile::Test)?;
+    let kernels = steps.contains(&Step::Kernels);
+    setup::run(if kernels { Profile::Kernels } else { Profile::Test })?;
     let peers = setup::peers()?;
 
     let mut times = Vec::new();

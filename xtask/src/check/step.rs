@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Build,
     /// All tests pass
     Test,
+    /// Those that depend on the kernel pass on other kernels; only when named, as it takes minutes
+    Kernels,
 }
 
 impl Step {
@@ -40,7 +42,13 @@ impl Step {
             Self::Doc => "doc",
             Self::Build => "build",
             Self::Test => "test",
+            Self::Kernels => "kernels",
         }
+    }
+
+    /// Whether it runs where no step is named: guests are emulated, and slow.
+    pub(crate) fn by_default(self) -> bool {
+        self != Self::Kernels
     }
 
     /// The command that decides it; `peers` is the tests' Python environment.
@@ -84,6 +92,7 @@ impl Step {
                 "--workspace",
                 "--no-fail-fast",
             ]),
+            Self::Kernels => command.args(["xtask", "kernels"]),
         };
         command
     }

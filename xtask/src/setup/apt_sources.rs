@@ -17,8 +17,9 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// The archive that the machine's release, `codename`, is installed from.
-    pub(super) fn of_machine(codename: &str) -> Result<Self> {
+    /// The archive that the machine's release is installed from.
+    pub(super) fn of_machine() -> Result<Self> {
+        let codename = &codename()?;
         let mut files = vec![Path::new("/etc/apt/sources.list").to_owned()];
         if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
             files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
@@ -83,6 +84,14 @@ impl Archive {
         let signed_by = signed_by.filter(|path| path.starts_with('/')).unwrap_or(KEYRING);
         Self { uri: uri.to_owned(), signed_by: signed_by.to_owned() }
     }
+}
+
+fn codename() -> Result<String> {
+    let release =
+        fs::read_to_string("/etc/os-release").context("could not read /etc/os-release")?;
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.map(|name| name.trim_matches('"').to_owned())
+        .context("/etc/os-release has no VERSION_CODENAME")
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const TOOLS: [Tool; 2] = [
 /// Installs what is missing or of another version; true if something was.
 pub(super) fn ensure(profile: Profile) -> Result<bool> {
     let mut installed = false;
-    let wanted = TOOLS.iter().filter(|tool| profile == Profile::Test || !tool.tests_only);
+    let wanted = TOOLS.iter().filter(|tool| profile >= Profile::Test || !tool.tests_only);
     for tool in wanted {
         if tool.is_found() {
             continue;

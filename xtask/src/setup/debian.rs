@@ -8,27 +8,33 @@ use super::Profile;
 use crate::terminal::Task;
 use crate::{process, root};
 
-/// A package, what it is for, and whether the demo does without it.
+/// A package, what it is for, and the first profile that needs it.
 struct Package {
     name: &'static str,
     why: &'static str,
-    tests_only: bool,
+    from: Profile,
 }
 
-const PACKAGES: [Package; 4] = [
-    Package { name: "build-essential", why: "compiles the bundled SQLite", tests_only: false },
-    Package { name: "iproute2", why: "lays out namespaces and bridges", tests_only: false },
+const PACKAGES: [Package; 6] = [
+    Package { name: "build-essential", why: "compiles the bundled SQLite", from: Profile::Demo },
+    Package { name: "iproute2", why: "lays out namespaces and bridges", from: Profile::Demo },
     Package {
         name: "containernetworking-plugins",
         why: "host-local and bridge, which guard works beside",
-        tests_only: false,
+        from: Profile::Demo,
     },
-    Package { name: "python3-venv", why: "holds the Python peers", tests_only: true },
+    Package { name: "python3-venv", why: "holds the Python peers", from: Profile::Test },
+    Package {
+        name: "qemu-system-x86",
+        why: "boots the kernels that guard supports",
+        from: Profile::Kernels,
+    },
+    Package { name: "busybox-static", why: "runs in them", from: Profile::Kernels },
 ];
 
 /// Installs what is missing; true if something was.
 pub(super) fn ensure(profile: Profile) -> Result<bool> {
-    let wanted = PACKAGES.iter().filter(|p| profile == Profile::Test || !p.tests_only);
+    let wanted = PACKAGES.iter().filter(|package| profile >= package.from);
     let wanted: Vec<&Package> = wanted.collect();
     let missing = missing(&wanted)?;
     if missing.is_empty() {

@@ -4,6 +4,7 @@
 mod apt_sources;
 mod cargo_tools;
 mod debian;
+mod kernels;
 mod peers;
 mod private_apt;
 mod rust_source;
@@ -14,15 +15,20 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::kernels::Kernel;
 use crate::terminal;
 
 /// What the machine is set up for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+///
+/// Each includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Profile {
     /// Building everything and running the demo.
     Demo,
     /// The same, and the tests.
     Test,
+    /// The same, and booting other kernels.
+    Kernels,
 }
 
 /// Brings the machine to the state that `profile` wants.
@@ -35,8 +41,11 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
     let mut installed = debian::ensure(profile)?;
     installed |= rust_source::ensure()?;
     installed |= cargo_tools::ensure(profile)?;
-    if profile == Profile::Test {
+    if profile >= Profile::Test {
         installed |= peers::ensure(&cache)?;
+    }
+    if profile >= Profile::Kernels {
+        installed |= kernels::ensure(&cache)?;
     }
     let state = if installed { "ready" } else { "everything is there" };
     terminal::line(&format!("{state} ({})", terminal::took(started.elapsed())));
@@ -46,6 +55,11 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
 /// The virtual environment of the tests' Python peers; [`Profile::Test`] makes it.
 pub(crate) fn peers() -> Result<PathBuf> {
     Ok(peers::dir(&cache()?))
+}
+
+/// The kernels to boot, oldest first; [`Profile::Kernels`] brings them.
+pub(crate) fn kernels() -> Result<Vec<Kernel>> {
+    kernels::list(&cache()?)
 }
 
 /// What set-up keeps outside `target/`, so that `cargo clean` does not cost a download.

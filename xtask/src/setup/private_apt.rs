@@ -39,12 +39,19 @@ impl PrivateApt {
         Ok(versions(&process::read(self.command("apt-cache").args(["madison", package]))?))
     }
 
+    /// The packages that `package` depends on.
+    pub(super) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        Ok(depends(&process::read(self.command("apt-cache").args(["depends", package]))?))
+    }
+
     /// Downloads one version of `package` and returns its file; it lives as long as `self`.
     pub(super) fn download(&self, task: &Task, package: &str, version: &str) -> Result<PathBuf> {
         let mut download = self.command("apt-get");
         download.args(["download", &format!("{package}={version}")]);
-        process::quiet(task, download.current_dir(self.dir.path()))?;
-        fs::read_dir(self.dir.path())?
+        let dir = self.dir.path().join(package);
+        fs::create_dir_all(&dir)?;
+        process::quiet(task, download.current_dir(&dir))?;
+        fs::read_dir(&dir)?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .with_context(|| format!("apt-get downloaded no file for {package} {version}"))
@@ -74,8 +81,21 @@ fn versions(madison: &str) -> Vec<String> {
     lines.map(|version| version.trim().to_owned()).collect()
 }
 
+/// `apt-cache depends` prints a `  Depends: package` line for each.
+fn depends(listed: &str) -> Vec<String> {
+    let lines = listed.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    lines.map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn dependencies_are_read() {
+        let listed = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-50-cloud-amd64\n  \
+            Recommends: firmware\n |Depends: kmod\n";
+        assert_eq!(super::depends(listed), ["linux-image-6.1.0-50-cloud-amd64"]);
+    }
+
     #[test]
     fn madisons_versions_are_read() {
         let madison = "  rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://mirror.test/debian \

@@ -47,7 +47,7 @@ fn is_complete(library: &Path) -> bool {
 
 fn from_debian(task: &Task, library: &Path) -> Result<()> {
     let release = release(&process::read(process::tool("rustc").arg("--version"))?)?;
-    let archive = Archive::of_machine(&codename()?)?;
+    let archive = Archive::of_machine()?;
     for suite in SUITES {
         task.progress(&format!("looking into {suite}"));
         // A suite that has left the archive, or is signed with a key newer than this machine, is
@@ -99,14 +99,6 @@ fn release(version: &str) -> Result<String> {
 /// Whether a Debian version, say `1.95.0+dfsg1-2~bpo13+1`, is of this upstream release.
 fn is_of(version: &str, release: &str) -> bool {
     version.strip_prefix(release).is_some_and(|rest| rest.starts_with(['+', '-', '~']))
-}
-
-fn codename() -> Result<String> {
-    let release =
-        fs::read_to_string("/etc/os-release").context("could not read /etc/os-release")?;
-    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    name.map(|name| name.trim_matches('"').to_owned())
-        .context("/etc/os-release has no VERSION_CODENAME")
 }
 
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! The programs that run in a guest: linked statically, so that they bring all they need.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::process;
+use crate::terminal;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What a guest needs, by the name of the target.
+const NEEDED: [&str; 4] = ["guard-agent", "guardctl", "program", "scenarios"];
+
+/// Builds them; their paths by their names.
+pub(super) fn build() -> Result<BTreeMap<&'static str, PathBuf>> {
+    // With a target named, cargo leaves the flags off build scripts and macros, and uses a
+    // directory that no other build shares.
+    let flags = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS";
+    let mut command = process::tool("cargo");
+    command
+        .env(flags, "-C target-feature=+crt-static")
+        .args(["test", "--locked", "--no-run", "--target", TARGET])
+        .args(["--package", "guard-agent", "--package", "guard-tests"])
+        // The programs come with their tests.
+        .args(["--test", "program", "--test", "scenarios"])
+        .arg("--message-format=json-render-diagnostics");
+    terminal::line(&process::describe(&command));
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("could not run cargo")?;
+    ensure!(output.status.success(), "the programs for the guests do not build");
+    let messages = String::from_utf8(output.stdout).context("cargo's messages")?;
+    let found = executables(&messages);
+    NEEDED
+        .into_iter()
+        .map(|name| {
+            let path = found.get(name).with_context(|| format!("cargo built no {name}"))?;
+            Ok((name, path.clone()))
+        })
+        .collect()
+}
+
+/// The executables that cargo tells of. A program is told of twice where its own tests are built
+/// too: the tests' is left out.
+fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages
+        .filter_map(|message| {
+            let path = message.get("executable")?.as_str()?;
+            let kind = message.pointer("/target/kind/0")?.as_str()?;
+            let is_test = message.pointer("/profile/test")?.as_bool()?;
+            let name = message.pointer("/target/name")?.as_str()?;
+            ((kind == "test") == is_test).then(|| (name.to_owned(), PathBuf::from(path)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_programs_own_tests_are_not_the_program() {
+        let message = |kind: &str, test: bool, path: &str| {
+            format!(
+                r#"{{"target":{{"kind":["{kind}"],"name":"a"}},"profile":{{"test":{test}}},"executable":"{path}"}}"#
+            )
+        };
+        let messages = [message("bin", false, "/a"), message("bin", true, "/a-tests")].join("\n");
+        assert_eq!(super::executables(&messages)["a"], std::path::Path::new("/a"));
+    }
+}
