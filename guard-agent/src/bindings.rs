@@ -23,7 +23,7 @@ use crate::{
     evidence::Station,
     health::Health,
     incident::{Claimant, Role},
-    lease::{Generation, Lease, Owner, State, command::Change, model::Binding},
+    lease::{Generation, Lease, Owner, Place, State, command::Change, model::Binding},
     ledger::Lifecycle,
     mac::Mac,
     segment::Segment,
@@ -85,6 +85,8 @@ pub struct Bindings {
 
 #[derive(Default)]
 struct Inner {
+    /// The leases are known. Until then the kernel keeps what an earlier agent wrote.
+    known: bool,
     map: Option<KernelMap<MapData, AddressKey, Owned>>,
     /// The watched bridges that exist.
     bridges: HashMap<Arc<str>, u32>,
@@ -117,23 +119,66 @@ impl Bindings {
         let inner = &mut *self.inner.lock();
         let old = inner.bridges.insert(bridge.clone(), ifindex);
         inner.hosts.insert(bridge.clone(), hosts);
-        // No more is held at once than has to be: there can be as many as the map takes.
-        let stale = inner.kernel_keys(|key| {
-            let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
-            let is_wanted = key.bridge == ifindex
-                && inner.kernel_key(&place) == Some(*key)
-                && inner.owned(&place).is_some();
-            (key.bridge == ifindex || Some(key.bridge) == old) && !is_wanted
-        });
-        let mut result = Ok(());
-        for key in stale {
-            result = result.and(inner.remove(&key));
-        }
-        let wanted: Vec<_> = inner.wanted(bridge).collect();
-        for key in wanted {
-            result = result.and(inner.write(&key));
-        }
+        let result = inner.write_bridge(bridge, ifindex, old);
         self.report(result);
+    }
+
+    /// The leases that the kernel has a holder for: what an earlier agent left, where this one
+    /// does not know the leases.
+    pub fn leased_in_kernel(&self) -> Vec<(Place, Generation)> {
+        let inner = self.inner.lock();
+        let Some(map) = &inner.map else { return Vec::new() };
+        let mut leased = Vec::new();
+        for (bridge, ifindex) in &inner.bridges {
+            for key in inner.kernel_keys(|key| key.bridge == *ifindex) {
+                if let Ok(owned) = map.get(&key, 0)
+                    && owned.flags & OWNED_LEASED != 0
+                {
+                    let segment = Segment::new(bridge.clone(), key.vlan);
+                    leased.push((Place { segment, address: key.ip() }, owned.generation));
+                }
+            }
+        }
+        leased
+    }
+
+    /// What disagrees with these leases, which are all, here or in the kernel. Empty is good.
+    pub fn check(&self, leases: &[Arc<Lease>]) -> Vec<((Segment, IpAddr), &'static str)> {
+        let inner = self.inner.lock();
+        let mut wrong = Vec::new();
+        let mut holders = 0;
+        for lease in leases {
+            let key = (lease.segment.clone(), lease.address);
+            let wanted = Holder::of(lease).filter(|_| binds(lease));
+            holders += usize::from(wanted.is_some());
+            if inner.holders.get(&key).and_then(|lease| Holder::of(lease)) != wanted {
+                wrong.push((key, "the binding is not the lease's"));
+            }
+        }
+        if inner.holders.len() > holders {
+            let leased = |key: &&(Segment, IpAddr)| {
+                leases.iter().any(|l| l.segment == key.0 && l.address == key.1)
+            };
+            let strangers = inner.holders.keys().filter(|key| !leased(key));
+            wrong.extend(strangers.map(|key| (key.clone(), "there is a binding and no lease")));
+        }
+        let Some(map) = &inner.map else { return wrong };
+        for (bridge, ifindex) in &inner.bridges {
+            let wanted: HashSet<_> = inner.wanted(bridge).collect();
+            for key in &wanted {
+                let kernel = inner.kernel_key(key).and_then(|key| map.get(&key, 0).ok());
+                if kernel.map(|owned| Owned { seen_ns: 0, ..owned }) != inner.owned(key) {
+                    wrong.push((key.clone(), "the kernel's entry is not the lease's"));
+                }
+            }
+            for key in inner.kernel_keys(|key| key.bridge == *ifindex) {
+                let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
+                if !wanted.contains(&place) {
+                    wrong.push((place, "the kernel has an entry and nobody the address"));
+                }
+            }
+        }
+        wrong
     }
 
     /// A bridge is gone: so are its entries.
@@ -268,6 +313,32 @@ impl Inner {
         Some(name)
     }
 
+    /// Makes the kernel's entries of a bridge what they should be.
+    fn write_bridge(
+        &mut self,
+        bridge: &Arc<str>,
+        ifindex: u32,
+        old: Option<u32>,
+    ) -> Result<(), MapError> {
+        // No more is held at once than has to be: there can be as many as the map takes.
+        let stale = self.kernel_keys(|key| {
+            let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
+            let is_wanted = key.bridge == ifindex
+                && self.kernel_key(&place) == Some(*key)
+                && self.owned(&place).is_some();
+            (key.bridge == ifindex || Some(key.bridge) == old) && !is_wanted
+        });
+        let mut result = Ok(());
+        for key in stale {
+            result = result.and(self.remove(&key));
+        }
+        let wanted: Vec<_> = self.wanted(bridge).collect();
+        for key in wanted {
+            result = result.and(self.write(&key));
+        }
+        result
+    }
+
     fn write_bound_to(&mut self, interface: &Arc<str>) -> Result<(), MapError> {
         let keys = self.by_interface.get(interface).cloned().unwrap_or_default();
         keys.iter().map(|key| self.write(key)).fold(Ok(()), Result::and)
@@ -336,7 +407,7 @@ impl Inner {
     fn write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {
         let Some(kernel) = self.kernel_key(key) else { return Ok(()) };
         let Some(owned) = self.owned(key) else { return self.remove(&kernel) };
-        let Some(map) = &mut self.map else { return Ok(()) };
+        let Some(map) = self.map.as_mut().filter(|_| self.known) else { return Ok(()) };
         if let Ok(old) = map.get(&kernel, 0)
             && (Owned { seen_ns: 0, ..old }) == owned
         {
@@ -346,7 +417,7 @@ impl Inner {
     }
 
     fn remove(&mut self, key: &AddressKey) -> Result<(), MapError> {
-        match self.map.as_mut().map_or(Ok(()), |map| map.remove(key)) {
+        match self.map.as_mut().filter(|_| self.known).map_or(Ok(()), |map| map.remove(key)) {
             Err(MapError::SyscallError(error))
                 if error.io_error.kind() == std::io::ErrorKind::NotFound =>
             {
@@ -365,7 +436,14 @@ fn binds(lease: &Lease) -> bool {
 
 impl Lifecycle for Arc<Bindings> {
     fn restored(&mut self, leases: &[Arc<Lease>]) {
+        self.inner.lock().known = true;
         self.apply(leases.iter().map(|lease| (lease, false)));
+        let inner = &mut *self.inner.lock();
+        let bridges: Vec<_> = inner.bridges.iter().map(|(name, at)| (name.clone(), *at)).collect();
+        for (bridge, ifindex) in bridges {
+            let result = inner.write_bridge(&bridge, ifindex, None);
+            self.report(result);
+        }
     }
 
     fn committed(&mut self, changes: &[Change], _now: Now) {

@@ -1,7 +1,7 @@
 //! The daemon: puts the parts together, in the order in which they need each other, and takes them
 //! down in the reverse.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -17,18 +17,21 @@ use crate::{
     clock::{self, Now},
     config::{Config, WhenDegraded},
     feed::Feed,
-    health::Health,
-    history::History,
+    health::{Health, STORE},
+    history::{History, HistoryError},
     http,
     hub::Hub,
-    incident::Incidents,
+    incident::{Incident, Incidents},
     lease::command::Command,
-    ledger::{Ledger, Lifecycle},
+    ledger::{Ledger, Lifecycle, Loss},
     live::LiveSet,
     metrics::Metrics,
     observer::{Observer, Parts},
     store::{Boot, Store},
 };
+
+/// How often a store that could not be written is tried again.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -68,17 +71,21 @@ async fn serve(
     let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: Now::read() };
-    let store = open_store(&config.state_dir, &boot)?;
+    let opened = open_store(&config.state_dir, &boot)?;
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
-    let hub = Arc::new(Hub::new(store.epoch()));
+    let epoch = match &opened {
+        Ok(store) => store.epoch(),
+        Err(loss) => loss.epoch,
+    };
+    let hub = Arc::new(Hub::new(epoch));
     let live = Arc::new(LiveSet::default());
     let gateways =
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
     let bindings = Arc::new(Bindings::new(gateways, health.clone()));
     // Ids grow over restarts, as the epoch does.
-    let mut incidents = Incidents::new(config.conflict.quiet, (store.epoch() << 32) + 1);
-    let (history, past) = History::open(&config.state_dir.join("incidents.db"), &boot.id)?;
+    let mut incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
+    let (history, past) = open_history(&config.state_dir, &boot.id)?;
     incidents.restore(past);
     let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
@@ -87,7 +94,14 @@ async fn serve(
         Box::new(metrics.clone()),
         Box::new(hub.clone()),
     ];
-    let ledger = Ledger::start(config.pools.clone(), store, live.clone(), observers)?;
+    let pools = config.pools.clone();
+    let ledger = match opened {
+        Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
+        Err(loss) => {
+            health.degraded(STORE, &loss.why);
+            Ledger::start_without(pools, loss, live.clone(), observers)?
+        }
+    };
 
     let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
@@ -105,6 +119,7 @@ async fn serve(
     })
     .await?;
     let watching = tokio::spawn(observer.run());
+    let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
     let boot = tokio::spawn(boot_pass(config.clone(), feed, health.clone()));
 
     let (stop, stopping) = watch::channel(false);
@@ -132,22 +147,57 @@ async fn serve(
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     boot.abort();
+    store.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended
 }
 
-fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Store> {
+/// The store, or why the agent has to do without it. An error is what it cannot do without.
+fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Result<Store, Loss>> {
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
-    Ok(Store::open(&state_dir.join("leases.db"), boot)?)
+    let path = state_dir.join("leases.db");
+    Ok(match Store::open(&path, boot) {
+        Ok(store) => Ok(store),
+        Err(error) => Err(Loss::of(error, &path, boot)?),
+    })
+}
+
+/// The history of incidents; in memory where the disk cannot be written, since no lease rests on
+/// it.
+fn open_history(state_dir: &Path, boot_id: &str) -> Result<(History, Vec<Incident>), HistoryError> {
+    History::open(&state_dir.join("incidents.db"), boot_id).or_else(|error| {
+        tracing::warn!(%error, "incidents are remembered until the agent ends");
+        History::open(Path::new(":memory:"), boot_id)
+    })
+}
+
+/// Looks whether a store that could not be written can be again.
+async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+    loop {
+        tokio::time::sleep(STORE_INTERVAL).await;
+        if let Some(why) = ledger.loss() {
+            health.degraded(STORE, &why);
+        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
+            health.recovered(STORE);
+        }
+    }
 }
 
 /// The observer has read ports, host addresses and maps; the ledger looks at every lease with that
 /// evidence before the first allocation.
 async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>) {
-    let pass = feed.ask(Command::RecheckAll);
-    match tokio::time::timeout(config.boot_timeout, pass).await {
+    let ended = loop {
+        match tokio::time::timeout(config.boot_timeout, feed.ask(Command::RecheckAll)).await {
+            // The store says so itself, and everything is looked at once it is back.
+            Ok(Err(refusal)) if refusal.reason.is_store() => {
+                tokio::time::sleep(STORE_INTERVAL).await;
+            }
+            ended => break ended,
+        }
+    };
+    match ended {
         Ok(Ok(_)) => return health.boot_pass_ended(),
         Ok(Err(refusal)) => health.degraded("boot pass", &refusal.to_string()),
         Err(_) => health.degraded("boot pass", "it takes longer than allocate.boot_timeout"),

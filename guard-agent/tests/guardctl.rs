@@ -117,6 +117,10 @@ impl proto::leases_server::Leases for Canned {
         Ok(Response::new(proto::ListLeasesResponse { leases }))
     }
 
+    async fn ack_hold(&self, _: Request<proto::AckHoldRequest>) -> Answer<proto::AckHoldResponse> {
+        Err(Status::unimplemented("guardctl does not ask"))
+    }
+
     /// From 0: two events and the end. From 1: events without end. Else: one event and silence.
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
         let events: Self::WatchStream = match request.into_inner().from {

@@ -162,6 +162,32 @@ impl Agent {
         }
     }
 
+    /// As [`Agent::start_again`], where something is wrong: it serves, and is not ready.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub fn start_again_degraded(&mut self) -> Result<()> {
+        self.journal.await_exit()?;
+        (self.journal, self.process) = start(&self.launch, &self.host, &self.dir, &self.reaper)?;
+        self.journal.await_ready()
+    }
+
+    /// Asks `guardctl check` whether store, index, kernel and wire agree.
+    ///
+    /// # Errors
+    /// With what disagrees.
+    pub fn check(&self) -> Result<()> {
+        let found = self.ctl(&["check"])?;
+        anyhow::ensure!(found.code == 0, "guardctl check: {}{}", found.stdout, found.stderr);
+        Ok(())
+    }
+
+    /// Where its store is.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("state/leases.db")
+    }
+
     /// Waits for `/readyz` to answer with this status, and returns the body.
     ///
     /// # Errors

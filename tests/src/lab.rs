@@ -158,6 +158,28 @@ impl Lab {
         Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect())
     }
 
+    /// Puts a file system of its own beneath the state directory, of this many KiB.
+    ///
+    /// # Errors
+    /// What `mount` says.
+    pub fn small_state(&self, kib: u32) -> Result<PathBuf> {
+        let state = self.dir.join("state");
+        std::fs::create_dir(&state).with_context(|| format!("creating {}", state.display()))?;
+        self.reaper.mount(&state)?;
+        let size = format!("size={kib}k");
+        run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &state.to_string_lossy()])?;
+        Ok(state)
+    }
+
+    /// Makes the file system beneath the state directory read-only, or writable again.
+    ///
+    /// # Errors
+    /// What `mount` says.
+    pub fn remount_state(&self, writable: bool) -> Result<()> {
+        let option = if writable { "remount,rw" } else { "remount,ro" };
+        run("mount", &["-o", option, &self.dir.join("state").to_string_lossy()]).map(drop)
+    }
+
     /// Everything that is pinned in the lab's bpffs.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::{
     health::Degraded,
     lease::command::{Reason, Refusal},
     observer::EnsureError,
+    store::{StoreError, host_local::HostLocalError},
 };
 
 /// `ErrorInfo.domain`.
@@ -32,6 +33,9 @@ pub enum Closed {
         /// Since when and why.
         why: String,
     },
+    /// There is no store to write to.
+    #[error("{0}")]
+    StoreDamaged(String),
     /// The observer does not see all.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     ObserverDegraded(Degraded),
@@ -61,6 +65,9 @@ pub enum Invalid {
     /// Nothing is asked for.
     #[error("{0}")]
     Missing(&'static str),
+    /// A path that depends on who reads it.
+    #[error("path {0:?} is not absolute")]
+    Path(String),
     /// A pool twice in one call.
     #[error("pool {0:?} is named twice; one call gives one lease from each pool")]
     PoolTwice(String),
@@ -79,6 +86,7 @@ impl From<Closed> for Status {
         let reason = match closed {
             Closed::Starting => "STARTING",
             Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
+            Closed::StoreDamaged(_) => Reason::StoreDamaged.name(),
             Closed::ObserverDegraded(_) => "OBSERVER_DEGRADED",
         };
         status(Code::Unavailable, reason, closed.to_string(), Some(SOON))
@@ -91,7 +99,7 @@ impl From<Invalid> for Status {
             Invalid::Address(_) => "ADDRESS_MALFORMED",
             Invalid::Mac(_) => "MAC_MALFORMED",
             Invalid::Name { .. } => "OWNER_MALFORMED",
-            Invalid::Missing(_) | Invalid::PoolTwice(_) => "REQUEST_MALFORMED",
+            Invalid::Missing(_) | Invalid::PoolTwice(_) | Invalid::Path(_) => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
     }
@@ -121,6 +129,33 @@ pub fn lease_unknown(generation: u64) -> Status {
     status(Code::NotFound, "LEASE_UNKNOWN", message, None)
 }
 
+/// A file of an operator's, or the store, cannot be read or written.
+pub fn store(error: &StoreError) -> Status {
+    let message = error.to_string();
+    match error {
+        StoreError::Locked { .. } => {
+            status(Code::FailedPrecondition, "STORE_IN_USE", message, None)
+        }
+        StoreError::NotAStore { .. } | StoreError::Newer { .. } => {
+            status(Code::InvalidArgument, "NOT_A_STORE", message, None)
+        }
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            status(Code::AlreadyExists, "FILE_EXISTS", message, None)
+        }
+        StoreError::Io { .. } | StoreError::Unwritable { .. } | StoreError::Marker { .. } => {
+            status(Code::FailedPrecondition, "FILE_UNUSABLE", message, None)
+        }
+        StoreError::Missing { .. } | StoreError::Damaged { .. } | StoreError::Behind { .. } => {
+            status(Code::FailedPrecondition, Reason::StoreDamaged.name(), message, None)
+        }
+    }
+}
+
+/// The reservations of another allocator cannot be read.
+pub fn reservations(error: &HostLocalError) -> Status {
+    status(Code::FailedPrecondition, "FILE_UNUSABLE", error.to_string(), None)
+}
+
 /// No pool has this name.
 pub fn pool_unknown(name: &str) -> Status {
     let message = format!("there is no pool {name:?}; `guardctl pools` lists them");
@@ -136,7 +171,8 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::AddressHeld
         | Reason::AddressCooling
         | Reason::AddressQuarantined
-        | Reason::OwnerHasLease => Code::FailedPrecondition,
+        | Reason::OwnerHasLease
+        | Reason::StoreHealthy => Code::FailedPrecondition,
         Reason::AddressOutsidePool
         | Reason::AddressReserved
         | Reason::AddressExcluded

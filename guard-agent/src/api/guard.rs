@@ -31,7 +31,11 @@ impl proto::guard_server::Guard for Service {
         let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
         let Context { ledger, live, .. } = &*self.0;
         // What is leased has the evidence of its bound port too; the rest is what the wire says.
-        let leases = ledger.leases(LeaseFilter::default()).await.map_err(error::refused)?;
+        let leases = match ledger.leases(LeaseFilter::default()).await {
+            // The observer goes on without leases.
+            Err(refusal) if refusal.reason.is_store() => Vec::new(),
+            leases => leases.map_err(error::refused)?,
+        };
         let leases = leases.into_iter().filter(|(lease, _)| of_bridge(&lease.segment.bridge));
         let mut all: BTreeMap<_, _> = leases
             .map(|(lease, evidence)| {
@@ -119,7 +123,11 @@ impl proto::guard_server::Guard for Service {
             ready: health.ready(),
             degraded: health.list().into_iter().map(degraded).collect(),
             boot_pass: if health.booted() { "done" } else { "running" }.to_owned(),
-            store: if ledger.is_alive() { "ok" } else { "the writer has ended" }.to_owned(),
+            store: match health.why(health::STORE) {
+                _ if !ledger.is_alive() => "the writer has ended".to_owned(),
+                Some(why) => why,
+                None => "ok".to_owned(),
+            },
             sources: vec![source("wire"), source("kernel")],
             bridges: self.bridges(),
         }))

@@ -12,6 +12,7 @@ use super::{
     stopped,
 };
 use crate::{
+    health,
     hub::Subscription,
     lease::{
         Generation, Lease, LeaseFilter, State,
@@ -175,6 +176,21 @@ impl proto::leases_server::Leases for Service {
         Ok(Response::new(proto::ListLeasesResponse { leases }))
     }
 
+    async fn ack_hold(
+        &self,
+        request: Request<proto::AckHoldRequest>,
+    ) -> Result<Response<proto::AckHoldResponse>, Status> {
+        let proto::AckHoldRequest { generation, subscriber } = request.into_inner();
+        let subscriber = to_name("subscriber", &subscriber, 1)?;
+        let command = Command::AckHold { generation, subscriber };
+        let outcome = match self.call(command).await.map_err(error::refused)? {
+            Reply::Stale => Outcome::Stale,
+            Reply::NotFound => Outcome::NotFound,
+            _ => Outcome::Done,
+        };
+        Ok(Response::new(proto::AckHoldResponse { outcome: outcome.into() }))
+    }
+
     type WatchStream = EventStream;
 
     async fn watch(
@@ -213,7 +229,13 @@ impl proto::leases_server::Leases for Service {
 
 impl Service {
     async fn call(&self, command: Command) -> Result<Reply, Refusal> {
-        self.0.ledger.call(command).await
+        let result = self.0.ledger.call(command).await;
+        if let Err(refusal) = &result
+            && refusal.reason.is_store()
+        {
+            self.0.health.degraded(health::STORE, &refusal.message);
+        }
+        result
     }
 
     /// A command about one lease.

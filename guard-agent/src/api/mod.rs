@@ -1,5 +1,7 @@
 //! The gRPC API on a Unix socket: requests in, commands to the ledger, answers out.
 
+mod admin;
+mod check;
 mod convert;
 mod error;
 mod guard;
@@ -27,7 +29,8 @@ use crate::{
     metrics::Metrics,
     observer,
     proto::{
-        self, guard_server::GuardServer, leases_server::LeasesServer, pools_server::PoolsServer,
+        self, admin_server::AdminServer, guard_server::GuardServer, leases_server::LeasesServer,
+        pools_server::PoolsServer,
     },
 };
 
@@ -78,6 +81,7 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
     reporter.set_serving::<GuardServer<guard::Service>>().await;
+    reporter.set_serving::<AdminServer<admin::Service>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -91,7 +95,8 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
         .add_service(reflection().build_v1alpha()?)
         .add_service(LeasesServer::new(leases::Service(context.clone())))
         .add_service(PoolsServer::new(pools::Service(context.clone())))
-        .add_service(GuardServer::new(guard::Service(context)))
+        .add_service(GuardServer::new(guard::Service(context.clone())))
+        .add_service(AdminServer::new(admin::Service(context)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped(stopping.clone()));
     tokio::select! {
         result = server => Ok(result?),
@@ -113,6 +118,9 @@ async fn drained(stopping: watch::Receiver<bool>) {
 impl Context {
     /// Whether these pools can be allocated from now.
     fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
+        if let Some(why) = self.ledger.loss() {
+            return Err(error::Closed::StoreDamaged(why));
+        }
         for pool in pools {
             let bridge = &pool.segment().bridge;
             if let Some(why) = self.health.why(&health::bridge(bridge)) {

@@ -197,6 +197,8 @@ pub enum Reason {
     StoreDamaged,
     /// The store cannot be written at the moment.
     StoreUnwritable,
+    /// There is nothing to recover.
+    StoreHealthy,
     /// The agent is ending.
     Stopping,
 }
@@ -211,6 +213,11 @@ pub enum Change {
 }
 
 impl Reason {
+    /// Whether the store is what stands in the way.
+    pub fn is_store(self) -> bool {
+        matches!(self, Self::StoreDamaged | Self::StoreUnwritable)
+    }
+
     /// The name of the refusal on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -228,6 +235,7 @@ impl Reason {
             Self::PoolUnknown => "POOL_UNKNOWN",
             Self::StoreDamaged => "STORE_DAMAGED",
             Self::StoreUnwritable => "STORE_UNWRITABLE",
+            Self::StoreHealthy => "STORE_HEALTHY",
             Self::Stopping => "STOPPING",
         }
     }

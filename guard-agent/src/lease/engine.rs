@@ -147,6 +147,20 @@ impl Engine {
         Applied { result, changes, notices }
     }
 
+    /// What a command would answer. Nothing is changed.
+    pub fn preview(
+        &mut self,
+        command: Command,
+        view: &dyn EvidenceView,
+        now: Now,
+    ) -> Result<Reply, Refusal> {
+        let high_water = self.high_water;
+        let applied = self.apply(command, view, now);
+        self.undo(&applied.changes);
+        self.high_water = high_water;
+        applied.result
+    }
+
     /// Takes changes back that could not be stored. Of several commands the last one goes first.
     pub fn undo(&mut self, changes: &[RowChange]) {
         for change in changes.iter().rev() {

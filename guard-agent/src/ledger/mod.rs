@@ -5,16 +5,19 @@
 //! then answers: nobody is told of anything that is not on disk and in the kernel. While one
 //! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
 
+mod books;
 mod writer;
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::books::{Loss, Recovery};
 use self::writer::Writer;
 use crate::{
     clock::Now,
@@ -23,7 +26,7 @@ use crate::{
         Engine, Lease, LeaseFilter, PoolStatus, Pools,
         command::{Change, Command, Reason, Refusal, Reply},
     },
-    store::{CommitError, Store},
+    store::{CommitError, Recovered, Store, StoreError},
 };
 
 /// How many calls may wait before the next one has to.
@@ -35,7 +38,7 @@ pub type View = Arc<dyn EvidenceView + Send + Sync>;
 /// Whoever has to know of a change before the caller does: kernel bindings, the event stream,
 /// metrics. Called on the ledger's thread, so it must not wait for the ledger.
 pub trait Lifecycle: Send {
-    /// All leases, once, before anything else.
+    /// All leases, before anything else, and once more after a recovery of the store.
     fn restored(&mut self, leases: &[Arc<Lease>]);
 
     /// What was committed, in order. The callers get their answers afterwards.
@@ -59,16 +62,25 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     view: View,
     epoch: u64,
+    loss: Arc<RwLock<Option<String>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// What the thread is asked.
 enum Request {
     Call(Command, oneshot::Sender<Result<Reply, Refusal>>),
-    Leases(LeaseFilter, oneshot::Sender<Vec<Arc<Lease>>>),
-    Pools(oneshot::Sender<Vec<PoolStatus>>),
+    /// What a command would answer.
+    Preview(Command, oneshot::Sender<Result<Reply, Refusal>>),
+    Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
+    Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
     /// Looks for contradictions within the engine.
     Check(oneshot::Sender<Vec<String>>),
+    /// Compares the store with the engine.
+    CheckStore(oneshot::Sender<Result<Vec<String>, Refusal>>),
+    /// Whether the store can be written.
+    Probe(oneshot::Sender<Result<(), Refusal>>),
+    Backup(PathBuf, oneshot::Sender<Result<Result<u64, StoreError>, Refusal>>),
+    Recover(Recovery, oneshot::Sender<Result<Result<Recovered, StoreError>, Refusal>>),
     Stop,
 }
 
@@ -80,32 +92,46 @@ impl Ledger {
     /// Deadlines of an earlier boot or the rows of renamed pools could not be written.
     pub fn start(
         pools: Pools,
-        mut store: Store,
+        store: Store,
         view: View,
-        mut observers: Vec<Box<dyn Lifecycle>>,
+        observers: Vec<Box<dyn Lifecycle>>,
     ) -> Result<Self, LedgerError> {
-        let restored = store.take_restored();
-        let carried = restored.carry.is_some();
-        let (engine, changes, notices) = Engine::restore(pools, restored);
-        if carried || !changes.is_empty() {
-            store.commit(&changes, engine.high_water(), Now::read())?;
-        }
-        writer::report(&notices);
-        let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
-        for observer in &mut observers {
-            observer.restored(&leases);
-        }
-        drop(leases);
-
-        let (requests, inbox) = mpsc::channel(QUEUE);
         let epoch = store.epoch();
-        let writer = Writer { engine, store, view: Arc::clone(&view), observers, inbox };
+        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), observers);
+        writer.install(store)?;
+        Self::spawn(writer, requests, view, epoch)
+    }
+
+    /// Starts the thread without a store: it refuses everything, until a recovery makes a store or
+    /// the fault that keeps it from being opened has ended.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start_without(
+        pools: Pools,
+        loss: Loss,
+        view: View,
+        observers: Vec<Box<dyn Lifecycle>>,
+    ) -> Result<Self, LedgerError> {
+        let epoch = loss.epoch;
+        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), observers);
+        writer.lose(loss);
+        Self::spawn(writer, requests, view, epoch)
+    }
+
+    fn spawn(
+        writer: Writer,
+        requests: mpsc::Sender<Request>,
+        view: View,
+        epoch: u64,
+    ) -> Result<Self, LedgerError> {
+        let loss = Arc::clone(&writer.loss);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
-        Ok(Self { requests, view, epoch, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { requests, view, epoch, loss, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Carries out a command. When it returns, what it changed is on disk and the observers know.
@@ -126,7 +152,7 @@ impl Ledger {
         filter: LeaseFilter,
     ) -> Result<Vec<(Arc<Lease>, Vec<Evidence>)>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let leases = self.ask(Request::Leases(filter, answer), answered).await?;
+        let leases = self.ask(Request::Leases(filter, answer), answered).await??;
         let with_evidence = |lease: Arc<Lease>| {
             let evidence = Engine::evidence_of(&lease, &*self.view);
             (lease, evidence)
@@ -140,7 +166,58 @@ impl Ledger {
     /// The ledger has ended.
     pub async fn pools(&self) -> Result<Vec<PoolStatus>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Pools(answer), answered).await
+        self.ask(Request::Pools(answer), answered).await?
+    }
+
+    /// What a command would answer. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Ledger::call`].
+    pub async fn preview(&self, command: Command) -> Result<Reply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Preview(command, answer), answered).await?
+    }
+
+    /// Reads the store again and compares it with the engine. Empty is good.
+    ///
+    /// # Errors
+    /// The ledger has ended, or has no store.
+    pub async fn check_store(&self) -> Result<Vec<String>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::CheckStore(answer), answered).await?
+    }
+
+    /// Writes to the store, and changes nothing in it.
+    ///
+    /// # Errors
+    /// The ledger has ended, has no store, or it cannot be written.
+    pub async fn probe(&self) -> Result<(), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Probe(answer), answered).await?
+    }
+
+    /// Copies the store, as it is now, into a new file. Answers how many rows it has.
+    ///
+    /// # Errors
+    /// The ledger has ended or has no store; the file exists or cannot be written.
+    pub async fn backup(&self, to: PathBuf) -> Result<Result<u64, StoreError>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Backup(to, answer), answered).await?
+    }
+
+    /// Makes a new store from what is left, and goes on with it.
+    ///
+    /// # Errors
+    /// The ledger has ended, or the store is well; the backup is none, or the new store cannot be
+    /// written.
+    pub async fn recover(&self, ask: Recovery) -> Result<Result<Recovered, StoreError>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Recover(ask, answer), answered).await?
+    }
+
+    /// Why there is no store, if there is none.
+    pub fn loss(&self) -> Option<String> {
+        self.loss.read().clone()
     }
 
     /// What within the engine contradicts itself; empty is good.

@@ -1,25 +1,27 @@
 //! The thread that owns the engine and the store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
-use super::{Lifecycle, Request, View};
+use super::{Lifecycle, Loss, Request, View, books::Books};
 use crate::{
     clock::Now,
     failpoint::{self, Moment},
     lease::{
-        Engine, Notice, RowChange,
+        Engine, HighWater, Notice, Pools, RowChange,
         command::{Change, Command, Reason, Refusal, Reply},
     },
-    store::{CommitError, Store},
+    store::CommitError,
 };
 
 /// How long deadlines rest after a commit that failed, and callers are told to.
-const AFTER_FAILURE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+pub(super) const AFTER_FAILURE: Duration =
+    Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// How many requests make up a batch at most, so that its first caller does not wait for ever.
 const MOST: usize = 1024;
@@ -30,10 +32,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Writer {
     pub(super) engine: Engine,
-    pub(super) store: Store,
+    pub(super) pools: Pools,
+    pub(super) books: Books,
+    /// Why there is no store, for those who do not want to wait for the thread.
+    pub(super) loss: Arc<RwLock<Option<String>>>,
     pub(super) view: View,
     pub(super) observers: Vec<Box<dyn Lifecycle>>,
-    pub(super) inbox: mpsc::Receiver<Request>,
+    inbox: mpsc::Receiver<Request>,
 }
 
 /// A call that was applied and waits for the commit.
@@ -50,6 +55,18 @@ struct Batch {
 }
 
 impl Writer {
+    /// Without a store yet.
+    pub(super) fn new(
+        pools: Pools,
+        view: View,
+        observers: Vec<Box<dyn Lifecycle>>,
+    ) -> (Self, mpsc::Sender<Request>) {
+        let (requests, inbox) = mpsc::channel(super::QUEUE);
+        let engine = Engine::new(pools.clone(), HighWater::default());
+        let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
+        (Self { engine, pools, books, loss, view, observers, inbox }, requests)
+    }
+
     pub(super) async fn run(mut self) {
         let mut failed = false;
         loop {
@@ -68,8 +85,10 @@ impl Writer {
                 Ok(None) => batch.stop = true,
                 Err(_) => {}
             }
+            self.try_again();
             let now = Now::read();
-            if !failed && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
+            let open = matches!(self.books, Books::Open(_));
+            if open && !failed && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
                 // Nobody asked, so there is nobody to answer.
                 let _ = self.apply(Command::Tick, now, &mut batch);
             }
@@ -79,17 +98,19 @@ impl Writer {
                 break;
             }
         }
-        let Self { store, mut inbox, .. } = self;
+        let Self { books, mut inbox, .. } = self;
         // Whoever asks from here on is told that the ledger has ended.
         inbox.close();
-        if let Err(error) = store.close() {
+        if let Books::Open(store) = books
+            && let Err(error) = store.close()
+        {
             tracing::error!(%error, "closing the lease store");
         }
     }
 
     /// How long there is nothing to do, unless someone asks.
     fn wait(&self, failed: bool) -> Duration {
-        if failed {
+        if failed || matches!(self.books, Books::Lost(_)) {
             return AFTER_FAILURE;
         }
         let due = self.engine.next_deadline();
@@ -108,6 +129,9 @@ impl Writer {
     }
 
     fn apply(&mut self, command: Command, now: Now, batch: &mut Batch) -> Result<Reply, Refusal> {
+        if let Books::Lost(loss) = &self.books {
+            return Err(loss.refusal());
+        }
         let applied = self.engine.apply(command, &*self.view, now);
         batch.changes.extend(applied.changes);
         batch.notices.extend(applied.notices);
@@ -117,10 +141,11 @@ impl Writer {
     /// Commits, tells, answers. Answers itself whether the store could be written.
     fn finish(&mut self, batch: Batch, now: Now) -> bool {
         let Batch { waiting, changes, notices, questions, stop: _ } = batch;
-        let committed = if changes.is_empty() {
-            Ok(())
-        } else {
-            self.store.commit(&changes, self.engine.high_water(), now)
+        let committed = match &mut self.books {
+            Books::Open(store) if !changes.is_empty() => {
+                store.commit(&changes, self.engine.high_water(), now)
+            }
+            Books::Open(_) | Books::Lost(_) => Ok(()),
         };
         let refusal = match committed {
             Ok(()) => {
@@ -137,7 +162,11 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, changes = changes.len(), "a commit failed");
                 self.engine.undo(&changes);
-                Some(refusal(&error))
+                let refusal = refusal(&error);
+                if error.is_damage() {
+                    self.lose_open(&error.to_string());
+                }
+                Some(refusal)
             }
         };
         let ok = refusal.is_none();
@@ -151,23 +180,40 @@ impl Writer {
         ok
     }
 
-    fn answer(&self, question: Request) {
+    fn answer(&mut self, question: Request) {
+        // Whoever has gone away does not wait for the answer.
         match question {
+            Request::Preview(command, answer) => {
+                let _ = answer.send(self.preview(command));
+            }
             Request::Leases(filter, answer) => {
-                let _ = answer.send(self.engine.leases(&filter).cloned().collect());
+                let leases = || self.engine.leases(&filter).cloned().collect();
+                let _ = answer.send(self.known().map(|()| leases()));
             }
             Request::Pools(answer) => {
-                let _ = answer.send(self.engine.pools());
+                let _ = answer.send(self.known().map(|()| self.engine.pools()));
             }
             Request::Check(answer) => {
                 let _ = answer.send(self.engine.check());
+            }
+            Request::CheckStore(answer) => {
+                let _ = answer.send(self.check_store());
+            }
+            Request::Probe(answer) => {
+                let _ = answer.send(self.probe());
+            }
+            Request::Backup(to, answer) => {
+                let _ = answer.send(self.backup(&to));
+            }
+            Request::Recover(ask, answer) => {
+                let _ = answer.send(self.recover(ask));
             }
             Request::Call(..) | Request::Stop => {}
         }
     }
 }
 
-fn refusal(error: &CommitError) -> Refusal {
+pub(super) fn refusal(error: &CommitError) -> Refusal {
     if error.is_damage() {
         let message = format!("{error}; run `guardctl check`");
         return Refusal::new(Reason::StoreDamaged, message);

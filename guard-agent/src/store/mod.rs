@@ -24,7 +24,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use self::{columns::Columns, marker::Marker, meta::Meta};
 pub use self::{
     error::{CommitError, StoreError},
-    recover::{Recovered, recover},
+    recover::{Known, Recovered, epoch_of, recover},
 };
 use crate::{
     clock::Now,

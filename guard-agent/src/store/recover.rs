@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{Boot, Carry, Store, StoreError, columns, marker, meta::Meta};
 use crate::{
-    lease::{Binding, HighWater, Lease, Place, Row, RowChange, State, reason},
+    lease::{Binding, Generation, HighWater, Lease, Place, Row, RowChange, State, reason},
     segment::Segment,
 };
 
@@ -35,6 +35,18 @@ pub struct Recovered {
     pub moved_to: Option<PathBuf>,
 }
 
+/// What is known of the leases beside the files.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// All rows and the last numbers of an agent that still has them in memory: the file beneath
+    /// them is not looked at.
+    pub memory: Option<(Vec<(Place, Row)>, HighWater)>,
+    /// Addresses that the kernel has a holder for, from the agent that had the store before.
+    pub kernel: Vec<(Place, Generation)>,
+    /// How often the store was opened, at least.
+    pub epoch: u64,
+}
+
 /// What can be read of a store without trusting any of it.
 #[derive(Default)]
 struct Salvage {
@@ -42,7 +54,6 @@ struct Salvage {
     unreadable: Vec<Place>,
     lost: Vec<String>,
     high_water: HighWater,
-    carry: Option<Carry>,
 }
 
 /// Makes a new store at `path`, or with `dry_run` only says what would be in it.
@@ -52,23 +63,23 @@ struct Salvage {
 pub fn recover(
     path: &Path,
     from: Option<&Path>,
+    known: Known,
     boot: &Boot,
     dry_run: bool,
 ) -> Result<Recovered, StoreError> {
-    let mut all = match salvage(path, boot) {
-        Ok(salvage) => salvage,
-        // In use by an agent that is well: there is nothing to recover.
-        Err(locked @ StoreError::Locked { .. }) => return Err(locked),
-        Err(error) => {
-            tracing::warn!(%error, "nothing can be read of the old store");
-            Salvage::default()
+    let Known { memory, kernel, epoch } = known;
+    let mut all = match memory {
+        Some((rows, high_water)) => {
+            Salvage { rows: rows.into_iter().collect(), high_water, ..Salvage::default() }
         }
+        None => salvage_old(path, boot)?,
     };
     let mut report = Recovered { kept: all.rows.len(), ..Recovered::default() };
     if let Some(from) = from {
         let backup = salvage(from, boot)?;
         report.from_backup = all.add_backup(backup);
     }
+    all.add_kernel(kernel);
     let places = std::mem::take(&mut all.unreadable);
     for place in places {
         report.quarantined.push(format!("{} on {}", place.address, place.segment));
@@ -80,9 +91,42 @@ pub fn recover(
         return Ok(report);
     }
 
-    report.moved_to = move_aside(path, boot)?;
-    let mut store = Store::open(path, boot)?;
+    // The old files stay where they are until the new ones are whole.
+    let new = beside(path, ".new");
+    for suffix in ["", "-wal", "-shm", ".marker"] {
+        // Of a recovery that was cut short.
+        let _ = fs::remove_file(beside(&new, suffix));
+    }
+    write_new(&new, all, epoch, boot)?;
+    report.moved_to = replace(path, &new, boot)?;
+    Ok(report)
+}
+
+/// How often the store at `path` was opened, or more than that where it does not say.
+pub fn epoch_of(path: &Path, boot: &Boot) -> u64 {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok();
+    let meta = connection.and_then(|connection| Meta::read(&connection, path).ok());
+    // Seconds since 1970 count faster than anybody opens a store.
+    let unknown = || u64::try_from(boot.now.wall.as_second()).unwrap_or_default();
+    meta.map_or_else(unknown, |meta| meta.epoch + 1)
+}
+
+fn salvage_old(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
+    match salvage(path, boot) {
+        // In use by an agent that is well: there is nothing to recover.
+        Err(locked @ StoreError::Locked { .. }) => Err(locked),
+        Err(error) => {
+            tracing::warn!(%error, "nothing can be read of the old store");
+            Ok(Salvage::default())
+        }
+        salvaged => salvaged,
+    }
+}
+
+fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), StoreError> {
+    let mut store = Store::open(new, boot)?;
     let seed = store.take_restored().high_water;
+    store.meta.epoch = store.meta.epoch.max(epoch);
     let mut high_water = HighWater {
         seed: if all.high_water.seed == 0 { seed.seed } else { all.high_water.seed },
         // Hand-outs that nothing tells of have generations below the seed of today.
@@ -90,18 +134,15 @@ pub fn recover(
         release_order: all.high_water.release_order,
     };
     let mut changes = Vec::with_capacity(all.rows.len());
-    for (place, mut row) in all.rows {
-        if let Some(carry) = all.carry {
-            carry.row(&mut row);
-        }
+    for (place, row) in all.rows {
         high_water.note(&row);
         changes.push(RowChange::insert(place, row));
     }
-    store
-        .commit(&changes, high_water, boot.now)
-        .map_err(|error| StoreError::damaged(path, error.to_string()))?;
-    store.close()?;
-    Ok(report)
+    store.commit(&changes, high_water, boot.now).map_err(|error| match error {
+        super::CommitError::Sqlite(source) => StoreError::sqlite(new, source),
+        drift @ super::CommitError::Drift(_) => StoreError::damaged(new, drift.to_string()),
+    })?;
+    store.close()
 }
 
 impl Salvage {
@@ -125,8 +166,18 @@ impl Salvage {
         high.seed = if high.seed == 0 { seed } else { high.seed.min(seed) };
         high.generation = high.generation.max(generation);
         high.release_order = high.release_order.max(release_order);
-        self.carry = self.carry.or(backup.carry);
         added
+    }
+
+    /// Somebody had these, and nothing says who.
+    fn add_kernel(&mut self, kernel: Vec<(Place, Generation)>) {
+        for (place, generation) in kernel {
+            self.high_water.generation = self.high_water.generation.max(generation);
+            let explained = self.rows.get(&place).is_some_and(|row| row.lease().is_some());
+            if !explained && !self.unreadable.contains(&place) {
+                self.unreadable.push(place);
+            }
+        }
     }
 }
 
@@ -140,15 +191,19 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     let conn =
         Connection::open_with_flags(copy.db(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
     let mut salvage = Salvage::default();
+    let mut carry = None;
     if let Ok(meta) = Meta::read(&conn, path) {
         salvage.high_water = meta.high_water;
-        salvage.carry = (meta.boot_id != boot.id).then_some(Carry {
+        carry = (meta.boot_id != boot.id).then_some(Carry {
             then: std::time::Duration::from_nanos(meta.boot_time_ns),
             now: boot.now.boot,
         });
     }
     columns::scan(&conn, |found| match found {
-        columns::Found::Row(place, row, _) => {
+        columns::Found::Row(place, mut row, _) => {
+            if let Some(carry) = carry {
+                carry.row(&mut row);
+            }
             salvage.rows.insert(place, row);
         }
         columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
@@ -195,18 +250,31 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn move_aside(path: &Path, boot: &Boot) -> Result<Option<PathBuf>, StoreError> {
+/// Puts the new store in the place of the old one, which is kept beside it. The old marker goes
+/// last: whatever ends this halfway, the next start finds that something is missing.
+fn replace(path: &Path, new: &Path, boot: &Boot) -> Result<Option<PathBuf>, StoreError> {
+    let rename = |from: &Path, to: &Path| match fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StoreError::Io { path: from.to_owned(), source }),
+    };
     let aside = beside(path, &format!(".damaged-{}", boot.now.wall.as_second()));
-    let mut moved = None;
-    for (suffix, to) in [("", ""), ("-wal", "-wal"), ("-shm", "-shm"), (".marker", ".marker")] {
-        let from = if suffix == ".marker" { marker::path_of(path) } else { beside(path, suffix) };
-        match fs::rename(&from, beside(&aside, to)) {
-            Ok(()) => moved = Some(aside.clone()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(StoreError::Io { path: from, source }),
-        }
+    let mut moved = false;
+    for suffix in ["", "-wal", "-shm"] {
+        moved |= rename(&beside(path, suffix), &beside(&aside, suffix))?;
     }
-    Ok(moved)
+    let sync = || marker::sync_directory(path);
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    rename(new, path)?;
+    sync().map_err(io)?;
+    let old = marker::path_of(path);
+    if old.exists() {
+        fs::copy(&old, marker::path_of(&aside)).map_err(io)?;
+        moved = true;
+    }
+    rename(&marker::path_of(new), &old)?;
+    sync().map_err(io)?;
+    Ok(moved.then_some(aside))
 }
 
 fn quarantined(place: &Place, boot: &Boot) -> Row {

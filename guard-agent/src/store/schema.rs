@@ -30,6 +30,11 @@ pub(super) fn check_kind(
     if application == APPLICATION_ID || (first_start && application == 0 && tables == 0) {
         return Ok(());
     }
+    if application == 0 && tables == 0 {
+        // All that was written since it was made was in the log.
+        let what = "it is empty: its write-ahead log was lost".to_owned();
+        return Err(StoreError::damaged(path, what));
+    }
     let what = "another program's SQLite database".to_owned();
     Err(StoreError::NotAStore { path: path.to_owned(), what })
 }

@@ -26,10 +26,8 @@ use crate::{
 /// Fails as on a full disk, so many times.
 pub(super) fn fail(left: &AtomicU64) -> rusqlite::Result<()> {
     let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-    match left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
-        Ok(_) => Err(rusqlite::Error::SqliteFailure(full, None)),
-        Err(_) => Ok(()),
-    }
+    let counted = left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    if counted.is_ok() { Err(rusqlite::Error::SqliteFailure(full, None)) } else { Ok(()) }
 }
 
 struct Files {
@@ -448,9 +446,9 @@ fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
     assert!(files.open().is_err());
 
     let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
-    let dry = recover(&files.db(), None, &boot, true).unwrap();
+    let dry = recover(&files.db(), None, Known::default(), &boot, true).unwrap();
     assert!(files.open().is_err(), "a dry run changes nothing");
-    let done = recover(&files.db(), None, &boot, false).unwrap();
+    let done = recover(&files.db(), None, Known::default(), &boot, false).unwrap();
     assert_eq!((done.kept, &done.quarantined), (4, &vec!["10.0.0.3 on br0.7".to_owned()]));
     assert_eq!(dry, Recovered { moved_to: None, ..done.clone() });
     assert!(done.moved_to.unwrap().exists());
@@ -477,9 +475,11 @@ fn recovery_of_a_lost_store_takes_the_backup() {
     store.close().unwrap();
     fs::remove_file(files.db()).unwrap();
     let boot = Boot { id: "boot-2".to_owned(), now: now(3) };
-    let missing = recover(&files.db(), Some(&files.path("nothing")), &boot, false);
+    let missing =
+        recover(&files.db(), Some(&files.path("nothing")), Known::default(), &boot, false);
     assert!(missing.is_err());
-    let done = recover(&files.db(), Some(&files.path("backup")), &boot, false).unwrap();
+    let done =
+        recover(&files.db(), Some(&files.path("backup")), Known::default(), &boot, false).unwrap();
     assert_eq!((done.kept, done.from_backup), (0, 4));
     let rows = files.open_in("boot-2", 5).unwrap().take_restored().rows;
     assert_eq!(rows.len(), rows_of(&engine).len());
@@ -493,7 +493,7 @@ fn recovery_leaves_a_store_alone_that_is_in_use() {
     let files = Files::new();
     let store = files.open().unwrap();
     let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
-    let error = recover(&files.db(), None, &boot, false).unwrap_err();
+    let error = recover(&files.db(), None, Known::default(), &boot, false).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
     drop(store);
 }

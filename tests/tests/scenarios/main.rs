@@ -11,6 +11,8 @@ mod demo;
 mod exhaustion;
 mod http;
 mod incident;
+mod operators;
 mod peers;
 mod ports;
 mod restart;
+mod store;

@@ -12,8 +12,8 @@ const SOCKET: &str = "/run/guard/guard.sock";
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
-Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent refused, 2 usage,
-3 the agent cannot be reached.
+Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent refused (or `check`
+found something, or `adopt` left something out), 2 usage, 3 the agent cannot be reached.
 
 Example:
   guardctl allocate --pool sandboxes --sandbox web-1 -o json")]
@@ -118,6 +118,9 @@ pub enum Command {
         from: Option<u64>,
     },
 
+    #[command(flatten)]
+    Operator(crate::operator::Command),
+
     /// Show the agent's version, whether it is ready, and what is degraded.
     #[command(after_help = "Example:\n  guardctl status")]
     Status,
@@ -214,7 +217,7 @@ impl From<State> for proto::LeaseState {
     }
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+pub fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address; write it as 10.8.64.2"))
 }
 

@@ -22,6 +22,10 @@ use crate::{
 /// # Errors
 /// The agent refused or cannot be reached, or standard output cannot be written.
 pub async fn run(cli: Cli) -> Result<(), Error> {
+    if let Command::Operator(command) = &cli.command {
+        // Before anyone is asked for anything.
+        command.confirm()?;
+    }
     let channel = connect(&cli.socket()).await?;
     let output = Output(cli.output);
     let mut leases = LeasesClient::new(channel.clone());
@@ -64,6 +68,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             let stream = answer(leases.watch(WatchRequest { from })).await?;
             follow::<_, view::Event>(stream, output).await
         }
+        Command::Operator(command) => command.run(channel, output).await,
         Command::Status => {
             output.print(&view::Status::from(answer(guard.status(StatusRequest {})).await?))
         }

@@ -13,6 +13,15 @@ pub enum Error {
     /// The agent answered, and the answer is no.
     #[error("{}", refusal(.0))]
     Refused(Box<Status>),
+    /// The answer is printed, and it is not a good one.
+    #[error("{0}")]
+    Found(String),
+    /// Somebody was asked, and did not say yes.
+    #[error("not confirmed: nothing was changed")]
+    Declined,
+    /// What is dangerous wants a word more.
+    #[error("{0}")]
+    Usage(String),
     /// Nobody listens, or nobody may.
     #[error("cannot reach the agent at {path}: {source}{}", hint(.source))]
     Connect { path: String, source: io::Error },
@@ -41,7 +50,12 @@ impl Error {
         match self {
             // A reader that has read enough (`guardctl leases | head`) is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Refused(_) | Self::Output(_) | Self::Json(_) => 1,
+            Self::Refused(_)
+            | Self::Found(_)
+            | Self::Declined
+            | Self::Output(_)
+            | Self::Json(_) => 1,
+            Self::Usage(_) => 2,
             Self::Connect { .. } | Self::Deadline(_) | Self::Lost(_) => 3,
         }
     }

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod command;
 mod error;
+mod operator;
 mod output;
 mod stream;
 mod table;

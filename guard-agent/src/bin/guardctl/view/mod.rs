@@ -6,9 +6,11 @@ mod event;
 mod evidence;
 mod lease;
 mod live;
+mod operator;
 mod outcome;
 mod pool;
 mod port;
+mod recover;
 mod status;
 
 use jiff::Timestamp;
@@ -18,9 +20,11 @@ pub use event::Event;
 pub use evidence::Evidence;
 pub use lease::{Lease, Leases};
 pub use live::LiveList;
+pub use operator::{Adopted, Backup, Check, Forced, Gc, Holds, Quarantine};
 pub use outcome::{Changed, Released};
 pub use pool::Pools;
 pub use port::Ports;
+pub use recover::Recovered;
 pub use status::Status;
 
 /// The API writes "none" as an empty string.

@@ -56,12 +56,12 @@ impl View for Released {
     }
 }
 
-fn outcome(outcome: proto::Outcome) -> Option<String> {
+pub fn outcome(outcome: proto::Outcome) -> Option<String> {
     word(outcome.as_str_name(), "OUTCOME_")
 }
 
 /// The outcome, and what it means.
-fn sentence(outcome: Option<&str>) -> String {
+pub fn sentence(outcome: Option<&str>) -> String {
     let meaning = match outcome.unwrap_or_default() {
         "releasing" => "given back, and still in use: it is not handed out until that ends",
         "cooling" => "given back and gone; handed out again once it has cooled down",

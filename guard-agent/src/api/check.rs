@@ -1,0 +1,67 @@
+//! The consistency checker: four that should tell the same story.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::Context;
+use crate::{
+    lease::{LeaseFilter, Standing, command::Refusal},
+    proto::Disagreement,
+    segment::Segment,
+};
+
+/// What disagrees must do so in so many looks: between two of them a change that is under way
+/// arrives everywhere.
+const LOOKS: u32 = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Lists what disagrees with the leases: the store, the engine's index, the bindings here and in
+/// the kernel, and what is live.
+pub async fn check(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
+    let mut found = look(context).await?;
+    for _ in 1..LOOKS {
+        if found.is_empty() {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let again = look(context).await?;
+        found.retain(|disagreement| again.contains(disagreement));
+    }
+    Ok(found)
+}
+
+async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
+    let Context { ledger, bindings, live, config, .. } = context;
+    let whole = |between: &str, what: String| Disagreement {
+        between: between.to_owned(),
+        what,
+        ..Disagreement::default()
+    };
+    let one = |between: &str, segment: &Segment, address: IpAddr, what: &str| Disagreement {
+        between: between.to_owned(),
+        address: address.to_string(),
+        bridge: segment.bridge.to_string(),
+        vlan: segment.vlan.into(),
+        what: what.to_owned(),
+    };
+    let mut wrong = Vec::new();
+    wrong.extend(ledger.check_store().await?.into_iter().map(|what| whole("store", what)));
+    wrong.extend(ledger.check().await?.into_iter().map(|what| whole("index", what)));
+    let leases: Vec<_> = ledger.leases(LeaseFilter::default()).await?;
+    let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
+    let differ = bindings.check(&leases).into_iter();
+    wrong.extend(differ.map(|((segment, address), what)| one("kernel", &segment, address, what)));
+    let known: std::collections::HashSet<_> =
+        leases.iter().map(|lease| (&lease.segment, lease.address)).collect();
+    for (segment, address, _) in live.claims(None) {
+        let handed_out = config.pools.iter().any(|pool| {
+            *pool.segment() == segment && pool.standing(address) == Standing::Allocatable
+        });
+        if handed_out
+            && !known.contains(&(&segment, address))
+            && !bindings.is_reserved(&segment, address)
+        {
+            wrong.push(one("live", &segment, address, "it is in use, and counts as free"));
+        }
+    }
+    Ok(wrong)
+}

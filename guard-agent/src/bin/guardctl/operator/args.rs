@@ -1,0 +1,138 @@
+//! What operators can ask for.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Subcommand};
+
+use crate::cli::address;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List what released addresses still wait for.
+    #[command(after_help = "Example:\n  guardctl holds")]
+    Holds,
+
+    /// Compare store, index, kernel and wire, and list what disagrees.
+    ///
+    /// Exits with 1 if anything does.
+    #[command(after_help = "Example:\n  guardctl check -o json")]
+    Check,
+
+    /// Copy the lease store, as it is now, into a new file.
+    #[command(after_help = "Example:\n  guardctl backup /var/backups/guard.db")]
+    Backup {
+        /// The file; it must not exist.
+        file: PathBuf,
+    },
+
+    /// Make a new lease store from what is left of a damaged or lost one.
+    ///
+    /// What nothing explains is quarantined. The old files are kept beside the new one.
+    #[command(after_help = "Examples:\n  guardctl recover --dry-run\n  \
+        guardctl recover --from /var/backups/guard.db --yes")]
+    Recover {
+        /// A backup, for what cannot be read any more.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+
+    /// Release leases whose port is gone and that nothing says are in use.
+    #[command(after_help = "Examples:\n  guardctl gc --dry-run\n  guardctl gc --yes")]
+    Gc {
+        #[command(flatten)]
+        sure: Sure,
+    },
+
+    /// End the lease of an address, whoever has it.
+    ///
+    /// An address that is still in use stays `releasing` until it is not.
+    #[command(after_help = "Example:\n  \
+        guardctl force-release --pool sandboxes --address 10.8.64.2 --dry-run")]
+    ForceRelease {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        sure: Sure,
+    },
+
+    /// Take addresses out of use, and give them back.
+    #[command(after_help = "Examples:\n  \
+        guardctl quarantine add --pool sandboxes --address 10.8.64.9\n  guardctl quarantine list")]
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Quarantine {
+        #[command(subcommand)]
+        action: Quarantine,
+    },
+
+    /// Take over the reservations of CNI's host-local plugin.
+    ///
+    /// Exits with 1 if some of them cannot be.
+    #[command(after_help = "Example:\n  \
+        guardctl adopt --from-host-local /var/lib/cni/networks/mynet --dry-run")]
+    Adopt {
+        /// The directory of one network.
+        #[arg(long, value_name = "DIR", required = true)]
+        from_host_local: PathBuf,
+        /// The pool, where several have the addresses.
+        #[arg(long)]
+        pool: Option<String>,
+        /// Change nothing and say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// Take an address that nobody has out of use.
+    #[command(after_help = "Example:\n  \
+        guardctl quarantine add --pool sandboxes --address 10.8.64.9")]
+    Add {
+        #[command(flatten)]
+        place: Place,
+        /// Change nothing and say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End an operator's quarantine.
+    #[command(after_help = "Example:\n  \
+        guardctl quarantine remove --pool sandboxes --address 10.8.64.9")]
+    Remove {
+        #[command(flatten)]
+        place: Place,
+        /// Change nothing and say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the quarantined addresses, whoever quarantined them.
+    #[command(after_help = "Example:\n  guardctl quarantine list --pool sandboxes")]
+    List {
+        /// Only those of this pool.
+        #[arg(long)]
+        pool: Option<String>,
+    },
+}
+
+/// An address of a pool.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The pool.
+    #[arg(long)]
+    pub pool: String,
+    /// The address.
+    #[arg(long, value_parser = address)]
+    pub address: IpAddr,
+}
+
+/// For what is not undone easily.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Sure {
+    /// Change nothing and say what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask; needed where there is no terminal to ask on.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub yes: bool,
+}

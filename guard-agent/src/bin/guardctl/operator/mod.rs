@@ -1,0 +1,142 @@
+//! The commands of operators: what is asked before, the call, and what is printed.
+
+mod args;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+};
+
+use guard_agent::proto::{
+    AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
+    ListLeasesRequest, QuarantineAction, QuarantineRequest, RecoverRequest,
+    admin_client::AdminClient, leases_client::LeasesClient,
+};
+use tonic::transport::Channel;
+
+pub use self::args::Command;
+use self::args::{Place, Quarantine, Sure};
+use crate::{client::answer, error::Error, output::Output, view};
+
+impl Command {
+    /// Asks for a confirmation of what is dangerous.
+    ///
+    /// # Errors
+    /// There is nobody to ask, or the answer is not yes.
+    pub fn confirm(&self) -> Result<(), Error> {
+        let (what, name, sure) = match self {
+            Self::Recover { sure, .. } => ("replace the lease store".to_owned(), "recover", sure),
+            Self::Gc { sure } => ("release what nothing speaks for".to_owned(), "gc", sure),
+            Self::ForceRelease { place: Place { pool, address }, sure } => {
+                (format!("end the lease of {address} in pool {pool}"), "force-release", sure)
+            }
+            _ => return Ok(()),
+        };
+        let Sure { dry_run, yes } = sure;
+        if *dry_run || *yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Error::Usage(format!(
+                "{name} asks before it changes anything, and there is no terminal to ask on: look \
+                 with --dry-run, then call it with --yes"
+            )));
+        }
+        write!(io::stderr(), "This will {what}. Go on? [y/N] ")?;
+        io::stderr().flush()?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        match line.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Error::Declined),
+        }
+    }
+
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// The agent refused or cannot be reached, or what was found is not good.
+    pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
+        let mut leases = LeasesClient::new(channel.clone());
+        let mut admin = AdminClient::new(channel);
+        match self {
+            Self::Holds => {
+                let state = LeaseState::Releasing.into();
+                let request = ListLeasesRequest { state, ..ListLeasesRequest::default() };
+                output.print(&view::Holds::from(answer(leases.list(request)).await?))
+            }
+            Self::Check => {
+                let check = view::Check::from(answer(admin.check(CheckRequest {})).await?);
+                output.print(&check)?;
+                found(check.disagreements.len(), "disagree")
+            }
+            Self::Backup { file } => {
+                let request = BackupRequest { path: absolute(&file)? };
+                output.print(&view::Backup::from(answer(admin.backup(request)).await?))
+            }
+            Self::Recover { from, sure: Sure { dry_run, .. } } => {
+                let from = from.map_or_else(|| Ok(String::new()), |from| absolute(&from))?;
+                let recovered = answer(admin.recover(RecoverRequest { from, dry_run })).await?;
+                output.print(&view::Recovered::new(recovered, dry_run))
+            }
+            Self::Gc { sure: Sure { dry_run, .. } } => {
+                let gc = answer(admin.gc(GcRequest { dry_run })).await?;
+                output.print(&view::Gc::new(gc, dry_run))
+            }
+            Self::ForceRelease { place, sure: Sure { dry_run, .. } } => {
+                let Place { pool, address } = place;
+                let request = ForceReleaseRequest { pool, address: address.to_string(), dry_run };
+                let released = answer(admin.force_release(request)).await?;
+                output.print(&view::Forced::new(released, dry_run))
+            }
+            Self::Quarantine { action } => {
+                let request = QuarantineRequest::from(action);
+                let (action, dry_run) = (request.action(), request.dry_run);
+                let quarantined = answer(admin.quarantine(request)).await?;
+                if action == QuarantineAction::List {
+                    return output.print(&view::Leases::from(quarantined.leases));
+                }
+                output.print(&view::Quarantine::new(quarantined, dry_run))
+            }
+            Self::Adopt { from_host_local, pool, dry_run } => {
+                let from_host_local = absolute(&from_host_local)?;
+                let pool = pool.unwrap_or_default();
+                let request = AdoptRequest { from_host_local, pool, dry_run };
+                let adopted = view::Adopted::new(answer(admin.adopt(request)).await?, dry_run);
+                output.print(&adopted)?;
+                found(adopted.refused.len(), "are not taken over")
+            }
+        }
+    }
+}
+
+impl From<Quarantine> for QuarantineRequest {
+    fn from(action: Quarantine) -> Self {
+        let of = |action: QuarantineAction, Place { pool, address }, dry_run| Self {
+            action: action.into(),
+            pool,
+            address: address.to_string(),
+            dry_run,
+        };
+        match action {
+            Quarantine::Add { place, dry_run } => of(QuarantineAction::Add, place, dry_run),
+            Quarantine::Remove { place, dry_run } => of(QuarantineAction::Remove, place, dry_run),
+            Quarantine::List { pool } => Self {
+                action: QuarantineAction::List.into(),
+                pool: pool.unwrap_or_default(),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+fn found(count: usize, what: &str) -> Result<(), Error> {
+    if count == 0 { Ok(()) } else { Err(Error::Found(format!("{count} {what}"))) }
+}
+
+/// The agent has another working directory.
+fn absolute(path: &Path) -> Result<String, Error> {
+    let absolute = std::path::absolute(path)?;
+    let text = absolute.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::Usage(format!("the path {} is not UTF-8", path.display())))
+}

@@ -1,0 +1,279 @@
+//! With a store and without one: what the ledger does when its store is lost, and how it gets one
+//! again.
+//!
+//! A ledger without a store refuses everything; it never takes an empty table for the truth. Where
+//! the store was lost while the agent ran, the engine still has all that was acknowledged, and a
+//! recovery writes that.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Writer,
+    writer::{AFTER_FAILURE, refusal, report},
+};
+use crate::{
+    clock::{self, Now},
+    lease::{
+        Engine, Generation, LeaseFilter, Place, RowChange,
+        command::{Change, Command, Reason, Refusal, Reply},
+    },
+    store::{Boot, CommitError, Known, Recovered, Store, StoreError, epoch_of, recover},
+};
+
+/// The store, or why there is none.
+pub(super) enum Books {
+    Open(Box<Store>),
+    Lost(Loss),
+}
+
+/// A store that is not there to be written.
+#[derive(Clone, Debug, Default)]
+pub struct Loss {
+    /// Where it is, or should be.
+    pub path: PathBuf,
+    /// The running boot.
+    pub boot_id: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+    /// It may be opened once the disk is writable again.
+    pub passes: bool,
+    /// The engine knows the leases, since the store was lost while it ran.
+    pub in_memory: bool,
+    /// Above what the store counts of its opens.
+    pub epoch: u64,
+}
+
+/// What a recovery begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// A backup.
+    pub from: Option<PathBuf>,
+    /// Addresses that the kernel has a holder for.
+    pub kernel: Vec<(Place, Generation)>,
+    /// Only say what would come of it.
+    pub dry_run: bool,
+}
+
+impl Loss {
+    /// The store could not be opened; an agent can run without it. Nothing where it cannot: the
+    /// file is somebody else's, in use, or from a newer agent.
+    ///
+    /// # Errors
+    /// What should end the agent.
+    pub fn of(error: StoreError, path: &Path, boot: &Boot) -> Result<Self, StoreError> {
+        let passes = match error {
+            StoreError::Locked { .. } | StoreError::NotAStore { .. } | StoreError::Newer { .. } => {
+                return Err(error);
+            }
+            StoreError::Missing { .. } | StoreError::Damaged { .. } | StoreError::Behind { .. } => {
+                false
+            }
+            StoreError::Marker { .. } | StoreError::Unwritable { .. } | StoreError::Io { .. } => {
+                true
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            boot_id: boot.id.clone(),
+            why: error.to_string(),
+            passes,
+            in_memory: false,
+            epoch: epoch_of(path, boot),
+        })
+    }
+
+    pub(super) fn refusal(&self) -> Refusal {
+        Refusal {
+            reason: Reason::StoreDamaged,
+            message: self.why.clone(),
+            retry_after: self.passes.then_some(AFTER_FAILURE),
+        }
+    }
+
+    fn boot(&self) -> Boot {
+        Boot { id: self.boot_id.clone(), now: Now::read() }
+    }
+}
+
+impl Writer {
+    /// Takes a store over: its rows are the truth from now on, and everyone is told.
+    pub(super) fn install(&mut self, mut store: Store) -> Result<(), CommitError> {
+        let restored = store.take_restored();
+        let carried = restored.carry.is_some();
+        let (engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
+        if carried || !changes.is_empty() {
+            store.commit(&changes, engine.high_water(), Now::read())?;
+        }
+        report(&notices);
+        let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
+        for observer in &mut self.observers {
+            observer.restored(&leases);
+        }
+        self.engine = engine;
+        self.books = Books::Open(Box::new(store));
+        *self.loss.write() = None;
+        Ok(())
+    }
+
+    /// There is no store (any more).
+    pub(super) fn lose(&mut self, loss: Loss) {
+        tracing::error!(why = loss.why, "the lease store is lost: nothing is handed out");
+        *self.loss.write() = Some(loss.why.clone());
+        self.books = Books::Lost(loss);
+    }
+
+    /// The open store turned out to be damaged.
+    pub(super) fn lose_open(&mut self, what: &str) {
+        let Books::Open(store) = &self.books else { return };
+        let path = store.path().to_owned();
+        let why = format!(
+            "the lease store {} is damaged: {what}; the leases are in memory still, \
+             `guardctl recover` writes them anew",
+            path.display()
+        );
+        let boot_id = clock::boot_id().unwrap_or_default();
+        let epoch = store.epoch() + 1;
+        self.lose(Loss { path, boot_id, why, passes: false, in_memory: true, epoch });
+    }
+
+    /// Opens a store that could not be opened for a fault that passes.
+    pub(super) fn try_again(&mut self) {
+        let Books::Lost(loss) = &self.books else { return };
+        if !loss.passes {
+            return;
+        }
+        let opened = Store::open(&loss.path, &loss.boot());
+        if let Ok(store) = opened
+            && self.install(store).is_ok()
+        {
+            tracing::info!("the lease store can be opened again");
+            self.recheck();
+        }
+    }
+
+    /// Whether the engine knows the leases.
+    pub(super) fn known(&self) -> Result<(), Refusal> {
+        match &self.books {
+            Books::Lost(loss) if !loss.in_memory => Err(loss.refusal()),
+            Books::Lost(_) | Books::Open(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn preview(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match &self.books {
+            Books::Lost(loss) => Err(loss.refusal()),
+            Books::Open(_) => self.engine.preview(command, &*self.view, Now::read()),
+        }
+    }
+
+    pub(super) fn probe(&mut self) -> Result<(), Refusal> {
+        match &mut self.books {
+            Books::Lost(loss) => Err(loss.refusal()),
+            Books::Open(store) => {
+                let high_water = self.engine.high_water();
+                store.commit(&[], high_water, Now::read()).map_err(|error| refusal(&error))
+            }
+        }
+    }
+
+    pub(super) fn check_store(&self) -> Result<Vec<String>, Refusal> {
+        let store = match &self.books {
+            Books::Lost(loss) => return Err(loss.refusal()),
+            Books::Open(store) => store,
+        };
+        let on_disk = match store.read_again() {
+            Ok(rows) => rows,
+            Err(error) => return Ok(vec![error.to_string()]),
+        };
+        let mut on_disk: std::collections::HashMap<_, _> = on_disk.into_iter().collect();
+        let mut wrong = Vec::new();
+        for (place, row) in self.engine.rows() {
+            let Place { segment, address } = &place;
+            match on_disk.remove(&place) {
+                Some(stored) if stored == *row => {}
+                Some(_) => wrong.push(format!("the row of {address} on {segment} is another")),
+                None => wrong.push(format!("the row of {address} on {segment} is missing")),
+            }
+        }
+        let strangers = on_disk.keys();
+        wrong.extend(strangers.map(|place| {
+            format!("there is a row of {} on {} that no lease has", place.address, place.segment)
+        }));
+        wrong.sort();
+        Ok(wrong)
+    }
+
+    pub(super) fn backup(&mut self, to: &Path) -> Result<Result<u64, StoreError>, Refusal> {
+        match &self.books {
+            Books::Lost(loss) => Err(loss.refusal()),
+            Books::Open(store) => Ok(store.backup(to).map(|()| store.rows())),
+        }
+    }
+
+    /// Makes a new store and goes on with it.
+    pub(super) fn recover(
+        &mut self,
+        ask: Recovery,
+    ) -> Result<Result<Recovered, StoreError>, Refusal> {
+        let Recovery { from, kernel, dry_run } = ask;
+        let loss = match &self.books {
+            Books::Open(_) if from.is_none() => {
+                let message = "the store is well: there is nothing to recover; --from FILE adds \
+                               what a backup has and the store does not";
+                return Err(Refusal::new(Reason::StoreHealthy, message));
+            }
+            Books::Open(store) => Loss {
+                path: store.path().to_owned(),
+                boot_id: clock::boot_id().unwrap_or_default(),
+                why: "it is being recovered; ask again".to_owned(),
+                passes: true,
+                in_memory: true,
+                epoch: store.epoch() + 1,
+            },
+            Books::Lost(loss) => loss.clone(),
+        };
+        let rows = || self.engine.rows().map(|(place, row)| (place, row.clone())).collect();
+        let memory = loss.in_memory.then(|| (rows(), self.engine.high_water()));
+        let known = Known { memory, kernel, epoch: loss.epoch };
+        let (path, boot) = (loss.path.clone(), loss.boot());
+        if !dry_run && let Books::Open(_) = &self.books {
+            // Whatever comes of the recovery, the next second opens what is there then.
+            if let Books::Open(store) = std::mem::replace(&mut self.books, Books::Lost(loss))
+                && let Err(error) = store.close()
+            {
+                tracing::warn!(%error, "closing the lease store");
+            }
+        }
+        let recovered = recover(&path, from.as_deref(), known, &boot, dry_run);
+        if dry_run || recovered.is_err() {
+            return Ok(recovered);
+        }
+        let store = match Store::open(&path, &boot) {
+            Ok(store) => store,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Err(error) = self.install(store) {
+            return Err(refusal(&error));
+        }
+        tracing::warn!(report = ?recovered, "the lease store was recovered");
+        self.recheck();
+        Ok(recovered)
+    }
+
+    /// What is live and in no row is quarantined before anything is handed out.
+    fn recheck(&mut self) {
+        let now = Now::read();
+        let applied = self.engine.apply(Command::RecheckAll, &*self.view, now);
+        let Books::Open(store) = &mut self.books else { return };
+        if let Err(error) = store.commit(&applied.changes, self.engine.high_water(), now) {
+            tracing::error!(%error, "a commit failed");
+            self.engine.undo(&applied.changes);
+            return;
+        }
+        let told: Vec<Change> = applied.changes.iter().filter_map(RowChange::change).collect();
+        for observer in &mut self.observers {
+            observer.committed(&told, now);
+        }
+        report(&applied.notices);
+    }
+}

@@ -1,0 +1,228 @@
+//! A store that is lost, damaged or cannot be written: nothing is handed out twice, nothing is lost
+//! unnoticed, and service goes on when the fault ends.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use guard_tests::{Agent, Lab, Lease, POOL, Sandbox, eventually};
+
+/// A lab with a sandbox that runs, one that was only given an address, and a backup.
+struct Scene {
+    lab: Lab,
+    agent: Agent,
+    sandbox: Sandbox,
+    running: Lease,
+    held: Lease,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let lab = Lab::new()?;
+        let agent = lab.agent()?;
+        let sandbox = lab.sandbox("runs")?;
+        let running = agent.admit(&sandbox)?;
+        let held = agent.allocate("flipped")?;
+        Ok(Self { lab, agent, sandbox, running, held })
+    }
+
+    fn wal(&self) -> PathBuf {
+        let mut path = self.agent.store().into_os_string();
+        path.push("-wal");
+        path.into()
+    }
+
+    /// The agent is up, says what is wrong, and hands nothing out.
+    fn is_lost(&self) -> Result<()> {
+        let agent = &self.agent;
+        let body = agent.await_readyz(503)?;
+        ensure!(body.contains("store") && body.contains("guardctl recover"), "{body}");
+        ensure!(agent.http("/healthz")?.status == 200, "a restart would not help");
+        let ask = ["allocate", "--pool", POOL, "--sandbox", "new"];
+        let refusal = agent.ctl(&ask)?.refusal()?;
+        ensure!((&*refusal.status, &*refusal.reason) == ("UNAVAILABLE", "STORE_DAMAGED"));
+        ensure!(refusal.message.contains("guardctl recover"), "{}", refusal.message);
+        // An empty list would be a wrong answer.
+        ensure!(agent.ctl(&["leases"])?.refusal()?.reason == "STORE_DAMAGED");
+        ensure!(agent.ctl(&["check"])?.refusal()?.reason == "STORE_DAMAGED");
+        let release = ["release", "--generation", &self.running.generation.to_string()];
+        ensure!(agent.ctl(&release)?.refusal()?.reason == "STORE_DAMAGED");
+        let status = agent.json(&["status"])?;
+        ensure!(status["ready"] == false && status["store"] != "ok", "{status}");
+        // It goes on observing.
+        self.sandbox.announce(self.running.address)?;
+        let address = self.running.address.to_string();
+        eventually("the sandbox in the live set", || {
+            let live = agent.list(&["live"], "live")?;
+            Ok(live.iter().any(|live| live["address"] == address.as_str()).then_some(()))
+        })
+    }
+
+    /// A recovery brings the service back, with the running sandbox's address kept from others.
+    fn recovers(&self, args: &[&str], state: &str) -> Result<()> {
+        let agent = &self.agent;
+        let dry = agent.json(&[&["recover", "--dry-run"], args].concat())?;
+        ensure!(dry["moved_to"].is_null() && dry["dry_run"] == true, "{dry}");
+        self.is_lost()?;
+        let done = agent.json(&[&["recover", "--yes"], args].concat())?;
+        for field in ["kept", "from_backup", "quarantined", "lost"] {
+            ensure!(dry[field] == done[field], "{field}: {dry} {done}");
+        }
+        agent.await_readyz(200)?;
+        let entry = agent.entry(self.running.address)?.context("counts as free")?;
+        ensure!(entry["state"] == state, "{entry}");
+        let new = agent.allocate("new")?;
+        ensure!(new.address != self.running.address && new.address != self.held.address);
+        ensure!(new.generation > self.held.generation, "a generation came twice");
+        agent.check()
+    }
+}
+
+#[test]
+fn a_missing_store_is_not_started_empty_and_comes_back_from_its_backup() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let backup = scene.lab.dir().join("backup").to_string_lossy().into_owned();
+    scene.agent.json(&["backup", &backup])?;
+    scene.agent.stop()?;
+    std::fs::remove_file(scene.agent.store())?;
+    scene.agent.start_again_degraded()?;
+    scene.is_lost()?;
+    scene.recovers(&["--from", &backup], "active")?;
+    scene.agent.stop()?;
+    scene.agent.start_again()?;
+    scene.agent.check()
+}
+
+#[test]
+fn without_a_backup_the_kernel_says_what_is_not_free() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.agent.kill()?;
+    std::fs::remove_file(scene.agent.store())?;
+    let _ = std::fs::remove_file(scene.wal());
+    scene.agent.start_again_degraded()?;
+    scene.is_lost()?;
+    scene.recovers(&[], "quarantined")?;
+    // Nobody is seen at it: it is the kernel's list of holders that keeps it.
+    let held = scene.agent.entry(scene.held.address)?.context("counts as free")?;
+    ensure!(held["reason"] == "recovered", "{held}");
+    Ok(())
+}
+
+#[test]
+fn a_flipped_value_is_noticed_and_its_address_quarantined() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.agent.stop()?;
+    flip(&scene.agent.store(), b"flipped")?;
+    scene.agent.start_again_degraded()?;
+    scene.is_lost()?;
+    scene.recovers(&[], "active")?;
+    let flipped = scene.agent.entry(scene.held.address)?.context("counts as free")?;
+    ensure!(flipped["state"] == "quarantined", "{flipped}");
+    Ok(())
+}
+
+#[test]
+fn a_cut_store_is_noticed() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.agent.stop()?;
+    let file = std::fs::OpenOptions::new().write(true).open(scene.agent.store())?;
+    file.set_len(file.metadata()?.len() / 2)?;
+    scene.agent.start_again_degraded()?;
+    scene.is_lost()?;
+    scene.recovers(&[], "quarantined")
+}
+
+#[test]
+fn a_missing_log_is_noticed() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.agent.kill()?;
+    std::fs::remove_file(scene.wal())?;
+    scene.agent.start_again_degraded()?;
+    scene.is_lost()?;
+    scene.recovers(&[], "quarantined")
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let state = lab.small_state(512)?;
+    let mut agent = lab.agent()?;
+    let released = agent.allocate("released")?;
+    let filler = state.join("filler");
+    // Until there is no room for one byte more.
+    let _ = std::fs::write(&filler, vec![0; 1 << 20]);
+    let mut given = Vec::new();
+    let refusal = (0..400)
+        .find_map(|n| match agent.allocate(&format!("s{n}")) {
+            Ok(lease) => {
+                given.push(lease);
+                None
+            }
+            Err(_) => Some(agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "again"])),
+        })
+        .context("it never filled up")??
+        .refusal()?;
+    ensure!((&*refusal.status, &*refusal.reason) == ("UNAVAILABLE", "STORE_UNWRITABLE"));
+    let generation = released.generation.to_string();
+    let release = agent.ctl(&["release", "--generation", &generation])?.refusal()?;
+    ensure!(release.reason == "STORE_UNWRITABLE", "{release:?}");
+    ensure!(agent.entry(released.address)?.context("gone")?["state"] == "held");
+    std::fs::remove_file(&filler)?;
+    agent.await_readyz(200)?;
+    given.push(agent.allocate("again")?);
+    ensure!(agent.release(&released)? == "cooling");
+    agent.check()?;
+    agent.kill()?;
+    agent.start_again()?;
+    for lease in &given {
+        let entry = agent.entry(lease.address)?.context("an acknowledged lease is lost")?;
+        ensure!(entry["generation"] == lease.generation, "{entry}");
+    }
+    agent.check()
+}
+
+#[test]
+fn a_read_only_disk_is_waited_for() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.small_state(4096)?;
+    let mut agent = lab.agent()?;
+    let lease = agent.allocate("a")?;
+    agent.kill()?;
+    lab.remount_state(false)?;
+    agent.start_again_degraded()?;
+    let body = agent.await_readyz(503)?;
+    ensure!(body.contains("store"), "{body}");
+    let refused = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "b"])?.refusal()?;
+    ensure!((&*refused.status, &*refused.reason) == ("UNAVAILABLE", "STORE_DAMAGED"));
+    lab.remount_state(true)?;
+    agent.await_readyz(200)?;
+    ensure!(agent.allocate("a")? == lease, "it has another lease now");
+    agent.check()
+}
+
+#[test]
+fn another_process_does_not_get_into_the_store() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    agent.allocate("a")?;
+    let script = format!(
+        "import sqlite3\nsqlite3.connect({:?}, timeout=0).execute('DELETE FROM lease')",
+        agent.store().to_string_lossy()
+    );
+    let output = std::process::Command::new("python3").args(["-c", &script]).output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && stderr.contains("locked"), "{stderr}");
+    agent.allocate("b")?;
+    agent.check()
+}
+
+/// Changes one byte of the text `what`, wherever it stands.
+fn flip(file: &Path, what: &[u8]) -> Result<()> {
+    let mut bytes = std::fs::read(file)?;
+    let at: Vec<_> =
+        (0..bytes.len() - what.len()).filter(|at| bytes[*at..].starts_with(what)).collect();
+    ensure!(!at.is_empty(), "it is not in the file");
+    for at in at {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(file, bytes).context("writing the store")
+}
