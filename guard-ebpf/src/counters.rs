@@ -154,6 +154,12 @@ pub struct BridgeCounters {
 }
 
 impl BridgeCounters {
+    /// Counts a frame of the declared owner, seen just now.
+    #[inline(always)]
+    pub fn count_known(&mut self, kind: FrameKind) {
+        bump(&mut self.frames, kind as usize);
+    }
+
     /// Counts a frame and what was decided about it.
     #[inline(always)]
     pub fn count(&mut self, parsed: &Parsed, decision: &Decision) {

@@ -235,6 +235,6 @@ fn drop_on_access(port: &Port, reason: DropReason) -> Verdict {
 
 /// Whether a stamp is due for a store. The coarse clock of another CPU may be a tick behind.
 #[inline(always)]
-fn is_stale(stamp_ns: u64, now_ns: u64) -> bool {
+pub(crate) fn is_stale(stamp_ns: u64, now_ns: u64) -> bool {
     stamp_ns == 0 || now_ns.saturating_sub(stamp_ns) >= REFRESH_NS
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// The bytes of a frame, wherever they are: a slice on the host, a socket buffer in the kernel.
 pub trait Frame {
-    /// `N` bytes from `offset` on, or none if the frame ends before.
+    /// `N` bytes from `offset` on, or none if the frame ends before. Both are even.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
     /// Whether the kernel took an 802.1Q or 802.1ad tag out of the frame and holds it aside.
@@ -33,17 +33,17 @@ impl Frame for [u8] {
 /// The Ethernet header (IEEE 802.3 §3.1.1), without a tag.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Ethernet {
-    destination: [u8; 6],
-    source: [u8; 6],
-    ethertype: [u8; 2],
+pub(crate) struct Ethernet {
+    pub(crate) destination: [u8; 6],
+    pub(crate) source: [u8; 6],
+    pub(crate) ethertype: [u8; 2],
 }
 
 /// Where the payload begins.
 pub(crate) const ETHERNET_LEN: usize = size_of::<Ethernet>();
 
-const TYPE_IPV4: u16 = 0x0800;
-const TYPE_ARP: u16 = 0x0806;
+pub(crate) const TYPE_IPV4: u16 = 0x0800;
+pub(crate) const TYPE_ARP: u16 = 0x0806;
 const TYPE_RARP: u16 = 0x8035;
 const TYPE_8021Q: u16 = 0x8100;
 const TYPE_IPV6: u16 = 0x86dd;

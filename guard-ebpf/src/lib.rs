@@ -16,6 +16,7 @@ pub mod counters;
 pub mod decide;
 pub mod frame;
 mod ipv4;
+pub mod known;
 pub mod mac;
 #[cfg(feature = "user")]
 mod user;

@@ -10,6 +10,7 @@ use guard_ebpf::{
     claim::{Parsed, Says},
     decide::{Action, Tables, Verdict, judge},
     frame::parse,
+    known as short,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -175,6 +176,25 @@ proptest! {
         prop_assert_eq!(decision.verdict, Verdict::Pass);
         prop_assert_eq!(decision.action, Action::Nothing);
         prop_assert_eq!(known.asked_live.get(), 0, "the binding decides by itself");
+    }
+
+    #[test]
+    fn the_short_way_comes_to_what_the_long_one_does(
+        mut frame in frame(), port in port(), known_before in known(), own in any::<bool>(),
+    ) {
+        let mut tables = known_before;
+        if let Some(owned) = tables.owned.as_mut().filter(|_| own) {
+            owned.flags = OWNED_LEASED | OWNED_MAC | OWNED_PORT;
+            owned.ifindex = HERE;
+            frame.resize(frame.len().max(12), 0);
+            owned.mac.copy_from_slice(&frame[6..12]);
+        }
+        if let Some(kind) = short::known(&frame[..], &tables, &port, HERE, || NOW_NS) {
+            let parsed = parse(&frame[..], &port);
+            let decision = judge(&tables, &port, HERE, &parsed, NOW_NS);
+            prop_assert_eq!(kind, parsed.kind);
+            prop_assert_eq!((decision.action, decision.verdict), (Action::Nothing, Verdict::Pass));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod clock;
 mod maps;
 mod tell;
 
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST, helpers::bpf_skb_load_bytes, macros::classifier, programs::TcContext,
@@ -18,6 +18,7 @@ use guard_ebpf::{
     claim::Claim,
     decide::{Action, Decision, Holder, against_live, judge},
     frame::{Frame, parse},
+    known::known,
 };
 
 use crate::{
@@ -50,9 +51,10 @@ impl Skb {
     }
 }
 
-impl Frame for Skb {
+impl Skb {
+    /// Reads what lies outside the linear part of the socket buffer.
     #[inline(always)]
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+    fn load_far<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         /// A word's alignment: fields are read as they are aligned in it, not byte by byte.
         #[repr(align(8))]
         struct Aligned<const N: usize>(MaybeUninit<[u8; N]>);
@@ -66,6 +68,24 @@ impl Frame for Skb {
             let failed = bpf_skb_load_bytes(skb, offset, bytes.0.as_mut_ptr().cast(), len) != 0;
             if failed { None } else { Some(bytes.0.assume_init()) }
         }
+    }
+}
+
+impl Frame for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        // A packet starts at an even address, and its fields are at even offsets.
+        #[repr(C, align(2))]
+        struct Even<const N: usize>([u8; N]);
+
+        let (start, end) = (self.0.data(), self.0.data_end());
+        if start + offset + N <= end {
+            #[expect(unsafe_code, reason = "the packet is read through a pointer")]
+            // SAFETY: the bytes are in the linear part, as the verifier checks once more.
+            let Even(bytes) = unsafe { ptr::read((start + offset) as *const Even<N>) };
+            return Some(bytes);
+        }
+        self.load_far(offset)
     }
 
     #[inline(always)]
@@ -91,6 +111,10 @@ fn watch(skb: &Skb) -> Option<()> {
     let (frames, counters) = unsafe { (&mut *frames, &mut *counters) };
     *frames += 1;
 
+    if let Some(kind) = known(skb, &Maps, port, from, now_ns) {
+        counters.count_known(kind);
+        return Some(());
+    }
     let parsed = parse(skb, port);
     // Only claims are dated.
     let now_ns = if parsed.claim().is_some() { now_ns() } else { 0 };
