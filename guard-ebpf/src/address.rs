@@ -4,7 +4,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
-use crate::abi::AddressKey;
+use crate::{
+    abi::{AddressKey, MacKey},
+    mac::Mac,
+};
 
 /// Bits of an [`AddressKey`] before the address: a prefix always lies within one segment.
 const SEGMENT_BITS: u32 = 64;
@@ -39,6 +42,21 @@ impl AddressKey {
         must_cast([must_cast::<Segment, u64>(segment), 0, low])
     }
 
+    /// The key of an IPv6 address in a segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn v6(segment: Segment, address: [u8; 16]) -> Self {
+        let [high, low]: [u64; 2] = must_cast(address);
+        must_cast([must_cast::<Segment, u64>(segment), high, low])
+    }
+
+    /// The key that an event has which is about no address: `::` in the segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn none(segment: Segment) -> Self {
+        must_cast([must_cast::<Segment, u64>(segment), 0, 0])
+    }
+
     /// The key of an address on the bridge with ifindex `bridge`, in a VLAN (0 for untagged).
     #[must_use]
     pub const fn new(bridge: u32, vlan: u16, address: IpAddr) -> Self {
@@ -47,6 +65,13 @@ impl AddressKey {
             IpAddr::V6(address) => address.octets(),
         };
         Self { bridge, vlan, inner_vlan: 0, address }
+    }
+
+    /// The segment of the address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment(&self) -> Segment {
+        Segment { bridge: self.bridge, vlan: self.vlan, inner_vlan: self.inner_vlan }
     }
 
     /// The address, IPv4 as such.
@@ -72,9 +97,26 @@ impl AddressKey {
     pub const FULL_LEN: u32 = SEGMENT_BITS + 128;
 }
 
+impl MacKey {
+    /// The key of a MAC in a segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(segment: Segment, [a, b, c, d, e, f]: Mac) -> Self {
+        must_cast([must_cast::<Segment, u64>(segment), must_cast([a, b, c, d, e, f, 0, 0])])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mac_key_made_of_words_is_the_same() {
+        let segment = Segment { bridge: 3, vlan: 7, inner_vlan: 9 };
+        let mac = [2, 3, 4, 5, 6, 7];
+        let key = MacKey { bridge: 3, vlan: 7, inner_vlan: 9, mac, reserved: [0; 2] };
+        assert_eq!(MacKey::new(segment, mac), key);
+    }
 
     #[test]
     fn an_address_comes_back_from_its_key() {
