@@ -1,6 +1,7 @@
 //! The cases of `tests/cases/*.toml`, for every runner. The format is in `tests/cases/README.md`.
 
 mod frame;
+pub mod generate;
 pub mod model;
 mod outcome;
 
