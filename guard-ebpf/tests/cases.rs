@@ -1,6 +1,7 @@
 //! Runs the cases against the pure decision function, and holds the cases themselves to the rules.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "frames by chance are for other runners")]
 mod common;
 
 use std::collections::BTreeSet;
