@@ -5,7 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
-    abi::{AddressKey, MacKey},
+    abi::{AddressKey, Challenger, ChallengerKey, Live, MacKey},
+    claim::zero,
     mac::Mac,
 };
 
@@ -54,7 +55,7 @@ impl AddressKey {
     #[inline(always)]
     #[must_use]
     pub fn none(segment: Segment) -> Self {
-        must_cast([must_cast::<Segment, u64>(segment), 0, 0])
+        must_cast([must_cast::<Segment, u64>(segment), zero(), zero()])
     }
 
     /// The key of an address on the bridge with ifindex `bridge`, in a VLAN (0 for untagged).
@@ -106,6 +107,37 @@ impl MacKey {
     }
 }
 
+impl ChallengerKey {
+    /// The key, made of words as above.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(key: &AddressKey, ifindex: u32, [a, b, c, d, e, f]: Mac, kind: u8) -> Self {
+        let [segment, high, low]: [u64; 3] = must_cast(*key);
+        let station: u64 = must_cast([ifindex, must_cast([a, b, c, d])]);
+        must_cast([segment, high, low, station, must_cast([e, f, kind, 0, 0, 0, 0, 0])])
+    }
+}
+
+impl Live {
+    /// A claimant that was heard for the first time, made of words as above.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(now_ns: u64, ifindex: u32, [a, b, c, d, e, f]: Mac, strength: u8) -> Self {
+        let station: u64 = must_cast([ifindex, must_cast([a, b, c, d])]);
+        must_cast([now_ns, now_ns, station, must_cast([e, f, strength, 0, 0, 0, 0, 0])])
+    }
+}
+
+impl Challenger {
+    /// A challenger that was heard for the first time, made of words as above.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(now_ns: u64, told_ns: u64, flags: u16, strength: u8) -> Self {
+        let [a, b] = flags.to_ne_bytes();
+        must_cast([1, now_ns, told_ns, must_cast([a, b, strength, 0, 0, 0, 0, 0])])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +148,26 @@ mod tests {
         let mac = [2, 3, 4, 5, 6, 7];
         let key = MacKey { bridge: 3, vlan: 7, inner_vlan: 9, mac, reserved: [0; 2] };
         assert_eq!(MacKey::new(segment, mac), key);
+    }
+
+    #[test]
+    fn entries_made_of_words_are_the_same() {
+        let (ifindex, mac, kind, strength) = (0x0102_0304, [2, 3, 4, 5, 6, 7], 9, 3);
+        let (frames, now_ns, told_ns, flags) = (1, 1 << 40, 1 << 39, 0x0102);
+        let key = AddressKey::new(3, 7, "10.8.64.2".parse().unwrap());
+        assert_eq!(
+            ChallengerKey::new(&key, ifindex, mac, kind),
+            ChallengerKey { key, ifindex, mac, kind, reserved: [0; 5] }
+        );
+        let (first_ns, seen_ns) = (now_ns, now_ns);
+        assert_eq!(
+            Live::new(now_ns, ifindex, mac, strength),
+            Live { first_ns, seen_ns, ifindex, mac, strength, reserved: [0; 5] }
+        );
+        assert_eq!(
+            Challenger::new(now_ns, told_ns, flags, strength),
+            Challenger { frames, seen_ns, told_ns, flags, strength, reserved: [0; 5] }
+        );
     }
 
     #[test]

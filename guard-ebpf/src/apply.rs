@@ -1,6 +1,6 @@
 //! What a decision about a claim writes and tells.
 
-use core::mem::MaybeUninit;
+use bytemuck::Zeroable;
 
 use crate::{
     abi::{
@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// What is told.
+#[derive(Zeroable)]
 pub(crate) struct Told {
     pub(crate) key: AddressKey,
     pub(crate) mac: Mac,
@@ -26,7 +27,7 @@ pub(crate) struct Told {
 }
 
 /// For whom it is told once, and again every second while it goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Zeroable)]
 #[repr(u8)]
 pub(crate) enum Once {
     /// It is a change, told whenever it happens.
@@ -108,7 +109,7 @@ pub(crate) fn claim<S: Store>(
         let Report { kind, flags, holder } = report;
         let Claim { key, mac, eth_src, strength, .. } = *claim;
         let key = if kind == EVENT_FLOOD { AddressKey::none(key.segment()) } else { key };
-        judged.told.write(Told { key, mac, eth_src, holder, flags, kind, strength, once });
+        judged.told = Told { key, mac, eth_src, holder, flags, kind, strength, once };
         judged.tells = 1;
     }
 }
@@ -118,6 +119,7 @@ const NOTHING: u8 = 0;
 
 /// What comes of a claim for its frame: left where the caller says, and numbers, because the verifier
 /// follows each value that is returned along each path that it may have come.
+#[derive(Zeroable)]
 pub(crate) struct Judged {
     /// The verdict's code.
     pub(crate) verdict: u32,
@@ -127,7 +129,7 @@ pub(crate) struct Judged {
     pub(crate) lives: u32,
     /// 1 if there is something to tell: then it has been written.
     pub(crate) tells: u32,
-    pub(crate) told: MaybeUninit<Told>,
+    pub(crate) told: Told,
 }
 
 /// The first claimant on any CPU gets the address; one that came second is judged against it.
@@ -191,12 +193,10 @@ pub(crate) fn tell<S: Store>(
     from: u32,
     now_ns: u64,
 ) {
-    let key = ChallengerKey {
-        key: told.key,
-        ifindex: from,
-        mac: if told.once == Once::Port { [0; 6] } else { told.mac },
-        kind: told.kind,
-        reserved: [0; 5],
+    let key = if told.once == Once::Port {
+        ChallengerKey::new(&told.key, from, [0; 6], told.kind)
+    } else {
+        ChallengerKey::new(&told.key, from, told.mac, told.kind)
     };
     let once = told.once != Once::Always;
     let known = if once { store.challenger_mut(&key) } else { None };
@@ -215,14 +215,8 @@ pub(crate) fn tell<S: Store>(
     }
     if !once {
     } else if new {
-        let challenger = Challenger {
-            frames: 1,
-            seen_ns: now_ns,
-            told_ns: if heard { now_ns } else { 0 },
-            flags: told.flags,
-            strength: told.strength,
-            reserved: [0; 5],
-        };
+        let told_ns = if heard { now_ns } else { 0 };
+        let challenger = Challenger::new(now_ns, told_ns, told.flags, told.strength);
         // If there is no room even in an LRU, the next frame is told as if it were the first.
         store.insert_challenger(&key, &challenger);
     } else if heard && let Some(known) = store.challenger_mut(&key) {

@@ -1,5 +1,7 @@
 //! What a frame says about an address.
 
+use core::hint::black_box;
+
 use bytemuck::{Zeroable, must_cast};
 
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
 /// The claims stand beside [`Says`] and not in it: the payload of an enum is undefined in its other
 /// variants, and where the compiler merges their paths, the verifier sees a register read that was
 /// never written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Parsed {
     /// What it is counted as.
     pub kind: FrameKind,
@@ -37,20 +39,23 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Nothing is read yet.
+    /// Forgets an earlier frame. The claim stays until the next one takes its place: all of it would
+    /// be a loop over its bytes.
     #[inline(always)]
-    pub(crate) fn new(segment: Segment) -> Self {
-        Self {
-            kind: FrameKind::Other,
-            says: Says::Nothing,
-            segment,
-            eth_src: [0; 6],
-            tagged: false,
-            router: Router::No,
-            claim: Claim::zeroed(),
-            further: Further::zeroed(),
-            packet: Packet::zeroed(),
-        }
+    #[expect(clippy::cast_possible_truncation, reason = "it is zero")]
+    pub(crate) fn reset(&mut self, segment: Segment) {
+        self.says = Says::Nothing;
+        self.segment = segment;
+        self.tagged = false;
+        self.router = Router::No;
+        let zero = zero();
+        self.further.source = [zero; 2];
+        self.further.options = zero as u32;
+        self.further.end = zero as u32;
+        self.further.done = zero as u32;
+        self.packet.next = zero as u32;
+        self.packet.fragment = zero as u32;
+        self.packet.has_link = zero as u16;
     }
 
     /// The first claim, if the frame makes one.
@@ -65,7 +70,8 @@ impl Parsed {
 }
 
 /// What a frame says of its sender as a router (row N09).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u8)]
 pub enum Router {
     /// Nothing.
     No,
@@ -120,7 +126,8 @@ pub(crate) struct Further {
 }
 
 /// What a frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u8)]
 pub enum Says {
     /// Nothing about an address, rightly.
     Nothing,
@@ -233,4 +240,11 @@ pub(crate) fn is_martian_v6(address: [u8; 16]) -> bool {
     let [high, low]: [u64; 2] = must_cast(address);
     let mapped = u64::from_be(low) >> 32 == 0xffff;
     is_group_v6(address) || (high == 0 && (mapped || u64::from_be(low) == 1))
+}
+
+/// A zero that the compiler does not know: what it knows to be zero it fills in with a call of a
+/// function that loops over bytes.
+#[inline(always)]
+pub(crate) fn zero() -> u64 {
+    black_box(0)
 }

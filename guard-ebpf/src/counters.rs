@@ -10,7 +10,7 @@ use crate::decide::PASS;
 macro_rules! labels {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
         #[repr(u8)]
         pub enum $name {
             $($(#[$doc])* $variant),+

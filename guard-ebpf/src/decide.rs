@@ -1,5 +1,7 @@
 //! What a claim means, given who holds the address.
 
+use bytemuck::Zeroable;
+
 use crate::{
     abi::{
         AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, Challenger, EVENT_CONTEST,
@@ -77,7 +79,7 @@ pub struct Report {
 }
 
 /// Who holds an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Holder {
     /// Its port, 0 if none is known.
     pub ifindex: u32,

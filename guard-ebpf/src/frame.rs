@@ -99,20 +99,15 @@ const fn is_tag(ethertype: u16) -> bool {
 /// padding or junk (row A25). An untagged frame is in the VLAN that `port` gives it.
 #[must_use]
 pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
-    let mut parsed = Parsed::new(segment(port));
+    let mut parsed = Parsed::zeroed();
     parse_into(frame, port, &mut parsed);
     parsed
 }
 
-/// The segment of a port's untagged frames.
-#[inline(always)]
-pub(crate) const fn segment(port: &Port) -> Segment {
-    Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 }
-}
-
-/// Reads a frame into what is new, in steps that are programs of their own within the kernel's.
+/// Reads a frame in the place of an earlier one, in steps that are programs of their own within the kernel's.
 #[inline(always)]
 pub(crate) fn parse_into<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
+    parsed.reset(Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 });
     link_layer(frame, port, parsed);
     if parsed.packet.next == NEXT_IPV6 {
         ipv6::parse(frame, parsed);
@@ -126,6 +121,8 @@ pub(crate) fn parse_into<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut
 #[inline(never)]
 fn link_layer<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
     let Some(header) = frame.head::<ETHERNET_LEN>(0) else {
+        parsed.kind = FrameKind::Other;
+        parsed.eth_src = [0; 6];
         parsed.says = Says::Malformed(MalformedReason::EthernetTruncated);
         return;
     };

@@ -2,7 +2,7 @@
 //!
 //! The kernel's program and the tests on the host run this same code; they differ in the [`Store`].
 
-use core::mem::MaybeUninit;
+use bytemuck::Zeroable;
 
 use crate::{
     abi::{
@@ -15,7 +15,7 @@ use crate::{
     claim::{Claim, Further, Parsed, Router, Says},
     counters::DropReason,
     decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
-    frame::{Frame, parse_into, segment},
+    frame::{Frame, parse_into},
     known::known,
     mac,
     ndp::{MAX_CLAIMS, next_claim},
@@ -56,39 +56,14 @@ pub struct Ingress<'a> {
 }
 
 /// Where a frame is worked on. The kernel's stack is too small for it, and the verifier need not
-/// follow what is written here.
+/// follow what is written here. What it holds of an earlier frame means nothing.
+#[derive(Zeroable)]
 pub struct Scratch {
-    parsed: MaybeUninit<Parsed>,
-    claim: MaybeUninit<Claim>,
-    further: MaybeUninit<Further>,
+    parsed: Parsed,
+    claim: Claim,
+    further: Further,
     judged: Judged,
-    sender: MaybeUninit<Sender>,
-}
-
-impl Scratch {
-    /// Without anything in it.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            parsed: MaybeUninit::uninit(),
-            claim: MaybeUninit::uninit(),
-            further: MaybeUninit::uninit(),
-            judged: Judged {
-                verdict: 0,
-                counts: 0,
-                lives: 0,
-                tells: 0,
-                told: MaybeUninit::uninit(),
-            },
-            sender: MaybeUninit::uninit(),
-        }
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
-    }
+    sender: Sender,
 }
 
 /// Carries out everything that comes of a frame.
@@ -114,18 +89,17 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
     scratch: &mut Scratch,
 ) {
     let Scratch { parsed, claim, further, judged, sender } = scratch;
-    let parsed = parsed.write(Parsed::new(segment(ingress.port)));
     parse_into(frame, ingress.port, parsed);
     let now_ns = store.now_ns();
     let port = ingress.port;
     ingress.counters.frame(parsed.kind);
-    let sender = sender.write(Sender::new(parsed));
+    sender.reset(parsed);
     let mut notice = Notice::No;
     let verdict = match parsed.says {
         Says::Nothing => PASS,
         Says::Claim => {
-            let claim = claim.write(parsed.claim);
-            let further = further.write(parsed.further);
+            *claim = parsed.claim;
+            *further = parsed.further;
             claims(frame, store, ingress, claim, further, judged, sender, now_ns);
             sender.verdict
         }
@@ -165,7 +139,8 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         Notice::Opaque => EVENT_OPAQUE,
         Notice::Router => EVENT_ROUTER,
     };
-    let told = judged.told.write(Told {
+    let told = &mut judged.told;
+    *told = Told {
         key: AddressKey::none(parsed.segment),
         mac: parsed.eth_src,
         eth_src: parsed.eth_src,
@@ -174,7 +149,7 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         kind,
         strength: STRENGTH_NONE,
         once: Once::Port,
-    });
+    };
     tell(store, ingress.counters, told, ingress.from, now_ns);
 }
 
@@ -205,10 +180,7 @@ fn claims<F: Frame + ?Sized, S: Store>(
         claim(store, ingress, next, judged, now_ns);
         sender.take(next, judged);
         if judged.tells != 0 {
-            #[expect(unsafe_code, reason = "an `Option` would be copied")]
-            // SAFETY: written, as `tells` says.
-            let told = unsafe { judged.told.assume_init_ref() };
-            tell(store, ingress.counters, told, ingress.from, now_ns);
+            tell(store, ingress.counters, &judged.told, ingress.from, now_ns);
         }
         next_claim(frame, further, next);
         if further.done != 0 {
@@ -218,6 +190,7 @@ fn claims<F: Frame + ?Sized, S: Store>(
 }
 
 /// The Ethernet source of a frame.
+#[derive(Zeroable)]
 struct Sender {
     /// The first address that it claims, unspecified if it claims none that counts.
     key: AddressKey,
@@ -231,10 +204,12 @@ struct Sender {
 
 impl Sender {
     #[inline(always)]
-    fn new(parsed: &Parsed) -> Self {
+    fn reset(&mut self, parsed: &Parsed) {
         let Parsed { segment, eth_src, .. } = *parsed;
-        let (key, mac) = (AddressKey::none(segment), MacKey::new(segment, eth_src));
-        Self { key, mac, lives: 0, verdict: PASS }
+        self.key = AddressKey::none(segment);
+        self.mac = MacKey::new(segment, eth_src);
+        self.lives = 0;
+        self.verdict = PASS;
     }
 
     /// Takes in what came of one of its claims.
@@ -264,7 +239,7 @@ impl Sender {
         &mut self,
         store: &mut S,
         ingress: &mut Ingress<'_>,
-        told: &mut MaybeUninit<Told>,
+        told: &mut Told,
         now_ns: u64,
     ) {
         let Ingress { port, from, .. } = *ingress;
@@ -289,7 +264,7 @@ impl Sender {
             return;
         }
         ingress.counters.clones += 1;
-        let told = told.write(Told {
+        *told = Told {
             key: self.key,
             mac: eth_src,
             eth_src,
@@ -298,7 +273,7 @@ impl Sender {
             kind,
             strength: STRENGTH_NONE,
             once: Once::Mac,
-        });
+        };
         tell(store, ingress.counters, told, from, now_ns);
         let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
         if port.kind != PORT_UPLINK {

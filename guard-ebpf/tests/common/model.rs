@@ -56,7 +56,7 @@ impl Model {
     pub fn watch<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) {
         let mut counters = self.counters;
         let mut ingress = Ingress { port, from: port.ifindex, counters: &mut counters };
-        watch(frame, self, &mut ingress, &mut Scratch::new());
+        watch(frame, self, &mut ingress, &mut Scratch::zeroed());
         self.counters = counters;
     }
 }
