@@ -114,7 +114,8 @@ fn closely(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCou
     let skb = Skb(TcContext::new(skb));
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     #[expect(unsafe_code, reason = "the scratch is written in place")]
-    // SAFETY: this CPU's own, on which no second frame is watched meanwhile; any bytes will do.
+    // SAFETY: this CPU's own, on which no second frame is watched meanwhile; zeroes, as the kernel
+    // makes them, are valid.
     let scratch = unsafe { &mut *scratch };
     watch_closely(&skb, &mut Maps, &mut Ingress { port, from, counters }, scratch);
 }
