@@ -8,7 +8,7 @@ use crate::{
     clock::Now,
     history::History,
     hub::{Hub, Subject},
-    incident::{Claimant, Incident, Incidents, Kind, Phase, Role, Severity, Sighting},
+    incident::{Claimant, Incident, Incidents, Kind, Phase, Role, Sighting, Target},
     lease::{Binding, Lease, State, command::Change, reason},
     ledger::Lifecycle,
     metrics::Metrics,
@@ -71,9 +71,15 @@ impl Alerts {
         self.incidents.lock().spoke(segment, address, holder);
     }
 
-    /// Whether there is an open incident about an address.
-    pub fn is_open(&self, segment: &Segment, address: IpAddr) -> bool {
-        self.incidents.lock().is_open(segment, address)
+    /// Whether two are known to claim an address.
+    pub fn is_disputed(&self, segment: &Segment, address: IpAddr) -> bool {
+        let kind = self.incidents.lock().kind(segment, Target::Address(address));
+        kind.is_some_and(|kind| kind >= Kind::Duplicate)
+    }
+
+    /// Whether a MAC, or whoever claims this address, is known to be on two ports.
+    pub fn is_cloned(&self, segment: &Segment, target: Target) -> bool {
+        self.incidents.lock().kind(segment, target) == Some(Kind::Clone)
     }
 
     /// A port is gone.
@@ -100,7 +106,7 @@ impl Alerts {
     }
 
     fn is_unowned(&self, lease: &Lease) -> bool {
-        let kind = self.incidents.lock().kind(&lease.segment, lease.address);
+        let kind = self.incidents.lock().kind(&lease.segment, Target::Address(lease.address));
         kind == Some(Kind::Unowned)
     }
 
@@ -115,7 +121,7 @@ impl Alerts {
                 id = incident.id,
                 bridge = %incident.segment.bridge,
                 vlan = incident.segment.vlan,
-                address = %incident.address,
+                address = %incident.target,
                 kind = incident.kind.name(),
                 claimants = claimants(&incident),
                 "conflict closed"
@@ -166,23 +172,25 @@ fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
         frames: 1,
         gone: false,
     };
-    let (segment, address) = (lease.segment.clone(), lease.address);
-    Some(Sighting { segment, address, kind: Kind::Unowned, holder: None, challenger })
+    let (segment, target) = (lease.segment.clone(), Target::Address(lease.address));
+    Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger })
 }
 
 fn log_opened(incident: &Incident) {
-    let Incident { id, segment, address, kind, first_seen, .. } = incident;
+    let Incident { id, segment, target, kind, first_seen, .. } = incident;
     let severity = kind.severity();
-    let text = match severity {
-        Severity::Info => "conflict: an address is in use without a lease",
-        Severity::Warning => "conflict: two claimants of one address",
-        Severity::Critical => "conflict: an address of the host is claimed",
+    let text = match kind {
+        Kind::Unowned => "conflict: an address is in use without a lease",
+        Kind::Flap => "conflict: an address goes back and forth",
+        Kind::Duplicate => "conflict: two claimants of one address",
+        Kind::Clone => "conflict: one MAC on two ports",
+        Kind::Gateway => "conflict: an address or the MAC of the host is claimed",
     };
     tracing::warn!(
         id,
         bridge = %segment.bridge,
         vlan = segment.vlan,
-        %address,
+        address = %target,
         kind = kind.name(),
         severity = severity.name(),
         claimants = claimants(incident),

@@ -237,6 +237,17 @@ impl Bindings {
             .and_then(|lease| lease.owner.clone())
     }
 
+    /// Whether a lease's binding names this MAC on this port.
+    pub fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
+        let inner = self.inner.lock();
+        let Some((_, interface)) = inner.ports.get(&ifindex) else { return false };
+        let keys = inner.by_interface.get(interface).into_iter().flatten();
+        keys.filter_map(|key| inner.holders.get(key)).any(|lease| {
+            let Binding { declared, mac: bound, ifindex: port, .. } = &lease.binding;
+            *declared && *bound == Some(mac) && *port == Some(ifindex)
+        })
+    }
+
     /// Whether the kernel has the binding that a lease should have.
     pub fn in_kernel(&self, segment: &Segment, address: IpAddr) -> bool {
         let inner = self.inner.lock();

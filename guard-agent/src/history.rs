@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        incident::{Claimant, Incidents, Kind, Role, Sighting},
+        incident::{Claimant, Incidents, Kind, Role, Sighting, Target},
         segment::Segment,
     };
 
@@ -133,8 +133,8 @@ mod tests {
             frames: 1,
             gone: false,
         };
-        let (segment, address) = (Segment::new("rt0", 0), IpAddr::from(address));
-        let sighting = Sighting { segment, address, kind: Kind::Gateway, holder: None, challenger };
+        let (segment, target) = (Segment::new("rt0", 0), Target::Address(IpAddr::from(address)));
+        let sighting = Sighting { segment, target, kind: Kind::Gateway, holder: None, challenger };
         incidents.sighted(sighting, now).unwrap().1
     }
 

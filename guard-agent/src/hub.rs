@@ -158,7 +158,7 @@ mod tests {
         };
         let sighting = crate::incident::Sighting {
             segment: Segment::new("rt0", 0),
-            address: std::net::IpAddr::from([10, 0, 0, 1]),
+            target: crate::incident::Target::Address(std::net::IpAddr::from([10, 0, 0, 1])),
             kind: Kind::Gateway,
             holder: None,
             challenger: claimant,

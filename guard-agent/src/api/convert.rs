@@ -164,6 +164,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         Kind::Unowned => proto::ConflictKind::Unowned,
         Kind::Flap => proto::ConflictKind::Flap,
         Kind::Duplicate => proto::ConflictKind::Duplicate,
+        Kind::Clone => proto::ConflictKind::Clone,
         Kind::Gateway => proto::ConflictKind::Gateway,
     };
     let severity = match incident.kind.severity() {
@@ -175,7 +176,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         id: incident.id.to_string(),
         bridge: incident.segment.bridge.to_string(),
         vlan: incident.segment.vlan.into(),
-        address: incident.address.to_string(),
+        address: text(incident.target.address()),
         kind: kind.into(),
         severity: severity.into(),
         claimants: incident.claimants.iter().map(claimant).collect(),

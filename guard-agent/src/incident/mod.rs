@@ -5,6 +5,7 @@
 //! was seen and the time come in, what changed goes out.
 
 mod model;
+mod target;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,6 +16,7 @@ use std::{
 use jiff::Timestamp;
 
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+pub use target::Target;
 
 use crate::{clock::Now, segment::Segment};
 
@@ -37,10 +39,10 @@ pub enum Phase {
 pub struct Incidents {
     quiet: Duration,
     next_id: u64,
-    open: BTreeMap<(Segment, IpAddr), Incident>,
+    open: BTreeMap<(Segment, Target), Incident>,
     closed: VecDeque<Incident>,
     /// What nobody is to be alerted of, until when.
-    silenced: HashMap<(Segment, IpAddr), (Duration, Timestamp)>,
+    silenced: HashMap<(Segment, Target), (Duration, Timestamp)>,
 }
 
 impl Incidents {
@@ -60,7 +62,7 @@ impl Incidents {
         for incident in incidents {
             self.next_id = self.next_id.max(incident.id + 1);
             if incident.closed_at.is_none() {
-                self.open.insert((incident.segment.clone(), incident.address), incident);
+                self.open.insert((incident.segment.clone(), incident.target), incident);
             } else {
                 self.closed.push_back(incident);
             }
@@ -76,16 +78,20 @@ impl Incidents {
         let incident = all.into_iter().find(|incident| incident.id == id)?;
         let until = now.wall.checked_add(span).unwrap_or(Timestamp::MAX);
         incident.silenced_until = Some(until);
-        let key = (incident.segment.clone(), incident.address);
+        let key = (incident.segment.clone(), incident.target);
         self.silenced.insert(key, (now.boot.saturating_add(span), until));
         Some(incident.clone())
     }
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, address, kind, holder, challenger } = sighting;
-        let key = (segment, address);
+        let Sighting { segment, target, kind, holder, challenger } = sighting;
+        let key = (segment, target);
         if let Some(incident) = self.open.get_mut(&key) {
+            // The kernel tells of a clone while the MAC is on the other port.
+            if let Some(holder) = holder.filter(|_| kind == Kind::Clone) {
+                incident.spoke(&holder);
+            }
             let joined = incident.join(challenger, now);
             let worse = kind > incident.kind;
             incident.kind = incident.kind.max(kind);
@@ -103,7 +109,7 @@ impl Incidents {
 
     /// A claimant that the kernel does not report by itself still speaks.
     pub fn spoke(&mut self, segment: &Segment, address: IpAddr, claimant: &Claimant) {
-        if let Some(incident) = self.open.get_mut(&(segment.clone(), address)) {
+        if let Some(incident) = self.open.get_mut(&(segment.clone(), Target::Address(address))) {
             incident.spoke(claimant);
         }
     }
@@ -120,7 +126,7 @@ impl Incidents {
 
     /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
     pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
-        let incident = self.open.remove(&(segment.clone(), address))?;
+        let incident = self.open.remove(&(segment.clone(), Target::Address(address)))?;
         Some(self.remember(incident, now))
     }
 
@@ -167,14 +173,9 @@ impl Incidents {
         count
     }
 
-    /// The kind of the open incident about an address.
-    pub fn kind(&self, segment: &Segment, address: IpAddr) -> Option<Kind> {
-        self.open.get(&(segment.clone(), address)).map(|incident| incident.kind)
-    }
-
-    /// Whether there is an open incident about an address.
-    pub fn is_open(&self, segment: &Segment, address: IpAddr) -> bool {
-        self.open.contains_key(&(segment.clone(), address))
+    /// The kind of the open incident about an address or a MAC.
+    pub fn kind(&self, segment: &Segment, target: Target) -> Option<Kind> {
+        self.open.get(&(segment.clone(), target)).map(|incident| incident.kind)
     }
 }
 

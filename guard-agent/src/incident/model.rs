@@ -1,10 +1,11 @@
 //! What an incident is.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Target;
 use crate::{clock::Now, lease::Owner, mac::Mac, segment::Segment};
 
 /// The kinds, the worst last: an incident has the worst that it has seen.
@@ -16,6 +17,8 @@ pub enum Kind {
     Flap,
     /// Two claimants of one address.
     Duplicate,
+    /// One MAC on two ports.
+    Clone,
     /// A claim on the gateway's or another host address.
     Gateway,
 }
@@ -27,6 +30,7 @@ impl Kind {
             Self::Unowned => "unowned",
             Self::Flap => "flap",
             Self::Duplicate => "duplicate",
+            Self::Clone => "clone",
             Self::Gateway => "gateway",
         }
     }
@@ -35,7 +39,7 @@ impl Kind {
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
-            Self::Flap | Self::Duplicate => Severity::Warning,
+            Self::Flap | Self::Duplicate | Self::Clone => Severity::Warning,
             Self::Gateway => Severity::Critical,
         }
     }
@@ -122,7 +126,7 @@ pub struct Sighting {
     /// Where.
     pub segment: Segment,
     /// What.
-    pub address: IpAddr,
+    pub target: Target,
     /// How bad.
     pub kind: Kind,
     /// Who has it; none for the gateway and the host, who have no port.
@@ -139,7 +143,7 @@ pub struct Incident {
     /// Where.
     pub segment: Segment,
     /// What.
-    pub address: IpAddr,
+    pub target: Target,
     /// The worst that was seen.
     pub kind: Kind,
     /// All sides, who had the address first.
@@ -157,16 +161,11 @@ pub struct Incident {
 }
 
 impl Incident {
-    pub(super) fn new(
-        id: u64,
-        (segment, address): (Segment, IpAddr),
-        kind: Kind,
-        now: Now,
-    ) -> Self {
+    pub(super) fn new(id: u64, (segment, target): (Segment, Target), kind: Kind, now: Now) -> Self {
         Self {
             id,
             segment,
-            address,
+            target,
             kind,
             claimants: Vec::new(),
             flaps: 0,

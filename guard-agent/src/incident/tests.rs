@@ -28,7 +28,7 @@ fn claimant(role: Role, port: u32, now: Now) -> Claimant {
 fn duplicate(port: u32, now: Now) -> Sighting {
     Sighting {
         segment: Segment::new("rt0", 0),
-        address: IpAddr::from([10, 8, 64, 2]),
+        target: Target::Address(IpAddr::from([10, 8, 64, 2])),
         kind: Kind::Duplicate,
         holder: Some(claimant(Role::Owner, 1, now)),
         challenger: claimant(Role::Impostor, port, now),

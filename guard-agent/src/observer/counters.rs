@@ -11,7 +11,7 @@ use std::{
 use aya::maps::{MapData, PerCpuArray};
 use guard_ebpf::{
     abi::BridgeCounters,
-    counters::{FrameKind, MalformedReason},
+    counters::{FrameKind, MalformedReason, OpaqueReason},
 };
 
 use crate::metrics::Metrics;
@@ -54,6 +54,11 @@ impl Counters {
             for kind in FrameKind::ALL {
                 let counter = metrics.frames.with_label_values(&[&*name, kind.name()]);
                 Metrics::follow(&counter, bridge.frames[*kind as usize]);
+            }
+            for reason in OpaqueReason::ALL {
+                let name_of = format!("opaque_{}", reason.name());
+                let counter = metrics.malformed.with_label_values(&[&*name, &name_of]);
+                Metrics::follow(&counter, bridge.opaque[*reason as usize]);
             }
             for reason in MalformedReason::ALL {
                 let counter = metrics.malformed.with_label_values(&[&*name, reason.name()]);

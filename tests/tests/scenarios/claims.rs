@@ -112,6 +112,43 @@ fn a20_the_gateways_address_is_critical_from_the_first_frame() -> Result<()> {
 }
 
 #[test]
+fn l01_a_neighbours_mac_is_a_clone() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    owner.announce(lease.address)?;
+    agent.await_port(&thief)?;
+    let conflicts = agent.follow(&["conflicts"])?;
+    // An ethertype that nobody speaks: the bridge learns the MAC all the same.
+    let mut frame = Arp::probe(owner.mac(), GATEWAY).frame();
+    frame.splice(12..14, [0x88, 0xb5]);
+    thief.raw_socket()?.send(&frame)?;
+    let (_, conflict) = conflicts.next(|conflict| conflict["kind"] == "clone")?;
+    assert!(conflict["address"].is_null(), "it claims none: {conflict}");
+    for part in [thief.port(), owner.port(), &owner.mac().to_string()] {
+        assert!(conflict.to_string().contains(part), "{part} is not in {conflict}");
+    }
+    Ok(())
+}
+
+#[test]
+fn l02_the_bridges_own_mac_is_the_gateways() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let thief = lab.sandbox("thief")?;
+    agent.await_port(&thief)?;
+    let conflicts = agent.follow(&["conflicts"])?;
+    let mut frame = Arp::probe(lab.bridge_mac(BRIDGE), GATEWAY).frame();
+    frame.splice(12..14, [0x88, 0xb5]);
+    thief.raw_socket()?.send(&frame)?;
+    let (_, conflict) = conflicts.next(|conflict| conflict["kind"] == "gateway")?;
+    assert_eq!(conflict["severity"], "critical");
+    assert!(conflict.to_string().contains(thief.port()), "{conflict}");
+    Ok(())
+}
+
+#[test]
 fn a31_a_sandbox_that_starts_again_with_its_address_is_no_conflict() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;

@@ -1,5 +1,6 @@
 //! From an event of the program to evidence, or to a conflict.
 
+mod clones;
 mod notes;
 mod upkeep;
 
@@ -12,12 +13,14 @@ use std::{
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData};
 use guard_ebpf::abi::{
-    AddressKey, Challenger, ChallengerKey, EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE,
-    EVENT_VIOLATION, Event, Live, Owned, STRENGTH_ASSERT,
+    AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST,
+    EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION,
+    Event, Live, Owned, STRENGTH_ASSERT,
 };
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use clones::Suspect;
 use notes::Notes;
 
 use super::{
@@ -35,7 +38,7 @@ use crate::{
     config::Conflict,
     evidence::Station,
     feed::Feed,
-    incident::{Claimant, Kind, Role, Sighting},
+    incident::{Claimant, Kind, Role, Sighting, Target},
     lease::{Owner, command::Command},
     live::{Claim, LiveSet, Strength},
     mac::Mac,
@@ -62,6 +65,7 @@ pub struct Claims {
     doubts: BTreeMap<AddressKey, Pending>,
     /// How often a claim that aged was asked for, by address and port.
     aging: HashMap<(AddressKey, u32), u32>,
+    suspects: Vec<Suspect>,
     notes: Notes,
 }
 
@@ -78,6 +82,16 @@ struct Seen {
     segment: Segment,
     address: IpAddr,
     claim: Claim,
+}
+
+impl Seen {
+    /// What an incident about it is about: a frame without an address is about its MAC.
+    fn target(&self) -> Target {
+        match self.address {
+            IpAddr::V6(none) if none.is_unspecified() => Target::Mac(self.claim.station.mac),
+            address => Target::Address(address),
+        }
+    }
 }
 
 impl Claims {
@@ -102,6 +116,7 @@ impl Claims {
             bridges: HashMap::new(),
             doubts: BTreeMap::new(),
             aging: HashMap::new(),
+            suspects: Vec::new(),
             notes: Notes::default(),
         }
     }
@@ -121,6 +136,11 @@ impl Claims {
                 let Seen { segment, address, claim, .. } = &seen;
                 self.note("probe for an address that is in use", segment, *address, &claim.station);
             }
+            EVENT_CLONE => self.cloned(seen, holder_ifindex),
+            EVENT_BRIDGE_MAC => self.bridge_mac(&seen),
+            EVENT_FLOOD => self.complain("a port is over its quota", &seen),
+            EVENT_ROUTER => self.complain("a port acts as a router", &seen),
+            EVENT_OPAQUE => self.complain("a frame cannot be read to its end", &seen),
             _ => tracing::debug!(kind, "the program told of something unknown"),
         }
     }
@@ -129,6 +149,15 @@ impl Claims {
         let Station { mac, interface, ifindex: _ } = station;
         if let Some(left_out) = self.notes.may_write(clock::monotonic()) {
             tracing::info!(%segment, %address, %mac, port = %interface, left_out, "{what}");
+        }
+    }
+
+    /// What people should know of a port, though it is about no address.
+    fn complain(&mut self, what: &str, seen: &Seen) {
+        let Seen { segment, claim: Claim { station: Station { mac, interface, .. }, .. }, .. } =
+            seen;
+        if let Some(left_out) = self.notes.may_write(clock::monotonic()) {
+            tracing::warn!(%segment, %mac, port = %interface, left_out, "{what}");
         }
     }
 
@@ -157,7 +186,7 @@ impl Claims {
         if self.doubts.get(key).is_some_and(|pending| pending.holder == claim.station) {
             self.judge(*key, true);
         }
-        if self.alerts.is_open(segment, *address) {
+        if self.alerts.is_disputed(segment, *address) {
             self.alerts.holder_spoke(segment, *address, &claimant(Role::Claimant, claim, 0, None));
         }
         self.claimed(segment, *address, claim.clone());
@@ -172,23 +201,16 @@ impl Claims {
 
     /// A claim on an address whose declared owner, gateway or host it is not.
     fn violation(&mut self, seen: Seen) {
-        let Seen { key, segment, address, claim } = seen;
-        let reserved = self.bindings.is_reserved(&segment, address);
-        let holder = self.bindings.holder(&segment, address);
-        match &holder {
-            // It was bound to another since the frame came: what it claims is its own now.
-            Some(holder) if !reserved && holder.allows(&claim.station) => {
-                return self.claimed(&segment, address, claim);
-            }
-            None if !reserved => return self.claimed(&segment, address, claim),
-            _ => {}
+        if self.bindings.is_reserved(&seen.segment, seen.address) {
+            return self.sighted(&seen, Kind::Gateway, None, Role::Impostor, EVENT_VIOLATION);
         }
-        let owner = holder.filter(|_| !reserved).map(|holder| holder.claimant(Now::read()));
-        let kind = if reserved { Kind::Gateway } else { Kind::Duplicate };
-        self.sighted(&key, &segment, address, kind, owner, Role::Impostor, &claim, EVENT_VIOLATION);
-        if !reserved {
-            self.claimed(&segment, address, claim);
+        // Where it was bound to another since the frame came, what it claims is its own now.
+        let holder = self.bindings.holder(&seen.segment, seen.address);
+        if let Some(holder) = holder.filter(|holder| !holder.allows(&seen.claim.station)) {
+            let owner = Some(holder.claimant(Now::read()));
+            self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
         }
+        self.claimed(&seen.segment, seen.address, seen.claim);
     }
 
     /// A claim on an address that is live by another, and that nobody has declared.
@@ -219,8 +241,8 @@ impl Claims {
         }
         // From here on the program tells when the holder is heard again.
         let _ = self.live_map.insert(key, Live { seen_ns: 0, ..live }, 0);
-        if self.alerts.is_open(&segment, address) {
-            return self.dispute(&key, &segment, address, &holder.station, claim);
+        if self.alerts.is_disputed(&segment, address) {
+            return self.dispute(Seen { key, segment, address, claim }, &holder.station);
         }
         if !self.doubts.contains_key(&key) {
             let now = clock::monotonic();
@@ -249,7 +271,8 @@ impl Claims {
         match pending.doubt.judge(facts) {
             Verdict::Moved => self.take_over(&key, &segment, address, pending.challenger),
             Verdict::Conflict => {
-                self.dispute(&key, &segment, address, &pending.holder, pending.challenger);
+                let claim = pending.challenger;
+                self.dispute(Seen { key, segment, address, claim }, &pending.holder);
             }
             Verdict::Ask(look_again) => {
                 self.ask(bridge_mac, holder, address);
@@ -296,53 +319,29 @@ impl Claims {
     }
 
     /// Two claimants of an address that nobody has declared.
-    fn dispute(
-        &mut self,
-        key: &AddressKey,
-        segment: &Segment,
-        address: IpAddr,
-        holder: &Station,
-        claim: Claim,
-    ) {
-        let heard = Claim { station: holder.clone(), ..claim.clone() };
+    fn dispute(&mut self, seen: Seen, holder: &Station) {
+        let heard = Claim { station: holder.clone(), ..seen.claim.clone() };
         let holder = claimant(Role::Claimant, &heard, 0, self.bindings.behind(holder.ifindex));
-        self.sighted(
-            key,
-            segment,
-            address,
-            Kind::Duplicate,
-            Some(holder),
-            Role::Claimant,
-            &claim,
-            EVENT_CONTEST,
-        );
-        self.claimed(segment, address, claim);
+        self.sighted(&seen, Kind::Duplicate, Some(holder), Role::Claimant, EVENT_CONTEST);
+        self.claimed(&seen.segment, seen.address, seen.claim);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is told of a conflict, in one place")]
-    fn sighted(
-        &self,
-        key: &AddressKey,
-        segment: &Segment,
-        address: IpAddr,
-        kind: Kind,
-        holder: Option<Claimant>,
-        role: Role,
-        claim: &Claim,
-        event: u8,
-    ) {
+    fn sighted(&self, seen: &Seen, kind: Kind, holder: Option<Claimant>, role: Role, event: u8) {
+        let Seen { key, segment, claim, .. } = seen;
         let counted = self.challengers.get(&challenger_key(key, &claim.station, event), 0);
         let frames = counted.map_or(1, |challenger| challenger.frames.max(1));
         let behind = self.bindings.behind(claim.station.ifindex);
         let challenger = claimant(role, claim, frames, behind);
-        let sighting = Sighting { segment: segment.clone(), address, kind, holder, challenger };
+        let (segment, target) = (segment.clone(), seen.target());
+        let sighting = Sighting { segment, target, kind, holder, challenger };
         let latency = clock::monotonic().saturating_sub(claim.seen);
         self.alerts.sighted(sighting, Now::read(), latency);
     }
 
     /// When the next doubt wants to be looked at.
     pub fn next_doubt(&self) -> Option<Instant> {
-        let next = self.doubts.values().map(|pending| pending.look_again).min()?;
+        let doubts = self.doubts.values().map(|pending| pending.look_again);
+        let next = doubts.chain(self.next_suspect()).min()?;
         Some(Instant::now() + next.saturating_sub(clock::monotonic()))
     }
 
@@ -353,6 +352,7 @@ impl Claims {
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.judge(key, false);
         }
+        self.judge_suspects(now);
     }
 }
 

@@ -1,0 +1,35 @@
+//! What an incident is about.
+
+use std::{fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::mac::Mac;
+
+/// An address that two have, or a MAC that is on two ports and claimed no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Target {
+    /// An address of the segment.
+    Address(IpAddr),
+    /// A MAC on the segment.
+    Mac(Mac),
+}
+
+impl Target {
+    /// The address, where there is one.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Mac(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Mac(mac) => mac.fmt(f),
+        }
+    }
+}
