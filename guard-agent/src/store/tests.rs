@@ -32,6 +32,9 @@ pub(super) fn fail(left: &AtomicU64) -> rusqlite::Result<()> {
     }
 }
 
+/// Of child subnets and interface names, and of migrations.
+mod records;
+
 struct Files {
     dir: TempDir,
 }
@@ -140,7 +143,7 @@ fn every_column_comes_back() {
     let restored = store.take_restored();
     assert_eq!(restored.high_water, engine.high_water());
     assert_eq!(restored.carry, None);
-    assert_eq!(sorted(restored.rows), rows_of(&engine));
+    assert_eq!(sorted(restored.contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn a_killed_agents_commits_are_there() {
     let (store, engine) = files.filled(5);
     let copy = files.killed(store);
     let mut store = copy.open().unwrap();
-    assert_eq!(sorted(store.take_restored().rows), rows_of(&engine));
+    assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -317,7 +320,7 @@ fn rule_11_a_flipped_byte_never_changes_a_lease_unnoticed() {
         match copy.open() {
             Err(_) => refused += 1,
             Ok(mut store) => {
-                assert_eq!(sorted(store.take_restored().rows), rows, "byte {at}");
+                assert_eq!(sorted(store.take_restored().contents.rows), rows, "byte {at}");
                 same += 1;
                 // The next round starts from the marker of the good file again.
                 drop(store);
@@ -395,7 +398,7 @@ fn a_full_disk_changes_nothing_and_passes() {
     step(&mut store, &mut engine, allocate("later"));
     store.close().unwrap();
     let mut store = files.open().unwrap();
-    assert_eq!(sorted(store.take_restored().rows), rows_of(&engine));
+    assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -406,7 +409,7 @@ fn a_backup_of_an_open_store_is_a_store() {
     store.backup(&copy.db()).unwrap();
     assert!(store.backup(&copy.db()).is_err(), "nothing is overwritten");
     let mut store = copy.open().unwrap();
-    assert_eq!(sorted(store.take_restored().rows), rows_of(&engine));
+    assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -424,7 +427,7 @@ fn a_store_is_found_again_by_address_of_both_families() {
     let files = Files::new();
     let (store, engine) = files.filled(1);
     drop(store);
-    let rows = sorted(files.open().unwrap().take_restored().rows);
+    let rows = sorted(files.open().unwrap().take_restored().contents.rows);
     let addresses: Vec<_> = rows.iter().map(|(place, _)| place.address).collect();
     let want: [IpAddr; 2] = ["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
     assert_eq!(addresses, want);
@@ -458,7 +461,7 @@ fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
     let mut store = files.open().unwrap();
     let restored = store.take_restored();
     assert!(restored.high_water.generation >= high);
-    let found = sorted(restored.rows);
+    let found = sorted(restored.contents.rows);
     for (place, row) in rows_of(&engine) {
         let now = &found.iter().find(|(other, _)| *other == place).unwrap().1;
         if place.address.to_string() == "10.0.0.3" {
@@ -483,7 +486,7 @@ fn recovery_of_a_lost_store_takes_the_backup() {
     let done =
         recover(&files.db(), Some(&files.path("backup")), Known::default(), &boot, false).unwrap();
     assert_eq!((done.kept, done.from_backup), (0, 4));
-    let rows = files.open_in("boot-2", 5).unwrap().take_restored().rows;
+    let rows = files.open_in("boot-2", 5).unwrap().take_restored().contents.rows;
     assert_eq!(rows.len(), rows_of(&engine).len());
     // What was left of the deadlines is left again.
     let left = rows[0].1.lease().unwrap().until.unwrap();
