@@ -137,6 +137,14 @@ impl LiveSet {
         self.0.write().set_link(ifindex, names);
     }
 
+    /// A link was found to have this name as well, before any notice of it.
+    pub fn add_name(&self, ifindex: u32, name: &str) {
+        let inner = &mut *self.0.write();
+        let mut names = inner.links.get(&ifindex).cloned().unwrap_or_default();
+        names.push(name.to_owned());
+        inner.set_link(ifindex, names);
+    }
+
     /// There are these links and no others.
     pub fn set_links(&self, links: impl IntoIterator<Item = (u32, Vec<String>)>) {
         let inner = &mut *self.0.write();
@@ -335,7 +343,10 @@ mod tests {
         set.set_link(3, vec!["veth0".to_owned()]);
         set.set_link(2, vec!["veth9".to_owned()]);
         assert!(set.link_exists("veth0") && !set.link_exists("long-name"));
+        set.add_name(3, "late");
+        assert!(set.link_exists("veth0") && set.link_exists("late"));
         set.set_link(3, Vec::new());
+        assert!(!set.link_exists("late"));
         assert!(!set.link_exists("veth0") && set.link_exists("veth9"));
         set.set_links([]);
         assert!(!set.link_exists("veth9"));

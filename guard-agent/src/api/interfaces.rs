@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, leases::to_name};
@@ -27,6 +28,7 @@ impl proto::interfaces_server::Interfaces for Service {
         // Before the observer knows the kernel's names, any could be one of them.
         self.0.may_allocate(std::iter::empty())?;
         let command = Command::ReserveInterface { prefix: Arc::from(prefix), id };
+        self.look_at_names(&command).await?;
         match self.0.ask(command, dry_run).await.map_err(error::refused)? {
             Reply::Interface(name) => Ok(Response::new(proto::ReserveInterfaceResponse {
                 interface: Some(self.message(&name)),
@@ -61,6 +63,23 @@ impl proto::interfaces_server::Interfaces for Service {
 }
 
 impl Service {
+    /// Asks the kernel for the name that would be given. A notice can be on its way still, and of
+    /// an alternative name there is none while the link is down (`netdev_state_change` in
+    /// net/core/dev.c).
+    async fn look_at_names(&self, reserve: &Command) -> Result<(), Status> {
+        loop {
+            let given = self.0.ask(reserve.clone(), true).await.map_err(error::refused)?;
+            let Reply::Interface(reserved) = given else { return Ok(()) };
+            let InterfaceName { name, .. } = &*reserved;
+            match if_nametoindex(&**name) {
+                Ok(ifindex) if !self.0.live.link_exists(name) => {
+                    self.0.live.add_name(ifindex, name);
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn message(&self, name: &InterfaceName) -> proto::InterfaceName {
         convert::interface_name(name, self.0.live.link_exists(&name.name))
     }

@@ -49,7 +49,7 @@ impl World {
         let wanted = at.map(|n| IpNet::new(address(n, six), length).unwrap());
         let known: Option<Arc<Subnet>> =
             self.engine.subnets().find(|subnet| subnet.id == id(n)).cloned();
-        let could = wanted.map(IpNet::from).map_or_else(
+        let could = wanted.map_or_else(
             || self.lowest(six, length),
             |wanted| Some(wanted.trunc()).filter(|wanted| self.is_free(*wanted)),
         );
