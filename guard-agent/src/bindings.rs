@@ -149,7 +149,7 @@ impl Bindings {
         let mut holders = 0;
         for lease in leases {
             let key = (lease.segment.clone(), lease.address);
-            let wanted = binds(lease).then(|| Holder::of(lease)).flatten();
+            let wanted = Holder::of(lease).filter(|_| binds(lease));
             holders += usize::from(wanted.is_some());
             if inner.holders.get(&key).and_then(|lease| Holder::of(lease)) != wanted {
                 wrong.push((key, "the binding is not the lease's"));

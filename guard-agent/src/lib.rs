@@ -18,6 +18,7 @@ pub mod lease;
 pub mod ledger;
 pub mod live;
 pub mod mac;
+pub mod memory;
 pub mod metrics;
 pub mod observer;
 pub mod proto;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use guard_agent::{
     capabilities,
     config::{Config, LogFormat},
-    observer, run,
+    memory, observer, run,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -68,6 +68,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             let config = Config::load(&config)?;
             capabilities::check()?;
             capabilities::drop_others()?;
+            memory::few_heaps();
             log_to_stderr(config.log_format);
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()

@@ -25,6 +25,7 @@ use crate::{
     lease::command::Command,
     ledger::{Ledger, Lifecycle, Loss},
     live::LiveSet,
+    memory,
     metrics::Metrics,
     observer::{Observer, Parts},
     store::{Boot, Store},
@@ -198,7 +199,10 @@ async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>) {
         }
     };
     match ended {
-        Ok(Ok(_)) => return health.boot_pass_ended(),
+        Ok(Ok(_)) => {
+            health.boot_pass_ended();
+            return memory::give_back();
+        }
         Ok(Err(refusal)) => health.degraded("boot pass", &refusal.to_string()),
         Err(_) => health.degraded("boot pass", "it takes longer than allocate.boot_timeout"),
     }

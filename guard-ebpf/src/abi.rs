@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a map in this file.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
@@ -17,6 +17,10 @@ pub const PROGRAM: &str = "guard";
 pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
 /// Hash: ifindex (`u32`) → [`Port`]. A frame of a port that is not in it is none of ours.
 pub const MAP_PORTS: &str = "PORTS";
+/// Array: [`near_slot`] of the ifindex → [`Port`], for some of the ports in [`MAP_PORTS`]: an array is
+/// read in a tenth of the time. The agent fills a slot when it inserts a port and nobody's port is in
+/// it, and clears it when it removes that port.
+pub const MAP_NEAR_PORTS: &str = "NEAR_PORTS";
 /// Hash: [`AddressKey`] → [`Owned`].
 pub const MAP_OWNED: &str = "OWNED";
 /// Hash: [`AddressKey`] → [`Live`].
@@ -33,9 +37,23 @@ pub const MAP_EVENTS: &str = "EVENTS";
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Per-CPU array by [`Port::port_slot`]: frames (`u64`).
 pub const MAP_FRAMES: &str = "FRAMES";
+/// Hash: [`MacKey`] → [`MacHolder`].
+pub const MAP_MACS: &str = "MACS";
+/// Array by [`Port::port_slot`]: [`PortState`].
+pub const MAP_PORT_STATES: &str = "PORT_STATES";
 
 /// The most ports that one agent watches: a bridge takes 1,023, an agent several bridges.
 pub const MAX_PORTS: u32 = 8192;
+/// Slots of [`MAP_NEAR_PORTS`].
+pub const NEAR_PORTS: u32 = 4096;
+
+/// The slot of a port in [`MAP_NEAR_PORTS`].
+#[inline(always)]
+#[must_use]
+pub const fn near_slot(ifindex: u32) -> u32 {
+    ifindex % NEAR_PORTS
+}
+
 /// The most addresses that have an owner: leases with or without a binding, gateways, hosts.
 pub const MAX_OWNED: u32 = 262_144;
 /// The most addresses with a learned claimant.
@@ -44,6 +62,8 @@ pub const MAX_LIVE: u32 = 262_144;
 pub const MAX_CHALLENGERS: u32 = 16_384;
 /// The most prefixes on all segments together.
 pub const MAX_PREFIXES: u32 = 4096;
+/// The most MACs that are bound to or live on a port.
+pub const MAX_MACS: u32 = 262_144;
 /// Bridges whose counters are kept apart.
 pub const MAX_BRIDGES: u32 = 64;
 /// Bytes of the ring buffer: a power of two and a multiple of the page size.
@@ -71,6 +91,8 @@ pub struct AddressKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Port {
+    /// The port's ifindex, which tells whose a slot of [`MAP_NEAR_PORTS`] is.
+    pub ifindex: u32,
     /// The ifindex of the bridge that the port belongs to.
     pub bridge: u32,
     /// Index into the per-bridge counters, below [`MAX_BRIDGES`].
@@ -79,11 +101,26 @@ pub struct Port {
     pub port_slot: u32,
     /// The VLAN of untagged frames where the bridge filters VLANs, else 0.
     pub pvid: u16,
-    /// One of the `PORT_*` constants.
+    /// [`PORT_ACCESS`] or [`PORT_UPLINK`].
     pub kind: u8,
+    /// The `PORT_ALLOW_*` bits.
+    pub flags: u8,
+    /// The bridge's own MAC, zero if it is not known (row L02).
+    pub bridge_mac: [u8; 6],
     /// Keeps the layout free of padding.
-    pub reserved: u8,
+    pub reserved: [u8; 2],
+    /// The most addresses that nobody owns and that are live on this port; 0 for no limit.
+    pub quota_addresses: u32,
+    /// The most ARP and ND frames a second about such addresses; 0 for no limit.
+    pub quota_frames: u32,
 }
+
+/// The port may send frames with a VLAN tag (rows A27, A29).
+pub const PORT_ALLOW_TAGGED: u8 = 1;
+/// The port may send RARP (row A23).
+pub const PORT_ALLOW_RARP: u8 = 1 << 1;
+/// A router is behind the port: it may advertise itself, and forward for others (rows D05, N09).
+pub const PORT_ALLOW_ROUTER: u8 = 1 << 2;
 
 /// A sandbox's veth or tap.
 pub const PORT_ACCESS: u8 = 0;
@@ -150,18 +187,65 @@ pub const STRENGTH_USE: u8 = 2;
 /// The protocol says that the address is at the MAC.
 pub const STRENGTH_ASSERT: u8 = 3;
 
+/// A MAC within its segment (row L01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct MacKey {
+    /// The bridge's ifindex.
+    pub bridge: u32,
+    /// As in [`AddressKey::vlan`].
+    pub vlan: u16,
+    /// As in [`AddressKey::inner_vlan`].
+    pub inner_vlan: u16,
+    /// The Ethernet source.
+    pub mac: [u8; 6],
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
+}
+
+/// The access port that a MAC is bound to or live on. Inserted by the agent for a binding, and by
+/// the program with `BPF_NOEXIST` when an address becomes live or its owner is seen; removed by the
+/// agent alone, with the port at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct MacHolder {
+    /// The port.
+    pub ifindex: u32,
+    /// [`MAC_BOUND`], or 0.
+    pub flags: u32,
+}
+
+/// A binding names the MAC and its port.
+pub const MAC_BOUND: u32 = 1;
+
+/// What a port has used of its quota. Written without a lock: two CPUs may lose a count to each
+/// other, which the agent makes good for when it counts anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct PortState {
+    /// When the second began in which [`Self::frames`] are counted (`CLOCK_MONOTONIC`, coarse).
+    pub window_ns: u64,
+    /// When a flood was last told.
+    pub told_ns: u64,
+    /// What was refused because of the quota.
+    pub refused: u64,
+    /// Live addresses that nobody owns. The agent takes off what it removes.
+    pub addresses: u32,
+    /// ARP and ND frames about addresses that nobody owns, in this second.
+    pub frames: u32,
+}
+
 /// One who claims or probes for what another holds. Key of the LRU that makes each an event once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct ChallengerKey {
-    /// The address that is held by another.
+    /// The address that is held by another; unspecified where the event is about none.
     pub key: AddressKey,
     /// The port of the challenger.
     pub ifindex: u32,
-    /// Its MAC.
+    /// Its MAC; zero for [`EVENT_OPAQUE`] and [`EVENT_ROUTER`], which are told once for a port.
     pub mac: [u8; 6],
-    /// [`EVENT_VIOLATION`], [`EVENT_CONTEST`] or [`EVENT_PROBE`]: a probe must not keep the claim
-    /// that follows it from being told.
+    /// The event's: a probe must not keep the claim that follows it from being told.
     pub kind: u8,
     /// Keeps the layout free of padding.
     pub reserved: [u8; 5],
@@ -192,7 +276,7 @@ pub struct Challenger {
 pub struct Event {
     /// `CLOCK_MONOTONIC` of the frame.
     pub time_ns: u64,
-    /// The address that was claimed.
+    /// The address that was claimed; unspecified (`::`) where the event is about none.
     pub key: AddressKey,
     /// The port of the frame.
     pub ifindex: u32,
@@ -225,18 +309,33 @@ pub const EVENT_VIOLATION: u8 = 3;
 pub const EVENT_CONTEST: u8 = 4;
 /// A probe (RFC 5227) for an address that is owned or live.
 pub const EVENT_PROBE: u8 = 5;
+/// The Ethernet source is bound to or live on another port, the holder's (row L01). With the address
+/// that the frame claims, if it claims one, about which another event may have been told.
+pub const EVENT_CLONE: u8 = 6;
+/// The Ethernet source is the bridge's own MAC (row L02). The address as in [`EVENT_CLONE`].
+pub const EVENT_BRIDGE_MAC: u8 = 7;
+/// A frame that cannot be read to its end within the bounds (rows A29, N12, N13).
+pub const EVENT_OPAQUE: u8 = 8;
+/// An access port acts as a router: an advertisement, a redirect, or the router flag (row N09).
+pub const EVENT_ROUTER: u8 = 9;
+/// A port is over its quota.
+pub const EVENT_FLOOD: u8 = 10;
 
 /// The Ethernet source is not the MAC that the ARP or ND payload names (row A10).
 pub const CLAIM_MISMATCH: u16 = 1;
 /// The payload names a MAC that no host can have (row A12), or one that is not the holder's in a
 /// frame that is sent as if by the holder (row A11).
 pub const CLAIM_SPOOF: u16 = 1 << 1;
-/// IPv4 link-local (row A15).
+/// Link-local (rows A15, N14).
 pub const CLAIM_LINK_LOCAL: u16 = 1 << 2;
 /// A virtual router's MAC (row A16).
 pub const CLAIM_VIRTUAL: u16 = 1 << 3;
 /// IPv4 with equal source and destination, or with a TTL of 0 (row D10).
 pub const CLAIM_ODD: u16 = 1 << 4;
+/// A neighbour advertisement without the override flag (row N08).
+pub const CLAIM_WEAK: u16 = 1 << 5;
+/// A neighbour advertisement with the router flag (row N09).
+pub const CLAIM_ROUTER: u16 = 1 << 6;
 
 #[cfg(test)]
 mod tests {
@@ -245,10 +344,12 @@ mod tests {
     /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
     #[test]
     fn the_layout_is_the_one_of_its_version() {
-        assert_eq!(LAYOUT_VERSION, 1);
-        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 16));
+        assert_eq!(LAYOUT_VERSION, 2);
+        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 36));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 32));
-        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 264));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 488));
+        assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
+        assert_eq!(size_of::<PortState>(), 32);
     }
 }

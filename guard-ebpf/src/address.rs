@@ -4,7 +4,11 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
-use crate::abi::AddressKey;
+use crate::{
+    abi::{AddressKey, Challenger, ChallengerKey, Live, MacKey},
+    claim::zero,
+    mac::Mac,
+};
 
 /// Bits of an [`AddressKey`] before the address: a prefix always lies within one segment.
 const SEGMENT_BITS: u32 = 64;
@@ -39,6 +43,21 @@ impl AddressKey {
         must_cast([must_cast::<Segment, u64>(segment), 0, low])
     }
 
+    /// The key of an IPv6 address in a segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn v6(segment: Segment, address: [u8; 16]) -> Self {
+        let [high, low]: [u64; 2] = must_cast(address);
+        must_cast([must_cast::<Segment, u64>(segment), high, low])
+    }
+
+    /// The key that an event has which is about no address: `::` in the segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn none(segment: Segment) -> Self {
+        must_cast([must_cast::<Segment, u64>(segment), zero(), zero()])
+    }
+
     /// The key of an address on the bridge with ifindex `bridge`, in a VLAN (0 for untagged).
     #[must_use]
     pub const fn new(bridge: u32, vlan: u16, address: IpAddr) -> Self {
@@ -47,6 +66,13 @@ impl AddressKey {
             IpAddr::V6(address) => address.octets(),
         };
         Self { bridge, vlan, inner_vlan: 0, address }
+    }
+
+    /// The segment of the address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment(&self) -> Segment {
+        Segment { bridge: self.bridge, vlan: self.vlan, inner_vlan: self.inner_vlan }
     }
 
     /// The address, IPv4 as such.
@@ -72,9 +98,77 @@ impl AddressKey {
     pub const FULL_LEN: u32 = SEGMENT_BITS + 128;
 }
 
+impl MacKey {
+    /// The key of a MAC in a segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(segment: Segment, [a, b, c, d, e, f]: Mac) -> Self {
+        must_cast([must_cast::<Segment, u64>(segment), must_cast([a, b, c, d, e, f, 0, 0])])
+    }
+}
+
+impl ChallengerKey {
+    /// The key, made of words as above.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(key: &AddressKey, ifindex: u32, [a, b, c, d, e, f]: Mac, kind: u8) -> Self {
+        let [segment, high, low]: [u64; 3] = must_cast(*key);
+        let station: u64 = must_cast([ifindex, must_cast([a, b, c, d])]);
+        must_cast([segment, high, low, station, must_cast([e, f, kind, 0, 0, 0, 0, 0])])
+    }
+}
+
+impl Live {
+    /// A claimant that was heard for the first time, made of words as above.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(now_ns: u64, ifindex: u32, [a, b, c, d, e, f]: Mac, strength: u8) -> Self {
+        let station: u64 = must_cast([ifindex, must_cast([a, b, c, d])]);
+        must_cast([now_ns, now_ns, station, must_cast([e, f, strength, 0, 0, 0, 0, 0])])
+    }
+}
+
+impl Challenger {
+    /// A challenger that was heard for the first time, made of words as above.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(now_ns: u64, told_ns: u64, flags: u16, strength: u8) -> Self {
+        let [a, b] = flags.to_ne_bytes();
+        must_cast([1, now_ns, told_ns, must_cast([a, b, strength, 0, 0, 0, 0, 0])])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mac_key_made_of_words_is_the_same() {
+        let segment = Segment { bridge: 3, vlan: 7, inner_vlan: 9 };
+        let mac = [2, 3, 4, 5, 6, 7];
+        let key = MacKey { bridge: 3, vlan: 7, inner_vlan: 9, mac, reserved: [0; 2] };
+        assert_eq!(MacKey::new(segment, mac), key);
+    }
+
+    #[test]
+    fn entries_made_of_words_are_the_same() {
+        let (ifindex, mac, kind, strength) = (0x0102_0304, [2, 3, 4, 5, 6, 7], 9, 3);
+        let (frames, now_ns, told_ns, flags) = (1, 1 << 40, 1 << 39, 0x0102);
+        let key = AddressKey::new(3, 7, "10.8.64.2".parse().unwrap());
+        assert_eq!(
+            ChallengerKey::new(&key, ifindex, mac, kind),
+            ChallengerKey { key, ifindex, mac, kind, reserved: [0; 5] }
+        );
+        let (first_ns, seen_ns) = (now_ns, now_ns);
+        assert_eq!(
+            Live::new(now_ns, ifindex, mac, strength),
+            Live { first_ns, seen_ns, ifindex, mac, strength, reserved: [0; 5] }
+        );
+        assert_eq!(
+            Challenger::new(now_ns, told_ns, flags, strength),
+            Challenger { frames, seen_ns, told_ns, flags, strength, reserved: [0; 5] }
+        );
+    }
 
     #[test]
     fn an_address_comes_back_from_its_key() {

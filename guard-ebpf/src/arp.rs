@@ -4,11 +4,9 @@ use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
     abi::{STRENGTH_ASSERT, STRENGTH_TENTATIVE},
-    address::Segment,
-    claim::{Claim, Says, is_martian_v4, is_unspecified_v4},
+    claim::{Claim, Parsed, Says, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
-    frame::{ETHERNET_LEN, Frame},
-    mac::Mac,
+    frame::Frame,
 };
 
 /// An ARP packet for IPv4 over Ethernet (RFC 826, "Packet format"). Addresses in halfwords, to which
@@ -40,13 +38,8 @@ const REPLY: u16 = 2;
 /// Reads an ARP packet. The sender's fields are merged into a receiver's table before it looks at
 /// the operation (RFC 826), so request and reply claim alike.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(
-    frame: &F,
-    segment: Segment,
-    eth_src: Mac,
-    claim: &mut Claim,
-) -> Says {
-    let Some(packet) = frame.load::<LEN>(ETHERNET_LEN) else {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Says {
+    let Some(packet) = frame.load::<LEN>(at) else {
         return Says::Malformed(MalformedReason::ArpTruncated);
     };
     let Packet {
@@ -80,9 +73,11 @@ pub(crate) fn parse<F: Frame + ?Sized>(
         (REQUEST | REPLY, false) => (sender, STRENGTH_ASSERT),
         _ => return Says::Malformed(MalformedReason::ArpOperation),
     };
-    if is_martian_v4(sender) {
+    if is_martian_v4(address) || is_unspecified_v4(address) {
         return Says::NoClaim(NoClaim::Martian);
     }
-    *claim = Claim::v4(segment, address, must_cast(sender_mac), eth_src, strength);
+    let (segment, eth_src) = (parsed.segment, parsed.eth_src);
+    parsed.claim = Claim::v4(segment, address, must_cast(sender_mac), eth_src, strength);
+    parsed.claim.limited = true;
     Says::Claim
 }

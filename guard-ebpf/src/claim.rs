@@ -1,48 +1,133 @@
 //! What a frame says about an address.
 
-use bytemuck::Zeroable;
+use core::hint::black_box;
+
+use bytemuck::{Zeroable, must_cast};
 
 use crate::{
     abi::{AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, CLAIM_VIRTUAL},
     address::Segment,
-    counters::{FrameKind, MalformedReason, NoClaim},
+    counters::{FrameKind, MalformedReason, NoClaim, OpaqueReason},
     mac::{self, Mac},
 };
 
 /// A frame, read.
 ///
-/// The claim stands beside [`Says`] and not in it: the payload of an enum is undefined in its other
+/// The claims stand beside [`Says`] and not in it: the payload of an enum is undefined in its other
 /// variants, and where the compiler merges their paths, the verifier sees a register read that was
 /// never written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Parsed {
     /// What it is counted as.
     pub kind: FrameKind,
     /// What it says.
     pub says: Says,
-    /// The claim, zero unless it says one.
+    /// Where it belongs.
+    pub segment: Segment,
+    /// The Ethernet source.
+    pub eth_src: Mac,
+    /// It has a VLAN tag whose id is not 0.
+    pub tagged: bool,
+    /// What it says of its sender as a router.
+    pub router: Router,
+    /// The first claim, zero unless it says one.
     pub(crate) claim: Claim,
+    /// Where the further claims are.
+    pub(crate) further: Further,
+    /// The IPv6 packet in it.
+    pub(crate) packet: Packet,
 }
 
 impl Parsed {
+    /// Forgets an earlier frame. The claim stays until the next one takes its place: all of it would
+    /// be a loop over its bytes.
     #[inline(always)]
-    pub(crate) const fn new(kind: FrameKind, says: Says, claim: Claim) -> Self {
-        Self { kind, says, claim }
+    #[expect(clippy::cast_possible_truncation, reason = "it is zero")]
+    pub(crate) fn reset(&mut self, segment: Segment) {
+        self.says = Says::Nothing;
+        self.segment = segment;
+        self.tagged = false;
+        self.router = Router::No;
+        let zero = zero();
+        self.further.source = [zero; 2];
+        self.further.options = zero as u32;
+        self.further.end = zero as u32;
+        self.further.done = zero as u32;
+        self.packet.next = zero as u32;
+        self.packet.fragment = zero as u32;
+        self.packet.has_link = zero as u16;
     }
 
-    /// The claim, if the frame makes one.
+    /// The first claim, if the frame makes one.
     #[inline(always)]
     #[must_use]
     pub const fn claim(&self) -> Option<&Claim> {
         match self.says {
             Says::Claim => Some(&self.claim),
-            Says::Nothing | Says::NoClaim(_) | Says::Malformed(_) => None,
+            Says::Nothing | Says::NoClaim(_) | Says::Malformed(_) | Says::Opaque(_) => None,
         }
     }
 }
 
+/// What a frame says of its sender as a router (row N09).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u8)]
+pub enum Router {
+    /// Nothing.
+    No,
+    /// A neighbour advertisement with the router flag.
+    Flag,
+    /// A router advertisement, or a redirect.
+    Message,
+}
+
+/// An IPv6 packet on the way to what it carries. The verifier follows each register along each path
+/// that led to it: what one step leaves to the next is kept here, where it does not look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+pub(crate) struct Packet {
+    pub(crate) source: [u8; 16],
+    pub(crate) destination: [u8; 16],
+    /// How far it is read.
+    pub(crate) at: u32,
+    /// Where the payload ends.
+    pub(crate) end: u32,
+    /// What comes next: one of the `NEXT_*` constants, or a header's number.
+    pub(crate) next: u32,
+    pub(crate) hop_limit: u32,
+    /// It is a fragment if not 0.
+    pub(crate) fragment: u32,
+    /// The first link-layer address in the options, if `has_link` is not 0.
+    pub(crate) link: Mac,
+    pub(crate) has_link: u16,
+}
+
+/// Nothing: it is read as far as need be.
+pub(crate) const NEXT_NOTHING: u32 = 0;
+/// The packet itself, at [`Packet::at`].
+pub(crate) const NEXT_IPV6: u32 = 1 << 8;
+/// A message of neighbour discovery.
+pub(crate) const NEXT_ND: u32 = 2 << 8;
+
+/// Where a frame's claims after the first are: further link-layer addresses in the options of an ND
+/// message, for the same address, and the source of the packet where that is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+pub(crate) struct Further {
+    /// The source, unspecified if it claims nothing by itself.
+    pub(crate) source: [u64; 2],
+    /// Where the options begin that have not been read, and where they end: equal if there are none.
+    pub(crate) options: u32,
+    pub(crate) end: u32,
+    /// The type of option that names a link-layer address.
+    pub(crate) option: u32,
+    /// Not 0 once there is none left.
+    pub(crate) done: u32,
+    /// How the options were read.
+    pub(crate) found: u32,
+}
+
 /// What a frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u8)]
 pub enum Says {
     /// Nothing about an address, rightly.
     Nothing,
@@ -52,6 +137,8 @@ pub enum Says {
     NoClaim(NoClaim),
     /// It cannot be read.
     Malformed(MalformedReason),
+    /// It cannot be read to its end within the bounds, and a receiver may read more.
+    Opaque(OpaqueReason),
 }
 
 /// Evidence that a MAC holds an address.
@@ -65,6 +152,8 @@ pub struct Claim {
     pub eth_src: Mac,
     /// One of the `STRENGTH_*` constants, not `STRENGTH_NONE`.
     pub strength: u8,
+    /// It was made by ARP or ND, of which a port may send only so much about what nobody owns.
+    pub limited: bool,
     /// The `CLAIM_*` bits.
     pub flags: u16,
 }
@@ -74,8 +163,32 @@ impl Claim {
     #[inline(always)]
     #[must_use]
     pub fn v4(segment: Segment, address: [u8; 4], mac: Mac, eth_src: Mac, strength: u8) -> Self {
-        let mut flags = 0;
-        if !mac::same(mac, eth_src) {
+        // RFC 3927 §2.1.
+        let link_local = matches!(address, [169, 254, ..]);
+        Self::new(AddressKey::v4(segment, address), link_local, mac, eth_src, strength)
+    }
+
+    /// A claim on an IPv6 address, with the flags that follow from its addresses alone.
+    #[inline(always)]
+    #[must_use]
+    pub fn v6(segment: Segment, address: [u8; 16], mac: Mac, eth_src: Mac, strength: u8) -> Self {
+        let link_local = is_link_local_v6(address);
+        Self::new(AddressKey::v6(segment, address), link_local, mac, eth_src, strength)
+    }
+
+    #[inline(always)]
+    fn new(key: AddressKey, link_local: bool, mac: Mac, eth_src: Mac, strength: u8) -> Self {
+        let flags = if link_local { CLAIM_LINK_LOCAL } else { 0 };
+        let mut claim = Self { key, mac, eth_src, strength, limited: false, flags };
+        claim.name(mac);
+        claim
+    }
+
+    /// Makes it a claim of another MAC.
+    #[inline(always)]
+    pub(crate) fn name(&mut self, mac: Mac) {
+        let mut flags = self.flags & !(CLAIM_MISMATCH | CLAIM_SPOOF | CLAIM_VIRTUAL);
+        if !mac::same(mac, self.eth_src) {
             flags |= CLAIM_MISMATCH;
         }
         if !mac::is_host(mac) {
@@ -84,11 +197,8 @@ impl Claim {
         if mac::is_virtual(mac) {
             flags |= CLAIM_VIRTUAL;
         }
-        // RFC 3927 §2.1.
-        if let [169, 254, ..] = address {
-            flags |= CLAIM_LINK_LOCAL;
-        }
-        Self { key: AddressKey::v4(segment, address), mac, eth_src, strength, flags }
+        self.mac = mac;
+        self.flags = flags;
     }
 }
 
@@ -103,4 +213,38 @@ pub(crate) const fn is_unspecified_v4(address: [u8; 4]) -> bool {
 #[inline(always)]
 pub(crate) const fn is_martian_v4([first, ..]: [u8; 4]) -> bool {
     first == 127 || first >= 224
+}
+
+/// As two words: `::` is zero in both.
+#[inline(always)]
+pub(crate) fn is_unspecified_v6(address: [u8; 16]) -> bool {
+    must_cast::<_, [u64; 2]>(address) == [0; 2]
+}
+
+/// Whether the address is for a group (RFC 4291 §2.7).
+#[inline(always)]
+pub(crate) const fn is_group_v6([first, ..]: [u8; 16]) -> bool {
+    first == 0xff
+}
+
+/// Whether the address is link-local (RFC 4291 §2.5.6).
+#[inline(always)]
+pub(crate) const fn is_link_local_v6([first, second, ..]: [u8; 16]) -> bool {
+    first == 0xfe && second & 0xc0 == 0x80
+}
+
+/// Whether no host can have the address: a group's, loopback, or IPv4-mapped (RFC 4291 §2.5.3,
+/// §2.5.5.2, RFC 4942 §2.2).
+#[inline(always)]
+pub(crate) fn is_martian_v6(address: [u8; 16]) -> bool {
+    let [high, low]: [u64; 2] = must_cast(address);
+    let mapped = u64::from_be(low) >> 32 == 0xffff;
+    is_group_v6(address) || (high == 0 && (mapped || u64::from_be(low) == 1))
+}
+
+/// A zero that the compiler does not know: what it knows to be zero it fills in with a call of a
+/// function that loops over bytes.
+#[inline(always)]
+pub(crate) fn zero() -> u64 {
+    black_box(0)
 }

@@ -4,17 +4,13 @@ use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{
-    abi::CLAIM_ODD,
-    claim::Parsed,
-    decide::{Action, Decision, Verdict},
-};
+use crate::decide::PASS;
 
 /// An enum whose variants index an array of counters and name a metric's label.
 macro_rules! labels {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
         #[repr(u8)]
         pub enum $name {
             $($(#[$doc])* $variant),+
@@ -84,20 +80,63 @@ labels! {
         Ipv4Version = "ipv4_version",
         /// The header length is below 20 bytes (row D08).
         Ipv4HeaderLength = "ipv4_header_length",
+        /// A VLAN tag that is cut off (row N19).
+        TagTruncated = "tag_truncated",
+        /// IPv6 that is cut off within its headers, or an ND message that is (row N19).
+        Ipv6Truncated = "ipv6_truncated",
+        /// The version is not 6.
+        Ipv6Version = "ipv6_version",
+        /// An ND message below its least length (row N11).
+        NdLength = "nd_length",
+        /// The hop limit of an ND message is not 255 (row N11).
+        NdHopLimit = "nd_hop_limit",
+        /// The code of an ND message is not 0 (row N11).
+        NdCode = "nd_code",
+        /// The target is no host's address (row N11).
+        NdTarget = "nd_target",
+        /// An ND option of length 0, one that is cut off, or a link-layer address of another length
+        /// than a MAC's (row N11).
+        NdOption = "nd_option",
+        /// A message from `::` with the source's link-layer address, or one for duplicate address
+        /// detection that is not sent to the target's solicited-node group (row N01).
+        NdUnspecified = "nd_unspecified",
+        /// A solicited advertisement to a group (row N11).
+        NdSolicited = "nd_solicited",
+        /// A router's message from an address that is not link-local (RFC 4861 §6.1.2, §8.1).
+        NdSource = "nd_source",
     }
 }
 
 labels! {
     /// Why a frame that can be read claims nothing, though it names a source.
     NoClaim {
-        /// A source that no host can have (rows A13, D03).
+        /// A source that no host can have (rows A13, D03, N16).
         Martian = "martian",
-        /// From 0.0.0.0, and neither DHCP nor IGMP (row D02).
+        /// From 0.0.0.0, and neither DHCP nor IGMP (row D02); from `::`, and neither duplicate address
+        /// detection nor MLD (row N16).
         Unspecified = "unspecified",
         /// Off the segment's prefixes (rows A14, D04, D05).
         OffPrefix = "off_prefix",
         /// A group's MAC or zero, for an address that nobody has (row A12).
         NoHostMac = "no_host_mac",
+        /// ARP or IP behind LLC and SNAP (RFC 1042), which Linux ignores (row A26).
+        Snap = "snap",
+        /// RARP from a port that is not allowed to send it (row A23).
+        Rarp = "rarp",
+    }
+}
+
+labels! {
+    /// Why a frame cannot be read to its end.
+    OpaqueReason {
+        /// More VLAN tags than are read (row A29).
+        Tags = "tags",
+        /// More extension headers than are read (row N13).
+        ExtensionHeaders = "extension_headers",
+        /// More ND options than are read (row N12).
+        NdOptions = "nd_options",
+        /// ND in a fragment, or a first fragment that hides what it carries (row N13, RFC 6980).
+        Fragment = "fragment",
     }
 }
 
@@ -118,6 +157,20 @@ labels! {
         Violation = "violation",
         /// The owner's address and MAC, sent from another MAC (row A10).
         Mismatch = "mismatch",
+        /// ARP or IP behind LLC and SNAP.
+        Snap = "snap",
+        /// RARP from a port that is not allowed to send it.
+        Rarp = "rarp",
+        /// It cannot be read to its end.
+        Opaque = "opaque",
+        /// From a MAC that is on another port (row L01).
+        Clone = "clone",
+        /// From the bridge's own MAC (row L02).
+        BridgeMac = "bridge_mac",
+        /// A router's advertisement or redirect (row N09).
+        Router = "router",
+        /// With a VLAN tag, from a port that is not allowed to send any (rows A27, A29).
+        Tagged = "tagged",
     }
 }
 
@@ -129,6 +182,8 @@ impl From<NoClaim> for DropReason {
             NoClaim::Unspecified => Self::Unspecified,
             NoClaim::OffPrefix => Self::OffPrefix,
             NoClaim::NoHostMac => Self::NoHostMac,
+            NoClaim::Snap => Self::Snap,
+            NoClaim::Rarp => Self::Rarp,
         }
     }
 }
@@ -141,39 +196,58 @@ pub struct BridgeCounters {
     pub frames: [u64; FrameKind::COUNT],
     /// Frames that cannot be read, by [`MalformedReason`].
     pub malformed: [u64; MalformedReason::COUNT],
-    /// Frames that claim nothing, by [`NoClaim`].
+    /// Claims that count for nothing, by [`NoClaim`].
     pub no_claim: [u64; NoClaim::COUNT],
+    /// Frames that cannot be read to their end, by [`OpaqueReason`].
+    pub opaque: [u64; OpaqueReason::COUNT],
     /// Frames that enforcement would have dropped, by [`DropReason`].
     pub would_drop: [u64; DropReason::COUNT],
     /// Claims in packets that no honest host sends (row D10).
     pub odd: u64,
+    /// Frames from a MAC that is on another port, or the bridge's own (rows L01, L02).
+    pub clones: u64,
+    /// Router's messages from access ports that are not allowed to (row N09).
+    pub routers: u64,
+    /// Claims over a port's quota.
+    pub over_quota: u64,
     /// Events that found no room in the ring: read the maps anew.
     pub events_lost: u64,
     /// First claims that found no room in the map of live addresses.
     pub live_full: u64,
+    /// MACs that found no room in their map.
+    pub macs_full: u64,
 }
 
 impl BridgeCounters {
-    /// Counts a frame and what was decided about it.
+    /// Counts a frame.
     #[inline(always)]
-    pub fn count(&mut self, parsed: &Parsed, decision: &Decision) {
-        bump(&mut self.frames, parsed.kind as usize);
-        if let Some(claim) = parsed.claim()
-            && claim.flags & CLAIM_ODD != 0
-        {
-            self.odd += 1;
-        }
-        match decision.action {
-            Action::Malformed(reason) => bump(&mut self.malformed, reason as usize),
-            Action::NoClaim(reason) => bump(&mut self.no_claim, reason as usize),
-            Action::Nothing
-            | Action::RefreshOwner
-            | Action::RefreshLive
-            | Action::InsertLive
-            | Action::Report(_) => {}
-        }
-        if let Verdict::Drop(reason) = decision.verdict {
-            bump(&mut self.would_drop, reason as usize);
+    pub fn frame(&mut self, kind: FrameKind) {
+        bump(&mut self.frames, kind as usize);
+    }
+
+    /// Counts a frame that cannot be read.
+    #[inline(always)]
+    pub fn malformed(&mut self, reason: MalformedReason) {
+        bump(&mut self.malformed, reason as usize);
+    }
+
+    /// Counts a claim that counts for nothing.
+    #[inline(always)]
+    pub fn no_claim(&mut self, reason: NoClaim) {
+        bump(&mut self.no_claim, reason as usize);
+    }
+
+    /// Counts a frame that cannot be read to its end.
+    #[inline(always)]
+    pub fn opaque(&mut self, reason: OpaqueReason) {
+        bump(&mut self.opaque, reason as usize);
+    }
+
+    /// Counts what enforcement does with a frame, by the code of the verdict.
+    #[inline(always)]
+    pub(crate) fn verdict(&mut self, code: u32) {
+        if code != PASS {
+            bump(&mut self.would_drop, code as usize - 1);
         }
     }
 }

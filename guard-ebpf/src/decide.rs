@@ -1,12 +1,15 @@
 //! What a claim means, given who holds the address.
 
+use bytemuck::Zeroable;
+
 use crate::{
     abi::{
         AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, Challenger, EVENT_CONTEST,
-        EVENT_PROBE, EVENT_VIOLATION, Live, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT,
-        Owned, PORT_UPLINK, Port, REFRESH_NS, STRENGTH_TENTATIVE,
+        EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST,
+        OWNED_MAC, OWNED_PORT, Owned, PORT_ALLOW_ROUTER, PORT_UPLINK, Port, PortState, REFRESH_NS,
+        STRENGTH_TENTATIVE,
     },
-    claim::{Claim, Parsed, Says},
+    claim::Claim,
     counters::{DropReason, NoClaim},
     mac::{self, Mac},
 };
@@ -20,15 +23,29 @@ pub trait Tables {
     fn live(&self, key: &AddressKey) -> Option<&Live>;
     /// Whether it is on one of its segment's prefixes.
     fn is_on_prefix(&self, key: &AddressKey) -> bool;
+    /// The port that the MAC is bound to or live on.
+    fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder>;
+    /// What a port has used of its quota, by its slot.
+    fn port_state(&self, slot: u32) -> Option<&PortState>;
 }
 
-/// What is to be done about a frame.
+/// What is to be done about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// What to write and to tell.
     pub action: Action,
     /// What enforcement does with the frame. Only access ports are enforced.
     pub verdict: Verdict,
+    /// It is about an address that nobody owns, and may use up the port's quota.
+    pub stranger: bool,
+}
+
+impl Decision {
+    /// A decision that no quota has a part in.
+    #[inline(always)]
+    const fn plain(action: Action, verdict: Verdict) -> Self {
+        Self { action, verdict, stranger: false }
+    }
 }
 
 /// What to write and to tell.
@@ -36,9 +53,7 @@ pub struct Decision {
 pub enum Action {
     /// Nothing.
     Nothing,
-    /// Count a frame that cannot be read.
-    Malformed(crate::counters::MalformedReason),
-    /// Count a frame that claims nothing.
+    /// Count a claim that counts for nothing.
     NoClaim(NoClaim),
     /// Store that the declared owner was seen, and tell if it is the first time.
     RefreshOwner,
@@ -48,12 +63,14 @@ pub enum Action {
     InsertLive,
     /// Tell of a challenger, once and then at most every [`REFRESH_NS`].
     Report(Report),
+    /// Count a claim over the port's quota.
+    OverQuota,
 }
 
 /// A claim, or a probe, against a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// [`EVENT_VIOLATION`], [`EVENT_CONTEST`] or [`EVENT_PROBE`].
+    /// One of the `EVENT_*` constants.
     pub kind: u8,
     /// The claim's `CLAIM_*` bits, with those that only the holder's MAC shows.
     pub flags: u16,
@@ -62,7 +79,7 @@ pub struct Report {
 }
 
 /// Who holds an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Holder {
     /// Its port, 0 if none is known.
     pub ifindex: u32,
@@ -71,6 +88,9 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// Nobody.
+    pub const NONE: Self = Self { ifindex: 0, mac: [0; 6] };
+
     /// The declared holder.
     #[inline(always)]
     #[must_use]
@@ -90,30 +110,31 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// Judges a frame that came from the port with ifindex `from` at `now_ns`.
+/// The code of [`Verdict::Pass`].
+pub(crate) const PASS: u32 = 0;
+
+impl Verdict {
+    /// As a number, which crosses from one of the kernel's functions to another where an enum with
+    /// its undefined bytes cannot: [`PASS`], or the reason's number and one.
+    #[inline(always)]
+    pub(crate) const fn code(self) -> u32 {
+        match self {
+            Self::Pass => PASS,
+            Self::Drop(reason) => reason as u32 + 1,
+        }
+    }
+}
+
+/// Judges a claim in a frame that came from the port with ifindex `from` at `now_ns`.
 #[inline(always)]
 #[must_use]
 pub fn judge<T: Tables>(
     tables: &T,
     port: &Port,
     from: u32,
-    parsed: &Parsed,
+    claim: &Claim,
     now_ns: u64,
 ) -> Decision {
-    match parsed.says {
-        Says::Nothing => Decision { action: Action::Nothing, verdict: Verdict::Pass },
-        Says::Malformed(reason) => Decision {
-            action: Action::Malformed(reason),
-            verdict: drop_on_access(port, DropReason::Malformed),
-        },
-        Says::NoClaim(reason) => no_claim(port, reason),
-        Says::Claim => against(tables, port, from, &parsed.claim, now_ns),
-    }
-}
-
-/// Judges a claim against whoever holds the address.
-#[inline(always)]
-fn against<T: Tables>(tables: &T, port: &Port, from: u32, claim: &Claim, now_ns: u64) -> Decision {
     match tables.owned(&claim.key) {
         Some(owned) if is_declared(port, claim, owned) => {
             against_owner(port, from, claim, owned, now_ns)
@@ -156,7 +177,7 @@ fn against_owner(port: &Port, from: u32, claim: &Claim, owned: &Owned, now_ns: u
         return report(port, claim, Holder::declared(owned), EVENT_VIOLATION);
     }
     if claim.strength == STRENGTH_TENTATIVE {
-        return Decision { action: Action::Nothing, verdict: Verdict::Pass };
+        return Decision::plain(Action::Nothing, Verdict::Pass);
     }
     let stale = is_stale(owned.seen_ns, now_ns);
     let action = if stale { Action::RefreshOwner } else { Action::Nothing };
@@ -165,7 +186,7 @@ fn against_owner(port: &Port, from: u32, claim: &Claim, owned: &Owned, now_ns: u
     } else {
         drop_on_access(port, DropReason::Mismatch)
     };
-    Decision { action, verdict }
+    Decision::plain(action, verdict)
 }
 
 /// Judges a claim on an address without a declared holder. `owned`: a lease or a gateway holds it.
@@ -180,23 +201,46 @@ pub fn against_live<T: Tables>(
     now_ns: u64,
 ) -> Decision {
     let tentative = claim.strength == STRENGTH_TENTATIVE;
-    let action = match tables.live(&claim.key) {
+    let decision = match tables.live(&claim.key) {
         Some(live) if from == live.ifindex && mac::same(claim.mac, live.mac) => {
             let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
-            if stale && !tentative { Action::RefreshLive } else { Action::Nothing }
+            let action = if stale && !tentative { Action::RefreshLive } else { Action::Nothing };
+            return Decision::plain(action, Verdict::Pass);
         }
         Some(live) => {
             let holder = Holder { ifindex: live.ifindex, mac: live.mac };
-            return report(port, claim, holder, EVENT_CONTEST);
+            report(port, claim, holder, EVENT_CONTEST)
         }
         None if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
-        None if tentative => Action::Nothing,
+        None if tentative => return Decision::plain(Action::Nothing, Verdict::Pass),
         None if owned || claim.flags & CLAIM_LINK_LOCAL != 0 || tables.is_on_prefix(&claim.key) => {
-            Action::InsertLive
+            Decision::plain(Action::InsertLive, Verdict::Pass)
         }
         None => return no_claim(port, NoClaim::OffPrefix),
     };
-    Decision { action, verdict: Verdict::Pass }
+    // An owned address is judged whatever the port has used up.
+    if owned {
+        return decision;
+    }
+    let new = matches!(decision.action, Action::InsertLive);
+    if let Some(state) = tables.port_state(port.port_slot)
+        && is_over_quota(port, state, claim, new, now_ns)
+    {
+        return Decision::plain(Action::OverQuota, decision.verdict);
+    }
+    Decision { stranger: true, ..decision }
+}
+
+/// Whether the port has used up what it may say about addresses that nobody owns. `new`: the address
+/// would become live.
+#[inline(always)]
+fn is_over_quota(port: &Port, state: &PortState, claim: &Claim, new: bool, now_ns: u64) -> bool {
+    let addresses = new && port.quota_addresses != 0 && state.addresses >= port.quota_addresses;
+    let frames = claim.limited
+        && port.quota_frames != 0
+        && state.frames >= port.quota_frames
+        && !is_stale(state.window_ns, now_ns);
+    addresses || frames
 }
 
 /// A claim against a holder, or a probe for what it holds. A probe passes (row A04), and so does a
@@ -217,24 +261,31 @@ fn report(port: &Port, claim: &Claim, holder: Holder, kind: u8) -> Decision {
     } else {
         Verdict::Pass
     };
-    Decision { action: Action::Report(Report { kind, flags, holder }), verdict }
+    Decision::plain(Action::Report(Report { kind, flags, holder }), verdict)
 }
 
 #[inline(always)]
 fn no_claim(port: &Port, reason: NoClaim) -> Decision {
-    Decision {
-        action: Action::NoClaim(reason),
-        verdict: drop_on_access(port, DropReason::from(reason)),
+    Decision::plain(Action::NoClaim(reason), drop_no_claim(port, reason))
+}
+
+/// What enforcement does with a claim that counts for nothing. A router forwards what is from
+/// elsewhere (row D05).
+#[inline(always)]
+pub(crate) fn drop_no_claim(port: &Port, reason: NoClaim) -> Verdict {
+    if matches!(reason, NoClaim::OffPrefix) && port.flags & PORT_ALLOW_ROUTER != 0 {
+        return Verdict::Pass;
     }
+    drop_on_access(port, DropReason::from(reason))
 }
 
 #[inline(always)]
-fn drop_on_access(port: &Port, reason: DropReason) -> Verdict {
+pub(crate) fn drop_on_access(port: &Port, reason: DropReason) -> Verdict {
     if port.kind == PORT_UPLINK { Verdict::Pass } else { Verdict::Drop(reason) }
 }
 
 /// Whether a stamp is due for a store. The coarse clock of another CPU may be a tick behind.
 #[inline(always)]
-fn is_stale(stamp_ns: u64, now_ns: u64) -> bool {
+pub(crate) fn is_stale(stamp_ns: u64, now_ns: u64) -> bool {
     stamp_ns == 0 || now_ns.saturating_sub(stamp_ns) >= REFRESH_NS
 }

@@ -1,14 +1,14 @@
 //! From bytes to what they say.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
-    abi::Port,
+    abi::{PORT_ALLOW_RARP, Port},
     address::Segment,
     arp,
-    claim::{Claim, Parsed, Says},
-    counters::{FrameKind, MalformedReason},
-    ipv4, mac,
+    claim::{NEXT_IPV6, NEXT_ND, Parsed, Says},
+    counters::{FrameKind, MalformedReason, NoClaim, OpaqueReason},
+    ipv4, ipv6, mac, ndp,
 };
 
 /// The bytes of a frame, wherever they are: a slice on the host, a socket buffer in the kernel.
@@ -16,8 +16,13 @@ pub trait Frame {
     /// `N` bytes from `offset` on, or none if the frame ends before.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
-    /// Whether the kernel took an 802.1Q or 802.1ad tag out of the frame and holds it aside.
-    fn is_tag_stripped(&self) -> bool;
+    /// The same, quicker where the frame lies in one piece. The offset is even and known when the
+    /// program is compiled.
+    fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The tag control information of the 802.1Q or 802.1ad tag that the kernel took out of the
+    /// frame and holds aside.
+    fn stripped_tag(&self) -> Option<u16>;
 }
 
 impl Frame for [u8] {
@@ -25,45 +30,108 @@ impl Frame for [u8] {
         self.get(offset..)?.first_chunk().copied()
     }
 
-    fn is_tag_stripped(&self) -> bool {
-        false
+    fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.load(offset)
+    }
+
+    fn stripped_tag(&self) -> Option<u16> {
+        None
     }
 }
 
 /// The Ethernet header (IEEE 802.3 §3.1.1), without a tag.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Ethernet {
-    destination: [u8; 6],
-    source: [u8; 6],
-    ethertype: [u8; 2],
+pub(crate) struct Ethernet {
+    pub(crate) destination: [u8; 6],
+    pub(crate) source: [u8; 6],
+    pub(crate) ethertype: [u8; 2],
 }
 
-/// Where the payload begins.
+/// Where the payload of an untagged frame begins.
 pub(crate) const ETHERNET_LEN: usize = size_of::<Ethernet>();
 
-const TYPE_IPV4: u16 = 0x0800;
-const TYPE_ARP: u16 = 0x0806;
+pub(crate) const TYPE_IPV4: u16 = 0x0800;
+pub(crate) const TYPE_ARP: u16 = 0x0806;
 const TYPE_RARP: u16 = 0x8035;
 const TYPE_8021Q: u16 = 0x8100;
-const TYPE_IPV6: u16 = 0x86dd;
+pub(crate) const TYPE_IPV6: u16 = 0x86dd;
 const TYPE_8021AD: u16 = 0x88a8;
 /// Below this the field is a length (IEEE 802.3 §3.2.6).
 const TYPE_MIN: u16 = 0x0600;
+/// LLC for SNAP, and the SNAP of encapsulated Ethernet (RFC 1042).
+const SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
+
+/// The most tags in the frame that are read, those with id 0 among them.
+const MAX_TAGS: usize = 4;
+/// The VLAN id in a tag, without the priority above it (IEEE 802.1Q §9.6).
+const VID: u16 = 0x0fff;
+
+/// The VLAN tags of a frame. Those with id 0 carry a priority only (row A28).
+struct Tags {
+    outer: u16,
+    inner: u16,
+    /// A third one.
+    more: bool,
+}
+
+impl Tags {
+    #[inline(always)]
+    fn push(&mut self, tci: u16) {
+        let vid = tci & VID;
+        if vid == 0 {
+        } else if self.outer == 0 {
+            self.outer = vid;
+        } else if self.inner == 0 {
+            self.inner = vid;
+        } else {
+            self.more = true;
+        }
+    }
+}
+
+#[inline(always)]
+const fn is_tag(ethertype: u16) -> bool {
+    ethertype == TYPE_8021Q || ethertype == TYPE_8021AD
+}
 
 /// Reads a frame. Its length counts only where a field is missing: what follows the last field is
 /// padding or junk (row A25). An untagged frame is in the VLAN that `port` gives it.
-#[inline(always)]
 #[must_use]
 pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
-    let mut claim = Claim::zeroed();
-    let Some(header) = frame.load::<ETHERNET_LEN>(0) else {
-        let says = Says::Malformed(MalformedReason::EthernetTruncated);
-        return Parsed::new(FrameKind::Other, says, claim);
+    let mut parsed = Parsed::zeroed();
+    parse_into(frame, port, &mut parsed);
+    parsed
+}
+
+/// Reads a frame in the place of an earlier one, in steps that are programs of their own within the kernel's.
+#[inline(always)]
+pub(crate) fn parse_into<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
+    parsed.reset(Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 });
+    link_layer(frame, port, parsed);
+    if parsed.packet.next == NEXT_IPV6 {
+        ipv6::parse(frame, parsed);
+    }
+    if parsed.packet.next == NEXT_ND {
+        ndp::parse(frame, parsed);
+    }
+}
+
+/// Reads the Ethernet header and the tags, and what they are around unless it is IPv6.
+#[inline(never)]
+fn link_layer<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
+    let Some(header) = frame.head::<ETHERNET_LEN>(0) else {
+        parsed.kind = FrameKind::Other;
+        parsed.eth_src = [0; 6];
+        parsed.says = Says::Malformed(MalformedReason::EthernetTruncated);
+        return;
     };
-    let Ethernet { destination: _, source, ethertype } = bytemuck::must_cast(header);
-    let kind = match u16::from_be_bytes(ethertype) {
-        _ if frame.is_tag_stripped() => FrameKind::Tagged,
+    let Ethernet { destination: _, source, ethertype } = must_cast(header);
+    parsed.eth_src = source;
+    let ethertype = u16::from_be_bytes(ethertype);
+    let stripped = frame.stripped_tag();
+    parsed.kind = match ethertype {
+        _ if stripped.is_some() => FrameKind::Tagged,
         TYPE_ARP => FrameKind::Arp,
         TYPE_IPV4 => FrameKind::Ipv4,
         TYPE_IPV6 => FrameKind::Ipv6,
@@ -72,19 +140,70 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
         length if length < TYPE_MIN => FrameKind::Llc,
         _ => FrameKind::Other,
     };
-    let segment = Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 };
-    let says = if mac::is_host(source) {
-        match kind {
-            FrameKind::Arp => arp::parse(frame, segment, source, &mut claim),
-            FrameKind::Ipv4 => ipv4::parse(frame, segment, source, &mut claim),
-            FrameKind::Ipv6
-            | FrameKind::Rarp
-            | FrameKind::Tagged
-            | FrameKind::Llc
-            | FrameKind::Other => Says::Nothing,
-        }
+    parsed.says = if mac::is_host(source) {
+        tagged(frame, port, stripped, ethertype, parsed)
     } else {
         Says::Malformed(MalformedReason::EthernetSource)
     };
-    Parsed::new(kind, says, claim)
+}
+
+/// Reads the tags, and then what they are around (rows A27 to A29).
+#[inline(always)]
+fn tagged<F: Frame + ?Sized>(
+    frame: &F,
+    port: &Port,
+    stripped: Option<u16>,
+    mut ethertype: u16,
+    parsed: &mut Parsed,
+) -> Says {
+    let mut tags = Tags { outer: 0, inner: 0, more: false };
+    if let Some(tci) = stripped {
+        tags.push(tci);
+    }
+    let mut at = ETHERNET_LEN;
+    for _ in 0..MAX_TAGS {
+        if !is_tag(ethertype) {
+            break;
+        }
+        let Some(tag) = frame.load::<4>(at) else {
+            return Says::Malformed(MalformedReason::TagTruncated);
+        };
+        let [tci, next]: [[u8; 2]; 2] = must_cast(tag);
+        tags.push(u16::from_be_bytes(tci));
+        ethertype = u16::from_be_bytes(next);
+        at += 4;
+    }
+    if tags.outer != 0 {
+        parsed.tagged = true;
+        parsed.segment.vlan = tags.outer;
+        parsed.segment.inner_vlan = tags.inner;
+    }
+    if tags.more || is_tag(ethertype) {
+        return Says::Opaque(OpaqueReason::Tags);
+    }
+    match ethertype {
+        TYPE_ARP => arp::parse(frame, at, parsed),
+        TYPE_IPV4 => ipv4::parse(frame, at, parsed),
+        TYPE_IPV6 => {
+            parsed.packet.at = u32::try_from(at).unwrap_or(0);
+            parsed.packet.next = NEXT_IPV6;
+            Says::Nothing
+        }
+        TYPE_RARP if port.flags & PORT_ALLOW_RARP == 0 => Says::NoClaim(NoClaim::Rarp),
+        length if length < TYPE_MIN => llc(frame, at),
+        _ => Says::Nothing,
+    }
+}
+
+/// ARP and IP behind LLC and SNAP are not for Ethernet; what else speaks LLC, spanning tree for one,
+/// names no address (row A26).
+#[inline(always)]
+fn llc<F: Frame + ?Sized>(frame: &F, at: usize) -> Says {
+    let Some([snap @ .., high, low]) = frame.load::<8>(at) else { return Says::Nothing };
+    let ethertype = u16::from_be_bytes([high, low]);
+    if snap == SNAP && matches!(ethertype, TYPE_ARP | TYPE_IPV4 | TYPE_IPV6) {
+        Says::NoClaim(NoClaim::Snap)
+    } else {
+        Says::Nothing
+    }
 }

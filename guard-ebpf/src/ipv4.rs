@@ -4,11 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{CLAIM_ODD, STRENGTH_USE},
-    address::Segment,
-    claim::{Claim, Says, is_martian_v4, is_unspecified_v4},
+    claim::{Claim, Parsed, Says, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
-    frame::{ETHERNET_LEN, Frame},
-    mac::Mac,
+    frame::Frame,
 };
 
 /// The base header (RFC 791 §3.1). The source is in it whatever options follow, and in every
@@ -39,13 +37,8 @@ const PROTOCOL_UDP: u8 = 17;
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
 
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(
-    frame: &F,
-    segment: Segment,
-    eth_src: Mac,
-    claim: &mut Claim,
-) -> Says {
-    let Some(header) = frame.load::<LEN>(ETHERNET_LEN) else {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Says {
+    let Some(header) = frame.load::<LEN>(at) else {
         return Says::Malformed(MalformedReason::Ipv4Truncated);
     };
     let header: Header = bytemuck::must_cast(header);
@@ -56,25 +49,26 @@ pub(crate) fn parse<F: Frame + ?Sized>(
         return Says::Malformed(MalformedReason::Ipv4HeaderLength);
     }
     if is_unspecified_v4(header.source) {
-        return unspecified(frame, &header);
+        return unspecified(frame, at, &header);
     }
     if is_martian_v4(header.source) {
         return Says::NoClaim(NoClaim::Martian);
     }
-    *claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
+    let (segment, eth_src) = (parsed.segment, parsed.eth_src);
+    parsed.claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
     if u32::from_ne_bytes(header.source) == u32::from_ne_bytes(header.destination)
         || header.ttl == 0
     {
-        claim.flags |= CLAIM_ODD;
+        parsed.claim.flags |= CLAIM_ODD;
     }
     Says::Claim
 }
 
 /// A host that has no address yet may ask for one, and report its groups (row D02).
 #[inline(always)]
-fn unspecified<F: Frame + ?Sized>(frame: &F, header: &Header) -> Says {
+fn unspecified<F: Frame + ?Sized>(frame: &F, at: usize, header: &Header) -> Says {
     let first = u16::from_be_bytes(header.flags_fragment) & FRAGMENT_OFFSET == 0;
-    let payload = ETHERNET_LEN + usize::from(header.version_ihl & 0xf) * 4;
+    let payload = at + usize::from(header.version_ihl & 0xf) * 4;
     let rightly = match header.protocol {
         // RFC 3376 §4.2.13.
         PROTOCOL_IGMP => true,

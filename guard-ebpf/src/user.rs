@@ -1,6 +1,9 @@
 //! The ABI's types as map keys and values for aya.
 
-use crate::abi::{AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, Owned, Port};
+use crate::abi::{
+    AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey, Owned,
+    Port, PortState,
+};
 
 macro_rules! pod {
     ($($name:ty),+ $(,)?) => {$(
@@ -11,4 +14,5 @@ macro_rules! pod {
     )+};
 }
 
-pod!(AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, Owned, Port);
+pod!(AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey);
+pod!(Owned, Port, PortState);

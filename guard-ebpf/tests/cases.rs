@@ -1,112 +1,98 @@
 //! Runs the cases against the pure decision function, and holds the cases themselves to the rules.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "frames by chance are for other runners")]
 mod common;
 
 use std::collections::BTreeSet;
 
-use bytemuck::Zeroable as _;
-use guard_ebpf::{
-    abi::{AddressKey, BridgeCounters, EVENT_LIVE, EVENT_OWNER, Live, Owned},
-    decide::{Action, Holder, Tables, judge},
-    frame::parse,
-};
+use guard_ebpf::frame::Frame;
 
-use self::common::{Case, HERE, Outcome};
+use self::common::{Case, Outcome, model::Model};
 
-/// Rows that the program and the decision function carry out by now.
-const ROWS: &[&str] = &[
-    "L03", "A01", "A02", "A03", "A04", "A05", "A06", "A07", "A08", "A09", "A10", "A11", "A12",
-    "A13", "A14", "A15", "A16", "A17", "A18", "A19", "A20", "A22", "A23", "A24", "A25", "A30",
-    "A33", "D01", "D02", "D03", "D04", "D05", "D06", "D07", "D08", "D10",
+/// The rows of the rule book that no single frame on a port can show, and who shows them.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("A21", "the host's own frames are egress, which the program never sees"),
+    ("A31", "the old port's end is told by netlink: the agent's doubts"),
+    ("A32", "as A31, before netlink has told it"),
+    ("A34", "silence is measured by the agent"),
+    ("A35", "a flap is a sequence of incidents: the agent's alerts"),
+    ("D09", "a hint that would be taken from a trusted server's frames; nothing rests on it"),
 ];
+
+/// All other rows of the rule book.
+fn rows() -> BTreeSet<String> {
+    let all = [("L", 1..=3), ("A", 1..=35), ("D", 1..=10), ("N", 1..=20)];
+    all.into_iter()
+        .flat_map(|(part, numbers)| numbers.map(move |number| format!("{part}{number:02}")))
+        .filter(|row| ELSEWHERE.iter().all(|(elsewhere, _)| elsewhere != row))
+        .collect()
+}
 
 /// A moment on the monotonic clock, a day after boot.
 const NOW_NS: u64 = 86_400_000_000_000;
 
-struct State {
-    key: AddressKey,
-    owned: Option<Owned>,
-    live: Option<Live>,
-    prefixes: Vec<(std::net::Ipv4Addr, u8)>,
+/// A frame out of which the kernel took a tag.
+struct Stripped {
+    bytes: Vec<u8>,
+    tag: Option<u16>,
 }
 
-impl Tables for State {
-    fn owned(&self, key: &AddressKey) -> Option<&Owned> {
-        self.owned.as_ref().filter(|_| *key == self.key)
+impl Frame for Stripped {
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes[..].load(offset)
     }
 
-    fn live(&self, key: &AddressKey) -> Option<&Live> {
-        self.live.as_ref().filter(|_| *key == self.key)
+    fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes[..].head(offset)
     }
 
-    fn is_on_prefix(&self, key: &AddressKey) -> bool {
-        let std::net::IpAddr::V4(address) = key.ip() else { return false };
-        self.prefixes.iter().any(|(prefix, len)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(*len)).unwrap_or(0);
-            address.to_bits() & mask == prefix.to_bits()
-        })
+    fn stripped_tag(&self) -> Option<u16> {
+        self.tag
     }
 }
 
 fn run(case: &Case) -> Outcome {
-    let state = State {
-        key: case.key(),
-        owned: case.owned(NOW_NS),
-        live: case.live(NOW_NS),
-        prefixes: case.prefixes.clone(),
-    };
-    let port = case.port();
-    let parsed = parse(&case.frame.bytes()[..], &port);
-    let decision = judge(&state, &port, HERE, &parsed, NOW_NS);
-    let mut counters = BridgeCounters::zeroed();
-    counters.count(&parsed, &decision);
+    let (key, port) = (case.key(), case.port());
+    let mut model = Model::new(NOW_NS);
+    model.owned.extend(case.owned(NOW_NS).map(|owned| (key, owned)));
+    model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
+    model.macs.extend(case.mac_holder());
+    model.state = case.port_state(NOW_NS);
+    model.prefixes = case.prefix_keys();
+    let macs = model.macs.len();
+    model.watch(&Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }, &port);
 
     let mut outcome = Outcome::default();
-    outcome.counted(&counters);
-    let Some(claim) = parsed.claim() else { return outcome };
-    if decision.action != Action::Nothing {
-        assert_eq!(claim.key, state.key);
-    }
-    match decision.action {
-        Action::Nothing | Action::Malformed(_) | Action::NoClaim(_) => {}
-        Action::RefreshOwner => {
-            outcome.wrote = Some("owner_seen".to_owned());
-            let owned = state.owned.expect("an owner is refreshed");
-            if owned.seen_ns == 0 {
-                let holder = Holder::declared(&owned);
-                outcome.event(EVENT_OWNER, claim.flags, holder.ifindex, holder.mac);
-            }
-        }
-        Action::RefreshLive => outcome.wrote = Some("live_seen".to_owned()),
-        Action::InsertLive => {
-            outcome.wrote = Some("live".to_owned());
-            outcome.event(EVENT_LIVE, claim.flags, 0, [0; 6]);
-        }
-        Action::Report(report) => {
-            outcome.event(report.kind, report.flags, report.holder.ifindex, report.holder.mac);
-        }
-    }
+    outcome.told(&model.events, case);
+    outcome.counted(&model.counters);
+    let (live, owned) = (model.live.get(&key).copied(), model.owned.get(&key).copied());
+    outcome.written(case, NOW_NS, live, owned, model.state);
+    outcome.learnt = Some(model.macs.len() > macs);
     outcome
 }
 
 #[test]
 fn the_decision_function_agrees() {
     for (file, case) in Case::all() {
-        let mut outcome = run(&case);
-        if case.expect.kind.is_none() {
-            outcome.kind = None;
-        }
+        let outcome = run(&case).cut_to(&case.expect);
         assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
         assert_ne!(case.skip_test_run.as_deref(), Some(""), "{}: why?", case.name);
+        assert!(
+            case.frame.stripped.is_none() || case.skip_test_run.is_some(),
+            "{}: a test run cannot carry a stripped tag",
+            case.name
+        );
     }
 }
 
 #[test]
 fn every_row_has_a_case_and_every_case_a_row() {
     let rows: BTreeSet<String> = Case::all().into_iter().map(|(_, case)| case.row).collect();
-    let rows: BTreeSet<&str> = rows.iter().map(String::as_str).collect();
-    assert_eq!(rows, ROWS.iter().copied().collect());
+    let missing: Vec<_> = self::rows().difference(&rows).cloned().collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
+    let unknown: Vec<_> = rows.difference(&self::rows()).cloned().collect();
+    assert!(unknown.is_empty(), "cases for {unknown:?}");
 }
 
 #[test]

@@ -12,12 +12,13 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, links::LinkError},
     util::KernelVersion,
 };
 use guard_ebpf::abi::{
-    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned, Port,
+    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MacHolder,
+    MacKey, Owned, Port, PortState,
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -98,6 +99,12 @@ pub enum KernelError {
 pub struct Maps {
     /// What the agent says of each port.
     pub ports: HashMap<MapData, u32, Port>,
+    /// The same of some of them, read quicker.
+    pub near_ports: Array<MapData, Port>,
+    /// Which port a MAC is bound to or lives on.
+    pub macs: HashMap<MapData, MacKey, MacHolder>,
+    /// What ports have used of their quotas, by port slot.
+    pub port_states: Array<MapData, PortState>,
     /// Who was seen with addresses that have no declared owner.
     pub live: HashMap<MapData, AddressKey, Live>,
     /// Who claims what another holds.
@@ -164,6 +171,9 @@ impl Kernel {
     pub fn maps(&mut self) -> Result<Maps, KernelError> {
         Ok(Maps {
             ports: self.map(abi::MAP_PORTS)?,
+            near_ports: self.map(abi::MAP_NEAR_PORTS)?,
+            macs: self.map(abi::MAP_MACS)?,
+            port_states: self.map(abi::MAP_PORT_STATES)?,
             live: self.map(abi::MAP_LIVE)?,
             challengers: self.map(abi::MAP_CHALLENGERS)?,
             prefixes: self.map(abi::MAP_PREFIXES)?,

@@ -14,6 +14,7 @@ mod lookout;
 mod netlink;
 mod ports;
 mod probe;
+mod stations;
 mod sweep;
 mod tc;
 mod topology;
@@ -46,7 +47,8 @@ use counters::Counters;
 use handle::Ensure;
 use lookout::Lookout;
 use netlink::{Netlink, Notice};
-use ports::Ports;
+use ports::{PortMaps, Ports};
+use stations::Stations;
 use sweep::Snapshot;
 use topology::{Topology, View};
 
@@ -146,7 +148,11 @@ impl Observer {
         let shared = SharedPorts::new(RwLock::default());
         let ports = Ports::new(
             kernel,
-            maps.ports,
+            PortMaps {
+                ports: maps.ports,
+                near: maps.near_ports,
+                stations: Stations::new(maps.macs, maps.port_states),
+            },
             parts.bridges.clone(),
             shared.clone(),
             parts.health.clone(),
@@ -172,6 +178,7 @@ impl Observer {
         observer.resync().await?;
         observer.ports.forget_others(&observer.view);
         let snapshot = sweep::read(&observer.parts.bpffs)?;
+        observer.ports.take_snapshot(&snapshot);
         observer.claims.take_snapshot(snapshot);
         observer.drain();
         Ok((observer, handle))
@@ -209,6 +216,7 @@ impl Observer {
                     self.claims.judge_doubts();
                 }
                 Some(snapshot) = swept.recv() => {
+                    self.ports.take_snapshot(&snapshot);
                     self.claims.take_snapshot(snapshot);
                     self.claims.age();
                 }
@@ -399,6 +407,7 @@ impl Observer {
                 }
                 Some(is) if was != Some(is) => {
                     self.claims.bridge_present(name, is);
+                    self.ports.bridge_mac(is.ifindex, is.mac);
                     let addresses: Vec<_> = is.addresses.iter().copied().collect();
                     if was.is_none_or(|was| {
                         (was.ifindex, &was.addresses) != (is.ifindex, &is.addresses)

@@ -1,17 +1,28 @@
 //! The ports of the watched bridges: on each the program, and in the kernel's map of ports its
 //! segment.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{self, BTreeMap},
+    sync::Arc,
+};
 
-use aya::maps::{HashMap, MapData};
-use guard_ebpf::abi::{self, MAX_PORTS, PORT_ACCESS, PORT_UPLINK};
+use aya::maps::{Array, HashMap, MapData, MapError};
+use bytemuck::Zeroable as _;
+use guard_ebpf::abi::{self, MAX_PORTS, PORT_ACCESS, PORT_UPLINK, near_slot};
 use parking_lot::RwLock;
 
 use super::{
     kernel::{Coverage, Kernel, KernelError},
+    stations::Stations,
+    sweep::Snapshot,
     topology::{self, View},
 };
-use crate::{config::Bridge, health::Health};
+use crate::{config::Bridge, health::Health, mac::Mac};
+
+/// The most addresses that nobody owns and that are live on one access port.
+const ADDRESSES_PER_PORT: u32 = 16;
+/// The most ARP and ND frames a second about such addresses that count from one access port.
+const ND_PER_SECOND: u32 = 50;
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +40,46 @@ pub struct PortStatus {
 /// The ports by ifindex, shared with those who ask.
 pub type SharedPorts = Arc<RwLock<BTreeMap<u32, PortStatus>>>;
 
+/// The kernel's maps that are about ports.
+pub struct PortMaps {
+    /// What the agent says of each.
+    pub ports: HashMap<MapData, u32, abi::Port>,
+    /// The same of some of them.
+    pub near: Array<MapData, abi::Port>,
+    /// What lives on them.
+    pub stations: Stations,
+}
+
+impl PortMaps {
+    /// Writes what is said of a port, and into its near slot unless another's is there.
+    fn insert(&mut self, port: abi::Port) -> Result<(), MapError> {
+        self.ports.insert(port.ifindex, port, 0)?;
+        let slot = near_slot(port.ifindex);
+        let there = self.near.get(&slot, 0)?.ifindex;
+        if there == 0 || there == port.ifindex {
+            self.near.set(slot, port, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Not there is as good as removed.
+    fn remove(&mut self, ifindex: u32) {
+        let slot = near_slot(ifindex);
+        if self.near.get(&slot, 0).is_ok_and(|near| near.ifindex == ifindex) {
+            let _ = self.near.set(slot, abi::Port::zeroed(), 0);
+        }
+        let _ = self.ports.remove(&ifindex);
+        self.stations.port_gone(ifindex);
+    }
+}
+
 /// The ports, and the hand that puts the program on them.
 pub struct Ports {
     kernel: Kernel,
-    map: HashMap<MapData, u32, abi::Port>,
+    maps: PortMaps,
     bridges: Vec<Bridge>,
+    /// The MACs of the bridges, by ifindex.
+    bridge_macs: collections::HashMap<u32, Mac>,
     shared: SharedPorts,
     free_slots: Vec<u32>,
     health: Arc<Health>,
@@ -46,21 +92,22 @@ impl Ports {
     /// The map of ports cannot be read.
     pub fn new(
         kernel: Kernel,
-        map: HashMap<MapData, u32, abi::Port>,
+        maps: PortMaps,
         bridges: Vec<Bridge>,
         shared: SharedPorts,
         health: Arc<Health>,
     ) -> Result<Self, KernelError> {
         let error = |source| KernelError::Map { name: abi::MAP_PORTS, source };
         let mut used = vec![false; MAX_PORTS as usize];
-        for entry in map.iter() {
+        for entry in maps.ports.iter() {
             let (_, port) = entry.map_err(error)?;
             if let Some(slot) = used.get_mut(port.port_slot as usize) {
                 *slot = true;
             }
         }
         let free_slots = (0..MAX_PORTS).rev().filter(|slot| !used[*slot as usize]).collect();
-        Ok(Self { kernel, map, bridges, shared, free_slots, health })
+        let bridge_macs = collections::HashMap::new();
+        Ok(Self { kernel, maps, bridges, bridge_macs, shared, free_slots, health })
     }
 
     /// The ports by ifindex.
@@ -70,7 +117,7 @@ impl Ports {
 
     /// Forgets the ports of an earlier agent that are none of ours now.
     pub fn forget_others(&mut self, view: &View) {
-        let in_map = self.map.keys().filter_map(Result::ok);
+        let in_map = self.maps.ports.keys().filter_map(Result::ok);
         let pinned = self.kernel.pinned().unwrap_or_default();
         let known: Vec<_> = in_map.chain(pinned).collect();
         for ifindex in known.into_iter().filter(|ifindex| !view.ports.contains_key(ifindex)) {
@@ -104,25 +151,34 @@ impl Ports {
         ifindex: u32,
         port: &topology::Port,
     ) -> Result<PortStatus, KernelError> {
-        let slot = match self.map.get(&ifindex, 0) {
+        let slot = match self.maps.ports.get(&ifindex, 0) {
             Ok(known) => known.port_slot,
             // Taken off the list once it is in the map.
             Err(_) => {
-                *self.free_slots.last().ok_or(KernelError::Missing("room for another port"))?
+                let slot =
+                    *self.free_slots.last().ok_or(KernelError::Missing("room for another port"))?;
+                self.maps.stations.port_added(slot);
+                slot
             }
         };
         let bridge_slot = self.bridges.iter().position(|bridge| bridge.name == port.bridge);
         let uplink = self.is_uplink(port);
+        let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
+            ifindex,
             bridge: port.bridge_ifindex,
             bridge_slot: bridge_slot.and_then(|slot| slot.try_into().ok()).unwrap_or(0),
             port_slot: slot,
             pvid: 0,
             kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },
-            reserved: 0,
+            flags: 0,
+            bridge_mac: bridge_mac.0,
+            reserved: [0; 2],
+            quota_addresses: if uplink { 0 } else { ADDRESSES_PER_PORT },
+            quota_frames: if uplink { 0 } else { ND_PER_SECOND },
         };
-        self.map
-            .insert(ifindex, entry, 0)
+        self.maps
+            .insert(entry)
             .map_err(|source| KernelError::Map { name: abi::MAP_PORTS, source })?;
         self.free_slots.pop_if(|free| *free == slot);
         let coverage = self.kernel.attach(ifindex, &port.interface)?;
@@ -147,16 +203,43 @@ impl Ports {
         lost
     }
 
+    /// A bridge has this MAC: a frame from it is nobody's on a port (row L02).
+    pub fn bridge_mac(&mut self, bridge: u32, mac: Mac) {
+        if self.bridge_macs.insert(bridge, mac) == Some(mac) {
+            return;
+        }
+        let entries = self.maps.ports.iter().filter_map(Result::ok);
+        let changed: Vec<_> = entries
+            .map(|(_, port)| port)
+            .filter(|port| port.bridge == bridge && port.bridge_mac != mac.0)
+            .collect();
+        for port in changed {
+            if let Err(error) = self.maps.insert(abi::Port { bridge_mac: mac.0, ..port }) {
+                tracing::warn!(ifindex = port.ifindex, %error, "cannot write a port's bridge into the kernel");
+            }
+        }
+    }
+
+    /// Takes in what the maps say of MACs and of addresses that nobody owns.
+    pub fn take_snapshot(&mut self, snapshot: &Snapshot) {
+        self.maps.stations.forget_others(snapshot);
+        for (ifindex, PortStatus { slot, coverage, .. }) in &*self.shared.read() {
+            if coverage.is_some() {
+                let addresses = snapshot.strangers.get(ifindex).copied().unwrap_or(0);
+                self.maps.stations.count(*slot, addresses);
+            }
+        }
+    }
+
     /// Forgets a port that is gone or left its bridge.
     pub fn remove(&mut self, ifindex: u32) {
         if let Some(status) = self.shared.write().remove(&ifindex) {
             self.health.recovered(&format!("port {}", status.port.interface));
         }
-        if let Ok(entry) = self.map.get(&ifindex, 0) {
+        if let Ok(entry) = self.maps.ports.get(&ifindex, 0) {
             self.free_slots.push(entry.port_slot);
         }
-        // Not there is as good as removed.
-        let _ = self.map.remove(&ifindex);
+        self.maps.remove(ifindex);
         if let Err(error) = self.kernel.detach(ifindex) {
             tracing::warn!(ifindex, %error, "cannot take the program off a port");
         }

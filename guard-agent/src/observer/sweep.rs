@@ -1,7 +1,10 @@
 //! Reading the maps anew: at boot, from time to time, and after any loss. The maps are the truth,
 //! the ring is only a hint.
 
-use std::path::Path;
+use std::{
+    collections::{self, HashSet},
+    path::Path,
+};
 
 use aya::{
     Pod,
@@ -16,6 +19,8 @@ pub struct Snapshot {
     pub live: Vec<(AddressKey, Live)>,
     /// Owners that were heard.
     pub owned: Vec<(AddressKey, Owned)>,
+    /// How many addresses that nobody owns are live on each port, by ifindex.
+    pub strangers: collections::HashMap<u32, u32>,
     /// Those who claim what another has.
     pub challengers: Vec<(ChallengerKey, Challenger)>,
 }
@@ -31,13 +36,18 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let owned = map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?;
     let challengers = map::<ChallengerKey, Challenger>(&pins, abi::MAP_CHALLENGERS)?;
     // An entry that goes away under the iteration is one that is not there.
+    let live: Vec<_> = live.iter().filter_map(Result::ok).collect();
+    let mut owned: Vec<_> = owned.iter().filter_map(Result::ok).collect();
+    let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
+    let mut strangers = collections::HashMap::new();
+    for (_, live) in live.iter().filter(|(key, _)| !owned_keys.contains(key)) {
+        *strangers.entry(live.ifindex).or_default() += 1;
+    }
+    owned.retain(|(_, owned)| owned.seen_ns != 0);
     Ok(Snapshot {
-        live: live.iter().filter_map(Result::ok).collect(),
-        owned: owned
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, owned)| owned.seen_ns != 0)
-            .collect(),
+        live,
+        owned,
+        strangers,
         challengers: challengers.iter().filter_map(Result::ok).collect(),
     })
 }

@@ -26,10 +26,8 @@ use crate::{
 /// Fails as on a full disk, so many times.
 pub(super) fn fail(left: &AtomicU64) -> rusqlite::Result<()> {
     let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-    match left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
-        Ok(_) => Err(rusqlite::Error::SqliteFailure(full, None)),
-        Err(_) => Ok(()),
-    }
+    let counted = left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    if counted.is_ok() { Err(rusqlite::Error::SqliteFailure(full, None)) } else { Ok(()) }
 }
 
 /// Of child subnets and interface names, and of migrations.

@@ -1,22 +1,45 @@
 //! The maps, by the names of the ABI, pinned by the agent.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    helpers::bpf_ktime_get_ns,
     macros::map,
-    maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, Live, MAX_BRIDGES, MAX_CHALLENGERS,
-        MAX_LIVE, MAX_OWNED, MAX_PORTS, MAX_PREFIXES, Owned, Port, RING_BYTES,
+        self, AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAX_BRIDGES,
+        MAX_CHALLENGERS, MAX_LIVE, MAX_MACS, MAX_OWNED, MAX_PORTS, MAX_PREFIXES, MacHolder, MacKey,
+        Owned, Port, PortState, RING_BYTES, near_slot,
     },
     decide::Tables,
+    watch::{Scratch, Store},
 };
 
-#[map]
-pub static PORTS: HashMap<u32, Port> = HashMap::pinned(MAX_PORTS, 0);
+use crate::clock;
 
-// The two large maps are not preallocated: full, they would hold some 27 MB each from the start,
+#[map]
+static PORTS: HashMap<u32, Port> = HashMap::pinned(MAX_PORTS, 0);
+
+#[map]
+static NEAR_PORTS: Array<Port> = Array::pinned(abi::NEAR_PORTS, 0);
+
+/// What the agent says of a port.
+#[inline(always)]
+pub fn port(ifindex: u32) -> Option<&'static Port> {
+    if let Some(near) = NEAR_PORTS.get(near_slot(ifindex))
+        && near.ifindex == ifindex
+    {
+        return Some(near);
+    }
+    #[expect(unsafe_code, reason = "a map's value may change while it is read")]
+    // SAFETY: plain data that the verifier keeps in bounds, written by the agent alone.
+    unsafe {
+        PORTS.get(ifindex)
+    }
+}
+
+// The large maps are not preallocated: full, they would hold some 27 MB each from the start,
 // where most nodes have a few hundred addresses. The agent alone inserts into the one, and only an
 // address's first claim into the other; an insert that gets no memory is counted as a full map is.
 #[map]
@@ -24,6 +47,12 @@ pub static OWNED: HashMap<AddressKey, Owned> = HashMap::pinned(MAX_OWNED, BPF_F_
 
 #[map]
 pub static LIVE: HashMap<AddressKey, Live> = HashMap::pinned(MAX_LIVE, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static MACS: HashMap<MacKey, MacHolder> = HashMap::pinned(MAX_MACS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static PORT_STATES: Array<PortState> = Array::pinned(MAX_PORTS, 0);
 
 #[map]
 pub static CHALLENGERS: LruHashMap<ChallengerKey, Challenger> =
@@ -40,6 +69,9 @@ pub static COUNTERS: PerCpuArray<BridgeCounters> = PerCpuArray::pinned(MAX_BRIDG
 
 #[map]
 pub static FRAMES: PerCpuArray<u64> = PerCpuArray::pinned(MAX_PORTS, 0);
+
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The kernel's maps as the decision function's tables.
 pub struct Maps;
@@ -67,5 +99,90 @@ impl Tables for Maps {
     #[inline(always)]
     fn is_on_prefix(&self, key: &AddressKey) -> bool {
         PREFIXES.get(Key::new(AddressKey::FULL_LEN, *key)).is_some()
+    }
+
+    #[inline(always)]
+    fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder> {
+        #[expect(unsafe_code, reason = "a map's value may change while it is read")]
+        // SAFETY: as above.
+        unsafe {
+            MACS.get(key)
+        }
+    }
+
+    #[inline(always)]
+    fn port_state(&self, slot: u32) -> Option<&PortState> {
+        PORT_STATES.get(slot)
+    }
+}
+
+/// A map's value, to write in.
+///
+/// Plain data that the verifier keeps in bounds. Two CPUs may lose a count or a stamp to each other,
+/// and should the agent replace an entry within these few instructions, a stamp is lost with it, or
+/// lands in the entry that took its memory: nothing may rest on one of them alone.
+#[inline(always)]
+fn value<'a, T>(found: Option<*mut T>) -> Option<&'a mut T> {
+    #[expect(unsafe_code, reason = "a map's value is written in place")]
+    // SAFETY: as said above; the verifier allows no access after the program has ended.
+    found.map(|value| unsafe { &mut *value })
+}
+
+impl Store for Maps {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        clock::now_ns()
+    }
+
+    #[inline(always)]
+    fn event_ns(&self) -> u64 {
+        #[expect(unsafe_code, reason = "bpf_ktime_get_ns is a helper")]
+        // SAFETY: the helper takes nothing and returns a number.
+        unsafe {
+            bpf_ktime_get_ns()
+        }
+    }
+
+    #[inline(always)]
+    fn owned_mut(&mut self, key: &AddressKey) -> Option<&mut Owned> {
+        value(OWNED.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn live_mut(&mut self, key: &AddressKey) -> Option<&mut Live> {
+        value(LIVE.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn insert_live(&mut self, key: &AddressKey, live: &Live) -> bool {
+        LIVE.insert(key, live, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_mac(&mut self, key: &MacKey, holder: &MacHolder) -> bool {
+        MACS.insert(key, holder, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn port_state_mut(&mut self, slot: u32) -> Option<&mut PortState> {
+        value(PORT_STATES.get_ptr_mut(slot))
+    }
+
+    #[inline(always)]
+    fn challenger_mut(&mut self, key: &ChallengerKey) -> Option<&mut Challenger> {
+        value(CHALLENGERS.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger) {
+        let _ = CHALLENGERS.insert(key, challenger, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn emit(&mut self, event: impl FnOnce() -> Event) -> bool {
+        let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return false };
+        entry.write(event());
+        entry.submit(0);
+        true
     }
 }

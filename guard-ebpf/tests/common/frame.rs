@@ -1,6 +1,6 @@
 //! Frames from a form that people read.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
 
@@ -12,8 +12,17 @@ pub struct Frame {
     eth_src: Option<String>,
     /// Default: by the payload.
     ethertype: Option<u16>,
+    /// The tag control information of a tag that the kernel has taken out.
+    pub stripped: Option<u16>,
+    /// Tags in the frame: type and tag control information.
+    #[serde(default)]
+    tags: Vec<(u16, u16)>,
+    /// A length instead of the type, and LLC and SNAP behind it.
+    #[serde(default)]
+    snap: bool,
     arp: Option<Arp>,
     ipv4: Option<Ipv4>,
+    ipv6: Option<Ipv6>,
     /// Further bytes, in hexadecimal.
     #[serde(default)]
     hex: String,
@@ -66,6 +75,58 @@ struct Ipv4 {
     ports: (u16, u16),
 }
 
+/// An IPv6 packet.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ipv6 {
+    src: Ipv6Addr,
+    #[serde(default = "peer6")]
+    dst: Ipv6Addr,
+    #[serde(default = "udp")]
+    next: u8,
+    /// Default: 255 for neighbour discovery, else 64.
+    hop_limit: Option<u8>,
+    #[serde(default = "six")]
+    version: u8,
+    /// The numbers of extension headers, each of its least length.
+    #[serde(default)]
+    ext: Vec<u8>,
+    /// In units of eight bytes, for a fragment header among them.
+    #[serde(default)]
+    fragment: u16,
+    /// Added to the payload's length.
+    #[serde(default)]
+    len_off_by: i16,
+    nd: Option<Nd>,
+    /// An ICMP message of another type.
+    icmp: Option<u8>,
+}
+
+/// A message of neighbour discovery.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nd {
+    kind: u8,
+    #[serde(default)]
+    code: u8,
+    #[serde(default)]
+    flags: u8,
+    target: Option<Ipv6Addr>,
+    /// Options of another type before the link-layer addresses.
+    #[serde(default)]
+    others: usize,
+    /// Link-layer addresses: of the target for advertisements and redirects, else of the source.
+    #[serde(default)]
+    lla: Vec<String>,
+    /// Another type for these.
+    option: Option<u8>,
+    /// Another length for these, in units of eight bytes.
+    units: Option<u8>,
+}
+
+const fn peer6() -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9)
+}
 const fn ethernet() -> u16 {
     1
 }
@@ -99,38 +160,75 @@ pub fn mac(text: &str) -> [u8; 6] {
 }
 
 impl Frame {
-    /// The address that it claims, or probes for.
-    pub fn address(&self) -> Option<Ipv4Addr> {
-        match (&self.arp, &self.ipv4) {
-            (Some(arp), _) if arp.spa.is_unspecified() => Some(arp.tpa),
-            (Some(arp), _) => Some(arp.spa),
-            (None, Some(ipv4)) => Some(ipv4.src),
-            (None, None) => None,
+    /// The address that it claims first, or probes for.
+    pub fn address(&self) -> Option<IpAddr> {
+        if let Some(arp) = &self.arp {
+            let address = if arp.spa.is_unspecified() { arp.tpa } else { arp.spa };
+            return Some(address.into());
         }
+        if let Some(ipv4) = &self.ipv4 {
+            return Some(ipv4.src.into());
+        }
+        let ipv6 = self.ipv6.as_ref()?;
+        let target = ipv6.nd.as_ref().and_then(|nd| match nd.kind {
+            136 => nd.target,
+            137 if !nd.lla.is_empty() => nd.target,
+            135 if ipv6.src.is_unspecified() => nd.target,
+            _ => None,
+        });
+        Some(target.unwrap_or(ipv6.src).into())
     }
 
-    /// The MAC that it names for the address.
+    /// The MAC that it names first for the address.
     pub fn mac(&self) -> [u8; 6] {
+        let nd = self.ipv6.as_ref().and_then(|ipv6| ipv6.nd.as_ref());
+        if let Some(lla) = nd.and_then(|nd| nd.lla.first()) {
+            return mac(lla);
+        }
         let named = self.arp.as_ref().map(|arp| &arp.sha).or(self.eth_src.as_ref());
         mac(named.expect("eth_src or arp"))
     }
 
+    /// The Ethernet source.
+    pub fn eth_src(&self) -> [u8; 6] {
+        self.eth_src.as_deref().map_or_else(|| self.mac(), mac)
+    }
+
     /// The frame on the wire.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0xff; 6];
-        bytes.extend(self.eth_src.as_deref().map_or_else(|| self.mac(), mac));
-        let by_payload = if self.arp.is_some() { 0x0806 } else { 0x0800 };
-        bytes.extend(self.ethertype.unwrap_or(by_payload).to_be_bytes());
+        let mut payload = Vec::new();
         if let Some(arp) = &self.arp {
-            arp.write(&mut bytes);
+            arp.write(&mut payload);
         }
         if let Some(ipv4) = &self.ipv4 {
-            ipv4.write(&mut bytes);
+            ipv4.write(&mut payload);
+        }
+        if let Some(ipv6) = &self.ipv6 {
+            ipv6.write(&mut payload);
         }
         let digits: Vec<char> = self.hex.chars().filter(|digit| !digit.is_whitespace()).collect();
-        bytes.extend(digits.chunks(2).map(|pair| {
+        payload.extend(digits.chunks(2).map(|pair| {
             u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("two digits")
         }));
+        let by_payload = match (&self.arp, &self.ipv6) {
+            (Some(_), _) => 0x0806,
+            (None, Some(_)) => 0x86dd,
+            (None, None) => 0x0800,
+        };
+        let ethertype: u16 = self.ethertype.unwrap_or(by_payload);
+
+        let mut bytes = vec![0xff; 6];
+        bytes.extend(self.eth_src());
+        for (kind, tci) in &self.tags {
+            bytes.extend(kind.to_be_bytes());
+            bytes.extend(tci.to_be_bytes());
+        }
+        if self.snap {
+            bytes.extend(u16::try_from(payload.len() + 8).unwrap().to_be_bytes());
+            bytes.extend([0xaa, 0xaa, 3, 0, 0, 0]);
+        }
+        bytes.extend(ethertype.to_be_bytes());
+        bytes.extend(payload);
         bytes.resize(bytes.len() + self.pad, 0);
         bytes.truncate(self.cut.unwrap_or(usize::MAX));
         bytes
@@ -166,5 +264,51 @@ impl Ipv4 {
         bytes.extend(ports.0.to_be_bytes());
         bytes.extend(ports.1.to_be_bytes());
         bytes.extend([0, 8, 0, 0]);
+    }
+}
+
+impl Ipv6 {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let Self { src, dst, next, hop_limit, version, ext, fragment, len_off_by, nd, icmp } = self;
+        let message =
+            nd.as_ref().map(Nd::bytes).or(icmp.map(|kind| vec![kind, 0, 0, 0, 0, 0, 0, 0]));
+        let upper = if message.is_some() { 58 } else { *next };
+        let chain: Vec<u8> = ext.iter().copied().chain([upper]).collect();
+        let mut payload = Vec::new();
+        for pair in chain.windows(2) {
+            let fragment = if pair[0] == 44 { (fragment << 3).to_be_bytes() } else { [0, 0] };
+            payload.extend([pair[1], 0, fragment[0], fragment[1], 0, 0, 0, 0]);
+        }
+        payload.extend(message.unwrap_or_else(|| vec![0; 8]));
+        let len = u16::try_from(payload.len()).unwrap().checked_add_signed(*len_off_by).unwrap();
+        bytes.extend([version << 4, 0, 0, 0]);
+        bytes.extend(len.to_be_bytes());
+        let default = if nd.is_some() { 255 } else { 64 };
+        bytes.extend([chain[0], hop_limit.unwrap_or(default)]);
+        bytes.extend(src.octets());
+        bytes.extend(dst.octets());
+        bytes.extend(payload);
+    }
+}
+
+impl Nd {
+    fn bytes(&self) -> Vec<u8> {
+        let Self { kind, code, flags, target, others, lla, option, units } = self;
+        let mut bytes = vec![*kind, *code, 0, 0, *flags, 0, 0, 0];
+        bytes.extend(target.iter().flat_map(Ipv6Addr::octets));
+        match kind {
+            134 => bytes.extend([0; 8]),
+            137 => bytes.extend([0; 16]),
+            _ => {}
+        }
+        for _ in 0..*others {
+            bytes.extend([14, 1, 0, 0, 0, 0, 0, 0]);
+        }
+        let by_kind = if matches!(kind, 136 | 137) { 2 } else { 1 };
+        for text in lla {
+            bytes.extend([option.unwrap_or(by_kind), units.unwrap_or(1)]);
+            bytes.extend(mac(text));
+        }
+        bytes
     }
 }

@@ -1,13 +1,19 @@
 //! The cases of `tests/cases/*.toml`, for every runner. The format is in `tests/cases/README.md`.
 
 mod frame;
+pub mod generate;
+pub mod model;
 mod outcome;
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{fs, net::IpAddr, path::Path};
 
-use guard_ebpf::abi::{
-    AddressKey, Live, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
-    PORT_ACCESS, PORT_UPLINK, Port, STRENGTH_ASSERT, STRENGTH_USE,
+use guard_ebpf::{
+    abi::{
+        AddressKey, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
+        OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
+        PORT_UPLINK, Port, PortState, STRENGTH_ASSERT, STRENGTH_USE,
+    },
+    address::Segment,
 };
 use serde::Deserialize;
 
@@ -37,25 +43,52 @@ pub struct Case {
     /// The kind of the port that it comes from.
     #[serde(default)]
     pub port: Kind,
+    /// What the port may do besides.
+    #[serde(default)]
+    pub allow: Vec<Allow>,
     /// The VLAN of the port's untagged frames.
     #[serde(default)]
     pub pvid: u16,
+    /// The bridge's own MAC.
+    pub bridge_mac: Option<String>,
+    /// The port that the frame's Ethernet source is known to be on.
+    pub mac_on: Option<Where>,
+    /// The most addresses that nobody owns, and how many there are.
+    #[serde(default)]
+    pub quota_addresses: (u32, u32),
+    /// The most frames about such addresses in a second, and how many there were.
+    #[serde(default)]
+    pub quota_frames: (u32, u32),
+    /// The VLAN ids, outer and inner, of the address; default: the port's own.
+    pub vlans: Option<(u16, u16)>,
     /// The address that `owned` and `live` are about; default: the one that the frame names.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Who owns it.
     pub owned: Option<OwnedBefore>,
     /// Who is live with it.
     pub live: Option<LiveBefore>,
     /// The prefixes of the segment.
     #[serde(default = "prefixes")]
-    pub prefixes: Vec<(Ipv4Addr, u8)>,
+    pub prefixes: Vec<(IpAddr, u8)>,
     /// What comes of it.
     #[serde(default)]
     pub expect: Outcome,
 }
 
-fn prefixes() -> Vec<(Ipv4Addr, u8)> {
-    vec![(Ipv4Addr::new(10, 8, 64, 0), 24)]
+fn prefixes() -> Vec<(IpAddr, u8)> {
+    vec![([10, 8, 64, 0].into(), 24), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0].into(), 64)]
+}
+
+/// What a port may do.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// Send frames with a VLAN tag.
+    Tagged,
+    /// Send RARP.
+    Rarp,
+    /// Be a router.
+    Router,
 }
 
 /// The kind of a port.
@@ -139,20 +172,67 @@ impl Case {
     }
 
     /// The agent's word on the port.
-    pub const fn port(&self) -> Port {
-        let kind = match self.port {
-            Kind::Access => PORT_ACCESS,
-            Kind::Uplink => PORT_UPLINK,
-        };
-        let pvid = self.pvid;
-        Port { bridge: BRIDGE, bridge_slot: 0, port_slot: 0, pvid, kind, reserved: 0 }
+    pub fn port(&self) -> Port {
+        Port {
+            ifindex: HERE,
+            bridge: BRIDGE,
+            bridge_slot: 0,
+            port_slot: 0,
+            pvid: self.pvid,
+            kind: match self.port {
+                Kind::Access => PORT_ACCESS,
+                Kind::Uplink => PORT_UPLINK,
+            },
+            flags: self.allow.iter().fold(0, |flags, allow| {
+                flags
+                    | match allow {
+                        Allow::Tagged => PORT_ALLOW_TAGGED,
+                        Allow::Rarp => PORT_ALLOW_RARP,
+                        Allow::Router => PORT_ALLOW_ROUTER,
+                    }
+            }),
+            bridge_mac: self.bridge_mac.as_deref().map_or([0; 6], frame::mac),
+            reserved: [0; 2],
+            quota_addresses: self.quota_addresses.0,
+            quota_frames: self.quota_frames.0,
+        }
+    }
+
+    /// What the port has used of its quota.
+    pub fn port_state(&self, now_ns: u64) -> PortState {
+        let (addresses, frames) = (self.quota_addresses.1, self.quota_frames.1);
+        let window_ns = if frames == 0 { 0 } else { now_ns };
+        PortState { window_ns, addresses, frames, ..PortState::default() }
+    }
+
+    /// The segment of the frame.
+    pub fn segment(&self) -> Segment {
+        let (vlan, inner_vlan) = self.vlans.unwrap_or((self.pvid, 0));
+        Segment { bridge: BRIDGE, vlan, inner_vlan }
+    }
+
+    /// The entry of the map of MACs.
+    pub fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
+        let holder = MacHolder { ifindex: self.mac_on?.ifindex(), flags: 0 };
+        Some((MacKey::new(self.segment(), self.frame.eth_src()), holder))
     }
 
     /// The key of `owned` and `live`.
     pub fn key(&self) -> AddressKey {
         let address = self.address.or_else(|| self.frame.address());
-        let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        AddressKey::new(BRIDGE, self.pvid, address.into())
+        let Segment { bridge, vlan, inner_vlan } = self.segment();
+        let key = AddressKey::new(bridge, vlan, address.unwrap_or([0; 16].into()));
+        AddressKey { inner_vlan, ..key }
+    }
+
+    /// The keys of the prefixes, and their lengths.
+    pub fn prefix_keys(&self) -> Vec<(AddressKey, u32)> {
+        let Segment { bridge, vlan, inner_vlan } = self.segment();
+        let key = |(prefix, len): &(IpAddr, u8)| {
+            let key = AddressKey { inner_vlan, ..AddressKey::new(bridge, vlan, *prefix) };
+            (key, key.prefix_len(*len))
+        };
+        self.prefixes.iter().map(key).collect()
     }
 
     /// The entry of the map of owners.

@@ -2,23 +2,29 @@
 
 use guard_ebpf::{
     abi::{
-        BridgeCounters, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_ODD, CLAIM_SPOOF, CLAIM_VIRTUAL,
-        EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, EVENT_VIOLATION,
+        BridgeCounters, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_ODD, CLAIM_ROUTER, CLAIM_SPOOF,
+        CLAIM_VIRTUAL, CLAIM_WEAK, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_FLOOD,
+        EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION, Event,
+        Live, Owned, PortState,
     },
-    counters::{DropReason, FrameKind, MalformedReason, NoClaim},
+    counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
 use serde::Deserialize;
+
+use super::Case;
 
 /// What came of a frame. All of it is compared, so what a case leaves out must not happen.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outcome {
-    /// The event: `live`, `owner`, `violation`, `contest` or `probe`.
+    /// The first event, as in [`name`].
     pub event: Option<String>,
     /// The event's flags, in the order of their bits.
     pub flags: Vec<String>,
     /// The port and the MAC of the holder that the event names.
     pub holder: Option<(u32, String)>,
+    /// The events that follow it.
+    pub also: Vec<String>,
     /// What was stored: `live`, `live_seen` or `owner_seen`.
     pub wrote: Option<String>,
     /// Why enforcement would drop the frame.
@@ -27,48 +33,130 @@ pub struct Outcome {
     pub malformed: Option<String>,
     /// The counter of frames that claim nothing.
     pub no_claim: Option<String>,
+    /// The counter of frames that cannot be read to their end.
+    pub opaque: Option<String>,
+    /// The counter of claims over the quota.
+    pub over_quota: u64,
+    /// Whether the port of the MAC was learnt, where a case is about that.
+    pub learnt: Option<bool>,
+    /// The addresses and the frames that count for the port's quota, where a case is about that.
+    pub used: Option<(u32, u32)>,
     /// The counter of odd packets.
     pub odd: bool,
     /// The counter of kinds, where it is not plain from the frame.
     pub kind: Option<String>,
 }
 
+/// An event's kind.
+fn name(kind: u8) -> &'static str {
+    match kind {
+        EVENT_LIVE => "live",
+        EVENT_OWNER => "owner",
+        EVENT_VIOLATION => "violation",
+        EVENT_CONTEST => "contest",
+        EVENT_PROBE => "probe",
+        EVENT_CLONE => "clone",
+        EVENT_BRIDGE_MAC => "bridge_mac",
+        EVENT_OPAQUE => "opaque",
+        EVENT_ROUTER => "router",
+        EVENT_FLOOD => "flood",
+        other => panic!("event {other}"),
+    }
+}
+
 impl Outcome {
-    /// Whether it opens an incident.
+    /// Whether it is told as something that should not be.
     pub fn alarms(&self) -> bool {
-        matches!(self.event.as_deref(), Some("violation" | "contest"))
+        let quiet = ["live", "owner", "probe"];
+        self.event.iter().chain(&self.also).any(|event| !quiet.contains(&event.as_str()))
     }
 
-    /// Adds an event.
-    pub fn event(&mut self, kind: u8, flags: u16, holder_ifindex: u32, holder_mac: [u8; 6]) {
-        let kind = match kind {
-            EVENT_LIVE => "live",
-            EVENT_OWNER => "owner",
-            EVENT_VIOLATION => "violation",
-            EVENT_CONTEST => "contest",
-            EVENT_PROBE => "probe",
-            other => panic!("event {other}"),
-        };
-        assert_eq!(self.event.replace(kind.to_owned()), None, "a second event");
+    /// Leaves out what a case does not ask for.
+    pub fn cut_to(mut self, asked: &Self) -> Self {
+        if asked.kind.is_none() {
+            self.kind = None;
+        }
+        if asked.learnt.is_none() {
+            self.learnt = None;
+        }
+        if asked.used.is_none() {
+            self.used = None;
+        }
+        self
+    }
+
+    /// Adds the events of one frame.
+    pub fn told(&mut self, events: &[Event], case: &Case) {
+        for event in events {
+            assert_eq!(event.ifindex, super::HERE);
+            assert_eq!(event.eth_src, case.frame.eth_src());
+            assert_eq!((event.key.bridge, event.key.segment()), (super::BRIDGE, case.segment()));
+        }
+        let Some((first, rest)) = events.split_first() else { return };
+        self.event = Some(name(first.kind).to_owned());
+        self.also = rest.iter().map(|event| name(event.kind).to_owned()).collect();
+        match first.kind {
+            EVENT_OPAQUE | EVENT_ROUTER | EVENT_FLOOD => {
+                assert_eq!(first.key.address, [0; 16], "about no address");
+            }
+            EVENT_CLONE | EVENT_BRIDGE_MAC => assert_eq!(first.mac, first.eth_src),
+            _ => assert_eq!((first.key, first.mac), (case.key(), case.frame.mac())),
+        }
         let names = [
             (CLAIM_MISMATCH, "mismatch"),
             (CLAIM_SPOOF, "spoof"),
             (CLAIM_LINK_LOCAL, "link_local"),
             (CLAIM_VIRTUAL, "virtual"),
             (CLAIM_ODD, "odd"),
+            (CLAIM_WEAK, "weak"),
+            (CLAIM_ROUTER, "router"),
         ];
-        let set = names.iter().filter(|(bit, _)| flags & bit != 0);
+        let set = names.iter().filter(|(bit, _)| first.flags & bit != 0);
         self.flags = set.map(|(_, name)| (*name).to_owned()).collect();
-        if (holder_ifindex, holder_mac) != (0, [0; 6]) {
-            let mac = holder_mac.map(|octet| format!("{octet:02x}")).join(":");
-            self.holder = Some((holder_ifindex, mac));
+        if (first.holder_ifindex, first.holder_mac) != (0, [0; 6]) {
+            let mac = first.holder_mac.map(|octet| format!("{octet:02x}")).join(":");
+            self.holder = Some((first.holder_ifindex, mac));
         }
+    }
+
+    /// Adds what was written about the case's address.
+    pub fn written(
+        &mut self,
+        case: &Case,
+        now_ns: u64,
+        live: Option<Live>,
+        owned: Option<Owned>,
+        state: PortState,
+    ) {
+        self.wrote = match (case.live(now_ns), live) {
+            (None, Some(live)) => {
+                assert_eq!((live.ifindex, live.mac), (super::HERE, case.frame.mac()));
+                assert_eq!(live.first_ns, live.seen_ns);
+                Some("live".to_owned())
+            }
+            (before, after) if before != after => Some("live_seen".to_owned()),
+            _ if owned != case.owned(now_ns) => Some("owner_seen".to_owned()),
+            _ => None,
+        };
+        self.used = Some((state.addresses, state.frames));
     }
 
     /// Adds what was counted for one frame.
     pub fn counted(&mut self, counters: &BridgeCounters) {
-        let BridgeCounters { frames, malformed, no_claim, would_drop, odd, events_lost, live_full } =
-            counters;
+        let BridgeCounters {
+            frames,
+            malformed,
+            no_claim,
+            opaque,
+            would_drop,
+            odd,
+            clones,
+            routers,
+            over_quota,
+            events_lost,
+            live_full,
+            macs_full,
+        } = counters;
         let names = |all: &[&'static str], counts: &[u64]| -> Option<String> {
             let mut seen = all.iter().zip(counts).filter(|(_, count)| **count != 0);
             let (name, count) = seen.next()?;
@@ -79,9 +167,18 @@ impl Outcome {
         self.malformed =
             names(&MalformedReason::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), malformed);
         self.no_claim = names(&NoClaim::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), no_claim);
+        self.opaque =
+            names(&OpaqueReason::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), opaque);
         self.drop =
             names(&DropReason::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), would_drop);
         self.odd = *odd == 1;
-        assert_eq!((*events_lost, *live_full), (0, 0));
+        self.over_quota = *over_quota;
+        let told = |kinds: &[&str]| {
+            let events = self.event.iter().chain(&self.also);
+            events.filter(|event| kinds.contains(&event.as_str())).count() as u64
+        };
+        assert_eq!(*clones, told(&["clone", "bridge_mac"]));
+        assert_eq!(*routers, told(&["router"]));
+        assert_eq!((*events_lost, *live_full, *macs_full), (0, 0, 0));
     }
 }

@@ -1,0 +1,182 @@
+//! The program in the kernel, with its maps, for tests.
+
+use std::{path::Path, time::Duration};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    util::nr_cpus,
+};
+use bytemuck::Zeroable as _;
+use guard_ebpf::abi::{
+    AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAP_CHALLENGERS,
+    MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_MACS, MAP_NEAR_PORTS, MAP_OWNED,
+    MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MacHolder, MacKey, Owned, PROGRAM, Port, PortState,
+    near_slot,
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::common::{Case, HERE, Outcome};
+
+/// What the program returns for every frame: `TCX_NEXT`.
+const NEXT: u32 = u32::MAX;
+
+/// The program in the kernel, with its maps.
+pub struct Program {
+    pub ebpf: Ebpf,
+    pub ports: HashMap<MapData, u32, Port>,
+    pub near_ports: Array<MapData, Port>,
+    pub macs: HashMap<MapData, MacKey, MacHolder>,
+    pub states: Array<MapData, PortState>,
+    pub owned: HashMap<MapData, AddressKey, Owned>,
+    pub live: HashMap<MapData, AddressKey, Live>,
+    pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
+    pub prefixes: LpmTrie<MapData, AddressKey, u32>,
+    pub counters: PerCpuArray<MapData, BridgeCounters>,
+    pub frames: PerCpuArray<MapData, u64>,
+    pub events: RingBuf<MapData>,
+}
+
+impl Program {
+    /// Loads it with its maps pinned in a file system of this thread's own.
+    pub fn load() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("passed over: loading a program needs root");
+            return None;
+        }
+        let none = None::<&Path>;
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        // Gone with the thread: no other one sees the mount, and the directory below it is empty.
+        let pins = tempfile::tempdir().unwrap();
+        mount(none, pins.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
+
+        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+        let mut ebpf = guard_agent::observer::loader(pins.path()).load(object).unwrap();
+        let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
+        program.load().unwrap();
+        let mut map = |name: &str| {
+            assert!(pins.path().join(name).exists(), "{name} is pinned");
+            ebpf.take_map(name).unwrap()
+        };
+        Some(Self {
+            ports: map(MAP_PORTS).try_into().unwrap(),
+            near_ports: map(MAP_NEAR_PORTS).try_into().unwrap(),
+            macs: map(MAP_MACS).try_into().unwrap(),
+            states: map(MAP_PORT_STATES).try_into().unwrap(),
+            owned: map(MAP_OWNED).try_into().unwrap(),
+            live: map(MAP_LIVE).try_into().unwrap(),
+            challengers: map(MAP_CHALLENGERS).try_into().unwrap(),
+            prefixes: map(MAP_PREFIXES).try_into().unwrap(),
+            counters: map(MAP_COUNTERS).try_into().unwrap(),
+            frames: map(MAP_FRAMES).try_into().unwrap(),
+            events: map(MAP_EVENTS).try_into().unwrap(),
+            ebpf,
+        })
+    }
+
+    /// Brings the maps into the state before the case.
+    pub fn prepare(&mut self, case: &Case, now_ns: u64) {
+        self.clear();
+        let key = case.key();
+        self.set_port(case.port(), case.port_state(now_ns));
+        if let Some(owned) = case.owned(now_ns) {
+            self.owned.insert(key, owned, 0).unwrap();
+        }
+        if let Some(live) = case.live(now_ns) {
+            self.live.insert(key, live, 0).unwrap();
+        }
+        if let Some((key, holder)) = case.mac_holder() {
+            self.macs.insert(key, holder, 0).unwrap();
+        }
+        for (key, len) in case.prefix_keys() {
+            self.prefixes.insert(&lpm_trie::Key::new(len, key), 0, 0).unwrap();
+        }
+    }
+
+    pub fn set_port(&mut self, port: Port, state: PortState) {
+        self.ports.insert(HERE, port, 0).unwrap();
+        self.near_ports.set(near_slot(HERE), port, 0).unwrap();
+        self.states.set(0, state, 0).unwrap();
+    }
+
+    /// Takes everything out of the maps.
+    pub fn clear(&mut self) {
+        fn clear<K: aya::Pod, V: aya::Pod>(map: &mut HashMap<MapData, K, V>) {
+            let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
+            keys.iter().for_each(|key| map.remove(key).unwrap());
+        }
+        clear(&mut self.owned);
+        clear(&mut self.live);
+        clear(&mut self.macs);
+        clear(&mut self.challengers);
+        let prefixes: Vec<_> = self.prefixes.keys().map(Result::unwrap).collect();
+        prefixes.iter().for_each(|key| self.prefixes.remove(key).unwrap());
+        let zeroes = vec![BridgeCounters::zeroed(); nr_cpus().unwrap()];
+        self.counters.set(0, PerCpuValues::try_from(zeroes).unwrap(), 0).unwrap();
+        while self.event().is_some() {}
+    }
+
+    /// Runs the program over a frame, `repeat` times, and gives the mean time of a run.
+    pub fn run(&self, bytes: &[u8], repeat: u32) -> Duration {
+        let program: &SchedClassifier = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(bytes);
+        options.repeat = repeat;
+        let result = program.test_run(options).unwrap_or_else(|e| panic!("{bytes:02x?}: {e}"));
+        assert_eq!(result.return_value, NEXT, "the program observes");
+        result.duration
+    }
+
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.next().map(|record| bytemuck::pod_read_unaligned(&record))
+    }
+
+    pub fn counted(&self) -> BridgeCounters {
+        let mut sum = BridgeCounters::zeroed();
+        for cpu in self.counters.get(&0, 0).unwrap().iter() {
+            let sums: &mut [u64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut sum));
+            let cpu: &[u64] = bytemuck::cast_slice(std::slice::from_ref(cpu));
+            sums.iter_mut().zip(cpu).for_each(|(sum, count)| *sum += count);
+        }
+        sum
+    }
+
+    /// The frames counted for the port of the test runs.
+    pub fn frames(&self) -> u64 {
+        self.frames.get(&0, 0).unwrap().iter().sum()
+    }
+
+    /// What comes of the case's frame.
+    pub fn outcome(&mut self, case: &Case) -> Outcome {
+        let now_ns = coarse_ns();
+        self.prepare(case, now_ns);
+        let frames = self.frames();
+        let (key, bytes) = (case.key(), case.frame.bytes());
+        self.run(&bytes, 1);
+        assert_eq!(self.frames(), frames + 1);
+
+        let events: Vec<Event> = std::iter::from_fn(|| self.event()).collect();
+        assert!(events.iter().all(|event| event.time_ns >= now_ns));
+        let mut outcome = Outcome::default();
+        outcome.told(&events, case);
+        outcome.counted(&self.counted());
+        let (live, owned) = (self.live.get(&key, 0).ok(), self.owned.get(&key, 0).ok());
+        let state = self.states.get(&0, 0).unwrap();
+        outcome.written(case, now_ns, live, owned, state);
+        let macs = self.macs.keys().map(Result::unwrap).count();
+        outcome.learnt = Some(macs > usize::from(case.mac_holder().is_some()));
+        outcome
+    }
+}
+
+/// `CLOCK_MONOTONIC`, coarse, as the program reads it.
+pub fn coarse_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
+    u64::try_from(Duration::from(now).as_nanos()).unwrap()
+}

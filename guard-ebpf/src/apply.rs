@@ -1,0 +1,244 @@
+//! What a decision about a claim writes and tells.
+
+use bytemuck::Zeroable;
+
+use crate::{
+    abi::{
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_FLOOD, EVENT_LIVE,
+        EVENT_OWNER, Event, Live,
+    },
+    claim::Claim,
+    decide::{Action, Holder, Report, against_live, is_due, is_stale, judge},
+    mac::Mac,
+    watch::{Ingress, Store},
+};
+
+/// What is told.
+#[derive(Zeroable)]
+pub(crate) struct Told {
+    pub(crate) key: AddressKey,
+    pub(crate) mac: Mac,
+    pub(crate) eth_src: Mac,
+    pub(crate) holder: Holder,
+    pub(crate) flags: u16,
+    pub(crate) kind: u8,
+    pub(crate) strength: u8,
+    pub(crate) once: Once,
+}
+
+/// For whom it is told once, and again every second while it goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Zeroable)]
+#[repr(u8)]
+pub(crate) enum Once {
+    /// It is a change, told whenever it happens.
+    Always,
+    /// For the MAC.
+    Mac,
+    /// For the port.
+    Port,
+}
+
+/// Judges a claim and carries out the decision. A program of its own within the kernel's, for its
+/// stack.
+#[inline(never)]
+pub(crate) fn claim<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    claim: &Claim,
+    judged: &mut Judged,
+    now_ns: u64,
+) {
+    let decision = judge(store, ingress.port, ingress.from, claim, now_ns);
+    judged.verdict = decision.verdict.code();
+    judged.counts = 0;
+    judged.lives = 0;
+    judged.tells = 0;
+    if decision.stranger && claim.limited {
+        spend(store, ingress.port.port_slot, now_ns);
+    }
+    let mut report = Report { kind: NOTHING, flags: claim.flags, holder: Holder::NONE };
+    let mut once = Once::Always;
+    match decision.action {
+        Action::Nothing => judged.counts = 1,
+        Action::NoClaim(reason) => ingress.counters.no_claim(reason),
+        Action::RefreshOwner => {
+            judged.counts = 1;
+            judged.lives = 1;
+            if let Some(owned) = store.owned_mut(&claim.key) {
+                if owned.seen_ns == 0 {
+                    report.kind = EVENT_OWNER;
+                    report.holder = Holder::declared(owned);
+                }
+                owned.seen_ns = now_ns;
+            }
+        }
+        Action::RefreshLive => {
+            judged.counts = 1;
+            judged.lives = 1;
+            if let Some(live) = store.live_mut(&claim.key) {
+                if live.seen_ns == 0 {
+                    report.kind = EVENT_LIVE;
+                }
+                live.seen_ns = now_ns;
+                if claim.strength > live.strength {
+                    live.strength = claim.strength;
+                }
+            }
+        }
+        Action::InsertLive => {
+            judged.counts = 1;
+            judged.lives = 1;
+            report = insert(store, ingress, claim, decision.stranger, now_ns);
+            if report.kind != EVENT_LIVE {
+                once = Once::Mac;
+            }
+        }
+        Action::Report(challenge) => {
+            judged.counts = 1;
+            report = challenge;
+            once = Once::Mac;
+        }
+        Action::OverQuota => {
+            ingress.counters.over_quota += 1;
+            if refuse(store, ingress.port.port_slot, now_ns) {
+                report.kind = EVENT_FLOOD;
+            }
+        }
+    }
+    if report.kind != NOTHING {
+        let Report { kind, flags, holder } = report;
+        let Claim { key, mac, eth_src, strength, .. } = *claim;
+        let key = if kind == EVENT_FLOOD { AddressKey::none(key.segment()) } else { key };
+        judged.told = Told { key, mac, eth_src, holder, flags, kind, strength, once };
+        judged.tells = 1;
+    }
+}
+
+/// No event.
+const NOTHING: u8 = 0;
+
+/// What comes of a claim for its frame: left where the caller says, and numbers, because the verifier
+/// follows each value that is returned along each path that it may have come.
+#[derive(Zeroable)]
+pub(crate) struct Judged {
+    /// The verdict's code.
+    pub(crate) verdict: u32,
+    /// 1 if the claim counts, whether it is its holder's or not.
+    pub(crate) counts: u32,
+    /// 1 if the claimant is live with the address.
+    pub(crate) lives: u32,
+    /// 1 if there is something to tell: then it has been written.
+    pub(crate) tells: u32,
+    pub(crate) told: Told,
+}
+
+/// The first claimant on any CPU gets the address; one that came second is judged against it.
+#[inline(always)]
+fn insert<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    claim: &Claim,
+    stranger: bool,
+    now_ns: u64,
+) -> Report {
+    let Claim { key, mac, strength, .. } = *claim;
+    let ifindex = ingress.from;
+    let live = Live { first_ns: now_ns, seen_ns: now_ns, ifindex, mac, strength, reserved: [0; 5] };
+    if store.insert_live(&key, &live) {
+        if stranger && let Some(state) = store.port_state_mut(ingress.port.port_slot) {
+            state.addresses += 1;
+        }
+        return Report { kind: EVENT_LIVE, flags: claim.flags, holder: Holder::NONE };
+    }
+    let again = against_live(store, ingress.port, ifindex, claim, true, now_ns);
+    match again.action {
+        Action::Report(report) => return report,
+        // Still nobody: there is no room.
+        Action::InsertLive => ingress.counters.live_full += 1,
+        _ => {}
+    }
+    Report { kind: NOTHING, flags: 0, holder: Holder::NONE }
+}
+
+/// One more frame about an address that nobody owns, in this second.
+#[inline(always)]
+fn spend<S: Store>(store: &mut S, slot: u32, now_ns: u64) {
+    let Some(state) = store.port_state_mut(slot) else { return };
+    if is_stale(state.window_ns, now_ns) {
+        state.window_ns = now_ns;
+        state.frames = 0;
+    }
+    state.frames += 1;
+}
+
+/// A claim over quota. Whether to tell: once, and again every second while it goes on.
+#[inline(always)]
+fn refuse<S: Store>(store: &mut S, slot: u32, now_ns: u64) -> bool {
+    let Some(state) = store.port_state_mut(slot) else { return false };
+    state.refused += 1;
+    let due = is_stale(state.told_ns, now_ns);
+    if due {
+        state.told_ns = now_ns;
+    }
+    due
+}
+
+/// Tells of something: the first time, and while it goes on. A program of its own within the
+/// kernel's, for its stack.
+#[inline(never)]
+pub(crate) fn tell<S: Store>(
+    store: &mut S,
+    counters: &mut BridgeCounters,
+    told: &Told,
+    from: u32,
+    now_ns: u64,
+) {
+    let key = if told.once == Once::Port {
+        ChallengerKey::new(&told.key, from, [0; 6], told.kind)
+    } else {
+        ChallengerKey::new(&told.key, from, told.mac, told.kind)
+    };
+    let once = told.once != Once::Always;
+    let known = if once { store.challenger_mut(&key) } else { None };
+    let new = known.is_none();
+    let mut due = true;
+    if let Some(known) = known {
+        known.frames += 1;
+        known.seen_ns = now_ns;
+        known.flags = told.flags;
+        known.strength = told.strength;
+        due = is_due(known, now_ns);
+    }
+    let heard = due && emit(store, told, from);
+    if due && !heard {
+        counters.events_lost += 1;
+    }
+    if !once {
+    } else if new {
+        let told_ns = if heard { now_ns } else { 0 };
+        let challenger = Challenger::new(now_ns, told_ns, told.flags, told.strength);
+        // If there is no room even in an LRU, the next frame is told as if it were the first.
+        store.insert_challenger(&key, &challenger);
+    } else if heard && let Some(known) = store.challenger_mut(&key) {
+        known.told_ns = now_ns;
+    }
+}
+
+/// Whether the ring had room.
+#[inline(always)]
+fn emit<S: Store>(store: &mut S, told: &Told, from: u32) -> bool {
+    let time_ns = store.event_ns();
+    store.emit(|| Event {
+        time_ns,
+        key: told.key,
+        ifindex: from,
+        holder_ifindex: told.holder.ifindex,
+        mac: told.mac,
+        eth_src: told.eth_src,
+        holder_mac: told.holder.mac,
+        kind: told.kind,
+        strength: told.strength,
+        flags: told.flags,
+        reserved: [0; 2],
+    })
+}

@@ -1,0 +1,183 @@
+//! IPv6 (RFC 8200): whose address a packet is sent from, and the way to what it carries.
+
+use bytemuck::{Pod, Zeroable, must_cast};
+
+use crate::{
+    abi::STRENGTH_USE,
+    claim::{Claim, NEXT_ND, NEXT_NOTHING, Packet, Parsed, Says, is_martian_v6, is_unspecified_v6},
+    counters::{MalformedReason, NoClaim, OpaqueReason},
+    frame::Frame,
+    ndp,
+};
+
+/// The base header (RFC 8200 §3) up to its addresses.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Header {
+    version_class_flow: [u8; 4],
+    payload_len: [u8; 2],
+    next: u8,
+    hop_limit: u8,
+}
+
+/// Where the addresses begin, and where the base header ends.
+pub(crate) const ADDRESSES: usize = size_of::<Header>();
+const LEN: u32 = 40;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const ICMP: u8 = 58;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// The most extension headers that are read. Linux follows more.
+const MAX_EXTENSIONS: usize = 8;
+/// A fragment's offset, without the flags below it.
+const FRAGMENT_OFFSET: u16 = 0xfff8;
+
+/// [`Packet::next`] where the headers have led: to ICMP, and to anything else.
+const LED_TO_ICMP: u32 = ICMP as u32;
+const LED_TO_OTHER: u32 = 3 << 8;
+/// More headers than are read.
+const LED_NOWHERE: u32 = 4 << 8;
+/// The frame ends before.
+const LED_OUT: u32 = 5 << 8;
+
+/// Whether the header may stand before neighbour discovery: the short way leaves it alone.
+#[inline(always)]
+pub(crate) const fn may_lead_to_icmp(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | ICMP | DESTINATION_OPTIONS)
+}
+
+/// Reads the packet at [`Packet::at`], up to neighbour discovery. A program of its own within the
+/// kernel's.
+#[inline(never)]
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
+    let at = parsed.packet.at as usize;
+    parsed.packet.next = NEXT_NOTHING;
+    parsed.says = match base_header(frame, at, parsed) {
+        Ok(()) => {
+            walk(frame, &mut parsed.packet);
+            upper_layer(frame, parsed)
+        }
+        Err(says) => says,
+    };
+}
+
+#[inline(always)]
+fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Result<(), Says> {
+    let (Some(header), Some(addresses)) =
+        (frame.load::<ADDRESSES>(at), frame.load::<32>(at + ADDRESSES))
+    else {
+        return Err(Says::Malformed(MalformedReason::Ipv6Truncated));
+    };
+    let header: Header = must_cast(header);
+    let [source, destination]: [[u8; 16]; 2] = must_cast(addresses);
+    let [version_class, ..] = header.version_class_flow;
+    if version_class >> 4 != 6 {
+        return Err(Says::Malformed(MalformedReason::Ipv6Version));
+    }
+    if is_martian_v6(source) {
+        return Err(Says::NoClaim(NoClaim::Martian));
+    }
+    let len = u32::from(u16::from_be_bytes(header.payload_len));
+    let packet = &mut parsed.packet;
+    packet.at += LEN;
+    packet.end = packet.at + len;
+    packet.next = u32::from(header.next);
+    packet.hop_limit = u32::from(header.hop_limit);
+    packet.source = source;
+    packet.destination = destination;
+    Ok(())
+}
+
+/// Follows the extension headers that Linux follows (row N13). A program of its own within the
+/// kernel's.
+#[inline(never)]
+fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
+    for _ in 0..=MAX_EXTENSIONS {
+        #[expect(clippy::cast_possible_truncation, reason = "a header's number")]
+        let next = packet.next as u8;
+        if next == ICMP {
+            return;
+        }
+        if !may_lead_to_icmp(next) {
+            packet.next = LED_TO_OTHER;
+            return;
+        }
+        let Some([following, len, offset_high, offset_low]) = frame.load::<4>(packet.at as usize)
+        else {
+            packet.next = LED_OUT;
+            return;
+        };
+        packet.at += match next {
+            FRAGMENT => {
+                if u16::from_be_bytes([offset_high, offset_low]) & FRAGMENT_OFFSET != 0 {
+                    // What the first fragment hides is told of there.
+                    packet.next = LED_TO_OTHER;
+                    return;
+                }
+                packet.fragment = 1;
+                8
+            }
+            // RFC 4302 §2.2: in words of four bytes, without two.
+            AUTHENTICATION => (u32::from(len) + 2) * 4,
+            _ => (u32::from(len) + 1) * 8,
+        };
+        packet.next = u32::from(following);
+    }
+    packet.next = LED_NOWHERE;
+}
+
+#[inline(always)]
+fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
+    let led_to = parsed.packet.next;
+    parsed.packet.next = NEXT_NOTHING;
+    let fragment = parsed.packet.fragment != 0;
+    match led_to {
+        LED_NOWHERE => return Says::Opaque(OpaqueReason::ExtensionHeaders),
+        LED_OUT => return cut_off(fragment),
+        LED_TO_ICMP => {}
+        _ => return packet_from(parsed),
+    }
+    let Some([kind, ..]) = frame.load::<4>(parsed.packet.at as usize) else {
+        return cut_off(fragment);
+    };
+    if ndp::is_ndp(kind) {
+        // RFC 6980: must not be fragmented. Not every receiver knows.
+        if fragment {
+            return Says::Opaque(OpaqueReason::Fragment);
+        }
+        parsed.packet.next = NEXT_ND;
+        return Says::Nothing;
+    }
+    // A host that has no address yet reports its groups (row N15, RFC 3590).
+    if ndp::is_mld(kind) && is_unspecified_v6(parsed.packet.source) {
+        return Says::Nothing;
+    }
+    packet_from(parsed)
+}
+
+/// A first fragment that ends within the headers is what RFC 7112 forbids: the next one may carry
+/// anything.
+#[inline(always)]
+const fn cut_off(fragment: bool) -> Says {
+    if fragment {
+        Says::Opaque(OpaqueReason::Fragment)
+    } else {
+        Says::Malformed(MalformedReason::Ipv6Truncated)
+    }
+}
+
+/// The source of a packet is in use (row N17).
+#[inline(always)]
+fn packet_from(parsed: &mut Parsed) -> Says {
+    let source = parsed.packet.source;
+    if is_unspecified_v6(source) {
+        return Says::NoClaim(NoClaim::Unspecified);
+    }
+    let (segment, eth_src) = (parsed.segment, parsed.eth_src);
+    parsed.claim = Claim::v6(segment, source, eth_src, eth_src, STRENGTH_USE);
+    Says::Claim
+}

@@ -1,0 +1,111 @@
+//! The short way for most frames: an untagged packet by the declared owner, or by the live claimant
+//! of an address without one, seen just now.
+//!
+//! [`watch_closely`](crate::watch::watch_closely) comes to the same: nothing to write, nothing to tell, pass. This
+//! only comes to it sooner, and whenever in doubt leaves the frame to it; tests hold the two against
+//! each other.
+
+use bytemuck::must_cast;
+
+use crate::{
+    abi::{
+        AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Port, STRENGTH_ASSERT,
+        STRENGTH_USE,
+    },
+    address::Segment,
+    claim::{is_group_v6, is_martian_v4, is_unspecified_v4},
+    counters::FrameKind,
+    decide::{Tables, is_stale},
+    frame::{ETHERNET_LEN, Ethernet, Frame, TYPE_ARP, TYPE_IPV4, TYPE_IPV6},
+    ipv6::{ADDRESSES, may_lead_to_icmp},
+    mac::{self, Mac},
+};
+
+/// ARP for IPv4 over Ethernet: hardware type 1, protocol type 0x0800, lengths 6 and 4.
+const ARP_ETHERNET: [u16; 3] =
+    [u16::from_ne_bytes([0, 1]), u16::from_ne_bytes([8, 0]), u16::from_ne_bytes([6, 4])];
+const ARP_REQUEST: u16 = u16::from_ne_bytes([0, 1]);
+const ARP_REPLY: u16 = u16::from_ne_bytes([0, 2]);
+
+/// What a frame is, if nothing is to be done about it. Nor is its MAC looked up (row L01): that was
+/// done when the owner or the claimant was first seen, and is again every second.
+#[inline(always)]
+#[must_use]
+pub fn known<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    tables: &T,
+    port: &Port,
+    from: u32,
+    now_ns: impl FnOnce() -> u64,
+) -> Option<FrameKind> {
+    let Ethernet { source, ethertype, .. } = must_cast(frame.head::<ETHERNET_LEN>(0)?);
+    if frame.stripped_tag().is_some() || !mac::is_host(source) {
+        return None;
+    }
+    let segment = Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 };
+    let (kind, key, strength) = match u16::from_be_bytes(ethertype) {
+        TYPE_IPV4 => (FrameKind::Ipv4, AddressKey::v4(segment, ipv4(frame)?), STRENGTH_USE),
+        TYPE_ARP => (FrameKind::Arp, AddressKey::v4(segment, arp(frame, source)?), STRENGTH_ASSERT),
+        TYPE_IPV6 => (FrameKind::Ipv6, AddressKey::v6(segment, ipv6(frame)?), STRENGTH_USE),
+        _ => return None,
+    };
+    let bits = OWNED_MAC | OWNED_PORT;
+    let (station, seen_ns) = match tables.owned(&key) {
+        Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) == bits => {
+            ((owned.ifindex, owned.mac), owned.seen_ns)
+        }
+        // A lease whose binding is learned.
+        Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) != 0 => return None,
+        _ => {
+            let live = tables.live(&key)?;
+            if strength > live.strength {
+                return None;
+            }
+            ((live.ifindex, live.mac), live.seen_ns)
+        }
+    };
+    let is_known = station.0 == from && mac::same(station.1, source);
+    (is_known && !is_stale(seen_ns, now_ns())).then_some(kind)
+}
+
+#[inline(always)]
+fn ipv4<F: Frame + ?Sized>(frame: &F) -> Option<[u8; 4]> {
+    let words: [u16; 10] = must_cast(frame.head::<20>(ETHERNET_LEN)?);
+    let [first, _, _, _, ttl, _, source @ .., destination, destination_low] = words;
+    let [version_ihl, _] = first.to_ne_bytes();
+    let [ttl, _] = ttl.to_ne_bytes();
+    let source: [u8; 4] = must_cast(source);
+    let destination: [u8; 4] = must_cast([destination, destination_low]);
+    let plain = version_ihl >> 4 == 4
+        && version_ihl & 0xf >= 5
+        && ttl != 0
+        && !is_unspecified_v4(source)
+        && !is_martian_v4(source)
+        && u32::from_ne_bytes(source) != u32::from_ne_bytes(destination);
+    plain.then_some(source)
+}
+
+/// A packet that cannot be neighbour discovery.
+#[inline(always)]
+fn ipv6<F: Frame + ?Sized>(frame: &F) -> Option<[u8; 16]> {
+    let [first, _, _, _, _, _, next, _] = frame.head::<ADDRESSES>(ETHERNET_LEN)?;
+    let words: [u16; 16] = must_cast(frame.head::<32>(ETHERNET_LEN + ADDRESSES)?);
+    let [source @ .., _, _, _, _, _, _, _, _] = words;
+    let address: [u8; 16] = must_cast(source);
+    let [high, _]: [u64; 2] = must_cast(source);
+    let plain = first >> 4 == 6 && !may_lead_to_icmp(next) && high != 0 && !is_group_v6(address);
+    plain.then_some(address)
+}
+
+#[inline(always)]
+fn arp<F: Frame + ?Sized>(frame: &F, eth_src: Mac) -> Option<[u8; 4]> {
+    let words: [u16; 14] = must_cast(frame.head::<28>(ETHERNET_LEN)?);
+    let [hardware, protocol, lengths, operation, mac_a, mac_b, mac_c, high, low, ..] = words;
+    let sender: [u8; 4] = must_cast([high, low]);
+    let plain = [hardware, protocol, lengths] == ARP_ETHERNET
+        && (operation == ARP_REQUEST || operation == ARP_REPLY)
+        && !is_unspecified_v4(sender)
+        && !is_martian_v4(sender)
+        && mac::same(must_cast([mac_a, mac_b, mac_c]), eth_src);
+    plain.then_some(sender)
+}

@@ -1,0 +1,283 @@
+//! From a frame to everything that comes of it: what is written, counted and told.
+//!
+//! The kernel's program and the tests on the host run this same code; they differ in the [`Store`].
+
+use bytemuck::Zeroable;
+
+use crate::{
+    abi::{
+        AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, EVENT_BRIDGE_MAC,
+        EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, Event, Live, MacHolder, MacKey, Owned,
+        PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_UPLINK, Port, PortState,
+        STRENGTH_NONE,
+    },
+    apply::{Judged, Once, Told, claim, tell},
+    claim::{Claim, Further, Parsed, Router, Says},
+    counters::DropReason,
+    decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
+    frame::{Frame, parse_into},
+    known::known,
+    mac,
+    ndp::{MAX_CLAIMS, next_claim},
+};
+
+/// Tables that can be written.
+pub trait Store: Tables {
+    /// `CLOCK_MONOTONIC`, coarse.
+    fn now_ns(&self) -> u64;
+    /// `CLOCK_MONOTONIC`, for events.
+    fn event_ns(&self) -> u64;
+    /// The entry of an owner, to write in.
+    fn owned_mut(&mut self, key: &AddressKey) -> Option<&mut Owned>;
+    /// The entry of a live claimant, to write in.
+    fn live_mut(&mut self, key: &AddressKey) -> Option<&mut Live>;
+    /// Inserts a live claimant unless there is one. False if there is, or if there is no room.
+    fn insert_live(&mut self, key: &AddressKey, live: &Live) -> bool;
+    /// Inserts the port of a MAC unless there is one. False as above.
+    fn insert_mac(&mut self, key: &MacKey, holder: &MacHolder) -> bool;
+    /// What a port has used of its quota, to write in.
+    fn port_state_mut(&mut self, slot: u32) -> Option<&mut PortState>;
+    /// The entry of a challenger, to write in.
+    fn challenger_mut(&mut self, key: &ChallengerKey) -> Option<&mut Challenger>;
+    /// Inserts a challenger, in place of the one that was heard least lately if there is no room.
+    fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger);
+    /// Sends an event. False if there is no room.
+    fn emit(&mut self, event: impl FnOnce() -> Event) -> bool;
+}
+
+/// Where a frame comes from: the port, what the agent says of it, and the bridge's counters.
+pub struct Ingress<'a> {
+    /// What the agent says of the port.
+    pub port: &'a Port,
+    /// The port's ifindex.
+    pub from: u32,
+    /// The counters of its bridge.
+    pub counters: &'a mut BridgeCounters,
+}
+
+/// Where a frame is worked on. The kernel's stack is too small for it, and the verifier need not
+/// follow what is written here. What it holds of an earlier frame means nothing.
+#[derive(Zeroable)]
+pub struct Scratch {
+    parsed: Parsed,
+    claim: Claim,
+    further: Further,
+    judged: Judged,
+    sender: Sender,
+}
+
+/// Carries out everything that comes of a frame.
+#[inline(always)]
+pub fn watch<F: Frame + ?Sized, S: Store>(
+    frame: &F,
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    scratch: &mut Scratch,
+) {
+    match known(frame, store, ingress.port, ingress.from, || store.now_ns()) {
+        Some(kind) => ingress.counters.frame(kind),
+        None => watch_closely(frame, store, ingress, scratch),
+    }
+}
+
+/// The long way, for every frame.
+#[inline(always)]
+pub fn watch_closely<F: Frame + ?Sized, S: Store>(
+    frame: &F,
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    scratch: &mut Scratch,
+) {
+    let Scratch { parsed, claim, further, judged, sender } = scratch;
+    parse_into(frame, ingress.port, parsed);
+    let now_ns = store.now_ns();
+    let port = ingress.port;
+    ingress.counters.frame(parsed.kind);
+    sender.reset(parsed);
+    let mut notice = Notice::No;
+    let verdict = match parsed.says {
+        Says::Nothing => PASS,
+        Says::Claim => {
+            *claim = parsed.claim;
+            *further = parsed.further;
+            claims(frame, store, ingress, claim, further, judged, sender, now_ns);
+            sender.verdict
+        }
+        Says::NoClaim(reason) => {
+            ingress.counters.no_claim(reason);
+            drop_no_claim(port, reason).code()
+        }
+        Says::Malformed(reason) => {
+            ingress.counters.malformed(reason);
+            drop_on_access(port, DropReason::Malformed).code()
+        }
+        Says::Opaque(reason) => {
+            ingress.counters.opaque(reason);
+            notice = Notice::Opaque;
+            drop_on_access(port, DropReason::Opaque).code()
+        }
+    };
+    sender.verdict = verdict;
+    // A router is what an access port is not, unless it is allowed to be one (row N09).
+    if port.kind == PORT_ACCESS
+        && port.flags & PORT_ALLOW_ROUTER == 0
+        && !matches!(parsed.router, Router::No)
+    {
+        ingress.counters.routers += 1;
+        notice = Notice::Router;
+        if matches!(parsed.router, Router::Message) {
+            sender.drop_for(DropReason::Router);
+        }
+    }
+    if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
+        sender.drop_for(DropReason::Tagged);
+    }
+    sender.tell(store, ingress, &mut judged.told, now_ns);
+    ingress.counters.verdict(sender.verdict);
+    let kind = match notice {
+        Notice::No => return,
+        Notice::Opaque => EVENT_OPAQUE,
+        Notice::Router => EVENT_ROUTER,
+    };
+    let told = &mut judged.told;
+    *told = Told {
+        key: AddressKey::none(parsed.segment),
+        mac: parsed.eth_src,
+        eth_src: parsed.eth_src,
+        holder: Holder::NONE,
+        flags: 0,
+        kind,
+        strength: STRENGTH_NONE,
+        once: Once::Port,
+    };
+    tell(store, ingress.counters, told, ingress.from, now_ns);
+}
+
+/// What is told of a frame as such, once for a port.
+enum Notice {
+    No,
+    Opaque,
+    Router,
+}
+
+/// Judges the claims of a frame one after the other.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "each is a place of its own, for the verifier")]
+fn claims<F: Frame + ?Sized, S: Store>(
+    frame: &F,
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    next: &mut Claim,
+    further: &mut Further,
+    judged: &mut Judged,
+    sender: &mut Sender,
+    now_ns: u64,
+) {
+    if next.flags & CLAIM_ODD != 0 {
+        ingress.counters.odd += 1;
+    }
+    for _ in 0..MAX_CLAIMS {
+        claim(store, ingress, next, judged, now_ns);
+        sender.take(next, judged);
+        if judged.tells != 0 {
+            tell(store, ingress.counters, &judged.told, ingress.from, now_ns);
+        }
+        next_claim(frame, further, next);
+        if further.done != 0 {
+            break;
+        }
+    }
+}
+
+/// The Ethernet source of a frame.
+#[derive(Zeroable)]
+struct Sender {
+    /// The first address that it claims, unspecified if it claims none that counts.
+    key: AddressKey,
+    /// The MAC, in the segment of the frame.
+    mac: MacKey,
+    /// Not 0 if it is live with an address in its own name.
+    lives: u32,
+    /// The code of the frame's verdict: of the first reason to drop it.
+    verdict: u32,
+}
+
+impl Sender {
+    #[inline(always)]
+    fn reset(&mut self, parsed: &Parsed) {
+        let Parsed { segment, eth_src, .. } = *parsed;
+        self.key = AddressKey::none(segment);
+        self.mac = MacKey::new(segment, eth_src);
+        self.lives = 0;
+        self.verdict = PASS;
+    }
+
+    /// Takes in what came of one of its claims.
+    #[inline(never)]
+    fn take(&mut self, claim: &Claim, judged: &Judged) {
+        if self.verdict == PASS {
+            self.verdict = judged.verdict;
+        }
+        if judged.counts != 0 && self.key.address == [0; 16] {
+            self.key = claim.key;
+        }
+        if mac::same(claim.mac, claim.eth_src) {
+            self.lives |= judged.lives;
+        }
+    }
+
+    #[inline(always)]
+    fn drop_for(&mut self, reason: DropReason) {
+        if self.verdict == PASS {
+            self.verdict = Verdict::Drop(reason).code();
+        }
+    }
+
+    /// Tells if the MAC is another port's (row L01) or the bridge's (row L02), A program of its own within the kernel's.
+    #[inline(never)]
+    fn tell<S: Store>(
+        &mut self,
+        store: &mut S,
+        ingress: &mut Ingress<'_>,
+        told: &mut Told,
+        now_ns: u64,
+    ) {
+        let Ingress { port, from, .. } = *ingress;
+        let eth_src = self.mac.mac;
+        if !mac::is_host(eth_src) {
+            return; // Malformed, and counted as such (row L03).
+        }
+        let mut kind = EVENT_CLONE;
+        let mut ifindex = store.mac_holder(&self.mac).map_or(0, |holder| holder.ifindex);
+        if mac::same(eth_src, port.bridge_mac) {
+            kind = EVENT_BRIDGE_MAC;
+            ifindex = port.bridge;
+        } else if ifindex == 0 {
+            // A virtual router's MAC goes from port to port by right (row A16).
+            let lives = self.lives != 0 && port.kind == PORT_ACCESS && !mac::is_virtual(eth_src);
+            let holder = MacHolder { ifindex: from, flags: 0 };
+            if lives && !store.insert_mac(&self.mac, &holder) {
+                ingress.counters.macs_full += 1;
+            }
+            return;
+        } else if ifindex == from {
+            return;
+        }
+        ingress.counters.clones += 1;
+        *told = Told {
+            key: self.key,
+            mac: eth_src,
+            eth_src,
+            holder: Holder { ifindex, mac: eth_src },
+            flags: 0,
+            kind,
+            strength: STRENGTH_NONE,
+            once: Once::Mac,
+        };
+        tell(store, ingress.counters, told, from, now_ns);
+        let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
+        if port.kind != PORT_UPLINK {
+            self.drop_for(reason);
+        }
+    }
+}

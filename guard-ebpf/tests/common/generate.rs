@@ -1,0 +1,301 @@
+//! Frames and states by chance, from few enough values that they often meet.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use guard_ebpf::{
+    abi::{
+        AddressKey, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
+        OWNED_PORT, Owned, PORT_ACCESS, PORT_UPLINK, Port, PortState, STRENGTH_ASSERT,
+        STRENGTH_USE,
+    },
+    address::Segment,
+};
+
+use super::{BRIDGE, ELSEWHERE, HERE, model::Model};
+
+/// A stamp that is not due for an hour.
+pub const FRESH_NS: u64 = u64::MAX / 2;
+
+/// Chance that can be repeated (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Chance(pub u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    /// Once in `often`.
+    pub fn once_in(&mut self, often: usize) -> bool {
+        self.below(often) == 0
+    }
+
+    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())]
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+}
+
+const MACS: [[u8; 6]; 8] = [
+    [2, 0, 0, 0, 0, 10],
+    [2, 0, 0, 0, 0, 10],
+    [2, 0, 0, 0, 0, 11],
+    [2, 0, 0, 0, 0, 12],
+    [2, 0, 0, 0, 0, 1],
+    [0, 0, 0x5e, 0, 1, 7],
+    [0x33, 0x33, 0, 0, 0, 1],
+    [0; 6],
+];
+
+fn v4(chance: &mut Chance) -> Ipv4Addr {
+    let often = Ipv4Addr::new(10, 8, 64, 1 + u8::try_from(chance.below(4)).unwrap());
+    let seldom =
+        chance.of(&[[0; 4], [127, 0, 0, 1], [224, 0, 0, 1], [169, 254, 1, 1], [192, 0, 2, 1]]);
+    if chance.once_in(4) { seldom.into() } else { often }
+}
+
+fn v6(chance: &mut Chance) -> Ipv6Addr {
+    let last = u16::try_from(1 + chance.below(4)).unwrap();
+    let often = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+    let seldom =
+        chance.of(&["::", "::1", "ff02::1", "::ffff:10.8.64.2", "2001:db8:1::1", "fe80::1"]);
+    match chance.below(6) {
+        0 => seldom.parse().unwrap(),
+        1 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last),
+        _ => often,
+    }
+}
+
+/// A frame that is well formed.
+pub fn valid(chance: &mut Chance) -> Vec<u8> {
+    let source = chance.of(&MACS);
+    let mut bytes = vec![0xff; 6];
+    bytes.extend(source);
+    if chance.once_in(4) {
+        for _ in 0..=chance.below(3) {
+            bytes.extend(chance.of(&[0x8100_u16, 0x88a8]).to_be_bytes());
+            bytes.extend(chance.of(&[0_u16, 0xe000, 5, 0x2005, 3, 9]).to_be_bytes());
+        }
+    }
+    match chance.below(9) {
+        0..=2 => {
+            bytes.extend([8, 6]);
+            arp(chance, source, &mut bytes);
+        }
+        3 | 4 => {
+            bytes.extend([8, 0]);
+            ipv4(chance, &mut bytes);
+        }
+        5..=7 => {
+            bytes.extend([0x86, 0xdd]);
+            ipv6(chance, source, &mut bytes);
+        }
+        _ => {
+            bytes.extend(chance.of(&[0x8035_u16, 0x88cc, 0x0026]).to_be_bytes());
+            bytes.extend(
+                chance.of(&[[0xaa, 0xaa, 3, 0, 0, 0, 8, 6], [0x42, 0x42, 3, 0, 0, 0, 0, 0]]),
+            );
+        }
+    }
+    let pad = chance.below(24);
+    bytes.resize(bytes.len() + pad, 0);
+    bytes
+}
+
+fn arp(chance: &mut Chance, source: [u8; 6], bytes: &mut Vec<u8>) {
+    bytes.extend([0, chance.of(&[1, 1, 6]), 8, 0, 6, 4, 0, chance.of(&[1, 2])]);
+    let other = chance.of(&MACS);
+    bytes.extend(if chance.once_in(4) { other } else { source });
+    bytes.extend(v4(chance).octets());
+    bytes.extend([0; 6]);
+    bytes.extend(v4(chance).octets());
+}
+
+fn ipv4(chance: &mut Chance, bytes: &mut Vec<u8>) {
+    let words = chance.of(&[5_u8, 5, 5, 6, 15]);
+    let options = usize::from(words - 5) * 4;
+    bytes.extend([0x40 | words, 0]);
+    bytes.extend(u16::try_from(28 + options).unwrap().to_be_bytes());
+    bytes.extend([0, 0, 0, chance.of(&[0, 0, 0, 1])]);
+    bytes.extend([chance.of(&[64, 64, 64, 0]), chance.of(&[17, 2, 1]), 0, 0]);
+    bytes.extend(v4(chance).octets());
+    bytes.extend(v4(chance).octets());
+    // No-operation options (RFC 791 §3.1).
+    bytes.resize(bytes.len() + options, 1);
+    bytes.extend(chance.of(&[[0, 68, 0, 67], [1, 1, 1, 1]]));
+    bytes.extend([0, 8, 0, 0]);
+}
+
+fn ipv6(chance: &mut Chance, source: [u8; 6], bytes: &mut Vec<u8>) {
+    let (from, target) = (v6(chance), v6(chance));
+    let nd = !chance.once_in(3);
+    let payload = if nd { message(chance, source, from, target) } else { vec![0; 8] };
+    let upper = if nd { 58 } else { 17 };
+    let mut chain: Vec<u8> = Vec::new();
+    if chance.once_in(4) {
+        for _ in 0..chance.below(11) {
+            let next = chance.of(&[60, 60, 43, 44, 51]);
+            // Twice the same is no packet that others read.
+            if !chain.contains(&next) || next == 60 {
+                chain.push(next);
+            }
+        }
+    }
+    chain.push(upper);
+    let mut headers = Vec::new();
+    for pair in chain.windows(2) {
+        let units = if pair[0] == 51 { 2 } else { 0 };
+        let later = chance.of(&[0, 0, 8]);
+        let fragment = if pair[0] == 44 { later } else { 0 };
+        headers.extend([pair[1], units, 0, fragment, 0, 0, 0, 0]);
+        if pair[0] == 51 {
+            headers.extend([0; 8]);
+        }
+    }
+    bytes.extend([0x60, 0, 0, 0]);
+    bytes.extend(u16::try_from(headers.len() + payload.len()).unwrap().to_be_bytes());
+    bytes.extend([chain[0], if nd { 255 } else { 64 }]);
+    bytes.extend(from.octets());
+    let group = {
+        let [.., a, b, c] = target.octets();
+        [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]
+    };
+    let other = v6(chance).octets();
+    bytes.extend(if chance.once_in(3) { other } else { group });
+    bytes.extend(headers);
+    bytes.extend(payload);
+}
+
+fn message(chance: &mut Chance, source: [u8; 6], from: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let kind = chance.of(&[133, 134, 135, 135, 136, 136, 136, 137, 128, 143]);
+    let flags = chance.of(&[0x20, 0, 0xa0, 0x60]);
+    let mut bytes = vec![kind, 0, 0, 0, flags, 0, 0, 0];
+    if matches!(kind, 135..=137) {
+        bytes.extend(if chance.once_in(2) { from } else { target }.octets());
+    }
+    match kind {
+        134 => bytes.extend([0; 8]),
+        137 => bytes.extend(v6(chance).octets()),
+        _ => {}
+    }
+    if (133..=137).contains(&kind) {
+        for _ in 0..chance.of(&[0, 1, 1, 2, 3, 8, 9]) {
+            bytes.extend([chance.of(&[1, 2, 2, 14]), 1]);
+            let other = chance.of(&MACS);
+            bytes.extend(if chance.once_in(3) { other } else { source });
+        }
+    }
+    bytes
+}
+
+/// A frame that may be anything, and that a test run takes: it refuses what is shorter than an
+/// Ethernet header, or than the IP header that the type names.
+pub fn any(chance: &mut Chance) -> Vec<u8> {
+    let mut bytes = if chance.once_in(8) {
+        let len = 14 + chance.below(100);
+        let mut bytes: Vec<u8> = (0..len).map(|_| chance.byte()).collect();
+        let types = [0x0806, 0x0800, 0x86dd, 0x8100];
+        bytes[12..14].copy_from_slice(&chance.of::<u16>(&types).to_be_bytes());
+        bytes
+    } else {
+        valid(chance)
+    };
+    if chance.once_in(3) {
+        for _ in 0..=chance.below(3) {
+            let at = chance.below(bytes.len());
+            bytes[at] = match chance.below(3) {
+                0 => chance.byte(),
+                1 => bytes[at] ^ (1 << chance.below(8)),
+                _ => bytes[at].wrapping_add(1),
+            };
+        }
+    }
+    if chance.once_in(8) {
+        bytes.truncate(14 + chance.below(bytes.len()));
+    }
+    let least = match bytes[12..14] {
+        [8, 0] => 34,
+        [0x86, 0xdd] => 54,
+        _ => 14,
+    };
+    bytes.resize(bytes.len().max(least), 0);
+    bytes
+}
+
+/// A port by chance.
+pub fn port(chance: &mut Chance) -> Port {
+    Port {
+        ifindex: HERE,
+        bridge: BRIDGE,
+        bridge_slot: 0,
+        port_slot: 0,
+        pvid: chance.of(&[0, 0, 5]),
+        kind: chance.of(&[PORT_ACCESS, PORT_ACCESS, PORT_UPLINK]),
+        flags: u8::try_from(chance.below(8)).unwrap(),
+        bridge_mac: chance.of(&[[0; 6], [2, 0, 0, 0, 0, 1]]),
+        reserved: [0; 2],
+        quota_addresses: chance.of(&[0, 2, 16]),
+        quota_frames: chance.of(&[0, 5, 50]),
+    }
+}
+
+/// What is known before, by chance.
+pub fn state(chance: &mut Chance, model: &mut Model) {
+    for (vlan, inner_vlan) in [(0, 0), (5, 0), (5, 3)] {
+        let segment = Segment { bridge: BRIDGE, vlan, inner_vlan };
+        let key = |ip| AddressKey { inner_vlan, ..AddressKey::new(BRIDGE, vlan, ip) };
+        for (prefix, len) in
+            [(Ipv4Addr::new(10, 8, 64, 0).into(), 24), ("2001:db8::".parse().unwrap(), 64)]
+        {
+            if !chance.once_in(4) {
+                model.prefixes.push((key(prefix), key(prefix).prefix_len(len)));
+            }
+        }
+        for _ in 0..4 {
+            let ip = if chance.once_in(2) { v4(chance).into() } else { v6(chance).into() };
+            model.owned.insert(key(ip), owned(chance));
+            let ip = if chance.once_in(2) { v4(chance).into() } else { v6(chance).into() };
+            let seen_ns = chance.of(&[0, 1, FRESH_NS]);
+            let live = Live {
+                first_ns: 1,
+                seen_ns,
+                ifindex: chance.of(&[HERE, HERE, ELSEWHERE]),
+                mac: chance.of(&MACS),
+                strength: chance.of(&[STRENGTH_USE, STRENGTH_ASSERT]),
+                reserved: [0; 5],
+            };
+            model.live.insert(key(ip), live);
+        }
+        for mac in MACS {
+            if chance.once_in(4) {
+                let holder = MacHolder { ifindex: chance.of(&[HERE, ELSEWHERE]), flags: 0 };
+                model.macs.insert(MacKey::new(segment, mac), holder);
+            }
+        }
+    }
+    model.state = PortState { addresses: chance.of(&[0, 1, 16]), ..PortState::default() };
+}
+
+fn owned(chance: &mut Chance) -> Owned {
+    let bits = [OWNED_MAC | OWNED_PORT, OWNED_MAC | OWNED_PORT, OWNED_MAC, OWNED_PORT, 0];
+    Owned {
+        generation: 1,
+        seen_ns: chance.of(&[0, 1, FRESH_NS, FRESH_NS]),
+        ifindex: chance.of(&[HERE, HERE, ELSEWHERE]),
+        mac: chance.of(&MACS),
+        flags: OWNED_LEASED | chance.of(&bits) | chance.of(&[0, 0, 0, OWNED_GATEWAY, OWNED_HOST]),
+        reserved: 0,
+    }
+}

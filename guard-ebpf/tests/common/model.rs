@@ -1,0 +1,135 @@
+//! The maps in the kernel, as plain collections: where the decision function runs on the host.
+
+use std::collections::HashMap;
+
+use bytemuck::Zeroable as _;
+use guard_ebpf::{
+    abi::{
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey,
+        Owned, Port, PortState,
+    },
+    decide::Tables,
+    frame::Frame,
+    watch::{Ingress, Scratch, Store, watch},
+};
+
+/// Everything that the program knows, writes and tells.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Who owns what.
+    pub owned: HashMap<AddressKey, Owned>,
+    /// Who is live with what.
+    pub live: HashMap<AddressKey, Live>,
+    /// The prefixes, and the lengths of their keys.
+    pub prefixes: Vec<(AddressKey, u32)>,
+    /// Where MACs are.
+    pub macs: HashMap<MacKey, MacHolder>,
+    /// What the port has used of its quota.
+    pub state: PortState,
+    /// Who was told of.
+    pub challengers: HashMap<ChallengerKey, Challenger>,
+    /// What was told.
+    pub events: Vec<Event>,
+    /// What was counted.
+    pub counters: BridgeCounters,
+    /// The time.
+    pub now_ns: u64,
+}
+
+impl Model {
+    /// With nothing in it.
+    pub fn new(now_ns: u64) -> Self {
+        Self {
+            owned: HashMap::new(),
+            live: HashMap::new(),
+            prefixes: Vec::new(),
+            macs: HashMap::new(),
+            state: PortState::default(),
+            challengers: HashMap::new(),
+            events: Vec::new(),
+            counters: BridgeCounters::zeroed(),
+            now_ns,
+        }
+    }
+
+    /// A frame comes.
+    pub fn watch<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) {
+        let mut counters = self.counters;
+        let mut ingress = Ingress { port, from: port.ifindex, counters: &mut counters };
+        watch(frame, self, &mut ingress, &mut Scratch::zeroed());
+        self.counters = counters;
+    }
+}
+
+impl Tables for Model {
+    fn owned(&self, key: &AddressKey) -> Option<&Owned> {
+        self.owned.get(key)
+    }
+
+    fn live(&self, key: &AddressKey) -> Option<&Live> {
+        self.live.get(key)
+    }
+
+    fn is_on_prefix(&self, key: &AddressKey) -> bool {
+        let bits = |key: &AddressKey| {
+            let [segment @ .., high, low]: [u64; 3] = bytemuck::must_cast(*key);
+            (segment, u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low)))
+        };
+        self.prefixes.iter().any(|(prefix, len)| {
+            let ((segment, address), (of, net)) = (bits(key), bits(prefix));
+            let host = 192 - len;
+            segment == of && address.checked_shr(host) == net.checked_shr(host)
+        })
+    }
+
+    fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder> {
+        self.macs.get(key)
+    }
+
+    fn port_state(&self, _: u32) -> Option<&PortState> {
+        Some(&self.state)
+    }
+}
+
+impl Store for Model {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn event_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn owned_mut(&mut self, key: &AddressKey) -> Option<&mut Owned> {
+        self.owned.get_mut(key)
+    }
+
+    fn live_mut(&mut self, key: &AddressKey) -> Option<&mut Live> {
+        self.live.get_mut(key)
+    }
+
+    fn insert_live(&mut self, key: &AddressKey, live: &Live) -> bool {
+        self.live.insert(*key, *live).is_none()
+    }
+
+    fn insert_mac(&mut self, key: &MacKey, holder: &MacHolder) -> bool {
+        self.macs.insert(*key, *holder).is_none()
+    }
+
+    fn port_state_mut(&mut self, _: u32) -> Option<&mut PortState> {
+        Some(&mut self.state)
+    }
+
+    fn challenger_mut(&mut self, key: &ChallengerKey) -> Option<&mut Challenger> {
+        self.challengers.get_mut(key)
+    }
+
+    fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger) {
+        self.challengers.insert(*key, *challenger);
+    }
+
+    fn emit(&mut self, event: impl FnOnce() -> Event) -> bool {
+        self.events.push(event());
+        true
+    }
+}
