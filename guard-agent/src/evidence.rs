@@ -73,4 +73,7 @@ pub trait EvidenceView {
 
     /// Whether the port with this ifindex exists: it is evidence for the leases bound to it.
     fn port_exists(&self, ifindex: u32) -> bool;
+
+    /// Whether an interface of the namespace has this name, or this alternative name.
+    fn link_exists(&self, name: &str) -> bool;
 }

@@ -70,6 +70,10 @@ struct Inner {
     by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
     ports: HashMap<u32, PortName>,
     hosts: HashMap<Arc<str>, Vec<IpAddr>>,
+    /// The names of every link of the namespace, alternative ones included.
+    links: HashMap<u32, Vec<String>>,
+    /// Who has a name. While two are renamed it can be both.
+    names: HashMap<String, HashSet<u32>>,
 }
 
 impl LiveSet {
@@ -128,6 +132,29 @@ impl LiveSet {
         self.0.write().hosts.insert(bridge.clone(), addresses);
     }
 
+    /// A link has these names now; none if it is gone.
+    pub fn set_link(&self, ifindex: u32, names: Vec<String>) {
+        self.0.write().set_link(ifindex, names);
+    }
+
+    /// A link was found to have this name as well, before any notice of it.
+    pub fn add_name(&self, ifindex: u32, name: &str) {
+        let inner = &mut *self.0.write();
+        let mut names = inner.links.get(&ifindex).cloned().unwrap_or_default();
+        names.push(name.to_owned());
+        inner.set_link(ifindex, names);
+    }
+
+    /// There are these links and no others.
+    pub fn set_links(&self, links: impl IntoIterator<Item = (u32, Vec<String>)>) {
+        let inner = &mut *self.0.write();
+        inner.links.clear();
+        inner.names.clear();
+        for (ifindex, names) in links {
+            inner.set_link(ifindex, names);
+        }
+    }
+
     /// The port with this ifindex.
     pub fn port(&self, ifindex: u32) -> Option<PortName> {
         self.0.read().ports.get(&ifindex).cloned()
@@ -158,6 +185,23 @@ impl LiveSet {
 }
 
 impl Inner {
+    fn set_link(&mut self, ifindex: u32, names: Vec<String>) {
+        for name in self.links.remove(&ifindex).unwrap_or_default() {
+            if let Some(having) = self.names.get_mut(&name) {
+                having.remove(&ifindex);
+                if having.is_empty() {
+                    self.names.remove(&name);
+                }
+            }
+        }
+        for name in &names {
+            self.names.entry(name.clone()).or_default().insert(ifindex);
+        }
+        if !names.is_empty() {
+            self.links.insert(ifindex, names);
+        }
+    }
+
     fn withdraw(&mut self, key: &(Segment, IpAddr), ifindex: u32) {
         let Some(claims) = self.claims.get_mut(key) else { return };
         claims.retain(|claim| claim.station.ifindex != ifindex);
@@ -207,6 +251,10 @@ impl EvidenceView for LiveSet {
 
     fn port_exists(&self, ifindex: u32) -> bool {
         self.0.read().ports.contains_key(&ifindex)
+    }
+
+    fn link_exists(&self, name: &str) -> bool {
+        self.0.read().names.contains_key(name)
     }
 }
 
@@ -284,6 +332,24 @@ mod tests {
         assert_eq!(set.evidence(&segment, address)[0].mac, Some(Mac([2, 0, 0, 0, 0, 3])));
         set.port_gone(7);
         assert!(set.evidence(&segment, address).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_taken_as_long_as_some_link_has_it() {
+        let set = LiveSet::default();
+        set.set_links([(2, vec!["veth0".to_owned(), "long-name".to_owned()])]);
+        assert!(set.link_exists("veth0") && set.link_exists("long-name"));
+        // Another takes the name before the first is known to have lost it.
+        set.set_link(3, vec!["veth0".to_owned()]);
+        set.set_link(2, vec!["veth9".to_owned()]);
+        assert!(set.link_exists("veth0") && !set.link_exists("long-name"));
+        set.add_name(3, "late");
+        assert!(set.link_exists("veth0") && set.link_exists("late"));
+        set.set_link(3, Vec::new());
+        assert!(!set.link_exists("late"));
+        assert!(!set.link_exists("veth0") && set.link_exists("veth9"));
+        set.set_links([]);
+        assert!(!set.link_exists("veth9"));
     }
 
     #[test]

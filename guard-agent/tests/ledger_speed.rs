@@ -34,6 +34,10 @@ impl EvidenceView for Nothing {
     fn port_exists(&self, _: u32) -> bool {
         false
     }
+
+    fn link_exists(&self, _: &str) -> bool {
+        false
+    }
 }
 
 fn start(dir: &Path) -> Ledger {

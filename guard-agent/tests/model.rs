@@ -29,6 +29,13 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(who, address, told)| Op::Inventory { who, address, told }),
         1 => (0u8..8).prop_map(Op::Host),
         1 => (0u8..8, any::<bool>()).prop_map(|(address, on)| Op::Quarantine { address, on }),
+        3 => (0u8..4, 0u8..2, prop::option::weighted(0.4, 0u8..8), any::<bool>())
+            .prop_map(|(id, bits, at, six)| Op::Carve { id, bits, at, six }),
+        2 => (0u8..4).prop_map(|id| Op::Uncarve { id }),
+        1 => (0u8..4, any::<bool>()).prop_map(|(id, tap)| Op::Name { id, tap }),
+        1 => (0u8..4, any::<bool>()).prop_map(|(n, tap)| Op::Unname { n, tap }),
+        1 => (0u8..4, any::<bool>(), any::<bool>())
+            .prop_map(|(n, tap, up)| Op::Link { n, tap, up }),
         5 => (1u8..45).prop_map(Op::Pass),
         1 => Just(Op::RecheckAll),
         2 => Just(Op::Restart),

@@ -167,7 +167,7 @@ impl proto::admin_server::Admin for Service {
                 Ok(pool) => {
                     let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*interface));
                     let command = Command::Adopt { pool, address, owner, key };
-                    self.ask(command, dry_run).await
+                    self.0.ask(command, dry_run).await
                 }
                 Err(refusal) => Err(refusal),
             };
@@ -192,13 +192,8 @@ impl proto::admin_server::Admin for Service {
 }
 
 impl Service {
-    async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
-        let Context { ledger, .. } = &*self.0;
-        if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
-    }
-
     async fn call(&self, command: Command, dry_run: bool) -> Result<Reply, Status> {
-        self.ask(command, dry_run).await.map_err(error::refused)
+        self.0.ask(command, dry_run).await.map_err(error::refused)
     }
 
     fn messages(&self, leases: &[Arc<Lease>]) -> Vec<proto::Lease> {

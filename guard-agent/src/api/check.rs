@@ -50,13 +50,19 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
     let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
     let differ = bindings.check(&leases).into_iter();
     wrong.extend(differ.map(|((segment, address), what)| one("kernel", &segment, address, what)));
+    let subnets = ledger.subnets().await?;
     let known: std::collections::HashSet<_> =
         leases.iter().map(|lease| (&lease.segment, lease.address)).collect();
     for (segment, address, _) in live.claims(None) {
         let handed_out = config.pools.iter().any(|pool| {
             *pool.segment() == segment && pool.standing(address) == Standing::Allocatable
         });
+        // Whoever has the subnet gives its addresses.
+        let carved = subnets
+            .iter()
+            .any(|subnet| subnet.segment == segment && subnet.prefix.contains(&address));
         if handed_out
+            && !carved
             && !known.contains(&(&segment, address))
             && !bindings.is_reserved(&segment, address)
         {

@@ -14,7 +14,7 @@ use crate::{
     evidence::{Evidence, Source},
     hub::{self, Subject},
     incident::{Claimant, Incident, Kind, Role, Severity},
-    lease::{Binding, Lease, Owner, Pool, PoolStatus, State},
+    lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
     proto,
     segment::Segment,
 };
@@ -136,6 +136,29 @@ pub fn pool(status: &PoolStatus) -> proto::Pool {
         cooling: status.count(State::Cooling),
         quarantined: status.count(State::Quarantined),
         utilisation: status.utilisation(),
+    }
+}
+
+pub fn subnet(subnet: &Subnet) -> proto::Subnet {
+    let Subnet { id, segment: Segment { bridge, vlan }, prefix, pool, created_at } = subnet;
+    proto::Subnet {
+        prefix: prefix.to_string(),
+        id: id.to_string(),
+        pool: pool.to_string(),
+        bridge: bridge.to_string(),
+        vlan: (*vlan).into(),
+        created_at: Some(timestamp(*created_at)),
+    }
+}
+
+pub fn interface_name(interface: &InterfaceName, exists: bool) -> proto::InterfaceName {
+    let InterfaceName { name, prefix, id, created_at } = interface;
+    proto::InterfaceName {
+        name: name.to_string(),
+        prefix: prefix.to_string(),
+        id: id.to_string(),
+        exists,
+        created_at: Some(timestamp(*created_at)),
     }
 }
 

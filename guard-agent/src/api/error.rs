@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     health::Degraded,
-    lease::command::{Reason, Refusal},
+    lease::command::{Reason, Refusal, Reply},
     observer::EnsureError,
     store::{StoreError, host_local::HostLocalError},
 };
@@ -62,6 +62,12 @@ pub enum Invalid {
         /// The shortest it may be.
         least: usize,
     },
+    /// Not a prefix.
+    #[error("prefix {0:?} is not a prefix; write it as 10.8.64.16/28")]
+    Prefix(String),
+    /// Longer than any address.
+    #[error("no prefix has a length of {0}")]
+    Length(u32),
     /// Nothing is asked for.
     #[error("{0}")]
     Missing(&'static str),
@@ -98,7 +104,9 @@ impl From<Invalid> for Status {
         let reason = match invalid {
             Invalid::Address(_) => "ADDRESS_MALFORMED",
             Invalid::Mac(_) => "MAC_MALFORMED",
+            Invalid::Name { field: "id", .. } => "ID_MALFORMED",
             Invalid::Name { .. } => "OWNER_MALFORMED",
+            Invalid::Prefix(_) | Invalid::Length(_) => Reason::SubnetMalformed.name(),
             Invalid::Missing(_) | Invalid::PoolTwice(_) | Invalid::Path(_) => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
@@ -156,6 +164,11 @@ pub fn reservations(error: &HostLocalError) -> Status {
     status(Code::FailedPrecondition, "FILE_UNUSABLE", error.to_string(), None)
 }
 
+/// The engine answers each command in its own way; this is not it.
+pub fn unexpected(reply: &Reply) -> Status {
+    Status::internal(format!("the lease engine answered {reply:?}; please report this"))
+}
+
 /// No pool has this name.
 pub fn pool_unknown(name: &str) -> Status {
     let message = format!("there is no pool {name:?}; `guardctl pools` lists them");
@@ -166,17 +179,29 @@ pub fn pool_unknown(name: &str) -> Status {
 pub fn refused(refusal: Refusal) -> Status {
     let Refusal { reason, message, retry_after } = refusal;
     let code = match reason {
-        Reason::NoConflictFreeAddress | Reason::PoolExhausted => Code::ResourceExhausted,
+        Reason::NoConflictFreeAddress
+        | Reason::PoolExhausted
+        | Reason::SubnetExhausted
+        | Reason::NameExhausted => Code::ResourceExhausted,
         Reason::AddressLive
         | Reason::AddressHeld
         | Reason::AddressCooling
         | Reason::AddressQuarantined
         | Reason::OwnerHasLease
+        | Reason::SubnetHeld
+        | Reason::SubnetOverlaps
+        | Reason::SubnetLeased
+        | Reason::SubnetLive
         | Reason::StoreHealthy => Code::FailedPrecondition,
         Reason::AddressOutsidePool
         | Reason::AddressReserved
         | Reason::AddressExcluded
-        | Reason::AmbiguousOwner => Code::InvalidArgument,
+        | Reason::AmbiguousOwner
+        | Reason::SubnetReserved
+        | Reason::SubnetOutsidePool
+        | Reason::SubnetMalformed
+        | Reason::SubnetAmbiguous
+        | Reason::NameMalformed => Code::InvalidArgument,
         Reason::PoolUnknown => Code::NotFound,
         Reason::StoreDamaged | Reason::StoreUnwritable | Reason::Stopping => Code::Unavailable,
     };

@@ -322,7 +322,7 @@ fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
     }
 }
 
-fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
     if value.is_empty() && least == 0 {
         return Ok(crate::lease::no_text());
     }

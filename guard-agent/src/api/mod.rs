@@ -5,9 +5,11 @@ mod check;
 mod convert;
 mod error;
 mod guard;
+mod interfaces;
 mod leases;
 mod pools;
 mod socket;
+mod subnets;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,14 +25,18 @@ use crate::{
     config::{Config, WhenDegraded},
     health::{self, Health},
     hub::Hub,
-    lease::Pool,
+    lease::{
+        Pool,
+        command::{Command, Refusal, Reply},
+    },
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
     observer,
     proto::{
-        self, admin_server::AdminServer, guard_server::GuardServer, leases_server::LeasesServer,
-        pools_server::PoolsServer,
+        self, admin_server::AdminServer, guard_server::GuardServer,
+        interfaces_server::InterfacesServer, leases_server::LeasesServer,
+        pools_server::PoolsServer, subnets_server::SubnetsServer,
     },
 };
 
@@ -80,6 +86,8 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
+    reporter.set_serving::<SubnetsServer<subnets::Service>>().await;
+    reporter.set_serving::<InterfacesServer<interfaces::Service>>().await;
     reporter.set_serving::<GuardServer<guard::Service>>().await;
     reporter.set_serving::<AdminServer<admin::Service>>().await;
     let reflection = || {
@@ -95,6 +103,8 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
         .add_service(reflection().build_v1alpha()?)
         .add_service(LeasesServer::new(leases::Service(context.clone())))
         .add_service(PoolsServer::new(pools::Service(context.clone())))
+        .add_service(SubnetsServer::new(subnets::Service(context.clone())))
+        .add_service(InterfacesServer::new(interfaces::Service(context.clone())))
         .add_service(GuardServer::new(guard::Service(context.clone())))
         .add_service(AdminServer::new(admin::Service(context)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped(stopping.clone()));
@@ -116,6 +126,12 @@ async fn drained(stopping: watch::Receiver<bool>) {
 }
 
 impl Context {
+    /// Carries out a command, or only says what would come of it.
+    async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
+        let Self { ledger, .. } = self;
+        if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
+    }
+
     /// Whether these pools can be allocated from now.
     fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
         if let Some(why) = self.ledger.loss() {

@@ -46,21 +46,21 @@ impl Step<'_> {
         Ok(Reply::Leases(leases))
     }
 
+    /// The pool of the configuration with this name.
+    pub(super) fn table_named(&self, name: &Arc<str>) -> Result<usize, Refusal> {
+        let mut tables = self.engine.tables.iter();
+        tables.position(|table| !table.draining && table.pool.name() == name).ok_or_else(|| {
+            Refusal::new(
+                Reason::PoolUnknown,
+                format!("no pool is named {name:?}; `guardctl pools` lists them"),
+            )
+        })
+    }
+
     fn tables_of(&self, ask: &Allocate) -> Result<Vec<usize>, Refusal> {
         let mut tables = Vec::with_capacity(ask.pools.len());
         for name in &ask.pools {
-            let table = self
-                .engine
-                .tables
-                .iter()
-                .position(|table| !table.draining && table.pool.name() == name)
-                .ok_or_else(|| {
-                    Refusal::new(
-                        Reason::PoolUnknown,
-                        format!("no pool is named {name:?}; `guardctl pools` lists them"),
-                    )
-                })?;
-            tables.push(table);
+            tables.push(self.table_named(name)?);
         }
         if tables.is_empty() {
             return Err(Refusal::new(Reason::PoolUnknown, "name at least one pool"));
@@ -89,6 +89,15 @@ impl Step<'_> {
                     self.engine.tables[table].pool.name()
                 ),
             )),
+            Some((table, Standing::Carved)) => {
+                let segment = self.engine.tables[table].pool.segment();
+                let subnet = self.engine.subnet_of(segment, address);
+                let subnet = subnet.map(ToString::to_string).unwrap_or_default();
+                Err(Refusal::new(
+                    Reason::AddressHeld,
+                    format!("{address} is in the child subnet {subnet}; release that first"),
+                ))
+            }
             Some((_, Standing::Outside)) | None => Err(Refusal::new(
                 Reason::AddressOutsidePool,
                 format!("{address} is in none of the pools {:?}", ask.pools),

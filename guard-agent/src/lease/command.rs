@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+
 use crate::{
     evidence::Station,
-    lease::{Generation, Lease, Owner, State},
+    lease::{Generation, InterfaceName, Lease, Owner, State, Subnet},
     mac::Mac,
     segment::Segment,
 };
@@ -111,8 +113,48 @@ pub enum Command {
         /// All of them.
         addresses: Vec<IpAddr>,
     },
+    /// Carve a child subnet out of a pool.
+    ReserveSubnet(ReserveSubnet),
+    /// Give a child subnet's addresses back to the pool.
+    ReleaseSubnet(WhichSubnet),
+    /// Take the lowest free interface name with this prefix.
+    ReserveInterface {
+        /// What the name begins with; a number follows.
+        prefix: Arc<str>,
+        /// Who asks: with the same prefix it gets the same name.
+        id: Arc<str>,
+    },
+    /// Give an interface name back.
+    ReleaseInterface(Arc<str>),
     /// Let deadlines that have passed take effect.
     Tick,
+}
+
+/// The arguments of carving a child subnet out of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReserveSubnet {
+    /// The parent.
+    pub pool: Arc<str>,
+    /// Who asks: whoever asks again gets the same subnet.
+    pub id: Arc<str>,
+    /// The length of the prefix.
+    pub length: u8,
+    /// This prefix and no other; host bits do not count.
+    pub prefix: Option<IpNet>,
+}
+
+/// Names a child subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichSubnet {
+    /// By its identifier.
+    Id(Arc<str>),
+    /// By its prefix, which several bridges can have.
+    Prefix {
+        /// The prefix; host bits do not count.
+        prefix: IpNet,
+        /// The parent's name, where the prefix alone does not tell.
+        pool: Option<Arc<str>>,
+    },
 }
 
 /// The arguments of an allocation.
@@ -145,9 +187,13 @@ pub enum Reply {
     Leases(Vec<Arc<Lease>>),
     /// Release: what became of the address, or the furthest from free of several; the rows after.
     Released(State, Vec<Arc<Lease>>),
+    /// The child subnet that was reserved or released.
+    Subnet(Arc<Subnet>),
+    /// The interface name that was reserved or released.
+    Interface(Arc<InterfaceName>),
     /// The generation or the owner is not the lease's any more.
     Stale,
-    /// No such lease.
+    /// No such lease, subnet or name.
     NotFound,
     /// Nothing to say.
     Done,
@@ -193,6 +239,28 @@ pub enum Reason {
     AmbiguousOwner,
     /// No pool has this name.
     PoolUnknown,
+    /// No aligned block of the length is free.
+    SubnetExhausted,
+    /// The identifier has another child subnet.
+    SubnetHeld,
+    /// Another child subnet has a part of the requested prefix.
+    SubnetOverlaps,
+    /// An address of the requested prefix is leased, resting or quarantined.
+    SubnetLeased,
+    /// An address of the requested prefix is in use.
+    SubnetLive,
+    /// The requested prefix has an address that the pool never hands out.
+    SubnetReserved,
+    /// The requested prefix is not inside the pool.
+    SubnetOutsidePool,
+    /// The length is none that the pool can be divided by, or is not the prefix's.
+    SubnetMalformed,
+    /// The prefix is a child subnet on several bridges.
+    SubnetAmbiguous,
+    /// All names with the prefix that an interface can have are taken.
+    NameExhausted,
+    /// No interface can have a name with this prefix.
+    NameMalformed,
     /// The store is lost, unreadable or at odds with the index.
     StoreDamaged,
     /// The store cannot be written at the moment.
@@ -233,6 +301,17 @@ impl Reason {
             Self::AddressExcluded => "ADDRESS_EXCLUDED",
             Self::AmbiguousOwner => "AMBIGUOUS_OWNER",
             Self::PoolUnknown => "POOL_UNKNOWN",
+            Self::SubnetExhausted => "SUBNET_EXHAUSTED",
+            Self::SubnetHeld => "SUBNET_HELD",
+            Self::SubnetOverlaps => "SUBNET_OVERLAPS",
+            Self::SubnetLeased => "SUBNET_LEASED",
+            Self::SubnetLive => "SUBNET_LIVE",
+            Self::SubnetReserved => "SUBNET_RESERVED",
+            Self::SubnetOutsidePool => "SUBNET_OUTSIDE_POOL",
+            Self::SubnetMalformed => "SUBNET_MALFORMED",
+            Self::SubnetAmbiguous => "SUBNET_AMBIGUOUS",
+            Self::NameExhausted => "NAME_EXHAUSTED",
+            Self::NameMalformed => "NAME_MALFORMED",
             Self::StoreDamaged => "STORE_DAMAGED",
             Self::StoreUnwritable => "STORE_UNWRITABLE",
             Self::StoreHealthy => "STORE_HEALTHY",

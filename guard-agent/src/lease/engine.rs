@@ -10,11 +10,14 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Generation, Lease, Place, Pools, Row, RowChange, Standing, State,
+    Contents, Generation, InterfaceName, Lease, Place, Pools, Row, RowChange, Standing, State,
+    Subnet, Swap, Write,
     command::{Command, Refusal, Reply},
     index::{Index, Slot},
+    interface::Interfaces,
     restore::HighWater,
     step::Step,
+    subnet::Subnets,
     table::Table,
     transition,
 };
@@ -40,6 +43,8 @@ pub struct Engine {
     keys: HashSet<Arc<str>>,
     /// Who has to acknowledge a release, and for how long it is waited for.
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
+    pub(super) subnets: Subnets,
+    pub(super) interfaces: Interfaces,
 }
 
 /// What came of a command.
@@ -50,7 +55,7 @@ pub struct Applied {
     pub result: Result<Reply, Refusal>,
     /// What has to be on disk before anyone is told. A refusal can have changes too: candidates
     /// that turned out to be live are quarantined.
-    pub changes: Vec<RowChange>,
+    pub changes: Vec<Write>,
     /// What people should know.
     pub notices: Vec<Notice>,
 }
@@ -66,6 +71,9 @@ pub enum Notice {
     HoldExpired(Arc<Lease>, Vec<Arc<str>>),
     /// No pool of the configuration has the address any more; the lease is kept until it ends.
     Draining(Arc<Lease>),
+    /// No pool of the configuration has the child subnet any more; it is kept until it is
+    /// released.
+    Stray(Arc<Subnet>),
 }
 
 /// Which leases to list; all conditions that are set must hold.
@@ -162,12 +170,33 @@ impl Engine {
     }
 
     /// Takes changes back that could not be stored. Of several commands the last one goes first.
-    pub fn undo(&mut self, changes: &[RowChange]) {
+    pub fn undo(&mut self, changes: &[Write]) {
         for change in changes.iter().rev() {
-            let RowChange { place, table, old, new: _ } = change;
-            self.set((*table, place.address), old.clone());
-            let cursor = &mut self.tables[*table].cursor;
-            *cursor = (*cursor).min(super::number::of(place.address));
+            match change {
+                Write::Address(RowChange { place, table, old, new: _ }) => {
+                    self.set((*table, place.address), old.clone());
+                    let cursor = &mut self.tables[*table].cursor;
+                    *cursor = (*cursor).min(super::number::of(place.address));
+                }
+                Write::Subnet(Swap { old, new }) => self.set_subnet(new.as_ref(), old.as_ref()),
+                Write::Interface(Swap { old, new }) => {
+                    self.interfaces.set(new.as_ref(), old.as_ref());
+                }
+            }
+        }
+    }
+
+    /// Replaces a child subnet and all that follows from it.
+    pub(super) fn set_subnet(&mut self, old: Option<&Arc<Subnet>>, new: Option<&Arc<Subnet>>) {
+        self.subnets.set(old, new);
+        for (subnet, carve) in [(old, false), (new, true)] {
+            let Some(Subnet { segment, prefix, .. }) = subnet.map(|subnet| &**subnet) else {
+                continue;
+            };
+            // It may lie across what are several pools by now.
+            for table in self.by_segment.get(segment).into_iter().flatten() {
+                self.tables[*table].carve(*prefix, carve);
+            }
         }
     }
 
@@ -292,7 +321,7 @@ impl Engine {
     }
 
     /// Replaces a row and writes down that it did.
-    pub(super) fn change(&mut self, slot: Slot, new: Option<Row>) -> RowChange {
+    pub(super) fn change(&mut self, slot: Slot, new: Option<Row>) -> Write {
         let (table, address) = slot;
         let old = self.set(slot, new.clone());
         let state = |row: &Option<Row>| row.as_ref().and_then(Row::lease).map(|l| l.state);
@@ -303,10 +332,34 @@ impl Engine {
             state(&new)
         );
         let segment = self.tables[table].pool.segment().clone();
-        RowChange { place: Place { segment, address }, table, old, new }
+        Write::Address(RowChange { place: Place { segment, address }, table, old, new })
     }
 
-    /// All rows, in no particular order.
+    /// All child subnets, by their identifiers.
+    pub fn subnets(&self) -> impl Iterator<Item = &Arc<Subnet>> {
+        self.subnets.iter()
+    }
+
+    /// The child subnet that has an address.
+    pub fn subnet_of(&self, segment: &Segment, address: IpAddr) -> Option<&Arc<Subnet>> {
+        self.subnets.touching(segment, IpNet::from(address))
+    }
+
+    /// All interface names that are reserved, in their order.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Arc<InterfaceName>> {
+        self.interfaces.iter()
+    }
+
+    /// A copy of all that a store keeps.
+    pub fn contents(&self) -> Contents {
+        Contents {
+            rows: self.rows().map(|(place, row)| (place, row.clone())).collect(),
+            subnets: self.subnets().cloned().collect(),
+            interfaces: self.interfaces().cloned().collect(),
+        }
+    }
+
+    /// All rows of addresses, in no particular order.
     pub fn rows(&self) -> impl Iterator<Item = (Place, &Row)> {
         self.tables.iter().flat_map(|table| {
             let segment = table.pool.segment();
@@ -333,9 +386,20 @@ impl Engine {
                 }
                 if let Row::Lease(lease) = row {
                     index.add(lease);
+                    if let Some(subnet) = self.subnet_of(&lease.segment, *address)
+                        && lease.state.is_owned()
+                    {
+                        wrong.push(format!("{address} is leased and in the subnet {subnet}"));
+                    }
                 }
             }
+            let of_segment = self.subnets().filter(|s| s.segment == *table.pool.segment());
+            if !table.has_carved(of_segment.map(|subnet| subnet.prefix)) {
+                wrong.push(format!("pool {:?}: what subnets have of it", table.pool.name()));
+            }
         }
+        wrong.extend(self.subnets.check());
+        wrong.extend(self.interfaces.check());
         if index != self.index {
             wrong.push("the index of owners, generations and deadlines".to_owned());
         }

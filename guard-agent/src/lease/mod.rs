@@ -12,10 +12,12 @@ pub mod command;
 pub mod model;
 
 mod allocate;
+mod carve;
 mod confirm;
 mod engine;
 mod exclusion;
 mod index;
+mod interface;
 mod number;
 mod observe;
 mod pool;
@@ -26,17 +28,20 @@ mod release;
 mod restore;
 mod row;
 mod step;
+mod subnet;
 mod table;
 mod tick;
 mod transition;
 
 pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
 pub use exclusion::{Exclusion, ExclusionError};
+pub use interface::InterfaceName;
 pub use model::{Binding, Generation, Hold, Lease, Owner, State, reason};
 pub use pool::{Pool, PoolError, PoolSpec, Standing};
 pub use pools::Pools;
 pub use restore::{Carry, HighWater, Restored};
-pub use row::{Place, Row, RowChange};
+pub use row::{Contents, Place, Row, RowChange, Swap, Write};
+pub use subnet::Subnet;
 pub(crate) use transition::empty as no_text;
 
 #[cfg(test)]

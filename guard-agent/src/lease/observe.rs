@@ -113,11 +113,7 @@ impl Step<'_> {
         owner: Owner,
         key: Arc<str>,
     ) -> Result<Reply, Refusal> {
-        let unknown = || Refusal::new(Reason::PoolUnknown, format!("no pool is named {pool:?}"));
-        let mut tables = self.engine.tables.iter();
-        let table =
-            tables.position(|t| !t.draining && t.pool.name() == pool).ok_or_else(unknown)?;
-        let slot = (table, address);
+        let slot = (self.table_named(pool)?, address);
         let standing = self.table(slot).standing(address);
         if let Some(lease) = self.lease(slot) {
             return match lease.state {
@@ -141,6 +137,7 @@ impl Step<'_> {
                 return Ok(Reply::Leases(vec![self.adopt_as(slot, owner, key, user)]));
             }
             Standing::Outside => Reason::AddressOutsidePool,
+            Standing::Carved => Reason::AddressHeld,
             Standing::Reserved => Reason::AddressReserved,
             Standing::Excluded => Reason::AddressExcluded,
         };

@@ -108,6 +108,8 @@ pub enum Standing {
     Reserved,
     /// The configuration excludes it.
     Excluded,
+    /// It is in a child subnet. The pool alone does not know; its table does.
+    Carved,
     /// It is not in the prefix.
     Outside,
 }

@@ -35,6 +35,23 @@ impl Ranges {
         self.by_first.range(from..).next().map(|(&first, _)| first)
     }
 
+    /// The parts of it that lie in `first..=last`, in order.
+    pub(crate) fn within(&self, first: u128, last: u128) -> impl Iterator<Item = (u128, u128)> {
+        let before = self.by_first.range(..first).next_back();
+        let inside = self.by_first.range(first..=last);
+        before
+            .into_iter()
+            .chain(inside)
+            .map(move |(&from, &to)| (from.max(first), to.min(last)))
+            .filter(|(from, to)| from <= to)
+    }
+
+    /// The end of the last of its ranges that touches `first..=last`.
+    pub(crate) fn last_touching(&self, first: u128, last: u128) -> Option<u128> {
+        let (_, &to) = self.by_first.range(..=last).next_back()?;
+        (to >= first).then_some(to)
+    }
+
     /// Adds `first..=last`, merging what it touches.
     pub(crate) fn insert(&mut self, first: u128, last: u128) {
         let (mut low, mut high) = (first, last);
@@ -106,6 +123,11 @@ mod tests {
                 for n in 0..80 {
                     prop_assert_eq!(ranges.contains(n), model.contains(&n));
                     prop_assert_eq!(ranges.first_from(n), model.range(n..).next().copied());
+                    let inside = ranges.within(n, n + 9).flat_map(|(from, to)| from..=to);
+                    let wanted: Vec<_> = model.range(n..=n + 9).copied().collect();
+                    prop_assert_eq!(inside.collect::<Vec<_>>(), wanted.clone());
+                    let touching = ranges.last_touching(n, n + 9);
+                    prop_assert_eq!(touching.map(|to| to.min(n + 9)), wanted.last().copied());
                 }
                 let list: Vec<_> = ranges.by_first.iter().collect();
                 prop_assert!(list.windows(2).all(|w| w[0].1 + 1 < *w[1].0), "merged: {:?}", list);

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, RowChange, index::Slot,
-    table::Table,
+    Contents, Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, Subnet, Swap,
+    Write, index::Slot, table::Table,
 };
 
 /// What is never given twice.
@@ -81,7 +81,7 @@ impl Carry {
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// All rows.
-    pub rows: Vec<(Place, Row)>,
+    pub contents: Contents,
     /// What is never given twice.
     pub high_water: HighWater,
     /// Set if the store was last written in an earlier boot.
@@ -91,8 +91,9 @@ pub struct Restored {
 impl Engine {
     /// Rebuilds the engine from what the store kept. The changes have to be stored before anything
     /// is handed out: deadlines of an earlier boot, pools that were renamed.
-    pub fn restore(pools: Pools, restored: Restored) -> (Self, Vec<RowChange>, Vec<Notice>) {
-        let Restored { rows, mut high_water, carry } = restored;
+    pub fn restore(pools: Pools, restored: Restored) -> (Self, Vec<Write>, Vec<Notice>) {
+        let Restored { contents, mut high_water, carry } = restored;
+        let Contents { rows, subnets, interfaces } = contents;
         for (_, row) in &rows {
             high_water.note(row);
         }
@@ -110,6 +111,21 @@ impl Engine {
             if changed {
                 changes.push(engine.change(slot, wanted));
             }
+        }
+        for subnet in subnets {
+            let wanted = engine.parented(&subnet);
+            match &wanted {
+                None => notices.push(Notice::Stray(Arc::clone(&subnet))),
+                Some(wanted) if *wanted != subnet => {
+                    let (old, new) = (Some(Arc::clone(&subnet)), Some(Arc::clone(wanted)));
+                    changes.push(Write::Subnet(Swap { old, new }));
+                }
+                Some(_) => {}
+            }
+            engine.set_subnet(None, Some(wanted.as_ref().unwrap_or(&subnet)));
+        }
+        for interface in &interfaces {
+            engine.interfaces.set(None, Some(interface));
         }
         for table in &mut engine.tables {
             table.place_cursor();
@@ -131,6 +147,17 @@ impl Engine {
             self.add_table(Table::draining(pool))
         });
         (table, place.address)
+    }
+
+    /// The subnet under the name that its pool has today; nothing where no pool has it.
+    fn parented(&self, subnet: &Arc<Subnet>) -> Option<Arc<Subnet>> {
+        let tables = self.by_segment.get(&subnet.segment)?.iter().map(|id| &self.tables[*id]);
+        let mut tables = tables.filter(|table| !table.draining);
+        let pool = tables.find(|table| table.pool.prefix().contains(&subnet.prefix))?.pool.name();
+        if *pool == subnet.pool {
+            return Some(Arc::clone(subnet));
+        }
+        Some(Arc::new(Subnet { pool: Arc::clone(pool), ..(**subnet).clone() }))
     }
 
     /// The row as it should be now.

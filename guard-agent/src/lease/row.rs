@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Lease, command::Change};
+use super::{InterfaceName, Lease, Subnet, command::Change};
 use crate::segment::Segment;
 
 /// An address of a segment: what a row is about.
@@ -36,7 +36,38 @@ impl Row {
     }
 }
 
-/// A compare-and-swap of one row, in the order in which they happened.
+/// A compare-and-swap of one row of the store, in the order in which they happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Of an address.
+    Address(RowChange),
+    /// Of a child subnet.
+    Subnet(Swap<Subnet>),
+    /// Of an interface name.
+    Interface(Swap<InterfaceName>),
+}
+
+/// One thing in the place of another; nothing where it is new, or gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap<T> {
+    /// What must be there.
+    pub old: Option<Arc<T>>,
+    /// What is there afterwards.
+    pub new: Option<Arc<T>>,
+}
+
+/// All that is kept: what a store holds, or what an engine has in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// Addresses that are or were in use.
+    pub rows: Vec<(Place, Row)>,
+    /// Child subnets, by their identifiers.
+    pub subnets: Vec<Arc<Subnet>>,
+    /// Interface names, in their order.
+    pub interfaces: Vec<Arc<InterfaceName>>,
+}
+
+/// A compare-and-swap of one address's row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowChange {
     /// Of which address.
@@ -51,7 +82,7 @@ pub struct RowChange {
 
 impl RowChange {
     /// A row where there was none, for a store that no engine has open.
-    pub(crate) fn insert(place: Place, row: Row) -> Self {
+    fn insert(place: Place, row: Row) -> Self {
         Self { place, table: usize::MAX, old: None, new: Some(row) }
     }
 
@@ -62,5 +93,40 @@ impl RowChange {
             (Some(Row::Lease(lease)), _) => Some(Change::Free(Arc::clone(lease))),
             _ => None,
         }
+    }
+}
+
+impl Write {
+    /// What others are told of it; they follow addresses only.
+    pub fn change(&self) -> Option<Change> {
+        match self {
+            Self::Address(change) => change.change(),
+            Self::Subnet(_) | Self::Interface(_) => None,
+        }
+    }
+}
+
+impl Contents {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        let Self { rows, subnets, interfaces } = self;
+        rows.len() + subnets.len() + interfaces.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What makes an empty store hold this.
+    pub(crate) fn into_writes(self) -> Vec<Write> {
+        let Self { rows, subnets, interfaces } = self;
+        let rows = rows.into_iter().map(|(place, row)| RowChange::insert(place, row));
+        let subnets = subnets.into_iter().map(|new| Swap { old: None, new: Some(new) });
+        let interfaces = interfaces.into_iter().map(|new| Swap { old: None, new: Some(new) });
+        rows.map(Write::Address)
+            .chain(subnets.map(Write::Subnet))
+            .chain(interfaces.map(Write::Interface))
+            .collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, Generation, Lease, Notice, Row, RowChange, Standing, State,
+    Engine, Generation, Lease, Notice, Row, RowChange, Standing, State, Write,
     command::{Command, Refusal, Reply},
     index::Slot,
     reason,
@@ -20,7 +20,7 @@ pub(super) struct Step<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) view: &'a dyn EvidenceView,
     pub(super) now: Now,
-    changes: Vec<RowChange>,
+    pub(super) changes: Vec<Write>,
     notices: Vec<Notice>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Step<'a> {
         Self { engine, view, now, changes: Vec::new(), notices: Vec::new() }
     }
 
-    pub(super) fn end(self) -> (Vec<RowChange>, Vec<Notice>) {
+    pub(super) fn end(self) -> (Vec<Write>, Vec<Notice>) {
         (self.changes, self.notices)
     }
 
@@ -82,6 +82,12 @@ impl<'a> Step<'a> {
             Command::Unquarantine { segment, address } => {
                 return Ok(self.operator_unquarantine(&segment, address));
             }
+            Command::ReserveSubnet(ask) => return self.reserve_subnet(&ask),
+            Command::ReleaseSubnet(which) => return self.release_subnet(&which),
+            Command::ReserveInterface { prefix, id } => {
+                return self.reserve_interface(&prefix, &id);
+            }
+            Command::ReleaseInterface(name) => return Ok(self.release_interface(&name)),
             Command::Tick => self.tick(),
         }
         Ok(Reply::Done)
@@ -123,7 +129,12 @@ impl<'a> Step<'a> {
             let at = self
                 .changes
                 .iter()
-                .rposition(|c| c.table == table && c.place.address == address)
+                .rposition(|change| match change {
+                    Write::Address(RowChange { place, table: of, .. }) => {
+                        *of == table && place.address == address
+                    }
+                    Write::Subnet(_) | Write::Interface(_) => false,
+                })
                 .expect("the slot was changed by this command");
             let change = self.changes.remove(at);
             self.engine.undo(&[change]);

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use super::{Lease, Pool, Row, Standing, State, number, ranges::Ranges};
 
 /// What the next candidate of an allocation is.
@@ -28,6 +30,8 @@ pub(super) struct Table {
     /// decides which of several free addresses comes first.
     pub(super) cursor: u128,
     host: BTreeSet<IpAddr>,
+    /// What child subnets have of the prefix.
+    carved: Ranges,
     derived: Derived,
 }
 
@@ -51,21 +55,23 @@ pub(super) struct Derived {
 impl Table {
     pub(super) fn new(pool: Pool) -> Self {
         let derived = Derived { fresh: pool.allocatable().clone(), ..Derived::default() };
-        let (rows, host) = (BTreeMap::new(), BTreeSet::new());
-        Self { pool, draining: false, rows, cursor: 0, host, derived }
+        let (rows, host, carved) = (BTreeMap::new(), BTreeSet::new(), Ranges::default());
+        Self { pool, draining: false, rows, cursor: 0, host, carved, derived }
     }
 
     /// A table for rows that no pool has any more.
     pub(super) fn draining(pool: Pool) -> Self {
-        let (rows, host) = (BTreeMap::new(), BTreeSet::new());
-        Self { pool, draining: true, rows, cursor: 0, host, derived: Derived::default() }
+        let derived = Derived::default();
+        Self { draining: true, derived, ..Self::new(pool) }
     }
 
-    /// How an address stands to the pool, the host's own addresses being reserved.
+    /// How an address stands to the pool, the host's own addresses and child subnets being taken
+    /// out of it.
     pub(super) fn standing(&self, address: IpAddr) -> Standing {
         match self.pool.standing(address) {
             Standing::Allocatable if self.draining => Standing::Outside,
             Standing::Allocatable if self.host.contains(&address) => Standing::Reserved,
+            Standing::Allocatable if self.carved.contains(number::of(address)) => Standing::Carved,
             standing => standing,
         }
     }
@@ -147,6 +153,89 @@ impl Table {
         added
     }
 
+    /// A child subnet has this prefix from now on, or has it no more.
+    pub(super) fn carve(&mut self, prefix: IpNet, carve: bool) {
+        let Some((first, last)) = self.overlap(prefix) else { return };
+        let range = || self.pool.address(first)..=self.pool.address(last);
+        let rows = self.rows.range(range()).map(|(address, _)| *address);
+        let inside: BTreeSet<_> = rows.chain(self.host.range(range()).copied()).collect();
+        for address in &inside {
+            self.derive(*address, false);
+        }
+        let fresh = &mut self.derived.fresh;
+        if carve {
+            self.carved.insert(first, last);
+            fresh.remove(first, last);
+        } else {
+            self.carved.remove(first, last);
+            for (from, to) in self.pool.allocatable().within(first, last) {
+                fresh.insert(from, to);
+            }
+            for address in &inside {
+                fresh.remove(number::of(*address), number::of(*address));
+            }
+        }
+        for address in &inside {
+            self.derive(*address, true);
+        }
+    }
+
+    /// What the pool has of a prefix; nothing is carved out of one that only drains.
+    fn overlap(&self, prefix: IpNet) -> Option<(u128, u128)> {
+        let own = self.pool.prefix();
+        if self.draining || own.network().is_ipv4() != prefix.network().is_ipv4() {
+            return None;
+        }
+        let first = number::of(own.network()).max(number::of(prefix.network()));
+        let last = number::of(own.broadcast()).min(number::of(prefix.broadcast()));
+        (first <= last).then_some((first, last))
+    }
+
+    /// Whether all of `first..=last` could be handed out by the configuration.
+    pub(super) fn gives_all(&self, first: u128, last: u128) -> bool {
+        let whole = self.pool.allocatable().within(first, last).next() == Some((first, last));
+        whole && self.host_in(first, last).is_none()
+    }
+
+    /// The last address of the host in `first..=last`.
+    fn host_in(&self, first: u128, last: u128) -> Option<IpAddr> {
+        let range = self.pool.address(first)..=self.pool.address(last);
+        self.host.range(range).next_back().copied()
+    }
+
+    /// The last lease in `first..=last`, in whatever state.
+    pub(super) fn lease_in(&self, first: u128, last: u128) -> Option<&std::sync::Arc<Lease>> {
+        let range = self.pool.address(first)..=self.pool.address(last);
+        self.rows.range(range).rev().find_map(|(_, row)| row.lease())
+    }
+
+    /// The lowest aligned block of `size` addresses, a power of two, in which all can be handed
+    /// out, and none is leased, nor among these, which are live. What it costs depends on how many
+    /// of them are in the way, not on how large the pool or the block is.
+    pub(super) fn first_block(&self, size: u128, live: &BTreeSet<u128>) -> Option<u128> {
+        let mut at = self.first();
+        loop {
+            let (from, to) = self.pool.allocatable().within(at, u128::MAX).next()?;
+            let first = from.checked_next_multiple_of(size)?;
+            let last = first.checked_add(size - 1)?;
+            let after = if last > to {
+                Some(to)
+            } else {
+                let taken = [
+                    self.carved.last_touching(first, last),
+                    self.host_in(first, last).map(number::of),
+                    self.lease_in(first, last).map(|lease| number::of(lease.address)),
+                    live.range(first..=last).next_back().copied(),
+                ];
+                taken.into_iter().flatten().max()
+            };
+            match after {
+                Some(after) => at = after.checked_add(1)?,
+                None => return Some(first),
+            }
+        }
+    }
+
     /// The next address to try, the one that has been free for longest first. `tries` counts the
     /// live ones that are passed over on the way; none is left when it reaches the maximum.
     pub(super) fn candidate(&mut self, tries: &mut u32) -> Option<Candidate> {
@@ -216,7 +305,11 @@ impl Table {
             return 0;
         }
         let host = self.host.iter().filter(|a| self.pool.standing(**a) == Standing::Allocatable);
-        self.pool.capacity() - host.count() as u128
+        let host = host.filter(|address| !self.carved.contains(number::of(**address)));
+        let carved = self.carved.within(0, u128::MAX).flat_map(|(first, last)| {
+            self.pool.allocatable().within(first, last).map(|(from, to)| to - from + 1)
+        });
+        self.pool.capacity() - host.count() as u128 - carved.sum::<u128>()
     }
 
     /// What the rows imply, worked out from nothing.
@@ -226,11 +319,24 @@ impl Table {
         } else {
             Self::new(self.pool.clone())
         };
+        for (first, last) in self.carved.within(0, u128::MAX) {
+            table.carved.insert(first, last);
+            table.derived.fresh.remove(first, last);
+        }
         table.set_host(&self.host.iter().copied().collect::<Vec<_>>());
         for (address, row) in &self.rows {
             table.set(*address, Some(row.clone()));
         }
         table.derived
+    }
+
+    /// Whether exactly these prefixes are carved out of it.
+    pub(super) fn has_carved(&self, prefixes: impl Iterator<Item = IpNet>) -> bool {
+        let mut carved = Ranges::default();
+        for (first, last) in prefixes.filter_map(|prefix| self.overlap(prefix)) {
+            carved.insert(first, last);
+        }
+        carved == self.carved
     }
 
     pub(super) fn derived(&self) -> &Derived {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::{self, Now},
     lease::{
-        Engine, Generation, LeaseFilter, Place, RowChange,
+        Contents, Engine, Generation, LeaseFilter, Place, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     store::{Boot, CommitError, Known, Recovered, Store, StoreError, epoch_of, recover},
@@ -181,12 +181,18 @@ impl Writer {
             Books::Lost(loss) => return Err(loss.refusal()),
             Books::Open(store) => store,
         };
-        let on_disk = match store.read_again() {
-            Ok(rows) => rows,
+        let Contents { rows, subnets, interfaces } = match store.read_again() {
+            Ok(contents) => contents,
             Err(error) => return Ok(vec![error.to_string()]),
         };
-        let mut on_disk: std::collections::HashMap<_, _> = on_disk.into_iter().collect();
+        let mut on_disk: std::collections::HashMap<_, _> = rows.into_iter().collect();
         let mut wrong = Vec::new();
+        if !self.engine.subnets().eq(&subnets) {
+            wrong.push("the rows of subnets are others".to_owned());
+        }
+        if !self.engine.interfaces().eq(&interfaces) {
+            wrong.push("the rows of interface names are others".to_owned());
+        }
         for (place, row) in self.engine.rows() {
             let Place { segment, address } = &place;
             match on_disk.remove(&place) {
@@ -232,8 +238,7 @@ impl Writer {
             },
             Books::Lost(loss) => loss.clone(),
         };
-        let rows = || self.engine.rows().map(|(place, row)| (place, row.clone())).collect();
-        let memory = loss.in_memory.then(|| (rows(), self.engine.high_water()));
+        let memory = loss.in_memory.then(|| (self.engine.contents(), self.engine.high_water()));
         let known = Known { memory, kernel, epoch: loss.epoch };
         let (path, boot) = (loss.path.clone(), loss.boot());
         if !dry_run && let Books::Open(_) = &self.books {
@@ -270,7 +275,7 @@ impl Writer {
             self.engine.undo(&applied.changes);
             return;
         }
-        let told: Vec<Change> = applied.changes.iter().filter_map(RowChange::change).collect();
+        let told: Vec<Change> = applied.changes.iter().filter_map(Write::change).collect();
         for observer in &mut self.observers {
             observer.committed(&told, now);
         }

@@ -23,7 +23,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        Engine, Lease, LeaseFilter, PoolStatus, Pools,
+        Engine, InterfaceName, Lease, LeaseFilter, PoolStatus, Pools, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     store::{CommitError, Recovered, Store, StoreError},
@@ -73,6 +73,8 @@ enum Request {
     Preview(Command, oneshot::Sender<Result<Reply, Refusal>>),
     Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
+    Subnets(oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
+    Interfaces(oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
     /// Looks for contradictions within the engine.
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
@@ -167,6 +169,24 @@ impl Ledger {
     pub async fn pools(&self) -> Result<Vec<PoolStatus>, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Pools(answer), answered).await?
+    }
+
+    /// All child subnets, by identifier.
+    ///
+    /// # Errors
+    /// The ledger has ended, or does not know the leases.
+    pub async fn subnets(&self) -> Result<Vec<Arc<Subnet>>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Subnets(answer), answered).await?
+    }
+
+    /// All interface names that are reserved, in their order.
+    ///
+    /// # Errors
+    /// As [`Ledger::subnets`].
+    pub async fn interfaces(&self) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Interfaces(answer), answered).await?
     }
 
     /// What a command would answer. Nothing is changed.

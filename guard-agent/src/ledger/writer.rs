@@ -13,7 +13,7 @@ use crate::{
     clock::Now,
     failpoint::{self, Moment},
     lease::{
-        Engine, HighWater, Notice, Pools, RowChange,
+        Engine, HighWater, Notice, Pools, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     store::CommitError,
@@ -47,7 +47,7 @@ type Waiting = (oneshot::Sender<Result<Reply, Refusal>>, Result<Reply, Refusal>)
 #[derive(Default)]
 struct Batch {
     waiting: Vec<Waiting>,
-    changes: Vec<RowChange>,
+    changes: Vec<Write>,
     notices: Vec<Notice>,
     /// Questions about the state, answered after the commit.
     questions: Vec<Request>,
@@ -149,7 +149,7 @@ impl Writer {
         };
         let refusal = match committed {
             Ok(()) => {
-                let told: Vec<Change> = changes.iter().filter_map(RowChange::change).collect();
+                let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
                 if !told.is_empty() {
                     for observer in &mut self.observers {
                         observer.committed(&told, now);
@@ -189,6 +189,14 @@ impl Writer {
             Request::Leases(filter, answer) => {
                 let leases = || self.engine.leases(&filter).cloned().collect();
                 let _ = answer.send(self.known().map(|()| leases()));
+            }
+            Request::Subnets(answer) => {
+                let subnets = || self.engine.subnets().cloned().collect();
+                let _ = answer.send(self.known().map(|()| subnets()));
+            }
+            Request::Interfaces(answer) => {
+                let names = || self.engine.interfaces().cloned().collect();
+                let _ = answer.send(self.known().map(|()| names()));
             }
             Request::Pools(answer) => {
                 let _ = answer.send(self.known().map(|()| self.engine.pools()));
@@ -241,6 +249,10 @@ pub(super) fn report(notices: &[Notice]) {
                 address = %lease.address, segment = %lease.segment,
                 generation = lease.generation, subscribers = ?late,
                 "subscribers did not acknowledge a release in time"
+            ),
+            Notice::Stray(subnet) => tracing::warn!(
+                prefix = %subnet.prefix, segment = %subnet.segment, pool = &*subnet.pool,
+                id = &*subnet.id, "no configured pool has this child subnet"
             ),
             Notice::Draining(lease) => tracing::warn!(
                 address = %lease.address, segment = %lease.segment, pool = &*lease.pool,

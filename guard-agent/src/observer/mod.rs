@@ -283,7 +283,7 @@ impl Observer {
     }
 
     async fn notice(&mut self, notice: Option<Notice>) {
-        match notice.map(|notice| self.topology.apply(notice)) {
+        match notice.map(|notice| self.apply(notice)) {
             Some(true) => self.update(),
             Some(false) => self.try_resync().await,
             None => {
@@ -292,6 +292,15 @@ impl Observer {
                 self.parts.health.degraded(NETLINK, "the connection has ended");
             }
         }
+    }
+
+    fn apply(&mut self, notice: Notice) -> bool {
+        match &notice {
+            Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
+            Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
+            Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
+        }
+        self.topology.apply(notice)
     }
 
     async fn try_resync(&mut self) {
@@ -315,6 +324,7 @@ impl Observer {
     async fn resync(&mut self) -> Result<(), NetlinkError> {
         let dump = self.netlink.dump().await?;
         self.topology.reset(dump);
+        self.parts.live.set_links(self.topology.names());
         self.update();
         Ok(())
     }
@@ -323,7 +333,7 @@ impl Observer {
         // Netlink's notice of a port that was just made may still be on its way.
         match self.netlink.link(&interface).await {
             Ok(Some(link)) => {
-                self.topology.apply(Notice::Link(link));
+                self.apply(Notice::Link(link));
                 self.update();
             }
             Ok(None) => {}

@@ -13,7 +13,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop},
 };
 use rtnetlink::{Handle, MulticastGroup};
 
@@ -26,6 +26,8 @@ pub struct Link {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Names that it answers to as well, and that no other link can have.
+    pub alternative: Vec<String>,
     /// The ifindex of the bridge (or other controller) that it is a port of.
     pub controller: Option<u32>,
     /// It is a bridge.
@@ -73,6 +75,13 @@ pub enum NetlinkError {
     /// A request failed.
     #[error("the kernel refused a route netlink request: {0}")]
     Request(#[from] rtnetlink::Error),
+}
+
+impl Link {
+    /// All names that it answers to.
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.name).chain(&self.alternative).cloned().collect()
+    }
 }
 
 impl Netlink {
@@ -162,6 +171,7 @@ fn link(message: LinkMessage) -> Option<Link> {
     let mut link = Link {
         ifindex: header.index,
         name: String::new(),
+        alternative: Vec::new(),
         controller: None,
         is_bridge: false,
         mac: None,
@@ -170,6 +180,9 @@ fn link(message: LinkMessage) -> Option<Link> {
     for attribute in attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::PropList(properties) => {
+                link.alternative = properties.into_iter().filter_map(alternative).collect();
+            }
             LinkAttribute::Controller(ifindex) => link.controller = Some(ifindex),
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
@@ -180,6 +193,10 @@ fn link(message: LinkMessage) -> Option<Link> {
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+fn alternative(property: Prop) -> Option<String> {
+    if let Prop::AltIfName(name) = property { Some(name) } else { None }
 }
 
 /// `IFA_LOCAL` is the host's own; on a broadcast link without it, `IFA_ADDRESS` is.

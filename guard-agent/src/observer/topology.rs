@@ -83,6 +83,11 @@ impl Topology {
         true
     }
 
+    /// All links of the namespace, with their names.
+    pub fn names(&self) -> impl Iterator<Item = (u32, Vec<String>)> {
+        self.links.values().map(|link| (link.ifindex, link.names()))
+    }
+
     /// The watched bridges, their ports and the host's addresses on them.
     pub fn view(&self) -> View {
         let mut view = View::default();
@@ -130,6 +135,7 @@ mod tests {
         Link {
             ifindex,
             name: name.to_owned(),
+            alternative: Vec::new(),
             controller,
             is_bridge: name.starts_with("br"),
             mac: Some(Mac::default()),

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +10,6 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
 
-use super::{StoreError, meta::Meta};
 use crate::{
     lease::{Binding, Hold, Lease, Owner, Place, Row, State},
     mac::Mac,
@@ -38,9 +36,6 @@ const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6
     WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?24";
 const DELETE: &str =
     "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
-
-/// What a damaged count of rows can make a start reserve: a few MiB.
-const MOST_EXPECTED: usize = 1 << 17;
 
 /// Replaces `old` by `new`. Answers whether `old` was there.
 pub(super) fn swap(
@@ -109,48 +104,10 @@ pub(super) fn scan(conn: &Connection, mut take: impl FnMut(Found)) -> rusqlite::
     Ok(())
 }
 
-/// Reads all rows. One that cannot be read is logged with its contents, and makes the store a
-/// damaged one: what it says is not known to be free.
-pub(super) fn read_all(
-    conn: &Connection,
-    path: &Path,
-    meta: &Meta,
-) -> Result<Vec<(Place, Row)>, StoreError> {
-    // As many as there should be: a list that grows is for a moment twice as long.
-    let expected = usize::try_from(meta.rows).unwrap_or_default().min(MOST_EXPECTED);
-    let (mut rows, mut bad) = (Vec::with_capacity(expected), Vec::new());
-    let mut digest = 0_u64;
-    scan(conn, |found| match found {
-        Found::Row(place, row, crc) => {
-            digest = digest.wrapping_add(u64::from(crc));
-            rows.push((place, row));
-        }
-        Found::Unreadable { place: _, contents } => {
-            tracing::error!(path = %path.display(), contents, "a row cannot be read");
-            bad.push(contents);
-        }
-    })
-    .map_err(|source| StoreError::sqlite(path, source))?;
-    let what = if !bad.is_empty() {
-        format!("{} of its rows cannot be read", bad.len())
-    } else if rows.len() as u64 != meta.rows {
-        format!("it has {} rows and had {}", rows.len(), meta.rows)
-    } else if digest != meta.digest {
-        "its rows are not those of the last commit".to_owned()
-    } else {
-        return Ok(rows);
-    };
-    Err(StoreError::Damaged { path: path.to_owned(), what, rows: bad })
-}
-
 impl Columns {
     pub(super) fn of(place: &Place, row: &Row) -> Self {
         let Place { segment: Segment { bridge, vlan }, address } = place;
-        let address = match address {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
-        let head = [text(bridge), Value::Integer(i64::from(*vlan)), Value::Blob(address)];
+        let head = [text(bridge), Value::Integer(i64::from(*vlan)), blob(*address)];
         match row {
             Row::Free { order } => Self::of_free(head, *order),
             Row::Lease(lease) => Self::of_lease(head, lease),
@@ -253,13 +210,9 @@ impl Columns {
 
     /// Which address the row is about.
     fn place(&self) -> Option<Place> {
-        let [bridge, vlan, Value::Blob(address), ..] = &self.values else { return None };
-        let address = match <[u8; 4]>::try_from(&address[..]) {
-            Ok(v4) => IpAddr::from(v4),
-            Err(_) => IpAddr::from(<[u8; 16]>::try_from(&address[..]).ok()?),
-        };
+        let [bridge, vlan, at, ..] = &self.values;
         let segment = Segment::new(string(bridge)?, u16::try_from(int(vlan)?).ok()?);
-        Some(Place { segment, address })
+        Some(Place { segment, address: address(at)? })
     }
 
     fn to_row(&self, words: &mut Words) -> Option<(Place, Row)> {
@@ -353,7 +306,8 @@ impl Columns {
     }
 }
 
-fn checksum(values: &[Value; COUNT]) -> u32 {
+/// CRC-32 over all values, each with its type and length.
+pub(super) fn checksum(values: &[Value]) -> u32 {
     // In one piece: the checksum of many small ones takes several times as long.
     let mut bytes = Vec::with_capacity(512);
     let mut add = |kind: u8, value: &[u8]| {
@@ -373,7 +327,23 @@ fn checksum(values: &[Value; COUNT]) -> u32 {
     crc32fast::hash(&bytes)
 }
 
-fn text(text: &str) -> Value {
+/// In network order.
+pub(super) fn blob(address: IpAddr) -> Value {
+    Value::Blob(match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    })
+}
+
+pub(super) fn address(value: &Value) -> Option<IpAddr> {
+    let Value::Blob(bytes) = value else { return None };
+    Some(match <[u8; 4]>::try_from(&bytes[..]) {
+        Ok(v4) => IpAddr::from(v4),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?),
+    })
+}
+
+pub(super) fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
@@ -392,15 +362,15 @@ fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn since_1970(at: Timestamp) -> i64 {
+pub(super) fn since_1970(at: Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-fn int(value: &Value) -> Option<i64> {
+pub(super) fn int(value: &Value) -> Option<i64> {
     if let Value::Integer(number) = value { Some(*number) } else { None }
 }
 
-fn string(value: &Value) -> Option<Arc<str>> {
+pub(super) fn string(value: &Value) -> Option<Arc<str>> {
     match value {
         Value::Text(text) if text.is_empty() => Some(crate::lease::no_text()),
         Value::Text(text) => Some(Arc::from(text.as_str())),

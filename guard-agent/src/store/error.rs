@@ -7,8 +7,6 @@ use std::{
 
 use rusqlite::ErrorCode;
 
-use crate::lease::Place;
-
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -140,8 +138,8 @@ impl StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// A row is not what the index says it was.
-    #[error("the row of {} on {} is not what it was", .0.address, .0.segment)]
-    Drift(Place),
+    #[error("the row of {0} is not what it was")]
+    Drift(String),
     /// SQLite refuses.
     #[error("the lease store cannot be written: {0}")]
     Sqlite(#[from] rusqlite::Error),

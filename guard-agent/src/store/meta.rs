@@ -18,7 +18,7 @@ pub(super) struct Meta {
     pub(super) epoch: u64,
     /// Counts transactions.
     pub(super) commits: u64,
-    /// How many rows there are.
+    /// How many rows there are, in all tables but this one.
     pub(super) rows: u64,
     /// The sum of their checksums.
     pub(super) digest: u64,
@@ -45,6 +45,18 @@ impl Meta {
         }
         crc.update(boot_id.as_bytes());
         crc.finalize()
+    }
+
+    /// A row was replaced: the checksums of the old one and the new one.
+    pub(super) fn count(&mut self, old: Option<u32>, new: Option<u32>) {
+        if let Some(old) = old {
+            self.rows -= 1;
+            self.digest = self.digest.wrapping_sub(u64::from(old));
+        }
+        if let Some(new) = new {
+            self.rows += 1;
+            self.digest = self.digest.wrapping_add(u64::from(new));
+        }
     }
 
     pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, StoreError> {

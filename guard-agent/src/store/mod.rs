@@ -7,10 +7,12 @@
 //! that was cut or deleted, or a file from the past (a marker beside the store counts commits).
 
 mod columns;
+mod contents;
 mod error;
 pub mod host_local;
 mod marker;
 mod meta;
+mod record;
 mod recover;
 mod schema;
 
@@ -29,7 +31,7 @@ pub use self::{
 use crate::{
     clock::Now,
     failpoint::{self, Moment},
-    lease::{Carry, HighWater, Place, Restored, Row, RowChange},
+    lease::{Carry, Contents, HighWater, Restored, RowChange, Swap, Write},
 };
 
 /// How long a predecessor that is still ending may keep the lock.
@@ -76,7 +78,7 @@ impl Store {
         };
         let mut conn = connect(path, first_start)?;
         let fault = |source| StoreError::sqlite(path, source);
-        schema::prepare(&mut conn, path, first_start, boot)?;
+        let version = schema::version(&mut conn, path, first_start, boot)?;
         let damage: String =
             conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
         if damage != "ok" {
@@ -87,10 +89,12 @@ impl Store {
         if meta.commits < had {
             return Err(StoreError::Behind { path: path.to_owned(), has: meta.commits, had });
         }
-        let rows = columns::read_all(&conn, path, &meta)?;
+        let contents = contents::read(&conn, path, &meta, version)?;
+        // What is damaged stays as it was found; this is whole.
+        schema::migrate(&mut conn, path, version)?;
         let carry = (meta.boot_id != boot.id)
             .then_some(Carry { then: Duration::from_nanos(meta.boot_time_ns), now: boot.now.boot });
-        let restored = Restored { rows, high_water: meta.high_water, carry };
+        let restored = Restored { contents, high_water: meta.high_water, carry };
 
         // What is not written anew at once would be read by the new boot's clock.
         if carry.is_none() {
@@ -149,7 +153,7 @@ impl Store {
     /// Nothing was written: the disk is full or read-only, or a row is not what it should be.
     pub fn commit<'a>(
         &mut self,
-        changes: impl IntoIterator<Item = &'a RowChange>,
+        changes: impl IntoIterator<Item = &'a Write>,
         high_water: HighWater,
         now: Now,
     ) -> Result<(), CommitError> {
@@ -177,24 +181,13 @@ impl Store {
 
     fn transaction<'a>(
         &self,
-        changes: impl IntoIterator<Item = &'a RowChange>,
+        changes: impl IntoIterator<Item = &'a Write>,
         meta: &mut Meta,
     ) -> Result<(), CommitError> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for change in changes {
-            let old = change.old.as_ref().map(|row| Columns::of(&change.place, row));
-            let new = change.new.as_ref().map(|row| Columns::of(&change.place, row));
-            if !columns::swap(&self.conn, old.as_ref(), new.as_ref())? {
-                return Err(CommitError::Drift(change.place.clone()));
-            }
-            if let Some(old) = &old {
-                meta.rows -= 1;
-                meta.digest = meta.digest.wrapping_sub(u64::from(old.checksum()));
-            }
-            if let Some(new) = &new {
-                meta.rows += 1;
-                meta.digest = meta.digest.wrapping_add(u64::from(new.checksum()));
-            }
+            let (old, new) = self.write(change)?;
+            meta.count(old, new);
         }
         meta.write(&self.conn)?;
         #[cfg(test)]
@@ -204,12 +197,40 @@ impl Store {
         Ok(())
     }
 
+    /// Replaces one row. Answers the checksums of the old one and the new one.
+    fn write(&self, change: &Write) -> Result<(Option<u32>, Option<u32>), CommitError> {
+        let conn = &self.conn;
+        let (swapped, what) = match change {
+            Write::Address(RowChange { place, old, new, .. }) => {
+                let columns = |row| Columns::of(place, row);
+                let (old, new) = (old.as_ref().map(columns), new.as_ref().map(columns));
+                if columns::swap(conn, old.as_ref(), new.as_ref())? {
+                    let crc = |columns: &Columns| columns.checksum();
+                    return Ok((old.as_ref().map(crc), new.as_ref().map(crc)));
+                }
+                (None, format!("{} on {}", place.address, place.segment))
+            }
+            Write::Subnet(Swap { old, new }) => {
+                let (old, new) = (old.as_deref(), new.as_deref());
+                let what = old.or(new).map(ToString::to_string).unwrap_or_default();
+                (record::swap(conn, old, new)?, format!("subnet {what}"))
+            }
+            Write::Interface(Swap { old, new }) => {
+                let (old, new) = (old.as_deref(), new.as_deref());
+                let what = old.or(new).map(|name| &*name.name).unwrap_or_default();
+                (record::swap(conn, old, new)?, format!("interface {what}"))
+            }
+        };
+        swapped.ok_or(CommitError::Drift(what))
+    }
+
     /// Reads everything again and checks it as [`Store::open`] does.
     ///
     /// # Errors
     /// What is on disk is not what was written.
-    pub fn read_again(&self) -> Result<Vec<(Place, Row)>, StoreError> {
-        columns::read_all(&self.conn, &self.path, &Meta::read(&self.conn, &self.path)?)
+    pub fn read_again(&self) -> Result<Contents, StoreError> {
+        let meta = Meta::read(&self.conn, &self.path)?;
+        contents::read(&self.conn, &self.path, &meta, schema::VERSION)
     }
 
     /// Copies the store, as it is now, into a new file.

@@ -14,9 +14,17 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Boot, Carry, Store, StoreError, columns, marker, meta::Meta};
+use super::{
+    Boot, Carry, Store, StoreError, columns, contents, marker,
+    meta::Meta,
+    record::{self, Record},
+    schema,
+};
 use crate::{
-    lease::{Binding, Generation, HighWater, Lease, Place, Row, RowChange, State, reason},
+    lease::{
+        Binding, Contents, Generation, HighWater, InterfaceName, Lease, Place, Row, State, Subnet,
+        reason,
+    },
     segment::Segment,
 };
 
@@ -40,7 +48,7 @@ pub struct Recovered {
 pub struct Known {
     /// All rows and the last numbers of an agent that still has them in memory: the file beneath
     /// them is not looked at.
-    pub memory: Option<(Vec<(Place, Row)>, HighWater)>,
+    pub memory: Option<(Contents, HighWater)>,
     /// Addresses that the kernel has a holder for, from the agent that had the store before.
     pub kernel: Vec<(Place, Generation)>,
     /// How often the store was opened, at least.
@@ -52,6 +60,8 @@ pub struct Known {
 struct Salvage {
     rows: BTreeMap<Place, Row>,
     unreadable: Vec<Place>,
+    subnets: BTreeMap<Arc<str>, Arc<Subnet>>,
+    interfaces: BTreeMap<Arc<str>, Arc<InterfaceName>>,
     lost: Vec<String>,
     high_water: HighWater,
 }
@@ -69,12 +79,16 @@ pub fn recover(
 ) -> Result<Recovered, StoreError> {
     let Known { memory, kernel, epoch } = known;
     let mut all = match memory {
-        Some((rows, high_water)) => {
-            Salvage { rows: rows.into_iter().collect(), high_water, ..Salvage::default() }
-        }
+        Some((Contents { rows, subnets, interfaces }, high_water)) => Salvage {
+            rows: rows.into_iter().collect(),
+            subnets: subnets.into_iter().map(|s| (Arc::clone(&s.id), s)).collect(),
+            interfaces: interfaces.into_iter().map(|i| (Arc::clone(&i.name), i)).collect(),
+            high_water,
+            ..Salvage::default()
+        },
         None => salvage_old(path, boot)?,
     };
-    let mut report = Recovered { kept: all.rows.len(), ..Recovered::default() };
+    let mut report = Recovered { kept: all.len(), ..Recovered::default() };
     if let Some(from) = from {
         let backup = salvage(from, boot)?;
         report.from_backup = all.add_backup(backup);
@@ -133,12 +147,15 @@ fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), St
         generation: all.high_water.generation.max(seed.generation),
         release_order: all.high_water.release_order,
     };
-    let mut changes = Vec::with_capacity(all.rows.len());
-    for (place, row) in all.rows {
-        high_water.note(&row);
-        changes.push(RowChange::insert(place, row));
+    for row in all.rows.values() {
+        high_water.note(row);
     }
-    store.commit(&changes, high_water, boot.now).map_err(|error| match error {
+    let contents = Contents {
+        rows: all.rows.into_iter().collect(),
+        subnets: all.subnets.into_values().collect(),
+        interfaces: all.interfaces.into_values().collect(),
+    };
+    store.commit(&contents.into_writes(), high_water, boot.now).map_err(|error| match error {
         super::CommitError::Sqlite(source) => StoreError::sqlite(new, source),
         drift @ super::CommitError::Drift(_) => StoreError::damaged(new, drift.to_string()),
     })?;
@@ -146,10 +163,54 @@ fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), St
 }
 
 impl Salvage {
+    fn len(&self) -> usize {
+        self.rows.len() + self.subnets.len() + self.interfaces.len()
+    }
+
+    /// Whether a subnet has the address.
+    fn is_carved(&self, place: &Place) -> bool {
+        let Place { segment, address } = place;
+        let mut subnets = self.subnets.values();
+        subnets.any(|subnet| subnet.segment == *segment && subnet.prefix.contains(address))
+    }
+
+    /// The subnets and names that only the backup has, and that nobody has taken since.
+    fn add_backup_records(
+        &mut self,
+        subnets: BTreeMap<Arc<str>, Arc<Subnet>>,
+        interfaces: BTreeMap<Arc<str>, Arc<InterfaceName>>,
+    ) -> usize {
+        let before = self.len();
+        for (id, subnet) in subnets {
+            let Subnet { segment, prefix, .. } = &*subnet;
+            let mut others = self.subnets.values();
+            let overlaps = others.any(|other| {
+                other.segment == *segment
+                    && (other.prefix.contains(prefix) || prefix.contains(&other.prefix))
+            });
+            let leased = self.rows.iter().any(|(place, row)| {
+                row.lease().is_some()
+                    && place.segment == *segment
+                    && prefix.contains(&place.address)
+            });
+            if !overlaps && !leased {
+                self.subnets.entry(id).or_insert(subnet);
+            }
+        }
+        for (name, interface) in interfaces {
+            self.interfaces.entry(name).or_insert(interface);
+        }
+        self.len() - before
+    }
+
     /// Answers how many rows only the backup has.
     fn add_backup(&mut self, backup: Self) -> usize {
-        let mut added = 0;
+        let mut added = self.add_backup_records(backup.subnets, backup.interfaces);
         for (place, row) in backup.rows {
+            // Carved out since the backup was made.
+            if self.is_carved(&place) && !self.rows.contains_key(&place) {
+                continue;
+            }
             self.unreadable.retain(|other| *other != place);
             self.rows.entry(place).or_insert_with(|| {
                 added += 1;
@@ -210,7 +271,28 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
         columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
     })
     .map_err(fault)?;
+    if contents::has_records(schema::found(&conn).map_err(fault)?) {
+        let key = |subnet: &Subnet| Arc::clone(&subnet.id);
+        keep(&conn, &mut salvage.subnets, &mut salvage.lost, key).map_err(fault)?;
+        let key = |name: &InterfaceName| Arc::clone(&name.name);
+        keep(&conn, &mut salvage.interfaces, &mut salvage.lost, key).map_err(fault)?;
+    }
     Ok(salvage)
+}
+
+/// What a row that cannot be read is about is kept, if that much can be read.
+fn keep<T: Record>(
+    conn: &Connection,
+    all: &mut BTreeMap<Arc<str>, Arc<T>>,
+    lost: &mut Vec<String>,
+    key: impl Fn(&T) -> Arc<str>,
+) -> rusqlite::Result<()> {
+    record::scan(conn, |found| match found {
+        record::Found::Row(row, _) | record::Found::Unreadable { remains: Some(row), .. } => {
+            all.insert(key(&row), Arc::new(row));
+        }
+        record::Found::Unreadable { remains: None, contents } => lost.push(contents),
+    })
 }
 
 /// A copy of a database and its log that goes when it is dropped.

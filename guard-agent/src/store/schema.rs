@@ -11,7 +11,7 @@ use crate::lease::HighWater;
 const APPLICATION_ID: i64 = 0x6749_504c;
 
 /// Each brings a store one version further, from an empty file to version 1 first.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -43,15 +43,20 @@ fn pragma(conn: &Connection, name: &str) -> rusqlite::Result<i64> {
     conn.pragma_query_value(None, name, |row| row.get(0))
 }
 
-/// Makes the tables of a new store, or brings those of an older one to [`VERSION`] after a backup.
-pub(super) fn prepare(
+/// The version of the tables that a store has.
+pub(super) fn found(conn: &Connection) -> rusqlite::Result<i64> {
+    pragma(conn, "user_version")
+}
+
+/// Makes the tables of a new store. Answers the version of the one there is.
+pub(super) fn version(
     conn: &mut Connection,
     path: &Path,
     first_start: bool,
     boot: &Boot,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
-    let found = pragma(conn, "user_version").map_err(fault)?;
+    let found = found(conn).map_err(fault)?;
     if found == 0 && first_start {
         let made = conn.transaction().and_then(|transaction| {
             for migration in MIGRATIONS {
@@ -62,18 +67,27 @@ pub(super) fn prepare(
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()
         });
-        return made.map_err(fault);
+        return made.map(|()| VERSION).map_err(fault);
     }
     if found > VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
     }
-    let done = usize::try_from(found).ok().filter(|done| *done > 0);
-    let Some(done) = done else {
+    if found < 1 {
         return Err(StoreError::damaged(path, format!("its schema has the version {found}")));
-    };
-    if found < VERSION {
-        copy(conn, &backup_path(path, found))?;
-        tracing::info!(path = %path.display(), from = found, to = VERSION, "migrating the store");
+    }
+    Ok(found)
+}
+
+/// Brings the tables of an older store to [`VERSION`], after a backup.
+pub(super) fn migrate(conn: &mut Connection, path: &Path, found: i64) -> Result<(), StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let done = usize::try_from(found).unwrap_or(MIGRATIONS.len());
+    if done < MIGRATIONS.len() {
+        let backup = back_up(conn, path, found)?;
+        tracing::info!(
+            path = %path.display(), from = found, to = VERSION, backup = %backup.display(),
+            "migrating the store"
+        );
     }
     for (at, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let migrated = conn.transaction().and_then(|transaction| {
@@ -99,10 +113,26 @@ fn first_meta(boot: &Boot) -> Meta {
     }
 }
 
-fn backup_path(store: &Path, version: i64) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(format!(".v{version}.bak"));
-    name.into()
+/// Copies the store beside itself. A copy that was cut short never has the name of a whole one,
+/// and one of an earlier migration is kept.
+fn back_up(conn: &Connection, store: &Path, version: i64) -> Result<PathBuf, StoreError> {
+    let beside = |suffix: String| {
+        let mut name = store.as_os_str().to_owned();
+        name.push(format!(".v{version}.bak{suffix}"));
+        PathBuf::from(name)
+    };
+    let numbered = (1_u32..).map(|n| beside(format!(".{n}")));
+    let to = std::iter::once(beside(String::new())).chain(numbered).find(|path| !path.exists());
+    let to = to.unwrap_or_else(|| beside(".last".to_owned()));
+    let new = beside(".new".to_owned());
+    // Of a migration that was cut short.
+    let _ = std::fs::remove_file(&new);
+    copy(conn, &new)?;
+    let io = |source| StoreError::Io { path: to.clone(), source };
+    std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&new, &to).map_err(io)?;
+    super::marker::sync_directory(&to).map_err(io)?;
+    Ok(to)
 }
 
 /// Copies a database into a file that does not exist yet.

@@ -30,6 +30,10 @@ pub(super) fn fail(left: &AtomicU64) -> rusqlite::Result<()> {
     if counted.is_ok() { Err(rusqlite::Error::SqliteFailure(full, None)) } else { Ok(()) }
 }
 
+/// Of child subnets and interface names, and of migrations.
+mod records;
+mod recovery;
+
 struct Files {
     dir: TempDir,
 }
@@ -138,7 +142,7 @@ fn every_column_comes_back() {
     let restored = store.take_restored();
     assert_eq!(restored.high_water, engine.high_water());
     assert_eq!(restored.carry, None);
-    assert_eq!(sorted(restored.rows), rows_of(&engine));
+    assert_eq!(sorted(restored.contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn a_killed_agents_commits_are_there() {
     let (store, engine) = files.filled(5);
     let copy = files.killed(store);
     let mut store = copy.open().unwrap();
-    assert_eq!(sorted(store.take_restored().rows), rows_of(&engine));
+    assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -315,7 +319,7 @@ fn rule_11_a_flipped_byte_never_changes_a_lease_unnoticed() {
         match copy.open() {
             Err(_) => refused += 1,
             Ok(mut store) => {
-                assert_eq!(sorted(store.take_restored().rows), rows, "byte {at}");
+                assert_eq!(sorted(store.take_restored().contents.rows), rows, "byte {at}");
                 same += 1;
                 // The next round starts from the marker of the good file again.
                 drop(store);
@@ -393,7 +397,7 @@ fn a_full_disk_changes_nothing_and_passes() {
     step(&mut store, &mut engine, allocate("later"));
     store.close().unwrap();
     let mut store = files.open().unwrap();
-    assert_eq!(sorted(store.take_restored().rows), rows_of(&engine));
+    assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -404,7 +408,7 @@ fn a_backup_of_an_open_store_is_a_store() {
     store.backup(&copy.db()).unwrap();
     assert!(store.backup(&copy.db()).is_err(), "nothing is overwritten");
     let mut store = copy.open().unwrap();
-    assert_eq!(sorted(store.take_restored().rows), rows_of(&engine));
+    assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
 }
 
 #[test]
@@ -422,78 +426,9 @@ fn a_store_is_found_again_by_address_of_both_families() {
     let files = Files::new();
     let (store, engine) = files.filled(1);
     drop(store);
-    let rows = sorted(files.open().unwrap().take_restored().rows);
+    let rows = sorted(files.open().unwrap().take_restored().contents.rows);
     let addresses: Vec<_> = rows.iter().map(|(place, _)| place.address).collect();
     let want: [IpAddr; 2] = ["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
     assert_eq!(addresses, want);
     assert_eq!(rows, rows_of(&engine));
-}
-
-#[test]
-fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
-    let files = Files::new();
-    let (mut store, mut engine) = files.filled(3);
-    let high = engine.high_water().generation;
-    let release = Command::ReleaseOwner { sandbox: Arc::from("s2"), lifecycle: None };
-    step(&mut store, &mut engine, release);
-    let applied = engine.apply(Command::Tick, &FakeView::default(), now(2000));
-    store.commit(&applied.changes, engine.high_water(), now(200)).unwrap();
-    let free = rows_of(&engine).into_iter().filter(|(_, row)| row.lease().is_none());
-    assert_eq!(free.count(), 1);
-    let sql = "UPDATE lease SET generation = 5 WHERE address = x'0a000003'";
-    store.connection().execute(sql, []).unwrap();
-    store.close().unwrap();
-    assert!(files.open().is_err());
-
-    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
-    let dry = recover(&files.db(), None, Known::default(), &boot, true).unwrap();
-    assert!(files.open().is_err(), "a dry run changes nothing");
-    let done = recover(&files.db(), None, Known::default(), &boot, false).unwrap();
-    assert_eq!((done.kept, &done.quarantined), (4, &vec!["10.0.0.3 on br0.7".to_owned()]));
-    assert_eq!(dry, Recovered { moved_to: None, ..done.clone() });
-    assert!(done.moved_to.unwrap().exists());
-
-    let mut store = files.open().unwrap();
-    let restored = store.take_restored();
-    assert!(restored.high_water.generation >= high);
-    let found = sorted(restored.rows);
-    for (place, row) in rows_of(&engine) {
-        let now = &found.iter().find(|(other, _)| *other == place).unwrap().1;
-        if place.address.to_string() == "10.0.0.3" {
-            assert_eq!(now.lease().unwrap().state, crate::lease::State::Quarantined);
-        } else {
-            assert_eq!(*now, row);
-        }
-    }
-}
-
-#[test]
-fn recovery_of_a_lost_store_takes_the_backup() {
-    let files = Files::new();
-    let (store, engine) = files.filled(2);
-    store.backup(&files.path("backup")).unwrap();
-    store.close().unwrap();
-    fs::remove_file(files.db()).unwrap();
-    let boot = Boot { id: "boot-2".to_owned(), now: now(3) };
-    let missing =
-        recover(&files.db(), Some(&files.path("nothing")), Known::default(), &boot, false);
-    assert!(missing.is_err());
-    let done =
-        recover(&files.db(), Some(&files.path("backup")), Known::default(), &boot, false).unwrap();
-    assert_eq!((done.kept, done.from_backup), (0, 4));
-    let rows = files.open_in("boot-2", 5).unwrap().take_restored().rows;
-    assert_eq!(rows.len(), rows_of(&engine).len());
-    // What was left of the deadlines is left again.
-    let left = rows[0].1.lease().unwrap().until.unwrap();
-    assert_eq!(left, Duration::from_secs(3 + 600));
-}
-
-#[test]
-fn recovery_leaves_a_store_alone_that_is_in_use() {
-    let files = Files::new();
-    let store = files.open().unwrap();
-    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
-    let error = recover(&files.db(), None, Known::default(), &boot, false).unwrap_err();
-    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
-    drop(store);
 }

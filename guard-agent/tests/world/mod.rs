@@ -1,5 +1,6 @@
 //! An engine with its store, and what is true around it.
 
+mod children;
 mod truth;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -8,7 +9,8 @@ use guard_agent::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        Applied, Carry, Engine, Lease, Owner, Place, Pool, PoolSpec, Pools, Row, State,
+        Applied, Carry, Contents, Engine, Lease, Owner, Place, Pool, PoolSpec, Pools, Row, State,
+        Write,
         command::{Allocate, Command, Reason, Refusal, Reply},
     },
     segment::Segment,
@@ -34,6 +36,11 @@ pub enum Op {
     Inventory { who: (u8, u8), address: u8, told: bool },
     Host(u8),
     Quarantine { address: u8, on: bool },
+    Carve { id: u8, bits: u8, at: Option<u8>, six: bool },
+    Uncarve { id: u8 },
+    Name { id: u8, tap: bool },
+    Unname { n: u8, tap: bool },
+    Link { n: u8, tap: bool, up: bool },
     Pass(u8),
     RecheckAll,
     Restart,
@@ -189,6 +196,11 @@ impl World {
                     false => Command::Unquarantine { segment, address },
                 });
             }
+            Op::Carve { id, bits, at, six } => self.carve(id, bits, at, six),
+            Op::Uncarve { id } => self.uncarve(id),
+            Op::Name { id, tap } => self.name(id, tap),
+            Op::Unname { n, tap } => self.unname(n, tap),
+            Op::Link { n, tap, up } => self.link(n, tap, up),
             Op::Pass(minutes) => {
                 self.now.boot += Duration::from_secs(60 * u64::from(minutes));
                 if self.run(Command::Tick).is_ok() {
@@ -216,10 +228,11 @@ impl World {
 
     /// Applies, commits (or fails to) and checks what must hold after every step.
     fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
-        let before = self.rows();
+        let before = self.contents();
         let Applied { result, changes, notices: _ } =
             self.engine.apply(command, &self.truth, self.now);
         for change in &changes {
+            let Write::Address(change) = change else { continue };
             truth::assert_legal(change);
             let was = change.old.as_ref().and_then(Row::lease).map(|lease| lease.state);
             let freed = matches!(was, Some(State::Cooling | State::Quarantined))
@@ -229,7 +242,7 @@ impl World {
         }
         if std::mem::take(&mut self.fails) {
             self.engine.undo(&changes);
-            assert_eq!(self.rows(), before, "a failed commit left something behind");
+            assert_eq!(self.contents(), before, "a failed commit left something behind");
             assert_eq!(self.engine.check(), Vec::<String>::new());
             return Err(Refusal::new(Reason::StoreUnwritable, "as the test says"));
         }
@@ -237,11 +250,12 @@ impl World {
         store.commit(&changes, self.engine.high_water(), self.now).unwrap();
         assert_eq!(self.engine.check(), Vec::<String>::new());
         let mut on_disk = self.store.as_ref().unwrap().read_again().unwrap();
-        on_disk.sort_by(|a, b| a.0.cmp(&b.0));
-        assert_eq!(on_disk, self.rows(), "the store has something else");
+        on_disk.rows.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(on_disk, self.contents(), "the store has something else");
         for lease in &self.kept {
             assert!(self.engine_has(lease), "{} was taken from its owner", lease.address);
         }
+        self.children_are_apart();
         self.note_active();
         result
     }
@@ -257,6 +271,10 @@ impl World {
     fn note_active(&mut self) {
         let rows = self.engine.rows().filter_map(|(_, row)| row.lease().cloned());
         self.kept = rows.filter(|lease| lease.state == State::Active).collect();
+    }
+
+    fn contents(&self) -> Contents {
+        Contents { rows: self.rows(), ..self.engine.contents() }
     }
 
     fn rows(&self) -> Vec<(Place, Row)> {
@@ -327,6 +345,7 @@ impl World {
             !self.truth.evidence(&segment(), address).iter().any(stands),
             "{address} is live and was handed out"
         );
+        assert!(self.engine.subnet_of(&segment(), address).is_none(), "{address} is a subnet's");
         assert!(truth::can_be_handed_out(address) && !self.truth.host.contains(&address));
         if let Some(was) = was {
             assert_eq!(was.state, State::Cooling, "{address}");
@@ -406,7 +425,8 @@ impl World {
 
     fn nothing_live_is_free(&self) {
         for address in self.truth.addresses(&segment()) {
-            if truth::can_be_handed_out(address) && !self.truth.host.contains(&address) {
+            let given = truth::can_be_handed_out(address) && !self.truth.host.contains(&address);
+            if given && self.engine.subnet_of(&segment(), address).is_none() {
                 let state = self.state(address).map(|lease| lease.state);
                 let taken = state.is_some_and(|state| state != State::Cooling);
                 assert!(taken, "{address} is live and {state:?}");
@@ -416,7 +436,7 @@ impl World {
 
     fn restart(&mut self, in_order: bool) {
         self.fails = false;
-        let before = self.rows();
+        let before = self.contents();
         let store = self.store.take().unwrap();
         if in_order {
             store.close().unwrap();
@@ -424,7 +444,7 @@ impl World {
             drop(store);
         }
         assert_eq!(self.open(), None);
-        assert_eq!(self.rows(), before);
+        assert_eq!(self.contents(), before);
     }
 
     fn reboot(&mut self) {

@@ -22,6 +22,8 @@ pub struct Truth {
     contained: BTreeMap<IpAddr, Vec<Owner>>,
     pub ports: HashSet<u32>,
     pub host: Vec<IpAddr>,
+    /// Interfaces that somebody made.
+    pub links: HashSet<String>,
 }
 
 /// MAC and port number n.
@@ -125,5 +127,9 @@ impl EvidenceView for Truth {
 
     fn port_exists(&self, ifindex: u32) -> bool {
         self.ports.contains(&ifindex)
+    }
+
+    fn link_exists(&self, name: &str) -> bool {
+        self.links.contains(name)
     }
 }

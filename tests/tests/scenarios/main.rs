@@ -4,6 +4,7 @@
 mod allocate;
 mod bad_input;
 mod bridge;
+mod children;
 mod claims;
 mod commands;
 mod cooling;

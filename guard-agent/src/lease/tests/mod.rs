@@ -1,7 +1,9 @@
 //! The rules, one test each, on the engine alone.
 
+mod carved;
 mod confirm;
 mod hand_out;
+mod names;
 mod observed;
 mod order;
 mod released;
@@ -33,6 +35,7 @@ use crate::{
 pub(crate) struct FakeView {
     pub(crate) evidence: HashMap<(Segment, IpAddr), Vec<Evidence>>,
     pub(crate) ports: HashSet<u32>,
+    pub(crate) links: HashSet<String>,
 }
 
 impl EvidenceView for FakeView {
@@ -47,6 +50,10 @@ impl EvidenceView for FakeView {
 
     fn port_exists(&self, ifindex: u32) -> bool {
         self.ports.contains(&ifindex)
+    }
+
+    fn link_exists(&self, name: &str) -> bool {
+        self.links.contains(name)
     }
 }
 
@@ -101,7 +108,7 @@ struct World {
     engine: Engine,
     view: FakeView,
     now: Now,
-    changes: Vec<RowChange>,
+    changes: Vec<Write>,
     notices: Vec<Notice>,
 }
 

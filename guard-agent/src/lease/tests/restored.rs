@@ -5,8 +5,13 @@ fn rows(world: &World) -> Vec<(Place, Row)> {
     world.engine.rows().map(|(place, row)| (place, row.clone())).collect()
 }
 
-fn restart(world: &mut World, specs: impl IntoIterator<Item = PoolSpec>, carry: Option<Carry>) {
-    let restored = Restored { rows: rows(world), high_water: world.engine.high_water(), carry };
+pub(super) fn restart(
+    world: &mut World,
+    specs: impl IntoIterator<Item = PoolSpec>,
+    carry: Option<Carry>,
+) {
+    let contents = world.engine.contents();
+    let restored = Restored { contents, high_water: world.engine.high_water(), carry };
     let (engine, changes, notices) = Engine::restore(pools(specs), restored);
     assert_eq!(engine.check(), Vec::<String>::new());
     (world.engine, world.changes, world.notices) = (engine, changes, notices);

@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::reserve::{Interfaces, Subnets};
 use crate::cli::address;
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +65,28 @@ pub enum Command {
     Quarantine {
         #[command(subcommand)]
         action: Quarantine,
+    },
+
+    /// Carve child subnets out of pools, and give them back.
+    ///
+    /// A pool gives none of a child subnet's addresses to anyone.
+    #[command(after_help = "Examples:\n  \
+        guardctl subnets reserve --pool sandboxes --id node-a --length 28\n  \
+        guardctl subnets release --prefix 10.8.64.16/28\n  guardctl subnets list")]
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Subnets {
+        #[command(subcommand)]
+        action: Subnets,
+    },
+
+    /// Reserve names for interfaces that do not exist yet, and give them back.
+    #[command(after_help = "Examples:\n  \
+        guardctl interfaces reserve --prefix veth --id web-1\n  \
+        guardctl interfaces release veth0\n  guardctl interfaces list")]
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Interfaces {
+        #[command(subcommand)]
+        action: Interfaces,
     },
 
     /// Take over the reservations of CNI's host-local plugin.

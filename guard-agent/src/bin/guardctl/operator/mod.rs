@@ -1,6 +1,7 @@
 //! The commands of operators: what is asked before, the call, and what is printed.
 
 mod args;
+mod reserve;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -58,7 +59,7 @@ impl Command {
     /// The agent refused or cannot be reached, or what was found is not good.
     pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
         let mut leases = LeasesClient::new(channel.clone());
-        let mut admin = AdminClient::new(channel);
+        let mut admin = AdminClient::new(channel.clone());
         match self {
             Self::Holds => {
                 let state = LeaseState::Releasing.into();
@@ -98,6 +99,8 @@ impl Command {
                 }
                 output.print(&view::Quarantine::new(quarantined, dry_run))
             }
+            Self::Subnets { action } => action.run(channel, output).await,
+            Self::Interfaces { action } => action.run(channel, output).await,
             Self::Adopt { from_host_local, pool, dry_run } => {
                 let from_host_local = absolute(&from_host_local)?;
                 let pool = pool.unwrap_or_default();

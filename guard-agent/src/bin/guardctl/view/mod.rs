@@ -11,6 +11,7 @@ mod outcome;
 mod pool;
 mod port;
 mod recover;
+mod reserve;
 mod status;
 
 use jiff::Timestamp;
@@ -25,6 +26,9 @@ pub use outcome::{Changed, Released};
 pub use pool::Pools;
 pub use port::Ports;
 pub use recover::Recovered;
+pub use reserve::{
+    Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
+};
 pub use status::Status;
 
 /// The API writes "none" as an empty string.

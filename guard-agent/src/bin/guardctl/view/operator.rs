@@ -16,7 +16,7 @@ fn leases(leases: Vec<proto::Lease>) -> Vec<Lease> {
     leases.into_iter().map(Lease::from).collect()
 }
 
-fn dry(dry_run: bool) -> &'static str {
+pub fn dry(dry_run: bool) -> &'static str {
     if dry_run { "dry run: nothing was changed\n" } else { "" }
 }
 

@@ -1,0 +1,84 @@
+//! `guard.v1.Subnets`.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+    leases::to_name,
+};
+use crate::{
+    lease::command::{Command, Reply, ReserveSubnet, WhichSubnet},
+    proto::{self, Outcome},
+};
+
+pub struct Service(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl proto::subnets_server::Subnets for Service {
+    async fn reserve(
+        &self,
+        request: Request<proto::ReserveSubnetRequest>,
+    ) -> Result<Response<proto::ReserveSubnetResponse>, Status> {
+        let proto::ReserveSubnetRequest { pool, id, length, prefix, dry_run } =
+            request.into_inner();
+        let parent = self.0.config.pools.get(&pool).ok_or_else(|| error::pool_unknown(&pool))?;
+        let prefix = to_prefix(prefix)?;
+        let length = match (length, prefix) {
+            (0, Some(prefix)) => prefix.prefix_len(),
+            (length, _) => u8::try_from(length).map_err(|_| Invalid::Length(length))?,
+        };
+        let (pool, id) = (Arc::clone(parent.name()), to_name("id", &id, 1)?);
+        self.0.may_allocate(std::iter::once(parent))?;
+        let command = Command::ReserveSubnet(ReserveSubnet { pool, id, length, prefix });
+        match self.0.ask(command, dry_run).await.map_err(error::refused)? {
+            Reply::Subnet(subnet) => Ok(Response::new(proto::ReserveSubnetResponse {
+                subnet: Some(convert::subnet(&subnet)),
+            })),
+            other => Err(error::unexpected(&other)),
+        }
+    }
+
+    async fn release(
+        &self,
+        request: Request<proto::ReleaseSubnetRequest>,
+    ) -> Result<Response<proto::ReleaseSubnetResponse>, Status> {
+        let proto::ReleaseSubnetRequest { prefix, id, pool, dry_run } = request.into_inner();
+        let which = match (to_prefix(prefix)?, id.is_empty()) {
+            (Some(prefix), true) => {
+                let pool = (!pool.is_empty()).then(|| Arc::from(pool));
+                WhichSubnet::Prefix { prefix, pool }
+            }
+            (None, false) => WhichSubnet::Id(to_name("id", &id, 1)?),
+            _ => return Err(Invalid::Missing("name either the prefix or the id").into()),
+        };
+        let command = Command::ReleaseSubnet(which);
+        let (outcome, subnet) = match self.0.ask(command, dry_run).await.map_err(error::refused)? {
+            Reply::Subnet(subnet) => (Outcome::Done, Some(convert::subnet(&subnet))),
+            Reply::NotFound => (Outcome::NotFound, None),
+            other => return Err(error::unexpected(&other)),
+        };
+        Ok(Response::new(proto::ReleaseSubnetResponse { outcome: outcome.into(), subnet }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListSubnetsRequest>,
+    ) -> Result<Response<proto::ListSubnetsResponse>, Status> {
+        let proto::ListSubnetsRequest { pool } = request.into_inner();
+        let subnets = self.0.ledger.subnets().await.map_err(error::refused)?;
+        let of = subnets.iter().filter(|subnet| pool.is_empty() || *subnet.pool == *pool);
+        let subnets = of.map(|subnet| convert::subnet(subnet)).collect();
+        Ok(Response::new(proto::ListSubnetsResponse { subnets }))
+    }
+}
+
+fn to_prefix(text: String) -> Result<Option<IpNet>, Invalid> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| Invalid::Prefix(text))
+}

@@ -1,0 +1,157 @@
+//! Rows of the tables `subnet` and `interface`, to and from the engine's.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use rusqlite::{Connection, ToSql, types::Value};
+
+use super::columns::{address, blob, checksum, int, since_1970, string, text};
+use crate::{
+    lease::{InterfaceName, Subnet},
+    segment::Segment,
+};
+
+/// What has a small table of its own. The first column is its key, the last one the checksum.
+pub(super) trait Record: Sized {
+    const SELECT: &'static str;
+    const INSERT: &'static str;
+    const DELETE: &'static str;
+    /// How many columns there are, without the checksum.
+    const COLUMNS: usize;
+
+    /// In the order of the schema, without the checksum.
+    fn values(&self) -> Vec<Value>;
+
+    fn of(values: &[Value]) -> Option<Self>;
+
+    /// What must not be handed out, although its row has changed: kept under an identifier that
+    /// says so.
+    fn remains(values: &[Value]) -> Option<Self>;
+}
+
+/// What stands in one row.
+pub(super) enum Found<T> {
+    /// The row, as it was written, and its checksum.
+    Row(T, u32),
+    /// Something else; what it is about may still be recognisable.
+    Unreadable { remains: Option<T>, contents: String },
+}
+
+/// Replaces `old` by `new`. Answers the checksums of both, or nothing if `old` was not there.
+pub(super) fn swap<T: Record>(
+    conn: &Connection,
+    old: Option<&T>,
+    new: Option<&T>,
+) -> rusqlite::Result<Option<(Option<u32>, Option<u32>)>> {
+    let (old, new) = (old.map(T::values), new.map(T::values));
+    let (old_crc, new_crc) = (old.as_deref().map(checksum), new.as_deref().map(checksum));
+    if let Some(key) = old.as_ref().and_then(|values| values.first())
+        && conn.prepare_cached(T::DELETE)?.execute((key, old_crc))? != 1
+    {
+        return Ok(None);
+    }
+    if let Some(values) = &new {
+        let all = values.iter().map(|v| v as &dyn ToSql).chain([&new_crc as &dyn ToSql]);
+        conn.prepare_cached(T::INSERT)?.execute(rusqlite::params_from_iter(all))?;
+    }
+    Ok(Some((old_crc, new_crc)))
+}
+
+/// Reads all rows, by key, whatever stands in them, and hands them over one by one.
+pub(super) fn scan<T: Record>(
+    conn: &Connection,
+    mut take: impl FnMut(Found<T>),
+) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare(T::SELECT)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let values =
+            (0..T::COLUMNS).map(|at| row.get(at)).collect::<rusqlite::Result<Vec<Value>>>()?;
+        let (crc, written) = (checksum(&values), row.get::<_, i64>(T::COLUMNS)?);
+        let read = (i64::from(crc) == written).then(|| T::of(&values)).flatten();
+        take(read.map_or_else(
+            || Found::Unreadable {
+                remains: T::remains(&values),
+                contents: format!("{values:?}, crc {written}"),
+            },
+            |row| Found::Row(row, crc),
+        ));
+    }
+    Ok(())
+}
+
+/// Who has what a row that cannot be read is about.
+fn recovered(what: impl std::fmt::Display) -> Arc<str> {
+    Arc::from(format!("recovered:{what}"))
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(int(value)?)).ok()
+}
+
+impl Record for Subnet {
+    const SELECT: &'static str =
+        "SELECT id, bridge, vlan, network, length, pool, created_ns, crc FROM subnet ORDER BY id";
+    const INSERT: &'static str = "INSERT INTO subnet VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    const DELETE: &'static str = "DELETE FROM subnet WHERE id = ?1 AND crc = ?2";
+    const COLUMNS: usize = 7;
+
+    fn values(&self) -> Vec<Value> {
+        let Self { id, segment: Segment { bridge, vlan }, prefix, pool, created_at } = self;
+        vec![
+            text(id),
+            text(bridge),
+            Value::Integer(i64::from(*vlan)),
+            blob(prefix.network()),
+            Value::Integer(i64::from(prefix.prefix_len())),
+            text(pool),
+            Value::Integer(since_1970(*created_at)),
+        ]
+    }
+
+    fn of(values: &[Value]) -> Option<Self> {
+        let [id, bridge, vlan, network, length, pool, created] = values else { return None };
+        let length = u8::try_from(int(length)?).ok()?;
+        Some(Self {
+            id: string(id)?,
+            segment: Segment::new(string(bridge)?, u16::try_from(int(vlan)?).ok()?),
+            prefix: IpNet::new(address(network)?, length).ok()?.trunc(),
+            pool: string(pool)?,
+            created_at: time(created)?,
+        })
+    }
+
+    fn remains(values: &[Value]) -> Option<Self> {
+        let [_, bridge, vlan, network, length, pool, _] = values else { return None };
+        let zero = Value::Integer(0);
+        let row = [&text(""), bridge, vlan, network, length, pool, &zero].map(Value::clone);
+        let found = Self::of(&row)?;
+        Some(Self { id: recovered(found.prefix), ..found })
+    }
+}
+
+impl Record for InterfaceName {
+    const SELECT: &'static str =
+        "SELECT name, prefix, id, created_ns, crc FROM interface ORDER BY name";
+    const INSERT: &'static str = "INSERT INTO interface VALUES (?1, ?2, ?3, ?4, ?5)";
+    const DELETE: &'static str = "DELETE FROM interface WHERE name = ?1 AND crc = ?2";
+    const COLUMNS: usize = 4;
+
+    fn values(&self) -> Vec<Value> {
+        let Self { name, prefix, id, created_at } = self;
+        vec![text(name), text(prefix), text(id), Value::Integer(since_1970(*created_at))]
+    }
+
+    fn of(values: &[Value]) -> Option<Self> {
+        let [name, prefix, id, created] = values else { return None };
+        let (name, prefix, id) = (string(name)?, string(prefix)?, string(id)?);
+        Some(Self { name, prefix, id, created_at: time(created)? })
+    }
+
+    fn remains(values: &[Value]) -> Option<Self> {
+        let name = string(values.first()?)?;
+        let (prefix, id) = (crate::lease::no_text(), recovered(&name));
+        Some(Self { name, prefix, id, created_at: Timestamp::UNIX_EPOCH })
+    }
+}

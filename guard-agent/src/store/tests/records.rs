@@ -1,0 +1,222 @@
+use rusqlite::Connection;
+
+use super::*;
+use crate::lease::{
+    Contents,
+    command::{ReserveSubnet, WhichSubnet},
+};
+
+fn subnet(pool: &str, id: &str, length: u8) -> Command {
+    let (pool, id) = (Arc::from(pool), Arc::from(id));
+    Command::ReserveSubnet(ReserveSubnet { pool, id, length, prefix: None })
+}
+
+fn name(prefix: &str, id: &str) -> Command {
+    Command::ReserveInterface { prefix: Arc::from(prefix), id: Arc::from(id) }
+}
+
+fn contents(contents: Contents) -> Contents {
+    Contents { rows: sorted(contents.rows), ..contents }
+}
+
+/// Leases, two subnets and two names, still open.
+fn filled(files: &Files) -> (Store, Engine) {
+    let (mut store, mut engine) = files.filled(2);
+    for command in
+        [subnet("p", "a", 28), subnet("six", "b", 80), name("veth", "a"), name("tap", "a")]
+    {
+        step(&mut store, &mut engine, command);
+    }
+    (store, engine)
+}
+
+/// A store as an agent with schema 1 left it: closed, with `leases` leases.
+fn version_1(files: &Files, leases: usize) -> Engine {
+    let (store, engine) = files.filled(leases);
+    store.close().unwrap();
+    let new = files.path("new.db");
+    fs::rename(files.db(), &new).unwrap();
+    let old = Connection::open(files.db()).unwrap();
+    old.execute_batch(include_str!("../schema/1.sql")).unwrap();
+    old.execute("ATTACH ?1 AS new", [new.to_str().unwrap()]).unwrap();
+    old.execute_batch(
+        "INSERT INTO main.lease SELECT * FROM new.lease;
+         INSERT INTO main.meta SELECT * FROM new.meta;
+         DETACH new;
+         PRAGMA user_version = 1;
+         PRAGMA application_id = 1732857932;",
+    )
+    .unwrap();
+    old.close().unwrap();
+    fs::remove_file(new).unwrap();
+    engine
+}
+
+fn tables(path: &Path) -> Vec<String> {
+    let conn = Connection::open(path).unwrap();
+    let mut tables = conn.prepare("SELECT name FROM sqlite_schema ORDER BY name").unwrap();
+    tables.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn the_schema_is_the_one_that_is_written_down() {
+    // Whoever has to change a number here has changed a file that was released: add a new one.
+    let crc = |sql: &str| crc32fast::hash(sql.as_bytes());
+    assert_eq!(crc(include_str!("../schema/1.sql")), 0xc29e_cbea);
+    assert_eq!(crc(include_str!("../schema/2.sql")), 0xffd5_d7e0);
+    assert_eq!(schema::VERSION, 2);
+}
+
+#[test]
+fn subnets_and_names_come_back() {
+    let files = Files::new();
+    let (store, engine) = filled(&files);
+    assert_eq!(store.rows(), 8, "all tables count");
+    let copy = files.killed(store);
+    let mut store = copy.open().unwrap();
+    assert_eq!(contents(store.take_restored().contents), contents(engine.contents()));
+    assert_eq!(contents(store.read_again().unwrap()), contents(engine.contents()));
+    let (mut engine, _, _) = Engine::restore(
+        pools(),
+        Restored {
+            contents: store.read_again().unwrap(),
+            high_water: engine.high_water(),
+            carry: None,
+        },
+    );
+    let which = WhichSubnet::Id(Arc::from("a"));
+    step(&mut store, &mut engine, Command::ReleaseSubnet(which));
+    step(&mut store, &mut engine, Command::ReleaseInterface(Arc::from("tap0")));
+    assert_eq!(store.rows(), 6);
+    assert_eq!(contents(store.read_again().unwrap()), contents(engine.contents()));
+}
+
+#[test]
+fn a_flipped_subnet_or_name_is_noticed_and_one_that_is_gone() {
+    for (sql, said) in [
+        ("UPDATE subnet SET length = 27 WHERE id = 'a'", "1 of its rows cannot be read"),
+        ("UPDATE interface SET id = 'x' WHERE name = 'tap0'", "1 of its rows cannot be read"),
+        ("DELETE FROM subnet WHERE id = 'b'", "it has 7 rows and had 8"),
+        ("DELETE FROM interface", "it has 6 rows and had 8"),
+    ] {
+        let files = Files::new();
+        let (store, _) = filled(&files);
+        store.connection().execute(sql, []).unwrap();
+        store.close().unwrap();
+        let Err(StoreError::Damaged { what, .. }) = files.open() else { panic!("{sql}: opened") };
+        assert_eq!(what, said, "{sql}");
+    }
+}
+
+#[test]
+fn a_release_of_a_row_that_changed_is_refused() {
+    let files = Files::new();
+    let (mut store, mut engine) = filled(&files);
+    store.connection().execute("UPDATE subnet SET crc = 1 WHERE id = 'a'", []).unwrap();
+    let release = Command::ReleaseSubnet(WhichSubnet::Id(Arc::from("a")));
+    let applied = engine.apply(release, &FakeView::default(), now(200));
+    let error = store.commit(&applied.changes, engine.high_water(), now(200)).unwrap_err();
+    assert!(matches!(error, CommitError::Drift(_)) && error.is_damage(), "{error}");
+    engine.undo(&applied.changes);
+    assert_eq!(engine.subnets().count(), 2);
+}
+
+#[test]
+fn a_store_of_version_1_is_migrated_after_a_backup() {
+    let files = Files::new();
+    let engine = version_1(&files, 3);
+    let mut store = files.open().unwrap();
+    assert_eq!(contents(store.take_restored().contents), contents(engine.contents()));
+    let backup = files.path("leases.db.v1.bak");
+    assert_eq!(tables(&backup), ["lease", "meta"]);
+    let (mut engine, _, _) = Engine::restore(
+        pools(),
+        Restored {
+            contents: store.read_again().unwrap(),
+            high_water: engine.high_water(),
+            carry: None,
+        },
+    );
+    step(&mut store, &mut engine, subnet("p", "a", 28));
+    step(&mut store, &mut engine, name("veth", "a"));
+    store.close().unwrap();
+    assert_eq!(tables(&files.db()), ["interface", "lease", "meta", "subnet"]);
+    let mut store = files.open().unwrap();
+    assert_eq!(contents(store.take_restored().contents), contents(engine.contents()));
+    store.close().unwrap();
+    assert!(!files.path("leases.db.v1.bak.1").exists(), "once");
+}
+
+#[test]
+fn the_backup_of_an_earlier_migration_is_kept() {
+    let files = Files::new();
+    version_1(&files, 1);
+    fs::write(files.path("leases.db.v1.bak"), "of last year").unwrap();
+    fs::write(files.path("leases.db.v1.bak.new"), "cut short").unwrap();
+    drop(files.open().unwrap());
+    assert_eq!(fs::read(files.path("leases.db.v1.bak")).unwrap(), b"of last year");
+    assert_eq!(tables(&files.path("leases.db.v1.bak.1")), ["lease", "meta"]);
+    assert!(!files.path("leases.db.v1.bak.new").exists());
+}
+
+#[test]
+fn a_damaged_store_of_version_1_is_not_migrated() {
+    let files = Files::new();
+    version_1(&files, 3);
+    let conn = Connection::open(files.db()).unwrap();
+    conn.execute("UPDATE lease SET key = 'x' WHERE sandbox = 's1'", []).unwrap();
+    conn.close().unwrap();
+    assert!(matches!(files.open(), Err(StoreError::Damaged { .. })));
+    assert_eq!(tables(&files.db()), ["lease", "meta"]);
+    assert!(!files.path("leases.db.v1.bak").exists());
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    let done = recover(&files.db(), None, Known::default(), &boot, false).unwrap();
+    assert_eq!((done.kept, done.quarantined.len()), (4, 2));
+    files.open().unwrap();
+}
+
+#[test]
+fn recovery_keeps_what_a_row_that_cannot_be_read_is_about() {
+    let files = Files::new();
+    let (store, engine) = filled(&files);
+    let conn = store.connection();
+    conn.execute("UPDATE subnet SET id = 'x' WHERE id = 'a'", []).unwrap();
+    conn.execute("UPDATE interface SET id = 'x' WHERE name = 'tap0'", []).unwrap();
+    store.close().unwrap();
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    recover(&files.db(), None, Known::default(), &boot, false).unwrap();
+    let found = files.open().unwrap().take_restored().contents;
+    let ids: Vec<_> = found.subnets.iter().map(|s| (s.prefix.to_string(), &*s.id)).collect();
+    let recovered = ("10.0.0.16/28".to_owned(), "recovered:10.0.0.16/28");
+    assert_eq!(
+        ids,
+        [("fd00:0:0:0:1::/80".parse::<ipnet::IpNet>().unwrap().to_string(), "b"), recovered]
+    );
+    let names: Vec<_> = found.interfaces.iter().map(|i| (&*i.name, &*i.id)).collect();
+    assert_eq!(names, [("tap0", "recovered:tap0"), ("veth0", "a")]);
+    assert_eq!(sorted(found.rows), rows_of(&engine));
+}
+
+#[test]
+fn a_backup_adds_subnets_that_nobody_has_taken_since() {
+    let files = Files::new();
+    let (mut store, mut engine) = filled(&files);
+    step(&mut store, &mut engine, subnet("p", "later", 29));
+    store.backup(&files.path("backup")).unwrap();
+    // Since then: "a" is given back and its addresses are leased, "later" is lost.
+    let which = WhichSubnet::Id(Arc::from("a"));
+    step(&mut store, &mut engine, Command::ReleaseSubnet(which));
+    let address = Some("10.0.0.17".parse().unwrap());
+    let (pools, sandbox) = (vec![Arc::from("p")], Arc::from("new"));
+    let ask = Allocate { pools, sandbox, address, ..Allocate::default() };
+    step(&mut store, &mut engine, Command::Allocate(ask));
+    store.connection().execute("DELETE FROM subnet WHERE id = 'later'", []).unwrap();
+    store.close().unwrap();
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    let backup = files.path("backup");
+    let done = recover(&files.db(), Some(&backup), Known::default(), &boot, false).unwrap();
+    assert_eq!(done.from_backup, 1);
+    let found = files.open().unwrap().take_restored().contents;
+    let ids: Vec<_> = found.subnets.iter().map(|subnet| &*subnet.id).collect();
+    assert_eq!(ids, ["b", "later"]);
+}
