@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod api;
 pub mod bindings;
 pub mod capabilities;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod evidence;

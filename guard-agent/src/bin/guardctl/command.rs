@@ -1,16 +1,18 @@
 //! Each command: the call that it makes, and what it prints.
 
-use guard_agent::proto::{
-    AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState, ListLeasesRequest,
-    ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest, StatusRequest,
-    WatchConflictsRequest, WatchRequest, guard_client::GuardClient, leases_client::LeasesClient,
-    pools_client::PoolsClient, release_request::Which,
+use guard_agent::{
+    client::{answer, connect},
+    proto::{
+        AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
+        ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
+        StatusRequest, WatchConflictsRequest, WatchRequest, guard_client::GuardClient,
+        leases_client::LeasesClient, pools_client::PoolsClient, release_request::Which,
+    },
 };
 use tonic::transport::Channel;
 
 use crate::{
     cli::{Allocate, Bind, Cli, Command, Leases, Release},
-    client::{answer, connect},
     error::Error,
     output::Output,
     stream::follow,

@@ -8,16 +8,19 @@ use std::{
     path::Path,
 };
 
-use guard_agent::proto::{
-    AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
-    ListLeasesRequest, QuarantineAction, QuarantineRequest, RecoverRequest,
-    admin_client::AdminClient, leases_client::LeasesClient,
+use guard_agent::{
+    client::answer,
+    proto::{
+        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
+        ListLeasesRequest, QuarantineAction, QuarantineRequest, RecoverRequest,
+        admin_client::AdminClient, leases_client::LeasesClient,
+    },
 };
 use tonic::transport::Channel;
 
 pub use self::args::Command;
 use self::args::{Place, Quarantine, Sure};
-use crate::{client::answer, error::Error, output::Output, view};
+use crate::{error::Error, output::Output, view};
 
 impl Command {
     /// Asks for a confirmation of what is dangerous.
