@@ -40,10 +40,9 @@ impl CallError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Refused(status) => status.code() == Code::Unavailable,
-            Self::Connect { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ),
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            }
             Self::Deadline(_) | Self::Lost(_) => true,
         }
     }
@@ -171,6 +170,9 @@ mod tests {
     #[test]
     fn a_broken_connection_is_not_a_refusal() {
         let error = CallError::from(Status::from_error(io::Error::other("reset").into()));
-        assert_eq!((error.to_string().as_str(), error.is_passing()), ("lost the agent: reset", true));
+        assert_eq!(
+            (error.to_string().as_str(), error.is_passing()),
+            ("lost the agent: reset", true)
+        );
     }
 }

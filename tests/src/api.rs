@@ -2,17 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use guard_agent::proto::leases_client::LeasesClient;
 use guard_agent::proto::{
     AllocateRequest, ConfirmRequest, Lease, ListLeasesRequest, Outcome, Owner, ReleaseRequest,
     release_request,
 };
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tonic::transport::Channel;
 
 /// A connection of a controller.
 #[derive(Clone, Debug)]
@@ -24,14 +21,7 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let path = socket.to_owned();
-        let connector = service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://guard").connect_with_connector(connector).await;
-        let channel = channel.with_context(|| format!("connecting to {}", socket.display()))?;
-        Ok(Self(LeasesClient::new(channel)))
+        Ok(Self(LeasesClient::new(guard_agent::client::connect(socket).await?)))
     }
 
     /// Allocates an address for a sandbox.

@@ -74,7 +74,9 @@ impl Call {
         }
         // dev_valid_name() in net/core/dev.c, without what would not fit into a lease's key.
         let odd = |byte: u8| !byte.is_ascii_graphic() || byte == b'/' || byte == b':';
-        if matches!(ifname.as_str(), "" | "." | "..") || ifname.len() > 15 || ifname.bytes().any(odd)
+        if matches!(ifname.as_str(), "" | "." | "..")
+            || ifname.len() > 15
+            || ifname.bytes().any(odd)
         {
             let why = format!("{ifname:?} is not an interface name");
             return Err(Error::Variable { name: "CNI_IFNAME", why });
@@ -87,10 +89,9 @@ impl Call {
 fn pairs(text: &str) -> Result<BTreeMap<String, String>, Error> {
     let pair = |word: &str| match word.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(Error::Variable {
-            name: "CNI_ARGS",
-            why: format!("{word:?} is not KEY=value"),
-        }),
+        None => {
+            Err(Error::Variable { name: "CNI_ARGS", why: format!("{word:?} is not KEY=value") })
+        }
     };
     text.split(';').filter(|word| !word.is_empty()).map(pair).collect()
 }

@@ -77,7 +77,9 @@ async fn pairs(
     call: &Call,
 ) -> Result<Vec<(Lease, Veth)>, Error> {
     if previous.is_null() {
-        return Err(Error::Chain("there is no prevResult, and no ipam to allocate with".to_owned()));
+        return Err(Error::Chain(
+            "there is no prevResult, and no ipam to allocate with".to_owned(),
+        ));
     }
     let previous = Previous::deserialize(previous)?;
     let key = conf.key(&call.ifname);
@@ -125,7 +127,8 @@ mod tests {
         };
         let bridge = json!({ "name": "rt0", "mac": "02:b0:00:00:00:01" });
         let host = json!({ "name": "veth1a2b", "mac": "02:00:00:00:00:99" });
-        let inside = json!({ "name": "eth0", "mac": "02:00:00:00:00:0A", "sandbox": "/run/netns/a" });
+        let inside =
+            json!({ "name": "eth0", "mac": "02:00:00:00:00:0A", "sandbox": "/run/netns/a" });
         let veth = of(json!([bridge, host, inside])).unwrap();
         assert_eq!(veth, Veth { mac: "02:00:00:00:00:0a".into(), port: "veth1a2b".into() });
         for incomplete in [json!([]), json!([bridge, host]), json!([bridge, inside])] {

@@ -169,7 +169,8 @@ impl NetConf {
             && let Some(subnet) = ipam.subnet.take()
         {
             let (range_start, range_end) = (ipam.range_start, ipam.range_end);
-            ipam.ranges.insert(0, vec![Range { subnet, range_start, range_end, gateway: ipam.gateway }]);
+            ipam.ranges
+                .insert(0, vec![Range { subnet, range_start, range_end, gateway: ipam.gateway }]);
         }
         Ok(conf)
     }

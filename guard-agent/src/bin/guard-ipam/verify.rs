@@ -73,7 +73,8 @@ async fn look(conf: &NetConf) -> Result<(), Error> {
     if !status.ready {
         let degraded: Vec<_> =
             status.degraded.iter().map(|d| format!("{}: {}", d.what, d.why)).collect();
-        let why = if degraded.is_empty() { "it is starting".to_owned() } else { degraded.join("; ") };
+        let why =
+            if degraded.is_empty() { "it is starting".to_owned() } else { degraded.join("; ") };
         return Err(Error::NotReady(format!("guard-agent is not ready: {why}")));
     }
     if let Role::Ipam(ipam) = conf.role()? {
