@@ -41,7 +41,7 @@ fn containers_come_and_go_in_parallel_twice_and_nothing_leaks() -> Result<()> {
             assert_eq!(held.len(), 1, "{leases:?}");
             assert_eq!(
                 (&held[0].1["key"], &held[0].1["lifecycle"]),
-                (&json!("net/eth0"), &json!(""))
+                (&json!("net/eth0"), &Value::Null)
             );
         }
 

@@ -35,13 +35,24 @@ struct Veth {
     port: String,
 }
 
+impl Previous {
+    fn read(document: &Value) -> Result<Self, Error> {
+        if document.is_null() {
+            let why = "there is no prevResult to bind, and no ipam to allocate with";
+            return Err(Error::Chain(why.to_owned()));
+        }
+        Ok(Self::deserialize(document)?)
+    }
+}
+
 /// Binds the container's leases to the veth of `previous`.
 ///
 /// # Errors
 /// `previous` has no veth, the container no lease, or the agent refuses.
 pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
+    let previous = Previous::read(previous)?;
     patiently(&conf.socket(), async |agent| {
-        for (lease, veth) in pairs(&agent, conf, previous, call).await? {
+        for (lease, veth) in pairs(&agent, conf, &previous, call).await? {
             let Veth { mac, port } = veth;
             let request = BindRequest { generation: lease.generation, mac, interface: port };
             agent.bind(request).await?;
@@ -56,8 +67,9 @@ pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), E
 /// # Errors
 /// They are not.
 pub async fn check(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
+    let previous = Previous::read(previous)?;
     patiently(&conf.socket(), async |agent| {
-        for (lease, veth) in pairs(&agent, conf, previous, call).await? {
+        for (lease, veth) in pairs(&agent, conf, &previous, call).await? {
             if (lease.mac.as_str(), &lease.interface) != (&veth.mac, &veth.port) {
                 return Err(Error::Check(format!(
                     "{} is bound to {:?} on {:?}, and the container has {:?} on {:?}",
@@ -73,15 +85,9 @@ pub async fn check(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), 
 async fn pairs(
     agent: &Agent,
     conf: &NetConf,
-    previous: &Value,
+    previous: &Previous,
     call: &Call,
 ) -> Result<Vec<(Lease, Veth)>, Error> {
-    if previous.is_null() {
-        return Err(Error::Chain(
-            "there is no prevResult, and no ipam to allocate with".to_owned(),
-        ));
-    }
-    let previous = Previous::deserialize(previous)?;
     let key = conf.key(&call.ifname);
     let mut leases = agent.leases(&call.container).await?;
     leases.retain(|lease| lease.key == key);
@@ -91,7 +97,7 @@ async fn pairs(
             call.container
         )));
     }
-    let pair = |lease: Lease| Ok((veth(&previous, &call.ifname, &lease.bridge)?, lease));
+    let pair = |lease: Lease| Ok((veth(previous, &call.ifname, &lease.bridge)?, lease));
     let pairs: Result<Vec<_>, Error> = leases.into_iter().map(pair).collect();
     Ok(pairs?.into_iter().map(|(veth, lease)| (lease, veth)).collect())
 }
