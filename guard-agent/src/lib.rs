@@ -14,6 +14,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod incident;
+pub mod inventory;
 pub mod lease;
 pub mod ledger;
 pub mod live;

@@ -88,6 +88,10 @@ impl<'a> Step<'a> {
                 return self.reserve_interface(&prefix, &id);
             }
             Command::ReleaseInterface(name) => return Ok(self.release_interface(&name)),
+            Command::CountMisses(found) => return Ok(self.count_misses(&found)),
+            Command::Reap { generations, threshold } => {
+                return Ok(self.reap(&generations, threshold));
+            }
             Command::Tick => self.tick(),
         }
         Ok(Reply::Done)
