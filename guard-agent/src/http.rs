@@ -119,6 +119,10 @@ async fn collect(context: &Context) {
     for source in ["wire", "kernel"] {
         source_healthy.with_label_values(&[source]).set(healthy);
     }
+    for status in context.reconciler.sources().status() {
+        let healthy = i64::from(status.healthy());
+        source_healthy.with_label_values(&[status.source.name()]).set(healthy);
+    }
     alerts.collect();
     observer.counters.collect(metrics);
 }

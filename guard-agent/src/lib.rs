@@ -23,6 +23,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observer;
 pub mod proto;
+pub mod reconcile;
 pub mod run;
 pub mod segment;
 pub mod store;

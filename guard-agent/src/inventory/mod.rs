@@ -3,20 +3,88 @@
 //! A source adds reasons to keep an address. Its silence proves something only in an answer that
 //! was complete, and whether it was is part of the answer.
 
+mod channel;
+pub mod containerd;
 mod listing;
+mod source;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use futures_util::future::join_all;
 use parking_lot::RwLock;
+use tonic::Status;
 
 use listing::Listed;
 pub use listing::{Entry, Listing};
+pub use source::{Answer, Handle, Heard, PATIENCE, SourceStatus, Told};
 
+use self::containerd::Containerd;
 use crate::{
     clock::Now,
     evidence::{Evidence, Source},
     lease::Owner,
 };
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Nobody listens.
+    #[error("{path}: {source}")]
+    Connect {
+        /// Which socket.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No HTTP/2 on the socket.
+    #[error("it speaks no gRPC: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// A call failed, or its answer was cut off.
+    #[error("cannot {what}: {why}")]
+    Call {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// The answer did not come.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// A namespace that no request can name.
+    #[error("the namespace {0:?} is not printable ASCII")]
+    Namespace(String),
+}
+
+impl SourceError {
+    fn call(what: &'static str, status: &Status) -> Self {
+        Self::Call { what, why: format!("{:?}: {}", status.code(), status.message()) }
+    }
+}
+
+/// Those that are configured.
+#[derive(Debug, Default)]
+pub struct Sources(Vec<Handle>);
+
+impl Sources {
+    /// Starts asking them.
+    pub fn start(containerd: Option<containerd::Settings>, told: &Told) -> Self {
+        let containerd = containerd.map(|settings| {
+            let lister = Containerd::new(settings);
+            Handle::start(Source::Inventory, "containerd", lister, told.clone())
+        });
+        Self(containerd.into_iter().collect())
+    }
+
+    /// Asks all of them now.
+    pub async fn ask(&self) -> Vec<Heard> {
+        join_all(self.0.iter().map(Handle::ask)).await
+    }
+
+    /// How they are.
+    pub fn status(&self) -> Vec<SourceStatus> {
+        self.0.iter().map(Handle::status).collect()
+    }
+}
 
 /// What all sources are known to list, answered from memory.
 #[derive(Debug)]

@@ -293,6 +293,8 @@ pub enum Reason {
     StoreUnwritable,
     /// There is nothing to recover.
     StoreHealthy,
+    /// No mass release waits for this consent.
+    ConsentUnknown,
     /// The agent is ending.
     Stopping,
 }
@@ -341,6 +343,7 @@ impl Reason {
             Self::StoreDamaged => "STORE_DAMAGED",
             Self::StoreUnwritable => "STORE_UNWRITABLE",
             Self::StoreHealthy => "STORE_HEALTHY",
+            Self::ConsentUnknown => "CONSENT_UNKNOWN",
             Self::Stopping => "STOPPING",
         }
     }

@@ -266,6 +266,17 @@ impl Engine {
             })
     }
 
+    /// From now on released addresses wait for these, each at most so long.
+    pub fn set_subscribers(&mut self, subscribers: &[(Arc<str>, Duration)]) {
+        subscribers.clone_into(&mut self.subscribers);
+    }
+
+    /// The leases that somebody has.
+    pub fn reservations(&self) -> Vec<Arc<Lease>> {
+        let rows = self.tables.iter().flat_map(|table| table.rows.values());
+        rows.filter_map(Row::lease).filter(|lease| lease.state.is_owned()).cloned().collect()
+    }
+
     /// The lease or quarantine at an address.
     pub fn lease_at(&self, segment: &Segment, address: IpAddr) -> Option<&Arc<Lease>> {
         let (table, address) = self.slot(segment, address)?;
