@@ -18,8 +18,12 @@ fn proto() -> anyhow::Result<()> {
     std::fs::write(out.join("guard.v1.bin"), prost_encode(&files))?;
     tonic_prost_build::configure().compile_fds(files).context("guard.proto")?;
     // Others serve these, and the agent reads them; the servers are for tests.
-    let files = compile(&["containerd/containers.proto", "containerd/events.proto"])?;
-    tonic_prost_build::configure().compile_fds(files).context("containerd's proto files")
+    let files = compile(&[
+        "guard/directory/v1/directory.proto",
+        "containerd/containers.proto",
+        "containerd/events.proto",
+    ])?;
+    tonic_prost_build::configure().compile_fds(files).context("others' proto files")
 }
 
 fn compile(files: &[&str]) -> anyhow::Result<prost_types::FileDescriptorSet> {

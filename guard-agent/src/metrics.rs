@@ -10,7 +10,7 @@ use prometheus::{
 use crate::{
     clock::Now,
     incident::{Incident, Kind},
-    lease::{Lease, State, command::Change, reason},
+    lease::{Lease, Notice, State, command::Change, reason},
     ledger::Lifecycle,
 };
 
@@ -53,6 +53,9 @@ pub struct Metrics {
     /// By pool.
     pub reap_blocked: IntGaugeVec,
     readopted: IntCounterVec,
+    holds_expired: IntCounterVec,
+    /// By subscriber.
+    pub subscriber_lag: IntGaugeVec,
     detection_latency: prometheus::Histogram,
 }
 
@@ -186,6 +189,16 @@ impl Metrics {
                 "Addresses in use without a lease that the inventory knew the owner of.",
                 &["pool"],
             )?,
+            holds_expired: counter(
+                "guard_holds_expired_total",
+                "Releases that a subscriber did not acknowledge before its deadline.",
+                &["subscriber"],
+            )?,
+            subscriber_lag: gauge(
+                "guard_subscriber_lag_events",
+                "Events that a configured subscriber has not been sent yet.",
+                &["subscriber"],
+            )?,
             detection_latency: register(
                 &registry,
                 prometheus::Histogram::with_opts(detection_latency)?,
@@ -232,6 +245,16 @@ impl Metrics {
 
 impl Lifecycle for Arc<Metrics> {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
+
+    fn noticed(&mut self, notices: &[Notice]) {
+        for notice in notices {
+            if let Notice::HoldExpired(_, late) = notice {
+                for subscriber in late {
+                    self.holds_expired.with_label_values(&[&**subscriber]).inc();
+                }
+            }
+        }
+    }
 
     fn committed(&mut self, changes: &[Change], _now: Now) {
         for change in changes {

@@ -11,6 +11,11 @@
 
 tonic::include_proto!("guard.v1");
 
+/// What a controller may serve: `proto/guard/directory/v1/directory.proto`.
+pub mod directory {
+    tonic::include_proto!("guard.directory.v1");
+}
+
 /// What is used of containerd's API.
 pub mod containerd {
     /// Its containers.

@@ -85,7 +85,8 @@ async fn serve(
         Ok(store) => store.epoch(),
         Err(loss) => loss.epoch,
     };
-    let hub = Arc::new(Hub::new(epoch));
+    let subscribers = config.subscribers.iter().map(|(name, _)| name.clone());
+    let hub = Arc::new(Hub::new(epoch, subscribers));
     let live = Arc::new(LiveSet::default());
     let gateways =
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
@@ -139,7 +140,7 @@ async fn serve(
         settings: config.reconcile,
         ledger: ledger.clone(),
         live: live.clone(),
-        sources: Arc::new(Sources::start(config.containerd.clone(), &told)),
+        sources: Arc::new(Sources::start(config.sources.clone(), &told)),
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),

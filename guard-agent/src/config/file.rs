@@ -28,6 +28,7 @@ pub(super) struct File {
     pub pool: Vec<Pool>,
     pub reconcile: Reconcile,
     pub inventory: Inventory,
+    pub directory: Option<Directory>,
     pub subscriber: Vec<Subscriber>,
 }
 
@@ -45,6 +46,7 @@ impl Default for File {
             pool: Vec::new(),
             reconcile: Reconcile::default(),
             inventory: Inventory::default(),
+            directory: None,
             subscriber: Vec::new(),
         }
     }
@@ -214,6 +216,12 @@ impl Default for Containerd {
             address_label: "runtime.computer/ip".to_owned(),
         }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Directory {
+    pub socket: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,7 +6,7 @@ mod sources;
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    inventory::containerd,
+    inventory,
     lease::{ExclusionError, Pool, PoolError, Pools},
     reconcile,
     segment::Segment,
@@ -39,8 +39,8 @@ pub struct Config {
     pub pools: Pools,
     /// How slow and how sure leases are taken back.
     pub reconcile: reconcile::Settings,
-    /// The container runtime, if it is to be asked.
-    pub containerd: Option<containerd::Settings>,
+    /// Who is asked which sandboxes there are.
+    pub sources: inventory::Settings,
     /// Whose acknowledgement a released address waits for, and how long at most.
     pub subscribers: Vec<(Arc<str>, Duration)>,
 }
@@ -182,6 +182,7 @@ impl Config {
             pool,
             reconcile,
             inventory,
+            directory,
             subscriber,
         } = file;
         let bridges = check_bridges(bridge)?;
@@ -210,7 +211,10 @@ impl Config {
             bridges,
             pools: Pools::new(pools)?,
             reconcile: sources::reconcile(&reconcile)?,
-            containerd: inventory.containerd.map(sources::containerd).transpose()?,
+            sources: inventory::Settings {
+                containerd: inventory.containerd.map(sources::containerd).transpose()?,
+                directory: directory.map(|directory| directory.socket),
+            },
             subscribers: sources::subscribers(subscriber)?,
         })
     }

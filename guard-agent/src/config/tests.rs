@@ -67,13 +67,15 @@ fn sources_are_asked_where_they_have_a_section() {
     let config = load(GOOD).unwrap();
     assert_eq!(config.reconcile.interval, Duration::from_secs(300));
     assert_eq!((config.reconcile.misses, config.reconcile.max_reap_share), (3, 0.2));
-    assert!(config.containerd.is_none() && config.subscribers.is_empty());
+    assert!(config.sources == inventory::Settings::default() && config.subscribers.is_empty());
     let all = "[inventory.containerd]\nnamespace = \"k8s.io\"\n\
+               [directory]\nsocket = \"/run/d.sock\"\n\
                [[subscriber]]\nname = \"nfs-proxy\"\n";
     let config = load(&format!("{GOOD}{all}")).unwrap();
-    let containerd = config.containerd.unwrap();
+    let containerd = config.sources.containerd.unwrap();
     assert_eq!(containerd.namespace, "k8s.io");
     assert_eq!(containerd.address_label, "runtime.computer/ip");
+    assert_eq!(config.sources.directory, Some("/run/d.sock".into()));
     assert_eq!(config.subscribers, [(Arc::from("nfs-proxy"), Duration::from_secs(120))]);
 }
 

@@ -138,6 +138,7 @@ impl Settings {
             id: Arc::from(&**id),
             addresses,
             labelled,
+            dead: false,
             detail: Arc::from(format!("container {id} in {}", self.namespace)),
             since: since.unwrap_or(Timestamp::UNIX_EPOCH),
         });

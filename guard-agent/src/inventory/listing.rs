@@ -26,6 +26,8 @@ pub struct Entry {
     pub addresses: Vec<IpAddr>,
     /// One of the labels or fields that are meant for us names it.
     pub labelled: bool,
+    /// It has ended: no evidence, but an answer to whoever asks what became of it.
+    pub dead: bool,
     /// For people.
     pub detail: Arc<str>,
     /// Since when it exists.
@@ -119,8 +121,15 @@ impl Listed {
     /// What is said of an owner.
     pub(super) fn of_owner(&self, owner: &Owner, now: Now) -> impl Iterator<Item = Evidence> {
         let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
-        let named = named.map(|at| &self.entries[*at]).filter(|entry| entry.speaks_for(owner));
-        named.map(move |entry| self.evidence(entry, now))
+        let named = named.map(|at| &self.entries[*at]);
+        let alive = named.filter(|entry| !entry.dead && entry.speaks_for(owner));
+        alive.map(move |entry| self.evidence(entry, now))
+    }
+
+    /// Whether an owner is listed as one that has ended.
+    pub(super) fn is_dead(&self, owner: &Owner) -> bool {
+        let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
+        named.map(|at| &self.entries[*at]).any(|entry| entry.dead && entry.speaks_for(owner))
     }
 
     fn evidence(&self, entry: &Entry, now: Now) -> Evidence {
@@ -147,6 +156,7 @@ mod tests {
             id: id.into(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             labelled: true,
+            dead: false,
             detail: format!("container {id}").into(),
             since: Timestamp::UNIX_EPOCH,
         }

@@ -5,6 +5,7 @@
 
 mod channel;
 pub mod containerd;
+pub mod directory;
 mod listing;
 mod source;
 
@@ -18,12 +19,18 @@ use listing::Listed;
 pub use listing::{Entry, Listing};
 pub use source::{Answer, Handle, Heard, PATIENCE, SourceStatus, Told};
 
-use self::containerd::Containerd;
+use self::{
+    containerd::Containerd,
+    directory::{Directory, Word},
+};
 use crate::{
     clock::Now,
     evidence::{Evidence, Source},
     lease::Owner,
 };
+
+/// The directory's name in the configuration.
+pub const DIRECTORY: &str = "directory";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +57,9 @@ pub enum SourceError {
     /// The answer did not come.
     #[error("no answer within {0:?}")]
     Late(Duration),
+    /// An answer that means nothing.
+    #[error("{0}")]
+    Unreadable(String),
     /// A namespace that no request can name.
     #[error("the namespace {0:?} is not printable ASCII")]
     Namespace(String),
@@ -61,28 +71,53 @@ impl SourceError {
     }
 }
 
+/// Who is to be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The container runtime.
+    pub containerd: Option<containerd::Settings>,
+    /// The socket of the controller's directory.
+    pub directory: Option<PathBuf>,
+}
+
 /// Those that are configured.
 #[derive(Debug, Default)]
-pub struct Sources(Vec<Handle>);
+pub struct Sources {
+    all: Vec<Handle>,
+    directory: Option<PathBuf>,
+}
 
 impl Sources {
     /// Starts asking them.
-    pub fn start(containerd: Option<containerd::Settings>, told: &Told) -> Self {
+    pub fn start(settings: Settings, told: &Told) -> Self {
+        let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
             let lister = Containerd::new(settings);
             Handle::start(Source::Inventory, "containerd", lister, told.clone())
         });
-        Self(containerd.into_iter().collect())
+        let listed = directory.clone().map(|socket| {
+            Handle::start(Source::Controller, DIRECTORY, Directory::new(socket), told.clone())
+        });
+        Self { all: containerd.into_iter().chain(listed).collect(), directory }
+    }
+
+    /// The directory's word about an owner; nothing where there is no directory.
+    ///
+    /// # Errors
+    /// There is one, and it does not answer.
+    pub async fn look_up(&self, owner: &Owner) -> Result<Option<Word>, SourceError> {
+        let Some(socket) = &self.directory else { return Ok(None) };
+        directory::look_up(socket, owner).await.map(Some)
     }
 
     /// Asks all of them now.
     pub async fn ask(&self) -> Vec<Heard> {
-        join_all(self.0.iter().map(Handle::ask)).await
+        join_all(self.all.iter().map(Handle::ask)).await
     }
 
     /// How they are.
     pub fn status(&self) -> Vec<SourceStatus> {
-        self.0.iter().map(Handle::status).collect()
+        self.all.iter().map(Handle::status).collect()
     }
 }
 
@@ -123,5 +158,10 @@ impl Listings {
     pub fn of_owner(&self, owner: &Owner) -> Vec<Evidence> {
         let now = Now::read();
         self.0.read().iter().flat_map(|listed| listed.of_owner(owner, now)).collect()
+    }
+
+    /// Whether any source lists an owner as one that has ended.
+    pub fn is_dead(&self, owner: &Owner) -> bool {
+        self.0.read().iter().any(|listed| listed.is_dead(owner))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Writer,
-    writer::{AFTER_FAILURE, refusal, report},
+    writer::{AFTER_FAILURE, refusal},
 };
 use crate::{
     clock::{self, Now},
@@ -109,7 +109,7 @@ impl Writer {
         if carried || !changes.is_empty() {
             store.commit(&changes, engine.high_water(), Now::read())?;
         }
-        report(&notices);
+        self.tell(&notices);
         let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
         for observer in &mut self.observers {
             observer.restored(&leases);
@@ -285,6 +285,6 @@ impl Writer {
         for observer in &mut self.observers {
             observer.committed(&told, now);
         }
-        report(&applied.notices);
+        self.tell(&applied.notices);
     }
 }

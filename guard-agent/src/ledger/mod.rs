@@ -26,7 +26,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, PoolStatus, Pools, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     store::{CommitError, Recovered, Store, StoreError},
@@ -46,6 +46,9 @@ pub trait Lifecycle: Send {
 
     /// What was committed, in order. The callers get their answers afterwards.
     fn committed(&mut self, changes: &[Change], now: Now);
+
+    /// What no lease's state shows.
+    fn noticed(&mut self, _notices: &[Notice]) {}
 }
 
 /// The ledger's thread did not come up.

@@ -172,7 +172,7 @@ impl Writer {
                     }
                     failpoint::reach(Moment::BeforeReply);
                 }
-                report(&notices);
+                self.tell(&notices);
                 None
             }
             Err(error) => {
@@ -194,6 +194,14 @@ impl Writer {
             self.answer(question);
         }
         ok
+    }
+
+    /// What no lease's state shows goes to the log, and to those who count.
+    pub(super) fn tell(&mut self, notices: &[Notice]) {
+        report(notices);
+        for observer in self.observers.iter_mut().filter(|_| !notices.is_empty()) {
+            observer.noticed(notices);
+        }
     }
 
     fn answer(&mut self, question: Request) {
@@ -252,8 +260,7 @@ pub(super) fn refusal(error: &CommitError) -> Refusal {
     }
 }
 
-/// What no lease's state shows goes to the log.
-pub(super) fn report(notices: &[Notice]) {
+fn report(notices: &[Notice]) {
     for notice in notices {
         match notice {
             Notice::HostAddress(lease) => tracing::warn!(

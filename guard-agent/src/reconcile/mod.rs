@@ -7,7 +7,7 @@
 mod pass;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,9 +19,9 @@ pub use self::pass::{Brake, Ended, Judgement, Look, Verdict, consent_id, port_is
 use crate::{
     clock::Now,
     health::{self, Health},
-    inventory::Sources,
+    inventory::{self, Sources, directory::Word},
     lease::{
-        Generation, Lease,
+        Generation, Lease, Owner,
         command::{Command, CountMisses, Reason, Refusal, Reply},
     },
     ledger::Ledger,
@@ -230,6 +230,10 @@ impl Reconciler {
         let found = CountMisses { silent, seen, started: at.boot, interval, threshold };
         let silent = leases_of(self.ask(Command::CountMisses(found), dry_run).await?);
         let due: Vec<_> = silent.iter().filter(|l| l.misses >= threshold).cloned().collect();
+        let due = match self.look_up(due).await {
+            Ok(due) => due,
+            Err(why) => return Ok(Report { silent, unverifiable, ..ended(why) }),
+        };
         let brake = Brake { share: max_reap_share, earlier: ledger.earlier_boot(), consented };
         let Verdict { reap, blocked } = brake.apply(&due, &leases);
         let reaped = if reap.is_empty() {
@@ -242,6 +246,34 @@ impl Reconciler {
         let blocked =
             (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });
         Ok(Report { ended: None, silent, reaped, unverifiable, blocked })
+    }
+
+    /// Rule 5: whom the index does not list is looked up by name, and any answer but that it is
+    /// gone keeps its leases. Whom it lists as ended is not looked up again.
+    async fn look_up(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Ended> {
+        let Parts { sources, live, .. } = &self.parts;
+        let mut gone: HashMap<Owner, bool> = HashMap::new();
+        let mut kept = Vec::with_capacity(due.len());
+        for lease in due {
+            let Some(owner) = &lease.owner else { continue };
+            let is_gone = match gone.get(owner) {
+                Some(known) => *known,
+                None if live.listings().is_dead(owner) => true,
+                None => match sources.look_up(owner).await {
+                    Ok(None | Some(Word::Dead | Word::NotFound)) => true,
+                    Ok(Some(Word::Alive)) => false,
+                    Err(error) => {
+                        let (name, why) = (inventory::DIRECTORY, error.to_string());
+                        return Err(Ended::Failed { name, why });
+                    }
+                },
+            };
+            gone.insert(owner.clone(), is_gone);
+            if is_gone {
+                kept.push(lease);
+            }
+        }
+        Ok(kept)
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
