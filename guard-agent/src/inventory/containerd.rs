@@ -4,11 +4,11 @@
 //! keeps its addresses, whether it runs, is paused or has stopped. Works with 1.6, 1.7 and 2.x,
 //! whose API is the same as far as it is used here.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use tonic::{Request, Streaming, metadata::AsciiMetadataValue, transport::Channel};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{Entry, Listing, SourceError, channel, source::Lister};
 use crate::{
@@ -34,6 +34,9 @@ pub struct Settings {
     pub address_label: String,
 }
 
+/// How soon after its first list a connection's events have certainly begun.
+const SETTLED: Duration = Duration::from_secs(1);
+
 pub(super) struct Containerd {
     settings: Settings,
     connected: Option<Connected>,
@@ -41,7 +44,12 @@ pub(super) struct Containerd {
 
 struct Connected {
     containers: ContainersClient<Channel>,
-    events: Streaming<Envelope>,
+    /// That something has changed; closed once the connection is.
+    events: mpsc::Receiver<()>,
+    /// Whoever listens to them ends with the connection.
+    _listener: JoinSet<()>,
+    /// Its events may have begun after the first list.
+    fresh: bool,
 }
 
 impl Containerd {
@@ -49,16 +57,26 @@ impl Containerd {
         Self { settings, connected: None }
     }
 
-    /// Events first: what changes after the list was begun is heard of.
     async fn connect(&self) -> Result<Connected, SourceError> {
         let Settings { socket, namespace, .. } = &self.settings;
         let channel = channel::connect(socket).await?;
         let filters = vec![format!("namespace=={namespace},topic~=/containers/")];
-        let subscribed =
-            EventsClient::new(channel.clone()).subscribe(SubscribeRequest { filters }).await;
-        let events = subscribed.map_err(|status| SourceError::call("subscribe", &status))?;
+        let (tell, events) = mpsc::channel(1);
+        let mut listener = JoinSet::new();
+        listener.spawn(listen(channel.clone(), filters, tell));
         let containers = ContainersClient::new(channel);
-        Ok(Connected { containers, events: events.into_inner() })
+        Ok(Connected { containers, events, _listener: listener, fresh: true })
+    }
+}
+
+/// Passes on that something has changed, as long as the connection lasts. containerd answers a
+/// subscription with its first event only, so that nobody can wait for the answer.
+async fn listen(channel: Channel, filters: Vec<String>, tell: mpsc::Sender<()>) {
+    let subscribed = EventsClient::new(channel).subscribe(SubscribeRequest { filters }).await;
+    let Ok(mut events) = subscribed.map(tonic::Response::into_inner) else { return };
+    while let Ok(Some(Envelope { .. })) = events.message().await {
+        // One that waits already says it all.
+        let _ = tell.try_send(());
     }
 }
 
@@ -89,16 +107,12 @@ impl Lister for Containerd {
     }
 
     async fn changed(&mut self) {
-        let Some(Connected { events, .. }) = &mut self.connected else { return };
-        let mut next = events.message().await;
-        // One list answers all that wait.
-        while let Ok(Some(_)) = next {
-            match events.message().now_or_never() {
-                Some(more) => next = more,
-                None => return,
-            }
+        let Some(Connected { events, fresh, .. }) = &mut self.connected else { return };
+        // What changed before the events began is in a second list.
+        let settled = if std::mem::take(fresh) { SETTLED } else { Duration::MAX };
+        if timeout(settled, events.recv()).await == Ok(None) {
+            self.connected = None;
         }
-        self.connected = None;
     }
 
     fn reset(&mut self) {

@@ -113,17 +113,19 @@ impl Listed {
     }
 
     /// What is said of an address.
-    pub(super) fn of_address(&self, address: IpAddr, now: Now) -> impl Iterator<Item = Evidence> {
-        let found = self.by_address.get(&address).into_iter().flatten();
-        found.map(move |at| self.evidence(&self.entries[*at], now))
+    pub(super) fn of_address(&self, address: IpAddr) -> Vec<Evidence> {
+        let Some(found) = self.by_address.get(&address) else { return Vec::new() };
+        let now = Now::read();
+        found.iter().map(|at| self.evidence(&self.entries[*at], now)).collect()
     }
 
     /// What is said of an owner.
-    pub(super) fn of_owner(&self, owner: &Owner, now: Now) -> impl Iterator<Item = Evidence> {
-        let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
-        let named = named.map(|at| &self.entries[*at]);
+    pub(super) fn of_owner(&self, owner: &Owner) -> Vec<Evidence> {
+        let Some(named) = self.by_name.get(&owner.sandbox) else { return Vec::new() };
+        let now = Now::read();
+        let named = named.iter().map(|at| &self.entries[*at]);
         let alive = named.filter(|entry| !entry.dead && entry.speaks_for(owner));
-        alive.map(move |entry| self.evidence(entry, now))
+        alive.map(|entry| self.evidence(entry, now)).collect()
     }
 
     /// Whether an owner is listed as one that has ended.
@@ -183,10 +185,10 @@ mod tests {
         assert!(listed.take(&complete(std::slice::from_ref(&a)), now).is_empty(), "nothing new");
         let partial = Listing { entries: vec![b], unreadable: vec!["a label".to_owned()] };
         assert_eq!(listed.take(&partial, now), [ip("10.0.0.3")]);
-        assert_eq!(listed.of_address(ip("10.0.0.2"), now).count(), 1, "not shown, but kept");
+        assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 1, "not shown, but kept");
         assert_eq!(listed.take(&complete(&[]), now), [ip("10.0.0.2"), ip("10.0.0.3")]);
-        assert_eq!(listed.of_address(ip("10.0.0.2"), now).count(), 0);
-        assert_eq!(listed.of_owner(&owner("a", ""), now).count(), 0);
+        assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 0);
+        assert_eq!(listed.of_owner(&owner("a", "")).len(), 0);
     }
 
     #[test]
@@ -199,7 +201,7 @@ mod tests {
             entry("c", "c", "", &[]),
         ];
         listed.take(&complete(&entries), now);
-        let known = |sandbox, lifecycle| listed.of_owner(&owner(sandbox, lifecycle), now).count();
+        let known = |sandbox, lifecycle| listed.of_owner(&owner(sandbox, lifecycle)).len();
         assert_eq!((known("a", "run-1"), known("a", "run-2"), known("a", "")), (1, 0, 0));
         assert_eq!((known("b", "any"), known("b", "")), (1, 1));
         assert_eq!((known("id-1", "any"), known("c", ""), known("d", "")), (1, 1, 0));

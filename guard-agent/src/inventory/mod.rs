@@ -150,14 +150,12 @@ impl Listings {
 
     /// What is said of an address.
     pub fn of_address(&self, address: IpAddr) -> Vec<Evidence> {
-        let now = Now::read();
-        self.0.read().iter().flat_map(|listed| listed.of_address(address, now)).collect()
+        self.0.read().iter().flat_map(|listed| listed.of_address(address)).collect()
     }
 
     /// What is said of an owner.
     pub fn of_owner(&self, owner: &Owner) -> Vec<Evidence> {
-        let now = Now::read();
-        self.0.read().iter().flat_map(|listed| listed.of_owner(owner, now)).collect()
+        self.0.read().iter().flat_map(|listed| listed.of_owner(owner)).collect()
     }
 
     /// Whether any source lists an owner as one that has ended.
@@ -165,3 +163,6 @@ impl Listings {
         self.0.read().iter().any(|listed| listed.is_dead(owner))
     }
 }
+
+#[cfg(test)]
+mod tests;

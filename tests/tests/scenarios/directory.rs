@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
-use guard_tests::{Agent, Directory, Lab, Launch, Lease, eventually};
+use guard_tests::{Agent, Directory, Lab, Launch, Lease, POOL, eventually};
 
 fn start(lab: &Lab, directory: &Directory) -> Result<Agent> {
     let config = lab.config()?.with(&directory.section())?;
@@ -80,4 +80,37 @@ fn rule_6_a_directory_that_fails_ends_the_pass() -> Result<()> {
     directory.say(|said| *said = Default::default());
     eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
     agent.await_readyz(200).map(drop)
+}
+
+#[test]
+fn rule_6_a_mass_release_waits_for_consent() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let names: Vec<_> = (0..10).map(|number| format!("s{number}")).collect();
+    directory.say(|said| said.listed = names.iter().map(|n| (n.clone(), State::Alive)).collect());
+    let agent = start(&lab, &directory)?;
+    let leases: Vec<_> = names.iter().map(|name| confirmed(&agent, name)).collect::<Result<_>>()?;
+    // It lies, or all of them are gone: who could tell.
+    directory.say(|said| said.listed.clear());
+    await_passes(&agent, "blocked", 3.0)?;
+    assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, Some(10.0));
+    let shown = agent.json(&["reconcile", "--dry-run"])?;
+    assert_eq!(shown["blocked"].as_array().map(Vec::len), Some(10), "{shown}");
+    for lease in &leases {
+        assert_eq!(state(&agent, lease)?, "active");
+    }
+    let refusal = agent.ctl(&["reconcile", "--consent", "00000000"])?.refusal()?;
+    assert_eq!(
+        (refusal.status.as_str(), refusal.reason.as_str()),
+        ("FAILED_PRECONDITION", "CONSENT_UNKNOWN")
+    );
+    let id = shown["consent"].as_str().context("no id")?;
+    let agreed = agent.json(&["reconcile", "--consent", id])?;
+    assert_eq!(agreed["reaped"].as_array().map(Vec::len), Some(10), "{agreed}");
+    for lease in &leases {
+        assert_eq!(state(&agent, lease)?, "cooling");
+    }
+    await_passes(&agent, "done", 1.0)?;
+    assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, None);
+    Ok(())
 }

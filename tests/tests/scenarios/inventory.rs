@@ -238,6 +238,14 @@ fn two_containers_with_one_address_are_told_of_and_it_is_nobodys() -> Result<()>
     assert_eq!((&entry["state"], &entry["reason"]), (&"quarantined".into(), &"disputed".into()));
     let said = entry["evidence"].to_string();
     assert!(said.contains("sandbox one") && said.contains("sandbox two"), "{said}");
+    let conflicts = agent.list(&["conflicts"], "conflicts")?;
+    let incident = conflicts.iter().find(|it| it["address"] == "10.8.64.7").context("untold")?;
+    let sides: Vec<_> =
+        incident["claimants"].as_array().into_iter().flatten().map(|it| &it["sandbox"]).collect();
+    assert_eq!(
+        (incident["kind"].as_str(), sides),
+        (Some("duplicate"), vec![&Value::from("one"), &Value::from("two")])
+    );
     // One of them goes: it is the other's.
     containerd.remove("one")?;
     let lease = eventually("the other's lease", || {
@@ -288,36 +296,6 @@ fn rule_8_after_the_boot_timeout_the_configuration_decides() -> Result<()> {
         agent.await_readyz(200)?;
         agent.allocate("b")?;
     }
-    Ok(())
-}
-
-#[test]
-fn rule_6_a_mass_release_waits_for_consent() -> Result<()> {
-    let lab = Lab::new()?;
-    let containerd = lab.containerd()?;
-    let agent = start(&lab, &containerd, QUICK)?;
-    let leases: Vec<_> =
-        (0..10).map(|n| confirmed(&agent, &format!("s{n}"))).collect::<Result<_>>()?;
-    await_passes(&agent, "blocked", 3.0)?;
-    assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, Some(10.0));
-    let shown = agent.json(&["reconcile", "--dry-run"])?;
-    assert_eq!(shown["blocked"].as_array().map(Vec::len), Some(10), "{shown}");
-    for lease in &leases {
-        assert_eq!(state(&agent, lease)?, "active");
-    }
-    let refusal = agent.ctl(&["reconcile", "--consent", "00000000"])?.refusal()?;
-    assert_eq!(
-        (refusal.status.as_str(), refusal.reason.as_str()),
-        ("FAILED_PRECONDITION", "CONSENT_UNKNOWN")
-    );
-    let id = shown["consent"].as_str().context("no id")?;
-    let agreed = agent.json(&["reconcile", "--consent", id])?;
-    assert_eq!(agreed["reaped"].as_array().map(Vec::len), Some(10), "{agreed}");
-    for lease in &leases {
-        assert_eq!(state(&agent, lease)?, "cooling");
-    }
-    await_passes(&agent, "done", 1.0)?;
-    assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, None);
     Ok(())
 }
 
