@@ -252,9 +252,11 @@ async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), 
     };
     // What the observer has read, so that the pass does not miss it.
     look().await?;
-    let report = reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
-    if let Some(ended) = report.ended {
-        return Err(ended.to_string());
+    reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
+    let sources = reconciler.sources().status();
+    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
+        let why = waiting.why().unwrap_or_default();
+        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
     }
     // What the sources have answered.
     look().await

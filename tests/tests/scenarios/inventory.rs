@@ -2,6 +2,7 @@
 //! completely is none.
 
 use anyhow::{Context, Result};
+use guard_agent::proto::directory::State;
 use guard_tests::{Agent, Containerd, Lab, Launch, Lease, POOL, eventually};
 use serde_json::Value;
 
@@ -312,4 +313,46 @@ fn rule_6_without_anybody_to_ask_a_lease_is_unverifiable_until_its_port_goes() -
     let pass = agent.json(&["reconcile"])?;
     assert_eq!(pass["unverifiable"][0]["generation"], silent.generation, "{pass}");
     Ok(())
+}
+
+#[test]
+fn rule_6_an_inventory_that_lists_nothing_is_not_believed_beside_a_bound_port() -> Result<()> {
+    let lab = Lab::new()?;
+    let containerd = lab.containerd()?;
+    let agent = start(&lab, &containerd, QUICK)?;
+    let sandbox = lab.sandbox("bound")?;
+    let (bound, silent) = (agent.admit(&sandbox)?, confirmed(&agent, "silent")?);
+    await_passes(&agent, "ended", 5.0)?;
+    assert_eq!((state(&agent, &silent)?.as_str(), misses(&agent, &silent)?), ("active", 0));
+    let pass = agent.json(&["reconcile", "--dry-run"])?;
+    let why = pass["why"].as_str().context("no reason")?;
+    assert!(why.contains(sandbox.port()) && why.contains("labels"), "{why}");
+    // Now it is rightly empty.
+    sandbox.delete()?;
+    await_state(&agent, &bound, "cooling")?;
+    await_state(&agent, &silent, "cooling")
+}
+
+#[test]
+fn rule_6_a_release_that_cannot_be_stored_is_tried_again_by_every_pass() -> Result<()> {
+    let lab = Lab::new()?;
+    let disk = lab.small_state(512)?;
+    let directory = lab.directory()?;
+    directory.say(|said| said.found = [("a".to_owned(), State::Alive)].into());
+    let config = lab.config()?.with(&directory.section())?.with(QUICK)?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let lease = confirmed(&agent, "a")?;
+    eventually("three misses", || Ok((misses(&agent, &lease)? == 3).then_some(())))?;
+    // Until there is no room for one byte more.
+    let filler = disk.join("filler");
+    let _ = std::fs::write(&filler, vec![0; 1 << 20]);
+    let full = (0..400).any(|number| agent.allocate(&format!("s{number}")).is_err());
+    assert!(full, "it never filled up");
+    directory.say(|said| said.found.clear());
+    await_passes(&agent, "failed", 4.0)?;
+    assert_eq!((state(&agent, &lease)?.as_str(), misses(&agent, &lease)?), ("active", 3));
+    assert!(agent.await_readyz(503)?.contains("store"));
+    std::fs::remove_file(&filler)?;
+    await_state(&agent, &lease, "cooling")?;
+    agent.check()
 }
