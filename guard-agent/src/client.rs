@@ -96,9 +96,26 @@ pub async fn connect(path: &Path) -> Result<Channel, CallError> {
 pub async fn answer<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    match timeout(DEADLINE, call).await {
+    within(DEADLINE, call).await
+}
+
+/// As [`answer`], where the agent itself asks others and gives them their time.
+///
+/// # Errors
+/// As [`answer`].
+pub async fn patiently<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    within(3 * DEADLINE, call).await
+}
+
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match timeout(deadline, call).await {
         Ok(answered) => Ok(answered?.into_inner()),
-        Err(_) => Err(CallError::Deadline(DEADLINE)),
+        Err(_) => Err(CallError::Deadline(deadline)),
     }
 }
 

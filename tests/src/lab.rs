@@ -278,6 +278,10 @@ impl Lab {
         Ok(pid)
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(crate) fn reaper(&self) -> Arc<Reaper> {
         Arc::clone(&self.reaper)
     }

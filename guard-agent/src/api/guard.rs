@@ -6,9 +6,10 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, stopped};
+use super::{Context, convert, error, stopped, why};
 use crate::{
-    evidence::EvidenceView as _,
+    clock::Now,
+    evidence::{EvidenceView as _, Source},
     health::{self, Degraded},
     hub::{Subject, Subscription},
     incident::Incident,
@@ -106,13 +107,27 @@ impl proto::guard_server::Guard for Service {
         Ok(Response::new(stream.boxed()))
     }
 
+    async fn why(
+        &self,
+        request: Request<proto::WhyRequest>,
+    ) -> Result<Response<proto::WhyResponse>, Status> {
+        let proto::WhyRequest { address } = request.into_inner();
+        let address = address.parse().map_err(|_| error::Invalid::Address(address))?;
+        let explanations = why::explain(&self.0, address).await?;
+        let last = self.0.reconciler.last();
+        Ok(Response::new(proto::WhyResponse {
+            explanations,
+            sources: self.sources(),
+            last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
+            last_result: last.map_or("", |last| last.result).to_owned(),
+        }))
+    }
+
     async fn status(
         &self,
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
         let Context { ledger, health, .. } = &*self.0;
-        let sees_all = health.booted() && health.observer().is_none();
-        let source = |name: &str| proto::SourceStatus { name: name.to_owned(), healthy: sees_all };
         let degraded = |Degraded { what, since, why }| proto::Degraded {
             what,
             since: Some(convert::timestamp(since)),
@@ -128,7 +143,7 @@ impl proto::guard_server::Guard for Service {
                 Some(why) => why,
                 None => "ok".to_owned(),
             },
-            sources: vec![source("wire"), source("kernel")],
+            sources: self.sources(),
             bridges: self.bridges(),
         }))
     }
@@ -159,6 +174,25 @@ impl Service {
             frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
             addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
         }
+    }
+
+    fn sources(&self) -> Vec<proto::SourceStatus> {
+        let Context { health, reconciler, .. } = &*self.0;
+        let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
+        let own = [Source::Wire, Source::Kernel].map(|source| proto::SourceStatus {
+            name: source.name().to_owned(),
+            healthy: health.booted() && degraded.is_none(),
+            why: degraded.clone().unwrap_or_default(),
+            complete: None,
+        });
+        let now = Now::read();
+        let asked = reconciler.sources().status().into_iter().map(|status| proto::SourceStatus {
+            name: status.source.name().to_owned(),
+            healthy: status.healthy(),
+            why: status.why().unwrap_or_default(),
+            complete: status.complete.map(|at| convert::timestamp(now.wall_at(at))),
+        });
+        own.into_iter().chain(asked).collect()
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {

@@ -5,11 +5,14 @@
 //! the store was lost while the agent ran, the engine still has all that was acknowledged, and a
 //! recovery writes that.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 use super::{
     Writer,
-    writer::{AFTER_FAILURE, refusal, report},
+    writer::{AFTER_FAILURE, refusal},
 };
 use crate::{
     clock::{self, Now},
@@ -100,15 +103,18 @@ impl Writer {
     pub(super) fn install(&mut self, mut store: Store) -> Result<(), CommitError> {
         let restored = store.take_restored();
         let carried = restored.carry.is_some();
-        let (engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
+        let earlier = if carried { restored.high_water.generation } else { 0 };
+        self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        let (mut engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
         if carried || !changes.is_empty() {
             store.commit(&changes, engine.high_water(), Now::read())?;
         }
-        report(&notices);
+        self.tell(&notices);
         let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
         for observer in &mut self.observers {
             observer.restored(&leases);
         }
+        engine.set_subscribers(&self.subscribers);
         self.engine = engine;
         self.books = Books::Open(Box::new(store));
         *self.loss.write() = None;
@@ -279,6 +285,6 @@ impl Writer {
         for observer in &mut self.observers {
             observer.committed(&told, now);
         }
-        report(&applied.notices);
+        self.tell(&applied.notices);
     }
 }

@@ -67,7 +67,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             output.print(&view::Conflicts::from(conflicts))
         }
         Command::Events { follow: _, from } => {
-            let stream = answer(leases.watch(WatchRequest { from })).await?;
+            let stream =
+                answer(leases.watch(WatchRequest { from, ..WatchRequest::default() })).await?;
             follow::<_, view::Event>(stream, output).await
         }
         Command::Operator(command) => command.run(channel, output).await,

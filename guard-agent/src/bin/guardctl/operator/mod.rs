@@ -9,11 +9,12 @@ use std::{
 };
 
 use guard_agent::{
-    client::answer,
+    client::{answer, patiently},
     proto::{
         AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
-        ListLeasesRequest, QuarantineAction, QuarantineRequest, RecoverRequest,
-        admin_client::AdminClient, leases_client::LeasesClient,
+        ListLeasesRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, RecoverRequest,
+        WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
+        leases_client::LeasesClient,
     },
 };
 use tonic::transport::Channel;
@@ -68,6 +69,17 @@ impl Command {
                 let state = LeaseState::Releasing.into();
                 let request = ListLeasesRequest { state, ..ListLeasesRequest::default() };
                 output.print(&view::Holds::from(answer(leases.list(request)).await?))
+            }
+            Self::Reconcile { dry_run, consent } => {
+                let consent = consent.unwrap_or_default();
+                let request = ReconcileRequest { dry_run, consent };
+                let response = patiently(admin.reconcile(request)).await?;
+                output.print(&view::Reconciled::new(response, dry_run))
+            }
+            Self::Why { address } => {
+                let request = WhyRequest { address: address.to_string() };
+                let why = answer(GuardClient::new(channel).why(request)).await?;
+                output.print(&view::Why::from(why))
             }
             Self::Check => {
                 let check = view::Check::from(answer(admin.check(CheckRequest {})).await?);
