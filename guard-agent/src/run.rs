@@ -87,7 +87,7 @@ async fn serve(
     // Ids grow over restarts, as the epoch does.
     let mut incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
     let (history, past) = open_history(&config.state_dir, &boot.id)?;
-    incidents.restore(past);
+    incidents.restore(past, boot.now);
     let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
         Box::new(bindings.clone()),

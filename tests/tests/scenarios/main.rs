@@ -17,4 +17,5 @@ mod operators;
 mod peers;
 mod ports;
 mod restart;
+mod silence;
 mod store;

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and how.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use guard_agent::{mac::Mac, proto};
@@ -105,6 +105,20 @@ pub enum Command {
         /// Print the open ones, then each as it opens, changes or closes.
         #[arg(long)]
         follow: bool,
+    },
+
+    /// Keep an incident, and those to come about its address, from alerting anyone for a while.
+    ///
+    /// They are listed and counted all the same. One that becomes worse than it is now, or that lasts
+    /// longer, is told.
+    #[command(after_help = "Examples:\n  guardctl silence 4294967297 --for 2h\n  \
+        guardctl silence 4294967297 --for 0s    # alert again")]
+    Silence {
+        /// The incident's id, as `conflicts` shows it.
+        id: String,
+        /// For how long, e.g. 30m or 2h; 0s ends a silence.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        span: Duration,
     },
 
     /// Follow lease and conflict events as they are committed.

@@ -2,9 +2,9 @@
 
 use guard_agent::proto::{
     AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState, ListLeasesRequest,
-    ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest, StatusRequest,
-    WatchConflictsRequest, WatchRequest, guard_client::GuardClient, leases_client::LeasesClient,
-    pools_client::PoolsClient, release_request::Which,
+    ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest, SilenceRequest,
+    StatusRequest, WatchConflictsRequest, WatchRequest, guard_client::GuardClient,
+    leases_client::LeasesClient, pools_client::PoolsClient, release_request::Which,
 };
 use tonic::transport::Channel;
 
@@ -63,6 +63,12 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Conflicts { follow: false, all } => {
             let conflicts = answer(guard.conflicts(ConflictsRequest { all })).await?;
             output.print(&view::Conflicts::from(conflicts))
+        }
+        Command::Silence { id, span } => {
+            let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());
+            let duration = Some(span.try_into().map_err(too_long)?);
+            let conflict = answer(guard.silence(SilenceRequest { id, duration })).await?;
+            output.print(&view::Silenced::from(conflict))
         }
         Command::Events { follow: _, from } => {
             let stream = answer(leases.watch(WatchRequest { from })).await?;

@@ -16,7 +16,7 @@ mod status;
 
 use jiff::Timestamp;
 
-pub use conflict::{Conflict, Conflicts};
+pub use conflict::{Conflict, Conflicts, Silenced};
 pub use event::Event;
 pub use evidence::Evidence;
 pub use lease::{Lease, Leases};
