@@ -22,6 +22,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observer;
 pub mod proto;
+pub mod replay;
 pub mod run;
 pub mod segment;
 pub mod store;

@@ -11,6 +11,7 @@
 
 mod agent;
 mod api;
+mod capture;
 mod command;
 mod config;
 mod ctl;
@@ -32,6 +33,7 @@ mod wait;
 
 pub use agent::{Agent, Exit};
 pub use api::Client;
+pub use capture::Capture;
 pub use command::{binary, require_root, run};
 pub use config::Config;
 pub use ctl::{CtlOutput, Lease, Refusal, names};

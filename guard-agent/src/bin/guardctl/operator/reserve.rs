@@ -9,7 +9,7 @@ use guard_agent::proto::{
 use ipnet::IpNet;
 use tonic::transport::Channel;
 
-use crate::{client::answer, error::Error, output::Output, view};
+use crate::{cli::prefix, client::answer, error::Error, output::Output, view};
 
 #[derive(Debug, Subcommand)]
 pub enum Subnets {
@@ -163,8 +163,4 @@ impl From<ReserveSubnet> for ReserveSubnetRequest {
             dry_run,
         }
     }
-}
-
-fn prefix(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))
 }

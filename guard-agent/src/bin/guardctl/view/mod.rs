@@ -11,6 +11,7 @@ mod outcome;
 mod pool;
 mod port;
 mod recover;
+mod replay;
 mod reserve;
 mod status;
 
@@ -26,6 +27,7 @@ pub use outcome::{Changed, Released};
 pub use pool::Pools;
 pub use port::Ports;
 pub use recover::Recovered;
+pub use replay::Replayed;
 pub use reserve::{
     Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
 };
