@@ -9,6 +9,7 @@ pub mod config;
 pub mod evidence;
 mod failpoint;
 pub mod feed;
+pub mod generations;
 pub mod health;
 pub mod history;
 pub mod http;

@@ -17,6 +17,7 @@ use crate::{
     clock::{self, Now},
     config::{Config, WhenDegraded},
     feed::Feed,
+    generations::Generations,
     health::{Health, STORE},
     history::{History, HistoryError},
     http,
@@ -72,8 +73,9 @@ async fn serve(
     let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: Now::read() };
-    let opened = open_store(&config.state_dir, &boot)?;
     let health = Arc::new(Health::default());
+    let generations = Generations::open(&config.bpffs, health.clone())?;
+    let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     let epoch = match &opened {
         Ok(store) => store.epoch(),
@@ -90,6 +92,7 @@ async fn serve(
     incidents.restore(past, boot.now);
     let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
+        Box::new(generations),
         Box::new(bindings.clone()),
         Box::new(alerts.clone()),
         Box::new(metrics.clone()),
@@ -98,12 +101,12 @@ async fn serve(
     let pools = config.pools.clone();
     let ledger = match opened {
         Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
-        Err(loss) => {
-            health.degraded(STORE, &loss.why);
-            Ledger::start_without(pools, loss, live.clone(), observers)?
-        }
+        Err(loss) => Ledger::start_without(pools, loss, live.clone(), observers)?,
     };
 
+    if let Some(why) = ledger.loss() {
+        health.degraded(STORE, &why);
+    }
     let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();

@@ -23,7 +23,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        Engine, InterfaceName, Lease, LeaseFilter, PoolStatus, Pools, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, PoolStatus, Pools, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     store::{CommitError, Recovered, Store, StoreError},
@@ -43,6 +43,16 @@ pub trait Lifecycle: Send {
 
     /// What was committed, in order. The callers get their answers afterwards.
     fn committed(&mut self, changes: &[Change], now: Now);
+
+    /// The highest generation that was ever handed out, as far as it knows: a store that knows less
+    /// is an old copy.
+    fn highest(&self) -> Generation {
+        0
+    }
+
+    /// No generation above this one was handed out. Once for each commit, after
+    /// [`Self::committed`].
+    fn handed_out(&mut self, _generation: Generation) {}
 }
 
 /// The ledger's thread did not come up.
