@@ -130,7 +130,8 @@ impl Writer {
             high.generation = high.generation.max(highest);
         } else if high.generation < highest {
             let has = high.generation;
-            return Ok(self.lose(Loss::of_the_past(store, has, highest)));
+            self.lose(Loss::of_the_past(store, has, highest));
+            return Ok(());
         }
         let carried = restored.carry.is_some();
         let (engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
