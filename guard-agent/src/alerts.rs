@@ -44,26 +44,48 @@ impl Alerts {
     fn tell(&self, sighting: Sighting, now: Now) -> Option<Phase> {
         let (phase, incident) = self.incidents.lock().sighted(sighting, now)?;
         if phase == Phase::Opened {
+            // Those of which nobody is told count too.
             self.metrics.conflict_opened(&incident);
-            if incident.silenced_until.is_none() {
+        }
+        if incident.silenced_until.is_none() {
+            if phase == Phase::Opened {
                 log_opened(&incident);
             }
+            if incident.told {
+                self.publish(phase, &incident, now);
+            } else {
+                // It got worse than what was silenced.
+                self.end_silences(now);
+            }
         }
-        self.publish(phase, incident, now);
+        self.history.write(incident);
         Some(phase)
     }
 
-    /// To the subscribers, and then into the history.
-    fn publish(&self, phase: Phase, incident: Incident, now: Now) {
+    fn publish(&self, phase: Phase, incident: &Incident, now: Now) {
         self.hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
-        self.history.write(incident);
     }
 
     /// Keeps an incident from alerting anyone for a while. None if there is no such incident.
     pub fn silence(&self, id: u64, span: Duration, now: Now) -> Option<Incident> {
         let incident = self.incidents.lock().silence(id, span, now)?;
-        self.publish(Phase::Changed, incident.clone(), now);
+        tracing::info!(id, address = %incident.target, until = ?incident.silenced_until, "silenced");
+        if incident.told {
+            self.publish(Phase::Changed, &incident, now);
+        }
+        self.history.write(incident.clone());
+        self.end_silences(now);
         Some(incident)
+    }
+
+    /// Tells of what lasts longer than its silence.
+    fn end_silences(&self, now: Now) {
+        let due = self.incidents.lock().end_silences(now);
+        for incident in due {
+            log_opened(&incident);
+            self.publish(Phase::Opened, &incident, now);
+            self.history.write(incident);
+        }
     }
 
     /// A holder without a declared binding still speaks.
@@ -90,6 +112,7 @@ impl Alerts {
 
     /// Closes what has been quiet for long enough.
     pub fn close_quiet(&self, now: Now) {
+        self.end_silences(now);
         let closed = self.incidents.lock().close(now);
         self.closed(closed, now);
     }
@@ -117,6 +140,10 @@ impl Alerts {
 
     fn closed(&self, closed: Vec<Incident>, now: Now) {
         for incident in closed {
+            if !incident.told {
+                self.history.write(incident);
+                continue;
+            }
             tracing::info!(
                 id = incident.id,
                 bridge = %incident.segment.bridge,
@@ -126,7 +153,8 @@ impl Alerts {
                 claimants = claimants(&incident),
                 "conflict closed"
             );
-            self.publish(Phase::Closed, incident, now);
+            self.publish(Phase::Closed, &incident, now);
+            self.history.write(incident);
         }
     }
 }

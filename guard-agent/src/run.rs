@@ -21,7 +21,9 @@ use crate::{
     clock::{self, Now},
     config::{Config, WhenDegraded},
     feed::Feed,
+    generations::Generations,
     health::{BOOT, Health, STORE},
+    health::{Health, STORE},
     history::{History, HistoryError},
     http,
     hub::Hub,
@@ -78,8 +80,9 @@ async fn serve(
     let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: Now::read() };
-    let opened = open_store(&config.state_dir, &boot)?;
     let health = Arc::new(Health::default());
+    let generations = Generations::open(&config.bpffs, health.clone())?;
+    let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     let epoch = match &opened {
         Ok(store) => store.epoch(),
@@ -94,9 +97,10 @@ async fn serve(
     // Ids grow over restarts, as the epoch does.
     let mut incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
     let (history, past) = open_history(&config.state_dir, &boot.id)?;
-    incidents.restore(past);
+    incidents.restore(past, boot.now);
     let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
     let observers: Vec<Box<dyn Lifecycle>> = vec![
+        Box::new(generations),
         Box::new(bindings.clone()),
         Box::new(alerts.clone()),
         Box::new(metrics.clone()),
@@ -105,12 +109,12 @@ async fn serve(
     let pools = config.pools.clone();
     let ledger = match opened {
         Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
-        Err(loss) => {
-            health.degraded(STORE, &loss.why);
-            Ledger::start_without(pools, loss, live.clone(), observers)?
-        }
+        Err(loss) => Ledger::start_without(pools, loss, live.clone(), observers)?,
     };
 
+    if let Some(why) = ledger.loss() {
+        health.degraded(STORE, &why);
+    }
     // Before anything can be released.
     ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
     let feed = Feed::start(ledger.clone(), health.clone());

@@ -11,6 +11,7 @@
 
 mod agent;
 mod api;
+mod capture;
 mod cni;
 mod command;
 mod config;
@@ -35,6 +36,7 @@ mod wait;
 
 pub use agent::{Agent, Exit};
 pub use api::Client;
+pub use capture::Capture;
 pub use cni::{Attachment, Plugin, Refused};
 pub use command::{binary, require_root, run};
 pub use config::Config;

@@ -147,6 +147,12 @@ pub fn lease_unknown(generation: u64) -> Status {
     status(Code::NotFound, "LEASE_UNKNOWN", message, None)
 }
 
+/// No incident has this id.
+pub fn conflict_unknown(id: &str) -> Status {
+    let message = format!("there is no conflict {id:?}; `guardctl conflicts --all` lists them");
+    status(Code::NotFound, "CONFLICT_UNKNOWN", message, None)
+}
+
 /// A file of an operator's, or the store, cannot be read or written.
 pub fn store(error: &StoreError) -> Status {
     let message = error.to_string();

@@ -6,7 +6,11 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, stopped, why};
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+    stopped, why,
+};
 use crate::{
     clock::Now,
     evidence::{EvidenceView as _, Source},
@@ -121,6 +125,22 @@ impl proto::guard_server::Guard for Service {
             last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
             last_result: last.map_or("", |last| last.result).to_owned(),
         }))
+    }
+
+    async fn silence(
+        &self,
+        request: Request<proto::SilenceRequest>,
+    ) -> Result<Response<proto::Conflict>, Status> {
+        let proto::SilenceRequest { id, duration } = request.into_inner();
+        let span =
+            duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
+        let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+        // What is no number is no incident's.
+        let silence = |id| self.0.alerts.silence(id, span, Now::read());
+        match id.parse().ok().and_then(silence) {
+            Some(incident) => Ok(Response::new(convert::conflict(&incident))),
+            None => Err(error::conflict_unknown(&id)),
+        }
     }
 
     async fn status(

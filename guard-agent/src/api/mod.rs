@@ -2,7 +2,7 @@
 
 mod admin;
 mod check;
-mod convert;
+pub(crate) mod convert;
 mod error;
 mod guard;
 mod interfaces;

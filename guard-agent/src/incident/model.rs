@@ -162,6 +162,14 @@ pub struct Incident {
     pub closed_at: Option<Timestamp>,
     /// Until when nobody is to be alerted of it.
     pub silenced_until: Option<Timestamp>,
+    /// Somebody was told of it. What opens under a silence is told when that ends, if it lasts.
+    #[serde(default = "told")]
+    pub told: bool,
+}
+
+/// Before there were silences, everything was.
+fn told() -> bool {
+    true
 }
 
 impl Incident {
@@ -177,6 +185,7 @@ impl Incident {
             last_seen: now.wall,
             closed_at: None,
             silenced_until: None,
+            told: true,
         }
     }
 

@@ -49,6 +49,16 @@ pub trait Lifecycle: Send {
 
     /// What no lease's state shows.
     fn noticed(&mut self, _notices: &[Notice]) {}
+
+    /// The highest generation that was ever handed out, as far as it knows: a store that knows less
+    /// is an old copy.
+    fn highest(&self) -> Generation {
+        0
+    }
+
+    /// No generation above this one was handed out. Once for each commit, after
+    /// [`Self::committed`].
+    fn handed_out(&mut self, _generation: Generation) {}
 }
 
 /// The ledger's thread did not come up.

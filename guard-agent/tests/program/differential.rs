@@ -14,13 +14,11 @@ use guard_ebpf::{
         Live, MacHolder, MacKey, Owned, PortState,
     },
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
+    model::Model,
 };
 
 use crate::{
-    common::{
-        generate::{Chance, FRESH_NS, any, port, state},
-        model::Model,
-    },
+    common::generate::{Chance, FRESH_NS, any, port, state},
     kernel::{Program, coarse_ns},
 };
 

@@ -9,9 +9,10 @@ use guard_ebpf::{
         STRENGTH_USE,
     },
     address::Segment,
+    model::Model,
 };
 
-use super::{BRIDGE, ELSEWHERE, HERE, model::Model};
+use super::{BRIDGE, ELSEWHERE, HERE};
 
 /// A stamp that is not due for an hour.
 pub const FRESH_NS: u64 = u64::MAX / 2;
@@ -260,7 +261,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
             [(Ipv4Addr::new(10, 8, 64, 0).into(), 24), ("2001:db8::".parse().unwrap(), 64)]
         {
             if !chance.once_in(4) {
-                model.prefixes.push((key(prefix), key(prefix).prefix_len(len)));
+                model.add_prefix(key(prefix), key(prefix).prefix_len(len));
             }
         }
         for _ in 0..4 {

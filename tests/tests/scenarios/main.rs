@@ -19,5 +19,7 @@ mod loss;
 mod operators;
 mod peers;
 mod ports;
+mod replay;
 mod restart;
+mod silence;
 mod store;

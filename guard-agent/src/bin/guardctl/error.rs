@@ -16,6 +16,9 @@ pub enum Error {
     /// The answer is printed, and it is not a good one.
     #[error("{0}")]
     Found(String),
+    /// A file cannot be replayed.
+    #[error(transparent)]
+    Capture(#[from] guard_agent::replay::CaptureError),
     /// Somebody was asked, and did not say yes.
     #[error("not confirmed: nothing was changed")]
     Declined,
@@ -38,6 +41,7 @@ impl Error {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Call(CallError::Refused(_))
             | Self::Found(_)
+            | Self::Capture(_)
             | Self::Declined
             | Self::Output(_)
             | Self::Json(_) => 1,

@@ -12,7 +12,7 @@ use guard_agent::{
 use ipnet::IpNet;
 use tonic::transport::Channel;
 
-use crate::{error::Error, output::Output, view};
+use crate::{cli::prefix, error::Error, output::Output, view};
 
 #[derive(Debug, Subcommand)]
 pub enum Subnets {
@@ -166,8 +166,4 @@ impl From<ReserveSubnet> for ReserveSubnetRequest {
             dry_run,
         }
     }
-}
-
-fn prefix(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))
 }

@@ -1,9 +1,13 @@
-//! The maps in the kernel, as plain collections: where the decision function runs on the host.
+//! The maps in the kernel, as plain collections: for recorded frames, and for tests.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    vec::Vec,
+};
 
-use bytemuck::Zeroable as _;
-use guard_ebpf::{
+use bytemuck::{Zeroable as _, must_cast};
+
+use crate::{
     abi::{
         AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey,
         Owned, Port, PortState,
@@ -20,8 +24,9 @@ pub struct Model {
     pub owned: HashMap<AddressKey, Owned>,
     /// Who is live with what.
     pub live: HashMap<AddressKey, Live>,
-    /// The prefixes, and the lengths of their keys.
-    pub prefixes: Vec<(AddressKey, u32)>,
+    /// The prefixes, and the lengths of their keys: see [`Model::add_prefix`].
+    pub prefixes: HashSet<(AddressKey, u32)>,
+    lengths: BTreeSet<u32>,
     /// Where MACs are.
     pub macs: HashMap<MacKey, MacHolder>,
     /// What the port has used of its quota.
@@ -42,7 +47,8 @@ impl Model {
         Self {
             owned: HashMap::new(),
             live: HashMap::new(),
-            prefixes: Vec::new(),
+            prefixes: HashSet::new(),
+            lengths: BTreeSet::new(),
             macs: HashMap::new(),
             state: PortState::default(),
             challengers: HashMap::new(),
@@ -52,6 +58,12 @@ impl Model {
         }
     }
 
+    /// Adds a prefix on the link, with the length of its key.
+    pub fn add_prefix(&mut self, key: AddressKey, len: u32) {
+        self.prefixes.insert((cut(&key, len), len));
+        self.lengths.insert(len);
+    }
+
     /// A frame comes.
     pub fn watch<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) {
         let mut counters = self.counters;
@@ -59,6 +71,16 @@ impl Model {
         watch(frame, self, &mut ingress, &mut Scratch::zeroed());
         self.counters = counters;
     }
+}
+
+/// The first bits of a key, which all lie beyond its segment.
+fn cut(key: &AddressKey, len: u32) -> AddressKey {
+    let [segment, high, low]: [u64; 3] = must_cast(*key);
+    let address = u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low));
+    let rest = u128::MAX.checked_shr(len.saturating_sub(64)).unwrap_or(0);
+    let [high, low] = [(address & !rest) >> 64, address & !rest & u128::from(u64::MAX)];
+    let word = |bits: u128| u64::try_from(bits).map_or(0, u64::to_be);
+    must_cast([segment, word(high), word(low)])
 }
 
 impl Tables for Model {
@@ -71,15 +93,7 @@ impl Tables for Model {
     }
 
     fn is_on_prefix(&self, key: &AddressKey) -> bool {
-        let bits = |key: &AddressKey| {
-            let [segment @ .., high, low]: [u64; 3] = bytemuck::must_cast(*key);
-            (segment, u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low)))
-        };
-        self.prefixes.iter().any(|(prefix, len)| {
-            let ((segment, address), (of, net)) = (bits(key), bits(prefix));
-            let host = 192 - len;
-            segment == of && address.checked_shr(host) == net.checked_shr(host)
-        })
+        self.lengths.iter().any(|len| self.prefixes.contains(&(cut(key, *len), *len)))
     }
 
     fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder> {
