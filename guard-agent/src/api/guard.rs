@@ -116,7 +116,7 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::WhyRequest>,
     ) -> Result<Response<proto::WhyResponse>, Status> {
         let proto::WhyRequest { address } = request.into_inner();
-        let address = address.parse().map_err(|_| error::Invalid::Address(address))?;
+        let address = address.parse().map_err(|_| Invalid::Address(address))?;
         let explanations = why::explain(&self.0, address).await?;
         let last = self.0.reconciler.last();
         Ok(Response::new(proto::WhyResponse {
