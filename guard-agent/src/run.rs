@@ -23,7 +23,6 @@ use crate::{
     feed::Feed,
     generations::Generations,
     health::{BOOT, Health, STORE},
-    health::{Health, STORE},
     history::{History, HistoryError},
     http,
     hub::Hub,
