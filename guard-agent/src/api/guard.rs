@@ -10,6 +10,7 @@ use super::{
     Context, convert,
     error::{self, Invalid},
     stopped,
+    trace::{self, TraceStream},
 };
 use crate::{
     clock::Now,
@@ -109,6 +110,16 @@ impl proto::guard_server::Guard for Service {
             .chain(later.flatten())
             .take_until(stopped(self.0.stopping.clone()));
         Ok(Response::new(stream.boxed()))
+    }
+
+    type TraceStream = TraceStream;
+
+    async fn trace(
+        &self,
+        request: Request<proto::TraceRequest>,
+    ) -> Result<Response<TraceStream>, Status> {
+        let proto::TraceRequest { interface } = request.into_inner();
+        Ok(Response::new(trace::trace(&self.0, interface).await?))
     }
 
     async fn silence(

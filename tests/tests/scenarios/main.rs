@@ -20,3 +20,4 @@ mod replay;
 mod restart;
 mod silence;
 mod store;
+mod trace;
