@@ -162,6 +162,12 @@ impl proto::guard_server::Guard for Canned {
         Ok(Response::new(proto::ConflictsResponse { conflicts: vec![conflict()] }))
     }
 
+    type TraceStream = Events<proto::TracedFrame>;
+
+    async fn trace(&self, _: Request<proto::TraceRequest>) -> Answer<Self::TraceStream> {
+        Err(Status::unimplemented("guardctl does not ask"))
+    }
+
     async fn silence(&self, request: Request<proto::SilenceRequest>) -> Answer<proto::Conflict> {
         let proto::SilenceRequest { id, duration } = request.into_inner();
         assert_eq!(duration, Some(prost_types::Duration { seconds: 7200, nanos: 0 }));

@@ -66,6 +66,15 @@ pub struct Scratch {
     sender: Sender,
 }
 
+impl Scratch {
+    /// Reads a frame, and does nothing about it.
+    #[inline(always)]
+    pub(crate) fn read<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) -> &Parsed {
+        parse_into(frame, port, &mut self.parsed);
+        &self.parsed
+    }
+}
+
 /// Carries out everything that comes of a frame.
 #[inline(always)]
 pub fn watch<F: Frame + ?Sized, S: Store>(

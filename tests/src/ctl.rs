@@ -120,7 +120,15 @@ impl Agent {
     /// # Errors
     /// It cannot be started.
     pub fn follow(&self, args: &[&str]) -> Result<Stream> {
-        let mut command = self.guardctl(&[args, &["--follow", "-o", "json"]].concat())?;
+        self.watch(&[args, &["--follow"]].concat())
+    }
+
+    /// As [`Agent::follow`], for a command that is a stream by itself.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn watch(&self, args: &[&str]) -> Result<Stream> {
+        let mut command = self.guardctl(&[args, &["-o", "json"]].concat())?;
         command.stdin(Stdio::null());
         Stream::start(command, self.reaper())
     }

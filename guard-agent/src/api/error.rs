@@ -153,6 +153,18 @@ pub fn conflict_unknown(id: &str) -> Status {
     status(Code::NotFound, "CONFLICT_UNKNOWN", message, None)
 }
 
+/// No watched bridge has this port.
+pub fn port_unknown(port: &str) -> Status {
+    let message =
+        format!("{port:?} is not a port of a watched bridge; `guardctl ports` lists them");
+    status(Code::NotFound, "PORT_UNKNOWN", message, None)
+}
+
+/// There is nothing to see on it yet.
+pub fn port_uncovered(port: &str) -> Status {
+    not_in_kernel(format!("port {port:?} is not watched; `guardctl status` says why"))
+}
+
 /// A file of an operator's, or the store, cannot be read or written.
 pub fn store(error: &StoreError) -> Status {
     let message = error.to_string();

@@ -9,7 +9,9 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, convert,
     error::{self, Invalid},
-    stopped, why,
+    stopped,
+    trace::{self, TraceStream},
+    why,
 };
 use crate::{
     clock::Now,
@@ -125,6 +127,16 @@ impl proto::guard_server::Guard for Service {
             last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
             last_result: last.map_or("", |last| last.result).to_owned(),
         }))
+    }
+
+    type TraceStream = TraceStream;
+
+    async fn trace(
+        &self,
+        request: Request<proto::TraceRequest>,
+    ) -> Result<Response<TraceStream>, Status> {
+        let proto::TraceRequest { interface } = request.into_inner();
+        Ok(Response::new(trace::trace(&self.0, interface).await?))
     }
 
     async fn silence(

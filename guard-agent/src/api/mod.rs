@@ -10,6 +10,7 @@ mod leases;
 mod pools;
 mod socket;
 mod subnets;
+mod trace;
 mod why;
 
 use std::{sync::Arc, time::Duration};

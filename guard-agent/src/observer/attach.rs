@@ -25,9 +25,11 @@ use super::{kernel::KernelError, tc};
 
 /// Before all others: what a filter before ours lets pass for good (`TC_ACT_OK`) is never seen by
 /// those behind it.
-const PRIORITY: u16 = 1;
+pub(super) const PRIORITY: u16 = 1;
 /// "guar", so that it is nobody else's at this priority.
 const HANDLE: TcHandle = TcHandle::new(0x6775, 0x6172);
+/// "guat": the filter of a trace, which goes with its agent unless that is killed.
+pub(super) const TRACE_HANDLE: TcHandle = TcHandle::new(0x6775, 0x6174);
 
 /// How the program sits on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,8 @@ fn attach_clsact(
         Err(refusal) if errno(&refusal) == Some(EEXIST) => false,
         Err(refusal) => return Err(error(refusal.into())),
     };
+    // Of an agent that was killed while it traced.
+    remove_filter(ifindex, interface, TRACE_HANDLE).map_err(error)?;
     let ours =
         SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, HANDLE, None)
             .map_err(|source| error(TcError::from(source).into()))?;
@@ -231,18 +235,26 @@ fn take_filter_off(ifindex: u32, interface: &str, own: bool) -> Result<(), Kerne
         interface: interface.to_owned(),
         source: Box::new(source),
     };
-    let filters = tc::filters(ifindex, tc::INGRESS).map_err(|e| error(TcError::from(e).into()))?;
-    let handle = u32::from(HANDLE);
-    if filters.iter().any(|filter| (filter.priority, filter.handle) == (PRIORITY, handle)) {
-        let attached = TcAttachType::Ingress;
-        SchedClassifierLink::attached(interface, attached, PRIORITY, HANDLE, None)
-            .map_err(|source| error(TcError::from(source).into()))?
-            .detach()
-            .map_err(error)?;
+    for handle in [TRACE_HANDLE, HANDLE] {
+        remove_filter(ifindex, interface, handle).map_err(error)?;
     }
     if own {
         // What others have put there keeps it.
         tc::remove_clsact(ifindex).map_err(|e| error(TcError::from(e).into()))?;
+    }
+    Ok(())
+}
+
+/// Removes one of our filters, if it is there.
+fn remove_filter(ifindex: u32, interface: &str, handle: TcHandle) -> Result<(), ProgramError> {
+    let filters = tc::filters(ifindex, tc::INGRESS).map_err(TcError::from)?;
+    let is_it =
+        |filter: &tc::Filter| (filter.priority, filter.handle) == (PRIORITY, u32::from(handle));
+    if filters.iter().any(is_it) {
+        let attached = TcAttachType::Ingress;
+        SchedClassifierLink::attached(interface, attached, PRIORITY, handle, None)
+            .map_err(TcError::from)?
+            .detach()?;
     }
     Ok(())
 }

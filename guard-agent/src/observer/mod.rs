@@ -18,6 +18,7 @@ mod stations;
 mod sweep;
 mod tc;
 mod topology;
+mod trace;
 
 use std::{collections::HashSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -41,6 +42,7 @@ pub use handle::{EnsureError, Handle};
 pub use kernel::{Coverage, KernelError, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
+pub use trace::Tracer;
 
 use claims::Claims;
 use counters::Counters;

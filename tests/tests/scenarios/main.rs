@@ -23,3 +23,4 @@ mod replay;
 mod restart;
 mod silence;
 mod store;
+mod trace;

@@ -136,6 +136,13 @@ pub enum Command {
         from: Option<u64>,
     },
 
+    /// Show how each frame of a port is decoded, until interrupted.
+    #[command(after_help = "Example:\n  guardctl trace veth-web-1")]
+    Trace {
+        /// The port: the host's side of a veth.
+        port: String,
+    },
+
     /// Replay a capture (pcap or pcapng) through the program's decision function, without an agent.
     ///
     /// Prints who was seen with which address, and the conflicts. Give what a capture does not say:

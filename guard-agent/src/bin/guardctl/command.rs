@@ -5,7 +5,7 @@ use guard_agent::{
     proto::{
         AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
         ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
-        SilenceRequest, StatusRequest, WatchConflictsRequest, WatchRequest,
+        SilenceRequest, StatusRequest, TraceRequest, WatchConflictsRequest, WatchRequest,
         guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
         release_request::Which,
     },
@@ -70,6 +70,10 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Conflicts { follow: false, all } => {
             let conflicts = answer(guard.conflicts(ConflictsRequest { all })).await?;
             output.print(&view::Conflicts::from(conflicts))
+        }
+        Command::Trace { port: interface } => {
+            let stream = answer(guard.trace(TraceRequest { interface })).await?;
+            follow::<_, view::TracedFrame>(stream, output).await
         }
         Command::Silence { id, span } => {
             let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());

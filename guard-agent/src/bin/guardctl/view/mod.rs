@@ -15,6 +15,7 @@ mod recover;
 mod replay;
 mod reserve;
 mod status;
+mod trace;
 
 use jiff::Timestamp;
 
@@ -34,6 +35,7 @@ pub use reserve::{
     Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
 };
 pub use status::Status;
+pub use trace::TracedFrame;
 
 /// The API writes "none" as an empty string.
 fn text(text: String) -> Option<String> {

@@ -1,0 +1,119 @@
+//! How a frame is decoded, and what would come of it, as one record: for people who watch a port.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    abi::{AddressKey, EVENT_LIVE, EVENT_OWNER, Port},
+    claim::{Router, Says},
+    decide::{Action, Tables, judge},
+    frame::Frame,
+    mac::Mac,
+    watch::Scratch,
+};
+
+/// What a frame is, says and would do. Numbers: the program has no room for names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Traced {
+    /// The segment, and the address of the first claim, unspecified without one.
+    pub key: AddressKey,
+    /// The MAC that the claim names.
+    pub mac: Mac,
+    /// The Ethernet source.
+    pub eth_src: Mac,
+    /// The `CLAIM_*` bits of the claim.
+    pub flags: u16,
+    /// A [`crate::counters::FrameKind`].
+    pub kind: u8,
+    /// One of the `SAYS_*`.
+    pub says: u8,
+    /// Why, as the enum that `says` names counts it.
+    pub reason: u8,
+    /// The `STRENGTH_*` of the claim.
+    pub strength: u8,
+    /// One of the `DOES_*`.
+    pub does: u8,
+    /// The `EVENT_*` that would be told, or the [`crate::counters::NoClaim`]; 0 without either.
+    pub event: u8,
+    /// 0 where enforcement would let it pass, else the [`crate::counters::DropReason`] and one.
+    pub verdict: u8,
+    /// 1 for the router flag, 2 for a router's message.
+    pub router: u8,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
+}
+
+/// Nothing about an address.
+pub const SAYS_NOTHING: u8 = 0;
+/// Someone holds an address.
+pub const SAYS_CLAIM: u8 = 1;
+/// A source that nobody can hold: a [`crate::counters::NoClaim`].
+pub const SAYS_NO_CLAIM: u8 = 2;
+/// It cannot be read: a [`crate::counters::MalformedReason`].
+pub const SAYS_MALFORMED: u8 = 3;
+/// It cannot be read to its end: a [`crate::counters::OpaqueReason`].
+pub const SAYS_OPAQUE: u8 = 4;
+
+/// Nothing.
+pub const DOES_NOTHING: u8 = 0;
+/// The claim counts for nothing.
+pub const DOES_NOT_COUNT: u8 = 1;
+/// The holder was seen.
+pub const DOES_REFRESH: u8 = 2;
+/// The address is live from now on.
+pub const DOES_LIVE: u8 = 3;
+/// A challenger is told.
+pub const DOES_REPORT: u8 = 4;
+/// It is over the port's quota.
+pub const DOES_OVER_QUOTA: u8 = 5;
+
+/// Reads a frame and judges its first claim, as [`crate::watch::watch`] would, and changes nothing.
+#[inline(always)]
+pub fn trace<F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    tables: &T,
+    port: &Port,
+    from: u32,
+    now_ns: u64,
+    scratch: &mut Scratch,
+) -> Traced {
+    let parsed = scratch.read(frame, port);
+    let mut traced = Traced::zeroed();
+    traced.key = AddressKey::none(parsed.segment);
+    traced.eth_src = parsed.eth_src;
+    traced.kind = parsed.kind as u8;
+    traced.router = match parsed.router {
+        Router::No => 0,
+        Router::Flag => 1,
+        Router::Message => 2,
+    };
+    match parsed.says {
+        Says::Nothing => {}
+        Says::NoClaim(reason) => (traced.says, traced.reason) = (SAYS_NO_CLAIM, reason as u8),
+        Says::Malformed(reason) => (traced.says, traced.reason) = (SAYS_MALFORMED, reason as u8),
+        Says::Opaque(reason) => (traced.says, traced.reason) = (SAYS_OPAQUE, reason as u8),
+        Says::Claim => {
+            let claim = &parsed.claim;
+            traced.says = SAYS_CLAIM;
+            traced.key = claim.key;
+            traced.mac = claim.mac;
+            traced.flags = claim.flags;
+            traced.strength = claim.strength;
+            let decision = judge(tables, port, from, claim, now_ns);
+            (traced.does, traced.event) = match decision.action {
+                Action::Nothing => (DOES_NOTHING, 0),
+                Action::NoClaim(reason) => (DOES_NOT_COUNT, reason as u8),
+                Action::RefreshOwner => (DOES_REFRESH, EVENT_OWNER),
+                Action::RefreshLive => (DOES_REFRESH, EVENT_LIVE),
+                Action::InsertLive => (DOES_LIVE, EVENT_LIVE),
+                Action::Report(report) => (DOES_REPORT, report.kind),
+                Action::OverQuota => (DOES_OVER_QUOTA, 0),
+            };
+            #[expect(clippy::cast_possible_truncation, reason = "there are fewer reasons")]
+            {
+                traced.verdict = decision.verdict.code() as u8;
+            }
+        }
+    }
+    traced
+}
