@@ -14,6 +14,9 @@ mod kernel;
 #[path = "program/speed.rs"]
 #[cfg(test)]
 mod speed;
+#[path = "program/wire.rs"]
+#[cfg(test)]
+mod wire;
 
 use bytemuck::Zeroable as _;
 use guard_ebpf::abi::{BridgeCounters, EVENT_VIOLATION, Port, STRENGTH_ASSERT, near_slot};
