@@ -11,9 +11,6 @@ mod differential;
 #[path = "program/kernel.rs"]
 #[cfg(test)]
 mod kernel;
-#[path = "program/speed.rs"]
-#[cfg(test)]
-mod speed;
 #[path = "program/wire.rs"]
 #[cfg(test)]
 mod wire;

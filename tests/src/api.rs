@@ -14,6 +14,19 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use crate::frame::Mac;
+
+/// A channel to the agent's socket.
+pub(crate) async fn channel(socket: &Path) -> Result<Channel> {
+    let path = socket.to_owned();
+    let connector = service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://guard").connect_with_connector(connector).await;
+    channel.with_context(|| format!("connecting to {}", socket.display()))
+}
+
 /// A connection of a controller.
 #[derive(Clone, Debug)]
 pub struct Client(LeasesClient<Channel>);
@@ -24,14 +37,7 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let path = socket.to_owned();
-        let connector = service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://guard").connect_with_connector(connector).await;
-        let channel = channel.with_context(|| format!("connecting to {}", socket.display()))?;
-        Ok(Self(LeasesClient::new(channel)))
+        Ok(Self(LeasesClient::new(channel(socket).await?)))
     }
 
     /// Allocates an address for a sandbox.
@@ -47,6 +53,27 @@ impl Client {
         let leases = self.0.allocate(request).await?.into_inner().leases;
         let missing = || Status::internal("an answer without a lease");
         leases.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Allocates an address from each pool for a sandbox, declaring its MAC and its port.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn allocate_bound(
+        &mut self,
+        pools: &[&str],
+        sandbox: &str,
+        mac: Mac,
+        port: &str,
+    ) -> Result<Vec<Lease>, Status> {
+        let request = AllocateRequest {
+            pools: pools.iter().map(|&pool| pool.to_owned()).collect(),
+            owner: Some(Owner { sandbox: sandbox.to_owned(), lifecycle: String::new() }),
+            mac: mac.to_string(),
+            interface: port.to_owned(),
+            ..AllocateRequest::default()
+        };
+        Ok(self.0.allocate(request).await?.into_inner().leases)
     }
 
     /// Says that the sandbox runs.
