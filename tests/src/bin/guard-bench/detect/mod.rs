@@ -32,7 +32,8 @@ const PACE: Duration = Duration::from_millis(20);
 /// How long what was not told yet may take in the end, before it counts as missed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long the flood lasts at least, so that the time of a processor can be told.
+/// How long the flood lasts before the first incident, for the time that each frame takes of a
+/// processor.
 const FLOOD: Duration = Duration::from_secs(10);
 
 #[derive(Serialize)]
@@ -158,19 +159,21 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Has each address claimed by the thief, and reports who told of it when.
+    /// Counts what all take of the processors for a while, has each address claimed by the thief,
+    /// and reports who told of it when.
     fn load(
         &self,
         load: &'static str,
         addresses: &[Ipv4Addr],
         news: &Receiver<News>,
-        at_least: Duration,
+        counted: Duration,
     ) -> Result<()> {
         eprintln!("{load}: {} incidents on {BRIDGE}", addresses.len());
         let socket = self.thief.raw_socket()?;
-        let before = self.costs()?;
-        let began = Instant::now();
         let mut heard = Heard::default();
+        let before = self.costs()?;
+        heard.listen(news, Instant::now() + counted, |_| false)?;
+        let after = self.costs()?;
         for &address in addresses {
             let frame = Arp::announcement(self.thief.mac(), address).frame();
             let sent = Instant::now();
@@ -181,8 +184,6 @@ impl Bench<'_> {
                 names.iter().all(|name| heard.told.contains_key(&(*name, address)))
             })?;
         }
-        heard.listen(news, began + at_least, |_| false)?;
-        let after = self.costs()?;
         let all = 3 * addresses.len();
         heard.listen(news, Instant::now() + GRACE, |heard| heard.told.len() == all)?;
         for ((peer, before), (_, after)) in before.into_iter().zip(after) {

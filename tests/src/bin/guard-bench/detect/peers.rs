@@ -45,7 +45,7 @@ impl Peer {
         let file = lab.dir().join("arp.dat");
         std::fs::write(&file, "").with_context(|| file.display().to_string())?;
         let mut command = lab.host().command(ARPWATCH);
-        // In the foreground, with its reports on standard error.
+        // In the foreground, with its reports on the terminal.
         command.args(["-d", "-N", "-p", "-i", BRIDGE, "-f"]).arg(file);
         Self::start(ARPWATCH, command, news, |line| {
             let subject = line.strip_prefix("Subject: ")?;
@@ -95,14 +95,17 @@ impl Peer {
         news: Sender<News>,
         read: fn(&str) -> Option<Word>,
     ) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // What they say on which of the two is theirs.
+        let (said, writer) = std::io::pipe().context("a pipe")?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let started = command.spawn();
-        let mut process = started.with_context(|| format!("cannot start {name}"))?;
-        let stderr = process.stderr.take().context("no standard error")?;
+        // It holds the writing ends, and reading would never end.
+        drop(command);
+        let process = started.with_context(|| format!("cannot start {name}"))?;
         let known = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&known);
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(said).lines().map_while(Result::ok) {
                 let at = Instant::now();
                 match read(&line) {
                     Some(Word::Known) => drop(counted.fetch_add(1, Ordering::Relaxed)),
