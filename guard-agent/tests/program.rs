@@ -11,9 +11,9 @@ mod differential;
 #[path = "program/kernel.rs"]
 #[cfg(test)]
 mod kernel;
-#[path = "program/speed.rs"]
+#[path = "program/wire.rs"]
 #[cfg(test)]
-mod speed;
+mod wire;
 
 use bytemuck::Zeroable as _;
 use guard_ebpf::abi::{BridgeCounters, EVENT_VIOLATION, Port, STRENGTH_ASSERT, near_slot};

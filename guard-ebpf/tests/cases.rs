@@ -77,7 +77,9 @@ fn the_decision_function_agrees() {
     for (file, case) in Case::all() {
         let outcome = run(&case).cut_to(&case.expect);
         assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
-        assert_ne!(case.skip_test_run.as_deref(), Some(""), "{}: why?", case.name);
+        for skip in [&case.skip_test_run, &case.skip_wire] {
+            assert_ne!(skip.as_deref(), Some(""), "{}: why?", case.name);
+        }
         assert!(
             case.frame.stripped.is_none() || case.skip_test_run.is_some(),
             "{}: a test run cannot carry a stripped tag",

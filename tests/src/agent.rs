@@ -99,6 +99,12 @@ impl Agent {
         self.dir.join("guard.sock")
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id().as_raw().unsigned_abs()
+    }
+
     /// How much memory it has resident, in KiB.
     ///
     /// # Errors

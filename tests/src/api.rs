@@ -11,6 +11,8 @@ use guard_agent::proto::{
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::frame::Mac;
+
 /// A connection of a controller.
 #[derive(Clone, Debug)]
 pub struct Client(LeasesClient<Channel>);
@@ -37,6 +39,27 @@ impl Client {
         let leases = self.0.allocate(request).await?.into_inner().leases;
         let missing = || Status::internal("an answer without a lease");
         leases.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Allocates an address from each pool for a sandbox, declaring its MAC and its port.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn allocate_bound(
+        &mut self,
+        pools: &[&str],
+        sandbox: &str,
+        mac: Mac,
+        port: &str,
+    ) -> Result<Vec<Lease>, Status> {
+        let request = AllocateRequest {
+            pools: pools.iter().map(|&pool| pool.to_owned()).collect(),
+            owner: Some(Owner { sandbox: sandbox.to_owned(), lifecycle: String::new() }),
+            mac: mac.to_string(),
+            interface: port.to_owned(),
+            ..AllocateRequest::default()
+        };
+        Ok(self.0.allocate(request).await?.into_inner().leases)
     }
 
     /// Says that the sandbox runs.

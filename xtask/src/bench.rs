@@ -12,7 +12,7 @@ use crate::{process, root, setup, terminal};
 /// Replaces this process with the benchmark; returns only to say why not.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     root::require("make network namespaces and load eBPF programs", "bench")?;
-    setup::run(Profile::Demo)?;
+    setup::run(Profile::Bench)?;
 
     terminal::heading("Build the agent and the benchmarks for release");
     process::shown(process::build().arg("--release").stdout(io::stderr()))?;

@@ -4,10 +4,12 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod kernels;
 mod process;
 mod root;
 mod setup;
+mod soak;
 mod terminal;
 
 use std::path::Path;
@@ -62,9 +64,25 @@ enum Task {
         /// One line of JSON for each kernel on standard output, instead of a table
         #[arg(long)]
         json: bool,
+        /// Only the frame tests, as `cargo xtask test kernels` does
+        #[arg(long)]
+        share: bool,
         /// Only those whose release begins so, such as 6.1; all when none is named
         #[arg(value_name = "RELEASE")]
         only: Vec<String>,
+    },
+    /// Run the tests in full of which `test` runs a share
+    ///
+    /// Ten thousand incidents under each of two floods, frames of an attacker and what Linux
+    /// believes of them, ten million frames by chance through the program. Needs root, and a
+    /// machine that does nothing else.
+    Soak,
+    /// Fuzz the frame parser with libFuzzer
+    #[command(after_help = "Example: cargo xtask fuzz 600")]
+    Fuzz {
+        /// For how many seconds
+        #[arg(default_value_t = 60)]
+        seconds: u32,
     },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
@@ -83,7 +101,9 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(Profile::Test),
         Task::Demo { json } => demo::run(json),
         Task::Bench { arguments } => bench::run(&arguments),
-        Task::Kernels { json, only } => kernels::run(json, &only),
+        Task::Kernels { json, share, only } => kernels::run(json, share, &only),
+        Task::Soak => soak::run(),
+        Task::Fuzz { seconds } => fuzz::run(seconds),
         Task::Test { steps } => check::run(&steps),
     };
     match outcome {

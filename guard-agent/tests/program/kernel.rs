@@ -21,7 +21,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::common::{Case, HERE, Outcome};
+use crate::common::{Case, Outcome};
 
 /// What the program returns for every frame: `TCX_NEXT`.
 const NEXT: u32 = u32::MAX;
@@ -100,8 +100,8 @@ impl Program {
     }
 
     pub fn set_port(&mut self, port: Port, state: PortState) {
-        self.ports.insert(HERE, port, 0).unwrap();
-        self.near_ports.set(near_slot(HERE), port, 0).unwrap();
+        self.ports.insert(port.ifindex, port, 0).unwrap();
+        self.near_ports.set(near_slot(port.ifindex), port, 0).unwrap();
         self.states.set(0, state, 0).unwrap();
     }
 
@@ -157,10 +157,14 @@ impl Program {
         let now_ns = coarse_ns();
         self.prepare(case, now_ns);
         let frames = self.frames();
-        let (key, bytes) = (case.key(), case.frame.bytes());
-        self.run(&bytes, 1);
+        self.run(&case.frame.bytes(), 1);
         assert_eq!(self.frames(), frames + 1);
+        self.what_came(case, now_ns)
+    }
 
+    /// What the maps and the ring say of the one frame that has come since they were prepared.
+    pub fn what_came(&mut self, case: &Case, now_ns: u64) -> Outcome {
+        let key = case.key();
         let events: Vec<Event> = std::iter::from_fn(|| self.event()).collect();
         assert!(events.iter().all(|event| event.time_ns >= now_ns));
         let mut outcome = Outcome::default();

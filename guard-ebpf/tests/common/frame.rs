@@ -194,7 +194,18 @@ impl Frame {
         self.eth_src.as_deref().map_or_else(|| self.mac(), mac)
     }
 
-    /// The frame on the wire.
+    /// The frame as it is sent: with the tag in it that a kernel takes out on receipt.
+    pub fn on_the_wire(&self) -> Vec<u8> {
+        let mut bytes = self.bytes();
+        if let Some(tci) = self.stripped {
+            // Around another tag it is a provider's (IEEE 802.1ad).
+            let kind: u16 = if self.tags.is_empty() { 0x8100 } else { 0x88a8 };
+            bytes.splice(12..12, kind.to_be_bytes().into_iter().chain(tci.to_be_bytes()));
+        }
+        bytes
+    }
+
+    /// The frame as a program sees it.
     pub fn bytes(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         if let Some(arp) = &self.arp {

@@ -37,6 +37,8 @@ pub struct Case {
     pub twin: Option<String>,
     /// Why `BPF_PROG_TEST_RUN` cannot carry the frame, where it cannot.
     pub skip_test_run: Option<String>,
+    /// Why no real frame can show it, where none can.
+    pub skip_wire: Option<String>,
     /// The frame.
     pub frame: Frame,
     /// The kind of the port that it comes from.
@@ -72,6 +74,13 @@ pub struct Case {
     /// What comes of it.
     #[serde(default)]
     pub expect: Outcome,
+    /// The ifindex of the port that the frame comes from: a runner's, not the file's.
+    #[serde(skip, default = "here")]
+    pub here: u32,
+}
+
+const fn here() -> u32 {
+    HERE
 }
 
 fn prefixes() -> Vec<(IpAddr, u8)> {
@@ -112,9 +121,9 @@ pub enum Where {
 }
 
 impl Where {
-    const fn ifindex(self) -> u32 {
+    const fn ifindex(self, here: u32) -> u32 {
         match self {
-            Self::Here => HERE,
+            Self::Here => here,
             Self::Elsewhere => ELSEWHERE,
         }
     }
@@ -173,7 +182,7 @@ impl Case {
     /// The agent's word on the port.
     pub fn port(&self) -> Port {
         Port {
-            ifindex: HERE,
+            ifindex: self.here,
             bridge: BRIDGE,
             bridge_slot: 0,
             port_slot: 0,
@@ -212,7 +221,7 @@ impl Case {
 
     /// The entry of the map of MACs.
     pub fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
-        let holder = MacHolder { ifindex: self.mac_on?.ifindex(), flags: 0 };
+        let holder = MacHolder { ifindex: self.mac_on?.ifindex(self.here), flags: 0 };
         Some((MacKey::new(self.segment(), self.frame.eth_src()), holder))
     }
 
@@ -242,7 +251,7 @@ impl Case {
         Some(Owned {
             generation: u64::from(!reserved),
             seen_ns: seen_ms_ago.map_or(0, |ms| now_ns - ms * 1_000_000),
-            ifindex: port.map_or(0, Where::ifindex),
+            ifindex: port.map_or(0, |port| port.ifindex(self.here)),
             mac: mac.as_deref().map_or([0; 6], frame::mac),
             flags: flag(!reserved, OWNED_LEASED)
                 | flag(*gateway, OWNED_GATEWAY)
@@ -260,7 +269,7 @@ impl Case {
         Some(Live {
             first_ns: seen_ns,
             seen_ns,
-            ifindex: port.ifindex(),
+            ifindex: port.ifindex(self.here),
             mac: frame::mac(mac),
             strength: if *used { STRENGTH_USE } else { STRENGTH_ASSERT },
             reserved: [0; 5],

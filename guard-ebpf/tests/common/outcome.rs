@@ -88,7 +88,7 @@ impl Outcome {
     /// Adds the events of one frame.
     pub fn told(&mut self, events: &[Event], case: &Case) {
         for event in events {
-            assert_eq!(event.ifindex, super::HERE);
+            assert_eq!(event.ifindex, case.here);
             assert_eq!(event.eth_src, case.frame.eth_src());
             assert_eq!((event.key.bridge, event.key.segment()), (super::BRIDGE, case.segment()));
         }
@@ -115,7 +115,8 @@ impl Outcome {
         self.flags = set.map(|(_, name)| (*name).to_owned()).collect();
         if (first.holder_ifindex, first.holder_mac) != (0, [0; 6]) {
             let mac = first.holder_mac.map(|octet| format!("{octet:02x}")).join(":");
-            self.holder = Some((first.holder_ifindex, mac));
+            let is_here = first.holder_ifindex == case.here;
+            self.holder = Some((if is_here { super::HERE } else { first.holder_ifindex }, mac));
         }
     }
 
@@ -130,7 +131,7 @@ impl Outcome {
     ) {
         self.wrote = match (case.live(now_ns), live) {
             (None, Some(live)) => {
-                assert_eq!((live.ifindex, live.mac), (super::HERE, case.frame.mac()));
+                assert_eq!((live.ifindex, live.mac), (case.here, case.frame.mac()));
                 assert_eq!(live.first_ns, live.seen_ns);
                 Some("live".to_owned())
             }

@@ -26,7 +26,9 @@ pub(crate) enum Step {
     Build,
     /// All tests pass
     Test,
-    /// Those that depend on the kernel pass on other kernels; only when named, as it takes minutes
+    /// The frame parser stands some seconds of libFuzzer
+    Fuzz,
+    /// Those of the program pass on other kernels; only when named, as guests are slow
     Kernels,
 }
 
@@ -42,11 +44,13 @@ impl Step {
             Self::Doc => "doc",
             Self::Build => "build",
             Self::Test => "test",
+            Self::Fuzz => "fuzz",
             Self::Kernels => "kernels",
         }
     }
 
-    /// Whether it runs where no step is named: guests are emulated, and slow.
+    /// Whether it runs where no step is named: an emulated guest that is starved, too, lets seconds
+    /// pass in the middle of a test.
     pub(crate) fn by_default(self) -> bool {
         self != Self::Kernels
     }
@@ -92,7 +96,8 @@ impl Step {
                 "--workspace",
                 "--no-fail-fast",
             ]),
-            Self::Kernels => command.args(["xtask", "kernels"]),
+            Self::Fuzz => command.args(["xtask", "fuzz", "20"]),
+            Self::Kernels => command.args(["xtask", "kernels", "--share"]),
         };
         command
     }

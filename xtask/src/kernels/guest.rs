@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::initramfs;
-use super::report::Report;
+use super::report::{Plan, Report};
 use crate::process;
 use crate::setup::Kernel;
 use crate::terminal::Task;
@@ -19,7 +19,7 @@ use crate::terminal::Task;
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Runs all tests in a guest, to its end.
-pub(super) fn run(task: &Task, kernel: &Kernel, userland: &[u8]) -> Result<Report> {
+pub(super) fn run(task: &Task, kernel: &Kernel, plan: Plan, userland: &[u8]) -> Result<Report> {
     let mut initrd = userland.to_vec();
     // Archives in a row begin at multiples of four (early_userspace/buffer-format in the kernel's
     // documentation).
@@ -49,7 +49,7 @@ pub(super) fn run(task: &Task, kernel: &Kernel, userland: &[u8]) -> Result<Repor
     // It has turned itself off, or it never will.
     let _ = child.kill();
     child.wait()?;
-    Report::of(kernel, &console?, log)
+    Report::of(kernel, plan, &console?, log)
 }
 
 /// What the guest says until it is off, which a log has as it comes.

@@ -62,7 +62,13 @@ wait $agent
 /guest/ip link delete rt0
 /guest/ip link delete port0
 
+if [ -f /frames ]; then
+    GUARD_DIFFERENTIAL_FRAMES=$(cat /frames)
+    export GUARD_DIFFERENTIAL_FRAMES
+fi
 run program /guest/program --test-threads=1
-# shellcheck disable=SC2046
-run scenarios /guest/scenarios --test-threads=1 $(cat /scenarios)
+if [ -f /scenarios ]; then
+    # shellcheck disable=SC2046
+    run scenarios /guest/scenarios --test-threads=1 $(cat /scenarios)
+fi
 poweroff -f

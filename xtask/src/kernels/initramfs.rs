@@ -19,26 +19,32 @@ const TOOLS: [&str; 8] = ["ip", "tc", "dash", "nsenter", "mount", "umount", "mou
 
 /// The scenarios that depend on the kernel most, by the beginning of their names: frames that
 /// alarm and frames that do not, ports that come and go, restarts, and what someone takes away.
-const SCENARIOS: [&str; 6] =
+const ON_THE_KERNEL: [&str; 6] =
     ["claims::a31", "claims::every", "loss::", "ports::a_port", "restart::leases", "bridge::"];
 
-/// Those that are left out, and why.
-pub(super) const LEFT_OUT: &str =
-    "scenarios that depend little on the kernel, or need the host's tools";
+/// Frames by chance in the share: what an emulated processor does in seconds.
+const SHARE_FRAMES: u32 = 10_000;
+
+/// The executable that they are in.
+const SCENARIOS: &str = "scenarios";
 
 const INIT: &str = include_str!("init.sh");
 
-/// The archive that all guests share.
-pub(super) fn userland(programs: &BTreeMap<&str, PathBuf>) -> Result<Vec<u8>> {
+/// The archive that all guests share; of a share of the tests, if that is all that they run.
+pub(super) fn userland(programs: &BTreeMap<&str, PathBuf>, share: bool) -> Result<Vec<u8>> {
     let tree = Tree::new()?;
+    let mut libraries = BTreeSet::new();
     tree.write("init", INIT.as_bytes(), 0o755)?;
     tree.copy(&find("busybox")?, "bin/busybox")?;
     for (name, path) in programs {
+        if share && *name == SCENARIOS {
+            continue;
+        }
+        libraries.extend(libraries_of(path)?);
         // Debug information is most of an executable, and a guest's memory is small.
         let stripped = tree.place(&format!("guest/{name}"))?;
         process::read(process::tool("strip").arg("-o").arg(stripped).arg(path))?;
     }
-    let mut libraries = BTreeSet::new();
     for tool in TOOLS {
         let path = find(tool)?;
         libraries.extend(libraries_of(&path)?);
@@ -56,7 +62,11 @@ pub(super) fn userland(programs: &BTreeMap<&str, PathBuf>) -> Result<Vec<u8>> {
     for package in ["guard-agent", "guard-ebpf"] {
         tree.write(&format!("{}/{package}/.keep", crate::top().display()), b"", 0o644)?;
     }
-    tree.write("scenarios", SCENARIOS.join("\n").as_bytes(), 0o644)?;
+    if share {
+        tree.write("frames", SHARE_FRAMES.to_string().as_bytes(), 0o644)?;
+    } else {
+        tree.write("scenarios", ON_THE_KERNEL.join("\n").as_bytes(), 0o644)?;
+    }
     tree.archive()
 }
 

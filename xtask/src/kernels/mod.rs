@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use self::report::Report;
+use self::report::{Plan, Report};
 
 use crate::setup;
 use crate::setup::{Kernel, Profile};
 use crate::terminal::{self, Task};
 
 /// Boots the kernels whose release begins with one of `only`, or all where none is named, and fails
-/// if a test does.
-pub(crate) fn run(json: bool, only: &[String]) -> Result<()> {
+/// if a test does; with a share of the tests, which takes minutes less.
+pub(crate) fn run(json: bool, share: bool, only: &[String]) -> Result<()> {
+    let plan = if share { Plan::SHARE } else { Plan::ALL };
     setup::run(Profile::Kernels)?;
     let mut kernels = setup::kernels()?;
     kernels.retain(|kernel| {
@@ -29,9 +30,9 @@ pub(crate) fn run(json: bool, only: &[String]) -> Result<()> {
     ensure!(!kernels.is_empty(), "there is no kernel {}", only.join(" or "));
     terminal::heading("Build the programs for the guests");
     let programs = programs::build()?;
-    let userland = initramfs::userland(&programs)?;
+    let userland = initramfs::userland(&programs, share)?;
     terminal::heading("Boot the kernels");
-    let mut reports = boot(&kernels, &userland, json)?;
+    let mut reports = boot(&kernels, plan, &userland, json)?;
     reports.sort_by_key(|(index, ..)| *index);
     let reports: Vec<_> = reports.into_iter().map(|(_, report, took)| (report, took)).collect();
     if !json {
@@ -52,7 +53,7 @@ fn is_of(release: &str, asked: &str) -> bool {
 type Booted = (usize, Report, Duration);
 
 /// Boots as many at a time as there are processors: a guest has one.
-fn boot(kernels: &[Kernel], userland: &[u8], json: bool) -> Result<Vec<Booted>> {
+fn boot(kernels: &[Kernel], plan: Plan, userland: &[u8], json: bool) -> Result<Vec<Booted>> {
     let guests = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
     let names: Vec<_> = kernels.iter().map(|kernel| kernel.release.clone()).collect();
     let task = Task::start("guests", &names.join(", "));
@@ -63,7 +64,7 @@ fn boot(kernels: &[Kernel], userland: &[u8], json: bool) -> Result<Vec<Booted>> 
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(kernel) = kernels.get(index) else { return Ok(booted) };
             let started = Instant::now();
-            let report = guest::run(&task, kernel, userland)?;
+            let report = guest::run(&task, kernel, plan, userland)?;
             task.note(&report.line(started.elapsed()));
             if json {
                 println!("{}", report.json()?);

@@ -1,4 +1,4 @@
-//! The programs that run in a guest: linked statically, so that they bring all they need.
+//! The programs that run in a guest: those that `cargo xtask test` builds and runs on this machine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,23 +10,15 @@ use serde_json::Value;
 use crate::process;
 use crate::terminal;
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// What a guest needs, by the name of the target.
 const NEEDED: [&str; 4] = ["guard-agent", "guardctl", "program", "scenarios"];
 
 /// Builds them; their paths by their names.
 pub(super) fn build() -> Result<BTreeMap<&'static str, PathBuf>> {
-    // With a target named, cargo leaves the flags off build scripts and macros, and uses a
-    // directory that no other build shares.
-    let flags = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS";
     let mut command = process::tool("cargo");
+    // As the tests are built, so that nothing is compiled twice.
     command
-        .env(flags, "-C target-feature=+crt-static")
-        .args(["test", "--locked", "--no-run", "--target", TARGET])
-        .args(["--package", "guard-agent", "--package", "guard-tests"])
-        // The programs come with their tests.
-        .args(["--test", "program", "--test", "scenarios"])
+        .args(["test", "--locked", "--workspace", "--no-run"])
         .arg("--message-format=json-render-diagnostics");
     terminal::line(&process::describe(&command));
     let output = command

@@ -7,15 +7,33 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::initramfs::LEFT_OUT;
 use crate::setup::Kernel;
 use crate::terminal;
 
 /// How lines for the workshop begin.
 const MARK: &str = "guard-kernels: ";
 
-/// The executables that a guest runs.
-const RUNS: [&str; 2] = ["program", "scenarios"];
+/// What a guest runs.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    /// The executables.
+    pub(super) runs: &'static [&'static str],
+    /// What it does not run, and why.
+    left_out: &'static str,
+}
+
+impl Plan {
+    /// The frame tests, of which some run a share.
+    pub(super) const SHARE: Self = Self {
+        runs: &["program"],
+        left_out: "scenarios: `cargo xtask kernels` without --share runs them, in many minutes",
+    };
+    /// And the scenarios on top.
+    pub(super) const ALL: Self = Self {
+        runs: &["program", "scenarios"],
+        left_out: "scenarios that depend little on the kernel, or need the host's tools",
+    };
+}
 
 /// The tests on one kernel.
 #[derive(Debug, Serialize)]
@@ -35,12 +53,12 @@ pub(super) struct Report {
 
 impl Report {
     /// Reads what a guest said.
-    pub(super) fn of(kernel: &Kernel, console: &str, log: PathBuf) -> Result<Self> {
+    pub(super) fn of(kernel: &Kernel, plan: Plan, console: &str, log: PathBuf) -> Result<Self> {
         let mut report = Self {
             kernel: kernel.release.clone(),
             attach: None,
             passed: 0,
-            skipped: vec![LEFT_OUT.to_owned()],
+            skipped: vec![plan.left_out.to_owned()],
             failed: 0,
             failures: Vec::new(),
             log,
@@ -65,7 +83,7 @@ impl Report {
         if report.attach.is_none() {
             report.fail("the agent covers no port");
         }
-        for run in RUNS {
+        for run in plan.runs {
             if !ended.iter().any(|name| name == run) {
                 report.fail(&format!("{run} did not come to its end"));
             }
@@ -160,7 +178,7 @@ mod tests {
 
     fn report(console: &str) -> Report {
         let kernel = Kernel { release: "6.1.0".into(), image: PathBuf::new(), modules: vec![] };
-        Report::of(&kernel, console, PathBuf::new()).unwrap()
+        Report::of(&kernel, Plan::ALL, console, PathBuf::new()).unwrap()
     }
 
     #[test]

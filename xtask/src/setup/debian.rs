@@ -8,35 +8,61 @@ use super::Profile;
 use crate::terminal::Task;
 use crate::{process, root};
 
-/// A package, what it is for, and the first profile that needs it.
+/// A package, what it is for, and the profiles that need it.
 struct Package {
     name: &'static str,
     why: &'static str,
-    from: Profile,
+    profiles: &'static [Profile],
 }
 
-const PACKAGES: [Package; 8] = [
-    Package { name: "build-essential", why: "compiles the bundled SQLite", from: Profile::Demo },
-    Package { name: "iproute2", why: "lays out namespaces and bridges", from: Profile::Demo },
+const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
+
+const PACKAGES: [Package; 12] = [
+    Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
+    Package { name: "iproute2", why: "lays out namespaces and bridges", profiles: ALL },
     Package {
         name: "containernetworking-plugins",
         why: "host-local and bridge, which guard works beside",
-        from: Profile::Demo,
+        profiles: ALL,
     },
-    Package { name: "containerd", why: "the inventory of the scenarios", from: Profile::Test },
-    Package { name: "runc", why: "runs its containers", from: Profile::Test },
-    Package { name: "python3-venv", why: "holds the Python peers", from: Profile::Test },
+    Package {
+        name: "tcpreplay",
+        why: "floods bridges",
+        profiles: &[Profile::Bench, Profile::Test, Profile::Kernels],
+    },
+    Package { name: "iperf3", why: "measures what a bridge carries", profiles: &[Profile::Bench] },
+    Package { name: "arpwatch", why: "guard is measured against it", profiles: &[Profile::Bench] },
+    Package { name: "arpalert", why: "guard is measured against it", profiles: &[Profile::Bench] },
+    Package {
+        name: "python3-venv",
+        why: "holds the Python peers",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "containerd",
+        why: "the inventory of the scenarios",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "runc",
+        why: "runs its containers",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
     Package {
         name: "qemu-system-x86",
         why: "boots the kernels that guard supports",
-        from: Profile::Kernels,
+        profiles: &[Profile::Kernels],
     },
-    Package { name: "busybox-static", why: "runs in containers and guests", from: Profile::Test },
+    Package {
+        name: "busybox-static",
+        why: "runs in containers and guests",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
 ];
 
 /// Installs what is missing; true if something was.
 pub(super) fn ensure(profile: Profile) -> Result<bool> {
-    let wanted = PACKAGES.iter().filter(|package| profile >= package.from);
+    let wanted = PACKAGES.iter().filter(|package| package.profiles.contains(&profile));
     let wanted: Vec<&Package> = wanted.collect();
     let missing = missing(&wanted)?;
     if missing.is_empty() {

@@ -20,12 +20,14 @@ use crate::terminal;
 
 /// What the machine is set up for.
 ///
-/// Each includes those before it.
+/// Each but [`Profile::Bench`] includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Profile {
     /// Building everything and running the demo.
     Demo,
-    /// The same, and the tests.
+    /// The same, and measuring.
+    Bench,
+    /// Building everything, the demo and the tests.
     Test,
     /// The same, and booting other kernels.
     Kernels,

@@ -2,11 +2,15 @@
 //! allows and to what people use today.
 
 mod alloc;
+mod bpf;
+mod datapath;
+mod detect;
 mod disk;
 mod load;
 mod peer;
 mod raw;
 mod report;
+mod throughput;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +44,24 @@ enum Bench {
         #[arg(long, value_name = "SHARE", default_values_t = alloc::FILL)]
         fill: Vec<f64>,
     },
+    /// What a frame costs on each path through the program, and what the bridge then carries
+    Datapath {
+        /// One line of JSON for each point, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a bridge carries with the program on its ports and without, by iperf3
+    Throughput {
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// From a frame to the news of its incident, beside arpwatch and arpalert
+    Detect {
+        /// One line of JSON for each point, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,5 +78,8 @@ fn run(bench: Bench) -> Result<()> {
     require_root()?;
     match bench {
         Bench::Alloc { json, dir, clients, fill } => alloc::run(&dir, json, &clients, &fill),
+        Bench::Datapath { json } => datapath::run(json).and_then(|()| throughput::run(json)),
+        Bench::Throughput { json } => throughput::run(json),
+        Bench::Detect { json } => detect::run(json),
     }
 }

@@ -94,7 +94,8 @@ impl Report {
     }
 }
 
-fn line(value: &impl Serialize) -> Result<()> {
+/// One line of JSON.
+pub fn line(value: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
 }

@@ -1,0 +1,272 @@
+//! `detect`: from the second claimant's frame to the news at a subscriber, next to what arpwatch and
+//! arpalert make of the same frames.
+
+mod cost;
+mod peers;
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aya::sys::{Stats, enable_stats};
+use guard_tests::{
+    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, Mac, NOBODY, POOL, Sandbox, Watch,
+};
+use serde::Serialize;
+
+use self::cost::Cost;
+use self::peers::{ARPALERT, ARPWATCH, Peer};
+use crate::report::{line, percentile, round};
+
+const GUARD: &str = "guard";
+
+/// Incidents in each load, each of an address of its own.
+const INCIDENTS: usize = 1_000;
+
+/// How long all are given to tell of one before the next: the slow ones are heard later.
+const PACE: Duration = Duration::from_millis(20);
+
+/// How long what was not told yet may take in the end, before it counts as missed.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long the flood lasts before the first incident, for the time that each frame takes of a
+/// processor.
+const FLOOD: Duration = Duration::from_secs(10);
+
+#[derive(Serialize)]
+struct Point {
+    bench: &'static str,
+    peer: &'static str,
+    load: &'static str,
+    p50_us: f64,
+    p99_us: f64,
+    missed: usize,
+    /// Null where hardly a frame was processed.
+    cpu_s_per_million: Option<f64>,
+    frames: u64,
+    dropped: u64,
+}
+
+/// That somebody tells of an address, and when.
+type News = (&'static str, Ipv4Addr, Instant);
+
+/// Runs the benchmark.
+pub fn run(json: bool) -> Result<()> {
+    let lab = Lab::with_prefix(20)?;
+    let agent = lab.agent_with(Launch::config(&lab.config()?)?)?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let flooder = lab.sandbox("flooder")?;
+    let (known, own) = (agent.admit(&flooder)?, agent.admit(&thief)?);
+    let leased = lease(&agent, &owner, 2 * INCIDENTS)?;
+    let program = *lab.programs_on(thief.port())?.first().context("no program on the port")?;
+    let _stats = enable_stats(Stats::RunTime).context("counting the program's time")?;
+
+    let (sender, news) = channel();
+    let peers = [Peer::arpwatch(&lab, sender.clone())?, Peer::arpalert(&lab, sender.clone())?];
+    introduce(&owner, &leased, &thief, own.address, &peers)?;
+    let bench = Bench { agent: &agent, thief: &thief, program, peers: &peers, json };
+    if !json {
+        println!(
+            "{:<10} {:<6} {:>12} {:>12} {:>7} {:>22} {:>10} {:>10}",
+            "peer", "load", "p50", "p99", "missed", "CPU s/million frames", "frames", "dropped"
+        );
+    }
+    let watch = agent.watch()?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let done = &done;
+        let subscriber = scope.spawn(move || subscribe(&watch, &sender, done));
+        let (quiet, loud) = leased.split_at(INCIDENTS);
+        let addresses = |leased: &[(Mac, Ipv4Addr)]| -> Vec<Ipv4Addr> {
+            leased.iter().map(|(_, address)| *address).collect()
+        };
+        let outcome =
+            bench.load("quiet", &addresses(quiet), &news, Duration::ZERO).and_then(|()| {
+                // Nothing of it is new to anybody.
+                let frame = Arp::request(flooder.mac(), known.address, NOBODY).frame();
+                let flood = lab.flood(&flooder, &[frame])?;
+                bench.load("flood", &addresses(loud), &news, FLOOD)?;
+                eprintln!("the flood was {:.0} frames a second", flood.rate()?);
+                Ok(())
+            });
+        done.store(true, Ordering::Relaxed);
+        subscriber.join().map_err(|_| anyhow::anyhow!("the subscriber panicked"))??;
+        outcome
+    })?;
+    agent.stop()
+}
+
+/// Leases by declared MACs, all on one port.
+fn lease(agent: &Agent, owner: &Sandbox, count: usize) -> Result<Vec<(Mac, Ipv4Addr)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = Client::connect(&agent.socket()).await?;
+        let mut leased = Vec::with_capacity(count);
+        for number in 0..count {
+            let (mac, name) = (Crowd::mac(number)?, format!("owner-{number}"));
+            let leases = client.allocate_bound(&[POOL], &name, mac, owner.port()).await?;
+            leased.push((mac, leases.first().context("no lease")?.address.parse()?));
+        }
+        Ok(leased)
+    })
+}
+
+/// Has everybody say once who they are, and waits until the peers know.
+fn introduce(
+    owner: &Sandbox,
+    leased: &[(Mac, Ipv4Addr)],
+    thief: &Sandbox,
+    own: Ipv4Addr,
+    peers: &[Peer],
+) -> Result<()> {
+    eprintln!("introducing {} addresses", leased.len());
+    let socket = owner.raw_socket()?;
+    thief.announce(own)?;
+    for (number, (mac, address)) in leased.iter().enumerate() {
+        socket.send(&Arp::announcement(*mac, *address).frame())?;
+        // Not faster than they can write it down.
+        if number % 50 == 49 {
+            for peer in peers {
+                peer.await_known(number + 2)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands on what the agent tells.
+fn subscribe(watch: &Watch, sender: &Sender<News>, done: &AtomicBool) -> Result<()> {
+    while !done.load(Ordering::Relaxed) {
+        let Some((at, conflict)) = watch.next(Duration::from_millis(100))? else { continue };
+        if let Ok(address) = conflict.address.parse()
+            && conflict.open
+        {
+            sender.send((GUARD, address, at)).context("nobody listens")?;
+        }
+    }
+    Ok(())
+}
+
+struct Bench<'a> {
+    agent: &'a Agent,
+    thief: &'a Sandbox,
+    program: u32,
+    peers: &'a [Peer; 2],
+    json: bool,
+}
+
+impl Bench<'_> {
+    /// Counts what all take of the processors for a while, has each address claimed by the thief,
+    /// and reports who told of it when.
+    fn load(
+        &self,
+        load: &'static str,
+        addresses: &[Ipv4Addr],
+        news: &Receiver<News>,
+        counted: Duration,
+    ) -> Result<()> {
+        eprintln!("{load}: {} incidents on {BRIDGE}", addresses.len());
+        let socket = self.thief.raw_socket()?;
+        let mut heard = Heard::default();
+        let before = self.costs()?;
+        heard.listen(news, Instant::now() + counted, |_| false)?;
+        let after = self.costs()?;
+        for &address in addresses {
+            let frame = Arp::announcement(self.thief.mac(), address).frame();
+            let sent = Instant::now();
+            socket.send(&frame)?;
+            heard.sent.insert(address, sent);
+            let names = [GUARD, ARPWATCH, ARPALERT];
+            heard.listen(news, sent + PACE, |heard| {
+                names.iter().all(|name| heard.told.contains_key(&(*name, address)))
+            })?;
+        }
+        let all = 3 * addresses.len();
+        heard.listen(news, Instant::now() + GRACE, |heard| heard.told.len() == all)?;
+        for ((peer, before), (_, after)) in before.into_iter().zip(after) {
+            let mut latencies = heard.latencies(peer, addresses);
+            latencies.sort_unstable();
+            let cost = after.since(&before);
+            self.report(&Point {
+                bench: "detect",
+                peer,
+                load,
+                p50_us: percentile(&latencies, 0.5),
+                p99_us: percentile(&latencies, 0.99),
+                missed: addresses.len() - latencies.len(),
+                cpu_s_per_million: cost.seconds_per_million(),
+                frames: cost.frames,
+                dropped: cost.dropped,
+            })?;
+        }
+        ensure!(heard.told.len() <= all, "told of more than there was");
+        Ok(())
+    }
+
+    fn costs(&self) -> Result<[(&'static str, Cost); 3]> {
+        let [arpwatch, arpalert] = self.peers;
+        Ok([
+            (GUARD, Cost::of_guard(self.agent.pid(), self.program)?),
+            (ARPWATCH, arpwatch.cost()?),
+            (ARPALERT, arpalert.cost()?),
+        ])
+    }
+
+    fn report(&self, point: &Point) -> Result<()> {
+        if self.json {
+            return line(point);
+        }
+        let cpu = point.cpu_s_per_million.map_or("-".to_owned(), |cpu| format!("{cpu:.3}"));
+        println!(
+            "{:<10} {:<6} {:>9} µs {:>9} µs {:>7} {cpu:>22} {:>10} {:>10}",
+            point.peer,
+            point.load,
+            round(point.p50_us),
+            round(point.p99_us),
+            point.missed,
+            point.frames,
+            point.dropped
+        );
+        Ok(())
+    }
+}
+
+/// What was sent, and what was told of it, the first time.
+#[derive(Default)]
+struct Heard {
+    sent: HashMap<Ipv4Addr, Instant>,
+    told: HashMap<(&'static str, Ipv4Addr), Instant>,
+}
+
+impl Heard {
+    /// Listens until a moment, or until `enough`.
+    fn listen(
+        &mut self,
+        news: &Receiver<News>,
+        until: Instant,
+        enough: impl Fn(&Self) -> bool,
+    ) -> Result<()> {
+        while !enough(self) {
+            match news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((peer, address, at)) if self.sent.contains_key(&address) => {
+                    self.told.entry((peer, address)).or_insert(at);
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all have ended"),
+            }
+        }
+        Ok(())
+    }
+
+    fn latencies(&self, peer: &'static str, addresses: &[Ipv4Addr]) -> Vec<Duration> {
+        let latency = |address: &Ipv4Addr| {
+            let told = self.told.get(&(peer, *address))?;
+            Some(told.saturating_duration_since(*self.sent.get(address)?))
+        };
+        addresses.iter().filter_map(latency).collect()
+    }
+}

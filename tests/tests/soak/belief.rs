@@ -1,0 +1,213 @@
+//! The belief rule: whatever an attacker sends, nothing that others believe of an owner moves
+//! without an incident. Linux says what is believed.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use guard_tests::{
+    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, Mac, PATIENCE, POOL, Sandbox, run,
+};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::attack::{Chance, Station, frame};
+use crate::{ONE_AT_A_TIME, asked};
+
+/// How many frames, instead of the share.
+const VARIABLE: &str = "GUARD_SOAK_BELIEF";
+const FRAMES: usize = 2_048;
+
+/// Frames, and owners that each is about, before one looks. The kernel's neighbour tables have
+/// room for 1,024 entries of each family, on the whole machine.
+const BATCH: usize = 256;
+
+/// The pool of IPv6 addresses.
+const SIX: &str = "six";
+
+#[test]
+fn nothing_that_is_believed_moves_without_an_incident() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let batches = asked(VARIABLE)?.unwrap_or(FRAMES).div_ceil(BATCH);
+    let mut moved = Moved::default();
+    for first in (0..batches).step_by(FRAMES / BATCH) {
+        // Incidents stay open for as long as their lab.
+        let lab = Lab::with_prefix(20)?;
+        let config = lab.config()?.with(&format!(
+            "[[pool]]\nname = {POOL:?}\nbridge = {BRIDGE:?}\nprefix = \"{}\"\n\
+             [[pool]]\nname = {SIX:?}\nbridge = {BRIDGE:?}\nprefix = \"2001:db8::/64\"\n",
+            lab.prefix().trunc()
+        ))?;
+        let agent = lab.agent_with(Launch::config(&config)?)?;
+        let world = World::new(&lab, &agent)?;
+        for number in first..batches.min(first + FRAMES / BATCH) {
+            world.batch(number, &mut moved)?;
+        }
+    }
+    let frames = batches * BATCH;
+    eprintln!("{frames} frames moved {moved:?}");
+    // Where nothing is believed, any rule would hold.
+    for count in [moved.ipv4, moved.ipv6, moved.macs] {
+        ensure!(count * 50 > frames, "{frames} frames moved hardly anything: {moved:?}");
+    }
+    Ok(())
+}
+
+/// How many entries have moved.
+#[derive(Debug, Default)]
+struct Moved {
+    ipv4: usize,
+    ipv6: usize,
+    macs: usize,
+}
+
+struct World<'a> {
+    lab: &'a Lab,
+    agent: &'a Agent,
+    runtime: Runtime,
+    /// Has the port of all owners.
+    owner: Sandbox,
+    thief: Sandbox,
+    victim: Sandbox,
+    /// What the victim is known by.
+    target: Station,
+}
+
+impl<'a> World<'a> {
+    fn new(lab: &'a Lab, agent: &'a Agent) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+        let victim = lab.sandbox("victim")?;
+        agent.await_port(&thief)?;
+        let mut client = runtime.block_on(Client::connect(&agent.socket()))?;
+        let target =
+            runtime.block_on(station(&mut client, "victim", victim.mac(), victim.port()))?;
+        victim.netns().run(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0")?;
+            // An entry may move again at once.
+            std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0")
+        })??;
+        victim.netns().ip(&format!(
+            "address add {}/20 dev eth0\naddress add {}/64 dev eth0 nodad",
+            target.ipv4, target.ipv6
+        ))?;
+        Ok(Self { lab, agent, runtime, owner, thief, victim, target })
+    }
+
+    /// Has each owner attacked by a frame, and looks what became of it.
+    fn batch(&self, number: usize, moved: &mut Moved) -> Result<()> {
+        let owners = self.owners(number)?;
+        let (marker, owners) = owners.split_last().context("no owners")?;
+        self.introduce(owners)?;
+        let watch = self.agent.watch()?;
+        let socket = self.thief.raw_socket()?;
+        let mut frames = Vec::new();
+        for (owner, seed) in owners.iter().zip(u64::try_from(number * BATCH)?..) {
+            let bytes = frame(&mut Chance(seed), self.thief.mac(), owner, &self.target);
+            socket.send(&bytes)?;
+            frames.push(bytes);
+        }
+        // Frames of a port are seen in their order, and so are the incidents.
+        socket.send(&Arp::announcement(self.thief.mac(), marker.ipv4).frame())?;
+        let (mut addresses, mut macs) = (HashSet::new(), HashSet::new());
+        loop {
+            let (_, conflict) = watch.next(PATIENCE)?.context("no incident of the marker")?;
+            let is_here = |mac: &str, port: &str| {
+                conflict
+                    .claimants
+                    .iter()
+                    .any(|c| c.interface == port && (mac.is_empty() || c.mac == mac))
+            };
+            if is_here("", self.thief.port()) {
+                macs.extend(conflict.claimants.iter().map(|claimant| claimant.mac.clone()));
+                addresses.insert(conflict.address.clone());
+            }
+            if conflict.address == marker.ipv4.to_string() {
+                break;
+            }
+        }
+
+        let (neighbours, stations) = (self.neighbours()?, self.stations()?);
+        for (owner, frame) in owners.iter().zip(&frames) {
+            let (mac, port) = (owner.mac.to_string(), self.owner.port());
+            for (address, count) in
+                [(IpAddr::from(owner.ipv4), &mut moved.ipv4), (owner.ipv6.into(), &mut moved.ipv6)]
+            {
+                if neighbours.get(&address.to_string()) != Some(&mac) {
+                    *count += 1;
+                    let told = addresses.contains(&address.to_string());
+                    ensure!(told, "{address} moved by {frame:02x?}, and nobody was told");
+                }
+            }
+            if stations.get(&mac).map(String::as_str) != Some(port) {
+                moved.macs += 1;
+                ensure!(macs.contains(&mac), "{mac} moved by {frame:02x?}, and nobody was told");
+            }
+        }
+        Ok(())
+    }
+
+    /// So many that no frame of the batch is about the same, and one for the marker.
+    fn owners(&self, batch: usize) -> Result<Vec<Station>> {
+        self.runtime.block_on(async {
+            let mut client = Client::connect(&self.agent.socket()).await?;
+            let mut owners = Vec::with_capacity(BATCH + 1);
+            for number in (batch * (BATCH + 1)..).take(BATCH + 1) {
+                let (name, mac) = (format!("owner-{number}"), Crowd::mac(number)?);
+                owners.push(station(&mut client, &name, mac, self.owner.port()).await?);
+            }
+            Ok(owners)
+        })
+    }
+
+    /// Lets the bridge and the victim know who is where.
+    fn introduce(&self, owners: &[Station]) -> Result<()> {
+        let socket = self.owner.raw_socket()?;
+        let mut entries = "neigh flush dev eth0\n".to_owned();
+        for Station { mac, ipv4, ipv6 } in owners {
+            socket.send(&Arp::announcement(*mac, *ipv4).frame())?;
+            writeln!(entries, "neigh replace {ipv4} lladdr {mac} dev eth0 nud stale")?;
+            writeln!(entries, "neigh replace {ipv6} lladdr {mac} dev eth0 nud stale")?;
+        }
+        self.victim.netns().ip(&entries)?;
+        let (neighbours, stations) = (self.neighbours()?, self.stations()?);
+        for Station { mac, ipv4, ipv6 } in owners {
+            let mac = mac.to_string();
+            for address in [ipv4.to_string(), ipv6.to_string()] {
+                ensure!(neighbours.get(&address) == Some(&mac), "{address} is not known");
+            }
+            let port = stations.get(&mac).map(String::as_str);
+            ensure!(port == Some(self.owner.port()), "{mac} is at {port:?}");
+        }
+        Ok(())
+    }
+
+    /// The victim's neighbour entries: the MAC of each address.
+    fn neighbours(&self) -> Result<HashMap<String, String>> {
+        let netns = self.victim.netns().name();
+        pairs(&run("ip", &["-n", netns, "-j", "neigh", "show", "dev", "eth0"])?, "dst", "lladdr")
+    }
+
+    /// The bridge's entries: the port of each MAC.
+    fn stations(&self) -> Result<HashMap<String, String>> {
+        let netns = self.lab.host().name();
+        pairs(&run("bridge", &["-n", netns, "-j", "fdb", "show", "br", BRIDGE])?, "mac", "ifname")
+    }
+}
+
+async fn station(client: &mut Client, name: &str, mac: Mac, port: &str) -> Result<Station> {
+    let leases = client.allocate_bound(&[POOL, SIX], name, mac, port).await?;
+    let [ipv4, ipv6] = &*leases else { anyhow::bail!("{} leases", leases.len()) };
+    Ok(Station { mac, ipv4: ipv4.address.parse()?, ipv6: ipv6.address.parse()? })
+}
+
+/// Two fields of each entry of a list.
+fn pairs(json: &str, key: &str, value: &str) -> Result<HashMap<String, String>> {
+    let entries: Vec<Value> = serde_json::from_str(json).context("iproute2's JSON")?;
+    let field = |entry: &Value, name| Some(entry.get(name)?.as_str()?.to_owned());
+    Ok(entries
+        .iter()
+        .filter_map(|entry| Some((field(entry, key)?, field(entry, value)?)))
+        .collect())
+}

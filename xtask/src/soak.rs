@@ -1,0 +1,37 @@
+//! `cargo xtask soak`: the tests that `cargo xtask test` runs a share of, in full.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::setup::Profile;
+use crate::{process, root, setup, terminal};
+
+/// How much of each, by the variable that the tests read.
+const AMOUNTS: [(&str, &str); 3] = [
+    // Real incidents under each of two floods.
+    ("GUARD_SOAK_INCIDENTS", "10000"),
+    // Frames of an attacker, of each of which a Linux neighbour is asked what it believes.
+    ("GUARD_SOAK_BELIEF", "40960"),
+    // Frames by chance through the program and the decision function.
+    ("GUARD_DIFFERENTIAL_FRAMES", "10000000"),
+];
+
+/// Runs them, as released: the floods are to be real ones.
+pub(crate) fn run() -> Result<()> {
+    root::require("make network namespaces and load eBPF programs", "soak")?;
+    setup::run(Profile::Test)?;
+    terminal::heading("Build the programs");
+    process::shown(process::build().arg("--release"))?;
+    terminal::heading("Run the tests in full; that takes about half an hour");
+    let started = Instant::now();
+    let mut test = process::tool("cargo");
+    test.envs(AMOUNTS)
+        .args(["test", "--release", "--locked", "--workspace"])
+        .args(["--test", "soak", "--test", "program"])
+        // A flood leaves nothing of the machine to anybody else, and says how many frames it was.
+        .args(["--", "--test-threads=1", "--nocapture"]);
+    process::shown(&mut test)?;
+    terminal::line(&format!("all passed ({})", terminal::took(started.elapsed())));
+    Ok(())
+}
