@@ -112,6 +112,7 @@ async fn serve(
         bridges: config.bridges.clone(),
         prefixes,
         conflict: config.conflict,
+        quota: config.quota,
         live: live.clone(),
         alerts: alerts.clone(),
         bindings: bindings.clone(),

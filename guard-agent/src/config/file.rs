@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -24,6 +25,7 @@ pub(super) struct File {
     pub log: Log,
     pub allocate: Allocate,
     pub conflict: Conflict,
+    pub quota: Quota,
     pub bridge: Vec<Bridge>,
     pub pool: Vec<Pool>,
 }
@@ -38,6 +40,7 @@ impl Default for File {
             log: Log::default(),
             allocate: Allocate::default(),
             conflict: Conflict::default(),
+            quota: Quota::default(),
             bridge: Vec::new(),
             pool: Vec::new(),
         }
@@ -95,6 +98,11 @@ pub struct Conflict {
     /// An incident closes when all claimants but one were silent for so long.
     #[serde(with = "humantime_serde")]
     pub quiet: Duration,
+    /// An address that goes back within so long to who had it has flapped.
+    #[serde(with = "humantime_serde")]
+    pub flap_window: Duration,
+    /// So many flaps within the window are an incident.
+    pub flap_count: NonZeroU32,
     /// How long a doubt between undeclared claimants may be held.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
@@ -105,7 +113,28 @@ impl Default for Conflict {
         Self {
             live_window: Duration::from_secs(300),
             quiet: Duration::from_secs(60),
+            flap_window: Duration::from_secs(60),
+            flap_count: const { NonZeroU32::new(2).expect("it is not 0") },
             grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What one access port may add about addresses that nobody owns.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// So many addresses can be live there at once.
+    pub addresses_per_port: NonZeroU32,
+    /// So many ARP and ND frames a second count.
+    pub nd_per_second: NonZeroU32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            addresses_per_port: const { NonZeroU32::new(16).expect("it is not 0") },
+            nd_per_second: const { NonZeroU32::new(50).expect("it is not 0") },
         }
     }
 }

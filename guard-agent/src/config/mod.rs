@@ -9,7 +9,7 @@ use crate::{
     segment::Segment,
 };
 
-pub use file::{Conflict, LogFormat, WhenDegraded};
+pub use file::{Conflict, LogFormat, Quota, WhenDegraded};
 
 /// A configuration that has been checked.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub when_degraded: WhenDegraded,
     /// When two claimants are a conflict, and how long an incident lasts.
     pub conflict: Conflict,
+    /// What one port may add about addresses that nobody owns.
+    pub quota: Quota,
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
     /// The pools to allocate from.
@@ -109,6 +111,12 @@ pub enum CheckError {
     /// No bridge to watch.
     #[error("there is no [[bridge]] section: name at least one bridge to watch")]
     NoBridge,
+    /// A span that lets nothing fall into it.
+    #[error("[conflict] {key} = \"0s\" would never tell anything; give it at least a second")]
+    NoSpan {
+        /// Which setting.
+        key: &'static str,
+    },
     /// More bridges than the program keeps counters for.
     #[error("{count} bridges are configured, an agent watches at most {most}")]
     TooManyBridges {
@@ -153,8 +161,19 @@ impl Config {
     }
 
     fn check(file: file::File) -> Result<Self, CheckError> {
-        let file::File { state_dir, socket, bpffs, http, log, allocate, conflict, bridge, pool } =
-            file;
+        let file::File {
+            state_dir,
+            socket,
+            bpffs,
+            http,
+            log,
+            allocate,
+            conflict,
+            quota,
+            bridge,
+            pool,
+        } = file;
+        check_spans(&conflict)?;
         let bridges = check_bridges(bridge)?;
         let mut pools = Vec::with_capacity(pool.len());
         for pool in pool {
@@ -178,6 +197,7 @@ impl Config {
             boot_timeout: allocate.boot_timeout,
             when_degraded: allocate.when_degraded,
             conflict,
+            quota,
             bridges,
             pools: Pools::new(pools)?,
         })
@@ -190,6 +210,15 @@ impl Config {
         segments.sort();
         segments.dedup();
         segments
+    }
+}
+
+fn check_spans(conflict: &Conflict) -> Result<(), CheckError> {
+    let Conflict { live_window, quiet, flap_window, flap_count: _, grace: _ } = conflict;
+    let spans = [("live_window", live_window), ("quiet", quiet), ("flap_window", flap_window)];
+    match spans.into_iter().find(|(_, span)| span.is_zero()) {
+        Some((key, _)) => Err(CheckError::NoSpan { key }),
+        None => Ok(()),
     }
 }
 

@@ -28,6 +28,10 @@ fn the_defaults_of_the_contract_stand() {
     let config = load(GOOD).unwrap();
     assert_eq!(config.http.to_string(), "127.0.0.1:9477");
     assert_eq!(config.conflict.live_window, Duration::from_secs(300));
+    assert_eq!(config.conflict.flap_window, Duration::from_secs(60));
+    assert_eq!(config.conflict.flap_count.get(), 2);
+    assert_eq!(config.quota.addresses_per_port.get(), 16);
+    assert_eq!(config.quota.nd_per_second.get(), 50);
     assert_eq!(config.segments(), [Segment::new("rt0", 0)]);
     let pool = config.pools.iter().next().unwrap();
     assert_eq!(pool.spec().cooldown, Duration::from_secs(1800));
@@ -60,4 +64,15 @@ fn a_pool_needs_its_bridge() {
     refused("", &["[[bridge]]"]);
     refused(&format!("{GOOD}[[bridge]]\nname = \"rt0\"\n"), &["twice"]);
     refused("[[bridge]]\nname = \"a/b\"\n", &["interface name"]);
+}
+
+#[test]
+fn a_limit_of_none_at_all_is_refused_and_the_line_is_named() {
+    for key in ["addresses_per_port", "nd_per_second"] {
+        refused(&format!("[quota]\n{key} = 0\n{GOOD}"), &["line 2", key, "nonzero"]);
+    }
+    refused(&format!("[conflict]\nflap_count = 0\n{GOOD}"), &["line 2", "nonzero"]);
+    for key in ["live_window", "quiet", "flap_window"] {
+        refused(&format!("[conflict]\n{key} = \"0s\"\n{GOOD}"), &[key, "0s"]);
+    }
 }

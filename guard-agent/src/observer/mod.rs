@@ -56,7 +56,7 @@ use crate::{
     alerts::Alerts,
     bindings::Bindings,
     clock::Now,
-    config::{Bridge, Conflict},
+    config::{Bridge, Conflict, Quota},
     feed::Feed,
     health::{self, Health},
     lease::command::Command,
@@ -80,6 +80,8 @@ pub struct Parts {
     pub prefixes: Vec<(Segment, IpNet)>,
     /// When claims age, how long a doubt may be held.
     pub conflict: Conflict,
+    /// What one port may add about addresses that nobody owns.
+    pub quota: Quota,
     /// Where claims go.
     pub live: Arc<LiveSet>,
     /// Where conflicts go.
@@ -154,6 +156,7 @@ impl Observer {
                 stations: Stations::new(maps.macs, maps.port_states),
             },
             parts.bridges.clone(),
+            parts.quota,
             shared.clone(),
             parts.health.clone(),
         )?;

@@ -17,12 +17,11 @@ use super::{
     sweep::Snapshot,
     topology::{self, View},
 };
-use crate::{config::Bridge, health::Health, mac::Mac};
-
-/// The most addresses that nobody owns and that are live on one access port.
-const ADDRESSES_PER_PORT: u32 = 16;
-/// The most ARP and ND frames a second about such addresses that count from one access port.
-const ND_PER_SECOND: u32 = 50;
+use crate::{
+    config::{Bridge, Quota},
+    health::Health,
+    mac::Mac,
+};
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +77,7 @@ pub struct Ports {
     kernel: Kernel,
     maps: PortMaps,
     bridges: Vec<Bridge>,
+    quota: Quota,
     /// The MACs of the bridges, by ifindex.
     bridge_macs: collections::HashMap<u32, Mac>,
     shared: SharedPorts,
@@ -94,6 +94,7 @@ impl Ports {
         kernel: Kernel,
         maps: PortMaps,
         bridges: Vec<Bridge>,
+        quota: Quota,
         shared: SharedPorts,
         health: Arc<Health>,
     ) -> Result<Self, KernelError> {
@@ -107,7 +108,7 @@ impl Ports {
         }
         let free_slots = (0..MAX_PORTS).rev().filter(|slot| !used[*slot as usize]).collect();
         let bridge_macs = collections::HashMap::new();
-        Ok(Self { kernel, maps, bridges, bridge_macs, shared, free_slots, health })
+        Ok(Self { kernel, maps, bridges, quota, bridge_macs, shared, free_slots, health })
     }
 
     /// The ports by ifindex.
@@ -174,8 +175,8 @@ impl Ports {
             flags: 0,
             bridge_mac: bridge_mac.0,
             reserved: [0; 2],
-            quota_addresses: if uplink { 0 } else { ADDRESSES_PER_PORT },
-            quota_frames: if uplink { 0 } else { ND_PER_SECOND },
+            quota_addresses: if uplink { 0 } else { self.quota.addresses_per_port.get() },
+            quota_frames: if uplink { 0 } else { self.quota.nd_per_second.get() },
         };
         self.maps
             .insert(entry)
