@@ -59,7 +59,8 @@ fn run(case: &Case) -> Outcome {
     model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
     model.macs.extend(case.mac_holder());
     model.state = case.port_state(NOW_NS);
-    model.prefixes = case.prefix_keys();
+    model.prefixes = case.prefixes();
+    model.vlans.extend(case.vlans().map(|vlans| (case.port().ifindex, vlans)));
     let macs = model.macs.len();
     model.watch(&Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }, &port);
 

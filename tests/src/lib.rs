@@ -35,7 +35,7 @@ pub use api::Client;
 pub use command::{binary, require_root, run};
 pub use config::Config;
 pub use ctl::{CtlOutput, Lease, Refusal, names};
-pub use frame::{Arp, Mac, ipv4_udp};
+pub use frame::{Arp, Mac, ipv4_udp, router_advertisement};
 pub use host_local::HostLocal;
 pub use http::{Response, Sample};
 pub use journal::{Journal, Line};

@@ -10,6 +10,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::AllowKind;
 use crate::{
     lease::{ExclusionError, PoolSpec},
     segment::Segment,
@@ -147,6 +148,20 @@ pub(super) struct Bridge {
     pub mode: Mode,
     #[serde(default)]
     pub uplinks: Vec<String>,
+    #[serde(default)]
+    pub allow: Vec<Allow>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Allow {
+    pub kind: AllowKind,
+    #[serde(default)]
+    pub vlan: u16,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub ports: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -1,14 +1,18 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
+mod allow;
 mod file;
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+
 use crate::{
-    lease::{ExclusionError, Pool, PoolError, Pools},
+    lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     segment::Segment,
 };
 
+pub use allow::{Allow, AllowKind, MAX_RULES};
 pub use file::{Conflict, LogFormat, Quota, WhenDegraded};
 
 /// A configuration that has been checked.
@@ -45,6 +49,8 @@ pub struct Bridge {
     pub name: Arc<str>,
     /// Ports that lead to other hosts.
     pub uplinks: Vec<Arc<str>>,
+    /// Who may claim what another has.
+    pub allow: Vec<Allow>,
 }
 
 /// What is wrong with a configuration file.
@@ -125,6 +131,24 @@ pub enum CheckError {
         /// How many it may be.
         most: u32,
     },
+    /// An allow rule that allows nothing, or too much.
+    #[error("bridge {bridge:?}, [[bridge.allow]] of kind {kind:?}: {why}")]
+    Allow {
+        /// Which bridge.
+        bridge: String,
+        /// What the rule is for.
+        kind: &'static str,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// More rules than the program tells apart.
+    #[error("bridge {bridge:?} has {count} [[bridge.allow]] rules, it can have {MAX_RULES}")]
+    TooManyRules {
+        /// Which bridge.
+        bridge: String,
+        /// How many.
+        count: usize,
+    },
     /// A VLAN id that no frame can carry.
     #[error("pool {pool:?}: vlan = {vlan} is not a VLAN id (0 for untagged, 1 to 4094)")]
     Vlan {
@@ -184,10 +208,12 @@ impl Config {
                 return Err(CheckError::Vlan { pool: pool.name, vlan: pool.vlan });
             }
             let name = pool.name.clone();
-            let spec =
+            let mut spec =
                 pool.into_spec().map_err(|source| CheckError::Exclusion { pool: name, source })?;
+            spec.exclude.extend(taken(&bridges, &spec.segment).map(Exclusion::from));
             pools.push(Pool::new(spec)?);
         }
+        check_gateways(&bridges, &pools)?;
         Ok(Self {
             state_dir,
             socket,
@@ -222,9 +248,36 @@ fn check_spans(conflict: &Conflict) -> Result<(), CheckError> {
     }
 }
 
+/// What allow rules leave to those whom they name: no pool hands it out.
+fn taken<'a>(bridges: &'a [Bridge], segment: &'a Segment) -> impl Iterator<Item = IpNet> + 'a {
+    let own = bridges.iter().filter(|bridge| bridge.name == segment.bridge);
+    let rules = own.flat_map(|bridge| &bridge.allow);
+    let rules = rules.filter(|rule| rule.vlan == segment.vlan && rule.declares());
+    rules.flat_map(|rule| &rule.addresses).copied()
+}
+
+/// A gateway is everyone's: only ports that are named may claim it.
+fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), CheckError> {
+    for pool in pools {
+        let (segment, gateway) = (pool.segment(), pool.gateway());
+        let Some(gateway) = gateway else { continue };
+        let rules = bridges.iter().filter(|bridge| bridge.name == segment.bridge);
+        let mut rules = rules.flat_map(|bridge| &bridge.allow);
+        let open = rules.find(|rule| rule.ports.is_empty() && rule.names(segment.vlan, gateway));
+        if let Some(rule) = open {
+            return Err(CheckError::Allow {
+                bridge: segment.bridge.to_string(),
+                kind: rule.kind.name(),
+                why: format!("{gateway} is a gateway; name the ports that may claim it"),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, CheckError> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
-    for file::Bridge { name, mode, uplinks } in sections {
+    for file::Bridge { name, mode, uplinks, allow } in sections {
         for name in uplinks.iter().chain([&name]) {
             check_interface(name)?;
         }
@@ -235,7 +288,12 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, CheckError>
             return Err(CheckError::BridgeTwice { bridge: name });
         }
         let uplinks = uplinks.into_iter().map(Arc::from).collect();
-        bridges.push(Bridge { name: name.into(), uplinks });
+        if allow.len() > MAX_RULES {
+            return Err(CheckError::TooManyRules { bridge: name, count: allow.len() });
+        }
+        let allow = allow.into_iter().map(|section| Allow::check(&name, section));
+        let allow = allow.collect::<Result<_, _>>()?;
+        bridges.push(Bridge { name: name.into(), uplinks, allow });
     }
     match u32::try_from(bridges.len()) {
         Ok(0) => Err(CheckError::NoBridge),

@@ -6,7 +6,7 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey,
-        Owned, Port, PortState,
+        Owned, Port, PortState, Prefix, Vlans,
     },
     decide::Tables,
     frame::Frame,
@@ -20,8 +20,10 @@ pub struct Model {
     pub owned: HashMap<AddressKey, Owned>,
     /// Who is live with what.
     pub live: HashMap<AddressKey, Live>,
-    /// The prefixes, and the lengths of their keys.
-    pub prefixes: Vec<(AddressKey, u32)>,
+    /// The prefixes, with the lengths of their keys.
+    pub prefixes: Vec<(AddressKey, u32, Prefix)>,
+    /// The VLANs of ports.
+    pub vlans: HashMap<u32, Vlans>,
     /// Where MACs are.
     pub macs: HashMap<MacKey, MacHolder>,
     /// What the port has used of its quota.
@@ -43,6 +45,7 @@ impl Model {
             owned: HashMap::new(),
             live: HashMap::new(),
             prefixes: Vec::new(),
+            vlans: HashMap::new(),
             macs: HashMap::new(),
             state: PortState::default(),
             challengers: HashMap::new(),
@@ -70,16 +73,22 @@ impl Tables for Model {
         self.live.get(key)
     }
 
-    fn is_on_prefix(&self, key: &AddressKey) -> bool {
+    fn prefix(&self, key: &AddressKey) -> Option<&Prefix> {
         let bits = |key: &AddressKey| {
             let [segment @ .., high, low]: [u64; 3] = bytemuck::must_cast(*key);
             (segment, u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low)))
         };
-        self.prefixes.iter().any(|(prefix, len)| {
+        let covers = |(prefix, len, _): &&(AddressKey, u32, Prefix)| {
             let ((segment, address), (of, net)) = (bits(key), bits(prefix));
             let host = 192 - len;
             segment == of && address.checked_shr(host) == net.checked_shr(host)
-        })
+        };
+        let longest = self.prefixes.iter().filter(covers).max_by_key(|(_, len, _)| *len);
+        longest.map(|(_, _, prefix)| prefix)
+    }
+
+    fn is_member(&self, ifindex: u32, vlan: u16) -> bool {
+        self.vlans.get(&ifindex).is_some_and(|vlans| vlans.has(vlan))
     }
 
     fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder> {
