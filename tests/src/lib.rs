@@ -11,6 +11,7 @@
 
 mod agent;
 mod api;
+mod bpf;
 mod command;
 mod config;
 mod ctl;

@@ -62,11 +62,14 @@ impl Flaps {
         back
     }
 
-    /// The one who had an address before, where the turns have it as nobody's yet.
-    pub(super) fn begin(&mut self, key: &(Segment, IpAddr), holder: &Claimant) {
+    /// The one who had an address before `to`, where the turns have it as nobody's yet.
+    pub(super) fn begin(&mut self, key: &(Segment, IpAddr), holder: &Claimant, to: &Claimant) {
         let turns = self.turns.entry(key.clone()).or_default();
         if turns.holders.is_empty() {
-            turns.holders.push_back(holder.clone());
+            // An owner that is known by its binding was not seen at all.
+            let before = to.last.saturating_sub(Duration::from_nanos(1));
+            let holder = Claimant { last: holder.last.min(before), ..holder.clone() };
+            turns.holders.push_back(holder);
         }
     }
 

@@ -94,7 +94,7 @@ impl Incidents {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
                 if let Some(holder) = &holder {
-                    self.flaps.begin(&key, holder);
+                    self.flaps.begin(&key, holder, &challenger);
                 }
                 self.flaps.turn(&key, &challenger)
             }
@@ -145,7 +145,7 @@ impl Incidents {
     ) -> Option<(Phase, Incident)> {
         let key = (segment.clone(), address);
         if let Some(from) = from {
-            self.flaps.begin(&key, from);
+            self.flaps.begin(&key, from, to);
         }
         if !self.flaps.turn(&key, to) {
             return None;

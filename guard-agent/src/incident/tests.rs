@@ -132,7 +132,9 @@ fn a08_an_owner_that_defends_itself_counts_as_a_flap_of_the_same_incident() {
     let mut incidents = incidents();
     let segment = Segment::new("rt0", 0);
     let address = IpAddr::from([10, 8, 64, 2]);
-    incidents.sighted(duplicate(2, at(1)), at(1));
+    // The frame is older than its sighting, at which the owner is looked up.
+    let challenger = claimant(Role::Impostor, 2, at(0));
+    incidents.sighted(Sighting { challenger, ..duplicate(2, at(1)) }, at(1));
     incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(2)));
     incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(3)));
     assert_eq!(incidents.list(false)[0].flaps, 1);

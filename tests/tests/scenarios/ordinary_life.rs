@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, PATIENCE, Sandbox, ipv4_udp};
 use serde_json::Value;
 
@@ -207,7 +207,6 @@ fn a18_a_bond_fails_over_to_another_port_with_its_mac_and_its_address() -> Resul
         })?;
         active.netns().ip("link set eth0 up")?;
         (active, backup) = (backup, active);
-        // Not before the flap window has forgotten the last turn would it be one.
     }
     let others = marker.incidents(&agent)?;
     assert!(others.is_empty(), "{others:?}");
@@ -289,7 +288,7 @@ fn a08_an_owner_that_defends_itself_is_counted_in_the_same_incident() -> Result<
 fn l01_a_bound_mac_that_never_spoke_is_known_on_its_port() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
-    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("cloner")?);
     let lease = agent.allocate("owner")?;
     agent.bind(&lease, &owner)?;
     agent.await_port(&thief)?;

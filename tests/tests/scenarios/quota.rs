@@ -40,7 +40,7 @@ fn rule_12_a_port_has_as_many_addresses_as_its_quota_and_one_incident() -> Resul
         // The marker is not one of them, since it is leased to another.
         assert_eq!(live_on(&agent, greedy.port())?, wanted + 1);
         let ignored = [("bridge", BRIDGE), ("reason", "over_quota")];
-        let over = 20 - f64::from(u8::try_from(wanted)?);
+        let over = f64::from(20 - u8::try_from(wanted)?);
         assert_eq!(agent.metric("guard_claims_ignored_total", &ignored)?, Some(over));
     }
     Ok(())

@@ -371,6 +371,12 @@ impl Claims {
             let seen = Duration::from_nanos(live.seen_ns.max(live.first_ns));
             let holder = self.seen(*key, live.ifindex, Mac(live.mac), live.strength, seen, seen);
             from = holder.map(|holder| claimant(Role::Claimant, &holder.claim, 0, None));
+            // Should it claim the address once more from here, it is told at once. A port that goes
+            // from MAC to MAC has to wait, lest it floods the events.
+            if live.ifindex != claim.station.ifindex {
+                let challenger = challenger_key(key, &claim.station, EVENT_CONTEST);
+                let _ = self.challengers.remove(&challenger);
+            }
         }
         let behind = self.bindings.behind(claim.station.ifindex);
         let to = claimant(Role::Claimant, &claim, 1, behind);
