@@ -89,7 +89,7 @@ fn an_allow_rule_names_what_it_allows_and_to_whom_it_must() {
     assert!(!rule.names(0, [10, 8, 64, 6].into()) && !rule.names(7, [10, 8, 64, 5].into()));
     assert!(rule.is_for("any"));
 
-    refused(&with_rule("kind = \"carp\""), &["line 4", "carp", "vrrp"]);
+    refused(&with_rule("kind = \"carp\""), &["line 5", "carp", "vrrp"]);
     refused(&with_rule("kind = \"shared\""), &["rt0", "shared", "addresses"]);
     for kind in ["router", "proxy"] {
         let rule = format!("kind = {kind:?}\naddresses = [\"10.8.64.5\"]");

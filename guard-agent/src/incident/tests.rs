@@ -133,13 +133,13 @@ fn a08_an_owner_that_defends_itself_counts_as_a_flap_of_the_same_incident() {
     let segment = Segment::new("rt0", 0);
     let address = IpAddr::from([10, 8, 64, 2]);
     // The frame is older than its sighting, at which the owner is looked up.
-    let challenger = claimant(Role::Impostor, 2, at(0));
-    incidents.sighted(Sighting { challenger, ..duplicate(2, at(1)) }, at(1));
-    incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(2)));
+    let challenger = claimant(Role::Impostor, 2, at(1));
+    incidents.sighted(Sighting { challenger, ..duplicate(2, at(2)) }, at(2));
     incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(3)));
+    incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(4)));
     assert_eq!(incidents.list(false)[0].flaps, 1);
-    incidents.sighted(duplicate(2, at(4)), at(4));
-    incidents.sighted(duplicate(2, at(2)), at(4));
+    incidents.sighted(duplicate(2, at(5)), at(5));
+    incidents.sighted(duplicate(2, at(3)), at(5));
     let incident = &incidents.list(false)[0];
     assert_eq!((incident.kind, incident.flaps), (Kind::Duplicate, 2));
 }
