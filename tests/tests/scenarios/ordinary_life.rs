@@ -363,3 +363,30 @@ fn a32_a_sandbox_that_is_removed_late_has_moved_and_one_that_stays_has_not() -> 
     assert_eq!(conflict_about(&agent, lease.address)?["kind"], "duplicate");
     Ok(())
 }
+
+#[test]
+fn n07_a_holder_of_an_ipv6_address_is_asked_before_it_is_a_conflict() -> Result<()> {
+    let lab = Lab::new()?;
+    // Only an answer can decide.
+    let config = lab.config()?.with("[conflict]\ngrace = \"1h\"")?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let (holder, thief) = (lab.sandbox("holder")?, lab.sandbox("thief")?);
+    for sandbox in [&holder, &thief] {
+        agent.await_port(sandbox)?;
+    }
+    // Its own advertisement makes it the holder, and the kernel behind it answers for it.
+    // Where IPv6 is off by default, it is here too.
+    let off = "/proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+    holder.netns().run(|| std::fs::write(off, "0"))??;
+    holder.netns().ip("address add fe80::1/64 dev eth0 nodad")?;
+    holder.raw_socket()?.send(&guard_tests::router_advertisement(holder.mac())?)?;
+    guard_tests::eventually("the holder", || {
+        let live = agent.list(&["live"], "live")?;
+        Ok(live.iter().any(|entry| entry["address"] == "fe80::1").then_some(()))
+    })?;
+    let conflicts = agent.follow(&["conflicts"])?;
+    thief.raw_socket()?.send(&guard_tests::router_advertisement(thief.mac())?)?;
+    let (_, conflict) = conflicts.next(|conflict| conflict["address"] == "fe80::1")?;
+    assert_eq!(conflict["kind"], "duplicate", "{conflict}");
+    Ok(())
+}

@@ -27,7 +27,7 @@ use super::{
     Parts,
     doubt::{Doubt, Facts, Verdict},
     ports::{exists, has_carrier},
-    probe::{Prober, arp_probe},
+    probe::{Prober, probe},
     rules,
     sweep::Snapshot,
     topology::Bridge,
@@ -354,10 +354,8 @@ impl Claims {
     }
 
     fn ask(&self, from: Mac, station: &Station, address: IpAddr) {
-        if let IpAddr::V4(address) = address
-            && let Err(error) =
-                self.prober.send(station.ifindex, &arp_probe(from, station.mac, address))
-        {
+        let question = probe(from, station.mac, address);
+        if let Err(error) = self.prober.send(station.ifindex, &question) {
             tracing::debug!(%address, port = %station.interface, %error, "cannot send a probe");
         }
     }
