@@ -9,7 +9,7 @@ use crate::{
     history::History,
     hub::{Hub, Subject},
     incident::{Claimant, Incident, Incidents, Kind, Phase, Role, Sighting, Target},
-    lease::{Binding, Lease, State, command::Change, reason},
+    lease::{Binding, Lease, Owner, State, command::Change, reason},
     ledger::Lifecycle,
     metrics::Metrics,
     segment::Segment,
@@ -50,25 +50,47 @@ impl Alerts {
     /// The one alert, and then everything else.
     fn alert(&self, phase: Phase, incident: Incident, now: Now) {
         if phase == Phase::Opened {
+            // Those of which nobody is told count too.
             self.metrics.conflict_opened(&incident);
-            if incident.silenced_until.is_none() {
+        }
+        if incident.silenced_until.is_none() {
+            if phase == Phase::Opened {
                 log_opened(&incident);
             }
+            if incident.told {
+                self.publish(phase, &incident, now);
+            } else {
+                // It got worse than what was silenced.
+                self.end_silences(now);
+            }
         }
-        self.publish(phase, incident, now);
+        self.history.write(incident);
     }
 
-    /// To the subscribers, and then into the history.
-    fn publish(&self, phase: Phase, incident: Incident, now: Now) {
+    fn publish(&self, phase: Phase, incident: &Incident, now: Now) {
         self.hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
-        self.history.write(incident);
     }
 
     /// Keeps an incident from alerting anyone for a while. None if there is no such incident.
     pub fn silence(&self, id: u64, span: Duration, now: Now) -> Option<Incident> {
         let incident = self.incidents.lock().silence(id, span, now)?;
-        self.publish(Phase::Changed, incident.clone(), now);
+        tracing::info!(id, address = %incident.target, until = ?incident.silenced_until, "silenced");
+        if incident.told {
+            self.publish(Phase::Changed, &incident, now);
+        }
+        self.history.write(incident.clone());
+        self.end_silences(now);
         Some(incident)
+    }
+
+    /// Tells of what lasts longer than its silence.
+    fn end_silences(&self, now: Now) {
+        let due = self.incidents.lock().end_silences(now);
+        for incident in due {
+            log_opened(&incident);
+            self.publish(Phase::Opened, &incident, now);
+            self.history.write(incident);
+        }
     }
 
     /// An address went by right from one claimant to another.
@@ -110,6 +132,7 @@ impl Alerts {
 
     /// Closes what has been quiet for long enough.
     pub fn close_quiet(&self, now: Now) {
+        self.end_silences(now);
         let closed = self.incidents.lock().close(now);
         self.closed(closed, now);
     }
@@ -137,6 +160,10 @@ impl Alerts {
 
     fn closed(&self, closed: Vec<Incident>, now: Now) {
         for incident in closed {
+            if !incident.told {
+                self.history.write(incident);
+                continue;
+            }
             tracing::info!(
                 id = incident.id,
                 bridge = %incident.segment.bridge,
@@ -146,7 +173,8 @@ impl Alerts {
                 claimants = claimants(&incident),
                 "conflict closed"
             );
-            self.publish(Phase::Closed, incident, now);
+            self.publish(Phase::Closed, &incident, now);
+            self.history.write(incident);
         }
     }
 }
@@ -159,7 +187,7 @@ impl Lifecycle for Arc<Alerts> {
         for change in changes {
             match change {
                 Change::Put(lease) if lease.state == State::Quarantined => {
-                    if let Some(sighting) = unowned(lease, now) {
+                    for sighting in unowned(lease, now).into_iter().chain(disputed(lease, now)) {
                         self.tell(sighting, now);
                     }
                 }
@@ -194,6 +222,36 @@ fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
     };
     let (segment, target) = (lease.segment.clone(), Target::Address(lease.address));
     Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger })
+}
+
+/// An address that several containers are labelled with: each after the first against the first.
+fn disputed(lease: &Lease, now: Now) -> Vec<Sighting> {
+    let owners = lease.labels.get("owners").filter(|_| *lease.reason == *reason::DISPUTED);
+    let claimant = |name: &str| {
+        let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
+        Claimant {
+            role: Role::Claimant,
+            mac: None,
+            interface: None,
+            ifindex: None,
+            owner: Some(Owner { sandbox: sandbox.into(), lifecycle: lifecycle.into() }),
+            first_seen: lease.created_at,
+            last_seen: now.wall,
+            last: now.boot,
+            frames: 0,
+            gone: false,
+        }
+    };
+    let mut all = owners.into_iter().flat_map(|owners| owners.split(", ")).map(claimant);
+    let holder = all.next();
+    all.map(|challenger| Sighting {
+        segment: lease.segment.clone(),
+        target: Target::Address(lease.address),
+        kind: Kind::Duplicate,
+        holder: holder.clone(),
+        challenger,
+    })
+    .collect()
 }
 
 fn log_opened(incident: &Incident) {

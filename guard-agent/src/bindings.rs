@@ -32,6 +32,7 @@ use crate::{
     ledger::Lifecycle,
     mac::Mac,
     segment::Segment,
+    store::KernelHolder,
 };
 
 /// A lease, as far as frames are concerned.
@@ -94,6 +95,8 @@ struct Inner {
     known: bool,
     map: Option<KernelMap<MapData, AddressKey, Owned>>,
     macs: BoundMacs,
+    /// All watched bridges that exist are in `bridges`.
+    settled: bool,
     /// The watched bridges that exist.
     bridges: HashMap<Arc<str>, u32>,
     /// The leases that bind an address; the ledger has them anyway.
@@ -145,7 +148,7 @@ impl Bindings {
 
     /// The leases that the kernel has a holder for: what an earlier agent left, where this one
     /// does not know the leases.
-    pub fn leased_in_kernel(&self) -> Vec<(Place, Generation)> {
+    pub fn leased_in_kernel(&self) -> Vec<KernelHolder> {
         let inner = self.inner.lock();
         let Some(map) = &inner.map else { return Vec::new() };
         let mut leased = Vec::new();
@@ -155,11 +158,24 @@ impl Bindings {
                     && owned.flags & OWNED_LEASED != 0
                 {
                     let segment = Segment::new(bridge.clone(), key.vlan);
-                    leased.push((Place { segment, address: key.ip() }, owned.generation));
+                    leased.push(KernelHolder {
+                        place: Place { segment, address: key.ip() },
+                        generation: owned.generation,
+                        binding: inner.binding_in_kernel(&owned),
+                    });
                 }
             }
         }
         leased
+    }
+
+    /// All watched bridges that exist are known: entries of others, which an earlier agent watched,
+    /// are over.
+    pub fn forget_others(&self) {
+        let inner = &mut *self.inner.lock();
+        inner.settled = true;
+        let result = inner.forget_others();
+        self.report(result);
     }
 
     /// What disagrees with these leases, which are all, here or in the kernel. Empty is good.
@@ -197,6 +213,10 @@ impl Bindings {
                     wrong.push((place, "the kernel has an entry and nobody the address"));
                 }
             }
+        }
+        for key in inner.strangers() {
+            let segment = Segment::new(format!("ifindex {}", key.bridge), key.vlan);
+            wrong.push(((segment, key.ip()), "the kernel has an entry of no watched bridge"));
         }
         wrong
     }
@@ -381,6 +401,32 @@ impl Inner {
         result
     }
 
+    /// Entries of bridges that nobody watches.
+    fn strangers(&self) -> Vec<AddressKey> {
+        if !self.settled {
+            return Vec::new();
+        }
+        let watched: HashSet<_> = self.bridges.values().copied().collect();
+        self.kernel_keys(|key| !watched.contains(&key.bridge))
+    }
+
+    fn forget_others(&mut self) -> Result<(), MapError> {
+        let strangers = self.strangers();
+        strangers.iter().map(|key| self.remove(key)).fold(Ok(()), Result::and)
+    }
+
+    /// Who may use an address, as an entry says it.
+    fn binding_in_kernel(&self, owned: &Owned) -> Binding {
+        let port = (owned.flags & OWNED_PORT != 0).then_some(owned.ifindex);
+        let ifindex = port.filter(|ifindex| self.ports.contains_key(ifindex));
+        Binding {
+            mac: (owned.flags & OWNED_MAC != 0).then_some(Mac(owned.mac)),
+            interface: ifindex.map(|ifindex| self.ports[&ifindex].1.clone()),
+            ifindex,
+            declared: true,
+        }
+    }
+
     fn write_bound_to(&mut self, interface: &Arc<str>) -> Result<(), MapError> {
         let keys = self.by_interface.get(interface).cloned().unwrap_or_default();
         keys.iter().map(|key| self.write(key)).fold(Ok(()), Result::and)
@@ -496,7 +542,7 @@ impl Lifecycle for Arc<Bindings> {
             let result = inner.write_bridge(&bridge, ifindex, None);
             self.report(result);
         }
-        let result = inner.macs.forget_others();
+        let result = inner.forget_others().and(inner.macs.forget_others());
         self.report(result);
     }
 

@@ -162,11 +162,21 @@ impl proto::guard_server::Guard for Canned {
         Ok(Response::new(proto::ConflictsResponse { conflicts: vec![conflict()] }))
     }
 
+    async fn silence(&self, request: Request<proto::SilenceRequest>) -> Answer<proto::Conflict> {
+        let proto::SilenceRequest { id, duration } = request.into_inner();
+        assert_eq!(duration, Some(prost_types::Duration { seconds: 7200, nanos: 0 }));
+        Ok(Response::new(proto::Conflict { id, ..conflict() }))
+    }
+
     async fn watch_conflicts(
         &self,
         _: Request<proto::WatchConflictsRequest>,
     ) -> Answer<Self::WatchConflictsStream> {
         Ok(Response::new(stream::iter([Ok(conflict())]).chain(stream::pending()).boxed()))
+    }
+
+    async fn why(&self, _request: Request<proto::WhyRequest>) -> Answer<proto::WhyResponse> {
+        Err(Status::unimplemented("why"))
     }
 
     async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusResponse> {
@@ -232,7 +242,7 @@ fn ended(output: &Output, code: i32, stderr: &str) {
     assert_eq!((output.status.code(), said.trim_end()), (Some(code), stderr));
 }
 
-const UNARY: [&str; 11] = [
+const UNARY: [&str; 12] = [
     "allocate --pool p --sandbox s",
     "confirm --generation 7",
     "bind --generation 7 --mac 02:00:00:00:00:0A",
@@ -243,6 +253,7 @@ const UNARY: [&str; 11] = [
     "live",
     "ports",
     "conflicts --all",
+    "silence 7 --for 2h",
     "status",
 ];
 
@@ -284,6 +295,7 @@ fn arguments_reach_the_agent_and_answers_the_reader() {
     assert_eq!(bound["lease"]["mac"], "02:00:00:00:00:0a");
     assert_eq!(json("leases --state cooling")["leases"][0]["state"], "cooling");
     assert_eq!(json("release --generation 7")["outcome"], "releasing");
+    assert_eq!(json("silence 7 --for 2h")["id"], "7");
 }
 
 #[test]

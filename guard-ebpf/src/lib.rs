@@ -8,6 +8,9 @@
 
 #![no_std]
 
+#[cfg(feature = "model")]
+extern crate std;
+
 pub mod abi;
 pub mod address;
 mod apply;
@@ -20,6 +23,8 @@ mod ipv4;
 mod ipv6;
 pub mod known;
 pub mod mac;
+#[cfg(feature = "model")]
+pub mod model;
 mod ndp;
 #[cfg(feature = "user")]
 mod user;

@@ -6,9 +6,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use guard_ebpf::frame::Frame;
+use guard_ebpf::{frame::Frame, model::Model};
 
-use self::common::{Case, Outcome, model::Model};
+use self::common::{Case, Outcome};
 
 /// The rows of the rule book that no single frame on a port can show, and who shows them.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -59,7 +59,9 @@ fn run(case: &Case) -> Outcome {
     model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
     model.macs.extend(case.mac_holder());
     model.state = case.port_state(NOW_NS);
-    model.prefixes = case.prefixes();
+    for (key, len, prefix) in case.prefixes() {
+        model.add_prefix(key, len, prefix);
+    }
     model.vlans.extend(case.vlans().map(|vlans| (case.port().ifindex, vlans)));
     let macs = model.macs.len();
     model.watch(&Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }, &port);

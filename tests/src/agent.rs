@@ -217,6 +217,13 @@ impl Agent {
         })
     }
 
+    /// What disagrees, if the agent is there to be asked and has a store.
+    fn disagreements(&self) -> Option<String> {
+        let found = self.ctl(&["check", "-o", "json"]).ok()?;
+        // A refusal prints nothing, and neither does an agent that has ended.
+        (found.code == 1 && !found.stdout.is_empty()).then_some(found.stdout)
+    }
+
     fn await_ready(&self) -> Result<()> {
         self.journal.await_ready()?;
         if self.launch.is_degraded() {
@@ -227,5 +234,16 @@ impl Agent {
 
     pub(crate) fn reaper(&self) -> &Reaper {
         &self.reaper
+    }
+}
+
+/// Whatever a test has done to it, an agent that still serves agrees with itself.
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if !std::thread::panicking()
+            && let Some(what) = self.disagreements()
+        {
+            panic!("guardctl check at the end: {what}\n{}", self.journal.text());
+        }
     }
 }

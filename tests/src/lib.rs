@@ -12,9 +12,13 @@
 mod agent;
 mod api;
 mod bpf;
+mod capture;
+mod cni;
 mod command;
 mod config;
+mod containerd;
 mod ctl;
+mod directory;
 mod frame;
 mod host_local;
 mod http;
@@ -33,9 +37,13 @@ mod wait;
 
 pub use agent::{Agent, Exit};
 pub use api::Client;
+pub use capture::Capture;
+pub use cni::{Attachment, Plugin, Refused};
 pub use command::{binary, require_root, run};
 pub use config::Config;
+pub use containerd::Containerd;
 pub use ctl::{CtlOutput, Lease, Refusal, names};
+pub use directory::{Directory, Said};
 pub use frame::{Arp, Mac, ipv4_udp, router_advertisement};
 pub use host_local::HostLocal;
 pub use http::{Response, Sample};

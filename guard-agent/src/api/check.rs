@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::Context;
 use crate::{
     lease::{LeaseFilter, Standing, command::Refusal},
+    observer::Coverage,
     proto::Disagreement,
     segment::Segment,
 };
@@ -50,6 +51,7 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
     let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
     let differ = bindings.check(&leases).into_iter();
     wrong.extend(differ.map(|((segment, address), what)| one("kernel", &segment, address, what)));
+    wrong.extend(bare_ports(context));
     let subnets = ledger.subnets().await?;
     let known: std::collections::HashSet<_> =
         leases.iter().map(|lease| (&lease.segment, lease.address)).collect();
@@ -70,4 +72,21 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
         }
     }
     Ok(wrong)
+}
+
+/// Ports that the program should be on and is not, by the kernel's word.
+fn bare_ports(context: &Context) -> Vec<Disagreement> {
+    let ports = context.observer.ports.read();
+    let bare = ports.iter().filter(|(ifindex, status)| {
+        let Some(Coverage { attach, program_id, .. }) = status.coverage else { return true };
+        // A port that cannot be asked is about to go: netlink tells.
+        attach.is_on(program_id, **ifindex, &status.port.interface).is_ok_and(|on| !on)
+    });
+    bare.map(|(_, status)| Disagreement {
+        between: "kernel".to_owned(),
+        bridge: status.port.bridge.to_string(),
+        what: format!("the program is not on port {}", status.port.interface),
+        ..Disagreement::default()
+    })
+    .collect()
 }

@@ -6,9 +6,14 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, stopped};
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+    stopped, why,
+};
 use crate::{
-    evidence::EvidenceView as _,
+    clock::Now,
+    evidence::{EvidenceView as _, Source},
     health::{self, Degraded},
     hub::{Subject, Subscription},
     incident::Incident,
@@ -106,13 +111,43 @@ impl proto::guard_server::Guard for Service {
         Ok(Response::new(stream.boxed()))
     }
 
+    async fn why(
+        &self,
+        request: Request<proto::WhyRequest>,
+    ) -> Result<Response<proto::WhyResponse>, Status> {
+        let proto::WhyRequest { address } = request.into_inner();
+        let address = address.parse().map_err(|_| error::Invalid::Address(address))?;
+        let explanations = why::explain(&self.0, address).await?;
+        let last = self.0.reconciler.last();
+        Ok(Response::new(proto::WhyResponse {
+            explanations,
+            sources: self.sources(),
+            last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
+            last_result: last.map_or("", |last| last.result).to_owned(),
+        }))
+    }
+
+    async fn silence(
+        &self,
+        request: Request<proto::SilenceRequest>,
+    ) -> Result<Response<proto::Conflict>, Status> {
+        let proto::SilenceRequest { id, duration } = request.into_inner();
+        let span =
+            duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
+        let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+        // What is no number is no incident's.
+        let silence = |id| self.0.alerts.silence(id, span, Now::read());
+        match id.parse().ok().and_then(silence) {
+            Some(incident) => Ok(Response::new(convert::conflict(&incident))),
+            None => Err(error::conflict_unknown(&id)),
+        }
+    }
+
     async fn status(
         &self,
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
         let Context { ledger, health, .. } = &*self.0;
-        let sees_all = health.booted() && health.observer().is_none();
-        let source = |name: &str| proto::SourceStatus { name: name.to_owned(), healthy: sees_all };
         let degraded = |Degraded { what, since, why }| proto::Degraded {
             what,
             since: Some(convert::timestamp(since)),
@@ -128,7 +163,7 @@ impl proto::guard_server::Guard for Service {
                 Some(why) => why,
                 None => "ok".to_owned(),
             },
-            sources: vec![source("wire"), source("kernel")],
+            sources: self.sources(),
             bridges: self.bridges(),
         }))
     }
@@ -159,6 +194,25 @@ impl Service {
             frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
             addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
         }
+    }
+
+    fn sources(&self) -> Vec<proto::SourceStatus> {
+        let Context { health, reconciler, .. } = &*self.0;
+        let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
+        let own = [Source::Wire, Source::Kernel].map(|source| proto::SourceStatus {
+            name: source.name().to_owned(),
+            healthy: health.booted() && degraded.is_none(),
+            why: degraded.clone().unwrap_or_default(),
+            complete: None,
+        });
+        let now = Now::read();
+        let asked = reconciler.sources().status().into_iter().map(|status| proto::SourceStatus {
+            name: status.source.name().to_owned(),
+            healthy: status.healthy(),
+            why: status.why().unwrap_or_default(),
+            complete: status.complete.map(|at| convert::timestamp(now.wall_at(at))),
+        });
+        own.into_iter().chain(asked).collect()
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {

@@ -2,13 +2,16 @@
 
 mod allow;
 mod file;
+mod sources;
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
 use crate::{
+    inventory,
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
+    reconcile,
     segment::Segment,
 };
 
@@ -40,6 +43,12 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// The pools to allocate from.
     pub pools: Pools,
+    /// How slow and how sure leases are taken back.
+    pub reconcile: reconcile::Settings,
+    /// Who is asked which sandboxes there are.
+    pub sources: inventory::Settings,
+    /// Whose acknowledgement a released address waits for, and how long at most.
+    pub subscribers: Vec<(Arc<str>, Duration)>,
 }
 
 /// A bridge to watch.
@@ -165,6 +174,14 @@ pub enum CheckError {
         /// What is wrong.
         source: ExclusionError,
     },
+    /// A setting that no agent could work with.
+    #[error("{section}: {what}")]
+    Setting {
+        /// Which section.
+        section: &'static str,
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// An address, a prefix or a pair of pools.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -196,6 +213,10 @@ impl Config {
             quota,
             bridge,
             pool,
+            reconcile,
+            inventory,
+            directory,
+            subscriber,
         } = file;
         check_spans(&conflict)?;
         let bridges = check_bridges(bridge)?;
@@ -226,6 +247,12 @@ impl Config {
             quota,
             bridges,
             pools: Pools::new(pools)?,
+            reconcile: sources::reconcile(&reconcile)?,
+            sources: inventory::Settings {
+                containerd: inventory.containerd.map(sources::containerd).transpose()?,
+                directory: directory.map(|directory| directory.socket),
+            },
+            subscribers: sources::subscribers(subscriber)?,
         })
     }
 

@@ -6,18 +6,18 @@
 
 mod flap;
 mod model;
+mod silence;
 mod target;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     time::Duration,
 };
 
-use jiff::Timestamp;
-
 pub use flap::Flaps;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+use silence::Silences;
 pub use target::Target;
 
 use crate::{clock::Now, segment::Segment};
@@ -44,8 +44,7 @@ pub struct Incidents {
     next_id: u64,
     open: BTreeMap<(Segment, Target), Incident>,
     closed: VecDeque<Incident>,
-    /// What nobody is to be alerted of, until when.
-    silenced: HashMap<(Segment, Target), (Duration, Timestamp)>,
+    silences: Silences,
 }
 
 impl Incidents {
@@ -57,14 +56,15 @@ impl Incidents {
             next_id: first_id,
             open: BTreeMap::new(),
             closed: VecDeque::new(),
-            silenced: HashMap::new(),
+            silences: Silences::default(),
         }
     }
 
     /// Takes in what an earlier run of the agent has written down, the oldest first.
-    pub fn restore(&mut self, incidents: Vec<Incident>) {
+    pub fn restore(&mut self, incidents: Vec<Incident>, now: Now) {
         for incident in incidents {
             self.next_id = self.next_id.max(incident.id + 1);
+            self.silences.restore(&incident, now);
             if incident.closed_at.is_none() {
                 self.open.insert((incident.segment.clone(), incident.target), incident);
             } else {
@@ -75,16 +75,29 @@ impl Incidents {
         self.closed.drain(..excess);
     }
 
-    /// Keeps an incident, and those to come about its address, from alerting anyone. None if there
-    /// is no such incident.
+    /// Keeps an incident, and those to come about its address, from alerting anyone, unless they are
+    /// worse than it is now. A span of zero ends that. None if there is no such incident.
     pub fn silence(&mut self, id: u64, span: Duration, now: Now) -> Option<Incident> {
         let all = self.open.values_mut().chain(&mut self.closed);
         let incident = all.into_iter().find(|incident| incident.id == id)?;
-        let until = now.wall.checked_add(span).unwrap_or(Timestamp::MAX);
-        incident.silenced_until = Some(until);
-        let key = (incident.segment.clone(), incident.target);
-        self.silenced.insert(key, (now.boot.saturating_add(span), until));
+        self.silences.set(incident, span, now);
         Some(incident.clone())
+    }
+
+    /// The open incidents that are silenced no more, and of which nobody has been told: their alert is
+    /// due now.
+    pub fn end_silences(&mut self, now: Now) -> Vec<Incident> {
+        self.silences.end(now);
+        let mut due = Vec::new();
+        for (key, incident) in &mut self.open {
+            if !self.silences.covers(key, incident.kind) {
+                incident.silenced_until = None;
+                if !std::mem::replace(&mut incident.told, true) {
+                    due.push(incident.clone());
+                }
+            }
+        }
+        due
     }
 
     /// A frame was seen that claims what another has.
@@ -110,6 +123,9 @@ impl Incidents {
             let joined = incident.join(challenger, now);
             let worse = kind > incident.kind;
             incident.kind = incident.kind.max(kind);
+            if worse {
+                self.silences.break_by(&key, incident);
+            }
             return (joined || worse).then(|| (Phase::Changed, incident.clone()));
         }
         Some(self.open(key, kind, holder.into_iter().chain([challenger]), now))
@@ -124,8 +140,8 @@ impl Incidents {
     ) -> (Phase, Incident) {
         let mut incident = Incident::new(self.next_id, key.clone(), kind, now);
         self.next_id += 1;
-        self.silenced.retain(|_, (until, _)| *until > now.boot);
-        incident.silenced_until = self.silenced.get(&key).map(|(_, wall)| *wall);
+        self.silences.end(now);
+        self.silences.begin(&key, &mut incident);
         for claimant in claimants {
             incident.join(claimant, now);
         }
@@ -156,6 +172,9 @@ impl Incidents {
             incident.join(to.clone(), now);
             let worse = Kind::Flap > incident.kind;
             incident.kind = incident.kind.max(Kind::Flap);
+            if worse {
+                self.silences.break_by(&target, incident);
+            }
             return worse.then(|| (Phase::Changed, incident.clone()));
         }
         let (flaps, holders) = self.flaps.found(&key)?;

@@ -119,7 +119,11 @@ pub struct Claimant {
 
 impl Claimant {
     pub(super) fn is(&self, other: &Self) -> bool {
-        self.mac == other.mac && self.ifindex == other.ifindex
+        // Of whom only the inventory tells, only the name is known.
+        let seen = self.mac.is_some() || self.ifindex.is_some();
+        self.mac == other.mac
+            && self.ifindex == other.ifindex
+            && (seen || self.owner == other.owner)
     }
 }
 
@@ -161,6 +165,14 @@ pub struct Incident {
     pub closed_at: Option<Timestamp>,
     /// Until when nobody is to be alerted of it.
     pub silenced_until: Option<Timestamp>,
+    /// Somebody was told of it. What opens under a silence is told when that ends, if it lasts.
+    #[serde(default = "told")]
+    pub told: bool,
+}
+
+/// Before there were silences, everything was.
+fn told() -> bool {
+    true
 }
 
 impl Incident {
@@ -176,6 +188,7 @@ impl Incident {
             last_seen: now.wall,
             closed_at: None,
             silenced_until: None,
+            told: true,
         }
     }
 

@@ -1,5 +1,6 @@
 use std::num::NonZeroU32;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
@@ -177,6 +178,82 @@ fn a_flood_lasts_until_its_port_is_quiet_or_gone() {
         let closed = if gone { incidents.port_gone(2, at(64)) } else { incidents.close(at(65)) };
         assert_eq!(closed.len(), 1);
     }
+}
+
+/// What opened under a silence, told once that has ended.
+fn due(incidents: &mut Incidents, seconds: u64) -> Vec<u64> {
+    incidents.end_silences(at(seconds)).iter().map(|incident| incident.id).collect()
+}
+
+#[test]
+fn a_silence_covers_what_opens_while_it_lasts_and_what_lasts_longer_is_told() {
+    let mut incidents = incidents();
+    incidents.sighted(duplicate(2, at(0)), at(0));
+    let silenced = incidents.silence(1, Duration::from_secs(200), at(1)).unwrap();
+    assert_eq!(silenced.silenced_until, Some(at(201).wall));
+    assert!(incidents.close(at(100))[0].told, "it was told before");
+    let (phase, second) = incidents.sighted(duplicate(2, at(150)), at(150)).unwrap();
+    assert_eq!((phase, second.id, second.told), (Phase::Opened, 2, false));
+    assert_eq!(second.silenced_until, Some(at(201).wall));
+    assert!(due(&mut incidents, 200).is_empty());
+    assert_eq!(due(&mut incidents, 201), [2]);
+    assert!(due(&mut incidents, 202).is_empty(), "once");
+    assert_eq!(incidents.list(false)[0].silenced_until, None);
+    assert!(incidents.silence(7, QUIET, at(203)).is_none(), "there is no such incident");
+}
+
+#[test]
+fn what_is_worse_than_what_was_silenced_is_told() {
+    let mut incidents = incidents();
+    incidents.sighted(duplicate(2, at(0)), at(0));
+    incidents.silence(1, Duration::from_secs(900), at(1));
+    let gateway = |second| Sighting { kind: Kind::Gateway, ..duplicate(2, at(second)) };
+    let (_, worse) = incidents.sighted(gateway(2), at(2)).unwrap();
+    assert_eq!((worse.silenced_until, worse.told), (None, true));
+
+    incidents.silence(1, Duration::from_secs(900), at(3));
+    incidents.settled(&Segment::new("rt0", 0), IpAddr::from([10, 8, 64, 2]), at(100));
+    let (_, known) = incidents.sighted(duplicate(2, at(101)), at(101)).unwrap();
+    assert!(!known.told && due(&mut incidents, 101).is_empty());
+    let (_, as_bad) = incidents.sighted(gateway(102), at(102)).unwrap();
+    assert!(!as_bad.told, "no worse than what was silenced");
+}
+
+#[test]
+fn a_worse_incident_that_opens_under_a_silence_ends_it() {
+    let mut incidents = incidents();
+    let flap = Sighting { kind: Kind::Flap, ..duplicate(2, at(0)) };
+    incidents.sighted(flap.clone(), at(0));
+    incidents.silence(1, Duration::from_secs(900), at(1));
+    incidents.close(at(100));
+    incidents.sighted(flap, at(101));
+    assert!(due(&mut incidents, 101).is_empty());
+    incidents.sighted(duplicate(2, at(102)), at(102));
+    assert_eq!(due(&mut incidents, 102), [2]);
+}
+
+#[test]
+fn a_silence_survives_a_restart_and_no_longer_than_it_was_to_last() {
+    let mut before = incidents();
+    before.sighted(duplicate(2, at(0)), at(0));
+    before.silence(1, Duration::from_secs(200), at(0));
+    let closed = before.close(at(100));
+    for (restart, silent) in [(199, true), (200, false)] {
+        let mut after = incidents();
+        after.restore(closed.clone(), at(restart));
+        let (_, second) = after.sighted(duplicate(2, at(restart)), at(restart)).unwrap();
+        assert_eq!((second.id, second.told), (2, !silent));
+    }
+}
+
+#[test]
+fn a_silence_of_no_length_ends_one() {
+    let mut incidents = incidents();
+    incidents.sighted(duplicate(2, at(0)), at(0));
+    incidents.silence(1, Duration::from_secs(900), at(1));
+    assert_eq!(incidents.silence(1, Duration::ZERO, at(2)).unwrap().silenced_until, None);
+    incidents.close(at(100));
+    assert!(incidents.sighted(duplicate(2, at(101)), at(101)).unwrap().1.told);
 }
 
 proptest! {

@@ -5,11 +5,14 @@
 //! the store was lost while the agent ran, the engine still has all that was acknowledged, and a
 //! recovery writes that.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 use super::{
-    Writer,
-    writer::{AFTER_FAILURE, refusal, report},
+    Lifecycle, Writer,
+    writer::{AFTER_FAILURE, refusal},
 };
 use crate::{
     clock::{self, Now},
@@ -17,7 +20,9 @@ use crate::{
         Contents, Engine, Generation, LeaseFilter, Place, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
-    store::{Boot, CommitError, Known, Recovered, Store, StoreError, epoch_of, recover},
+    store::{
+        Boot, CommitError, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover,
+    },
 };
 
 /// The store, or why there is none.
@@ -49,7 +54,7 @@ pub struct Recovery {
     /// A backup.
     pub from: Option<PathBuf>,
     /// Addresses that the kernel has a holder for.
-    pub kernel: Vec<(Place, Generation)>,
+    pub kernel: Vec<KernelHolder>,
     /// Only say what would come of it.
     pub dry_run: bool,
 }
@@ -82,6 +87,23 @@ impl Loss {
         })
     }
 
+    /// The store can be read, and more was handed out than it knows of.
+    fn of_the_past(store: Store, has: Generation, highest: Generation) -> Self {
+        let path = store.path().to_owned();
+        let epoch = store.epoch() + 1;
+        if let Err(error) = store.close() {
+            tracing::warn!(%error, "closing the lease store");
+        }
+        let why = format!(
+            "the lease store {} is an older copy: the last generation that it knows of is {has}, and \
+             {highest} was handed out; recover with `guardctl recover`, which keeps what it has and \
+             quarantines what the kernel knows besides",
+            path.display()
+        );
+        let boot_id = clock::boot_id().unwrap_or_default();
+        Self { path, boot_id, why, passes: false, in_memory: false, epoch }
+    }
+
     pub(super) fn refusal(&self) -> Refusal {
         Refusal {
             reason: Reason::StoreDamaged,
@@ -95,19 +117,40 @@ impl Loss {
     }
 }
 
+/// The highest generation that anyone knows to have been handed out.
+fn highest(observers: &[Box<dyn Lifecycle>]) -> Generation {
+    observers.iter().map(|observer| observer.highest()).max().unwrap_or(0)
+}
+
 impl Writer {
     /// Takes a store over: its rows are the truth from now on, and everyone is told.
+    /// Unless it is an old copy: then it is as good as lost.
     pub(super) fn install(&mut self, mut store: Store) -> Result<(), CommitError> {
-        let restored = store.take_restored();
+        let mut restored = store.take_restored();
+        let (high, highest) = (&mut restored.high_water, highest(&self.observers));
+        if high.generation == high.seed {
+            // A new store has given none yet, and starts above what its predecessor gave.
+            high.generation = high.generation.max(highest);
+        } else if high.generation < highest {
+            let has = high.generation;
+            self.lose(Loss::of_the_past(store, has, highest));
+            return Ok(());
+        }
         let carried = restored.carry.is_some();
-        let (engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
+        let earlier = if carried { restored.high_water.generation } else { 0 };
+        self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        let (mut engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
         if carried || !changes.is_empty() {
             store.commit(&changes, engine.high_water(), Now::read())?;
         }
-        report(&notices);
+        self.tell(&notices);
         let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
         for observer in &mut self.observers {
             observer.restored(&leases);
+        }
+        engine.set_subscribers(&self.subscribers);
+        for observer in &mut self.observers {
+            observer.handed_out(engine.high_water().generation);
         }
         self.engine = engine;
         self.books = Books::Open(Box::new(store));
@@ -145,9 +188,18 @@ impl Writer {
         let opened = Store::open(&loss.path, &loss.boot());
         if let Ok(store) = opened
             && self.install(store).is_ok()
+            && matches!(self.books, Books::Open(_))
         {
             tracing::info!("the lease store can be opened again");
             self.recheck();
+        }
+    }
+
+    /// Whether there is a store.
+    fn loss_refusal(&self) -> Result<(), Refusal> {
+        match &self.books {
+            Books::Lost(loss) => Err(loss.refusal()),
+            Books::Open(_) => Ok(()),
         }
     }
 
@@ -176,14 +228,21 @@ impl Writer {
         }
     }
 
-    pub(super) fn check_store(&self) -> Result<Vec<String>, Refusal> {
+    /// What is damaged on disk is lost from then on, before anything is written beside it.
+    pub(super) fn check_store(&mut self) -> Result<Vec<String>, Refusal> {
         let store = match &self.books {
             Books::Lost(loss) => return Err(loss.refusal()),
             Books::Open(store) => store,
         };
         let Contents { rows, subnets, interfaces } = match store.read_again() {
             Ok(contents) => contents,
-            Err(error) => return Ok(vec![error.to_string()]),
+            Err(error) => {
+                if let StoreError::Damaged { what, .. } = &error {
+                    self.lose_open(what);
+                    self.loss_refusal()?;
+                }
+                return Ok(vec![error.to_string()]);
+            }
         };
         let mut on_disk: std::collections::HashMap<_, _> = rows.into_iter().collect();
         let mut wrong = Vec::new();
@@ -239,7 +298,8 @@ impl Writer {
             Books::Lost(loss) => loss.clone(),
         };
         let memory = loss.in_memory.then(|| (self.engine.contents(), self.engine.high_water()));
-        let known = Known { memory, kernel, epoch: loss.epoch };
+        let highest = highest(&self.observers);
+        let known = Known { memory, kernel, epoch: loss.epoch, highest };
         let (path, boot) = (loss.path.clone(), loss.boot());
         if !dry_run && let Books::Open(_) = &self.books {
             // Whatever comes of the recovery, the next second opens what is there then.
@@ -279,6 +339,6 @@ impl Writer {
         for observer in &mut self.observers {
             observer.committed(&told, now);
         }
-        report(&applied.notices);
+        self.tell(&applied.notices);
     }
 }

@@ -149,16 +149,7 @@ impl Kernel {
         if !Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Err(KernelError::NoBtf);
         }
-        let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
-        fs::create_dir_all(&pins)
-            .map_err(|source| KernelError::Pin { path: pins.clone(), source })?;
-        let on = statfs(&pins)
-            .map_err(|errno| KernelError::Pin { path: pins.clone(), source: errno.into() })?;
-        if on.filesystem_type() != BPF_FS_MAGIC {
-            // Leave nothing behind on the wrong file system.
-            let _ = fs::remove_dir(&pins).and_then(|()| fs::remove_dir(bpffs));
-            return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
-        }
+        let pins = directory(bpffs, &format!("v{LAYOUT_VERSION}"))?;
         let mut ebpf = loader(&pins).load(OBJECT)?;
         let program = classifier(&mut ebpf)?;
         program.load()?;
@@ -277,6 +268,23 @@ impl Kernel {
     pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
         attach::pinned(&self.pins)
     }
+}
+
+/// A directory for pins.
+///
+/// # Errors
+/// It is not on a BPF file system, or cannot be made.
+pub fn directory(bpffs: &Path, name: &str) -> Result<PathBuf, KernelError> {
+    let pins = bpffs.join(name);
+    fs::create_dir_all(&pins).map_err(|source| KernelError::Pin { path: pins.clone(), source })?;
+    let on = statfs(&pins)
+        .map_err(|errno| KernelError::Pin { path: pins.clone(), source: errno.into() })?;
+    if on.filesystem_type() != BPF_FS_MAGIC {
+        // Leave nothing behind on the wrong file system.
+        let _ = fs::remove_dir(&pins).and_then(|()| fs::remove_dir(bpffs));
+        return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
+    }
+    Ok(pins)
 }
 
 /// A loader that fits the program to this kernel, and pins its maps below `pins`.

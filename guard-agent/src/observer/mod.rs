@@ -39,7 +39,7 @@ use tokio::{
 
 pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, KernelError, detach, loader};
+pub use kernel::{Coverage, KernelError, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 
@@ -182,6 +182,7 @@ impl Observer {
         };
         observer.resync().await?;
         observer.ports.forget_others(&observer.view);
+        observer.parts.bindings.forget_others();
         let snapshot = sweep::read(&observer.parts.bpffs)?;
         observer.ports.take_snapshot(&snapshot);
         observer.claims.take_snapshot(snapshot);

@@ -26,7 +26,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use self::{columns::Columns, marker::Marker, meta::Meta};
 pub use self::{
     error::{CommitError, StoreError},
-    recover::{Known, Recovered, epoch_of, recover},
+    recover::{KernelHolder, Known, Recovered, epoch_of, recover},
 };
 use crate::{
     clock::Now,
@@ -224,11 +224,13 @@ impl Store {
         swapped.ok_or(CommitError::Drift(what))
     }
 
-    /// Reads everything again and checks it as [`Store::open`] does.
+    /// Reads everything again, from the disk, and checks it as [`Store::open`] does.
     ///
     /// # Errors
     /// What is on disk is not what was written.
     pub fn read_again(&self) -> Result<Contents, StoreError> {
+        // Pages in memory are as they were written.
+        self.conn.release_memory().map_err(|source| StoreError::sqlite(&self.path, source))?;
         let meta = Meta::read(&self.conn, &self.path)?;
         contents::read(&self.conn, &self.path, &meta, schema::VERSION)
     }

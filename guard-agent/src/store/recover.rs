@@ -50,9 +50,22 @@ pub struct Known {
     /// them is not looked at.
     pub memory: Option<(Contents, HighWater)>,
     /// Addresses that the kernel has a holder for, from the agent that had the store before.
-    pub kernel: Vec<(Place, Generation)>,
+    pub kernel: Vec<KernelHolder>,
+    /// The highest generation that was handed out, where the store cannot know it.
+    pub highest: Generation,
     /// How often the store was opened, at least.
     pub epoch: u64,
+}
+
+/// An address, as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct KernelHolder {
+    /// Which one.
+    pub place: Place,
+    /// The lease that it was written for.
+    pub generation: Generation,
+    /// Who may use it.
+    pub binding: Binding,
 }
 
 /// What can be read of a store without trusting any of it.
@@ -77,7 +90,7 @@ pub fn recover(
     boot: &Boot,
     dry_run: bool,
 ) -> Result<Recovered, StoreError> {
-    let Known { memory, kernel, epoch } = known;
+    let Known { memory, kernel, highest, epoch } = known;
     let mut all = match memory {
         Some((Contents { rows, subnets, interfaces }, high_water)) => Salvage {
             rows: rows.into_iter().collect(),
@@ -93,11 +106,12 @@ pub fn recover(
         let backup = salvage(from, boot)?;
         report.from_backup = all.add_backup(backup);
     }
-    all.add_kernel(kernel);
+    let mut bindings = all.add_kernel(kernel);
+    all.high_water.generation = all.high_water.generation.max(highest);
     let places = std::mem::take(&mut all.unreadable);
     for place in places {
         report.quarantined.push(format!("{} on {}", place.address, place.segment));
-        let row = quarantined(&place, boot);
+        let row = quarantined(&place, bindings.remove(&place).unwrap_or_default(), boot);
         all.rows.insert(place, row);
     }
     report.lost.append(&mut all.lost);
@@ -163,6 +177,15 @@ fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), St
 }
 
 impl Salvage {
+    /// A page that cannot be read ends the reading; what was read before is kept, if there is any.
+    fn goes_on_without(&mut self, error: rusqlite::Error) -> rusqlite::Result<()> {
+        if self.rows.is_empty() {
+            return Err(error);
+        }
+        self.lost.push(format!("rows after the first {}: {error}", self.rows.len()));
+        Ok(())
+    }
+
     fn len(&self) -> usize {
         self.rows.len() + self.subnets.len() + self.interfaces.len()
     }
@@ -230,15 +253,20 @@ impl Salvage {
         added
     }
 
-    /// Somebody had these, and nothing says who.
-    fn add_kernel(&mut self, kernel: Vec<(Place, Generation)>) {
-        for (place, generation) in kernel {
+    /// Somebody had these, and nothing says who; answers what may use them. A row of an earlier
+    /// generation is of the past: the address was given to another since.
+    fn add_kernel(&mut self, kernel: Vec<KernelHolder>) -> BTreeMap<Place, Binding> {
+        let mut bindings = BTreeMap::new();
+        for KernelHolder { place, generation, binding } in kernel {
             self.high_water.generation = self.high_water.generation.max(generation);
-            let explained = self.rows.get(&place).is_some_and(|row| row.lease().is_some());
+            let row = self.rows.get(&place).and_then(Row::lease);
+            let explained = row.is_some_and(|lease| lease.generation >= generation);
             if !explained && !self.unreadable.contains(&place) {
-                self.unreadable.push(place);
+                self.unreadable.push(place.clone());
             }
+            bindings.insert(place, binding);
         }
+        bindings
     }
 }
 
@@ -270,6 +298,7 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
         columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
         columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
     })
+    .or_else(|error| salvage.goes_on_without(error))
     .map_err(fault)?;
     if contents::has_records(schema::found(&conn).map_err(fault)?) {
         let key = |subnet: &Subnet| Arc::clone(&subnet.id);
@@ -359,7 +388,7 @@ fn replace(path: &Path, new: &Path, boot: &Boot) -> Result<Option<PathBuf>, Stor
     Ok(moved.then_some(aside))
 }
 
-fn quarantined(place: &Place, boot: &Boot) -> Row {
+fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {
     let Place { segment, address } = place;
     let empty: Arc<str> = crate::lease::no_text();
     let (segment, address): (Segment, IpAddr) = (segment.clone(), *address);
@@ -371,7 +400,7 @@ fn quarantined(place: &Place, boot: &Boot) -> Row {
         owner: None,
         key: empty,
         generation: 0,
-        binding: Binding::default(),
+        binding: Binding { declared: false, ..binding },
         reason: Arc::from(reason::RECOVERED),
         holds: Vec::new(),
         misses: 0,

@@ -14,13 +14,11 @@ use guard_ebpf::{
         Live, MacHolder, MacKey, Owned, PortState,
     },
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
+    model::Model,
 };
 
 use crate::{
-    common::{
-        generate::{Chance, FRESH_NS, any, port, state},
-        model::Model,
-    },
+    common::generate::{Chance, FRESH_NS, any, port, state},
     kernel::{Program, coarse_ns},
 };
 
@@ -113,7 +111,7 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     for (key, holder) in &model.macs {
         program.macs.insert(key, holder, 0).unwrap();
     }
-    for (key, len, prefix) in &model.prefixes {
+    for ((key, len), prefix) in &model.prefixes {
         program.prefixes.insert(&lpm_trie::Key::new(*len, *key), prefix, 0).unwrap();
     }
     for (ifindex, vlans) in &model.vlans {

@@ -9,9 +9,10 @@ use guard_ebpf::{
         STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
+    model::Model,
 };
 
-use super::{BRIDGE, ELSEWHERE, HERE, model::Model};
+use super::{BRIDGE, ELSEWHERE, HERE};
 
 /// A stamp that is not due for an hour.
 pub const FRESH_NS: u64 = u64::MAX / 2;
@@ -262,9 +263,8 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
             [(Ipv4Addr::new(10, 8, 64, 0).into(), 24), ("2001:db8::".parse().unwrap(), 64)]
         {
             if !chance.once_in(4) {
-                let prefix = (key(prefix), key(prefix).prefix_len(len));
                 let on_link = Prefix { on_link: 1, ..Prefix::default() };
-                model.prefixes.push((prefix.0, prefix.1, on_link));
+                model.add_prefix(key(prefix), key(prefix).prefix_len(len), on_link);
             }
         }
         for _ in 0..4 {
@@ -288,8 +288,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
                 allow_virtual: chance.of(&[0, 1]),
                 declared: chance.of(&[0, 0, 1]),
             };
-            model.prefixes.retain(|(known, ..)| *known != key(ip));
-            model.prefixes.push((key(ip), AddressKey::FULL_LEN, rule));
+            model.add_prefix(key(ip), AddressKey::FULL_LEN, rule);
         }
         for mac in MACS {
             if chance.once_in(4) {

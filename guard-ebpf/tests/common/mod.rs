@@ -2,7 +2,6 @@
 
 mod frame;
 pub mod generate;
-pub mod model;
 mod outcome;
 
 use std::{fs, net::IpAddr, path::Path};

@@ -1,6 +1,8 @@
 //! Bridges that are not there yet, or not any more.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use guard_ebpf::abi::{AddressKey, Owned};
 use guard_tests::{Agent, BRIDGE, Lab, Launch, POOL};
 
 fn is_refused_for_want_of_the_bridge(agent: &Agent) -> Result<()> {
@@ -52,4 +54,35 @@ fn one_that_vanishes_is_reported_and_picked_up_again() -> Result<()> {
     assert_eq!(entry["generation"], lease.generation);
     lab.add_bridge(BRIDGE)?;
     is_served(&agent)
+}
+
+#[test]
+fn nothing_is_left_in_the_kernel_of_a_bridge_that_is_not_watched_any_more() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.add_bridge("rt1")?;
+    let one = lab.config()?;
+    let two = format!(
+        "{}\n[[bridge]]\nname = \"rt1\"\n\
+         [[pool]]\nname = \"more\"\nbridge = \"rt1\"\nprefix = \"10.8.65.0/24\"\n",
+        one.text()?
+    );
+    let mut agent = lab.agent_with(Launch::text(&two))?;
+    agent.allocate("a")?;
+    agent.lease(&["allocate", "--pool", "more", "--sandbox", "b"])?;
+    let ifindex = |name: &'static str| lab.host().run(|| nix::net::if_::if_nametoindex(name));
+    let (kept, gone) = (ifindex(BRIDGE)??, ifindex("rt1")??);
+    ensure!(owned(&lab, kept)? > 0 && owned(&lab, gone)? == 2, "a lease and the gateway");
+    agent.stop()?;
+    agent.start_again_with(Launch::config(&one)?)?;
+    ensure!(owned(&lab, kept)? > 0 && owned(&lab, gone)? == 0, "entries of rt1 are left");
+    agent.check()
+}
+
+/// How many addresses of a bridge have an owner in the kernel.
+fn owned(lab: &Lab, bridge: u32) -> Result<usize> {
+    let pins = lab.pinned()?;
+    let pin = pins.iter().find(|pin| pin.ends_with("OWNED")).context("the map of owners")?;
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    let map = HashMap::<_, AddressKey, Owned>::try_from(map)?;
+    Ok(map.keys().filter_map(Result::ok).filter(|key| key.bridge == bridge).count())
 }

@@ -215,6 +215,79 @@ fn another_process_does_not_get_into_the_store() -> Result<()> {
     agent.check()
 }
 
+#[test]
+fn damage_while_it_runs_is_found_by_a_check_and_written_anew_from_memory() -> Result<()> {
+    let scene = Scene::new()?;
+    let agent = &scene.agent;
+    let in_file = flip(&agent.store(), b"flipped").is_ok();
+    ensure!(flip(&scene.wal(), b"flipped").is_ok() || in_file, "it is on no disk");
+    let found = agent.ctl(&["check"])?.refusal()?;
+    ensure!(found.reason == "STORE_DAMAGED" && found.message.contains("in memory"), "{found:?}");
+    let body = agent.await_readyz(503)?;
+    ensure!(body.contains("guardctl recover"), "{body}");
+    let refusal = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "new"])?.refusal()?;
+    ensure!((&*refusal.status, &*refusal.reason) == ("UNAVAILABLE", "STORE_DAMAGED"));
+    // It is not on disk, and known all the same.
+    ensure!(agent.entry(scene.held.address)?.context("gone")?["sandbox"] == "flipped");
+    let done = agent.json(&["recover", "--yes"])?;
+    ensure!(done["quarantined"].as_array().is_some_and(Vec::is_empty), "{done}");
+    agent.await_readyz(200)?;
+    let held = agent.entry(scene.held.address)?.context("counts as free")?;
+    ensure!(held["generation"] == scene.held.generation && held["state"] == "held", "{held}");
+    agent.check()
+}
+
+#[test]
+fn an_older_copy_of_the_store_is_noticed_and_no_generation_comes_twice() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.agent.stop()?;
+    let state = scene.agent.store().with_file_name("");
+    let copy = scene.lab.dir().join("copy");
+    guard_tests::run("cp", &["-r", &state.to_string_lossy(), &copy.to_string_lossy()])?;
+    scene.agent.start_again()?;
+    scene.agent.release(&scene.held)?;
+    let later = scene.agent.allocate("later")?;
+    scene.agent.stop()?;
+    std::fs::remove_dir_all(&state)?;
+    std::fs::rename(&copy, &state)?;
+
+    scene.agent.start_again_degraded()?;
+    scene.is_lost()?;
+    let why = scene.agent.json(&["status"])?["store"].to_string();
+    ensure!(why.contains("older copy") && why.contains(&later.generation.to_string()), "{why}");
+    scene.held = later;
+    scene.recovers(&[], "active")?;
+    let entry = scene.agent.entry(scene.held.address)?.context("counts as free")?;
+    ensure!((&entry["state"], &entry["reason"]) == (&"quarantined".into(), &"recovered".into()));
+    // What the copy knows is what is known from now on.
+    scene.agent.stop()?;
+    scene.agent.start_again()?;
+    scene.agent.check()
+}
+
+#[test]
+fn a_healthy_store_is_not_recovered_but_takes_what_a_backup_has_besides() -> Result<()> {
+    let scene = Scene::new()?;
+    let agent = &scene.agent;
+    let refusal = agent.ctl(&["recover", "--yes"])?.refusal()?;
+    ensure!((&*refusal.status, &*refusal.reason) == ("FAILED_PRECONDITION", "STORE_HEALTHY"));
+    let backup = scene.lab.dir().join("backup").to_string_lossy().into_owned();
+    agent.json(&["backup", &backup])?;
+    let nonsense = scene.lab.dir().join("nonsense");
+    std::fs::write(&nonsense, "no store at all ".repeat(99))?;
+    let nonsense = nonsense.to_string_lossy().into_owned();
+    let refusal = agent.ctl(&["recover", "--yes", "--from", &nonsense])?.refusal()?;
+    ensure!(refusal.reason == "NOT_A_STORE", "{refusal:?}");
+    let done = agent.json(&["recover", "--yes", "--from", &backup])?;
+    ensure!(done["from_backup"] == 0 && done["quarantined"] == serde_json::json!([]), "{done}");
+    agent.await_readyz(200)?;
+    for lease in [&scene.running, &scene.held] {
+        let entry = agent.entry(lease.address)?.context("counts as free")?;
+        ensure!(entry["generation"] == lease.generation, "{entry}");
+    }
+    agent.check()
+}
+
 /// Changes one byte of the text `what`, wherever it stands.
 fn flip(file: &Path, what: &[u8]) -> Result<()> {
     let mut bytes = std::fs::read(file)?;

@@ -1,9 +1,13 @@
 //! The command line: what can be asked for, and how.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use guard_agent::{mac::Mac, proto};
+use guard_agent::{
+    mac::{Mac, MacError},
+    proto,
+};
+use ipnet::IpNet;
 
 /// Where the agent listens unless it is told otherwise.
 const SOCKET: &str = "/run/guard/guard.sock";
@@ -107,6 +111,20 @@ pub enum Command {
         follow: bool,
     },
 
+    /// Keep an incident, and those to come about its address, from alerting anyone for a while.
+    ///
+    /// They are listed and counted all the same. One that becomes worse than it is now, or that lasts
+    /// longer, is told.
+    #[command(after_help = "Examples:\n  guardctl silence 4294967297 --for 2h\n  \
+        guardctl silence 4294967297 --for 0s    # alert again")]
+    Silence {
+        /// The incident's id, as `conflicts` shows it.
+        id: String,
+        /// For how long, e.g. 30m or 2h; 0s ends a silence.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        span: Duration,
+    },
+
     /// Follow lease and conflict events as they are committed.
     #[command(after_help = "Example:\n  guardctl events --follow --from 0 -o json")]
     Events {
@@ -117,6 +135,17 @@ pub enum Command {
         #[arg(long, value_name = "SEQ")]
         from: Option<u64>,
     },
+
+    /// Replay a capture (pcap or pcapng) through the program's decision function, without an agent.
+    ///
+    /// Prints who was seen with which address, and the conflicts. Give what a capture does not say:
+    /// the prefixes, the gateway, and whether its interfaces are ports of one sandbox each, captured
+    /// in one direction (tcpdump -Q in). Otherwise each interface is taken for one behind which
+    /// everybody is, as on a bridge. Exits with 1 if the file cannot be read to its end.
+    #[command(after_help = "Examples:\n  \
+        guardctl replay rt0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
+        guardctl replay ports.pcapng --ingress --uplink eth0 -o json")]
+    Replay(Replay),
 
     #[command(flatten)]
     Operator(crate::operator::Command),
@@ -195,6 +224,27 @@ pub struct Leases {
     pub sandbox: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The capture.
+    pub file: PathBuf,
+    /// A prefix on the link [default: around each address of which ARP or ND speaks].
+    #[arg(long, num_args = 1.., value_parser = prefix)]
+    pub prefix: Vec<IpNet>,
+    /// A gateway, with its MAC if that is known.
+    #[arg(long, num_args = 1.., value_name = "ADDRESS[=MAC]", value_parser = gateway)]
+    pub gateway: Vec<(IpAddr, Option<Mac>)>,
+    /// The name of the interface, where the capture has none.
+    #[arg(long, default_value = "port")]
+    pub port: String,
+    /// Each interface is the port of one sandbox, captured in one direction.
+    #[arg(long)]
+    pub ingress: bool,
+    /// An interface that leads to other hosts all the same.
+    #[arg(long, num_args = 1.., requires = "ingress", value_name = "INTERFACE")]
+    pub uplink: Vec<String>,
+}
+
 /// The states that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum State {
@@ -219,6 +269,20 @@ impl From<State> for proto::LeaseState {
 
 pub fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address; write it as 10.8.64.2"))
+}
+
+pub fn prefix(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))
+}
+
+fn gateway(text: &str) -> Result<(IpAddr, Option<Mac>), String> {
+    match text.split_once('=') {
+        None => Ok((address(text)?, None)),
+        Some((ip, mac)) => {
+            let mac: Mac = mac.parse().map_err(|error: MacError| error.to_string())?;
+            Ok((address(ip)?, Some(mac)))
+        }
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -1,16 +1,20 @@
 //! Each command: the call that it makes, and what it prints.
 
-use guard_agent::proto::{
-    AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState, ListLeasesRequest,
-    ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest, StatusRequest,
-    WatchConflictsRequest, WatchRequest, guard_client::GuardClient, leases_client::LeasesClient,
-    pools_client::PoolsClient, release_request::Which,
+use guard_agent::{
+    client::{answer, connect},
+    proto::{
+        AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
+        ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
+        SilenceRequest, StatusRequest, WatchConflictsRequest, WatchRequest,
+        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
+        release_request::Which,
+    },
+    replay::{self, Settings},
 };
 use tonic::transport::Channel;
 
 use crate::{
-    cli::{Allocate, Bind, Cli, Command, Leases, Release},
-    client::{answer, connect},
+    cli::{Allocate, Bind, Cli, Command, Leases, Release, Replay},
     error::Error,
     output::Output,
     stream::follow,
@@ -26,8 +30,11 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         // Before anyone is asked for anything.
         command.confirm()?;
     }
-    let channel = connect(&cli.socket()).await?;
     let output = Output(cli.output);
+    let channel = match cli.command {
+        Command::Replay(args) => return replay(args, output),
+        _ => connect(&cli.socket()).await?,
+    };
     let mut leases = LeasesClient::new(channel.clone());
     let mut guard = GuardClient::new(channel.clone());
     match cli.command {
@@ -64,15 +71,34 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             let conflicts = answer(guard.conflicts(ConflictsRequest { all })).await?;
             output.print(&view::Conflicts::from(conflicts))
         }
+        Command::Silence { id, span } => {
+            let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());
+            let duration = Some(span.try_into().map_err(too_long)?);
+            let conflict = answer(guard.silence(SilenceRequest { id, duration })).await?;
+            output.print(&view::Silenced::from(conflict))
+        }
         Command::Events { follow: _, from } => {
-            let stream = answer(leases.watch(WatchRequest { from })).await?;
+            let stream =
+                answer(leases.watch(WatchRequest { from, ..WatchRequest::default() })).await?;
             follow::<_, view::Event>(stream, output).await
         }
         Command::Operator(command) => command.run(channel, output).await,
+        // It asks no agent.
+        Command::Replay(args) => replay(args, output),
         Command::Status => {
             output.print(&view::Status::from(answer(guard.status(StatusRequest {})).await?))
         }
     }
+}
+
+fn replay(args: Replay, output: Output) -> Result<(), Error> {
+    let Replay { file, prefix, gateway, port, ingress, uplink } = args;
+    let (prefixes, gateways, uplinks) = (prefix, gateway, uplink);
+    let settings = Settings { prefixes, gateways, port, ingress, uplinks };
+    let report = replay::replay(&file, &settings)?;
+    let damage = report.damage.clone();
+    output.print(&view::Replayed::new(report, file.display().to_string()))?;
+    damage.map_or(Ok(()), |damage| Err(Error::Found(damage)))
 }
 
 async fn allocate(

@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    lease::{Binding, Lease},
+    mac::Mac,
+};
 
 #[test]
 fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
@@ -67,4 +71,35 @@ fn recovery_leaves_a_store_alone_that_is_in_use() {
     let error = recover(&files.db(), None, Known::default(), &boot, false).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
     drop(store);
+}
+
+#[test]
+fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
+    let files = Files::new();
+    let (store, engine) = files.filled(2);
+    store.close().unwrap();
+    let filter = crate::lease::LeaseFilter::default();
+    let leases: Vec<_> = engine.leases(&filter).cloned().collect();
+    let (old, same) = (&leases[0], &leases[1]);
+    let holder = |lease: &Lease, generation| KernelHolder {
+        place: Place { segment: lease.segment.clone(), address: lease.address },
+        generation,
+        binding: Binding { mac: Some(Mac([2, 0, 0, 0, 0, 9])), ..Binding::default() },
+    };
+    let highest = same.generation + 100;
+    let kernel = vec![holder(old, same.generation + 7), holder(same, same.generation)];
+    let known = Known { kernel, highest, ..Known::default() };
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    let done = recover(&files.db(), None, known, &boot, false).unwrap();
+    assert_eq!(done.quarantined, [format!("{} on {}", old.address, old.segment)]);
+    let restored = files.open().unwrap().take_restored();
+    assert_eq!(restored.high_water.generation, highest);
+    let rows = restored.contents.rows;
+    let of = |lease: &Lease| {
+        let row = rows.iter().find(|(place, _)| place.address == lease.address);
+        row.unwrap().1.lease().unwrap().clone()
+    };
+    assert_eq!(of(old).state, crate::lease::State::Quarantined);
+    assert_eq!(of(old).binding.mac, Some(Mac([2, 0, 0, 0, 0, 9])));
+    assert_eq!(of(same).owner, same.owner);
 }

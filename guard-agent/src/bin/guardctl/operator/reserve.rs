@@ -1,15 +1,18 @@
 //! Child subnets and interface names.
 
 use clap::{ArgGroup, Args, Subcommand};
-use guard_agent::proto::{
-    ListInterfacesRequest, ListSubnetsRequest, ReleaseInterfaceRequest, ReleaseSubnetRequest,
-    ReserveInterfaceRequest, ReserveSubnetRequest, interfaces_client::InterfacesClient,
-    subnets_client::SubnetsClient,
+use guard_agent::{
+    client::answer,
+    proto::{
+        ListInterfacesRequest, ListSubnetsRequest, ReleaseInterfaceRequest, ReleaseSubnetRequest,
+        ReserveInterfaceRequest, ReserveSubnetRequest, interfaces_client::InterfacesClient,
+        subnets_client::SubnetsClient,
+    },
 };
 use ipnet::IpNet;
 use tonic::transport::Channel;
 
-use crate::{client::answer, error::Error, output::Output, view};
+use crate::{cli::prefix, error::Error, output::Output, view};
 
 #[derive(Debug, Subcommand)]
 pub enum Subnets {
@@ -163,8 +166,4 @@ impl From<ReserveSubnet> for ReserveSubnetRequest {
             dry_run,
         }
     }
-}
-
-fn prefix(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))
 }

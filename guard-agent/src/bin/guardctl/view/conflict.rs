@@ -93,6 +93,10 @@ impl Conflict {
         self.claimants.iter().fold(0, |sum, claimant| sum.saturating_add(claimant.frames))
     }
 
+    fn silence(&self) -> Option<String> {
+        self.silenced_until.map(|until| format!("silenced until {until:.0}"))
+    }
+
     /// All of it in one line, without the time.
     pub fn line(&self) -> String {
         let claimants: Vec<String> = self
@@ -100,8 +104,9 @@ impl Conflict {
             .iter()
             .map(|claimant| claimant.brief().split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
+        let silenced = self.silence().map(|note| format!("; {note}")).unwrap_or_default();
         printable(&format!(
-            "{} {} {} on {}: {}; {} frames",
+            "{} {} {} on {}: {}; {} frames{silenced}",
             self.severity.as_deref().unwrap_or("-"),
             self.kind.as_deref().unwrap_or("-"),
             self.address.as_deref().unwrap_or("-"),
@@ -133,26 +138,47 @@ impl From<proto::ConflictsResponse> for Conflicts {
     }
 }
 
+/// The incident that was silenced.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Silenced(Conflict);
+
+impl From<proto::Conflict> for Silenced {
+    fn from(conflict: proto::Conflict) -> Self {
+        Self(Conflict::from(conflict))
+    }
+}
+
+impl View for Silenced {
+    fn text(&self, screen: Screen) -> String {
+        table(std::slice::from_ref(&self.0), screen)
+    }
+}
+
 impl View for Conflicts {
     fn text(&self, screen: Screen) -> String {
-        let headers = &["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "SINCE", "FRAMES", "OPEN", "ID"];
-        let mut table = Table::new(headers, &["BRIDGE", "ID"]);
-        for conflict in &self.conflicts {
-            let cells = [
-                cell(conflict.address.as_deref()),
-                cell(conflict.kind.as_deref()),
-                signal(conflict.severity.as_deref()),
-                cell(Some(&segment(conflict.bridge.as_deref(), conflict.vlan))),
-                plain(ago(conflict.first_seen, screen.now)),
-                plain(conflict.frames()),
-                plain(if conflict.open { "yes" } else { "no" }),
-                cell(conflict.id.as_deref()),
-            ];
-            let notes = conflict.claimants.iter().map(|claimant| claimant.note(screen.now));
-            table.row(cells, notes.collect());
-        }
-        table.text(screen, "no conflicts")
+        table(&self.conflicts, screen)
     }
+}
+
+fn table(conflicts: &[Conflict], screen: Screen) -> String {
+    let headers = &["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "SINCE", "FRAMES", "OPEN", "ID"];
+    let mut table = Table::new(headers, &["BRIDGE", "ID"]);
+    for conflict in conflicts {
+        let cells = [
+            cell(conflict.address.as_deref()),
+            cell(conflict.kind.as_deref()),
+            signal(conflict.severity.as_deref()),
+            cell(Some(&segment(conflict.bridge.as_deref(), conflict.vlan))),
+            plain(ago(conflict.first_seen, screen.now)),
+            plain(conflict.frames()),
+            plain(if conflict.open { "yes" } else { "no" }),
+            cell(conflict.id.as_deref()),
+        ];
+        let notes = conflict.claimants.iter().map(|claimant| claimant.note(screen.now));
+        table.row(cells, notes.chain(conflict.silence()).collect());
+    }
+    table.text(screen, "no conflicts")
 }
 
 #[cfg(test)]
@@ -223,6 +249,15 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
   impostor 02:00:00:00:00:0b@veth-web-2 web-2: 11 frames, last 2s ago
 "
         );
+    }
+
+    #[test]
+    fn a_silence_is_shown_with_its_end() {
+        let silenced = proto::Conflict { silenced_until: stamp(3600), ..duplicate() };
+        let until = "silenced until 1970-01-01T01:00:00Z";
+        assert!(Conflict::from(silenced.clone()).line().ends_with(until));
+        let list = proto::ConflictsResponse { conflicts: vec![silenced] };
+        assert!(shown(&Conflicts::from(list)).contains(until));
     }
 
     #[test]

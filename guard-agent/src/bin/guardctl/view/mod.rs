@@ -10,13 +10,15 @@ mod operator;
 mod outcome;
 mod pool;
 mod port;
+mod reconcile;
 mod recover;
+mod replay;
 mod reserve;
 mod status;
 
 use jiff::Timestamp;
 
-pub use conflict::{Conflict, Conflicts};
+pub use conflict::{Conflict, Conflicts, Silenced};
 pub use event::Event;
 pub use evidence::Evidence;
 pub use lease::{Lease, Leases};
@@ -25,7 +27,9 @@ pub use operator::{Adopted, Backup, Check, Forced, Gc, Holds, Quarantine};
 pub use outcome::{Changed, Released};
 pub use pool::Pools;
 pub use port::Ports;
+pub use reconcile::{Reconciled, Why};
 pub use recover::Recovered;
+pub use replay::Replayed;
 pub use reserve::{
     Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
 };

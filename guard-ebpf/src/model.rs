@@ -1,9 +1,13 @@
-//! The maps in the kernel, as plain collections: where the decision function runs on the host.
+//! The maps in the kernel, as plain collections: for recorded frames, and for tests.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    vec::Vec,
+};
 
-use bytemuck::Zeroable as _;
-use guard_ebpf::{
+use bytemuck::{Zeroable as _, must_cast};
+
+use crate::{
     abi::{
         AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey,
         Owned, Port, PortState, Prefix, Vlans,
@@ -20,8 +24,9 @@ pub struct Model {
     pub owned: HashMap<AddressKey, Owned>,
     /// Who is live with what.
     pub live: HashMap<AddressKey, Live>,
-    /// The prefixes, with the lengths of their keys.
-    pub prefixes: Vec<(AddressKey, u32, Prefix)>,
+    /// The prefixes, by key and its length: see [`Model::add_prefix`].
+    pub prefixes: HashMap<(AddressKey, u32), Prefix>,
+    lengths: BTreeSet<u32>,
     /// The VLANs of ports.
     pub vlans: HashMap<u32, Vlans>,
     /// Where MACs are.
@@ -44,7 +49,8 @@ impl Model {
         Self {
             owned: HashMap::new(),
             live: HashMap::new(),
-            prefixes: Vec::new(),
+            prefixes: HashMap::new(),
+            lengths: BTreeSet::new(),
             vlans: HashMap::new(),
             macs: HashMap::new(),
             state: PortState::default(),
@@ -55,6 +61,12 @@ impl Model {
         }
     }
 
+    /// Adds what is known of a prefix, with the length of its key.
+    pub fn add_prefix(&mut self, key: AddressKey, len: u32, prefix: Prefix) {
+        self.prefixes.insert((cut(&key, len), len), prefix);
+        self.lengths.insert(len);
+    }
+
     /// A frame comes.
     pub fn watch<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) {
         let mut counters = self.counters;
@@ -62,6 +74,16 @@ impl Model {
         watch(frame, self, &mut ingress, &mut Scratch::zeroed());
         self.counters = counters;
     }
+}
+
+/// The first bits of a key, which all lie beyond its segment.
+fn cut(key: &AddressKey, len: u32) -> AddressKey {
+    let [segment, high, low]: [u64; 3] = must_cast(*key);
+    let address = u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low));
+    let rest = u128::MAX.checked_shr(len.saturating_sub(64)).unwrap_or(0);
+    let [high, low] = [(address & !rest) >> 64, address & !rest & u128::from(u64::MAX)];
+    let word = |bits: u128| u64::try_from(bits).map_or(0, u64::to_be);
+    must_cast([segment, word(high), word(low)])
 }
 
 impl Tables for Model {
@@ -74,17 +96,8 @@ impl Tables for Model {
     }
 
     fn prefix(&self, key: &AddressKey) -> Option<&Prefix> {
-        let bits = |key: &AddressKey| {
-            let [segment @ .., high, low]: [u64; 3] = bytemuck::must_cast(*key);
-            (segment, u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low)))
-        };
-        let covers = |(prefix, len, _): &&(AddressKey, u32, Prefix)| {
-            let ((segment, address), (of, net)) = (bits(key), bits(prefix));
-            let host = 192 - len;
-            segment == of && address.checked_shr(host) == net.checked_shr(host)
-        };
-        let longest = self.prefixes.iter().filter(covers).max_by_key(|(_, len, _)| *len);
-        longest.map(|(_, _, prefix)| prefix)
+        let mut longest = self.lengths.iter().rev();
+        longest.find_map(|len| self.prefixes.get(&(cut(key, *len), *len)))
     }
 
     fn is_member(&self, ifindex: u32, vlan: u16) -> bool {

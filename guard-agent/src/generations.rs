@@ -1,0 +1,83 @@
+//! The highest generation that was ever handed out, in the kernel.
+//!
+//! A store that is restored from the past knows nothing of what was handed out since, and would give
+//! the same generations to others. So the highest one is also kept where no backup reaches: in a map
+//! of one number, pinned apart from the program's, whose layout may change. It is gone with the boot,
+//! and so is everyone who could still hold an old generation.
+
+use std::{path::Path, sync::Arc};
+
+use aya::maps::{Array, Map, MapData, MapError};
+
+use crate::{
+    clock::Now,
+    health::Health,
+    lease::{Generation, Lease, command::Change},
+    ledger::Lifecycle,
+    observer::{KernelError, directory},
+};
+
+/// Where it is pinned, below the configured directory.
+const DIRECTORY: &str = "leases";
+const NAME: &str = "GENERATION";
+
+/// How a failure is listed.
+const WHAT: &str = "generation";
+
+/// The way to the number.
+pub struct Generations {
+    map: Array<MapData, Generation>,
+    highest: Generation,
+    health: Arc<Health>,
+}
+
+impl Generations {
+    /// Takes over what an earlier agent left, or begins anew.
+    ///
+    /// # Errors
+    /// There is no bpffs, or the kernel's refusal.
+    pub fn open(bpffs: &Path, health: Arc<Health>) -> Result<Self, KernelError> {
+        let pin = directory(bpffs, DIRECTORY)?.join(NAME);
+        let error = |source| KernelError::Map { name: NAME, source };
+        if !pin.exists() {
+            let new = Array::<_, Generation>::create(1, 0).map_err(error)?;
+            new.pin(&pin).map_err(|source| KernelError::Pin {
+                path: pin.clone(),
+                source: std::io::Error::other(source),
+            })?;
+        }
+        let data = MapData::from_pin(&pin).map_err(error)?;
+        let map = Array::try_from(Map::from_map_data(data).map_err(error)?).map_err(error)?;
+        let highest = map.get(&0, 0).map_err(error)?;
+        Ok(Self { map, highest, health })
+    }
+
+    fn set(&mut self, generation: Generation) -> Result<(), MapError> {
+        self.map.set(0, generation, 0)?;
+        self.highest = generation;
+        Ok(())
+    }
+}
+
+impl Lifecycle for Generations {
+    fn restored(&mut self, _leases: &[Arc<Lease>]) {}
+
+    fn committed(&mut self, _changes: &[Change], _now: Now) {}
+
+    fn highest(&self) -> Generation {
+        self.highest
+    }
+
+    fn handed_out(&mut self, generation: Generation) {
+        if generation <= self.highest {
+            return;
+        }
+        match self.set(generation) {
+            Ok(()) => self.health.recovered(WHAT),
+            Err(error) => {
+                let why = format!("the highest one cannot be kept in the kernel: {error}");
+                self.health.degraded(WHAT, &why);
+            }
+        }
+    }
+}
