@@ -43,6 +43,12 @@ impl Alerts {
 
     fn tell(&self, sighting: Sighting, now: Now) -> Option<Phase> {
         let (phase, incident) = self.incidents.lock().sighted(sighting, now)?;
+        self.alert(phase, incident, now);
+        Some(phase)
+    }
+
+    /// The one alert, and then everything else.
+    fn alert(&self, phase: Phase, incident: Incident, now: Now) {
         if phase == Phase::Opened {
             // Those of which nobody is told count too.
             self.metrics.conflict_opened(&incident);
@@ -59,7 +65,6 @@ impl Alerts {
             }
         }
         self.history.write(incident);
-        Some(phase)
     }
 
     fn publish(&self, phase: Phase, incident: &Incident, now: Now) {
@@ -88,7 +93,22 @@ impl Alerts {
         }
     }
 
-    /// A holder without a declared binding still speaks.
+    /// An address went by right from one claimant to another.
+    pub fn moved(
+        &self,
+        segment: &Segment,
+        address: IpAddr,
+        from: Option<&Claimant>,
+        to: &Claimant,
+        now: Now,
+    ) {
+        let moved = self.incidents.lock().moved(segment, address, from, to, now);
+        if let Some((phase, incident)) = moved {
+            self.alert(phase, incident, now);
+        }
+    }
+
+    /// A holder in a dispute still speaks.
     pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant) {
         self.incidents.lock().spoke(segment, address, holder);
     }
@@ -238,6 +258,7 @@ fn log_opened(incident: &Incident) {
     let Incident { id, segment, target, kind, first_seen, .. } = incident;
     let severity = kind.severity();
     let text = match kind {
+        Kind::Flood => "conflict: a port is over its quota",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
         Kind::Duplicate => "conflict: two claimants of one address",

@@ -5,6 +5,8 @@
 //! ledger's thread, after the commit and before the reply: when `Bind` returns, the binding is in
 //! the kernel.
 
+mod macs;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
@@ -14,9 +16,12 @@ use std::{
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
 use bytemuck::Zeroable as _;
 use guard_ebpf::abi::{
-    AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
+    AddressKey, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
+    Owned,
 };
 use parking_lot::Mutex;
+
+use macs::BoundMacs;
 
 use crate::{
     clock::Now,
@@ -89,6 +94,7 @@ struct Inner {
     /// The leases are known. Until then the kernel keeps what an earlier agent wrote.
     known: bool,
     map: Option<KernelMap<MapData, AddressKey, Owned>>,
+    macs: BoundMacs,
     /// All watched bridges that exist are in `bridges`.
     settled: bool,
     /// The watched bridges that exist.
@@ -101,7 +107,8 @@ struct Inner {
     ports: HashMap<u32, (Arc<str>, Arc<str>)>,
     ifindexes: HashMap<(Arc<str>, Arc<str>), u32>,
     gateways: HashSet<(Segment, IpAddr)>,
-    hosts: HashMap<Arc<str>, HashSet<IpAddr>>,
+    /// The host's addresses on each bridge, and their VLAN.
+    hosts: HashMap<Arc<str>, (u16, HashSet<IpAddr>)>,
 }
 
 impl Bindings {
@@ -111,17 +118,30 @@ impl Bindings {
         Self { health, inner: Mutex::new(inner) }
     }
 
-    /// Writes to this map from now on.
-    pub fn set_map(&self, map: KernelMap<MapData, AddressKey, Owned>) {
-        self.inner.lock().map = Some(map);
+    /// Writes to these maps from now on: of owners, and of MACs.
+    pub fn set_maps(
+        &self,
+        owned: KernelMap<MapData, AddressKey, Owned>,
+        macs: KernelMap<MapData, MacKey, MacHolder>,
+    ) {
+        let inner = &mut *self.inner.lock();
+        inner.map = Some(owned);
+        inner.macs.set_map(macs);
     }
 
     /// A bridge exists (again), with these addresses of the host: makes the kernel's entries for
     /// it what they should be, whatever an earlier agent left.
-    pub fn bridge_present(&self, bridge: &Arc<str>, ifindex: u32, hosts: HashSet<IpAddr>) {
+    /// `vlan` is theirs: that of the bridge's own untagged frames, where it filters VLANs.
+    pub fn bridge_present(
+        &self,
+        bridge: &Arc<str>,
+        ifindex: u32,
+        vlan: u16,
+        hosts: HashSet<IpAddr>,
+    ) {
         let inner = &mut *self.inner.lock();
         let old = inner.bridges.insert(bridge.clone(), ifindex);
-        inner.hosts.insert(bridge.clone(), hosts);
+        inner.hosts.insert(bridge.clone(), (vlan, hosts));
         let result = inner.write_bridge(bridge, ifindex, old);
         self.report(result);
     }
@@ -243,8 +263,7 @@ impl Bindings {
     /// Whether it is a gateway's or the host's, which no port may claim.
     pub fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
         let inner = self.inner.lock();
-        inner.gateways.contains(&(segment.clone(), address))
-            || inner.hosts.get(&segment.bridge).is_some_and(|hosts| hosts.contains(&address))
+        inner.gateways.contains(&(segment.clone(), address)) || inner.is_host(segment, address)
     }
 
     /// Who is known to be behind a port: the owner of a lease that is bound to it.
@@ -275,6 +294,18 @@ impl Bindings {
         let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
         let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
         have.is_some() && have == inner.owned(&key)
+    }
+
+    /// Has the kernel tell when the owner of an address is heard next.
+    pub fn listen(&self, segment: &Segment, address: IpAddr) {
+        let inner = &mut *self.inner.lock();
+        let Some(key) = inner.kernel_key(&(segment.clone(), address)) else { return };
+        let Some(map) = inner.map.as_mut() else { return };
+        if let Ok(owned) = map.get(&key, 0)
+            && let Err(error) = map.insert(key, Owned { seen_ns: 0, ..owned }, 0)
+        {
+            tracing::debug!(%address, %error, "cannot ask the kernel for the owner's next claim");
+        }
     }
 
     fn report(&self, result: Result<(), MapError>) {
@@ -416,10 +447,16 @@ impl Inner {
 
     /// All addresses of a bridge that should have an entry.
     fn wanted<'a>(&'a self, bridge: &'a Arc<str>) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
-        let hosts = self.hosts.get(bridge).into_iter().flatten();
-        let hosts = hosts.map(move |address| (Segment::new(bridge.clone(), 0), *address));
+        let hosts = self.hosts.get(bridge).into_iter().flat_map(move |(vlan, hosts)| {
+            hosts.iter().map(move |address| (Segment::new(bridge.clone(), *vlan), *address))
+        });
         let keys = self.holders.keys().chain(&self.gateways);
         keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
+    }
+
+    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        let hosts = self.hosts.get(&segment.bridge);
+        hosts.is_some_and(|(vlan, hosts)| *vlan == segment.vlan && hosts.contains(&address))
     }
 
     fn kernel_key(&self, (segment, address): &(Segment, IpAddr)) -> Option<AddressKey> {
@@ -434,9 +471,8 @@ impl Inner {
 
     /// What the kernel should know of an address.
     fn owned(&self, key: &(Segment, IpAddr)) -> Option<Owned> {
-        let host = self.hosts.get(&key.0.bridge).is_some_and(|hosts| hosts.contains(&key.1));
         let mut owned = Owned::zeroed();
-        if host && key.0.vlan == 0 {
+        if self.is_host(&key.0, key.1) {
             owned.flags |= OWNED_HOST;
         }
         if self.gateways.contains(key) {
@@ -465,22 +501,27 @@ impl Inner {
         let Some(kernel) = self.kernel_key(key) else { return Ok(()) };
         let Some(owned) = self.owned(key) else { return self.remove(&kernel) };
         let Some(map) = self.map.as_mut().filter(|_| self.known) else { return Ok(()) };
+        let macs = self.macs.set(&kernel, Some(&owned));
         if let Ok(old) = map.get(&kernel, 0)
             && (Owned { seen_ns: 0, ..old }) == owned
         {
-            return Ok(()); // As it should be; what the program noted in it stays.
+            return macs; // As it should be; what the program noted in it stays.
         }
-        map.insert(kernel, owned, 0)
+        map.insert(kernel, owned, 0).and(macs)
     }
 
     fn remove(&mut self, key: &AddressKey) -> Result<(), MapError> {
-        match self.map.as_mut().filter(|_| self.known).map_or(Ok(()), |map| map.remove(key)) {
+        if !self.known {
+            return Ok(());
+        }
+        let macs = self.macs.set(key, None);
+        match self.map.as_mut().map_or(Ok(()), |map| map.remove(key)) {
             Err(MapError::SyscallError(error))
                 if error.io_error.kind() == std::io::ErrorKind::NotFound =>
             {
-                Ok(())
+                macs
             }
-            result => result,
+            result => result.and(macs),
         }
     }
 }
@@ -501,7 +542,7 @@ impl Lifecycle for Arc<Bindings> {
             let result = inner.write_bridge(&bridge, ifindex, None);
             self.report(result);
         }
-        let result = inner.forget_others();
+        let result = inner.forget_others().and(inner.macs.forget_others());
         self.report(result);
     }
 

@@ -111,11 +111,11 @@ fn write(connection: &Connection, boot_id: &str, incident: &Incident) -> rusqlit
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, time::Duration};
+    use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
     use super::*;
     use crate::{
-        incident::{Claimant, Incidents, Kind, Role, Sighting, Target},
+        incident::{Claimant, Flaps, Incidents, Kind, Role, Sighting, Target},
         segment::Segment,
     };
 
@@ -153,7 +153,8 @@ mod tests {
     fn what_was_written_is_there_and_open_ones_end_with_their_boot() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.db");
-        let mut incidents = Incidents::new(Duration::from_secs(60), 5);
+        let minute = Duration::from_secs(60);
+        let mut incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 5);
         let (history, none) = History::open(&path, "one").unwrap();
         assert!(none.is_empty());
         let first = incident(&mut incidents, [10, 0, 0, 1]);

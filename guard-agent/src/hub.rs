@@ -169,10 +169,15 @@ impl Lifecycle for Arc<Hub> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{incident::Incidents, incident::Kind, segment::Segment};
+    use crate::{
+        incident::{Flaps, Incidents, Kind},
+        segment::Segment,
+    };
 
     fn publish(hub: &Hub, count: usize) {
-        let mut incidents = Incidents::new(std::time::Duration::ZERO, 1);
+        let window = std::time::Duration::ZERO;
+        let flaps = Flaps::new(window, std::num::NonZeroU32::MIN);
+        let mut incidents = Incidents::new(window, flaps, 1);
         let now = Now::read();
         let claimant = crate::incident::Claimant {
             role: crate::incident::Role::Impostor,

@@ -38,6 +38,16 @@ pub struct Metrics {
     pub frames: IntCounterVec,
     /// By bridge and reason.
     pub malformed: IntCounterVec,
+    /// By bridge and reason; none while guard only observes.
+    pub frames_dropped: IntCounterVec,
+    /// By bridge and reason.
+    pub would_drop: IntCounterVec,
+    /// By bridge and reason.
+    pub claims_ignored: IntCounterVec,
+    /// By bridge and what is odd about them.
+    pub suspect: IntCounterVec,
+    /// By bridge and map.
+    pub map_full: IntCounterVec,
     /// Of the ring.
     pub events_lost: IntCounter,
     /// By bridge and whether they are covered.
@@ -147,6 +157,33 @@ impl Metrics {
                 "guard_malformed_total",
                 "Frames that cannot be read, by reason.",
                 &["bridge", "reason"],
+            )?,
+            frames_dropped: counter(
+                "guard_frames_dropped_total",
+                "Frames that were dropped, by reason; none as long as the mode is observe.",
+                &["bridge", "reason"],
+            )?,
+            would_drop: counter(
+                "guard_frames_would_drop_total",
+                "Frames from access ports that the mode enforce would have dropped, by reason.",
+                &["bridge", "reason"],
+            )?,
+            claims_ignored: counter(
+                "guard_claims_ignored_total",
+                "Claims that count for nothing, by reason; over_quota are those of a port that has \
+                 used up its quota.",
+                &["bridge", "reason"],
+            )?,
+            suspect: counter(
+                "guard_suspect_frames_total",
+                "Frames from a MAC of another port (clone), of a router where none is allowed \
+                 (router), or that no honest host sends (odd).",
+                &["bridge", "kind"],
+            )?,
+            map_full: counter(
+                "guard_map_full_total",
+                "Entries that found no room in a map of the program.",
+                &["bridge", "map"],
             )?,
             events_lost: register(
                 &registry,

@@ -26,7 +26,7 @@ use crate::{
     history::{History, HistoryError},
     http,
     hub::Hub,
-    incident::{Incident, Incidents},
+    incident::{Flaps, Incident, Incidents},
     inventory::{Sources, Told},
     lease::command::Command,
     ledger::{Ledger, Lifecycle, Loss},
@@ -94,7 +94,8 @@ async fn serve(
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
     let bindings = Arc::new(Bindings::new(gateways, health.clone()));
     // Ids grow over restarts, as the epoch does.
-    let mut incidents = Incidents::new(config.conflict.quiet, (epoch << 32) + 1);
+    let flaps = Flaps::new(config.conflict.flap_window, config.conflict.flap_count);
+    let mut incidents = Incidents::new(config.conflict.quiet, flaps, (epoch << 32) + 1);
     let (history, past) = open_history(&config.state_dir, &boot.id)?;
     incidents.restore(past, boot.now);
     let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
@@ -124,6 +125,7 @@ async fn serve(
         bridges: config.bridges.clone(),
         prefixes,
         conflict: config.conflict,
+        quota: config.quota,
         live: live.clone(),
         alerts: alerts.clone(),
         bindings: bindings.clone(),

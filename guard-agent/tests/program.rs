@@ -15,11 +15,14 @@ mod kernel;
 #[cfg(test)]
 mod wire;
 
+use aya::maps::lpm_trie::Key;
 use bytemuck::Zeroable as _;
-use guard_ebpf::abi::{BridgeCounters, EVENT_VIOLATION, Port, STRENGTH_ASSERT, near_slot};
+use guard_ebpf::abi::{
+    AddressKey, BridgeCounters, EVENT_VIOLATION, Port, Prefix, STRENGTH_ASSERT, near_slot,
+};
 
 use self::{
-    common::{Case, HERE},
+    common::{BRIDGE, Case, HERE},
     kernel::{Program, coarse_ns},
 };
 
@@ -61,8 +64,8 @@ fn a_challenger_is_told_once_and_counted() {
     program.run(&case.frame.bytes(), 100);
     assert_eq!(program.event().map(|event| event.kind), Some(EVENT_VIOLATION));
     assert_eq!(program.event(), None);
-    let (key, challenger) = program.challengers.iter().next().unwrap().unwrap();
-    assert_eq!((key.key, key.mac, key.kind), (case.key(), case.frame.mac(), EVENT_VIOLATION));
+    let (key, challenger) = program.challenger(case.frame.mac());
+    assert_eq!((key.key, key.kind), (case.key(), EVENT_VIOLATION));
     assert_eq!((challenger.frames, challenger.strength), (100, STRENGTH_ASSERT));
 }
 
@@ -73,7 +76,7 @@ fn a_challenger_is_told_again_after_a_second() {
     program.prepare(&case, coarse_ns());
     program.run(&case.frame.bytes(), 1);
     assert!(program.event().is_some());
-    let (key, mut challenger) = program.challengers.iter().next().unwrap().unwrap();
+    let (key, mut challenger) = program.challenger(case.frame.mac());
     challenger.told_ns -= 1_000_000_000;
     program.challengers.insert(key, challenger, 0).unwrap();
     program.run(&case.frame.bytes(), 1);
@@ -98,17 +101,48 @@ fn an_event_that_finds_no_room_is_counted_and_told_later() {
     let Some(mut program) = Program::load() else { return };
     let case = case("arp", "request_for_a_declared_owners_address");
     program.prepare(&case, coarse_ns());
-    let mut bytes = case.frame.bytes();
-    // Challengers by the Ethernet and the ARP sender, until the ring is full.
+    let bytes = case.frame.bytes();
+    // First claims of addresses on a prefix as long as the ring, until it is full.
+    let prefix = AddressKey::new(BRIDGE, 0, [10, 0, 0, 0].into());
+    let on_link = Prefix { on_link: 1, ..Prefix::default() };
+    program.prefixes.insert(&Key::new(prefix.prefix_len(8), prefix), on_link, 0).unwrap();
+    let mut other = bytes.clone();
     let mut sender = 0_u32;
     while program.counted().events_lost == 0 {
         sender += 1;
         let [_, high, middle, low] = sender.to_be_bytes();
-        bytes[6..12].copy_from_slice(&[2, 0, 1, high, middle, low]);
-        bytes[22..28].copy_from_slice(&[2, 0, 1, high, middle, low]);
-        program.run(&bytes, 1);
+        other[28..32].copy_from_slice(&[10, 100 + high, middle, low]);
+        program.run(&other, 1);
     }
+    program.run(&bytes, 1);
+    assert_eq!(program.counted().events_lost, 2);
     while program.event().is_some() {}
     program.run(&bytes, 1);
-    assert_eq!(program.event().map(|event| event.mac[..] == bytes[6..12]), Some(true));
+    assert_eq!(program.event().map(|event| event.kind), Some(EVENT_VIOLATION));
+}
+
+#[test]
+fn rule_12_a_port_that_tries_mac_after_mac_is_told_for_the_first_four() {
+    let Some(mut program) = Program::load() else { return };
+    let case = case("arp", "request_for_a_declared_owners_address");
+    program.prepare(&case, coarse_ns());
+    let mut bytes = case.frame.bytes();
+    let mut told = Vec::new();
+    for number in 0..200 {
+        bytes[11] = number;
+        bytes[27] = number;
+        program.run(&bytes, 1);
+        told.extend(std::iter::from_fn(|| program.event()));
+    }
+    // One more stands for all others, and is told again every second.
+    assert!((5..=6).contains(&told.len()), "{}", told.len());
+    assert!(told.iter().all(|event| event.kind == EVENT_VIOLATION));
+    assert_eq!(program.challenger([0; 6]).1.frames, 196);
+    // Another address that the port claims is another matter.
+    let other = [10, 8, 64, 77];
+    bytes[28..32].copy_from_slice(&other);
+    let key = AddressKey::new(BRIDGE, 0, other.into());
+    program.owned.insert(key, case.owned(coarse_ns()).unwrap(), 0).unwrap();
+    program.run(&bytes, 1);
+    assert_eq!(program.event().map(|event| event.key), Some(key));
 }

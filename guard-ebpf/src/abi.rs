@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a map in this file.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
@@ -27,9 +27,9 @@ pub const MAP_OWNED: &str = "OWNED";
 pub const MAP_LIVE: &str = "LIVE";
 /// LRU hash: [`ChallengerKey`] → [`Challenger`].
 pub const MAP_CHALLENGERS: &str = "CHALLENGERS";
-/// LPM trie: [`AddressKey`] with [`AddressKey::prefix_len`] → `u32`, which is 0: the prefixes on
-/// the link. An address that no entry covers becomes live by no frame (rows A14, D04, D05), unless
-/// it is owned or link-local.
+/// LPM trie: [`AddressKey`] with [`AddressKey::prefix_len`] → [`Prefix`]: the prefixes on the link,
+/// and what the allow rules say of them. An address that no entry on the link covers becomes live by
+/// no frame (rows A14, D04, D05), unless it is owned or link-local.
 pub const MAP_PREFIXES: &str = "PREFIXES";
 /// Ring buffer of [`Event`]s.
 pub const MAP_EVENTS: &str = "EVENTS";
@@ -39,8 +39,26 @@ pub const MAP_COUNTERS: &str = "COUNTERS";
 pub const MAP_FRAMES: &str = "FRAMES";
 /// Hash: [`MacKey`] → [`MacHolder`].
 pub const MAP_MACS: &str = "MACS";
+/// Hash: ifindex (`u32`) → [`Vlans`], for the ports of bridges that filter VLANs.
+pub const MAP_VLANS: &str = "VLANS";
 /// Array by [`Port::port_slot`]: [`PortState`].
 pub const MAP_PORT_STATES: &str = "PORT_STATES";
+
+/// All maps that are pinned, each under its name.
+pub const MAPS: [&str; 12] = [
+    MAP_PORTS,
+    MAP_NEAR_PORTS,
+    MAP_OWNED,
+    MAP_LIVE,
+    MAP_CHALLENGERS,
+    MAP_PREFIXES,
+    MAP_EVENTS,
+    MAP_COUNTERS,
+    MAP_FRAMES,
+    MAP_MACS,
+    MAP_VLANS,
+    MAP_PORT_STATES,
+];
 
 /// The most ports that one agent watches: a bridge takes 1,023, an agent several bridges.
 pub const MAX_PORTS: u32 = 8192;
@@ -99,7 +117,8 @@ pub struct Port {
     pub bridge_slot: u32,
     /// Index into the per-port counters, below [`MAX_PORTS`].
     pub port_slot: u32,
-    /// The VLAN of untagged frames where the bridge filters VLANs, else 0.
+    /// The VLAN of untagged frames where the bridge filters VLANs ([`NO_VLAN`] if they have none), else
+    /// 0.
     pub pvid: u16,
     /// [`PORT_ACCESS`] or [`PORT_UPLINK`].
     pub kind: u8,
@@ -113,6 +132,8 @@ pub struct Port {
     pub quota_addresses: u32,
     /// The most ARP and ND frames a second about such addresses; 0 for no limit.
     pub quota_frames: u32,
+    /// The allow rules that the port is in, a bit each, as in [`Prefix::allow`].
+    pub allow: u32,
 }
 
 /// The port may send frames with a VLAN tag (rows A27, A29).
@@ -121,6 +142,36 @@ pub const PORT_ALLOW_TAGGED: u8 = 1;
 pub const PORT_ALLOW_RARP: u8 = 1 << 1;
 /// A router is behind the port: it may advertise itself, and forward for others (rows D05, N09).
 pub const PORT_ALLOW_ROUTER: u8 = 1 << 2;
+
+/// A virtual router's MAC is the port's own as much as any other (rows A16, N18).
+pub const PORT_ALLOW_VIRTUAL: u8 = 1 << 3;
+/// The bridge filters VLANs: it drops what is in none of the port's, which [`MAP_VLANS`] has.
+pub const PORT_FILTERS_VLANS: u8 = 1 << 4;
+
+/// A VLAN id that no frame can have (IEEE 802.1Q §9.6), nor any port be in.
+pub const NO_VLAN: u16 = 4095;
+
+/// The VLANs that a port is in, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Vlans {
+    /// VLAN `v` is bit `v % 64` of word `v / 64`.
+    pub member: [u64; 64],
+}
+
+/// What is known of a prefix of a segment. Rules are numbered within their bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Prefix {
+    /// Not 0 where it is on the link.
+    pub on_link: u32,
+    /// The rules by which a port may claim an address in it, whoever has it, with any MAC.
+    pub allow: u32,
+    /// The rules by which it may with a virtual router's MAC.
+    pub allow_virtual: u32,
+    /// The rules that leave it to those whom they name: for anyone else it is as if it were theirs.
+    pub declared: u32,
+}
 
 /// A sandbox's veth or tap.
 pub const PORT_ACCESS: u8 = 0;
@@ -243,7 +294,8 @@ pub struct ChallengerKey {
     pub key: AddressKey,
     /// The port of the challenger.
     pub ifindex: u32,
-    /// Its MAC; zero for [`EVENT_OPAQUE`] and [`EVENT_ROUTER`], which are told once for a port.
+    /// Its MAC; zero for [`EVENT_OPAQUE`] and [`EVENT_ROUTER`], which are told once for a port, and for
+    /// all MACs of a port after the first [`MAX_MACS_TOLD`].
     pub mac: [u8; 6],
     /// The event's: a probe must not keep the claim that follows it from being told.
     pub kind: u8,
@@ -266,9 +318,14 @@ pub struct Challenger {
     pub flags: u16,
     /// Its `STRENGTH_*`.
     pub strength: u8,
+    /// In the entry for all MACs of a port: how many have an entry of their own.
+    pub macs: u8,
     /// Keeps the layout free of padding.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
+
+/// A port that claims an address in the name of MAC after MAC has so many of them told apart.
+pub const MAX_MACS_TOLD: u8 = 4;
 
 /// A state change, as it leaves through the ring. The maps are the truth, this is a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -320,6 +377,8 @@ pub const EVENT_OPAQUE: u8 = 8;
 pub const EVENT_ROUTER: u8 = 9;
 /// A port is over its quota.
 pub const EVENT_FLOOD: u8 = 10;
+/// A claim by an allow rule, on what another has or may have (rows A16, A17, A19, N08).
+pub const EVENT_ALLOWED: u8 = 11;
 
 /// The Ethernet source is not the MAC that the ARP or ND payload names (row A10).
 pub const CLAIM_MISMATCH: u16 = 1;
@@ -344,12 +403,13 @@ mod tests {
     /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
     #[test]
     fn the_layout_is_the_one_of_its_version() {
-        assert_eq!(LAYOUT_VERSION, 2);
-        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 36));
+        assert_eq!(LAYOUT_VERSION, 3);
+        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 40));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 32));
-        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 488));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 504));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
-        assert_eq!(size_of::<PortState>(), 32);
+        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (32, 16));
+        assert_eq!(size_of::<Vlans>(), 512);
     }
 }

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
-    abi::{AddressKey, Challenger, ChallengerKey, Live, MacKey},
+    abi::{AddressKey, Challenger, ChallengerKey, Live, MacKey, NO_VLAN, Vlans},
     claim::zero,
     mac::Mac,
 };
@@ -136,6 +136,37 @@ impl Challenger {
         let [a, b] = flags.to_ne_bytes();
         must_cast([1, now_ns, told_ns, must_cast([a, b, strength, 0, 0, 0, 0, 0])])
     }
+
+    /// The entry for all MACs of a port, of which one has an entry of its own.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_port() -> Self {
+        must_cast([zero(), zero(), zero(), must_cast([0_u8, 0, 0, 1, 0, 0, 0, 0])])
+    }
+}
+
+impl Vlans {
+    /// Whether the VLAN is one of them.
+    #[inline(always)]
+    #[must_use]
+    pub fn has(&self, vlan: u16) -> bool {
+        // No more bits than there are: the verifier sees that it stays in bounds.
+        let word = self.member.get(usize::from(vlan >> 6 & 63));
+        word.is_some_and(|word| word >> (vlan & 63) & 1 != 0)
+    }
+}
+
+impl FromIterator<u16> for Vlans {
+    /// Ids above 4094, which no frame can have, are left out.
+    fn from_iter<I: IntoIterator<Item = u16>>(ids: I) -> Self {
+        let mut vlans = Self::zeroed();
+        for id in ids.into_iter().filter(|id| *id < NO_VLAN) {
+            if let Some(word) = vlans.member.get_mut(usize::from(id >> 6)) {
+                *word |= 1 << (id & 63);
+            }
+        }
+        vlans
+    }
 }
 
 #[cfg(test)]
@@ -166,8 +197,15 @@ mod tests {
         );
         assert_eq!(
             Challenger::new(now_ns, told_ns, flags, strength),
-            Challenger { frames, seen_ns, told_ns, flags, strength, reserved: [0; 5] }
+            Challenger { frames, seen_ns, told_ns, flags, strength, macs: 0, reserved: [0; 4] }
         );
+        assert_eq!(Challenger::of_port(), Challenger { macs: 1, ..Challenger::zeroed() });
+    }
+
+    #[test]
+    fn the_vlans_of_a_port_are_those_it_was_given() {
+        let vlans: Vlans = [1, 63, 64, 4094, 4095, 9000].into_iter().collect();
+        assert!((0..4096).filter(|vlan| vlans.has(*vlan)).eq([1, 63, 64, 4094]));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_FLOOD, EVENT_LIVE,
-        EVENT_OWNER, Event, Live,
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_CLONE, EVENT_FLOOD,
+        EVENT_LIVE, EVENT_OWNER, Event, Live, MAX_MACS_TOLD,
     },
     claim::Claim,
     decide::{Action, Holder, Report, against_live, is_due, is_stale, judge},
@@ -193,11 +193,9 @@ pub(crate) fn tell<S: Store>(
     from: u32,
     now_ns: u64,
 ) {
-    let key = if told.once == Once::Port {
-        ChallengerKey::new(&told.key, from, [0; 6], told.kind)
-    } else {
-        ChallengerKey::new(&told.key, from, told.mac, told.kind)
-    };
+    let of_port = told.once == Once::Port || is_crowd(store, told, from) != 0;
+    let mac = if of_port { [0; 6] } else { told.mac };
+    let key = ChallengerKey::new(&told.key, from, mac, told.kind);
     let once = told.once != Once::Always;
     let known = if once { store.challenger_mut(&key) } else { None };
     let new = known.is_none();
@@ -222,6 +220,27 @@ pub(crate) fn tell<S: Store>(
     } else if heard && let Some(known) = store.challenger_mut(&key) {
         known.told_ns = now_ns;
     }
+}
+
+/// Not 0 if a port has spoken for the address in the name of as many MACs as are told apart: those
+/// that follow are told as one, so that none can flood the events. One MAC on two ports is told for
+/// each, since there are no more of them than hosts.
+#[inline(never)]
+fn is_crowd<S: Store>(store: &mut S, told: &Told, from: u32) -> u32 {
+    if told.once != Once::Mac || told.kind == EVENT_CLONE {
+        return 0;
+    }
+    let mut key = ChallengerKey::new(&told.key, from, told.mac, told.kind);
+    if store.challenger_mut(&key).is_some() {
+        return 0;
+    }
+    key = ChallengerKey::new(&told.key, from, [0; 6], told.kind);
+    match store.challenger_mut(&key) {
+        Some(port) if port.macs >= MAX_MACS_TOLD => return 1,
+        Some(port) => port.macs += 1,
+        None => store.insert_challenger(&key, &Challenger::of_port()),
+    }
+    0
 }
 
 /// Whether the ring had room.

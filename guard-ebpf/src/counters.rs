@@ -123,6 +123,8 @@ labels! {
         Snap = "snap",
         /// RARP from a port that is not allowed to send it (row A23).
         Rarp = "rarp",
+        /// In a VLAN that the port is not in: the bridge drops it.
+        Vlan = "vlan",
     }
 }
 
@@ -171,6 +173,8 @@ labels! {
         Router = "router",
         /// With a VLAN tag, from a port that is not allowed to send any (rows A27, A29).
         Tagged = "tagged",
+        /// In a VLAN that the port is not in.
+        Vlan = "vlan",
     }
 }
 
@@ -184,6 +188,7 @@ impl From<NoClaim> for DropReason {
             NoClaim::NoHostMac => Self::NoHostMac,
             NoClaim::Snap => Self::Snap,
             NoClaim::Rarp => Self::Rarp,
+            NoClaim::Vlan => Self::Vlan,
         }
     }
 }

@@ -4,10 +4,10 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, Challenger, EVENT_CONTEST,
-        EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST,
-        OWNED_MAC, OWNED_PORT, Owned, PORT_ALLOW_ROUTER, PORT_UPLINK, Port, PortState, REFRESH_NS,
-        STRENGTH_TENTATIVE,
+        AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, CLAIM_VIRTUAL, Challenger,
+        EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder, MacKey,
+        OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned, PORT_ALLOW_ROUTER,
+        PORT_ALLOW_VIRTUAL, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS, STRENGTH_TENTATIVE,
     },
     claim::Claim,
     counters::{DropReason, NoClaim},
@@ -21,8 +21,10 @@ pub trait Tables {
     fn owned(&self, key: &AddressKey) -> Option<&Owned>;
     /// Who is live with it.
     fn live(&self, key: &AddressKey) -> Option<&Live>;
-    /// Whether it is on one of its segment's prefixes.
-    fn is_on_prefix(&self, key: &AddressKey) -> bool;
+    /// The longest prefix of its segment that covers it.
+    fn prefix(&self, key: &AddressKey) -> Option<&Prefix>;
+    /// Whether a port of a bridge that filters VLANs is in this one.
+    fn is_member(&self, ifindex: u32, vlan: u16) -> bool;
     /// The port that the MAC is bound to or live on.
     fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder>;
     /// What a port has used of its quota, by its slot.
@@ -137,7 +139,7 @@ pub fn judge<T: Tables>(
 ) -> Decision {
     match tables.owned(&claim.key) {
         Some(owned) if is_declared(port, claim, owned) => {
-            against_owner(port, from, claim, owned, now_ns)
+            against_owner(tables, port, from, claim, owned, now_ns)
         }
         owned => against_live(tables, port, from, claim, owned.is_some(), now_ns),
     }
@@ -168,12 +170,27 @@ fn is_reserved(port: &Port, owned: &Owned) -> bool {
 }
 
 #[inline(always)]
-fn against_owner(port: &Port, from: u32, claim: &Claim, owned: &Owned, now_ns: u64) -> Decision {
+fn against_owner<T: Tables>(
+    tables: &T,
+    port: &Port,
+    from: u32,
+    claim: &Claim,
+    owned: &Owned,
+    now_ns: u64,
+) -> Decision {
+    let own_mac = owned.flags & OWNED_MAC == 0
+        || mac::same(claim.mac, owned.mac)
+        || (owned.flags & OWNED_PORT != 0 && is_own_virtual(port, claim));
     let matches = !is_reserved(port, owned)
         && claim.flags & CLAIM_SPOOF == 0
-        && (owned.flags & OWNED_MAC == 0 || mac::same(claim.mac, owned.mac))
+        && own_mac
         && (owned.flags & OWNED_PORT == 0 || from == owned.ifindex);
     if !matches {
+        // No rule gives away an address of the host.
+        let open = owned.flags & OWNED_HOST == 0;
+        if open && matches!(ruling(tables.prefix(&claim.key), port, claim), Ruling::Allowed) {
+            return allowed(claim);
+        }
         return report(port, claim, Holder::declared(owned), EVENT_VIOLATION);
     }
     if claim.strength == STRENGTH_TENTATIVE {
@@ -189,6 +206,46 @@ fn against_owner(port: &Port, from: u32, claim: &Claim, owned: &Owned, now_ns: u
     Decision::plain(action, verdict)
 }
 
+/// What the allow rules say of a claim.
+#[derive(Clone, Copy)]
+enum Ruling {
+    /// Nothing.
+    None,
+    /// The claimant may, whoever has the address.
+    Allowed,
+    /// Others may, and nobody else.
+    Declared,
+}
+
+#[inline(always)]
+fn ruling(prefix: Option<&Prefix>, port: &Port, claim: &Claim) -> Ruling {
+    let Some(prefix) = prefix else { return Ruling::None };
+    let by_virtual = if claim.flags & CLAIM_VIRTUAL == 0 { 0 } else { prefix.allow_virtual };
+    if claim.flags & CLAIM_SPOOF == 0 && (prefix.allow | by_virtual) & port.allow != 0 {
+        Ruling::Allowed
+    } else if prefix.declared != 0 {
+        Ruling::Declared
+    } else {
+        Ruling::None
+    }
+}
+
+/// A claim by a rule is told, since the address is in use, and is no conflict.
+#[inline(always)]
+fn allowed(claim: &Claim) -> Decision {
+    let report = Report { kind: EVENT_ALLOWED, flags: claim.flags, holder: Holder::NONE };
+    let tentative = claim.strength == STRENGTH_TENTATIVE;
+    let action = if tentative { Action::Nothing } else { Action::Report(report) };
+    Decision::plain(action, Verdict::Pass)
+}
+
+/// Whether the claim is in the name of a virtual router that the port may be: its station speaks with
+/// that MAC for its own address too (RFC 9568 §7.3).
+#[inline(always)]
+const fn is_own_virtual(port: &Port, claim: &Claim) -> bool {
+    claim.flags & CLAIM_VIRTUAL != 0 && port.flags & PORT_ALLOW_VIRTUAL != 0
+}
+
 /// Judges a claim on an address without a declared holder. `owned`: a lease or a gateway holds it.
 #[inline(always)]
 #[must_use]
@@ -201,22 +258,38 @@ pub fn against_live<T: Tables>(
     now_ns: u64,
 ) -> Decision {
     let tentative = claim.strength == STRENGTH_TENTATIVE;
-    let decision = match tables.live(&claim.key) {
-        Some(live) if from == live.ifindex && mac::same(claim.mac, live.mac) => {
-            let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
-            let action = if stale && !tentative { Action::RefreshLive } else { Action::Nothing };
-            return Decision::plain(action, Verdict::Pass);
+    let live = tables.live(&claim.key);
+    if let Some(live) = live
+        && from == live.ifindex
+        && (mac::same(claim.mac, live.mac) || is_own_virtual(port, claim))
+    {
+        let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
+        let action = if stale && !tentative { Action::RefreshLive } else { Action::Nothing };
+        return Decision::plain(action, Verdict::Pass);
+    }
+    let prefix = tables.prefix(&claim.key);
+    let holder = live.map_or(Holder::NONE, |live| Holder { ifindex: live.ifindex, mac: live.mac });
+    let decision = match ruling(prefix, port, claim) {
+        // The first of them has the short way from then on; one beside another's owner has not.
+        Ruling::Allowed => {
+            let declared = prefix.is_some_and(|prefix| prefix.declared != 0);
+            return if declared && live.is_none() && !tentative {
+                Decision::plain(Action::InsertLive, Verdict::Pass)
+            } else {
+                allowed(claim)
+            };
         }
-        Some(live) => {
-            let holder = Holder { ifindex: live.ifindex, mac: live.mac };
-            report(port, claim, holder, EVENT_CONTEST)
-        }
-        None if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
-        None if tentative => return Decision::plain(Action::Nothing, Verdict::Pass),
-        None if owned || claim.flags & CLAIM_LINK_LOCAL != 0 || tables.is_on_prefix(&claim.key) => {
+        Ruling::Declared if !tentative => return report(port, claim, holder, EVENT_VIOLATION),
+        _ if live.is_some() => report(port, claim, holder, EVENT_CONTEST),
+        _ if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
+        _ if tentative => return Decision::plain(Action::Nothing, Verdict::Pass),
+        _ if owned
+            || claim.flags & CLAIM_LINK_LOCAL != 0
+            || prefix.is_some_and(|prefix| prefix.on_link != 0) =>
+        {
             Decision::plain(Action::InsertLive, Verdict::Pass)
         }
-        None => return no_claim(port, NoClaim::OffPrefix),
+        _ => return no_claim(port, NoClaim::OffPrefix),
     };
     // An owned address is judged whatever the port has used up.
     if owned {

@@ -1,7 +1,7 @@
 //! The maps in the kernel, as plain collections: for recorded frames, and for tests.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     vec::Vec,
 };
 
@@ -10,7 +10,7 @@ use bytemuck::{Zeroable as _, must_cast};
 use crate::{
     abi::{
         AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey,
-        Owned, Port, PortState,
+        Owned, Port, PortState, Prefix, Vlans,
     },
     decide::Tables,
     frame::Frame,
@@ -24,9 +24,11 @@ pub struct Model {
     pub owned: HashMap<AddressKey, Owned>,
     /// Who is live with what.
     pub live: HashMap<AddressKey, Live>,
-    /// The prefixes, and the lengths of their keys: see [`Model::add_prefix`].
-    pub prefixes: HashSet<(AddressKey, u32)>,
+    /// The prefixes, by key and its length: see [`Model::add_prefix`].
+    pub prefixes: HashMap<(AddressKey, u32), Prefix>,
     lengths: BTreeSet<u32>,
+    /// The VLANs of ports.
+    pub vlans: HashMap<u32, Vlans>,
     /// Where MACs are.
     pub macs: HashMap<MacKey, MacHolder>,
     /// What the port has used of its quota.
@@ -47,8 +49,9 @@ impl Model {
         Self {
             owned: HashMap::new(),
             live: HashMap::new(),
-            prefixes: HashSet::new(),
+            prefixes: HashMap::new(),
             lengths: BTreeSet::new(),
+            vlans: HashMap::new(),
             macs: HashMap::new(),
             state: PortState::default(),
             challengers: HashMap::new(),
@@ -58,9 +61,9 @@ impl Model {
         }
     }
 
-    /// Adds a prefix on the link, with the length of its key.
-    pub fn add_prefix(&mut self, key: AddressKey, len: u32) {
-        self.prefixes.insert((cut(&key, len), len));
+    /// Adds what is known of a prefix, with the length of its key.
+    pub fn add_prefix(&mut self, key: AddressKey, len: u32, prefix: Prefix) {
+        self.prefixes.insert((cut(&key, len), len), prefix);
         self.lengths.insert(len);
     }
 
@@ -92,8 +95,13 @@ impl Tables for Model {
         self.live.get(key)
     }
 
-    fn is_on_prefix(&self, key: &AddressKey) -> bool {
-        self.lengths.iter().any(|len| self.prefixes.contains(&(cut(key, *len), *len)))
+    fn prefix(&self, key: &AddressKey) -> Option<&Prefix> {
+        let mut longest = self.lengths.iter().rev();
+        longest.find_map(|len| self.prefixes.get(&(cut(key, *len), *len)))
+    }
+
+    fn is_member(&self, ifindex: u32, vlan: u16) -> bool {
+        self.vlans.get(&ifindex).is_some_and(|vlans| vlans.has(vlan))
     }
 
     fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder> {

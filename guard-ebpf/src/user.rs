@@ -2,7 +2,7 @@
 
 use crate::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey, Owned,
-    Port, PortState,
+    Port, PortState, Prefix, Vlans,
 };
 
 macro_rules! pod {
@@ -15,4 +15,4 @@ macro_rules! pod {
 }
 
 pod!(AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey);
-pod!(Owned, Port, PortState);
+pod!(Owned, Port, PortState, Prefix, Vlans);

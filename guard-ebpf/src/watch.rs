@@ -8,12 +8,12 @@ use crate::{
     abi::{
         AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, EVENT_BRIDGE_MAC,
         EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, Event, Live, MacHolder, MacKey, Owned,
-        PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_UPLINK, Port, PortState,
-        STRENGTH_NONE,
+        PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS,
+        PORT_UPLINK, Port, PortState, STRENGTH_NONE,
     },
     apply::{Judged, Once, Told, claim, tell},
     claim::{Claim, Further, Parsed, Router, Says},
-    counters::DropReason,
+    counters::{DropReason, NoClaim},
     decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
     frame::{Frame, parse_into},
     known::known,
@@ -102,6 +102,12 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
     let now_ns = store.now_ns();
     let port = ingress.port;
     ingress.counters.frame(parsed.kind);
+    // The bridge drops it before it learns anything of it.
+    if port.flags & PORT_FILTERS_VLANS != 0 && !store.is_member(ingress.from, parsed.segment.vlan) {
+        ingress.counters.no_claim(NoClaim::Vlan);
+        ingress.counters.verdict(drop_no_claim(port, NoClaim::Vlan).code());
+        return;
+    }
     sender.reset(parsed);
     let mut notice = Notice::No;
     let verdict = match parsed.says {
@@ -262,8 +268,9 @@ impl Sender {
             kind = EVENT_BRIDGE_MAC;
             ifindex = port.bridge;
         } else if ifindex == 0 {
-            // A virtual router's MAC goes from port to port by right (row A16).
-            let lives = self.lives != 0 && port.kind == PORT_ACCESS && !mac::is_virtual(eth_src);
+            // A virtual router's MAC goes from port to port by right, among those that may (row A16).
+            let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
+            let lives = self.lives != 0 && port.kind == PORT_ACCESS && !moves;
             let holder = MacHolder { ifindex: from, flags: 0 };
             if lives && !store.insert_mac(&self.mac, &holder) {
                 ingress.counters.macs_full += 1;

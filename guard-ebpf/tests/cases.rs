@@ -59,7 +59,10 @@ fn run(case: &Case) -> Outcome {
     model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
     model.macs.extend(case.mac_holder());
     model.state = case.port_state(NOW_NS);
-    case.prefix_keys().into_iter().for_each(|(key, len)| model.add_prefix(key, len));
+    for (key, len, prefix) in case.prefixes() {
+        model.add_prefix(key, len, prefix);
+    }
+    model.vlans.extend(case.vlans().map(|vlans| (case.port().ifindex, vlans)));
     let macs = model.macs.len();
     model.watch(&Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }, &port);
 

@@ -6,7 +6,8 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         AddressKey, Live, MacHolder, MacKey, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
-        PORT_ACCESS, PORT_UPLINK, Port, PortState, REFRESH_NS, STRENGTH_ASSERT, STRENGTH_TENTATIVE,
+        PORT_ACCESS, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS, STRENGTH_ASSERT,
+        STRENGTH_TENTATIVE,
     },
     claim::{Parsed, Says},
     decide::{Action, Decision, Tables, Verdict, judge},
@@ -23,7 +24,7 @@ const HERE: u32 = 1;
 struct Known {
     owned: Option<Owned>,
     live: Option<Live>,
-    on_prefix: bool,
+    prefix: Option<Prefix>,
     asked_live: Cell<u32>,
 }
 
@@ -37,8 +38,12 @@ impl Tables for Known {
         self.live.as_ref()
     }
 
-    fn is_on_prefix(&self, _: &AddressKey) -> bool {
-        self.on_prefix
+    fn prefix(&self, _: &AddressKey) -> Option<&Prefix> {
+        self.prefix.as_ref()
+    }
+
+    fn is_member(&self, _: u32, _: u16) -> bool {
+        false
     }
 
     fn mac_holder(&self, _: &MacKey) -> Option<&MacHolder> {
@@ -121,7 +126,7 @@ prop_compose! {
                 first_ns: 1, seen_ns: seen_ns(now), ifindex, mac, strength: STRENGTH_ASSERT,
                 reserved: [0; 5],
             }),
-            on_prefix,
+            prefix: on_prefix.then_some(Prefix { on_link: 1, ..Prefix::default() }),
             asked_live: Cell::new(0),
         }
     }

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, PacketBuilder,
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Type, PacketBuilder,
+    icmpv6::RouterAdvertisementHeader,
 };
 use macaddr::MacAddr6;
 
@@ -159,5 +160,32 @@ pub fn ipv4_udp(eth: (Mac, Mac), source: Ipv4Addr, destination: Ipv4Addr) -> Res
         .udp(40_000, 9);
     let mut frame = Vec::with_capacity(builder.size(0));
     builder.write(&mut frame, &[]).context("writing a datagram")?;
+    Ok(frame)
+}
+
+/// A router's advertisement to all nodes, with its MAC (N09, RFC 4861 §4.2).
+///
+/// # Errors
+/// Never, for a frame this short.
+pub fn router_advertisement(source: Mac) -> Result<Vec<u8>> {
+    /// All nodes on the link (RFC 4291 §2.7.1), and their MAC (RFC 2464 §7).
+    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+    const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let header = RouterAdvertisementHeader {
+        cur_hop_limit: 64,
+        managed_address_config: false,
+        other_config: false,
+        router_lifetime: 1800,
+    };
+    let builder = PacketBuilder::ethernet2(source.octets(), ALL_NODES_MAC)
+        .ipv6(LINK_LOCAL, ALL_NODES, 255)
+        .icmpv6(Icmpv6Type::RouterAdvertisement(header));
+    // Reachable and retransmission times, and the source's link-layer address.
+    let mut rest = vec![0; 8];
+    rest.extend([1, 1]);
+    rest.extend(source.octets());
+    let mut frame = Vec::with_capacity(builder.size(rest.len()));
+    builder.write(&mut frame, &rest).context("writing an advertisement")?;
     Ok(frame)
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 
+use crate::bpf::detach_link;
 use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
 use crate::netns::Netns;
@@ -237,6 +238,18 @@ impl Lab {
         let pins = self.pinned()?;
         let pin = pins.iter().find(|pin| pin.ends_with(&link)).with_context(|| link.clone())?;
         std::fs::remove_file(pin).with_context(|| pin.display().to_string())
+    }
+
+    /// Detaches the link of a port and leaves its pin, as `bpftool link detach` does.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn detach_link(&self, interface: &str) -> Result<()> {
+        let ifindex = self.host.run(|| nix::net::if_::if_nametoindex(interface))??;
+        let link = format!("link-{ifindex}");
+        let pins = self.pinned()?;
+        let pin = pins.iter().find(|pin| pin.ends_with(&link)).with_context(|| link.clone())?;
+        detach_link(pin).with_context(|| pin.display().to_string())
     }
 
     /// Runs `guard-agent detach`, with the configuration of the last agent.

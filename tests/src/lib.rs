@@ -11,6 +11,7 @@
 
 mod agent;
 mod api;
+mod bpf;
 mod capture;
 mod cni;
 mod command;
@@ -48,7 +49,7 @@ pub use crowd::Crowd;
 pub use ctl::{CtlOutput, Lease, Refusal, names};
 pub use directory::{Directory, Said};
 pub use flood::{Flood, NOBODY};
-pub use frame::{Arp, Mac, ipv4_udp};
+pub use frame::{Arp, Mac, ipv4_udp, router_advertisement};
 pub use host_local::HostLocal;
 pub use http::{Response, Sample};
 pub use journal::{Journal, Line};

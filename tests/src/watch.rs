@@ -25,7 +25,7 @@ impl Agent {
     ///
     /// # Errors
     /// The agent does not take the call.
-    pub fn watch(&self) -> Result<Watch> {
+    pub fn incidents(&self) -> Result<Watch> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = self.socket();
         let stream = runtime.block_on(async {

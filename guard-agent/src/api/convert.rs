@@ -184,6 +184,7 @@ fn claimant(claimant: &Claimant) -> proto::Claimant {
 
 pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
+        Kind::Flood => proto::ConflictKind::Flood,
         Kind::Unowned => proto::ConflictKind::Unowned,
         Kind::Flap => proto::ConflictKind::Flap,
         Kind::Duplicate => proto::ConflictKind::Duplicate,

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::AllowKind;
 use crate::{
     lease::{ExclusionError, PoolSpec},
     segment::Segment,
@@ -24,6 +26,7 @@ pub(super) struct File {
     pub log: Log,
     pub allocate: Allocate,
     pub conflict: Conflict,
+    pub quota: Quota,
     pub bridge: Vec<Bridge>,
     pub pool: Vec<Pool>,
     pub reconcile: Reconcile,
@@ -42,6 +45,7 @@ impl Default for File {
             log: Log::default(),
             allocate: Allocate::default(),
             conflict: Conflict::default(),
+            quota: Quota::default(),
             bridge: Vec::new(),
             pool: Vec::new(),
             reconcile: Reconcile::default(),
@@ -103,6 +107,11 @@ pub struct Conflict {
     /// An incident closes when all claimants but one were silent for so long.
     #[serde(with = "humantime_serde")]
     pub quiet: Duration,
+    /// An address that goes back within so long to who had it has flapped.
+    #[serde(with = "humantime_serde")]
+    pub flap_window: Duration,
+    /// So many flaps within the window are an incident.
+    pub flap_count: NonZeroU32,
     /// How long a doubt between undeclared claimants may be held.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
@@ -113,7 +122,28 @@ impl Default for Conflict {
         Self {
             live_window: Duration::from_secs(300),
             quiet: Duration::from_secs(60),
+            flap_window: Duration::from_secs(60),
+            flap_count: const { NonZeroU32::new(2).expect("it is not 0") },
             grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What one access port may add about addresses that nobody owns.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// So many addresses can be live there at once.
+    pub addresses_per_port: NonZeroU32,
+    /// So many ARP and ND frames a second count.
+    pub nd_per_second: NonZeroU32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            addresses_per_port: const { NonZeroU32::new(16).expect("it is not 0") },
+            nd_per_second: const { NonZeroU32::new(50).expect("it is not 0") },
         }
     }
 }
@@ -126,6 +156,20 @@ pub(super) struct Bridge {
     pub mode: Mode,
     #[serde(default)]
     pub uplinks: Vec<String>,
+    #[serde(default)]
+    pub allow: Vec<Allow>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Allow {
+    pub kind: AllowKind,
+    #[serde(default)]
+    pub vlan: u16,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    #[serde(default)]
+    pub ports: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -1,18 +1,22 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
+mod allow;
 mod file;
 mod sources;
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+
 use crate::{
     inventory,
-    lease::{ExclusionError, Pool, PoolError, Pools},
+    lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     reconcile,
     segment::Segment,
 };
 
-pub use file::{Conflict, LogFormat, WhenDegraded};
+pub use allow::{Allow, AllowKind, MAX_RULES};
+pub use file::{Conflict, LogFormat, Quota, WhenDegraded};
 
 /// A configuration that has been checked.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Config {
     pub when_degraded: WhenDegraded,
     /// When two claimants are a conflict, and how long an incident lasts.
     pub conflict: Conflict,
+    /// What one port may add about addresses that nobody owns.
+    pub quota: Quota,
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
     /// The pools to allocate from.
@@ -52,6 +58,8 @@ pub struct Bridge {
     pub name: Arc<str>,
     /// Ports that lead to other hosts.
     pub uplinks: Vec<Arc<str>>,
+    /// Who may claim what another has.
+    pub allow: Vec<Allow>,
 }
 
 /// What is wrong with a configuration file.
@@ -118,6 +126,12 @@ pub enum CheckError {
     /// No bridge to watch.
     #[error("there is no [[bridge]] section: name at least one bridge to watch")]
     NoBridge,
+    /// A span that lets nothing fall into it.
+    #[error("[conflict] {key} = \"0s\" would never tell anything; give it at least a second")]
+    NoSpan {
+        /// Which setting.
+        key: &'static str,
+    },
     /// More bridges than the program keeps counters for.
     #[error("{count} bridges are configured, an agent watches at most {most}")]
     TooManyBridges {
@@ -125,6 +139,24 @@ pub enum CheckError {
         count: usize,
         /// How many it may be.
         most: u32,
+    },
+    /// An allow rule that allows nothing, or too much.
+    #[error("bridge {bridge:?}, [[bridge.allow]] of kind {kind:?}: {why}")]
+    Allow {
+        /// Which bridge.
+        bridge: String,
+        /// What the rule is for.
+        kind: &'static str,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// More rules than the program tells apart.
+    #[error("bridge {bridge:?} has {count} [[bridge.allow]] rules, it can have {MAX_RULES}")]
+    TooManyRules {
+        /// Which bridge.
+        bridge: String,
+        /// How many.
+        count: usize,
     },
     /// A VLAN id that no frame can carry.
     #[error("pool {pool:?}: vlan = {vlan} is not a VLAN id (0 for untagged, 1 to 4094)")]
@@ -178,6 +210,7 @@ impl Config {
             log,
             allocate,
             conflict,
+            quota,
             bridge,
             pool,
             reconcile,
@@ -185,6 +218,7 @@ impl Config {
             directory,
             subscriber,
         } = file;
+        check_spans(&conflict)?;
         let bridges = check_bridges(bridge)?;
         let mut pools = Vec::with_capacity(pool.len());
         for pool in pool {
@@ -195,10 +229,12 @@ impl Config {
                 return Err(CheckError::Vlan { pool: pool.name, vlan: pool.vlan });
             }
             let name = pool.name.clone();
-            let spec =
+            let mut spec =
                 pool.into_spec().map_err(|source| CheckError::Exclusion { pool: name, source })?;
+            spec.exclude.extend(taken(&bridges, &spec.segment).map(Exclusion::from));
             pools.push(Pool::new(spec)?);
         }
+        check_gateways(&bridges, &pools)?;
         Ok(Self {
             state_dir,
             socket,
@@ -208,6 +244,7 @@ impl Config {
             boot_timeout: allocate.boot_timeout,
             when_degraded: allocate.when_degraded,
             conflict,
+            quota,
             bridges,
             pools: Pools::new(pools)?,
             reconcile: sources::reconcile(&reconcile)?,
@@ -229,9 +266,45 @@ impl Config {
     }
 }
 
+fn check_spans(conflict: &Conflict) -> Result<(), CheckError> {
+    let Conflict { live_window, quiet, flap_window, flap_count: _, grace: _ } = conflict;
+    let spans = [("live_window", live_window), ("quiet", quiet), ("flap_window", flap_window)];
+    match spans.into_iter().find(|(_, span)| span.is_zero()) {
+        Some((key, _)) => Err(CheckError::NoSpan { key }),
+        None => Ok(()),
+    }
+}
+
+/// What allow rules leave to those whom they name: no pool hands it out.
+fn taken<'a>(bridges: &'a [Bridge], segment: &'a Segment) -> impl Iterator<Item = IpNet> + 'a {
+    let own = bridges.iter().filter(|bridge| bridge.name == segment.bridge);
+    let rules = own.flat_map(|bridge| &bridge.allow);
+    let rules = rules.filter(|rule| rule.vlan == segment.vlan && rule.declares());
+    rules.flat_map(|rule| &rule.addresses).copied()
+}
+
+/// A gateway is everyone's: only ports that are named may claim it.
+fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), CheckError> {
+    for pool in pools {
+        let (segment, gateway) = (pool.segment(), pool.gateway());
+        let Some(gateway) = gateway else { continue };
+        let rules = bridges.iter().filter(|bridge| bridge.name == segment.bridge);
+        let mut rules = rules.flat_map(|bridge| &bridge.allow);
+        let open = rules.find(|rule| rule.ports.is_empty() && rule.names(segment.vlan, gateway));
+        if let Some(rule) = open {
+            return Err(CheckError::Allow {
+                bridge: segment.bridge.to_string(),
+                kind: rule.kind.name(),
+                why: format!("{gateway} is a gateway; name the ports that may claim it"),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, CheckError> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
-    for file::Bridge { name, mode, uplinks } in sections {
+    for file::Bridge { name, mode, uplinks, allow } in sections {
         for name in uplinks.iter().chain([&name]) {
             check_interface(name)?;
         }
@@ -242,7 +315,12 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, CheckError>
             return Err(CheckError::BridgeTwice { bridge: name });
         }
         let uplinks = uplinks.into_iter().map(Arc::from).collect();
-        bridges.push(Bridge { name: name.into(), uplinks });
+        if allow.len() > MAX_RULES {
+            return Err(CheckError::TooManyRules { bridge: name, count: allow.len() });
+        }
+        let allow = allow.into_iter().map(|section| Allow::check(&name, section));
+        let allow = allow.collect::<Result<_, _>>()?;
+        bridges.push(Bridge { name: name.into(), uplinks, allow });
     }
     match u32::try_from(bridges.len()) {
         Ok(0) => Err(CheckError::NoBridge),

@@ -28,6 +28,10 @@ fn the_defaults_of_the_contract_stand() {
     let config = load(GOOD).unwrap();
     assert_eq!(config.http.to_string(), "127.0.0.1:9477");
     assert_eq!(config.conflict.live_window, Duration::from_secs(300));
+    assert_eq!(config.conflict.flap_window, Duration::from_secs(60));
+    assert_eq!(config.conflict.flap_count.get(), 2);
+    assert_eq!(config.quota.addresses_per_port.get(), 16);
+    assert_eq!(config.quota.nd_per_second.get(), 50);
     assert_eq!(config.segments(), [Segment::new("rt0", 0)]);
     let pool = config.pools.iter().next().unwrap();
     assert_eq!(pool.spec().cooldown, Duration::from_secs(1800));
@@ -60,6 +64,49 @@ fn a_pool_needs_its_bridge() {
     refused("", &["[[bridge]]"]);
     refused(&format!("{GOOD}[[bridge]]\nname = \"rt0\"\n"), &["twice"]);
     refused("[[bridge]]\nname = \"a/b\"\n", &["interface name"]);
+}
+
+#[test]
+fn a_limit_of_none_at_all_is_refused_and_the_line_is_named() {
+    for key in ["addresses_per_port", "nd_per_second"] {
+        refused(&format!("[quota]\n{key} = 0\n{GOOD}"), &["line 2", key, "nonzero"]);
+    }
+    refused(&format!("[conflict]\nflap_count = 0\n{GOOD}"), &["line 2", "nonzero"]);
+    for key in ["live_window", "quiet", "flap_window"] {
+        refused(&format!("[conflict]\n{key} = \"0s\"\n{GOOD}"), &[key, "0s"]);
+    }
+}
+
+fn with_rule(rule: &str) -> String {
+    GOOD.replace("name = \"rt0\"\n", &format!("name = \"rt0\"\n[[bridge.allow]]\n{rule}\n"))
+}
+
+#[test]
+fn an_allow_rule_names_what_it_allows_and_to_whom_it_must() {
+    let text = with_rule("kind = \"vrrp\"\naddresses = [\"10.8.64.5\", \"10.8.64.32/28\"]");
+    let rule = load(&text).unwrap().bridges[0].allow[0].clone();
+    assert!(rule.names(0, [10, 8, 64, 5].into()) && rule.names(0, [10, 8, 64, 47].into()));
+    assert!(!rule.names(0, [10, 8, 64, 6].into()) && !rule.names(7, [10, 8, 64, 5].into()));
+    assert!(rule.is_for("any"));
+
+    refused(&with_rule("kind = \"carp\""), &["line 5", "carp", "vrrp"]);
+    refused(&with_rule("kind = \"shared\""), &["rt0", "shared", "addresses"]);
+    for kind in ["router", "proxy"] {
+        let rule = format!("kind = {kind:?}\naddresses = [\"10.8.64.5\"]");
+        refused(&with_rule(&rule), &[kind, "ports"]);
+    }
+    let rule = "kind = \"shared\"\naddresses = [\"10.8.64\"]";
+    refused(&with_rule(rule), &["\"10.8.64\"", "neither"]);
+    let many = "\n[[bridge.allow]]\nkind = \"router\"\nports = [\"r\"]".repeat(MAX_RULES);
+    let rule = format!("kind = \"router\"\nports = [\"r\"]{many}");
+    refused(&with_rule(&rule), &["33", "32"]);
+}
+
+#[test]
+fn a_gateway_is_given_only_to_ports_that_are_named() {
+    let rule = "kind = \"vrrp\"\naddresses = [\"10.8.64.0/28\"]";
+    refused(&with_rule(rule), &["10.8.64.1", "gateway", "ports"]);
+    load(&with_rule(&format!("{rule}\nports = [\"a\", \"b\"]"))).unwrap();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! and it closes when all claimants but one have been silent for `quiet` or are gone. Pure: what
 //! was seen and the time come in, what changed goes out.
 
+mod flap;
 mod model;
 mod silence;
 mod target;
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+pub use flap::Flaps;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
 use silence::Silences;
 pub use target::Target;
@@ -38,6 +40,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Incidents {
     quiet: Duration,
+    flaps: Flaps,
     next_id: u64,
     open: BTreeMap<(Segment, Target), Incident>,
     closed: VecDeque<Incident>,
@@ -46,9 +49,10 @@ pub struct Incidents {
 
 impl Incidents {
     /// None yet. Ids count from `first_id`.
-    pub fn new(quiet: Duration, first_id: u64) -> Self {
+    pub fn new(quiet: Duration, flaps: Flaps, first_id: u64) -> Self {
         Self {
             quiet,
+            flaps,
             next_id: first_id,
             open: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -99,12 +103,23 @@ impl Incidents {
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
         let Sighting { segment, target, kind, holder, challenger } = sighting;
+        let flapped = match target {
+            Target::Address(address) if kind == Kind::Duplicate => {
+                let key = (segment.clone(), address);
+                if let Some(holder) = &holder {
+                    self.flaps.begin(&key, holder, &challenger);
+                }
+                self.flaps.turn(&key, &challenger)
+            }
+            _ => false,
+        };
         let key = (segment, target);
         if let Some(incident) = self.open.get_mut(&key) {
             // The kernel tells of a clone while the MAC is on the other port.
             if let Some(holder) = holder.filter(|_| kind == Kind::Clone) {
                 incident.spoke(&holder);
             }
+            incident.flaps += u32::from(flapped);
             let joined = incident.join(challenger, now);
             let worse = kind > incident.kind;
             incident.kind = incident.kind.max(kind);
@@ -113,20 +128,67 @@ impl Incidents {
             }
             return (joined || worse).then(|| (Phase::Changed, incident.clone()));
         }
+        Some(self.open(key, kind, holder.into_iter().chain([challenger]), now))
+    }
+
+    fn open(
+        &mut self,
+        key: (Segment, Target),
+        kind: Kind,
+        claimants: impl IntoIterator<Item = Claimant>,
+        now: Now,
+    ) -> (Phase, Incident) {
         let mut incident = Incident::new(self.next_id, key.clone(), kind, now);
         self.next_id += 1;
         self.silences.end(now);
         self.silences.begin(&key, &mut incident);
-        incident.claimants.extend(holder);
-        incident.join(challenger, now);
+        for claimant in claimants {
+            incident.join(claimant, now);
+        }
         self.open.insert(key, incident.clone());
-        Some((Phase::Opened, incident))
+        (Phase::Opened, incident)
+    }
+
+    /// An address went by right from one claimant to another (rows A31 to A34): that it did so to and
+    /// fro is an incident (row A35).
+    pub fn moved(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+        from: Option<&Claimant>,
+        to: &Claimant,
+        now: Now,
+    ) -> Option<(Phase, Incident)> {
+        let key = (segment.clone(), address);
+        if let Some(from) = from {
+            self.flaps.begin(&key, from, to);
+        }
+        if !self.flaps.turn(&key, to) {
+            return None;
+        }
+        let target = (segment.clone(), Target::Address(address));
+        if let Some(incident) = self.open.get_mut(&target) {
+            incident.flaps += 1;
+            incident.join(to.clone(), now);
+            let worse = Kind::Flap > incident.kind;
+            incident.kind = incident.kind.max(Kind::Flap);
+            if worse {
+                self.silences.break_by(&target, incident);
+            }
+            return worse.then(|| (Phase::Changed, incident.clone()));
+        }
+        let (flaps, holders) = self.flaps.found(&key)?;
+        let (phase, mut incident) = self.open(target.clone(), Kind::Flap, holders, now);
+        incident.flaps = flaps;
+        self.open.insert(target, incident.clone());
+        Some((phase, incident))
     }
 
     /// A claimant that the kernel does not report by itself still speaks.
     pub fn spoke(&mut self, segment: &Segment, address: IpAddr, claimant: &Claimant) {
         if let Some(incident) = self.open.get_mut(&(segment.clone(), Target::Address(address))) {
             incident.spoke(claimant);
+            incident.flaps += u32::from(self.flaps.turn(&(segment.clone(), address), claimant));
         }
     }
 
@@ -149,6 +211,7 @@ impl Incidents {
     /// Closes what has been quiet for long enough.
     pub fn close(&mut self, now: Now) -> Vec<Incident> {
         let quiet = self.quiet;
+        self.flaps.forget_old(now.boot);
         let over: Vec<_> = self
             .open
             .iter()

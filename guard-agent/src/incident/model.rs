@@ -11,6 +11,8 @@ use crate::{clock::Now, lease::Owner, mac::Mac, segment::Segment};
 /// The kinds, the worst last: an incident has the worst that it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
+    /// A port says more about addresses that nobody owns than its quota lets it.
+    Flood,
     /// An address in a pool is live and nobody's.
     Unowned,
     /// An address went back and forth (row A35).
@@ -27,6 +29,7 @@ impl Kind {
     /// The word for it in JSON, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Flood => "flood",
             Self::Unowned => "unowned",
             Self::Flap => "flap",
             Self::Duplicate => "duplicate",
@@ -39,7 +42,7 @@ impl Kind {
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
-            Self::Flap | Self::Duplicate | Self::Clone => Severity::Warning,
+            Self::Flood | Self::Flap | Self::Duplicate | Self::Clone => Severity::Warning,
             Self::Gateway => Severity::Critical,
         }
     }
@@ -50,7 +53,7 @@ impl Kind {
 pub enum Severity {
     /// Nobody is hurt yet.
     Info,
-    /// One address is at risk.
+    /// One address is at risk, or one port is hostile.
     Warning,
     /// Every sandbox on the segment is.
     Critical,
@@ -115,7 +118,7 @@ pub struct Claimant {
 }
 
 impl Claimant {
-    fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         // Of whom only the inventory tells, only the name is known.
         let seen = self.mac.is_some() || self.ifindex.is_some();
         self.mac == other.mac
@@ -195,10 +198,18 @@ impl Incident {
         if self.spoke(&claimant) {
             return false;
         }
-        // A port that tries MAC after MAC fills nothing.
-        let many = self.claimants.len() >= Self::MAX_CLAIMANTS;
+        // A port that tries MAC after MAC fills nothing: the last of its MACs stands for all that
+        // come after it.
+        let of_port = |known: &&mut Claimant| known.ifindex == claimant.ifindex;
+        let many = self.claimants.len() >= Self::MAX_CLAIMANTS
+            || self.claimants.iter_mut().filter(of_port).count() >= Self::MAX_MACS;
         if !many {
             self.claimants.push(claimant);
+        } else if let Some(known) = self.claimants.iter_mut().rfind(of_port) {
+            known.last_seen = claimant.last_seen;
+            known.last = claimant.last;
+            known.frames = known.frames.saturating_add(claimant.frames);
+            known.gone = false;
         }
         !many
     }
@@ -218,16 +229,20 @@ impl Incident {
 
     /// The most claimants that are told apart.
     const MAX_CLAIMANTS: usize = 8;
+    /// And those of them that are behind one port.
+    const MAX_MACS: usize = 4;
 
-    /// How many sides the dispute still has. An owner is one as long as its port exists, and the
-    /// gateway and the host, who are not listed, always are. What is live and nobody's ends with
-    /// its quarantine, or with its claimant's port, and not by silence.
+    /// How many sides the dispute still has. An owner is one as long as its port exists, and those who
+    /// are not listed always are: the gateway and the host, and everyone else on the bridge of a port
+    /// that floods it. What is live and nobody's ends with its quarantine, or with its claimant's
+    /// port, and not by silence.
     pub(super) fn disputants(&self, quiet: Duration, now: Now) -> usize {
         let unowned = self.kind == Kind::Unowned;
         let listed = self.claimants.iter().filter(|claimant| {
             let silent = now.boot.saturating_sub(claimant.last) >= quiet;
             !claimant.gone && (unowned || claimant.role == Role::Owner || !silent)
         });
-        listed.count() + usize::from(unowned || self.kind == Kind::Gateway)
+        listed.count()
+            + usize::from(matches!(self.kind, Kind::Unowned | Kind::Gateway | Kind::Flood))
     }
 }

@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::mac::Mac;
 
-/// An address that two have, or a MAC that is on two ports and claimed no address.
+/// An address that two have, a MAC that is on two ports and claimed no address, or a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// An address of the segment.
     Address(IpAddr),
     /// A MAC on the segment.
     Mac(Mac),
+    /// A port of the bridge, by its ifindex.
+    Port(u32),
 }
 
 impl Target {
@@ -20,7 +22,7 @@ impl Target {
     pub fn address(self) -> Option<IpAddr> {
         match self {
             Self::Address(address) => Some(address),
-            Self::Mac(_) => None,
+            Self::Mac(_) | Self::Port(_) => None,
         }
     }
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Target {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Mac(mac) => mac.fmt(f),
+            Self::Port(ifindex) => write!(f, "ifindex {ifindex}"),
         }
     }
 }

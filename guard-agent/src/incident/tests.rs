@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -5,6 +7,7 @@ use super::*;
 use crate::mac::Mac;
 
 const QUIET: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(30);
 
 fn at(seconds: u64) -> Now {
     let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(seconds).unwrap()).unwrap();
@@ -26,6 +29,10 @@ fn claimant(role: Role, port: u32, now: Now) -> Claimant {
     }
 }
 
+fn incidents() -> Incidents {
+    Incidents::new(QUIET, Flaps::new(WINDOW, NonZeroU32::new(2).unwrap()), 1)
+}
+
 fn duplicate(port: u32, now: Now) -> Sighting {
     Sighting {
         segment: Segment::new("rt0", 0),
@@ -38,7 +45,7 @@ fn duplicate(port: u32, now: Now) -> Sighting {
 
 #[test]
 fn the_first_frame_opens_and_later_ones_only_count() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     let (phase, incident) = incidents.sighted(duplicate(2, at(0)), at(0)).unwrap();
     assert_eq!((phase, incident.claimants.len()), (Phase::Opened, 2));
     assert_eq!(incidents.sighted(duplicate(2, at(1)), at(1)), None);
@@ -49,7 +56,7 @@ fn the_first_frame_opens_and_later_ones_only_count() {
 
 #[test]
 fn it_closes_when_the_impostor_is_quiet_though_the_owner_never_speaks() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     incidents.sighted(duplicate(2, at(0)), at(0));
     incidents.sighted(duplicate(2, at(50)), at(50));
     assert!(incidents.close(at(109)).is_empty());
@@ -61,7 +68,7 @@ fn it_closes_when_the_impostor_is_quiet_though_the_owner_never_speaks() {
 #[test]
 fn it_closes_when_one_side_is_gone() {
     for port in [1, 2] {
-        let mut incidents = Incidents::new(QUIET, 1);
+        let mut incidents = incidents();
         incidents.sighted(duplicate(2, at(0)), at(0));
         assert_eq!(incidents.port_gone(port, at(1)).len(), 1, "port {port}");
     }
@@ -69,7 +76,7 @@ fn it_closes_when_one_side_is_gone() {
 
 #[test]
 fn a_gateway_incident_is_critical_and_lasts_as_long_as_its_one_claimant() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     let sighting = Sighting { kind: Kind::Gateway, holder: None, ..duplicate(2, at(0)) };
     let (_, incident) = incidents.sighted(sighting, at(0)).unwrap();
     assert_eq!(incident.kind.severity(), Severity::Critical);
@@ -79,12 +86,98 @@ fn a_gateway_incident_is_critical_and_lasts_as_long_as_its_one_claimant() {
 
 #[test]
 fn the_worst_kind_stands() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     incidents.sighted(duplicate(2, at(0)), at(0));
     let gateway = Sighting { kind: Kind::Gateway, ..duplicate(2, at(1)) };
     assert_eq!(incidents.sighted(gateway, at(1)).unwrap().0, Phase::Changed);
     assert_eq!(incidents.sighted(duplicate(2, at(2)), at(2)), None);
     assert_eq!(incidents.list(false)[0].kind, Kind::Gateway);
+}
+
+fn moved(incidents: &mut Incidents, from: u32, to: u32, seconds: u64) -> Option<(Phase, Incident)> {
+    let now = at(seconds);
+    let (from, to) =
+        (claimant(Role::Claimant, from, at(seconds - 1)), claimant(Role::Claimant, to, now));
+    let address = IpAddr::from([10, 8, 64, 2]);
+    incidents.moved(&Segment::new("rt0", 0), address, Some(&from), &to, now)
+}
+
+#[test]
+fn a35_an_address_that_went_back_twice_is_one_flap_incident() {
+    let mut incidents = incidents();
+    assert_eq!(moved(&mut incidents, 1, 2, 10), None);
+    assert_eq!(moved(&mut incidents, 2, 1, 12), None, "once is not enough");
+    let (phase, incident) = moved(&mut incidents, 1, 2, 14).unwrap();
+    assert_eq!((phase, incident.kind, incident.flaps), (Phase::Opened, Kind::Flap, 2));
+    assert_eq!(incident.claimants.len(), 2);
+    assert_eq!(moved(&mut incidents, 2, 1, 16), None, "one alert, then it counts");
+    assert_eq!(incidents.list(false)[0].flaps, 3);
+    assert!(incidents.close(at(73)).is_empty(), "the last turn of port 2 was at 14");
+    assert_eq!(incidents.close(at(74)).len(), 1);
+}
+
+#[test]
+fn a35_moves_that_go_on_or_come_back_late_are_no_flap() {
+    let mut incidents = incidents();
+    for (from, to, at) in [(1, 2, 10), (2, 3, 11), (3, 4, 12), (4, 5, 13), (5, 6, 14)] {
+        assert_eq!(moved(&mut incidents, from, to, at), None, "{to}");
+    }
+    for (from, to, at) in [(6, 7, 20), (7, 6, 51), (6, 7, 82), (7, 6, 113)] {
+        incidents.close(self::at(at));
+        assert_eq!(moved(&mut incidents, from, to, at), None, "at {at}");
+    }
+}
+
+#[test]
+fn a08_an_owner_that_defends_itself_counts_as_a_flap_of_the_same_incident() {
+    let mut incidents = incidents();
+    let segment = Segment::new("rt0", 0);
+    let address = IpAddr::from([10, 8, 64, 2]);
+    // The frame is older than its sighting, at which the owner is looked up.
+    let challenger = claimant(Role::Impostor, 2, at(1));
+    incidents.sighted(Sighting { challenger, ..duplicate(2, at(2)) }, at(2));
+    incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(3)));
+    incidents.spoke(&segment, address, &claimant(Role::Owner, 1, at(4)));
+    assert_eq!(incidents.list(false)[0].flaps, 1);
+    incidents.sighted(duplicate(2, at(5)), at(5));
+    incidents.sighted(duplicate(2, at(3)), at(5));
+    let incident = &incidents.list(false)[0];
+    assert_eq!((incident.kind, incident.flaps), (Kind::Duplicate, 2));
+}
+
+#[test]
+fn rule_12_a_port_that_tries_mac_after_mac_fills_no_incident_and_keeps_it_open() {
+    let mut incidents = incidents();
+    for number in 0..100 {
+        let mut sighting = duplicate(2, at(u64::from(number)));
+        sighting.challenger.mac = Some(Mac([2, 0, 0, 0, 1, number]));
+        incidents.sighted(sighting, at(u64::from(number)));
+    }
+    let incident = &incidents.list(false)[0];
+    assert_eq!(incident.claimants.len(), 1 + 4, "the owner, and four of the port's MACs");
+    let frames: u64 = incident.claimants.iter().map(|claimant| claimant.frames).sum();
+    assert_eq!(frames, 1 + 100);
+    assert!(incidents.close(at(158)).is_empty());
+    assert_eq!(incidents.close(at(159)).len(), 1);
+}
+
+#[test]
+fn a_flood_lasts_until_its_port_is_quiet_or_gone() {
+    for gone in [false, true] {
+        let mut incidents = incidents();
+        let flood = Sighting {
+            kind: Kind::Flood,
+            target: Target::Port(2),
+            holder: None,
+            ..duplicate(2, at(0))
+        };
+        assert_eq!(incidents.sighted(flood.clone(), at(0)).unwrap().0, Phase::Opened);
+        let later = Sighting { challenger: claimant(Role::Impostor, 2, at(5)), ..flood };
+        assert_eq!(incidents.sighted(later, at(5)), None);
+        assert!(incidents.close(at(64)).is_empty());
+        let closed = if gone { incidents.port_gone(2, at(64)) } else { incidents.close(at(65)) };
+        assert_eq!(closed.len(), 1);
+    }
 }
 
 /// What opened under a silence, told once that has ended.
@@ -94,7 +187,7 @@ fn due(incidents: &mut Incidents, seconds: u64) -> Vec<u64> {
 
 #[test]
 fn a_silence_covers_what_opens_while_it_lasts_and_what_lasts_longer_is_told() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     incidents.sighted(duplicate(2, at(0)), at(0));
     let silenced = incidents.silence(1, Duration::from_secs(200), at(1)).unwrap();
     assert_eq!(silenced.silenced_until, Some(at(201).wall));
@@ -111,7 +204,7 @@ fn a_silence_covers_what_opens_while_it_lasts_and_what_lasts_longer_is_told() {
 
 #[test]
 fn what_is_worse_than_what_was_silenced_is_told() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     incidents.sighted(duplicate(2, at(0)), at(0));
     incidents.silence(1, Duration::from_secs(900), at(1));
     let gateway = |second| Sighting { kind: Kind::Gateway, ..duplicate(2, at(second)) };
@@ -128,7 +221,7 @@ fn what_is_worse_than_what_was_silenced_is_told() {
 
 #[test]
 fn a_worse_incident_that_opens_under_a_silence_ends_it() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     let flap = Sighting { kind: Kind::Flap, ..duplicate(2, at(0)) };
     incidents.sighted(flap.clone(), at(0));
     incidents.silence(1, Duration::from_secs(900), at(1));
@@ -141,12 +234,12 @@ fn a_worse_incident_that_opens_under_a_silence_ends_it() {
 
 #[test]
 fn a_silence_survives_a_restart_and_no_longer_than_it_was_to_last() {
-    let mut before = Incidents::new(QUIET, 1);
+    let mut before = incidents();
     before.sighted(duplicate(2, at(0)), at(0));
     before.silence(1, Duration::from_secs(200), at(0));
     let closed = before.close(at(100));
     for (restart, silent) in [(199, true), (200, false)] {
-        let mut after = Incidents::new(QUIET, 1);
+        let mut after = incidents();
         after.restore(closed.clone(), at(restart));
         let (_, second) = after.sighted(duplicate(2, at(restart)), at(restart)).unwrap();
         assert_eq!((second.id, second.told), (2, !silent));
@@ -155,7 +248,7 @@ fn a_silence_survives_a_restart_and_no_longer_than_it_was_to_last() {
 
 #[test]
 fn a_silence_of_no_length_ends_one() {
-    let mut incidents = Incidents::new(QUIET, 1);
+    let mut incidents = incidents();
     incidents.sighted(duplicate(2, at(0)), at(0));
     incidents.silence(1, Duration::from_secs(900), at(1));
     assert_eq!(incidents.silence(1, Duration::ZERO, at(2)).unwrap().silenced_until, None);
@@ -168,7 +261,7 @@ proptest! {
     /// it is open, and every one that opened is open or closed.
     #[test]
     fn open_incidents_have_two_sides(steps in prop::collection::vec((0u32..6, 0u64..90, any::<bool>()), 1..60)) {
-        let mut incidents = Incidents::new(QUIET, 1);
+        let mut incidents = incidents();
         let (mut time, mut opened) = (0, 0);
         for (port, wait, gone) in steps {
             time += wait;

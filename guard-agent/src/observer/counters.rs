@@ -10,8 +10,8 @@ use std::{
 
 use aya::maps::{MapData, PerCpuArray};
 use guard_ebpf::{
-    abi::BridgeCounters,
-    counters::{FrameKind, MalformedReason, OpaqueReason},
+    abi::{BridgeCounters, MAP_LIVE, MAP_MACS},
+    counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
 
 use crate::metrics::Metrics;
@@ -22,6 +22,7 @@ pub struct Counters {
     ports: PerCpuArray<MapData, u64>,
     names: Vec<Arc<str>>,
     lost: AtomicU64,
+    full: AtomicU64,
 }
 
 impl Counters {
@@ -31,7 +32,9 @@ impl Counters {
         ports: PerCpuArray<MapData, u64>,
         names: Vec<Arc<str>>,
     ) -> Self {
-        let counters = Self { bridges, ports, names, lost: AtomicU64::new(0) };
+        let counters =
+            Self { bridges, ports, names, lost: AtomicU64::new(0), full: AtomicU64::new(0) };
+        counters.full.store(counters.full(), Ordering::Relaxed);
         counters.lost.store(counters.lost(), Ordering::Relaxed);
         counters
     }
@@ -47,6 +50,12 @@ impl Counters {
         self.lost.swap(lost, Ordering::Relaxed) != lost
     }
 
+    /// Whether a claim found no room in the map of live addresses since this was last asked.
+    pub fn full_more(&self) -> bool {
+        let full = self.full();
+        self.full.swap(full, Ordering::Relaxed) != full
+    }
+
     /// Makes the metrics show what was counted.
     pub fn collect(&self, metrics: &Metrics) {
         Metrics::follow(&metrics.events_lost, self.lost());
@@ -60,11 +69,39 @@ impl Counters {
                 let counter = metrics.malformed.with_label_values(&[&*name, &name_of]);
                 Metrics::follow(&counter, bridge.opaque[*reason as usize]);
             }
+            for reason in DropReason::ALL {
+                let labels = [&*name, reason.name()];
+                let dropped = metrics.frames_dropped.with_label_values(&labels);
+                Metrics::follow(&dropped, 0); // It only observes.
+                let counter = metrics.would_drop.with_label_values(&labels);
+                Metrics::follow(&counter, bridge.would_drop[*reason as usize]);
+            }
+            let ignored = NoClaim::ALL
+                .iter()
+                .map(|reason| (reason.name(), bridge.no_claim[*reason as usize]));
+            for (reason, count) in ignored.chain([("over_quota", bridge.over_quota)]) {
+                let counter = metrics.claims_ignored.with_label_values(&[&*name, reason]);
+                Metrics::follow(&counter, count);
+            }
+            let suspect =
+                [("clone", bridge.clones), ("router", bridge.routers), ("odd", bridge.odd)];
+            for (kind, count) in suspect {
+                let counter = metrics.suspect.with_label_values(&[&*name, kind]);
+                Metrics::follow(&counter, count);
+            }
+            for (map, count) in full(&bridge) {
+                let counter = metrics.map_full.with_label_values(&[&*name, map]);
+                Metrics::follow(&counter, count);
+            }
             for reason in MalformedReason::ALL {
                 let counter = metrics.malformed.with_label_values(&[&*name, reason.name()]);
                 Metrics::follow(&counter, bridge.malformed[*reason as usize]);
             }
         }
+    }
+
+    fn full(&self) -> u64 {
+        self.each().map(|(bridge, _)| bridge.live_full).sum()
     }
 
     fn lost(&self) -> u64 {
@@ -79,6 +116,11 @@ impl Counters {
             Some((sum, name.clone()))
         })
     }
+}
+
+/// Entries that found no room, by map.
+fn full(bridge: &BridgeCounters) -> [(&'static str, u64); 2] {
+    [(MAP_LIVE, bridge.live_full), (MAP_MACS, bridge.macs_full)]
 }
 
 /// The counters are `u64` from first to last.

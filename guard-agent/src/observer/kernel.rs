@@ -17,8 +17,8 @@ use aya::{
     util::KernelVersion,
 };
 use guard_ebpf::abi::{
-    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MacHolder,
-    MacKey, Owned, Port, PortState,
+    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MAPS,
+    MacHolder, MacKey, Owned, Port, PortState, Prefix, Vlans,
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -109,8 +109,10 @@ pub struct Maps {
     pub live: HashMap<MapData, AddressKey, Live>,
     /// Who claims what another holds.
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
-    /// The prefixes on each segment.
-    pub prefixes: LpmTrie<MapData, AddressKey, u32>,
+    /// The prefixes on each segment, and the rules about them.
+    pub prefixes: LpmTrie<MapData, AddressKey, Prefix>,
+    /// The VLANs of the ports of bridges that filter them.
+    pub vlans: HashMap<MapData, u32, Vlans>,
     /// By bridge slot.
     pub counters: PerCpuArray<MapData, BridgeCounters>,
     /// By port slot.
@@ -132,6 +134,8 @@ pub struct Coverage {
 pub struct Kernel {
     ebpf: Ebpf,
     pins: PathBuf,
+    /// A handle to each map, so that one whose pin is removed can be pinned again.
+    handles: Vec<(&'static str, MapData)>,
     program_id: u32,
     attach: Attach,
 }
@@ -151,8 +155,13 @@ impl Kernel {
         program.load()?;
         let program_id = program.info()?.id();
         let attach = Attach::probe()?;
+        let handles = MAPS.iter().map(|name| {
+            let handle = MapData::from_pin(pins.join(name));
+            Ok((*name, handle.map_err(|source| KernelError::Map { name, source })?))
+        });
+        let handles = handles.collect::<Result<_, KernelError>>()?;
         tracing::debug!(program_id, ?attach, "the program is loaded");
-        Ok(Self { ebpf, pins, program_id, attach })
+        Ok(Self { ebpf, pins, handles, program_id, attach })
     }
 
     /// Hands out the maps. Each can be taken once.
@@ -168,6 +177,7 @@ impl Kernel {
             live: self.map(abi::MAP_LIVE)?,
             challengers: self.map(abi::MAP_CHALLENGERS)?,
             prefixes: self.map(abi::MAP_PREFIXES)?,
+            vlans: self.map(abi::MAP_VLANS)?,
             counters: self.map(abi::MAP_COUNTERS)?,
             frames: self.map(abi::MAP_FRAMES)?,
         })
@@ -179,6 +189,16 @@ impl Kernel {
     /// A pinned map of another kind.
     pub fn owned(&mut self) -> Result<HashMap<MapData, AddressKey, Owned>, KernelError> {
         self.map(abi::MAP_OWNED)
+    }
+
+    /// Opens the map of MACs once more: bindings write it too.
+    ///
+    /// # Errors
+    /// Its pin is gone, or of another kind.
+    pub fn macs(&self) -> Result<HashMap<MapData, MacKey, MacHolder>, KernelError> {
+        let error = |source| KernelError::Map { name: abi::MAP_MACS, source };
+        let data = MapData::from_pin(self.pins.join(abi::MAP_MACS)).map_err(error)?;
+        HashMap::try_from(Map::from_map_data(data).map_err(error)?).map_err(error)
     }
 
     /// Hands out the ring. It can be taken once.
@@ -219,6 +239,26 @@ impl Kernel {
     /// The kernel's refusal, or a pin that cannot be removed.
     pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
         attach::detach(&self.pins, ifindex)
+    }
+
+    /// Pins the maps again whose pins someone has removed: the next agent finds them by these. Gives
+    /// back their names.
+    ///
+    /// # Errors
+    /// There is no bpffs any more.
+    pub fn pin_again(&self) -> Result<Vec<&'static str>, KernelError> {
+        let mut gone = Vec::new();
+        for (name, handle) in &self.handles {
+            let path = self.pins.join(name);
+            if path.exists() {
+                continue;
+            }
+            let error = |source| KernelError::Pin { path: path.clone(), source };
+            fs::create_dir_all(&self.pins).map_err(error)?;
+            handle.pin(&path).map_err(|refusal| error(io::Error::other(refusal)))?;
+            gone.push(*name);
+        }
+        Ok(gone)
     }
 
     /// The ports that have a link or a filter, those of an earlier agent included.

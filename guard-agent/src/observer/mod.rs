@@ -14,6 +14,7 @@ mod lookout;
 mod netlink;
 mod ports;
 mod probe;
+mod rules;
 mod stations;
 mod sweep;
 mod tc;
@@ -28,7 +29,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use guard_ebpf::abi::Event;
+use guard_ebpf::abi::{EVENT_CLONE, EVENT_FLOOD, Event};
 use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::{
@@ -58,7 +59,7 @@ use crate::{
     alerts::Alerts,
     bindings::Bindings,
     clock::Now,
-    config::{Bridge, Conflict},
+    config::{Bridge, Conflict, Quota},
     feed::Feed,
     health::{self, Health},
     lease::command::Command,
@@ -82,6 +83,8 @@ pub struct Parts {
     pub prefixes: Vec<(Segment, IpNet)>,
     /// When claims age, how long a doubt may be held.
     pub conflict: Conflict,
+    /// What one port may add about addresses that nobody owns.
+    pub quota: Quota,
     /// Where claims go.
     pub live: Arc<LiveSet>,
     /// Where conflicts go.
@@ -138,7 +141,7 @@ impl Observer {
     pub async fn start(parts: Parts) -> Result<(Self, Handle), ObserverError> {
         let mut kernel = kernel::Kernel::load(&parts.bpffs)?;
         let maps = kernel.maps()?;
-        parts.bindings.set_map(kernel.owned()?);
+        parts.bindings.set_maps(kernel.owned()?, kernel.macs()?);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
         // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one always, and keeps it
         // open until it is dropped.
@@ -153,9 +156,11 @@ impl Observer {
             PortMaps {
                 ports: maps.ports,
                 near: maps.near_ports,
+                vlans: maps.vlans,
                 stations: Stations::new(maps.macs, maps.port_states),
             },
             parts.bridges.clone(),
+            parts.quota,
             shared.clone(),
             parts.health.clone(),
         )?;
@@ -232,8 +237,10 @@ impl Observer {
                     if self.parts.health.why(NETLINK).is_some() {
                         self.reconnect().await;
                     }
+                    self.ports.repair_pins();
                     lookout.look(self.ports.shared());
                     self.parts.alerts.close_quiet(Now::read());
+                    self.look_for_room();
                     if self.counters.lost_more() {
                         sweep_at = Instant::now();
                     }
@@ -246,6 +253,16 @@ impl Observer {
                     self.sweep(snapshots.clone());
                 }
             }
+        }
+    }
+
+    /// A full map means claims that nobody sees: nothing can be vouched for until entries age out.
+    fn look_for_room(&self) {
+        if self.counters.full_more() {
+            let why = "there are more claims than they have room for; some were not noted";
+            self.parts.health.degraded("maps full", why);
+        } else {
+            self.parts.health.recovered("maps full");
         }
     }
 
@@ -276,12 +293,21 @@ impl Observer {
     fn take(&mut self, records: Vec<Bytes>) {
         for record in records {
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
-                Ok(event) => self.claims.event(event),
+                Ok(event) => self.event(event),
                 Err(error) => {
                     let why = format!("a record of {} bytes is no event: {error}", record.len());
                     self.parts.health.degraded("ring", &why);
                 }
             }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let Event { key, mac, ifindex, holder_ifindex, kind, .. } = event;
+        match kind {
+            EVENT_CLONE if self.ports.may_move(&key, mac, holder_ifindex, ifindex) => {}
+            EVENT_FLOOD => self.claims.flooded(&event, self.ports.refused(ifindex)),
+            _ => self.claims.event(event),
         }
     }
 
@@ -301,7 +327,7 @@ impl Observer {
         match &notice {
             Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
             Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
-            Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
+            Notice::Vlans(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
         }
         self.topology.apply(notice)
     }
@@ -336,7 +362,10 @@ impl Observer {
         // Netlink's notice of a port that was just made may still be on its way.
         match self.netlink.link(&interface).await {
             Ok(Some(link)) => {
-                self.apply(Notice::Link(link));
+                let ifindex = link.ifindex;
+                if !self.apply(Notice::Link(link)) || self.topology.lacks_vlans(ifindex) {
+                    self.try_resync().await;
+                }
                 self.update();
             }
             Ok(None) => {}
@@ -372,8 +401,14 @@ impl Observer {
         }
         self.update_bridges(&old, &new);
         for (ifindex, port) in &new.ports {
-            if old.ports.get(ifindex).is_some_and(|known| {
-                (&known.interface, known.bridge_ifindex) == (&port.interface, port.bridge_ifindex)
+            let known = old.ports.get(ifindex);
+            if known.is_none_or(|known| known.running != port.running) {
+                self.ports.set_running(*ifindex, port.running);
+                self.claims.port_running(*ifindex, port.running);
+            }
+            if known.is_some_and(|known| {
+                (&known.interface, known.bridge_ifindex, &known.vlans)
+                    == (&port.interface, port.bridge_ifindex, &port.vlans)
             }) {
                 continue;
             }
@@ -413,10 +448,11 @@ impl Observer {
                     self.ports.bridge_mac(is.ifindex, is.mac);
                     let addresses: Vec<_> = is.addresses.iter().copied().collect();
                     if was.is_none_or(|was| {
-                        (was.ifindex, &was.addresses) != (is.ifindex, &is.addresses)
+                        (was.ifindex, was.vlan, &was.addresses)
+                            != (is.ifindex, is.vlan, &is.addresses)
                     }) {
                         let hosts: HashSet<IpAddr> = addresses.iter().copied().collect();
-                        self.parts.bindings.bridge_present(name, is.ifindex, hosts);
+                        self.parts.bindings.bridge_present(name, is.ifindex, is.vlan, hosts);
                         self.host_addresses(name, addresses);
                     }
                     self.parts.health.recovered(&what);

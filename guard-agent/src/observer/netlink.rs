@@ -3,7 +3,7 @@
 //! The subscription comes before the dump, so that nothing falls between the two; after a lost
 //! message the dump is taken anew.
 
-use std::{io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _,
@@ -13,7 +13,10 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop},
+    link::{
+        AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind,
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+    },
 };
 use rtnetlink::{Handle, MulticastGroup};
 
@@ -32,10 +35,21 @@ pub struct Link {
     pub controller: Option<u32>,
     /// It is a bridge.
     pub is_bridge: bool,
+    /// It is a bridge that filters VLANs.
+    pub filters_vlans: bool,
     /// Its MAC, if it is an Ethernet device.
     pub mac: Option<Mac>,
     /// It is up and so is its carrier.
     pub running: bool,
+}
+
+/// The VLANs of a bridge's port, or of the bridge itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortVlans {
+    /// That of its untagged frames (PVID), if they are let in.
+    pub untagged: Option<u16>,
+    /// Those that it is in.
+    pub member: BTreeSet<u16>,
 }
 
 /// One thing that changed.
@@ -45,6 +59,8 @@ pub enum Notice {
     Link(Link),
     /// A link is gone.
     LinkGone(u32),
+    /// A link is in these VLANs of its bridge.
+    Vlans(u32, PortVlans),
     /// The host has an address on a link.
     Address(u32, IpAddr),
     /// It has it no more.
@@ -60,6 +76,8 @@ pub struct Dump {
     pub links: Vec<Link>,
     /// The addresses, each with the ifindex of its link.
     pub addresses: Vec<(u32, IpAddr)>,
+    /// The VLANs of bridges and their ports, each with its ifindex.
+    pub vlans: Vec<(u32, PortVlans)>,
 }
 
 /// A connection to route netlink in the process's network namespace.
@@ -103,9 +121,13 @@ impl Netlink {
     pub async fn dump(&self) -> Result<Dump, NetlinkError> {
         let links = self.0.link().get().execute().try_collect::<Vec<_>>().await?;
         let addresses = self.0.address().get().execute().try_collect::<Vec<_>>().await?;
+        let mask = vec![LinkExtentMask::BrvlanCompressed];
+        let ports = self.0.link().get().set_filter_mask(AddressFamily::Bridge, mask);
+        let ports = ports.execute().try_collect::<Vec<_>>().await?;
         Ok(Dump {
             links: links.into_iter().filter_map(link).collect(),
             addresses: addresses.iter().filter_map(address).collect(),
+            vlans: ports.iter().filter_map(vlans).collect(),
         })
     }
 
@@ -145,7 +167,8 @@ fn notice(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Notice> {
     match message.payload {
         NetlinkPayload::Overrun(_) => Some(Notice::Lost),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-            link(message).map(Notice::Link)
+            let vlans = vlans(&message).map(|(ifindex, vlans)| Notice::Vlans(ifindex, vlans));
+            vlans.or_else(|| link(message).map(Notice::Link))
         }
         // A port that leaves its bridge is told as a deletion in the family AF_BRIDGE; the link
         // itself lives on, and its new state follows (net/bridge/br_if.c, del_nbp).
@@ -174,6 +197,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         alternative: Vec::new(),
         controller: None,
         is_bridge: false,
+        filters_vlans: false,
         mac: None,
         running: header.flags.contains(LinkFlags::Running),
     };
@@ -188,11 +212,44 @@ fn link(message: LinkMessage) -> Option<Link> {
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge =
                     infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+                link.filters_vlans = infos.iter().any(filters_vlans);
             }
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+fn filters_vlans(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Bridge(settings)) = info else { return false };
+    settings.contains(&InfoBridge::VlanFiltering(true))
+}
+
+/// What a message in the family AF_BRIDGE says of the VLANs of a port; ranges are told by their ends
+/// (net/bridge/br_netlink.c, br_fill_ifvlaninfo_compressed).
+fn vlans(message: &LinkMessage) -> Option<(u32, PortVlans)> {
+    if message.header.interface_family != AddressFamily::Bridge {
+        return None;
+    }
+    let mut vlans = PortVlans::default();
+    let specs = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecBridge(specs) => Some(specs),
+        _ => None,
+    });
+    let mut begin = None;
+    for spec in specs.flatten() {
+        let AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid }) = spec else { continue };
+        if flags.contains(BridgeVlanInfoFlags::Pvid) {
+            vlans.untagged = Some(*vid);
+        }
+        if flags.contains(BridgeVlanInfoFlags::RangeBegin) {
+            begin = Some(*vid);
+            continue;
+        }
+        let first = begin.take().filter(|_| flags.contains(BridgeVlanInfoFlags::RangeEnd));
+        vlans.member.extend(first.unwrap_or(*vid)..=*vid);
+    }
+    Some((message.header.index, vlans))
 }
 
 fn alternative(property: Prop) -> Option<String> {

@@ -8,21 +8,25 @@ use std::{
 
 use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
-use guard_ebpf::abi::{self, MAX_PORTS, PORT_ACCESS, PORT_UPLINK, near_slot};
+use guard_ebpf::abi::{
+    self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
+    PORT_UPLINK, near_slot,
+};
+use nix::net::if_::InterfaceFlags;
 use parking_lot::RwLock;
 
 use super::{
     kernel::{Coverage, Kernel, KernelError},
+    rules,
     stations::Stations,
     sweep::Snapshot,
     topology::{self, View},
 };
-use crate::{config::Bridge, health::Health, mac::Mac};
-
-/// The most addresses that nobody owns and that are live on one access port.
-const ADDRESSES_PER_PORT: u32 = 16;
-/// The most ARP and ND frames a second about such addresses that count from one access port.
-const ND_PER_SECOND: u32 = 50;
+use crate::{
+    config::{Allow, Bridge, Quota},
+    health::Health,
+    mac::Mac,
+};
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub struct PortMaps {
     pub ports: HashMap<MapData, u32, abi::Port>,
     /// The same of some of them.
     pub near: Array<MapData, abi::Port>,
+    /// The VLANs of those whose bridge filters them.
+    pub vlans: HashMap<MapData, u32, abi::Vlans>,
     /// What lives on them.
     pub stations: Stations,
 }
@@ -53,6 +59,10 @@ pub struct PortMaps {
 impl PortMaps {
     /// Writes what is said of a port, and into its near slot unless another's is there.
     fn insert(&mut self, port: abi::Port) -> Result<(), MapError> {
+        if port.flags & PORT_FILTERS_VLANS == 0 {
+            // Not there is as good as removed.
+            let _ = self.vlans.remove(&port.ifindex);
+        }
         self.ports.insert(port.ifindex, port, 0)?;
         let slot = near_slot(port.ifindex);
         let there = self.near.get(&slot, 0)?.ifindex;
@@ -69,6 +79,7 @@ impl PortMaps {
             let _ = self.near.set(slot, abi::Port::zeroed(), 0);
         }
         let _ = self.ports.remove(&ifindex);
+        let _ = self.vlans.remove(&ifindex);
         self.stations.port_gone(ifindex);
     }
 }
@@ -78,6 +89,7 @@ pub struct Ports {
     kernel: Kernel,
     maps: PortMaps,
     bridges: Vec<Bridge>,
+    quota: Quota,
     /// The MACs of the bridges, by ifindex.
     bridge_macs: collections::HashMap<u32, Mac>,
     shared: SharedPorts,
@@ -94,6 +106,7 @@ impl Ports {
         kernel: Kernel,
         maps: PortMaps,
         bridges: Vec<Bridge>,
+        quota: Quota,
         shared: SharedPorts,
         health: Arc<Health>,
     ) -> Result<Self, KernelError> {
@@ -107,7 +120,7 @@ impl Ports {
         }
         let free_slots = (0..MAX_PORTS).rev().filter(|slot| !used[*slot as usize]).collect();
         let bridge_macs = collections::HashMap::new();
-        Ok(Self { kernel, maps, bridges, bridge_macs, shared, free_slots, health })
+        Ok(Self { kernel, maps, bridges, quota, bridge_macs, shared, free_slots, health })
     }
 
     /// The ports by ifindex.
@@ -162,6 +175,17 @@ impl Ports {
             }
         };
         let bridge_slot = self.bridges.iter().position(|bridge| bridge.name == port.bridge);
+        let (allow, flags) = rules::of_port(self.rules(&port.bridge), &port.interface);
+        let mut filters = 0;
+        if let Some(vlans) = &port.vlans {
+            // Which tags it may send is the bridge's affair then.
+            filters = PORT_FILTERS_VLANS | PORT_ALLOW_TAGGED;
+            let member: abi::Vlans = vlans.member.iter().copied().collect();
+            self.maps
+                .vlans
+                .insert(ifindex, member, 0)
+                .map_err(|source| KernelError::Map { name: abi::MAP_VLANS, source })?;
+        }
         let uplink = self.is_uplink(port);
         let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
@@ -169,13 +193,14 @@ impl Ports {
             bridge: port.bridge_ifindex,
             bridge_slot: bridge_slot.and_then(|slot| slot.try_into().ok()).unwrap_or(0),
             port_slot: slot,
-            pvid: 0,
+            pvid: port.vlans.as_ref().map_or(0, |vlans| vlans.untagged.unwrap_or(NO_VLAN)),
             kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },
-            flags: 0,
+            flags: flags | filters,
             bridge_mac: bridge_mac.0,
             reserved: [0; 2],
-            quota_addresses: if uplink { 0 } else { ADDRESSES_PER_PORT },
-            quota_frames: if uplink { 0 } else { ND_PER_SECOND },
+            quota_addresses: if uplink { 0 } else { self.quota.addresses_per_port.get() },
+            quota_frames: if uplink { 0 } else { self.quota.nd_per_second.get() },
+            allow,
         };
         self.maps
             .insert(entry)
@@ -201,6 +226,18 @@ impl Ports {
             self.cover(*ifindex, &port);
         }
         lost
+    }
+
+    /// Pins maps again whose pins someone has removed.
+    pub fn repair_pins(&self) {
+        match self.kernel.pin_again() {
+            Ok(gone) if gone.is_empty() => self.health.recovered("pins"),
+            Ok(gone) => {
+                let why = format!("someone has removed {}; pinned again", gone.join(", "));
+                self.health.degraded("pins", &why);
+            }
+            Err(error) => self.health.degraded("pins", &error.to_string()),
+        }
     }
 
     /// A bridge has this MAC: a frame from it is nobody's on a port (row L02).
@@ -245,6 +282,42 @@ impl Ports {
         }
     }
 
+    fn rules(&self, bridge: &str) -> &[Allow] {
+        let bridge = self.bridges.iter().find(|known| *known.name == *bridge);
+        bridge.map_or(&[], |bridge| &bridge.allow)
+    }
+
+    /// A MAC that lives on `holder` was seen on `port`. Whether it may move: the two are places of the
+    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (rows A17,
+    /// A18). Then it does, unless a binding names its place.
+    pub fn may_move(&mut self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
+        let may = {
+            let ports = self.shared.read();
+            let (Some(from), Some(to)) = (ports.get(&holder), ports.get(&port)) else {
+                return false;
+            };
+            let (from, to) = (&from.port, &to.port);
+            let rules = self.rules(&from.bridge);
+            from.bridge == to.bridge
+                && (rules::are_one_group(rules, &from.interface, &to.interface)
+                    || (!from.running && !has_carrier(holder)))
+        };
+        may && self.maps.stations.moved(key, mac, holder)
+    }
+
+    /// A port has found or lost its carrier.
+    pub fn set_running(&self, ifindex: u32, running: bool) {
+        if let Some(status) = self.shared.write().get_mut(&ifindex) {
+            status.port.running = running;
+        }
+    }
+
+    /// What a port had refused because of its quota, since it came.
+    pub fn refused(&self, ifindex: u32) -> u64 {
+        let slot = self.shared.read().get(&ifindex).map(|status| status.slot);
+        slot.map_or(0, |slot| self.maps.stations.refused(slot))
+    }
+
     /// Whether it leads to other hosts.
     pub fn is_uplink(&self, port: &topology::Port) -> bool {
         let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
@@ -255,6 +328,19 @@ impl Ports {
 /// Whether an interface with this ifindex exists now, whatever netlink has told so far.
 pub fn exists(ifindex: u32) -> bool {
     name(ifindex).is_some()
+}
+
+/// Whether an interface has its carrier now, whatever netlink has told so far: it is asked when a
+/// port is believed to be down, since the notice that it is up again may be on its way.
+pub fn has_carrier(ifindex: u32) -> bool {
+    let Some(name) = name(ifindex) else { return false };
+    let all = nix::ifaddrs::getifaddrs();
+    // One that cannot be asked is believed to be there.
+    all.map_or(true, |mut all| {
+        all.any(|link| {
+            link.interface_name == name && link.flags.contains(InterfaceFlags::IFF_RUNNING)
+        })
+    })
 }
 
 /// The name of an interface now.

@@ -1,6 +1,10 @@
-//! Asking a holder whether it is still there: a unicast ARP request, straight to its port.
+//! Asking a holder whether it is still there: a unicast ARP request or neighbour solicitation,
+//! straight to its port.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use nix::libc;
@@ -14,6 +18,22 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const HARDWARE_ETHERNET: u16 = 1;
 const REQUEST: u16 = 1;
 const FRAME_LEN: usize = 14 + 28;
+
+/// RFC 8200, and RFC 4861 §4.3 with §4.6.1.
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const NEXT_ICMP: u8 = 58;
+const HOP_LIMIT: u8 = 255;
+const SOLICITATION: u8 = 135;
+const SOURCE_LINK_LAYER: u8 = 1;
+const SOLICITATION_LEN: usize = 24 + 8;
+
+/// The question for an address, to one station.
+pub fn probe(from: Mac, to: Mac, target: IpAddr) -> Bytes {
+    match target {
+        IpAddr::V4(target) => arp_probe(from, to, target),
+        IpAddr::V6(target) => solicitation(from, to, target),
+    }
+}
 
 /// An ARP probe (RFC 5227 §2.1.1) for `target`, to one station: its sender address is 0.0.0.0, so
 /// that it claims nothing and moves nobody's neighbour entry. Linux answers it (`arp_process` in
@@ -33,6 +53,48 @@ pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
     frame.put_slice(&[0; 6]);
     frame.put_slice(&target.octets());
     frame.freeze()
+}
+
+/// A neighbour solicitation (RFC 4861 §7.2.2) from the link-local address that belongs to the MAC
+/// (RFC 4291, appendix A): one from `::` would fail the duplicate address detection of a holder that
+/// is at it. The option spares the holder to ask back.
+fn solicitation(from: Mac, to: Mac, target: Ipv6Addr) -> Bytes {
+    let Mac([a, b, c, d, e, f]) = from;
+    let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    let mut message = BytesMut::with_capacity(SOLICITATION_LEN);
+    message.put_u8(SOLICITATION);
+    message.put_bytes(0, 7);
+    message.put_slice(&target.octets());
+    message.put_u8(SOURCE_LINK_LAYER);
+    message.put_u8(1);
+    message.put_slice(&from.0);
+    let checksum = checksum(&source, &target.octets(), &message);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+
+    let mut frame = BytesMut::with_capacity(14 + 40 + SOLICITATION_LEN);
+    frame.put_slice(&to.0);
+    frame.put_slice(&from.0);
+    frame.put_u16(ETHERTYPE_IPV6);
+    frame.put_u32(6 << 28);
+    frame.put_u16(u16::try_from(SOLICITATION_LEN).unwrap_or_default());
+    frame.put_u8(NEXT_ICMP);
+    frame.put_u8(HOP_LIMIT);
+    frame.put_slice(&source);
+    frame.put_slice(&target.octets());
+    frame.put_slice(&message);
+    frame.freeze()
+}
+
+/// RFC 1071, over the pseudo-header of RFC 8200 §8.1 too.
+fn checksum(source: &[u8], destination: &[u8], message: &[u8]) -> u16 {
+    let len = u32::try_from(message.len()).unwrap_or_default();
+    let words = [source, destination, message].into_iter().flat_map(|part| part.chunks(2));
+    let sum = words.fold(len + u32::from(NEXT_ICMP), |sum, word| match word {
+        [high, low] => sum + u32::from(u16::from_be_bytes([*high, *low])),
+        _ => sum,
+    });
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or_default()
 }
 
 /// Sends frames out of ports.
@@ -80,6 +142,24 @@ mod tests {
     use guard_ebpf::abi::Port;
 
     use super::*;
+
+    #[test]
+    fn a_solicitation_is_one_to_another_parser() {
+        let (from, to) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let target = "2001:db8::2".parse().unwrap();
+        let frame = probe(from, to, IpAddr::V6(target));
+        let parsed = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
+        let Some(etherparse::NetHeaders::Ipv6(ip, _)) = &parsed.net else { panic!("{parsed:?}") };
+        assert_eq!(ip.source_addr().to_string(), "fe80::ff:fe00:1");
+        assert_eq!((ip.destination_addr(), ip.hop_limit), (target, 255));
+        let Some(etherparse::TransportHeader::Icmpv6(icmp)) = &parsed.transport else {
+            panic!("{parsed:?}")
+        };
+        let checksum =
+            icmp.icmp_type.calc_checksum(ip.source, ip.destination, parsed.payload.slice());
+        assert_eq!(checksum.unwrap(), icmp.checksum);
+        assert!(matches!(icmp.icmp_type, etherparse::Icmpv6Type::NeighborSolicitation));
+    }
 
     #[test]
     fn a_probe_is_what_the_observer_reads_as_one() {

@@ -1,25 +1,28 @@
 //! The MACs that live on ports, and what each port has used of its quota: the program adds, this
 //! takes away and counts anew.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, HashMap as KernelMap, MapData};
 use guard_ebpf::abi::{
     AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortState,
 };
 
 use super::sweep::Snapshot;
 
+/// The MACs that are remembered of a port whose binding names none.
+const MACS_OF_ANY: usize = 16;
+
 /// The maps of MACs and of quotas.
 pub struct Stations {
-    macs: HashMap<MapData, MacKey, MacHolder>,
+    macs: KernelMap<MapData, MacKey, MacHolder>,
     states: Array<MapData, PortState>,
 }
 
 impl Stations {
     /// Takes over what is in the maps.
     pub fn new(
-        macs: HashMap<MapData, MacKey, MacHolder>,
+        macs: KernelMap<MapData, MacKey, MacHolder>,
         states: Array<MapData, PortState>,
     ) -> Self {
         Self { macs, states }
@@ -33,6 +36,27 @@ impl Stations {
     /// A port is gone, and what lived on it lives nowhere.
     pub fn port_gone(&mut self, ifindex: u32) {
         self.retain(|_, holder| holder.ifindex != ifindex);
+    }
+
+    /// A MAC has left a port for another, where the program finds it with its next claim. False if a
+    /// binding keeps it.
+    pub fn moved(&mut self, key: &AddressKey, mac: [u8; 6], from: u32) -> bool {
+        let key = mac_key(key, mac);
+        let bound = |holder: &MacHolder| holder.flags & MAC_BOUND != 0;
+        match self.macs.get(&key, 0) {
+            Ok(holder) if bound(&holder) => false,
+            // Not there is as good as removed.
+            Ok(holder) if holder.ifindex == from => {
+                let _ = self.macs.remove(&key);
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// What the port in a slot had refused because of its quota.
+    pub fn refused(&self, slot: u32) -> u64 {
+        self.states.get(&slot, 0).map_or(0, |state| state.refused)
     }
 
     /// Forgets the MACs that nothing shows any more.
@@ -49,10 +73,15 @@ impl Stations {
                 ports_of_any_mac.insert(*ifindex);
             }
         }
+        // A port that may use any MAC has so many at a time, lest it fills the map with them.
+        let mut others = HashMap::<u32, usize>::new();
         self.retain(|key, holder| {
-            holder.flags & MAC_BOUND != 0
-                || shown.contains(key)
-                || ports_of_any_mac.contains(&holder.ifindex)
+            if holder.flags & MAC_BOUND != 0 || shown.contains(key) {
+                return true;
+            }
+            let others = others.entry(holder.ifindex).or_default();
+            *others += 1;
+            ports_of_any_mac.contains(&holder.ifindex) && *others <= MACS_OF_ANY
         });
     }
 
@@ -72,7 +101,7 @@ impl Stations {
         }
     }
 
-    fn retain(&mut self, keep: impl Fn(&MacKey, &MacHolder) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&MacKey, &MacHolder) -> bool) {
         let entries = self.macs.iter().filter_map(Result::ok);
         let over: Vec<_> = entries.filter(|(key, holder)| !keep(key, holder)).collect();
         for (key, _) in over {

@@ -8,9 +8,11 @@ use std::{
 
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
-use guard_ebpf::abi::{self, AddressKey, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned};
+use guard_ebpf::abi::{
+    self, AddressKey, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned, Prefix,
+};
 
 /// All that the program has noted.
 #[derive(Debug, Default)]
@@ -40,7 +42,14 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let mut owned: Vec<_> = owned.iter().filter_map(Result::ok).collect();
     let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
     let mut strangers = collections::HashMap::new();
-    for (_, live) in live.iter().filter(|(key, _)| !owned_keys.contains(key)) {
+    // What a rule leaves to some counts for nobody's quota.
+    let prefixes = LpmTrie::<_, AddressKey, Prefix>::try_from(open(&pins, abi::MAP_PREFIXES)?)?;
+    let is_declared = |key: &AddressKey| {
+        let prefix = prefixes.get(&Key::new(AddressKey::FULL_LEN, *key), 0);
+        prefix.is_ok_and(|prefix| prefix.declared != 0)
+    };
+    let of_nobody = |key: &AddressKey| !owned_keys.contains(key) && !is_declared(key);
+    for (_, live) in live.iter().filter(|(key, _)| of_nobody(key)) {
         *strangers.entry(live.ifindex).or_default() += 1;
     }
     owned.retain(|(_, owned)| owned.seen_ns != 0);
@@ -53,5 +62,9 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
 }
 
 fn map<K: Pod, V: Pod>(pins: &Path, name: &str) -> Result<HashMap<MapData, K, V>, MapError> {
-    HashMap::try_from(Map::from_map_data(MapData::from_pin(pins.join(name))?)?)
+    HashMap::try_from(open(pins, name)?)
+}
+
+fn open(pins: &Path, name: &str) -> Result<Map, MapError> {
+    Map::from_map_data(MapData::from_pin(pins.join(name))?)
 }

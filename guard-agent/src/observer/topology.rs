@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::netlink::{Dump, Link, Notice};
+use super::netlink::{Dump, Link, Notice, PortVlans};
 use crate::mac::Mac;
 
 /// A watched bridge that exists.
@@ -16,6 +16,8 @@ pub struct Bridge {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: Mac,
+    /// The VLAN of the host's addresses on it: 0, unless it filters VLANs.
+    pub vlan: u16,
     /// The host's addresses on it.
     pub addresses: BTreeSet<IpAddr>,
 }
@@ -31,6 +33,8 @@ pub struct Port {
     pub bridge_ifindex: u32,
     /// It is up and so is its carrier.
     pub running: bool,
+    /// Its VLANs, where the bridge filters them.
+    pub vlans: Option<PortVlans>,
 }
 
 /// What there is to watch.
@@ -48,28 +52,38 @@ pub struct Topology {
     watched: Vec<Arc<str>>,
     links: BTreeMap<u32, Link>,
     addresses: BTreeSet<(u32, IpAddr)>,
+    vlans: BTreeMap<u32, PortVlans>,
 }
 
 impl Topology {
     /// Knows nothing yet of these bridges.
     pub fn new(watched: Vec<Arc<str>>) -> Self {
-        Self { watched, links: BTreeMap::new(), addresses: BTreeSet::new() }
+        let (links, addresses, vlans) = Default::default();
+        Self { watched, links, addresses, vlans }
     }
 
     /// Replaces all that was known.
-    pub fn reset(&mut self, Dump { links, addresses }: Dump) {
+    pub fn reset(&mut self, Dump { links, addresses, vlans }: Dump) {
         self.links = links.into_iter().map(|link| (link.ifindex, link)).collect();
         self.addresses = addresses.into_iter().collect();
+        self.vlans = vlans.into_iter().collect();
     }
 
     /// Takes one notice in. False if only a new dump can tell.
     pub fn apply(&mut self, notice: Notice) -> bool {
         match notice {
             Notice::Link(link) => {
-                self.links.insert(link.ifindex, link);
+                let filters = link.filters_vlans;
+                let known = self.links.insert(link.ifindex, link);
+                // Which VLANs its ports are in is not told with it.
+                return known.is_none_or(|known| known.filters_vlans == filters);
+            }
+            Notice::Vlans(ifindex, vlans) => {
+                self.vlans.insert(ifindex, vlans);
             }
             Notice::LinkGone(ifindex) => {
                 self.links.remove(&ifindex);
+                self.vlans.remove(&ifindex);
                 self.addresses.retain(|(of, _)| *of != ifindex);
             }
             Notice::Address(ifindex, address) => {
@@ -101,29 +115,44 @@ impl Topology {
             let bridge = Bridge {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
+                vlan: self.vlans_of(link, link).and_then(|vlans| vlans.untagged).unwrap_or(0),
                 addresses: addresses
                     .take_while(|(ifindex, _)| *ifindex == link.ifindex)
                     .map(|(_, address)| *address)
                     .collect(),
             };
-            names.insert(link.ifindex, name);
+            names.insert(link.ifindex, (name, link));
             view.bridges.insert(name.clone(), bridge);
         }
         for link in self.links.values() {
-            let Some((bridge_ifindex, bridge)) =
+            let Some((bridge_ifindex, (name, bridge))) =
                 link.controller.and_then(|controller| names.get_key_value(&controller))
             else {
                 continue;
             };
             let port = Port {
                 interface: link.name.as_str().into(),
-                bridge: (*bridge).clone(),
+                bridge: (*name).clone(),
                 bridge_ifindex: *bridge_ifindex,
                 running: link.running,
+                vlans: self.vlans_of(link, bridge),
             };
             view.ports.insert(link.ifindex, port);
         }
         view
+    }
+
+    /// The VLANs of a port of a bridge, or of the bridge itself, if that filters them. A port of which
+    /// nothing was told is in none.
+    fn vlans_of(&self, link: &Link, bridge: &Link) -> Option<PortVlans> {
+        let known = || self.vlans.get(&link.ifindex).cloned().unwrap_or_default();
+        bridge.filters_vlans.then(known)
+    }
+
+    /// Whether a link is a port of a bridge that filters VLANs, and nothing was told yet of its own.
+    pub fn lacks_vlans(&self, ifindex: u32) -> bool {
+        let bridge = self.links.get(&ifindex).and_then(|link| self.links.get(&link.controller?));
+        bridge.is_some_and(|bridge| bridge.filters_vlans) && !self.vlans.contains_key(&ifindex)
     }
 }
 
@@ -138,6 +167,7 @@ mod tests {
             alternative: Vec::new(),
             controller,
             is_bridge: name.starts_with("br"),
+            filters_vlans: false,
             mac: Some(Mac::default()),
             running: true,
         }
@@ -148,6 +178,7 @@ mod tests {
         topology.reset(Dump {
             links: vec![link(2, "br0", None), link(3, "br1", None), link(4, "v4", Some(2))],
             addresses: vec![(2, IpAddr::from([10, 0, 0, 1])), (3, IpAddr::from([10, 1, 0, 1]))],
+            vlans: Vec::new(),
         });
         topology
     }
@@ -160,6 +191,21 @@ mod tests {
         assert_eq!(view.ports.keys().copied().collect::<Vec<_>>(), [4]);
         assert_eq!(view.bridges["br0"].addresses, BTreeSet::from([IpAddr::from([10, 0, 0, 1])]));
         assert!(!view.bridges.contains_key("br1"));
+    }
+
+    #[test]
+    fn the_vlans_of_a_port_count_where_the_bridge_filters_them() {
+        let mut topology = topology();
+        let vlans = PortVlans { untagged: Some(5), member: BTreeSet::from([5, 7]) };
+        assert!(topology.apply(Notice::Vlans(4, vlans.clone())));
+        assert_eq!(topology.view().ports[&4].vlans, None);
+        let bridge = Link { filters_vlans: true, ..link(2, "br0", None) };
+        assert!(!topology.apply(Notice::Link(bridge)), "those of all ports are asked for");
+        assert_eq!(topology.view().ports[&4].vlans, Some(vlans));
+        topology.apply(Notice::Vlans(2, PortVlans { untagged: Some(1), ..PortVlans::default() }));
+        assert_eq!(topology.view().bridges["br0"].vlan, 1);
+        topology.apply(Notice::Link(link(6, "v6", Some(2))));
+        assert!(topology.lacks_vlans(6) && !topology.lacks_vlans(4));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_CLONE, EVENT_CONTEST, EVENT_LIVE,
         EVENT_OWNER, EVENT_VIOLATION, Event, Live, OWNED_GATEWAY, OWNED_MAC, Owned, PORT_ACCESS,
-        PORT_ALLOW_TAGGED, PORT_UPLINK, Port, STRENGTH_ASSERT,
+        PORT_ALLOW_TAGGED, PORT_UPLINK, Port, Prefix, STRENGTH_ASSERT,
     },
     model::Model,
 };
@@ -18,7 +18,7 @@ use crate::{
     api::convert,
     clock::Now,
     config::Conflict,
-    incident::{Claimant, Incident, Incidents, Kind, Role, Sighting, Target},
+    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Sighting, Target},
     mac::Mac,
     proto,
     segment::Segment,
@@ -61,7 +61,8 @@ impl<'a> Replay<'a> {
     pub(super) fn new(settings: &Settings, ground: &'a Ground) -> Self {
         let mut model = Model::new(AHEAD_NS);
         for (key, len) in &ground.prefixes {
-            model.add_prefix(*key, *len);
+            let on_link = Prefix { on_link: 1, ..Prefix::default() };
+            model.add_prefix(*key, *len, on_link);
         }
         for (address, mac) in &settings.gateways {
             let mut owned = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
@@ -77,7 +78,11 @@ impl<'a> Replay<'a> {
         let conflict = Conflict::default();
         Self {
             model,
-            incidents: Incidents::new(conflict.quiet, 1),
+            incidents: Incidents::new(
+                conflict.quiet,
+                Flaps::new(conflict.flap_window, conflict.flap_count),
+                1,
+            ),
             conflict,
             gateways: settings.gateways.iter().map(|(address, _)| *address).collect(),
             interfaces: &ground.interfaces,
@@ -229,7 +234,8 @@ impl<'a> Replay<'a> {
             if let Some(span) = self.claims.get_mut(&(key, Mac(mac), ifindex)) {
                 span.last_ns = span.last_ns.max(known.seen_ns);
             }
-            if kind == EVENT_CONTEST || kind == EVENT_VIOLATION {
+            // Zero is the entry for all MACs of a port.
+            if mac != [0; 6] && (kind == EVENT_CONTEST || kind == EVENT_VIOLATION) {
                 let again =
                     self.claimant(Role::Claimant, mac, ifindex, known.seen_ns, known.frames);
                 self.incidents.spoke(&segment(&key), key.ip(), &again);

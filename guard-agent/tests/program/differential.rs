@@ -10,7 +10,7 @@ use std::{
 use aya::maps::{self, MapData, lpm_trie};
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_FLOOD, EVENT_LIVE, Event,
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_LIVE, Event,
         Live, MacHolder, MacKey, Owned, PortState,
     },
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
@@ -111,8 +111,11 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     for (key, holder) in &model.macs {
         program.macs.insert(key, holder, 0).unwrap();
     }
-    for (key, len) in &model.prefixes {
-        program.prefixes.insert(&lpm_trie::Key::new(*len, *key), 0, 0).unwrap();
+    for ((key, len), prefix) in &model.prefixes {
+        program.prefixes.insert(&lpm_trie::Key::new(*len, *key), prefix, 0).unwrap();
+    }
+    for (ifindex, vlans) in &model.vlans {
+        program.vlans.insert(ifindex, vlans, 0).unwrap();
     }
     let mut told = Vec::new();
     for _ in 0..BATCH {
@@ -162,7 +165,7 @@ impl Met {
     }
 
     fn check(&self) {
-        assert_eq!(self.kinds, (EVENT_LIVE..=EVENT_FLOOD).collect());
+        assert_eq!(self.kinds, (EVENT_LIVE..=EVENT_ALLOWED).collect());
         let counters: &BridgeCounters = bytemuck::from_bytes(bytemuck::cast_slice(&self.counters));
         // A test run carries no such frame.
         let never = [MalformedReason::EthernetTruncated, MalformedReason::Ipv4Truncated];

@@ -12,8 +12,8 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAP_CHALLENGERS,
     MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_MACS, MAP_NEAR_PORTS, MAP_OWNED,
-    MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MacHolder, MacKey, Owned, PROGRAM, Port, PortState,
-    near_slot,
+    MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, Owned, PROGRAM, Port,
+    PortState, Prefix, Vlans, near_slot,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -36,7 +36,8 @@ pub struct Program {
     pub owned: HashMap<MapData, AddressKey, Owned>,
     pub live: HashMap<MapData, AddressKey, Live>,
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
-    pub prefixes: LpmTrie<MapData, AddressKey, u32>,
+    pub prefixes: LpmTrie<MapData, AddressKey, Prefix>,
+    pub vlans: HashMap<MapData, u32, Vlans>,
     pub counters: PerCpuArray<MapData, BridgeCounters>,
     pub frames: PerCpuArray<MapData, u64>,
     pub events: RingBuf<MapData>,
@@ -73,6 +74,7 @@ impl Program {
             live: map(MAP_LIVE).try_into().unwrap(),
             challengers: map(MAP_CHALLENGERS).try_into().unwrap(),
             prefixes: map(MAP_PREFIXES).try_into().unwrap(),
+            vlans: map(MAP_VLANS).try_into().unwrap(),
             counters: map(MAP_COUNTERS).try_into().unwrap(),
             frames: map(MAP_FRAMES).try_into().unwrap(),
             events: map(MAP_EVENTS).try_into().unwrap(),
@@ -94,8 +96,11 @@ impl Program {
         if let Some((key, holder)) = case.mac_holder() {
             self.macs.insert(key, holder, 0).unwrap();
         }
-        for (key, len) in case.prefix_keys() {
-            self.prefixes.insert(&lpm_trie::Key::new(len, key), 0, 0).unwrap();
+        for (key, len, prefix) in case.prefixes() {
+            self.prefixes.insert(&lpm_trie::Key::new(len, key), prefix, 0).unwrap();
+        }
+        if let Some(vlans) = case.vlans() {
+            self.vlans.insert(case.port().ifindex, vlans, 0).unwrap();
         }
     }
 
@@ -115,6 +120,7 @@ impl Program {
         clear(&mut self.live);
         clear(&mut self.macs);
         clear(&mut self.challengers);
+        clear(&mut self.vlans);
         let prefixes: Vec<_> = self.prefixes.keys().map(Result::unwrap).collect();
         prefixes.iter().for_each(|key| self.prefixes.remove(key).unwrap());
         let zeroes = vec![BridgeCounters::zeroed(); nr_cpus().unwrap()];
@@ -135,6 +141,11 @@ impl Program {
 
     pub fn event(&mut self) -> Option<Event> {
         self.events.next().map(|record| bytemuck::pod_read_unaligned(&record))
+    }
+
+    /// The challenger with this MAC.
+    pub fn challenger(&self, mac: [u8; 6]) -> (ChallengerKey, Challenger) {
+        self.challengers.iter().map(Result::unwrap).find(|(key, _)| key.mac == mac).unwrap()
     }
 
     pub fn counted(&self) -> BridgeCounters {

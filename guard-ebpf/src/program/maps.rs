@@ -10,7 +10,7 @@ use guard_ebpf::{
     abi::{
         self, AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAX_BRIDGES,
         MAX_CHALLENGERS, MAX_LIVE, MAX_MACS, MAX_OWNED, MAX_PORTS, MAX_PREFIXES, MacHolder, MacKey,
-        Owned, Port, PortState, RING_BYTES, near_slot,
+        Owned, Port, PortState, Prefix, RING_BYTES, Vlans, near_slot,
     },
     decide::Tables,
     watch::{Scratch, Store},
@@ -59,7 +59,10 @@ pub static CHALLENGERS: LruHashMap<ChallengerKey, Challenger> =
     LruHashMap::pinned(MAX_CHALLENGERS, 0);
 
 #[map]
-pub static PREFIXES: LpmTrie<AddressKey, u32> = LpmTrie::pinned(MAX_PREFIXES, 0);
+pub static PREFIXES: LpmTrie<AddressKey, Prefix> = LpmTrie::pinned(MAX_PREFIXES, 0);
+
+#[map]
+pub static VLANS: HashMap<u32, Vlans> = HashMap::pinned(MAX_PORTS, BPF_F_NO_PREALLOC);
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(RING_BYTES, 0);
@@ -97,8 +100,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn is_on_prefix(&self, key: &AddressKey) -> bool {
-        PREFIXES.get(Key::new(AddressKey::FULL_LEN, *key)).is_some()
+    fn prefix(&self, key: &AddressKey) -> Option<&Prefix> {
+        PREFIXES.get(Key::new(AddressKey::FULL_LEN, *key))
+    }
+
+    #[inline(always)]
+    fn is_member(&self, ifindex: u32, vlan: u16) -> bool {
+        #[expect(unsafe_code, reason = "a map's value may change while it is read")]
+        // SAFETY: as above.
+        let vlans = unsafe { VLANS.get(ifindex) };
+        vlans.is_some_and(|vlans| vlans.has(vlan))
     }
 
     #[inline(always)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use guard_ebpf::{
     abi::{
         AddressKey, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
-        OWNED_PORT, Owned, PORT_ACCESS, PORT_UPLINK, Port, PortState, STRENGTH_ASSERT,
-        STRENGTH_USE,
+        OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, Prefix,
+        STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -244,11 +244,13 @@ pub fn port(chance: &mut Chance) -> Port {
         port_slot: 0,
         pvid: chance.of(&[0, 0, 5]),
         kind: chance.of(&[PORT_ACCESS, PORT_ACCESS, PORT_UPLINK]),
-        flags: u8::try_from(chance.below(8)).unwrap(),
+        flags: u8::try_from(chance.below(16)).unwrap()
+            | if chance.once_in(4) { PORT_FILTERS_VLANS } else { 0 },
         bridge_mac: chance.of(&[[0; 6], [2, 0, 0, 0, 0, 1]]),
         reserved: [0; 2],
         quota_addresses: chance.of(&[0, 2, 16]),
         quota_frames: chance.of(&[0, 5, 50]),
+        allow: chance.of(&[0, 1]),
     }
 }
 
@@ -261,7 +263,8 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
             [(Ipv4Addr::new(10, 8, 64, 0).into(), 24), ("2001:db8::".parse().unwrap(), 64)]
         {
             if !chance.once_in(4) {
-                model.add_prefix(key(prefix), key(prefix).prefix_len(len));
+                let on_link = Prefix { on_link: 1, ..Prefix::default() };
+                model.add_prefix(key(prefix), key(prefix).prefix_len(len), on_link);
             }
         }
         for _ in 0..4 {
@@ -278,6 +281,14 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
                 reserved: [0; 5],
             };
             model.live.insert(key(ip), live);
+            let ip = if chance.once_in(2) { v4(chance).into() } else { v6(chance).into() };
+            let rule = Prefix {
+                on_link: chance.of(&[0, 1]),
+                allow: chance.of(&[0, 1, 2]),
+                allow_virtual: chance.of(&[0, 1]),
+                declared: chance.of(&[0, 0, 1]),
+            };
+            model.add_prefix(key(ip), AddressKey::FULL_LEN, rule);
         }
         for mac in MACS {
             if chance.once_in(4) {
@@ -286,6 +297,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
             }
         }
     }
+    model.vlans.insert(HERE, [0, 5].into_iter().filter(|_| !chance.once_in(3)).collect());
     model.state = PortState { addresses: chance.of(&[0, 1, 16]), ..PortState::default() };
 }
 

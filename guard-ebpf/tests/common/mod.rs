@@ -10,7 +10,8 @@ use guard_ebpf::{
     abi::{
         AddressKey, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
         OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
-        PORT_UPLINK, Port, PortState, STRENGTH_ASSERT, STRENGTH_USE,
+        PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, Prefix,
+        STRENGTH_ASSERT, STRENGTH_USE, Vlans,
     },
     address::Segment,
 };
@@ -47,6 +48,10 @@ pub struct Case {
     /// What the port may do besides.
     #[serde(default)]
     pub allow: Vec<Allow>,
+    /// The allow rule about the address.
+    pub rule: Option<Rule>,
+    /// The VLANs of the port, where the bridge filters them.
+    pub member: Option<Vec<u16>>,
     /// The VLAN of the port's untagged frames.
     #[serde(default)]
     pub pvid: u16,
@@ -97,6 +102,45 @@ pub enum Allow {
     Rarp,
     /// Be a router.
     Router,
+}
+
+/// An allow rule.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    kind: RuleKind,
+    /// The port that is in it.
+    port: Where,
+}
+
+/// What an allow rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleKind {
+    /// A virtual MAC goes from port to port.
+    Vrrp,
+    /// An address does.
+    Shared,
+    /// A router is behind the port.
+    Router,
+    /// The port answers for others.
+    Proxy,
+}
+
+impl Rule {
+    fn is_here(self, kind: RuleKind) -> bool {
+        self.kind == kind && matches!(self.port, Where::Here)
+    }
+
+    /// What it says of its address.
+    const fn prefix(self) -> Prefix {
+        let (allow, allow_virtual, declared) = match self.kind {
+            RuleKind::Vrrp => (0, 1, 1),
+            RuleKind::Shared | RuleKind::Router => (1, 0, 1),
+            RuleKind::Proxy => (1, 0, 0),
+        };
+        Prefix { on_link: 1, allow, allow_virtual, declared }
+    }
 }
 
 /// The kind of a port.
@@ -181,6 +225,7 @@ impl Case {
 
     /// The agent's word on the port.
     pub fn port(&self) -> Port {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         Port {
             ifindex: self.here,
             bridge: BRIDGE,
@@ -198,12 +243,24 @@ impl Case {
                         Allow::Rarp => PORT_ALLOW_RARP,
                         Allow::Router => PORT_ALLOW_ROUTER,
                     }
-            }),
+            }) | flag(self.rule_is_here(RuleKind::Vrrp), PORT_ALLOW_VIRTUAL)
+                | flag(self.rule_is_here(RuleKind::Router), PORT_ALLOW_ROUTER)
+                | flag(self.member.is_some(), PORT_FILTERS_VLANS),
             bridge_mac: self.bridge_mac.as_deref().map_or([0; 6], frame::mac),
             reserved: [0; 2],
             quota_addresses: self.quota_addresses.0,
             quota_frames: self.quota_frames.0,
+            allow: self.rule.map_or(0, |rule| u32::from(matches!(rule.port, Where::Here))),
         }
+    }
+
+    fn rule_is_here(&self, kind: RuleKind) -> bool {
+        self.rule.is_some_and(|rule| rule.is_here(kind))
+    }
+
+    /// The VLANs of the port.
+    pub fn vlans(&self) -> Option<Vlans> {
+        Some(self.member.as_ref()?.iter().copied().collect())
     }
 
     /// What the port has used of its quota.
@@ -233,14 +290,15 @@ impl Case {
         AddressKey { inner_vlan, ..key }
     }
 
-    /// The keys of the prefixes, and their lengths.
-    pub fn prefix_keys(&self) -> Vec<(AddressKey, u32)> {
+    /// The prefixes, with their keys and the lengths of these.
+    pub fn prefixes(&self) -> Vec<(AddressKey, u32, Prefix)> {
         let Segment { bridge, vlan, inner_vlan } = self.segment();
         let key = |(prefix, len): &(IpAddr, u8)| {
             let key = AddressKey { inner_vlan, ..AddressKey::new(bridge, vlan, *prefix) };
-            (key, key.prefix_len(*len))
+            (key, key.prefix_len(*len), Prefix { on_link: 1, ..Prefix::default() })
         };
-        self.prefixes.iter().map(key).collect()
+        let rule = self.rule.map(|rule| (self.key(), AddressKey::FULL_LEN, rule.prefix()));
+        self.prefixes.iter().map(key).chain(rule).collect()
     }
 
     /// The entry of the map of owners.

@@ -3,9 +3,9 @@
 use guard_ebpf::{
     abi::{
         BridgeCounters, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_ODD, CLAIM_ROUTER, CLAIM_SPOOF,
-        CLAIM_VIRTUAL, CLAIM_WEAK, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_FLOOD,
-        EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION, Event,
-        Live, Owned, PortState,
+        CLAIM_VIRTUAL, CLAIM_WEAK, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST,
+        EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER,
+        EVENT_VIOLATION, Event, Live, Owned, PortState,
     },
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
@@ -60,6 +60,7 @@ fn name(kind: u8) -> &'static str {
         EVENT_OPAQUE => "opaque",
         EVENT_ROUTER => "router",
         EVENT_FLOOD => "flood",
+        EVENT_ALLOWED => "allowed",
         other => panic!("event {other}"),
     }
 }
@@ -67,7 +68,7 @@ fn name(kind: u8) -> &'static str {
 impl Outcome {
     /// Whether it is told as something that should not be.
     pub fn alarms(&self) -> bool {
-        let quiet = ["live", "owner", "probe"];
+        let quiet = ["live", "owner", "probe", "allowed"];
         self.event.iter().chain(&self.also).any(|event| !quiet.contains(&event.as_str()))
     }
 

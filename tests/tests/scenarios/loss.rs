@@ -46,3 +46,51 @@ fn detach_leaves_nothing_on_the_ports() -> Result<()> {
     assert!(!qdiscs.contains("clsact"), "{qdiscs}");
     Ok(())
 }
+
+#[test]
+fn a_link_that_someone_detaches_is_put_back() -> Result<()> {
+    let lab = Lab::new()?;
+    if lab.attach()? == "clsact" {
+        eprintln!("passed over: before Linux 6.6 there are no links on ports");
+        return Ok(());
+    }
+    let agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    agent.await_port(&thief)?;
+    let before = lab.programs_on(thief.port())?;
+    lab.detach_link(thief.port())?;
+    agent.journal().await_line(&["degraded", thief.port(), "taken off"])?;
+    agent.journal().await_line(&["recovered", thief.port()])?;
+    assert_eq!(lab.programs_on(thief.port())?, before);
+    let events = agent.follow(&["events", "--from", "0"])?;
+    thief.announce(lease.address)?;
+    events.next(|event| event["type"] == "conflict.opened").map(drop)
+}
+
+#[test]
+fn maps_whose_pins_someone_removes_are_pinned_again_and_outlive_the_agent() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    agent.await_port(&thief)?;
+    let mut before = lab.pinned()?;
+    for pin in before.iter().filter(|pin| !pin.to_string_lossy().contains("link-")) {
+        std::fs::remove_file(pin)?;
+    }
+    agent.journal().await_line(&["degraded", "pins", "OWNED", "LIVE"])?;
+    agent.journal().await_line(&["recovered", "pins"])?;
+    let mut after = lab.pinned()?;
+    before.sort();
+    after.sort();
+    assert_eq!(before, after);
+    // They are the same maps: the next agent finds what the program notes meanwhile.
+    agent.kill()?;
+    thief.announce(lease.address)?;
+    agent.start_again()?;
+    let found = agent.list(&["conflicts"], "conflicts")?;
+    let address = lease.address.to_string();
+    assert!(found.iter().any(|conflict| conflict["address"] == address.as_str()), "{found:?}");
+    agent.check()
+}

@@ -100,7 +100,7 @@ impl<'a> World<'a> {
         let owners = self.owners(number)?;
         let (marker, owners) = owners.split_last().context("no owners")?;
         self.introduce(owners)?;
-        let watch = self.agent.watch()?;
+        let watch = self.agent.incidents()?;
         let socket = self.thief.raw_socket()?;
         let mut frames = Vec::new();
         for (owner, seed) in owners.iter().zip(u64::try_from(number * BATCH)?..) {

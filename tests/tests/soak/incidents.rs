@@ -65,7 +65,7 @@ fn each_is_flagged_once(frames: Frames) -> Result<()> {
     sink.netns().ip("link set eth0 arp off")?;
     agent.await_port(&sink)?;
 
-    let watch = agent.watch()?;
+    let watch = agent.incidents()?;
     let flood = lab.flood(&flooder, &frames(&lab, &flooder, known.address, &sink)?)?;
     let mut flagged = Flagged::default();
     for round in 0..rounds {

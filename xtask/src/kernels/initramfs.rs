@@ -15,12 +15,20 @@ use crate::process;
 use crate::setup::Kernel;
 
 /// Programs of this machine that the lab uses and busybox has only in part.
-const TOOLS: [&str; 8] = ["ip", "tc", "dash", "nsenter", "mount", "umount", "mountpoint", "rm"];
+const TOOLS: [&str; 9] =
+    ["ip", "tc", "bridge", "dash", "nsenter", "mount", "umount", "mountpoint", "rm"];
 
 /// The scenarios that depend on the kernel most, by the beginning of their names: frames that
-/// alarm and frames that do not, ports that come and go, restarts, and what someone takes away.
-const ON_THE_KERNEL: [&str; 6] =
-    ["claims::a31", "claims::every", "loss::", "ports::a_port", "restart::leases", "bridge::"];
+/// alarm and frames that do not, ports that come and go, restarts, VLANs, and what someone takes away.
+const ON_THE_KERNEL: [&str; 7] = [
+    "claims::a31",
+    "claims::every",
+    "loss::",
+    "ports::a_port",
+    "restart::leases",
+    "bridge::",
+    "vlan::",
+];
 
 /// Frames by chance in the share: what an emulated processor does in seconds.
 const SHARE_FRAMES: u32 = 10_000;

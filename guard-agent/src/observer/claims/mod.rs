@@ -5,7 +5,7 @@ mod notes;
 mod upkeep;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -13,9 +13,9 @@ use std::{
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData};
 use guard_ebpf::abi::{
-    AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST,
-    EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION,
-    Event, Live, Owned, STRENGTH_ASSERT,
+    AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE,
+    EVENT_CONTEST, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER,
+    EVENT_VIOLATION, Event, Live, Owned, Prefix, STRENGTH_ASSERT,
 };
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -26,8 +26,9 @@ use notes::Notes;
 use super::{
     Parts,
     doubt::{Doubt, Facts, Verdict},
-    ports::exists,
-    probe::{Prober, arp_probe},
+    ports::{exists, has_carrier},
+    probe::{Prober, probe},
+    rules,
     sweep::Snapshot,
     topology::Bridge,
 };
@@ -35,7 +36,7 @@ use crate::{
     alerts::Alerts,
     bindings::Bindings,
     clock::{self, Now},
-    config::Conflict,
+    config::{Allow, Conflict},
     evidence::Station,
     feed::Feed,
     incident::{Claimant, Kind, Role, Sighting, Target},
@@ -57,8 +58,12 @@ pub struct Claims {
     conflict: Conflict,
     live_map: KernelMap<MapData, AddressKey, Live>,
     challengers: KernelMap<MapData, ChallengerKey, Challenger>,
-    prefix_map: LpmTrie<MapData, AddressKey, u32>,
+    prefix_map: LpmTrie<MapData, AddressKey, Prefix>,
     prefixes: Vec<(Segment, IpNet)>,
+    /// The allow rules, by bridge.
+    rules: HashMap<Arc<str>, Vec<Allow>>,
+    /// The ports without a carrier.
+    down: HashSet<u32>,
     prober: Prober,
     /// The watched bridges that exist, by ifindex.
     bridges: HashMap<u32, (Arc<str>, Mac)>,
@@ -99,7 +104,7 @@ impl Claims {
         parts: &Parts,
         live_map: KernelMap<MapData, AddressKey, Live>,
         challengers: KernelMap<MapData, ChallengerKey, Challenger>,
-        prefix_map: LpmTrie<MapData, AddressKey, u32>,
+        prefix_map: LpmTrie<MapData, AddressKey, Prefix>,
         prober: Prober,
     ) -> Self {
         Self {
@@ -112,6 +117,8 @@ impl Claims {
             challengers,
             prefix_map,
             prefixes: parts.prefixes.clone(),
+            rules: parts.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
+            down: HashSet::new(),
             prober,
             bridges: HashMap::new(),
             doubts: BTreeMap::new(),
@@ -138,7 +145,7 @@ impl Claims {
             }
             EVENT_CLONE => self.cloned(seen, holder_ifindex),
             EVENT_BRIDGE_MAC => self.bridge_mac(&seen),
-            EVENT_FLOOD => self.complain("a port is over its quota", &seen),
+            EVENT_ALLOWED => self.allowed(seen),
             EVENT_ROUTER => self.complain("a port acts as a router", &seen),
             EVENT_OPAQUE => self.complain("a frame cannot be read to its end", &seen),
             _ => tracing::debug!(kind, "the program told of something unknown"),
@@ -187,9 +194,36 @@ impl Claims {
             self.judge(*key, true);
         }
         if self.alerts.is_disputed(segment, *address) {
-            self.alerts.holder_spoke(segment, *address, &claimant(Role::Claimant, claim, 0, None));
+            let owner = self.bindings.holder(segment, *address);
+            let owner = owner.filter(|owner| owner.allows(&claim.station));
+            let spoke = match owner {
+                Some(owner) => owner.claimant(Now::read()),
+                None => claimant(Role::Claimant, claim, 0, None),
+            };
+            self.alerts.holder_spoke(segment, *address, &spoke);
         }
         self.claimed(segment, *address, claim.clone());
+    }
+
+    /// A port is over its quota: one incident for the port, whatever its frames were about.
+    pub fn flooded(&self, event: &Event, refused: u64) {
+        let Event { time_ns, key, ifindex, mac, strength, .. } = *event;
+        let time = Duration::from_nanos(time_ns);
+        let seen = self.seen(key, ifindex, Mac(mac), strength, time, time);
+        let Some(Seen { segment, claim, .. }) = seen else { return };
+        let behind = self.bindings.behind(ifindex);
+        let flooder = claimant(Role::Claimant, &claim, refused, behind);
+        // Its MACs are as many as it likes.
+        let challenger = Claimant { mac: None, ..flooder };
+        let sighting = Sighting {
+            segment: Segment::new(segment.bridge.clone(), 0),
+            target: Target::Port(ifindex),
+            kind: Kind::Flood,
+            holder: None,
+            challenger,
+        };
+        let latency = clock::monotonic().saturating_sub(claim.seen);
+        self.alerts.sighted(sighting, Now::read(), latency);
     }
 
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
@@ -208,9 +242,40 @@ impl Claims {
         let holder = self.bindings.holder(&seen.segment, seen.address);
         if let Some(holder) = holder.filter(|holder| !holder.allows(&seen.claim.station)) {
             let owner = Some(holder.claimant(Now::read()));
+            // From here on the program tells when the owner is heard again.
+            self.bindings.listen(&seen.segment, seen.address);
             self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
+        } else if let Some(owner) = self.by_rule(&seen) {
+            self.sighted(&seen, Kind::Duplicate, Some(owner), Role::Impostor, EVENT_VIOLATION);
         }
         self.claimed(&seen.segment, seen.address, seen.claim);
+    }
+
+    /// A claim by an allow rule: the address is in use, and its last claimant has the short way.
+    fn allowed(&mut self, Seen { key, segment, address, claim }: Seen) {
+        let held = self.live_map.get(&key, 0);
+        if rules::declared(self.rules_of(&segment), segment.vlan, address).is_some()
+            && held.is_ok_and(|live| live.ifindex != claim.station.ifindex)
+        {
+            self.note("an address has moved by an allow rule", &segment, address, &claim.station);
+            self.hold(&key, &segment, address, &claim);
+        }
+        self.claimed(&segment, address, claim);
+    }
+
+    /// Whom a rule leaves an address to: any MAC of its port, or any of its ports.
+    fn by_rule(&self, Seen { segment, address, claim, .. }: &Seen) -> Option<Claimant> {
+        let rule = rules::declared(self.rules_of(segment), segment.vlan, *address)?;
+        let interface = match &rule.ports[..] {
+            [port] => Some(port.clone()),
+            _ => None,
+        };
+        let owner = claimant(Role::Owner, claim, 0, None);
+        Some(Claimant { mac: None, interface, ifindex: None, ..owner })
+    }
+
+    fn rules_of(&self, segment: &Segment) -> &[Allow] {
+        self.rules.get(&segment.bridge).map_or(&[], |rules| rules)
     }
 
     /// A claim on an address that is live by another, and that nobody has declared.
@@ -264,7 +329,9 @@ impl Claims {
         let live = self.live_map.get(&key, 0).ok();
         let heard = live.is_some_and(|live| live.ifindex == holder.ifindex && live.seen_ns != 0);
         let facts = Facts {
-            port_exists: self.live.port(holder.ifindex).is_some() && exists(holder.ifindex),
+            port_exists: self.live.port(holder.ifindex).is_some()
+                && exists(holder.ifindex)
+                && !self.is_down(holder.ifindex),
             answered: answered || heard,
             now: clock::monotonic(),
         };
@@ -287,10 +354,8 @@ impl Claims {
     }
 
     fn ask(&self, from: Mac, station: &Station, address: IpAddr) {
-        if let IpAddr::V4(address) = address
-            && let Err(error) =
-                self.prober.send(station.ifindex, &arp_probe(from, station.mac, address))
-        {
+        let question = probe(from, station.mac, address);
+        if let Err(error) = self.prober.send(station.ifindex, &question) {
             tracing::debug!(%address, port = %station.interface, %error, "cannot send a probe");
         }
     }
@@ -298,9 +363,29 @@ impl Claims {
     /// An address without a declared owner has moved.
     fn take_over(&mut self, key: &AddressKey, segment: &Segment, address: IpAddr, claim: Claim) {
         self.note("an address has moved", segment, address, &claim.station);
+        let mut from = None;
         if let Ok(live) = self.live_map.get(key, 0) {
             self.live.withdraw(segment, address, live.ifindex);
+            let seen = Duration::from_nanos(live.seen_ns.max(live.first_ns));
+            let holder = self.seen(*key, live.ifindex, Mac(live.mac), live.strength, seen, seen);
+            from = holder.map(|holder| claimant(Role::Claimant, &holder.claim, 0, None));
+            // Should it claim the address once more from here, it is told at once. A port that goes
+            // from MAC to MAC has to wait, lest it floods the events.
+            if live.ifindex != claim.station.ifindex {
+                let challenger = challenger_key(key, &claim.station, EVENT_CONTEST);
+                let _ = self.challengers.remove(&challenger);
+            }
         }
+        let behind = self.bindings.behind(claim.station.ifindex);
+        let to = claimant(Role::Claimant, &claim, 1, behind);
+        self.alerts.moved(segment, address, from.as_ref(), &to, Now::read());
+        self.hold(key, segment, address, &claim);
+        self.claimed(segment, address, claim);
+        self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
+    }
+
+    /// Notes in the kernel who has an address.
+    fn hold(&mut self, key: &AddressKey, segment: &Segment, address: IpAddr, claim: &Claim) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let live = Live {
             first_ns: nanos(claim.first),
@@ -313,9 +398,6 @@ impl Claims {
         if let Err(error) = self.live_map.insert(key, live, 0) {
             tracing::warn!(%segment, %address, %error, "cannot note a move in the kernel");
         }
-        let _ = self.challengers.remove(&challenger_key(key, &claim.station, EVENT_CONTEST));
-        self.claimed(segment, address, claim);
-        self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
     }
 
     /// Two claimants of an address that nobody has declared.

@@ -2,7 +2,7 @@
 //! come and go.
 
 use aya::maps::lpm_trie::Key;
-use guard_ebpf::abi::{EVENT_CONTEST, EVENT_VIOLATION, OWNED_MAC, OWNED_PORT};
+use guard_ebpf::abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_VIOLATION, OWNED_MAC, OWNED_PORT};
 
 use super::*;
 
@@ -42,7 +42,12 @@ impl Claims {
             match self.seen(key, ifindex, Mac(mac), strength, time, time) {
                 // What an incident that closed has been about is not news.
                 Some(_) if now.saturating_sub(time) >= self.conflict.quiet => {}
+                // The entry for all MACs of a port: they have been told.
+                Some(_) if mac == [0; 6] => {}
                 Some(seen) if kind == EVENT_VIOLATION => self.violation(seen),
+                Some(seen) if kind == EVENT_ALLOWED => {
+                    self.claimed(&seen.segment, seen.address, seen.claim);
+                }
                 Some(seen) if kind == EVENT_CONTEST => {
                     if let Ok(live) = self.live_map.get(&key, 0) {
                         self.contest(seen, live.ifindex, Mac(live.mac));
@@ -108,12 +113,32 @@ impl Claims {
                 self.forget(&AddressKey::new(*bridge, segment.vlan, *address), ifindex);
             }
         }
+        self.down.remove(&ifindex);
         self.aging.retain(|(_, port), _| *port != ifindex);
         self.doubts.retain(|_, pending| pending.challenger.station.ifindex != ifindex);
+        self.judge_doubts_about(ifindex);
+    }
+
+    fn judge_doubts_about(&mut self, ifindex: u32) {
         let of_holder = self.doubts.iter().filter(|(_, doubt)| doubt.holder.ifindex == ifindex);
         for key in of_holder.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.judge(key, false);
         }
+    }
+
+    /// A port has found or lost its carrier: one without it cannot be the holder of anything that is
+    /// claimed elsewhere (row A18).
+    pub fn port_running(&mut self, ifindex: u32, running: bool) {
+        if running {
+            self.down.remove(&ifindex);
+        } else {
+            self.down.insert(ifindex);
+            self.judge_doubts_about(ifindex);
+        }
+    }
+
+    pub(super) fn is_down(&self, ifindex: u32) -> bool {
+        self.down.contains(&ifindex) && !has_carrier(ifindex)
     }
 
     /// A bridge exists (again): its prefixes go into the kernel.
@@ -123,17 +148,13 @@ impl Claims {
             return; // Only its MAC is another.
         }
         self.clear_prefixes(bridge.ifindex);
-        let wanted: Vec<_> = self
-            .prefixes
-            .iter()
-            .filter(|(segment, _)| segment.bridge == *name)
-            .map(|(segment, prefix)| {
-                let key = AddressKey::new(bridge.ifindex, segment.vlan, prefix.network());
-                Key::new(key.prefix_len(prefix.prefix_len()), key)
-            })
-            .collect();
-        for key in wanted {
-            if let Err(error) = self.prefix_map.insert(&key, 0, 0) {
+        let own = self.prefixes.iter().filter(|(segment, _)| segment.bridge == *name);
+        let on_link: Vec<_> = own.map(|(segment, prefix)| (segment.vlan, prefix.trunc())).collect();
+        let rules = self.rules.get(name).map_or(&[][..], |rules| rules);
+        for (vlan, net, prefix) in rules::prefixes(rules, &on_link) {
+            let key = AddressKey::new(bridge.ifindex, vlan, net.network());
+            let key = Key::new(key.prefix_len(net.prefix_len()), key);
+            if let Err(error) = self.prefix_map.insert(&key, prefix, 0) {
                 tracing::warn!(bridge = %name, %error, "cannot write a prefix into the kernel");
             }
         }

@@ -74,7 +74,7 @@ pub fn run(json: bool) -> Result<()> {
             "peer", "load", "p50", "p99", "missed", "CPU s/million frames", "frames", "dropped"
         );
     }
-    let watch = agent.watch()?;
+    let watch = agent.incidents()?;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let done = &done;

@@ -1,0 +1,119 @@
+//! The allow rules, as the program reads them: a bit for each in a port, and the same bit in the
+//! prefixes that it is about.
+
+use std::net::IpAddr;
+
+use guard_ebpf::abi::{PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix};
+use ipnet::IpNet;
+
+use crate::config::{Allow, AllowKind};
+
+/// The bits of the rules that a port is in, and what they let it do besides.
+pub fn of_port(rules: &[Allow], interface: &str) -> (u32, u8) {
+    let own = rules.iter().zip(0..).filter(|(rule, _)| rule.is_for(interface));
+    own.fold((0, 0), |(allow, flags), (rule, number)| {
+        let flag = match rule.kind {
+            AllowKind::Vrrp => PORT_ALLOW_VIRTUAL,
+            AllowKind::Router => PORT_ALLOW_ROUTER,
+            AllowKind::Shared | AllowKind::Proxy => 0,
+        };
+        (allow | 1 << number, flags | flag)
+    })
+}
+
+/// What is known of each prefix of a bridge, by VLAN. The kernel finds the longest that covers an
+/// address, so each has what is said of those around it too.
+pub fn prefixes(rules: &[Allow], on_link: &[(u16, IpNet)]) -> Vec<(u16, IpNet, Prefix)> {
+    let named = rules.iter().flat_map(|rule| rule.addresses.iter().map(|net| (rule.vlan, *net)));
+    let mut all: Vec<_> = on_link.iter().copied().chain(named).collect();
+    all.sort();
+    all.dedup();
+    all.into_iter().map(|(vlan, net)| (vlan, net, prefix(rules, on_link, vlan, net))).collect()
+}
+
+fn prefix(rules: &[Allow], on_link: &[(u16, IpNet)], vlan: u16, net: IpNet) -> Prefix {
+    let on_link = on_link.iter().any(|(of, around)| *of == vlan && around.contains(&net));
+    let mut prefix = Prefix { on_link: on_link.into(), ..Prefix::default() };
+    for (rule, number) in rules.iter().zip(0..) {
+        if rule.vlan != vlan || !rule.addresses.iter().any(|around| around.contains(&net)) {
+            continue;
+        }
+        let bit = 1 << number;
+        match rule.kind {
+            AllowKind::Vrrp => prefix.allow_virtual |= bit,
+            AllowKind::Shared | AllowKind::Router | AllowKind::Proxy => prefix.allow |= bit,
+        }
+        if rule.declares() {
+            prefix.declared |= bit;
+        }
+    }
+    prefix
+}
+
+/// The rule that leaves an address to those whom it names.
+pub fn declared(rules: &[Allow], vlan: u16, address: IpAddr) -> Option<&Allow> {
+    rules.iter().find(|rule| rule.declares() && rule.names(vlan, address))
+}
+
+/// Whether a MAC may go from one of two ports to the other: a rule names both as places of the same
+/// addresses (row A17).
+pub fn are_one_group(rules: &[Allow], one: &str, other: &str) -> bool {
+    rules.iter().any(|rule| {
+        let kind = matches!(rule.kind, AllowKind::Vrrp | AllowKind::Shared);
+        kind && !rule.ports.is_empty() && rule.is_for(one) && rule.is_for(other)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(kind: AllowKind, net: &str, ports: &[&str]) -> Allow {
+        let ports = ports.iter().map(|port| (*port).into()).collect();
+        Allow { kind, vlan: 0, addresses: vec![net.parse().unwrap()], ports }
+    }
+
+    #[test]
+    fn a_prefix_has_what_is_said_of_those_around_it() {
+        let rules = [
+            rule(AllowKind::Proxy, "10.8.64.0/28", &["p"]),
+            rule(AllowKind::Vrrp, "10.8.64.5/32", &[]),
+            rule(AllowKind::Shared, "192.0.2.1/32", &["a", "b"]),
+        ];
+        let all = prefixes(&rules, &[(0, "10.8.64.0/24".parse().unwrap())]);
+        let of = |net: &str| {
+            let net: IpNet = net.parse().unwrap();
+            all.iter().find(|(_, known, _)| *known == net).map(|(_, _, prefix)| *prefix).unwrap()
+        };
+        let on_link = Prefix { on_link: 1, ..Prefix::default() };
+        assert_eq!(of("10.8.64.0/24"), on_link);
+        assert_eq!(of("10.8.64.0/28"), Prefix { allow: 1, ..on_link });
+        assert_eq!(
+            of("10.8.64.5/32"),
+            Prefix { allow: 1, allow_virtual: 2, declared: 2, ..on_link }
+        );
+        assert_eq!(of("192.0.2.1/32"), Prefix { allow: 4, declared: 4, ..Prefix::default() });
+        assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn a_port_is_in_the_rules_that_name_it_or_none() {
+        let rules = [
+            rule(AllowKind::Router, "10.8.64.1/32", &["r"]),
+            rule(AllowKind::Vrrp, "10.8.64.5/32", &[]),
+        ];
+        assert_eq!(of_port(&rules, "r"), (3, PORT_ALLOW_ROUTER | PORT_ALLOW_VIRTUAL));
+        assert_eq!(of_port(&rules, "a"), (2, PORT_ALLOW_VIRTUAL));
+    }
+
+    #[test]
+    fn a17_only_ports_that_are_named_are_a_group() {
+        let rules = [
+            rule(AllowKind::Shared, "10.8.64.5/32", &["a", "b"]),
+            rule(AllowKind::Shared, "10.8.64.6/32", &[]),
+            rule(AllowKind::Proxy, "10.8.64.6/32", &["a", "c"]),
+        ];
+        assert!(are_one_group(&rules, "a", "b"));
+        assert!(!are_one_group(&rules, "a", "c"));
+    }
+}

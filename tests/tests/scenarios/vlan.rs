@@ -1,0 +1,94 @@
+//! A bridge that filters VLANs: a frame belongs to the VLAN that the bridge puts it in, and what the
+//! bridge drops is nothing.
+
+use anyhow::Result;
+use guard_tests::{Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, Sandbox, eventually};
+
+/// The frame with an 802.1Q tag in it.
+fn tagged(vlan: u16, mut frame: Vec<u8>) -> Vec<u8> {
+    let [high, low] = vlan.to_be_bytes();
+    frame.splice(12..12, [0x81, 0, high, low]);
+    frame
+}
+
+/// Makes the bridge filter VLANs. False where the kernel cannot.
+fn filter_vlans(lab: &Lab) -> Result<bool> {
+    match lab.host().ip(&format!("link set {BRIDGE} type bridge vlan_filtering 1")) {
+        Err(error) if format!("{error:#}").contains("not supported") => {
+            eprintln!("passed over: this kernel's bridges filter no VLANs");
+            Ok(false)
+        }
+        done => done.map(|()| true),
+    }
+}
+
+fn put_into(lab: &Lab, sandbox: &Sandbox, vlan: u16, options: &str) -> Result<()> {
+    let arguments = format!("vlan add dev {} vid {vlan} {options}", sandbox.port());
+    let mut bridge = lab.host().command("bridge");
+    let output = bridge.args(arguments.split_whitespace()).output()?;
+    anyhow::ensure!(output.status.success(), "{arguments}: {output:?}");
+    Ok(())
+}
+
+#[test]
+fn a27_untagged_frames_are_in_the_ports_own_vlan_and_others_reach_nobody() -> Result<()> {
+    let lab = Lab::new()?;
+    if !filter_vlans(&lab)? {
+        return Ok(());
+    }
+    let config = lab.config()?.with_pool("vlan", "5")?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let (owner, inside, outside) =
+        (lab.sandbox("owner")?, lab.sandbox("inside")?, lab.sandbox("outside")?);
+    for sandbox in [&owner, &inside] {
+        put_into(&lab, sandbox, 5, "pvid untagged")?;
+    }
+    let lease = agent.admit(&owner)?;
+    let marked = agent.admit(&lab.sandbox("marker")?)?;
+    for sandbox in [&inside, &outside] {
+        agent.await_port(sandbox)?;
+    }
+    let conflicts = agent.follow(&["conflicts"])?;
+
+    // In VLAN 1, which is another segment; and in VLAN 5, where the bridge does not let it.
+    outside.announce(lease.address)?;
+    let forged = Arp::announcement(outside.mac(), lease.address).frame();
+    outside.raw_socket()?.send(&tagged(5, forged.clone()))?;
+    let dropped = [("bridge", BRIDGE), ("reason", "vlan")];
+    eventually("the frame that the bridge drops", || {
+        Ok((agent.metric("guard_claims_ignored_total", &dropped)? == Some(1.0)).then_some(()))
+    })?;
+    // The same from a port that is in it.
+    inside.announce(marked.address)?;
+    let (_, first) = conflicts.next(|_| true)?;
+    assert_eq!(first["address"], marked.address.to_string(), "{first}");
+    assert_eq!(first["vlan"], 5, "{first}");
+
+    // And once the port is let into it, without a restart.
+    put_into(&lab, &outside, 5, "")?;
+    eventually("the port in its VLAN", || {
+        outside.raw_socket()?.send(&tagged(5, forged.clone()))?;
+        let found = agent.list(&["conflicts"], "conflicts")?;
+        let address = lease.address.to_string();
+        Ok(found.into_iter().find(|conflict| conflict["address"] == address.as_str()).map(drop))
+    })
+}
+
+#[test]
+fn a20_the_hosts_address_is_in_the_bridges_own_vlan() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let thief = lab.sandbox("thief")?;
+    agent.await_port(&thief)?;
+    // While the agent runs.
+    if !filter_vlans(&lab)? {
+        return Ok(());
+    }
+    let conflict = eventually("the gateway's impostor in VLAN 1", || {
+        thief.raw_socket()?.send(&Arp::announcement(Mac::numbered(0x77), GATEWAY).frame())?;
+        let found = agent.list(&["conflicts"], "conflicts")?;
+        Ok(found.into_iter().find(|conflict| conflict["vlan"] == 1))
+    })?;
+    assert_eq!(conflict["severity"], "critical", "{conflict}");
+    Ok(())
+}
