@@ -13,10 +13,21 @@ fn main() -> anyhow::Result<()> {
 
 fn proto() -> anyhow::Result<()> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["guard/v1/guard.proto"], ["proto"]).context("guard.proto")?;
+    let files = compile(&["guard/v1/guard.proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("guard.v1.bin"), prost_encode(&files))?;
-    tonic_prost_build::configure().compile_fds(files).context("guard.proto")
+    tonic_prost_build::configure().compile_fds(files).context("guard.proto")?;
+    // Others serve these, and the agent reads them; the servers are for tests.
+    let files = compile(&[
+        "guard/directory/v1/directory.proto",
+        "containerd/containers.proto",
+        "containerd/events.proto",
+    ])?;
+    tonic_prost_build::configure().compile_fds(files).context("others' proto files")
+}
+
+fn compile(files: &[&str]) -> anyhow::Result<prost_types::FileDescriptorSet> {
+    protox::compile(files, ["proto"]).with_context(|| files.join(", "))
 }
 
 /// The descriptor set, for server reflection.

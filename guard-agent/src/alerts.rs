@@ -9,7 +9,7 @@ use crate::{
     history::History,
     hub::{Hub, Subject},
     incident::{Claimant, Incident, Incidents, Kind, Phase, Role, Sighting, Target},
-    lease::{Binding, Lease, State, command::Change, reason},
+    lease::{Binding, Lease, Owner, State, command::Change, reason},
     ledger::Lifecycle,
     metrics::Metrics,
     segment::Segment,
@@ -167,7 +167,7 @@ impl Lifecycle for Arc<Alerts> {
         for change in changes {
             match change {
                 Change::Put(lease) if lease.state == State::Quarantined => {
-                    if let Some(sighting) = unowned(lease, now) {
+                    for sighting in unowned(lease, now).into_iter().chain(disputed(lease, now)) {
                         self.tell(sighting, now);
                     }
                 }
@@ -202,6 +202,36 @@ fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
     };
     let (segment, target) = (lease.segment.clone(), Target::Address(lease.address));
     Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger })
+}
+
+/// An address that several containers are labelled with: each after the first against the first.
+fn disputed(lease: &Lease, now: Now) -> Vec<Sighting> {
+    let owners = lease.labels.get("owners").filter(|_| *lease.reason == *reason::DISPUTED);
+    let claimant = |name: &str| {
+        let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
+        Claimant {
+            role: Role::Claimant,
+            mac: None,
+            interface: None,
+            ifindex: None,
+            owner: Some(Owner { sandbox: sandbox.into(), lifecycle: lifecycle.into() }),
+            first_seen: lease.created_at,
+            last_seen: now.wall,
+            last: now.boot,
+            frames: 0,
+            gone: false,
+        }
+    };
+    let mut all = owners.into_iter().flat_map(|owners| owners.split(", ")).map(claimant);
+    let holder = all.next();
+    all.map(|challenger| Sighting {
+        segment: lease.segment.clone(),
+        target: Target::Address(lease.address),
+        kind: Kind::Duplicate,
+        holder: holder.clone(),
+        challenger,
+    })
+    .collect()
 }
 
 fn log_opened(incident: &Incident) {

@@ -63,6 +63,15 @@ pub struct Evidence {
     pub age: Duration,
 }
 
+impl Evidence {
+    /// Whether it names this owner. A source that tells no lifecycles apart names all of them.
+    pub fn names(&self, owner: &Owner) -> bool {
+        self.owner.as_ref().is_some_and(|Owner { sandbox, lifecycle }| {
+            *sandbox == owner.sandbox && (lifecycle.is_empty() || *lifecycle == owner.lifecycle)
+        })
+    }
+}
+
 /// Answers from memory, without I/O, what is known of an address.
 pub trait EvidenceView {
     /// All current evidence that the address is in use; empty if there is none.
@@ -70,6 +79,9 @@ pub trait EvidenceView {
 
     /// All addresses of a segment with current evidence.
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr>;
+
+    /// All evidence that this owner exists, whatever its addresses are.
+    fn owner(&self, owner: &Owner) -> Vec<Evidence>;
 
     /// Whether the port with this ifindex exists: it is evidence for the leases bound to it.
     fn port_exists(&self, ifindex: u32) -> bool;

@@ -66,11 +66,18 @@ impl Health {
     }
 
     /// What keeps the observer from seeing all, if anything. Bridges that do not exist concern
-    /// their own pools alone, and the store answers for itself.
+    /// their own pools alone, and the store and the other sources answer for themselves.
     pub fn observer(&self) -> Option<Degraded> {
         let all = self.degraded.read();
-        let others = |what: &str| what.starts_with(BRIDGE) || what == STORE;
+        let others = |what: &str| {
+            what.starts_with(BRIDGE) || what.starts_with(SOURCE) || [STORE, BOOT].contains(&what)
+        };
         all.values().find(|degraded| !others(&degraded.what)).cloned()
+    }
+
+    /// The inventory or the directory that does not answer completely, if there is one.
+    pub fn inventory(&self) -> Option<Degraded> {
+        self.degraded.read().values().find(|degraded| degraded.what.starts_with(SOURCE)).cloned()
     }
 
     /// The boot pass has ended: allocation may begin.
@@ -94,7 +101,16 @@ impl Health {
 /// How a store that cannot be written is listed.
 pub const STORE: &str = "store";
 
+/// How a boot pass that takes too long is listed.
+pub const BOOT: &str = "boot pass";
+
 const BRIDGE: &str = "bridge ";
+const SOURCE: &str = "source ";
+
+/// How a source that does not answer completely is listed.
+pub fn source(name: &str) -> String {
+    format!("{SOURCE}{name}")
+}
 
 /// How a bridge that does not exist is listed.
 pub fn bridge(name: &str) -> String {

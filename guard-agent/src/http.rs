@@ -1,6 +1,12 @@
 //! `/metrics`, `/healthz` and `/readyz` over HTTP.
 
-use std::{fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -102,11 +108,16 @@ async fn collect(context: &Context) {
         pool_capacity.with_label_values(&[&*pool.name]).set(capacity);
     }
     let all = observer.ports.read().clone();
+    let listed = live.listings().addresses();
     for bridge in &config.bridges {
         let name = &*bridge.name;
         let (wire, kernel) = live.count(name);
         live_addresses.with_label_values(&[name, "wire"]).set(gauge_value(wire));
         live_addresses.with_label_values(&[name, "kernel"]).set(gauge_value(kernel));
+        let pools = config.pools.iter().filter(|pool| *pool.segment().bridge == *name);
+        let here = |address: &&IpAddr| pools.clone().any(|pool| pool.prefix().contains(*address));
+        let inventory = listed.iter().filter(here).count();
+        live_addresses.with_label_values(&[name, "inventory"]).set(gauge_value(inventory));
         for covered in [true, false] {
             let count = all.values().filter(|status| {
                 *status.port.bridge == *name && status.coverage.is_some() == covered
@@ -118,6 +129,14 @@ async fn collect(context: &Context) {
     let healthy = i64::from(health.booted() && health.observer().is_none());
     for source in ["wire", "kernel"] {
         source_healthy.with_label_values(&[source]).set(healthy);
+    }
+    for status in context.reconciler.sources().status() {
+        let healthy = i64::from(status.healthy());
+        source_healthy.with_label_values(&[status.source.name()]).set(healthy);
+    }
+    for (subscriber, lag) in context.hub.lags() {
+        let lag = i64::try_from(lag).unwrap_or(i64::MAX);
+        metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
     }
     alerts.collect();
     observer.counters.collect(metrics);

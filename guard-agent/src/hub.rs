@@ -2,7 +2,13 @@
 //!
 //! Nobody who publishes ever waits: a subscriber that lags loses events and is told so.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -71,10 +77,18 @@ pub struct Subscription {
     pub receiver: broadcast::Receiver<Arc<Event>>,
 }
 
+/// How far each configured subscriber has got.
+#[derive(Debug)]
+struct Reader {
+    name: Arc<str>,
+    sent: Arc<AtomicU64>,
+}
+
 /// The event stream.
 pub struct Hub {
     inner: Mutex<Inner>,
     sender: broadcast::Sender<Arc<Event>>,
+    readers: Vec<Reader>,
 }
 
 struct Inner {
@@ -85,9 +99,25 @@ struct Inner {
 impl Hub {
     /// The stream of one run of the agent. `epoch` counts the runs: sequence numbers of a later run
     /// are greater, whatever an earlier one did not get on disk.
-    pub fn new(epoch: u64) -> Self {
-        let inner = Inner { last: epoch << 32, recent: VecDeque::new() };
-        Self { inner: Mutex::new(inner), sender: broadcast::Sender::new(KEPT) }
+    pub fn new(epoch: u64, subscribers: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let last = epoch << 32;
+        let inner = Inner { last, recent: VecDeque::new() };
+        let reader = |name| Reader { name, sent: Arc::new(AtomicU64::new(last)) };
+        let readers = subscribers.into_iter().map(reader).collect();
+        Self { inner: Mutex::new(inner), sender: broadcast::Sender::new(KEPT), readers }
+    }
+
+    /// Where a configured subscriber's progress is written down; nowhere for others.
+    pub fn progress(&self, subscriber: &str) -> Option<Arc<AtomicU64>> {
+        let reader = self.readers.iter().find(|reader| *reader.name == *subscriber)?;
+        Some(Arc::clone(&reader.sent))
+    }
+
+    /// How many events each configured subscriber has not been sent yet, connected or not.
+    pub fn lags(&self) -> Vec<(Arc<str>, u64)> {
+        let last = self.inner.lock().last;
+        let lag = |reader: &Reader| last.saturating_sub(reader.sent.load(Ordering::Relaxed));
+        self.readers.iter().map(|reader| (Arc::clone(&reader.name), lag(reader))).collect()
     }
 
     /// Tells all subscribers.
@@ -171,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_subscriber_resumes_where_it_was() {
-        let hub = Hub::new(3);
+        let hub = Hub::new(3, []);
         publish(&hub, 3);
         let first = 3 << 32;
         let Subscription { backlog, gap, seq, .. } = hub.subscribe(Some(first + 1));
@@ -182,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_not_held_any_more_is_a_gap() {
-        let hub = Hub::new(3);
+        let hub = Hub::new(3, []);
         publish(&hub, KEPT + 1);
         assert!(hub.subscribe(Some(3 << 32)).gap);
         assert!(!hub.subscribe(Some((3 << 32) + 1)).gap);

@@ -15,6 +15,8 @@ use parking_lot::RwLock;
 use crate::{
     clock,
     evidence::{Evidence, EvidenceView, Source, Station},
+    inventory::Listings,
+    lease::Owner,
     segment::Segment,
 };
 
@@ -62,7 +64,7 @@ pub struct PortName {
 
 /// What is in use now.
 #[derive(Debug, Default)]
-pub struct LiveSet(RwLock<Inner>);
+pub struct LiveSet(RwLock<Inner>, Listings);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -77,6 +79,11 @@ struct Inner {
 }
 
 impl LiveSet {
+    /// What the inventory and the controller list.
+    pub fn listings(&self) -> &Listings {
+        &self.1
+    }
+
     /// A claim was seen. True if the address was not live by this station before.
     ///
     /// An address has one claim from each port, that of the MAC seen last: a port cannot make the
@@ -235,6 +242,9 @@ impl EvidenceView for LiveSet {
                 age: Duration::ZERO,
             });
         }
+        drop(inner);
+        // A label names an address and no segment: it counts wherever the address can be.
+        evidence.extend(self.1.of_address(address));
         evidence
     }
 
@@ -246,7 +256,12 @@ impl EvidenceView for LiveSet {
             .range(first..)
             .take_while(|((other, _), _)| other == segment)
             .map(|((_, address), _)| *address)
+            .chain(self.1.addresses())
             .collect()
+    }
+
+    fn owner(&self, owner: &Owner) -> Vec<Evidence> {
+        self.1.of_owner(owner)
     }
 
     fn port_exists(&self, ifindex: u32) -> bool {

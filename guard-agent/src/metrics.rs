@@ -10,7 +10,7 @@ use prometheus::{
 use crate::{
     clock::Now,
     incident::{Incident, Kind},
-    lease::{Lease, State, command::Change},
+    lease::{Lease, Notice, State, command::Change, reason},
     ledger::Lifecycle,
 };
 
@@ -44,6 +44,18 @@ pub struct Metrics {
     pub ports: IntGaugeVec,
     /// By source.
     pub source_healthy: IntGaugeVec,
+    /// By result.
+    pub reconcile_runs: IntCounterVec,
+    /// Of a pass.
+    pub reconcile_duration: prometheus::Histogram,
+    /// By pool.
+    pub reaped: IntCounterVec,
+    /// By pool.
+    pub reap_blocked: IntGaugeVec,
+    readopted: IntCounterVec,
+    holds_expired: IntCounterVec,
+    /// By subscriber.
+    pub subscriber_lag: IntGaugeVec,
     detection_latency: prometheus::Histogram,
 }
 
@@ -76,6 +88,11 @@ impl Metrics {
             "Time from the frame in the kernel to the alert.",
         )
         .buckets(prometheus::exponential_buckets(0.000_01, 2.0, 16)?);
+        let reconcile_duration = HistogramOpts::new(
+            "guard_reconcile_duration_seconds",
+            "Time that a pass of the reconciler took, the sources' answers included.",
+        )
+        .buckets(prometheus::exponential_buckets(0.001, 2.0, 15)?);
         Ok(Self {
             leases: gauge(
                 "guard_leases",
@@ -148,6 +165,40 @@ impl Metrics {
                 "1 while a source of evidence answers completely, else 0.",
                 &["source"],
             )?,
+            reconcile_runs: counter(
+                "guard_reconcile_runs_total",
+                "Passes of the reconciler; ended is one that a source kept from concluding anything.",
+                &["result"],
+            )?,
+            reconcile_duration: register(
+                &registry,
+                prometheus::Histogram::with_opts(reconcile_duration)?,
+            )?,
+            reaped: counter(
+                "guard_reaped_total",
+                "Leases that were taken back since nothing was left of their owner.",
+                &["pool"],
+            )?,
+            reap_blocked: gauge(
+                "guard_reap_blocked",
+                "Leases that would be taken back at once and wait for an operator's consent.",
+                &["pool"],
+            )?,
+            readopted: counter(
+                "guard_readopted_total",
+                "Addresses in use without a lease that the inventory knew the owner of.",
+                &["pool"],
+            )?,
+            holds_expired: counter(
+                "guard_holds_expired_total",
+                "Releases that a subscriber did not acknowledge before its deadline.",
+                &["subscriber"],
+            )?,
+            subscriber_lag: gauge(
+                "guard_subscriber_lag_events",
+                "Events that a configured subscriber has not been sent yet.",
+                &["subscriber"],
+            )?,
             detection_latency: register(
                 &registry,
                 prometheus::Histogram::with_opts(detection_latency)?,
@@ -195,14 +246,27 @@ impl Metrics {
 impl Lifecycle for Arc<Metrics> {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
 
+    fn noticed(&mut self, notices: &[Notice]) {
+        for notice in notices {
+            if let Notice::HoldExpired(_, late) = notice {
+                for subscriber in late {
+                    self.holds_expired.with_label_values(&[&**subscriber]).inc();
+                }
+            }
+        }
+    }
+
     fn committed(&mut self, changes: &[Change], _now: Now) {
         for change in changes {
-            if let Change::Put(lease) = change
-                && lease.state == State::Quarantined
-                && lease.created_at == lease.updated_at
-            {
+            let Change::Put(lease) = change else { continue };
+            if lease.created_at != lease.updated_at {
+                continue;
+            }
+            if lease.state == State::Quarantined {
                 let labels = [&*lease.pool, &*lease.reason];
                 self.quarantined.with_label_values(&labels).inc();
+            } else if lease.state == State::Active && *lease.reason == *reason::ADOPTED {
+                self.readopted.with_label_values(&[&*lease.pool]).inc();
             }
         }
     }

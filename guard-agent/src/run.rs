@@ -1,7 +1,11 @@
 //! The daemon: puts the parts together, in the order in which they need each other, and takes them
 //! down in the reverse.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -18,17 +22,19 @@ use crate::{
     config::{Config, WhenDegraded},
     feed::Feed,
     generations::Generations,
-    health::{Health, STORE},
+    health::{BOOT, Health, STORE},
     history::{History, HistoryError},
     http,
     hub::Hub,
     incident::{Incident, Incidents},
+    inventory::{Sources, Told},
     lease::command::Command,
     ledger::{Ledger, Lifecycle, Loss},
     live::LiveSet,
     memory,
     metrics::Metrics,
     observer::{Observer, Parts},
+    reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
 };
 
@@ -81,7 +87,8 @@ async fn serve(
         Ok(store) => store.epoch(),
         Err(loss) => loss.epoch,
     };
-    let hub = Arc::new(Hub::new(epoch));
+    let subscribers = config.subscribers.iter().map(|(name, _)| name.clone());
+    let hub = Arc::new(Hub::new(epoch, subscribers));
     let live = Arc::new(LiveSet::default());
     let gateways =
         config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
@@ -107,6 +114,8 @@ async fn serve(
     if let Some(why) = ledger.loss() {
         health.degraded(STORE, &why);
     }
+    // Before anything can be released.
+    ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
     let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
@@ -124,7 +133,29 @@ async fn serve(
     .await?;
     let watching = tokio::spawn(observer.run());
     let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
-    let boot = tokio::spawn(boot_pass(config.clone(), feed, health.clone()));
+    let told = Told {
+        live: live.clone(),
+        feed: feed.clone(),
+        health: health.clone(),
+        segments: config.segments().into(),
+    };
+    let reconciler = Arc::new(Reconciler::new(reconcile::Parts {
+        settings: config.reconcile,
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources: Arc::new(Sources::start(config.sources.clone(), &told)),
+        health: health.clone(),
+        metrics: metrics.clone(),
+        bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+    }));
+    let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
+    let reconciling = tokio::spawn({
+        let reconciler = reconciler.clone();
+        async move {
+            boot.await;
+            reconciler.run().await;
+        }
+    });
 
     let (stop, stopping) = watch::channel(false);
     let context = Arc::new(api::Context {
@@ -135,6 +166,7 @@ async fn serve(
         bindings,
         alerts,
         hub,
+        reconciler,
         health,
         metrics,
         stopping,
@@ -150,7 +182,7 @@ async fn serve(
     let ended = until_stopped(signals, grpc, web, watching).await;
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
-    boot.abort();
+    reconciling.abort();
     store.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
@@ -189,29 +221,48 @@ async fn watch_store(ledger: Ledger, health: Arc<Health>) {
     }
 }
 
-/// The observer has read ports, host addresses and maps; the ledger looks at every lease with that
-/// evidence before the first allocation.
-async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>) {
-    let ended = loop {
-        match tokio::time::timeout(config.boot_timeout, feed.ask(Command::RecheckAll)).await {
-            // The store says so itself, and everything is looked at once it is back.
-            Ok(Err(refusal)) if refusal.reason.is_store() => {
-                tokio::time::sleep(STORE_INTERVAL).await;
+/// Rule 8: the observer has read ports, host addresses and maps, every configured source has
+/// answered completely once, and the ledger has looked at every lease with that evidence. Only then
+/// is anything handed out.
+async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>, reconciler: Arc<Reconciler>) {
+    let began = Instant::now();
+    let mut why = "it takes longer than allocate.boot_timeout".to_owned();
+    loop {
+        let left = config.boot_timeout.saturating_sub(began.elapsed());
+        // Once it is late it takes as long as it takes.
+        let left = if left.is_zero() { Duration::MAX } else { left };
+        match tokio::time::timeout(left, look_at_everything(&feed, &reconciler)).await {
+            Ok(Ok(())) => break,
+            Ok(Err(reason)) => why = reason,
+            Err(_) => {}
+        }
+        if began.elapsed() >= config.boot_timeout {
+            health.degraded(BOOT, &why);
+            if config.when_degraded == WhenDegraded::Allow {
+                health.boot_pass_ended();
             }
-            ended => break ended,
         }
+        tokio::time::sleep(STORE_INTERVAL.min(left)).await;
+    }
+    health.recovered(BOOT);
+    health.boot_pass_ended();
+    memory::give_back();
+}
+
+async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), String> {
+    let look = || async {
+        feed.ask(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
     };
-    match ended {
-        Ok(Ok(_)) => {
-            health.boot_pass_ended();
-            return memory::give_back();
-        }
-        Ok(Err(refusal)) => health.degraded("boot pass", &refusal.to_string()),
-        Err(_) => health.degraded("boot pass", "it takes longer than allocate.boot_timeout"),
+    // What the observer has read, so that the pass does not miss it.
+    look().await?;
+    reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
+    let sources = reconciler.sources().status();
+    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
+        let why = waiting.why().unwrap_or_default();
+        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
     }
-    if config.when_degraded == WhenDegraded::Allow {
-        health.boot_pass_ended();
-    }
+    // What the sources have answered.
+    look().await
 }
 
 /// Waits for a signal, or for a part that ended by itself.

@@ -181,6 +181,10 @@ impl proto::guard_server::Guard for Canned {
         Ok(Response::new(stream::iter([Ok(conflict())]).chain(stream::pending()).boxed()))
     }
 
+    async fn why(&self, _request: Request<proto::WhyRequest>) -> Answer<proto::WhyResponse> {
+        Err(Status::unimplemented("why"))
+    }
+
     async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusResponse> {
         Ok(Response::new(proto::StatusResponse { ready: true, ..Default::default() }))
     }

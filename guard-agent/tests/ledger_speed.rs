@@ -12,7 +12,7 @@ use guard_agent::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        LeaseFilter, Pool, PoolSpec, Pools,
+        LeaseFilter, Owner, Pool, PoolSpec, Pools,
         command::{Allocate, Command, Reply},
     },
     ledger::{Ledger, View},
@@ -28,6 +28,10 @@ impl EvidenceView for Nothing {
     }
 
     fn addresses(&self, _: &Segment) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    fn owner(&self, _owner: &Owner) -> Vec<Evidence> {
         Vec::new()
     }
 

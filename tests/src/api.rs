@@ -2,17 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use guard_agent::proto::leases_client::LeasesClient;
 use guard_agent::proto::{
-    AllocateRequest, ConfirmRequest, Lease, ListLeasesRequest, Outcome, Owner, ReleaseRequest,
-    release_request,
+    AckHoldRequest, AllocateRequest, ConfirmRequest, Lease, ListLeasesRequest, Outcome, Owner,
+    ReleaseRequest, WatchRequest, event, release_request,
 };
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tonic::transport::Channel;
 
 /// A connection of a controller.
 #[derive(Clone, Debug)]
@@ -24,14 +21,7 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let path = socket.to_owned();
-        let connector = service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://guard").connect_with_connector(connector).await;
-        let channel = channel.with_context(|| format!("connecting to {}", socket.display()))?;
-        Ok(Self(LeasesClient::new(channel)))
+        Ok(Self(LeasesClient::new(guard_agent::client::connect(socket).await?)))
     }
 
     /// Allocates an address for a sandbox.
@@ -66,6 +56,45 @@ impl Client {
         let which = Some(release_request::Which::Generation(generation));
         let answer = self.0.release(ReleaseRequest { which }).await?.into_inner();
         Ok(answer.outcome())
+    }
+
+    /// Says for a subscriber that a released lease need not wait for it.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn acknowledge(
+        &mut self,
+        generation: u64,
+        subscriber: &str,
+    ) -> Result<Outcome, Status> {
+        let request = AckHoldRequest { generation, subscriber: subscriber.to_owned() };
+        Ok(self.0.ack_hold(request).await?.into_inner().outcome())
+    }
+
+    /// Reads all events that are held as a subscriber of this name, until the one of this type
+    /// about this generation; returns how many there were.
+    ///
+    /// # Errors
+    /// The stream ends before.
+    pub async fn watch_until(
+        &mut self,
+        subscriber: &str,
+        generation: u64,
+        kind: &str,
+    ) -> Result<usize, Status> {
+        let request = WatchRequest { from: Some(0), subscriber: subscriber.to_owned() };
+        let mut events = self.0.watch(request).await?.into_inner();
+        let mut count = 0;
+        while let Some(event) = events.message().await? {
+            count += 1;
+            let is_it = |lease: &Lease| lease.generation == generation;
+            if event.r#type == kind
+                && matches!(&event.subject, Some(event::Subject::Lease(lease)) if is_it(lease))
+            {
+                return Ok(count);
+            }
+        }
+        Err(Status::aborted("the stream has ended"))
     }
 
     /// All leases, in every state.

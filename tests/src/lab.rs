@@ -117,8 +117,30 @@ impl Lab {
     /// # Errors
     /// As [`Lab::sandbox`].
     pub fn sandbox_with(&self, name: &str, bridge: &str, mac: Mac) -> Result<Sandbox> {
-        let netns = Netns::create(format!("{}-{name}", self.id), &self.reaper)?;
+        let netns = self.container(name)?;
         Sandbox::create(netns, self.host.clone(), name, bridge, mac, self.prefix.prefix_len())
+    }
+
+    /// A namespace with nothing in it, as a runtime makes one before it calls a CNI plugin.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn container(&self, name: &str) -> Result<Netns> {
+        Netns::create(self.container_name(name), &self.reaper)
+    }
+
+    /// Removes what [`Lab::container`] made, and with it every interface in it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn remove_container(&self, name: &str) -> Result<()> {
+        run("ip", &["netns", "del", &self.container_name(name)]).map(drop)
+    }
+
+    /// How `ip netns` names a container.
+    #[must_use]
+    pub fn container_name(&self, name: &str) -> String {
+        format!("{}-{name}", self.id)
     }
 
     /// The namespace of the host.
@@ -254,6 +276,10 @@ impl Lab {
         let pid = child.context("cannot start a process")?.id();
         self.reaper.pid(pid)?;
         Ok(pid)
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     pub(crate) fn reaper(&self) -> Arc<Reaper> {

@@ -20,6 +20,7 @@ use crate::{
     },
     ledger::Recovery,
     proto::{self, Outcome, QuarantineAction},
+    reconcile,
     store::{Recovered, host_local},
 };
 
@@ -94,6 +95,34 @@ impl proto::admin_server::Admin for Service {
         Ok(Response::new(proto::GcResponse {
             released: self.messages(&released),
             unverifiable: self.messages(&unverifiable),
+        }))
+    }
+
+    async fn reconcile(
+        &self,
+        request: Request<proto::ReconcileRequest>,
+    ) -> Result<Response<proto::ReconcileResponse>, Status> {
+        let proto::ReconcileRequest { dry_run, consent } = request.into_inner();
+        let consent = Some(consent).filter(|consent| !consent.is_empty());
+        let ask = reconcile::Ask { dry_run, consent };
+        let report = self.0.reconciler.pass(ask).await.map_err(error::refused)?;
+        let result = match report.result() {
+            "ended" => proto::PassResult::Ended,
+            "blocked" => proto::PassResult::Blocked,
+            _ => proto::PassResult::Done,
+        };
+        let why = report.why().unwrap_or_default();
+        let reconcile::Report { ended: _, silent, reaped, unverifiable, blocked } = report;
+        let (consent, blocked) =
+            blocked.map_or_else(Default::default, |blocked| (blocked.id, blocked.leases));
+        Ok(Response::new(proto::ReconcileResponse {
+            result: result.into(),
+            why,
+            silent: self.messages(&silent),
+            reaped: self.messages(&reaped),
+            unverifiable: self.messages(&unverifiable),
+            blocked: self.messages(&blocked),
+            consent,
         }))
     }
 

@@ -36,6 +36,9 @@ pub enum Closed {
     /// There is no store to write to.
     #[error("{0}")]
     StoreDamaged(String),
+    /// The inventory or the directory has not answered completely.
+    #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
+    InventoryDegraded(Degraded),
     /// The observer does not see all.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     ObserverDegraded(Degraded),
@@ -93,6 +96,7 @@ impl From<Closed> for Status {
             Closed::Starting => "STARTING",
             Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
             Closed::StoreDamaged(_) => Reason::StoreDamaged.name(),
+            Closed::InventoryDegraded(_) => "INVENTORY_DEGRADED",
             Closed::ObserverDegraded(_) => "OBSERVER_DEGRADED",
         };
         status(Code::Unavailable, reason, closed.to_string(), Some(SOON))
@@ -111,6 +115,12 @@ impl From<Invalid> for Status {
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
     }
+}
+
+/// No pool has this address.
+pub fn address_unknown(address: std::net::IpAddr) -> Status {
+    let message = format!("no pool has {address}; `guardctl pools` lists them");
+    status(Code::NotFound, "ADDRESS_UNKNOWN", message, None)
 }
 
 impl From<EnsureError> for Status {
@@ -210,7 +220,8 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetOverlaps
         | Reason::SubnetLeased
         | Reason::SubnetLive
-        | Reason::StoreHealthy => Code::FailedPrecondition,
+        | Reason::StoreHealthy
+        | Reason::ConsentUnknown => Code::FailedPrecondition,
         Reason::AddressOutsidePool
         | Reason::AddressReserved
         | Reason::AddressExcluded

@@ -11,10 +11,11 @@ use super::{
     error::{self, Invalid},
     stopped,
     trace::{self, TraceStream},
+    why,
 };
 use crate::{
     clock::Now,
-    evidence::EvidenceView as _,
+    evidence::{EvidenceView as _, Source},
     health::{self, Degraded},
     hub::{Subject, Subscription},
     incident::Incident,
@@ -122,6 +123,22 @@ impl proto::guard_server::Guard for Service {
         Ok(Response::new(trace::trace(&self.0, interface).await?))
     }
 
+    async fn why(
+        &self,
+        request: Request<proto::WhyRequest>,
+    ) -> Result<Response<proto::WhyResponse>, Status> {
+        let proto::WhyRequest { address } = request.into_inner();
+        let address = address.parse().map_err(|_| Invalid::Address(address))?;
+        let explanations = why::explain(&self.0, address).await?;
+        let last = self.0.reconciler.last();
+        Ok(Response::new(proto::WhyResponse {
+            explanations,
+            sources: self.sources(),
+            last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
+            last_result: last.map_or("", |last| last.result).to_owned(),
+        }))
+    }
+
     async fn silence(
         &self,
         request: Request<proto::SilenceRequest>,
@@ -143,8 +160,6 @@ impl proto::guard_server::Guard for Service {
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
         let Context { ledger, health, .. } = &*self.0;
-        let sees_all = health.booted() && health.observer().is_none();
-        let source = |name: &str| proto::SourceStatus { name: name.to_owned(), healthy: sees_all };
         let degraded = |Degraded { what, since, why }| proto::Degraded {
             what,
             since: Some(convert::timestamp(since)),
@@ -160,7 +175,7 @@ impl proto::guard_server::Guard for Service {
                 Some(why) => why,
                 None => "ok".to_owned(),
             },
-            sources: vec![source("wire"), source("kernel")],
+            sources: self.sources(),
             bridges: self.bridges(),
         }))
     }
@@ -191,6 +206,25 @@ impl Service {
             frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
             addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
         }
+    }
+
+    fn sources(&self) -> Vec<proto::SourceStatus> {
+        let Context { health, reconciler, .. } = &*self.0;
+        let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
+        let own = [Source::Wire, Source::Kernel].map(|source| proto::SourceStatus {
+            name: source.name().to_owned(),
+            healthy: health.booted() && degraded.is_none(),
+            why: degraded.clone().unwrap_or_default(),
+            complete: None,
+        });
+        let now = Now::read();
+        let asked = reconciler.sources().status().into_iter().map(|status| proto::SourceStatus {
+            name: status.source.name().to_owned(),
+            healthy: status.healthy(),
+            why: status.why().unwrap_or_default(),
+            complete: status.complete.map(|at| convert::timestamp(now.wall_at(at))),
+        });
+        own.into_iter().chain(asked).collect()
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {

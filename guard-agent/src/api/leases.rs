@@ -1,8 +1,13 @@
 //! `guard.v1.Leases`.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
@@ -197,9 +202,13 @@ impl proto::leases_server::Leases for Service {
         &self,
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let proto::WatchRequest { from } = request.into_inner();
+        let proto::WatchRequest { from, subscriber } = request.into_inner();
+        let progress = self.0.hub.progress(&subscriber);
         let Subscription { backlog, gap, seq, receiver } = self.0.hub.subscribe(from);
         let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
+        if let Some(progress) = &progress {
+            progress.fetch_max(first, Ordering::Relaxed);
+        }
         let config = &self.0.config;
         let begin: Vec<_> = gap
             .then(|| convert::gap(first))
@@ -223,6 +232,12 @@ impl proto::leases_server::Leases for Service {
                 }
             });
         let stream = stream::iter(begin).chain(later).take_until(stopped(self.0.stopping.clone()));
+        // The transport takes the next one when it has room: what is taken is sent.
+        let stream = stream.inspect_ok(move |event| {
+            if let Some(progress) = &progress {
+                progress.fetch_max(event.seq, Ordering::Relaxed);
+            }
+        });
         Ok(Response::new(stream.boxed()))
     }
 }

@@ -11,6 +11,7 @@ mod pools;
 mod socket;
 mod subnets;
 mod trace;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,6 +40,7 @@ use crate::{
         interfaces_server::InterfacesServer, leases_server::LeasesServer,
         pools_server::PoolsServer, subnets_server::SubnetsServer,
     },
+    reconcile::Reconciler,
 };
 
 /// How long open streams may take to end when the agent stops.
@@ -60,6 +62,8 @@ pub struct Context {
     pub alerts: Arc<Alerts>,
     /// The event stream.
     pub hub: Arc<Hub>,
+    /// The reconciler.
+    pub reconciler: Arc<Reconciler>,
     /// What is degraded.
     pub health: Arc<Health>,
     /// What Prometheus reads.
@@ -145,14 +149,19 @@ impl Context {
                 return Err(error::Closed::BridgeAbsent { pool, bridge: bridge.clone(), why });
             }
         }
+        let inventory = self.health.inventory();
         if !self.health.booted() {
-            return Err(error::Closed::Starting);
+            // Until it has taken too long, it is only starting.
+            let late = self.health.why(health::BOOT).and(inventory);
+            return Err(late.map_or(error::Closed::Starting, error::Closed::InventoryDegraded));
         }
-        match self.health.observer() {
-            Some(degraded) if self.config.when_degraded == WhenDegraded::Refuse => {
-                Err(error::Closed::ObserverDegraded(degraded))
-            }
-            _ => Ok(()),
+        if self.config.when_degraded == WhenDegraded::Allow {
+            return Ok(());
+        }
+        match (self.health.observer(), inventory) {
+            (Some(degraded), _) => Err(error::Closed::ObserverDegraded(degraded)),
+            (None, Some(degraded)) => Err(error::Closed::InventoryDegraded(degraded)),
+            (None, None) => Ok(()),
         }
     }
 }

@@ -26,6 +26,10 @@ pub(super) struct File {
     pub conflict: Conflict,
     pub bridge: Vec<Bridge>,
     pub pool: Vec<Pool>,
+    pub reconcile: Reconcile,
+    pub inventory: Inventory,
+    pub directory: Option<Directory>,
+    pub subscriber: Vec<Subscriber>,
 }
 
 impl Default for File {
@@ -40,6 +44,10 @@ impl Default for File {
             conflict: Conflict::default(),
             bridge: Vec::new(),
             pool: Vec::new(),
+            reconcile: Reconcile::default(),
+            inventory: Inventory::default(),
+            directory: None,
+            subscriber: Vec::new(),
         }
     }
 }
@@ -164,4 +172,66 @@ impl Pool {
             ..default
         })
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Reconcile {
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    pub misses: u32,
+    pub max_reap_share: f64,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(300), misses: 3, max_reap_share: 0.2 }
+    }
+}
+
+/// Without a section a source is not asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Inventory {
+    pub containerd: Option<Containerd>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Containerd {
+    pub socket: PathBuf,
+    pub namespace: String,
+    pub sandbox_label: String,
+    pub lifecycle_label: String,
+    pub address_label: String,
+}
+
+impl Default for Containerd {
+    fn default() -> Self {
+        Self {
+            socket: "/run/containerd/containerd.sock".into(),
+            namespace: "sandbox".to_owned(),
+            sandbox_label: "runtime.computer/sandbox".to_owned(),
+            lifecycle_label: "runtime.computer/lifecycle".to_owned(),
+            address_label: "runtime.computer/ip".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Directory {
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subscriber {
+    pub name: String,
+    #[serde(default = "hold_deadline", with = "humantime_serde")]
+    pub hold_deadline: Duration,
+}
+
+fn hold_deadline() -> Duration {
+    Duration::from_secs(120)
 }

@@ -1,11 +1,14 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
 mod file;
+mod sources;
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
+    inventory,
     lease::{ExclusionError, Pool, PoolError, Pools},
+    reconcile,
     segment::Segment,
 };
 
@@ -34,6 +37,12 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// The pools to allocate from.
     pub pools: Pools,
+    /// How slow and how sure leases are taken back.
+    pub reconcile: reconcile::Settings,
+    /// Who is asked which sandboxes there are.
+    pub sources: inventory::Settings,
+    /// Whose acknowledgement a released address waits for, and how long at most.
+    pub subscribers: Vec<(Arc<str>, Duration)>,
 }
 
 /// A bridge to watch.
@@ -133,6 +142,14 @@ pub enum CheckError {
         /// What is wrong.
         source: ExclusionError,
     },
+    /// A setting that no agent could work with.
+    #[error("{section}: {what}")]
+    Setting {
+        /// Which section.
+        section: &'static str,
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// An address, a prefix or a pair of pools.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -153,8 +170,21 @@ impl Config {
     }
 
     fn check(file: file::File) -> Result<Self, CheckError> {
-        let file::File { state_dir, socket, bpffs, http, log, allocate, conflict, bridge, pool } =
-            file;
+        let file::File {
+            state_dir,
+            socket,
+            bpffs,
+            http,
+            log,
+            allocate,
+            conflict,
+            bridge,
+            pool,
+            reconcile,
+            inventory,
+            directory,
+            subscriber,
+        } = file;
         let bridges = check_bridges(bridge)?;
         let mut pools = Vec::with_capacity(pool.len());
         for pool in pool {
@@ -180,6 +210,12 @@ impl Config {
             conflict,
             bridges,
             pools: Pools::new(pools)?,
+            reconcile: sources::reconcile(&reconcile)?,
+            sources: inventory::Settings {
+                containerd: inventory.containerd.map(sources::containerd).transpose()?,
+                directory: directory.map(|directory| directory.socket),
+            },
+            subscribers: sources::subscribers(subscriber)?,
         })
     }
 

@@ -61,3 +61,30 @@ fn a_pool_needs_its_bridge() {
     refused(&format!("{GOOD}[[bridge]]\nname = \"rt0\"\n"), &["twice"]);
     refused("[[bridge]]\nname = \"a/b\"\n", &["interface name"]);
 }
+
+#[test]
+fn sources_are_asked_where_they_have_a_section() {
+    let config = load(GOOD).unwrap();
+    assert_eq!(config.reconcile.interval, Duration::from_secs(300));
+    assert_eq!((config.reconcile.misses, config.reconcile.max_reap_share), (3, 0.2));
+    assert!(config.sources == inventory::Settings::default() && config.subscribers.is_empty());
+    let all = "[inventory.containerd]\nnamespace = \"k8s.io\"\n\
+               [directory]\nsocket = \"/run/d.sock\"\n\
+               [[subscriber]]\nname = \"nfs-proxy\"\n";
+    let config = load(&format!("{GOOD}{all}")).unwrap();
+    let containerd = config.sources.containerd.unwrap();
+    assert_eq!(containerd.namespace, "k8s.io");
+    assert_eq!(containerd.address_label, "runtime.computer/ip");
+    assert_eq!(config.sources.directory, Some("/run/d.sock".into()));
+    assert_eq!(config.subscribers, [(Arc::from("nfs-proxy"), Duration::from_secs(120))]);
+}
+
+#[test]
+fn a_reconciler_that_would_take_everything_is_refused() {
+    refused(&format!("{GOOD}[reconcile]\nmisses = 0\n"), &["[reconcile]", "misses"]);
+    refused(&format!("{GOOD}[reconcile]\nmax_reap_share = 20\n"), &["max_reap_share", "0 to 1"]);
+    refused(&format!("{GOOD}[reconcile]\ninterval = \"0s\"\n"), &["interval"]);
+    refused(&format!("{GOOD}[inventory.containerd]\naddress_label = \"\"\n"), &["address_label"]);
+    let twice = "[[subscriber]]\nname = \"a\"\n".repeat(2);
+    refused(&format!("{GOOD}{twice}"), &["[[subscriber]]", "twice"]);
+}

@@ -116,7 +116,11 @@ pub struct Claimant {
 
 impl Claimant {
     fn is(&self, other: &Self) -> bool {
-        self.mac == other.mac && self.ifindex == other.ifindex
+        // Of whom only the inventory tells, only the name is known.
+        let seen = self.mac.is_some() || self.ifindex.is_some();
+        self.mac == other.mac
+            && self.ifindex == other.ifindex
+            && (seen || self.owner == other.owner)
     }
 }
 

@@ -29,7 +29,7 @@ impl Step<'_> {
             let pool = self.engine.tables[table].pool.name();
             let same = self.engine.index.same_asker(&owner, &ask.key, pool).cloned();
             let outcome = match same {
-                Some(lease) => same_again(lease, ask, wanted),
+                Some(lease) => same_again(lease, ask, wanted).map(|lease| self.asked_for(lease)),
                 None => self.choose(table, &owner, wanted).map(|(slot, bypassed)| {
                     given.push(slot);
                     self.hand_out(slot, ask, &owner, bypassed)
@@ -134,7 +134,7 @@ impl Step<'_> {
     /// Evidence that stands against handing the address to this owner: all that does not name it.
     fn against(&self, slot: Slot, owner: &Owner) -> Vec<Evidence> {
         let mut evidence = self.evidence(slot);
-        evidence.retain(|e| e.owner.as_ref() != Some(owner));
+        evidence.retain(|e| !e.names(owner));
         evidence
     }
 

@@ -126,8 +126,32 @@ pub enum Command {
     },
     /// Give an interface name back.
     ReleaseInterface(Arc<str>),
+    /// A pass of the reconciler has compared leases with what is in use.
+    CountMisses(CountMisses),
+    /// Give back those of these leases that are at the threshold and that still nothing speaks for.
+    Reap {
+        /// Which leases.
+        generations: Vec<Generation>,
+        /// How many misses it takes.
+        threshold: u32,
+    },
     /// Let deadlines that have passed take effect.
     Tick,
+}
+
+/// What a pass of the reconciler has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountMisses {
+    /// Leases that nothing speaks for.
+    pub silent: Vec<Generation>,
+    /// Leases that something speaks for.
+    pub seen: Vec<Generation>,
+    /// When the pass began, on `CLOCK_BOOTTIME`.
+    pub started: Duration,
+    /// A lease gets no second miss before this much time has passed since its last one.
+    pub interval: Duration,
+    /// Misses beyond this many are not counted.
+    pub threshold: u32,
 }
 
 /// The arguments of carving a child subnet out of a pool.
@@ -184,6 +208,8 @@ pub struct Allocate {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// Allocate: the leases in the order of the pools. Confirm and Bind: the one lease.
+    /// `CountMisses`: those that are silent still. Reap: those that were given back, as they are
+    /// now.
     Leases(Vec<Arc<Lease>>),
     /// Release: what became of the address, or the furthest from free of several; the rows after.
     Released(State, Vec<Arc<Lease>>),
@@ -267,6 +293,8 @@ pub enum Reason {
     StoreUnwritable,
     /// There is nothing to recover.
     StoreHealthy,
+    /// No mass release waits for this consent.
+    ConsentUnknown,
     /// The agent is ending.
     Stopping,
 }
@@ -315,6 +343,7 @@ impl Reason {
             Self::StoreDamaged => "STORE_DAMAGED",
             Self::StoreUnwritable => "STORE_UNWRITABLE",
             Self::StoreHealthy => "STORE_HEALTHY",
+            Self::ConsentUnknown => "CONSENT_UNKNOWN",
             Self::Stopping => "STOPPING",
         }
     }

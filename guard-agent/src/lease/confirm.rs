@@ -13,7 +13,7 @@ impl Step<'_> {
         };
         let lease = match lease.state {
             State::Held => self.put(slot, transition::activate(&lease, self.now)),
-            _ => lease,
+            _ => self.asked_for(lease),
         };
         Reply::Leases(vec![lease])
     }
@@ -47,8 +47,9 @@ impl Step<'_> {
             binding.ifindex = Some(ifindex);
         }
         if bound.binding == lease.binding && lease.state == State::Active {
-            return Reply::Leases(vec![lease]);
+            return Reply::Leases(vec![self.asked_for(lease)]);
         }
+        bound.misses = 0;
         Reply::Leases(vec![self.put(slot, bound)])
     }
 

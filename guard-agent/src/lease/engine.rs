@@ -45,6 +45,8 @@ pub struct Engine {
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
     pub(super) subnets: Subnets,
     pub(super) interfaces: Interfaces,
+    /// When the last miss of a lease was counted by this run, on `CLOCK_BOOTTIME`.
+    pub(super) counted: HashMap<Generation, Duration>,
 }
 
 /// What came of a command.
@@ -162,10 +164,10 @@ impl Engine {
         view: &dyn EvidenceView,
         now: Now,
     ) -> Result<Reply, Refusal> {
-        let high_water = self.high_water;
+        let (high_water, counted) = (self.high_water, self.counted.clone());
         let applied = self.apply(command, view, now);
         self.undo(&applied.changes);
-        self.high_water = high_water;
+        (self.high_water, self.counted) = (high_water, counted);
         applied.result
     }
 
@@ -174,6 +176,9 @@ impl Engine {
         for change in changes.iter().rev() {
             match change {
                 Write::Address(RowChange { place, table, old, new: _ }) => {
+                    if let Some(lease) = old.as_ref().and_then(Row::lease) {
+                        self.counted.remove(&lease.generation);
+                    }
                     self.set((*table, place.address), old.clone());
                     let cursor = &mut self.tables[*table].cursor;
                     *cursor = (*cursor).min(super::number::of(place.address));
@@ -210,8 +215,8 @@ impl Engine {
         self.high_water
     }
 
-    /// All evidence that a lease's address is in use: what is known of the address, and the port
-    /// that the lease is bound to, if it exists.
+    /// All evidence that a lease's address is in use: what is known of the address, the port that
+    /// the lease is bound to, if it exists, and while it has an owner what is known of that.
     pub fn evidence_of(lease: &Lease, view: &dyn EvidenceView) -> Vec<Evidence> {
         let mut all = view.evidence(&lease.segment, lease.address);
         let bound = lease.state.is_owned() || lease.state == State::Releasing;
@@ -228,6 +233,15 @@ impl Engine {
                 since: lease.updated_at,
                 age: Duration::ZERO,
             });
+        }
+        if let Some(owner) = lease.owner.as_ref().filter(|_| lease.state.is_owned()) {
+            for of_owner in view.owner(owner) {
+                let said =
+                    |e: &Evidence| e.source == of_owner.source && e.detail == of_owner.detail;
+                if !all.iter().any(said) {
+                    all.push(of_owner);
+                }
+            }
         }
         all
     }
@@ -250,6 +264,17 @@ impl Engine {
                 let of = |s: &Arc<str>| l.owner.as_ref().is_some_and(|owner| owner.sandbox == *s);
                 sandbox.as_ref().is_none_or(of)
             })
+    }
+
+    /// From now on released addresses wait for these, each at most so long.
+    pub fn set_subscribers(&mut self, subscribers: &[(Arc<str>, Duration)]) {
+        subscribers.clone_into(&mut self.subscribers);
+    }
+
+    /// The leases that somebody has.
+    pub fn reservations(&self) -> Vec<Arc<Lease>> {
+        let rows = self.tables.iter().flat_map(|table| table.rows.values());
+        rows.filter_map(Row::lease).filter(|lease| lease.state.is_owned()).cloned().collect()
     }
 
     /// The lease or quarantine at an address.

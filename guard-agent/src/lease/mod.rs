@@ -24,6 +24,7 @@ mod pool;
 mod pools;
 mod ports;
 mod ranges;
+mod reap;
 mod release;
 mod restore;
 mod row;

@@ -95,7 +95,7 @@ impl Step<'_> {
         Reply::Done
     }
 
-    fn give_back(&mut self, slot: Slot) -> Arc<Lease> {
+    pub(super) fn give_back(&mut self, slot: Slot) -> Arc<Lease> {
         let lease = self.lease(slot).expect("the index names leases that exist");
         let in_use = !self.evidence(slot).is_empty();
         let until = |deadline: &Duration| self.now.boot + *deadline;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    evidence::{Evidence, EvidenceView},
+    evidence::{Evidence, EvidenceView, Source},
 };
 
 /// The engine, the time and the evidence of one command, and what it changed so far.
@@ -88,6 +88,10 @@ impl<'a> Step<'a> {
                 return self.reserve_interface(&prefix, &id);
             }
             Command::ReleaseInterface(name) => return Ok(self.release_interface(&name)),
+            Command::CountMisses(found) => return Ok(self.count_misses(&found)),
+            Command::Reap { generations, threshold } => {
+                return Ok(self.reap(&generations, threshold));
+            }
             Command::Tick => self.tick(),
         }
         Ok(Reply::Done)
@@ -157,10 +161,26 @@ impl<'a> Step<'a> {
 
     /// What is known of an address, whoever has it.
     pub(super) fn evidence(&self, slot: Slot) -> Vec<Evidence> {
-        match self.engine.lease(slot) {
+        let mut all = match self.engine.lease(slot) {
             Some(lease) => Engine::evidence_of(lease, self.view),
             None => self.view.evidence(self.table(slot).pool.segment(), slot.1),
+        };
+        if self.engine.tables.len() > 1 {
+            all.retain(|evidence| !self.is_of_another_segment(slot, evidence));
         }
+        all
+    }
+
+    /// A label names an address and no segment. Where its owner has the address on another one,
+    /// that is the one that is meant.
+    fn is_of_another_segment(&self, (table, address): Slot, evidence: &Evidence) -> bool {
+        let tables = self.engine.tables.iter().enumerate();
+        evidence.source == Source::Inventory
+            && tables.filter(|(other, _)| *other != table).any(|(_, other)| {
+                let lease = other.lease(address).filter(|lease| lease.state.is_owned());
+                let owner = lease.and_then(|lease| lease.owner.as_ref());
+                owner.is_some_and(|owner| evidence.names(owner))
+            })
     }
 
     /// Takes an address that nobody has out of use.

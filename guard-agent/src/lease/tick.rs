@@ -28,7 +28,8 @@ impl Step<'_> {
     fn unconfirmed(&mut self, slot: Slot, lease: &Lease) {
         let evidence = self.evidence(slot);
         let of_owner = evidence.iter().any(|e| {
-            (e.owner.is_some() && e.owner == lease.owner) || lease.is_bound_to(e.mac, e.ifindex)
+            lease.owner.as_ref().is_some_and(|owner| e.names(owner))
+                || lease.is_bound_to(e.mac, e.ifindex)
         });
         if of_owner {
             // It is the owner's after all: it stays, and is looked at again.

@@ -5,11 +5,14 @@
 //! the store was lost while the agent ran, the engine still has all that was acknowledged, and a
 //! recovery writes that.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 use super::{
     Lifecycle, Writer,
-    writer::{AFTER_FAILURE, refusal, report},
+    writer::{AFTER_FAILURE, refusal},
 };
 use crate::{
     clock::{self, Now},
@@ -134,15 +137,18 @@ impl Writer {
             return Ok(());
         }
         let carried = restored.carry.is_some();
-        let (engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
+        let earlier = if carried { restored.high_water.generation } else { 0 };
+        self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        let (mut engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
         if carried || !changes.is_empty() {
             store.commit(&changes, engine.high_water(), Now::read())?;
         }
-        report(&notices);
+        self.tell(&notices);
         let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
         for observer in &mut self.observers {
             observer.restored(&leases);
         }
+        engine.set_subscribers(&self.subscribers);
         for observer in &mut self.observers {
             observer.handed_out(engine.high_water().generation);
         }
@@ -333,6 +339,6 @@ impl Writer {
         for observer in &mut self.observers {
             observer.committed(&told, now);
         }
-        report(&applied.notices);
+        self.tell(&applied.notices);
     }
 }

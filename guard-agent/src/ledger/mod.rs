@@ -10,7 +10,10 @@ mod writer;
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -23,7 +26,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, PoolStatus, Pools, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     store::{CommitError, Recovered, Store, StoreError},
@@ -43,6 +46,9 @@ pub trait Lifecycle: Send {
 
     /// What was committed, in order. The callers get their answers afterwards.
     fn committed(&mut self, changes: &[Change], now: Now);
+
+    /// What no lease's state shows.
+    fn noticed(&mut self, _notices: &[Notice]) {}
 
     /// The highest generation that was ever handed out, as far as it knows: a store that knows less
     /// is an old copy.
@@ -73,6 +79,7 @@ pub struct Ledger {
     view: View,
     epoch: u64,
     loss: Arc<RwLock<Option<String>>>,
+    earlier_boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -81,6 +88,8 @@ enum Request {
     Call(Command, oneshot::Sender<Result<Reply, Refusal>>),
     /// What a command would answer.
     Preview(Command, oneshot::Sender<Result<Reply, Refusal>>),
+    /// Leases that somebody has.
+    Reservations(oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
     Subnets(oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
@@ -138,12 +147,20 @@ impl Ledger {
         epoch: u64,
     ) -> Result<Self, LedgerError> {
         let loss = Arc::clone(&writer.loss);
+        let earlier_boot = Arc::clone(&writer.earlier_boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
-        Ok(Self { requests, view, epoch, loss, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self {
+            requests,
+            view,
+            epoch,
+            loss,
+            earlier_boot,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
     }
 
     /// Carries out a command. When it returns, what it changed is on disk and the observers know.
@@ -170,6 +187,15 @@ impl Ledger {
             (lease, evidence)
         };
         Ok(leases.into_iter().map(with_evidence).collect())
+    }
+
+    /// The leases that somebody has.
+    ///
+    /// # Errors
+    /// The ledger has ended, or does not know the leases.
+    pub async fn reservations(&self) -> Result<Vec<Arc<Lease>>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Reservations(answer), answered).await?
     }
 
     /// All pools.
@@ -263,6 +289,11 @@ impl Ledger {
     /// restarts.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Generations up to this one were handed out in an earlier boot, as far as this run knows.
+    pub fn earlier_boot(&self) -> Generation {
+        self.earlier_boot.load(Ordering::Relaxed)
     }
 
     /// Whether the thread still answers.

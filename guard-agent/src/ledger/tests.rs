@@ -243,6 +243,28 @@ async fn a_dead_thread_is_an_error_and_not_a_wait() {
     ledger.shutdown().await;
 }
 
+#[tokio::test]
+async fn leases_of_an_earlier_boot_are_told_from_those_of_this_one() {
+    let setup = Setup::new();
+    let ledger = setup.start();
+    assert_eq!(ledger.earlier_boot(), 0);
+    let old = lease(&ledger, "old").await.unwrap().generation;
+    ledger.shutdown().await;
+    let path = setup.dir.path().join("leases.db");
+    let next = || {
+        let boot = Boot { id: "next".to_owned(), now: Now::read() };
+        setup.start_with(Store::open(&path, &boot).unwrap(), |_| {})
+    };
+    let ledger = next();
+    let new = lease(&ledger, "new").await.unwrap().generation;
+    assert!(old <= ledger.earlier_boot() && ledger.earlier_boot() < new);
+    ledger.shutdown().await;
+    // A second run of this boot does not know, and so asks for more consent, not for less.
+    let ledger = next();
+    assert_eq!(ledger.earlier_boot(), 0);
+    ledger.shutdown().await;
+}
+
 /// Knows what was handed out, as the kernel does while stores come and go.
 struct Memory(Arc<Mutex<u64>>);
 

@@ -1,6 +1,9 @@
 //! The thread that owns the engine and the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use tokio::{
@@ -36,6 +39,9 @@ pub(super) struct Writer {
     pub(super) books: Books,
     /// Why there is no store, for those who do not want to wait for the thread.
     pub(super) loss: Arc<RwLock<Option<String>>>,
+    pub(super) subscribers: Vec<(Arc<str>, Duration)>,
+    /// The highest generation of an earlier boot.
+    pub(super) earlier_boot: Arc<AtomicU64>,
     pub(super) view: View,
     pub(super) observers: Vec<Box<dyn Lifecycle>>,
     inbox: mpsc::Receiver<Request>,
@@ -64,7 +70,11 @@ impl Writer {
         let (requests, inbox) = mpsc::channel(super::QUEUE);
         let engine = Engine::new(pools.clone(), HighWater::default());
         let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
-        (Self { engine, pools, books, loss, view, observers, inbox }, requests)
+        let earlier_boot = Arc::default();
+        let subscribers = Vec::new();
+        let writer =
+            Self { engine, pools, books, loss, subscribers, earlier_boot, view, observers, inbox };
+        (writer, requests)
     }
 
     pub(super) async fn run(mut self) {
@@ -129,6 +139,12 @@ impl Writer {
     }
 
     fn apply(&mut self, command: Command, now: Now, batch: &mut Batch) -> Result<Reply, Refusal> {
+        if let Command::Subscribers(subscribers) = &command {
+            // For the engine of a store that is recovered later, too.
+            self.subscribers.clone_from(subscribers);
+            self.engine.set_subscribers(subscribers);
+            return Ok(Reply::Done);
+        }
         if let Books::Lost(loss) = &self.books {
             return Err(loss.refusal());
         }
@@ -158,7 +174,7 @@ impl Writer {
                     }
                     failpoint::reach(Moment::BeforeReply);
                 }
-                report(&notices);
+                self.tell(&notices);
                 None
             }
             Err(error) => {
@@ -182,11 +198,22 @@ impl Writer {
         ok
     }
 
+    /// What no lease's state shows goes to the log, and to those who count.
+    pub(super) fn tell(&mut self, notices: &[Notice]) {
+        report(notices);
+        for observer in self.observers.iter_mut().filter(|_| !notices.is_empty()) {
+            observer.noticed(notices);
+        }
+    }
+
     fn answer(&mut self, question: Request) {
         // Whoever has gone away does not wait for the answer.
         match question {
             Request::Preview(command, answer) => {
                 let _ = answer.send(self.preview(command));
+            }
+            Request::Reservations(answer) => {
+                let _ = answer.send(self.known().map(|()| self.engine.reservations()));
             }
             Request::Leases(filter, answer) => {
                 let leases = || self.engine.leases(&filter).cloned().collect();
@@ -235,8 +262,7 @@ pub(super) fn refusal(error: &CommitError) -> Refusal {
     }
 }
 
-/// What no lease's state shows goes to the log.
-pub(super) fn report(notices: &[Notice]) {
+fn report(notices: &[Notice]) {
     for notice in notices {
         match notice {
             Notice::HostAddress(lease) => tracing::warn!(

@@ -125,6 +125,10 @@ impl EvidenceView for Truth {
         self.on_wire.keys().chain(self.contained.keys()).copied().collect()
     }
 
+    fn owner(&self, _owner: &Owner) -> Vec<Evidence> {
+        Vec::new()
+    }
+
     fn port_exists(&self, ifindex: u32) -> bool {
         self.ports.contains(&ifindex)
     }

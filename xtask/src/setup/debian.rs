@@ -15,7 +15,7 @@ struct Package {
     from: Profile,
 }
 
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 8] = [
     Package { name: "build-essential", why: "compiles the bundled SQLite", from: Profile::Demo },
     Package { name: "iproute2", why: "lays out namespaces and bridges", from: Profile::Demo },
     Package {
@@ -23,13 +23,15 @@ const PACKAGES: [Package; 6] = [
         why: "host-local and bridge, which guard works beside",
         from: Profile::Demo,
     },
+    Package { name: "containerd", why: "the inventory of the scenarios", from: Profile::Test },
+    Package { name: "runc", why: "runs its containers", from: Profile::Test },
     Package { name: "python3-venv", why: "holds the Python peers", from: Profile::Test },
     Package {
         name: "qemu-system-x86",
         why: "boots the kernels that guard supports",
         from: Profile::Kernels,
     },
-    Package { name: "busybox-static", why: "runs in them", from: Profile::Kernels },
+    Package { name: "busybox-static", why: "runs in containers and guests", from: Profile::Test },
 ];
 
 /// Installs what is missing; true if something was.

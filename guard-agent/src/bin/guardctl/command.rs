@@ -1,6 +1,7 @@
 //! Each command: the call that it makes, and what it prints.
 
 use guard_agent::{
+    client::{answer, connect},
     proto::{
         AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
         ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
@@ -14,7 +15,6 @@ use tonic::transport::Channel;
 
 use crate::{
     cli::{Allocate, Bind, Cli, Command, Leases, Release, Replay},
-    client::{answer, connect},
     error::Error,
     output::Output,
     stream::follow,
@@ -82,7 +82,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             output.print(&view::Silenced::from(conflict))
         }
         Command::Events { follow: _, from } => {
-            let stream = answer(leases.watch(WatchRequest { from })).await?;
+            let stream =
+                answer(leases.watch(WatchRequest { from, ..WatchRequest::default() })).await?;
             follow::<_, view::Event>(stream, output).await
         }
         Command::Operator(command) => command.run(channel, output).await,

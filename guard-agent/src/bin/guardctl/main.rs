@@ -4,7 +4,6 @@
 //! 2 usage, 3 the agent cannot be reached.
 
 mod cli;
-mod client;
 mod command;
 mod error;
 mod operator;

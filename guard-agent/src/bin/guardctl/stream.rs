@@ -1,5 +1,6 @@
 //! Streams: one line for each message, until somebody ends it.
 
+use guard_agent::client::CallError;
 use tokio::signal;
 use tonic::Streaming;
 
@@ -26,7 +27,7 @@ where
         };
         match message {
             Some(message) => output.print(&V::from(message))?,
-            None => return Err(Error::Lost("it ended the stream".to_owned())),
+            None => return Err(CallError::Lost("it ended the stream".to_owned()).into()),
         }
     }
 }

@@ -51,7 +51,7 @@ impl Table {
             let row_ends = lines.peek().is_none_or(|next| !next.starts_with(' '));
             if row_ends && !header {
                 for note in notes.next().into_iter().flatten() {
-                    text.push_str(&folded(note, width));
+                    text.push_str(&folded(note, INDENT, width));
                 }
             }
             header = header && !row_ends;
@@ -121,16 +121,16 @@ fn visible(line: &str) -> usize {
 }
 
 /// A note, indented and folded between words.
-fn folded(note: &str, width: usize) -> String {
-    let mut text = String::from(INDENT);
-    let mut column = INDENT.len();
+pub fn folded(note: &str, indent: &str, width: usize) -> String {
+    let mut text = String::from(indent);
+    let mut column = indent.len();
     for (index, word) in printable(note).split(' ').enumerate() {
         let length = word.chars().count();
         if index > 0 && column + 1 + length > width {
             text.push('\n');
+            text.push_str(indent);
             text.push_str(INDENT);
-            text.push_str(INDENT);
-            column = 2 * INDENT.len();
+            column = indent.len() + INDENT.len();
         } else if index > 0 {
             text.push(' ');
             column += 1;
@@ -191,6 +191,6 @@ mod tests {
 
     #[test]
     fn long_notes_fold_between_words() {
-        assert_eq!(folded("one two three", 10), "  one two\n    three\n");
+        assert_eq!(folded("one two three", INDENT, 10), "  one two\n    three\n");
     }
 }

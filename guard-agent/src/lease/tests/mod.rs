@@ -6,6 +6,7 @@ mod hand_out;
 mod names;
 mod observed;
 mod order;
+mod reaped;
 mod released;
 mod restored;
 mod time;
@@ -36,6 +37,7 @@ pub(crate) struct FakeView {
     pub(crate) evidence: HashMap<(Segment, IpAddr), Vec<Evidence>>,
     pub(crate) ports: HashSet<u32>,
     pub(crate) links: HashSet<String>,
+    pub(crate) owners: Vec<Evidence>,
 }
 
 impl EvidenceView for FakeView {
@@ -46,6 +48,10 @@ impl EvidenceView for FakeView {
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr> {
         let of = self.evidence.keys().filter(|(s, _)| s == segment);
         of.map(|(_, address)| *address).collect()
+    }
+
+    fn owner(&self, owner: &Owner) -> Vec<Evidence> {
+        self.owners.iter().filter(|evidence| evidence.names(owner)).cloned().collect()
     }
 
     fn port_exists(&self, ifindex: u32) -> bool {

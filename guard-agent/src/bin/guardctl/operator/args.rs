@@ -13,6 +13,29 @@ pub enum Command {
     #[command(after_help = "Example:\n  guardctl holds")]
     Holds,
 
+    /// Compare the leases with all sources now, and take back what nothing is left of.
+    ///
+    /// The agent does so by itself in each interval; a lease gets one miss in each at most, whoever
+    /// asks.
+    #[command(after_help = "Examples:\n  guardctl reconcile --dry-run\n  \
+        guardctl reconcile --consent 0badcafe")]
+    Reconcile {
+        /// Change nothing and say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+        /// Agree to a mass release, by the id that a pass has shown.
+        #[arg(long, value_name = "ID")]
+        consent: Option<String>,
+    },
+
+    /// Say what each source knows of an address, and what happens to it next.
+    #[command(after_help = "Example:\n  guardctl why 10.8.64.2")]
+    Why {
+        /// The address.
+        #[arg(value_parser = address)]
+        address: IpAddr,
+    },
+
     /// Compare store, index, kernel and wire, and list what disagrees.
     ///
     /// Exits with 1 if anything does.

@@ -8,16 +8,20 @@ use std::{
     path::Path,
 };
 
-use guard_agent::proto::{
-    AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
-    ListLeasesRequest, QuarantineAction, QuarantineRequest, RecoverRequest,
-    admin_client::AdminClient, leases_client::LeasesClient,
+use guard_agent::{
+    client::{answer, patiently},
+    proto::{
+        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
+        ListLeasesRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, RecoverRequest,
+        WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
+        leases_client::LeasesClient,
+    },
 };
 use tonic::transport::Channel;
 
 pub use self::args::Command;
 use self::args::{Place, Quarantine, Sure};
-use crate::{client::answer, error::Error, output::Output, view};
+use crate::{error::Error, output::Output, view};
 
 impl Command {
     /// Asks for a confirmation of what is dangerous.
@@ -65,6 +69,17 @@ impl Command {
                 let state = LeaseState::Releasing.into();
                 let request = ListLeasesRequest { state, ..ListLeasesRequest::default() };
                 output.print(&view::Holds::from(answer(leases.list(request)).await?))
+            }
+            Self::Reconcile { dry_run, consent } => {
+                let consent = consent.unwrap_or_default();
+                let request = ReconcileRequest { dry_run, consent };
+                let response = patiently(admin.reconcile(request)).await?;
+                output.print(&view::Reconciled::new(response, dry_run))
+            }
+            Self::Why { address } => {
+                let request = WhyRequest { address: address.to_string() };
+                let why = answer(GuardClient::new(channel).why(request)).await?;
+                output.print(&view::Why::from(why))
             }
             Self::Check => {
                 let check = view::Check::from(answer(admin.check(CheckRequest {})).await?);

@@ -1,15 +1,18 @@
 //! Child subnets and interface names.
 
 use clap::{ArgGroup, Args, Subcommand};
-use guard_agent::proto::{
-    ListInterfacesRequest, ListSubnetsRequest, ReleaseInterfaceRequest, ReleaseSubnetRequest,
-    ReserveInterfaceRequest, ReserveSubnetRequest, interfaces_client::InterfacesClient,
-    subnets_client::SubnetsClient,
+use guard_agent::{
+    client::answer,
+    proto::{
+        ListInterfacesRequest, ListSubnetsRequest, ReleaseInterfaceRequest, ReleaseSubnetRequest,
+        ReserveInterfaceRequest, ReserveSubnetRequest, interfaces_client::InterfacesClient,
+        subnets_client::SubnetsClient,
+    },
 };
 use ipnet::IpNet;
 use tonic::transport::Channel;
 
-use crate::{cli::prefix, client::answer, error::Error, output::Output, view};
+use crate::{cli::prefix, error::Error, output::Output, view};
 
 #[derive(Debug, Subcommand)]
 pub enum Subnets {

@@ -10,6 +10,7 @@ mod operator;
 mod outcome;
 mod pool;
 mod port;
+mod reconcile;
 mod recover;
 mod replay;
 mod reserve;
@@ -27,6 +28,7 @@ pub use operator::{Adopted, Backup, Check, Forced, Gc, Holds, Quarantine};
 pub use outcome::{Changed, Released};
 pub use pool::Pools;
 pub use port::Ports;
+pub use reconcile::{Reconciled, Why};
 pub use recover::Recovered;
 pub use replay::Replayed;
 pub use reserve::{

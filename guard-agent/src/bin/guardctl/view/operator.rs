@@ -12,7 +12,7 @@ use crate::{
     table::{Table, cell, plain},
 };
 
-fn leases(leases: Vec<proto::Lease>) -> Vec<Lease> {
+pub fn leases(leases: Vec<proto::Lease>) -> Vec<Lease> {
     leases.into_iter().map(Lease::from).collect()
 }
 

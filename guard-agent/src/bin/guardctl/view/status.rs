@@ -21,6 +21,8 @@ pub struct Degraded {
 pub struct Source {
     pub name: Option<String>,
     pub healthy: bool,
+    pub why: Option<String>,
+    pub complete: Option<Timestamp>,
 }
 
 /// A configured bridge.
@@ -51,12 +53,15 @@ impl From<proto::Degraded> for Degraded {
     }
 }
 
+impl From<proto::SourceStatus> for Source {
+    fn from(source: proto::SourceStatus) -> Self {
+        let proto::SourceStatus { name, healthy, why, complete } = source;
+        Self { name: text(name), healthy, why: text(why), complete: time(complete) }
+    }
+}
+
 impl From<proto::StatusResponse> for Status {
     fn from(status: proto::StatusResponse) -> Self {
-        let source = |source: proto::SourceStatus| Source {
-            name: text(source.name),
-            healthy: source.healthy,
-        };
         let bridge = |bridge: proto::BridgeStatus| Bridge {
             name: text(bridge.name),
             present: bridge.present,
@@ -69,7 +74,7 @@ impl From<proto::StatusResponse> for Status {
             degraded: status.degraded.into_iter().map(Degraded::from).collect(),
             boot_pass: text(status.boot_pass),
             store: text(status.store),
-            sources: status.sources.into_iter().map(source).collect(),
+            sources: status.sources.into_iter().map(Source::from).collect(),
             bridges: status.bridges.into_iter().map(bridge).collect(),
         }
     }
@@ -100,7 +105,8 @@ impl View for Status {
         for source in &self.sources {
             let health = if source.healthy { "healthy" } else { "failing" };
             let name = source.name.as_deref().unwrap_or("-");
-            row(&format!("source {name}"), source.healthy, health, vec![]);
+            let why = source.why.iter().cloned().collect();
+            row(&format!("source {name}"), source.healthy, health, why);
         }
         for bridge in &self.bridges {
             let name = bridge.name.as_deref().unwrap_or("-");
@@ -140,7 +146,11 @@ mod tests {
             }],
             boot_pass: "done".to_owned(),
             store: "ok".to_owned(),
-            sources: vec![proto::SourceStatus { name: "wire".to_owned(), healthy: true }],
+            sources: vec![proto::SourceStatus {
+                name: "wire".to_owned(),
+                healthy: true,
+                ..proto::SourceStatus::default()
+            }],
             bridges: vec![bridge("rt0", true, 3), bridge("rt1", false, 0)],
         })
     }
@@ -151,7 +161,7 @@ mod tests {
             &status(),
             r#"{"version":"0.1.0","ready":false,"degraded":[{"what":"bridge rt1",
             "since":"1970-01-01T00:00:48Z","why":"it does not exist"}],"boot_pass":"done",
-            "store":"ok","sources":[{"name":"wire","healthy":true}],
+            "store":"ok","sources":[{"name":"wire","healthy":true,"why":null,"complete":null}],
             "bridges":[{"name":"rt0","present":true,"ports":3,"covered":3},
             {"name":"rt1","present":false,"ports":0,"covered":0}]}"#,
         );

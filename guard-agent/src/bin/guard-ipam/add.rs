@@ -1,0 +1,100 @@
+//! ADD: an address from each pool, for good until DEL.
+
+use std::collections::HashMap;
+
+use guard_agent::proto::{AllocateRequest, Lease};
+use serde_json::Value;
+
+use crate::{
+    agent::{self, Agent, patiently},
+    call::Call,
+    choice::{self, Ask},
+    conf::{Ipam, NetConf},
+    error::Error,
+    result,
+};
+
+/// Allocates and confirms.
+///
+/// # Errors
+/// The configuration is wrong, or the agent refuses; then nothing is allocated.
+pub async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Value, Error> {
+    let wishes = choice::wishes(conf, call)?;
+    patiently(&conf.socket(), async |agent| {
+        let known = match choice::needs_pools(ipam, &wishes) {
+            true => agent.pools().await?,
+            false => Vec::new(),
+        };
+        let asks = choice::choose(conf, ipam, &wishes, &known)?;
+        let leases = allocate(&agent, conf, call, &asks).await?;
+        match finish(&agent, conf, ipam, &leases).await {
+            Ok(document) => Ok(document),
+            Err(error) => {
+                give_back(&agent, &leases).await;
+                Err(error)
+            }
+        }
+    })
+    .await
+}
+
+/// All in one call, where no two certain addresses are asked for.
+async fn allocate(
+    agent: &Agent,
+    conf: &NetConf,
+    call: &Call,
+    asks: &[Ask],
+) -> Result<Vec<Lease>, Error> {
+    let certain = asks.iter().filter(|ask| ask.address.is_some()).count();
+    let calls: Vec<_> = if certain > 1 { asks.chunks(1).collect() } else { vec![asks] };
+    let mut leases = Vec::new();
+    for asks in calls {
+        match agent.allocate(request(conf, call, asks)).await {
+            Ok(more) => leases.extend(more),
+            Err(error) => {
+                give_back(agent, &leases).await;
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(leases)
+}
+
+fn request(conf: &NetConf, call: &Call, asks: &[Ask]) -> AllocateRequest {
+    let address = asks.iter().find_map(|ask| ask.address).map(|address| address.to_string());
+    // What people look for a container by, where the runtime tells.
+    let labels = ["K8S_POD_NAMESPACE", "K8S_POD_NAME"];
+    let label = |key: &str| Some((key.to_owned(), call.args.get(key)?.clone()));
+    AllocateRequest {
+        pools: asks.iter().map(|ask| ask.pool.clone()).collect(),
+        owner: agent::owner(&call.container),
+        key: conf.key(&call.ifname),
+        address: address.unwrap_or_default(),
+        labels: labels.into_iter().filter_map(label).collect::<HashMap<_, _>>(),
+        ..AllocateRequest::default()
+    }
+}
+
+async fn finish(
+    agent: &Agent,
+    conf: &NetConf,
+    ipam: &Ipam,
+    leases: &[Lease],
+) -> Result<Value, Error> {
+    for lease in leases {
+        choice::verify(ipam, lease)?;
+    }
+    let document = result::of(&conf.cni_version, ipam, leases)?;
+    for lease in leases {
+        // A container may be silent for as long as it likes: DEL is what ends its lease.
+        agent.confirm(lease.generation).await?;
+    }
+    Ok(document)
+}
+
+/// What cannot be given back now is found by GC, and by the agent's own reconciliation.
+async fn give_back(agent: &Agent, leases: &[Lease]) {
+    for lease in leases {
+        let _ = agent.release(lease.generation).await;
+    }
+}

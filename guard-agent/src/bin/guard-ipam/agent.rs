@@ -1,0 +1,115 @@
+//! The agent, as a plugin calls it: a few calls over one connection, and patience while it starts.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use guard_agent::{
+    client::{self, CallError, answer},
+    proto::{
+        AllocateRequest, BindRequest, ConfirmRequest, Lease, LeaseState, ListLeasesRequest,
+        ListPoolsRequest, Owner, Pool, ReleaseRequest, StatusRequest, StatusResponse,
+        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
+        release_request::Which,
+    },
+};
+use tokio::time::sleep;
+use tonic::transport::Channel;
+
+use crate::error::Error;
+
+/// How long a restart of the agent may take. Runtimes wait a minute and more for a plugin.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long to wait before it is tried again: a socket that comes tells nobody.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct Agent(Channel);
+
+impl Agent {
+    /// Connects once.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn connect(socket: &Path) -> Result<Self, CallError> {
+        client::connect(socket).await.map(Self)
+    }
+
+    /// All pools.
+    pub async fn pools(&self) -> Result<Vec<Pool>, CallError> {
+        let mut client = PoolsClient::new(self.0.clone());
+        Ok(answer(client.list(ListPoolsRequest {})).await?.pools)
+    }
+
+    /// How it is.
+    pub async fn status(&self) -> Result<StatusResponse, CallError> {
+        answer(GuardClient::new(self.0.clone()).status(StatusRequest {})).await
+    }
+
+    /// The leases of one sandbox, or of all, that are held or active.
+    pub async fn leases(&self, sandbox: &str) -> Result<Vec<Lease>, CallError> {
+        // A /16 makes a list far above the default of 4 MiB.
+        let mut client = self.client().max_decoding_message_size(usize::MAX);
+        let request = ListLeasesRequest { sandbox: sandbox.to_owned(), ..Default::default() };
+        let mut leases = answer(client.list(request)).await?.leases;
+        leases.retain(|lease| matches!(lease.state(), LeaseState::Held | LeaseState::Active));
+        Ok(leases)
+    }
+
+    /// An address from each pool, or none.
+    pub async fn allocate(&self, request: AllocateRequest) -> Result<Vec<Lease>, CallError> {
+        Ok(answer(self.client().allocate(request)).await?.leases)
+    }
+
+    /// Says that the container has it: it is kept until it is released.
+    pub async fn confirm(&self, generation: u64) -> Result<(), CallError> {
+        answer(self.client().confirm(ConfirmRequest { generation })).await.map(drop)
+    }
+
+    /// Declares MAC and port.
+    pub async fn bind(&self, request: BindRequest) -> Result<(), CallError> {
+        answer(self.client().bind(request)).await.map(drop)
+    }
+
+    /// Gives one lease back. What has ended before is no error.
+    pub async fn release(&self, generation: u64) -> Result<(), CallError> {
+        let which = Some(Which::Generation(generation));
+        answer(self.client().release(ReleaseRequest { which })).await.map(drop)
+    }
+
+    fn client(&self) -> LeasesClient<Channel> {
+        LeasesClient::new(self.0.clone())
+    }
+}
+
+/// The owner of everything that a container has.
+pub fn owner(container: &str) -> Option<Owner> {
+    Some(Owner { sandbox: container.to_owned(), lifecycle: String::new() })
+}
+
+/// Does some work with the agent, once more from its beginning while the agent restarts: every
+/// call that we make may be made twice.
+///
+/// # Errors
+/// The agent refused, or was not there for as long as a runtime waits.
+pub async fn patiently<T>(
+    socket: &Path,
+    mut work: impl AsyncFnMut(Agent) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    loop {
+        let done = match Agent::connect(socket).await {
+            Ok(agent) => work(agent).await,
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Err(Error::Agent(error)) if error.is_passing() && start.elapsed() < PATIENCE => {
+                sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The controller's directory: its own list of sandboxes, and its word about a single one.
+//!
+//! The list is an index that may lag. It adds reasons to keep a lease; that a sandbox is not in it
+//! proves nothing before the directory was asked for that sandbox by name.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
+
+use super::{Entry, Listing, PATIENCE, SourceError, channel, source::Lister};
+use crate::{
+    lease::Owner,
+    proto::directory::{
+        GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
+    },
+};
+
+/// Tells of no changes: how often it is asked whether it is still there.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(30);
+
+/// A list of 65,000 sandboxes is above the usual 4 MiB.
+const LARGEST: usize = 64 << 20;
+
+/// The answer about one sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It is there.
+    Alive,
+    /// It has ended.
+    Dead,
+    /// There is none.
+    NotFound,
+}
+
+pub(super) struct Directory {
+    socket: PathBuf,
+    client: Option<DirectoryClient<Channel>>,
+}
+
+impl Directory {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket, client: None }
+    }
+}
+
+async fn connect(socket: &std::path::Path) -> Result<DirectoryClient<Channel>, SourceError> {
+    let client = DirectoryClient::new(channel::connect(socket).await?);
+    Ok(client.max_decoding_message_size(LARGEST))
+}
+
+impl Lister for Directory {
+    async fn list(&mut self) -> Result<Listing, SourceError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => connect(&self.socket).await?,
+        };
+        let client = self.client.insert(client);
+        let listed = client.list(ListRequest {}).await;
+        let listed = listed.map_err(|status| SourceError::call("list the sandboxes", &status))?;
+        let mut listing = Listing::default();
+        for sandbox in listed.into_inner().sandboxes {
+            read(&sandbox, &mut listing);
+        }
+        Ok(listing)
+    }
+
+    async fn changed(&mut self) {
+        sleep(BETWEEN_LOOKS).await;
+    }
+
+    fn reset(&mut self) {
+        self.client = None;
+    }
+}
+
+fn read(listed: &Sandbox, listing: &mut Listing) {
+    let Sandbox { sandbox, lifecycle, state: _, since } = listed;
+    if sandbox.is_empty() {
+        return listing.unreadable.push("a sandbox without a name".to_owned());
+    }
+    let dead = match listed.state() {
+        State::Alive => false,
+        State::Dead => true,
+        State::Unspecified => {
+            return listing.unreadable.push(format!("sandbox {sandbox} is in no known state"));
+        }
+    };
+    let since = since.as_ref().and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
+    listing.entries.push(Entry {
+        owner: Owner { sandbox: Arc::from(&**sandbox), lifecycle: Arc::from(&**lifecycle) },
+        id: Arc::from(""),
+        addresses: Vec::new(),
+        labelled: true,
+        dead,
+        detail: Arc::from("the directory lists the sandbox"),
+        since: since.unwrap_or(Timestamp::UNIX_EPOCH),
+    });
+}
+
+/// Asks for one sandbox by name.
+///
+/// # Errors
+/// There was no answer, or none that can be read.
+pub async fn look_up(socket: &std::path::Path, owner: &Owner) -> Result<Word, SourceError> {
+    let ask = async {
+        let Owner { sandbox, lifecycle } = owner;
+        let request = GetRequest { sandbox: sandbox.to_string(), lifecycle: lifecycle.to_string() };
+        let answer = connect(socket).await?.get(request).await;
+        let answer = answer.map_err(|status| SourceError::call("look a sandbox up", &status))?;
+        match answer.into_inner().sandbox.map(|sandbox| sandbox.state()) {
+            None => Ok(Word::NotFound),
+            Some(State::Alive) => Ok(Word::Alive),
+            Some(State::Dead) => Ok(Word::Dead),
+            Some(State::Unspecified) => Err(SourceError::Unreadable(format!(
+                "the directory says of sandbox {owner} that it is in no known state"
+            ))),
+        }
+    };
+    timeout(PATIENCE, ask).await.unwrap_or(Err(SourceError::Late(PATIENCE)))
+}

@@ -1,0 +1,83 @@
+//! Taking back what nobody uses any more (rule 6), slow and sure: misses first, in a transaction
+//! of their own, and then the leases that are at the threshold, after a last look.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    Generation, Lease, State,
+    command::{CountMisses, Reply},
+    index::Slot,
+    step::Step,
+};
+
+impl Step<'_> {
+    /// Counts at most one miss for each silent lease, and starts anew for those that are not.
+    pub(super) fn count_misses(&mut self, found: &CountMisses) -> Reply {
+        for generation in &found.seen {
+            if let Some((_, lease)) = self.owned(*generation) {
+                self.asked_for(lease);
+            }
+        }
+        let mut silent = Vec::with_capacity(found.silent.len());
+        for generation in &found.silent {
+            if let Some((slot, lease)) = self.silent(*generation) {
+                silent.push(self.missed(slot, lease, found));
+            }
+        }
+        let still: HashSet<_> = silent.iter().map(|lease| lease.generation).collect();
+        self.engine.counted.retain(|generation, _| still.contains(generation));
+        Reply::Leases(silent)
+    }
+
+    fn missed(&mut self, slot: Slot, lease: Arc<Lease>, found: &CountMisses) -> Arc<Lease> {
+        let CountMisses { started, interval, threshold, silent: _, seen: _ } = found;
+        let due = match self.engine.counted.get(&lease.generation) {
+            Some(last) => *started >= *last + *interval,
+            // An earlier run has counted, when only the wall clock tells.
+            None if lease.misses > 0 => {
+                let since = self.now.wall.duration_since(lease.updated_at);
+                since.unsigned_abs() >= *interval && since.is_positive()
+            }
+            None => true,
+        };
+        if !due {
+            return lease;
+        }
+        self.engine.counted.insert(lease.generation, *started);
+        if lease.misses >= *threshold {
+            return lease;
+        }
+        let (misses, updated_at) = (lease.misses + 1, self.now.wall);
+        self.put(slot, Lease { misses, updated_at, ..(*lease).clone() })
+    }
+
+    /// The last look, within the transaction that releases.
+    pub(super) fn reap(&mut self, generations: &[Generation], threshold: u32) -> Reply {
+        let mut reaped = Vec::with_capacity(generations.len());
+        for generation in generations {
+            if let Some((slot, lease)) = self.silent(*generation)
+                && lease.misses >= threshold
+            {
+                reaped.push(self.give_back(slot));
+            }
+        }
+        Reply::Leases(reaped)
+    }
+
+    /// The owner asks for it, or something speaks for it: what was missed does not count.
+    pub(super) fn asked_for(&mut self, lease: Arc<Lease>) -> Arc<Lease> {
+        if lease.misses == 0 {
+            return lease;
+        }
+        let slot = self.engine.slot_of(&lease);
+        self.put(slot, Lease { misses: 0, updated_at: self.now.wall, ..(*lease).clone() })
+    }
+
+    /// The lease of a generation, if it can be reaped at all and nothing speaks for it. One that is
+    /// held ends by its own deadline.
+    fn silent(&self, generation: Generation) -> Option<(Slot, Arc<Lease>)> {
+        let (slot, lease) = self.owned(generation)?;
+        let silent = lease.state == State::Active && self.evidence(slot).is_empty();
+        silent.then_some((slot, lease))
+    }
+}

@@ -1,0 +1,349 @@
+//! The reconciler: the net beneath the events.
+//!
+//! A pass reads the leases, then asks every source, then compares. What it may conclude is decided
+//! by [`Look`] and [`Brake`], which are pure; misses and releases are transactions of the ledger,
+//! which looks once more before each.
+
+mod pass;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+pub use self::pass::{Brake, Ended, Judgement, Look, Verdict, consent_id, port_is_gone};
+use crate::{
+    clock::Now,
+    health::{self, Health},
+    inventory::{self, Sources, directory::Word},
+    lease::{
+        Generation, Lease, Owner,
+        command::{Command, CountMisses, Reason, Refusal, Reply},
+    },
+    ledger::Ledger,
+    live::LiveSet,
+    metrics::{Metrics, gauge_value},
+};
+
+/// How slow and how sure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Time from one pass to the next; a lease gets at most one miss in it.
+    pub interval: Duration,
+    /// Misses in a row after which a lease is taken back.
+    pub misses: u32,
+    /// The share of a pool's held and active leases that a pass may take back unasked.
+    pub max_reap_share: f64,
+}
+
+/// What a pass works with.
+pub struct Parts {
+    /// How slow and how sure.
+    pub settings: Settings,
+    /// The leases.
+    pub ledger: Ledger,
+    /// What is in use.
+    pub live: Arc<LiveSet>,
+    /// Who is asked.
+    pub sources: Arc<Sources>,
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+    /// Bridges that have pools.
+    pub bridges: Vec<Arc<str>>,
+}
+
+/// Makes passes, one at a time.
+pub struct Reconciler {
+    parts: Parts,
+    /// What waits for an operator's consent.
+    blocked: Mutex<Option<Blocked>>,
+    last: RwLock<Option<Last>>,
+}
+
+/// A mass release that was stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blocked {
+    /// What an operator says to agree.
+    pub id: String,
+    /// What would be released.
+    pub leases: Vec<Arc<Lease>>,
+}
+
+/// When the last pass was and what came of it, for people.
+#[derive(Clone, Debug)]
+pub struct Last {
+    /// When it began.
+    pub at: Now,
+    /// `done`, `ended`, `blocked` or `failed`.
+    pub result: &'static str,
+    /// Why it did not do all.
+    pub why: Option<String>,
+}
+
+/// What is asked of a pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Only say what would come of it.
+    pub dry_run: bool,
+    /// The id of a mass release that is agreed to.
+    pub consent: Option<String>,
+}
+
+/// What came of a pass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Why nothing was concluded.
+    pub ended: Option<Ended>,
+    /// Leases that nothing speaks for, with their misses.
+    pub silent: Vec<Arc<Lease>>,
+    /// Leases that were taken back, as they are now.
+    pub reaped: Vec<Arc<Lease>>,
+    /// Leases that nothing speaks for, and nobody can tell whether that means anything.
+    pub unverifiable: Vec<Arc<Lease>>,
+    /// What waits for consent.
+    pub blocked: Option<Blocked>,
+}
+
+impl Report {
+    /// The word for it in JSON, metrics and logs.
+    pub fn result(&self) -> &'static str {
+        match self {
+            Self { ended: Some(_), .. } => "ended",
+            Self { blocked: Some(_), .. } => "blocked",
+            _ => "done",
+        }
+    }
+
+    /// Why it did not do all.
+    pub fn why(&self) -> Option<String> {
+        let blocked = |Blocked { id, leases }: &Blocked| {
+            format!(
+                "{} leases would be released at once; if that is right, \
+                 `guardctl reconcile --consent {id}`",
+                leases.len()
+            )
+        };
+        self.ended.as_ref().map(ToString::to_string).or(self.blocked.as_ref().map(blocked))
+    }
+}
+
+impl Reconciler {
+    /// Makes no pass yet.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, blocked: Mutex::default(), last: RwLock::default() }
+    }
+
+    /// Makes a pass in each interval.
+    pub async fn run(&self) {
+        loop {
+            tokio::time::sleep(self.parts.settings.interval).await;
+            // What went wrong is logged and counted; the next pass tries again.
+            let _ = self.pass(Ask::default()).await;
+        }
+    }
+
+    /// How slow and how sure.
+    pub fn settings(&self) -> Settings {
+        self.parts.settings
+    }
+
+    /// How the sources are.
+    pub fn sources(&self) -> &Sources {
+        &self.parts.sources
+    }
+
+    /// What came of the last pass that was no dry run.
+    pub fn last(&self) -> Option<Last> {
+        self.last.read().clone()
+    }
+
+    /// Makes a pass.
+    ///
+    /// # Errors
+    /// The ledger refuses, or nothing waits for this consent.
+    pub async fn pass(&self, ask: Ask) -> Result<Report, Refusal> {
+        let mut blocked = self.blocked.lock().await;
+        let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
+        let (began, at) = (Instant::now(), Now::read());
+        let outcome = self.look_and_act(&consented, ask.dry_run, at).await;
+        if ask.dry_run {
+            return outcome;
+        }
+        let Parts { metrics, health, .. } = &self.parts;
+        metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
+        let (result, why) = match &outcome {
+            Ok(report) => (report.result(), report.why()),
+            Err(refusal) => ("failed", Some(refusal.to_string())),
+        };
+        metrics.reconcile_runs.with_label_values(&[result]).inc();
+        match &outcome {
+            Ok(report) => {
+                self.tell(report);
+                if report.ended.is_none() {
+                    *blocked = report.blocked.clone();
+                    self.count_blocked(blocked.as_ref());
+                }
+            }
+            // The store says so itself, once, and when it is over.
+            Err(refusal) if refusal.reason.is_store() => {
+                health.degraded(health::STORE, &refusal.message);
+            }
+            Err(refusal) => tracing::warn!(%refusal, "reconcile: the pass failed"),
+        }
+        *self.last.write() = Some(Last { at, result, why });
+        outcome
+    }
+
+    async fn look_and_act(
+        &self,
+        consented: &BTreeSet<Generation>,
+        dry_run: bool,
+        at: Now,
+    ) -> Result<Report, Refusal> {
+        let Parts { settings, ledger, live, sources, health, .. } = &self.parts;
+        let ended = |ended| Report { ended: Some(ended), ..Report::default() };
+        let degraded = || {
+            let degraded = health.observer()?;
+            Some(Ended::Degraded { what: degraded.what, why: degraded.why })
+        };
+        // Reservations first, evidence second.
+        let leases = ledger.reservations().await?;
+        let read = Now::read().boot;
+        let heard = sources.ask().await;
+        if let Some(why) = degraded() {
+            return Ok(ended(why));
+        }
+        let absent = self.absent();
+        let look = Look { leases: &leases, read, heard: &heard, absent: &absent };
+        let Judgement { silent, seen, unverifiable } = match look.judge(&**live) {
+            Ok(judgement) => judgement,
+            Err(why) => return Ok(ended(why)),
+        };
+        let Settings { interval, misses: threshold, max_reap_share } = *settings;
+        let silent = silent.iter().map(|lease| lease.generation).collect();
+        let found = CountMisses { silent, seen, started: at.boot, interval, threshold };
+        let silent = leases_of(self.ask(Command::CountMisses(found), dry_run).await?);
+        let due: Vec<_> = silent.iter().filter(|l| l.misses >= threshold).cloned().collect();
+        let due = match self.look_up(due).await {
+            Ok(due) => due,
+            Err(why) => return Ok(Report { silent, unverifiable, ..ended(why) }),
+        };
+        let brake = Brake { share: max_reap_share, earlier: ledger.earlier_boot(), consented };
+        let Verdict { reap, blocked } = brake.apply(&due, &leases);
+        let reaped = if reap.is_empty() {
+            Vec::new()
+        } else if dry_run {
+            due.iter().filter(|lease| reap.contains(&lease.generation)).cloned().collect()
+        } else {
+            leases_of(self.ask(Command::Reap { generations: reap, threshold }, false).await?)
+        };
+        let blocked =
+            (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });
+        Ok(Report { ended: None, silent, reaped, unverifiable, blocked })
+    }
+
+    /// Rule 5: whom the index does not list is looked up by name, and any answer but that it is
+    /// gone keeps its leases. Whom it lists as ended is not looked up again.
+    async fn look_up(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Ended> {
+        let Parts { sources, live, .. } = &self.parts;
+        let mut gone: HashMap<Owner, bool> = HashMap::new();
+        let mut kept = Vec::with_capacity(due.len());
+        for lease in due {
+            let Some(owner) = &lease.owner else { continue };
+            let is_gone = match gone.get(owner) {
+                Some(known) => *known,
+                None if live.listings().is_dead(owner) => true,
+                None => match sources.look_up(owner).await {
+                    Ok(None | Some(Word::Dead | Word::NotFound)) => true,
+                    Ok(Some(Word::Alive)) => false,
+                    Err(error) => {
+                        let (name, why) = (inventory::DIRECTORY, error.to_string());
+                        return Err(Ended::Failed { name, why });
+                    }
+                },
+            };
+            gone.insert(owner.clone(), is_gone);
+            if is_gone {
+                kept.push(lease);
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
+        let ledger = &self.parts.ledger;
+        if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
+    }
+
+    fn absent(&self) -> BTreeSet<Arc<str>> {
+        let absent = |name: &&Arc<str>| self.parts.health.why(&health::bridge(name)).is_some();
+        self.parts.bridges.iter().filter(absent).cloned().collect()
+    }
+
+    fn tell(&self, report: &Report) {
+        for lease in &report.reaped {
+            self.parts.metrics.reaped.with_label_values(&[&*lease.pool]).inc();
+            tracing::info!(
+                address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
+                generation = lease.generation, state = lease.state.name(),
+                owner = lease.owner.as_ref().map(tracing::field::display),
+                "reaped: nothing was left of it"
+            );
+        }
+        let again = self.last.read().as_ref().is_some_and(|last| last.why == report.why());
+        if let Some(why) = report.why().filter(|_| !again) {
+            tracing::warn!(why, "reconcile: {}", report.result());
+        }
+    }
+
+    fn count_blocked(&self, blocked: Option<&Blocked>) {
+        let gauge = &self.parts.metrics.reap_blocked;
+        gauge.reset();
+        let mut pools: BTreeMap<&str, usize> = BTreeMap::new();
+        for lease in blocked.into_iter().flat_map(|blocked| &blocked.leases) {
+            *pools.entry(&lease.pool).or_default() += 1;
+        }
+        for (pool, count) in pools {
+            gauge.with_label_values(&[pool]).set(gauge_value(count));
+        }
+    }
+}
+
+/// What an operator has agreed to: what was shown to them under this id, and no more.
+fn consented(
+    consent: Option<&str>,
+    blocked: Option<&Blocked>,
+) -> Result<BTreeSet<Generation>, Refusal> {
+    match (consent, blocked) {
+        (None, _) => Ok(BTreeSet::new()),
+        (Some(id), Some(blocked)) if blocked.id == id => {
+            Ok(blocked.leases.iter().map(|lease| lease.generation).collect())
+        }
+        (Some(id), blocked) => {
+            let message = match blocked {
+                Some(Blocked { id: current, .. }) => format!(
+                    "nothing waits for the consent {id:?} (any more): look at what would be \
+                     released now with --dry-run, then consent to {current:?}"
+                ),
+                None => format!("nothing waits for the consent {id:?}, or for any other"),
+            };
+            Err(Refusal::new(Reason::ConsentUnknown, message))
+        }
+    }
+}
+
+fn leases_of(reply: Reply) -> Vec<Arc<Lease>> {
+    match reply {
+        Reply::Leases(leases) => leases,
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! What one pass concludes (rules 6 and 7): reservations and evidence in, decisions out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    evidence::{EvidenceView, Source},
+    inventory::{Answer, Heard},
+    lease::{Engine, Generation, Lease, State},
+};
+
+/// As few leases as this may always be reaped at once.
+const ALWAYS: usize = 8;
+
+/// What a pass has read. The leases come first, so that nobody can be missed who was given an
+/// address while the sources were read.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// The reservations: leases that somebody has.
+    pub leases: &'a [Arc<Lease>],
+    /// When they were read, on `CLOCK_BOOTTIME`.
+    pub read: Duration,
+    /// What each configured source answered.
+    pub heard: &'a [Heard],
+    /// Bridges that do not exist: nothing is known of their leases.
+    pub absent: &'a BTreeSet<Arc<str>>,
+}
+
+/// Why a pass ends without a miss.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// What is on the wire or in the kernel is not fully known.
+    #[error("{what}: {why}")]
+    Degraded {
+        /// What is degraded.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A source failed or timed out.
+    #[error("{name} did not answer: {why}")]
+    Failed {
+        /// Which source.
+        name: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// A source answered in part.
+    #[error("{name} answered in part: {why}")]
+    Partial {
+        /// Which source.
+        name: &'static str,
+        /// What it said that cannot be read.
+        why: String,
+    },
+    /// A source's answer is older than the reservations.
+    #[error("the answer of {name} is older than the leases that it is compared with")]
+    Stale {
+        /// Which source.
+        name: &'static str,
+    },
+    /// A source lists nothing, which is not so.
+    #[error(
+        "{name} lists nothing of ours, but the port {interface:?} of {address} exists: are its \
+         socket, namespace and labels right?"
+    )]
+    Empty {
+        /// Which source.
+        name: &'static str,
+        /// Whose port exists.
+        address: std::net::IpAddr,
+        /// Which port.
+        interface: String,
+    },
+}
+
+/// What a pass thinks of each lease.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judgement {
+    /// Nothing speaks for them, and somebody would.
+    pub silent: Vec<Arc<Lease>>,
+    /// They had misses, and something speaks for them now.
+    pub seen: Vec<Generation>,
+    /// Nothing speaks for them, and nobody can tell whether that means anything.
+    pub unverifiable: Vec<Arc<Lease>>,
+}
+
+impl Look<'_> {
+    /// Compares every lease with its evidence.
+    ///
+    /// # Errors
+    /// A source did not answer completely: nothing can be concluded.
+    pub fn judge(self, view: &dyn EvidenceView) -> Result<Judgement, Ended> {
+        self.check_sources()?;
+        let mut judgement = Judgement::default();
+        let mut named = BTreeSet::new();
+        let mut port = None;
+        for lease in self.leases.iter().filter(|lease| lease.state.is_owned()) {
+            let evidence = Engine::evidence_of(lease, view);
+            named.extend(evidence.iter().map(|evidence| evidence.source));
+            if port.is_none() && lease.binding.ifindex.is_some_and(|port| view.port_exists(port)) {
+                port = Some(lease);
+            }
+            // What is held ends by its own deadline.
+            if lease.state != State::Active || self.absent.contains(&lease.segment.bridge) {
+                continue;
+            }
+            if !evidence.is_empty() {
+                judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
+            } else if self.heard.is_empty() && !port_is_gone(lease, view) {
+                judgement.unverifiable.push(Arc::clone(lease));
+            } else {
+                judgement.silent.push(Arc::clone(lease));
+            }
+        }
+        self.check_empty(&named, port)?;
+        Ok(judgement)
+    }
+
+    fn check_sources(self) -> Result<(), Ended> {
+        for Heard { name, answer, asked, source: _, ours: _ } in self.heard {
+            match answer {
+                Answer::Failed(why) => return Err(Ended::Failed { name, why: why.clone() }),
+                Answer::Partial(why) => return Err(Ended::Partial { name, why: why.clone() }),
+                Answer::Complete if *asked < self.read => return Err(Ended::Stale { name }),
+                Answer::Complete => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An empty answer is believed, unless a port says otherwise.
+    fn check_empty(self, named: &BTreeSet<Source>, port: Option<&Arc<Lease>>) -> Result<(), Ended> {
+        let Some(lease) = port else { return Ok(()) };
+        let empty = |heard: &&Heard| heard.ours == 0 && !named.contains(&heard.source);
+        match self.heard.iter().find(empty) {
+            None => Ok(()),
+            Some(Heard { name, .. }) => Err(Ended::Empty {
+                name,
+                address: lease.address,
+                interface: lease.binding.interface.as_deref().unwrap_or("?").to_owned(),
+            }),
+        }
+    }
+}
+
+/// Whether a lease was bound to a port that does not exist any more. After a reboot ports have
+/// names only.
+pub fn port_is_gone(lease: &Lease, view: &dyn EvidenceView) -> bool {
+    match (lease.binding.ifindex, &lease.binding.interface) {
+        (Some(ifindex), _) => !view.port_exists(ifindex),
+        (None, Some(name)) => !view.link_exists(name),
+        (None, None) => false,
+    }
+}
+
+/// What a pass may take back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// These.
+    pub reap: Vec<Generation>,
+    /// Not these: there are too many of them to be true.
+    pub blocked: Vec<Arc<Lease>>,
+}
+
+/// What the brake goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Brake<'a> {
+    /// The share of a pool's held and active leases that a pass may take back unasked.
+    pub share: f64,
+    /// Generations up to this one are of an earlier boot, in which whoever had them has ended.
+    pub earlier: Generation,
+    /// What an operator has agreed to.
+    pub consented: &'a BTreeSet<Generation>,
+}
+
+impl Brake<'_> {
+    /// Stops at a mass release in any pool.
+    pub fn apply(&self, due: &[Arc<Lease>], leases: &[Arc<Lease>]) -> Verdict {
+        let free = |lease: &&Arc<Lease>| {
+            lease.generation <= self.earlier || self.consented.contains(&lease.generation)
+        };
+        let (free, doubtful): (Vec<_>, Vec<_>) = due.iter().partition(free);
+        let mut pools: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for lease in &doubtful {
+            pools.entry(&lease.pool).or_default().0 += 1;
+        }
+        for lease in leases.iter().filter(|lease| lease.state.is_owned()) {
+            if let Some((_, all)) = pools.get_mut(&*lease.pool) {
+                *all += 1;
+            }
+        }
+        let too_many = pools.values().any(|&(due, all)| due > ALWAYS && self.is_more(due, all));
+        let generation = |lease: &Arc<Lease>| lease.generation;
+        let mut reap: Vec<_> = free.into_iter().map(generation).collect();
+        if too_many {
+            return Verdict { reap, blocked: doubtful.into_iter().cloned().collect() };
+        }
+        reap.extend(doubtful.into_iter().map(generation));
+        Verdict { reap, blocked: Vec::new() }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no pool has 2^53 leases")]
+    fn is_more(&self, due: usize, all: usize) -> bool {
+        due as f64 > all as f64 * self.share
+    }
+}
+
+/// Names a set of leases: what an operator agrees to is what was shown.
+pub fn consent_id(leases: &[Arc<Lease>]) -> String {
+    let generations: BTreeSet<_> = leases.iter().map(|lease| lease.generation).collect();
+    let mut crc = crc32fast::Hasher::new();
+    for generation in generations {
+        crc.update(&generation.to_le_bytes());
+    }
+    format!("{:08x}", crc.finalize())
+}

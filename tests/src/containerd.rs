@@ -1,0 +1,276 @@
+//! A containerd of the lab's own, with real containers in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use parking_lot::Mutex;
+
+use crate::command::output;
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::reaper::Reaper;
+use crate::sandbox::Sandbox;
+use crate::wait::eventually;
+
+/// The labels that the agent looks for by default.
+const SANDBOX: &str = "runtime.computer/sandbox";
+const ADDRESS: &str = "runtime.computer/ip";
+
+/// `containerd` with a root, a state and a socket in the lab's directory, and a namespace that no
+/// other lab has: containers of one namespace share their cgroups, whichever containerd has them.
+#[derive(Debug)]
+pub struct Containerd {
+    dir: PathBuf,
+    namespace: String,
+    reaper: Arc<Reaper>,
+    running: Option<(Journal, Process)>,
+    containers: Mutex<Vec<String>>,
+}
+
+impl Lab {
+    /// Starts a containerd.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn containerd(&self) -> Result<Containerd> {
+        let dir = self.dir().join("containerd");
+        let rootfs = dir.join("rootfs/bin");
+        fs::create_dir_all(&rootfs).context("the root of the containers")?;
+        fs::copy("/bin/busybox", rootfs.join("busybox")).context("busybox-static")?;
+        let unused = ["grpc.v1.cri", "snapshotter.v1.btrfs", "snapshotter.v1.zfs"];
+        let unused: Vec<_> = unused.iter().map(|name| format!("io.containerd.{name}")).collect();
+        let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = {unused:?}\n\
+             [grpc]\naddress = {:?}\n",
+            path("root"),
+            path("state"),
+            path("sock")
+        );
+        fs::write(dir.join("config.toml"), config).context("containerd's configuration")?;
+        let mut containerd = Containerd {
+            dir,
+            namespace: self.id().to_owned(),
+            reaper: self.reaper(),
+            running: None,
+            containers: Mutex::default(),
+        };
+        containerd.start()?;
+        Ok(containerd)
+    }
+}
+
+impl Config {
+    /// Asks this containerd.
+    ///
+    /// # Errors
+    /// Never, but for a fault of the lab.
+    pub fn with_containerd(self, containerd: &Containerd) -> Result<Self> {
+        let Containerd { namespace, .. } = containerd;
+        let socket = containerd.socket();
+        self.with(&format!(
+            "[inventory.containerd]\nsocket = {socket:?}\nnamespace = {namespace:?}"
+        ))
+    }
+}
+
+impl Containerd {
+    /// Starts it, after its end or for the first time.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(&mut self) -> Result<()> {
+        let journal = Journal::default();
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(self.dir.join("config.toml"));
+        let log = self.dir.join("containerd.log");
+        let process = Process::start(&mut command, &journal, log, &self.reaper)?;
+        journal.await_line(&["containerd successfully booted"])?;
+        self.running = Some((journal, process));
+        Ok(())
+    }
+
+    /// Ends it with SIGKILL, and waits for its end. The containers run on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let (journal, process) = self.running.take().context("containerd does not run")?;
+        process.signal(Signal::SIGKILL)?;
+        journal.await_exit().map(drop)
+    }
+
+    /// Stops it where it is: it neither answers nor ends its connections.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.running.as_ref().context("containerd does not run")?.1.signal(signal)
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("sock")
+    }
+
+    /// Runs a container that does nothing, in the namespace of a sandbox where there is one, with
+    /// the labels that name it and its address.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn run(&self, id: &str, sandbox: Option<&Sandbox>, address: &str) -> Result<()> {
+        self.run_labelled(id, sandbox, &[(SANDBOX, id), (ADDRESS, address)])
+    }
+
+    /// As [`Containerd::run`], choosing the labels.
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_labelled(
+        &self,
+        id: &str,
+        sandbox: Option<&Sandbox>,
+        labels: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut args = vec!["run".to_owned(), "--detach".to_owned(), "--rootfs".to_owned()];
+        for (name, value) in labels {
+            args.extend(["--label".to_owned(), format!("{name}={value}")]);
+        }
+        if let Some(sandbox) = sandbox {
+            let netns = sandbox.netns().path();
+            args.extend(["--with-ns".to_owned(), format!("network:{}", netns.display())]);
+        }
+        args.push(self.dir.join("rootfs").to_string_lossy().into_owned());
+        args.push(id.to_owned());
+        args.extend(["/bin/busybox", "sleep", "1000000"].map(str::to_owned));
+        self.containers.lock().push(id.to_owned());
+        self.ctr(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let pid = self.pid(id)?;
+        // Both outlive containerd: the container, and the shim that is its parent.
+        self.reaper.pid(parent(pid)?)?;
+        self.reaper.pid(pid)
+    }
+
+    /// Kills a container's process and removes the container, as an operator does who knows
+    /// nothing of networks.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        self.ctr(&["task", "kill", "--signal", "SIGKILL", id])?;
+        eventually(&format!("the end of {id}"), || {
+            Ok(self
+                .ctr(&["task", "ls"])?
+                .lines()
+                .any(|line| is_of(line, id, "STOPPED"))
+                .then_some(()))
+        })?;
+        // Its status is that of the process, which was killed.
+        let _ = self.ctr(&["task", "delete", id]);
+        self.ctr(&["container", "rm", id])?;
+        self.containers.lock().retain(|known| known != id);
+        Ok(())
+    }
+
+    /// Kills a container's process, and leaves its record.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn stop(&self, id: &str) -> Result<()> {
+        self.ctr(&["task", "kill", "--signal", "SIGKILL", id])?;
+        eventually(&format!("the end of {id}"), || {
+            let _ = self.ctr(&["task", "delete", id]);
+            Ok((!self.ctr(&["task", "ls"])?.lines().any(|line| is_of(line, id, ""))).then_some(()))
+        })
+    }
+
+    /// Pauses a container.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn pause(&self, id: &str) -> Result<()> {
+        self.ctr(&["task", "pause", id]).map(drop)
+    }
+
+    /// Lets a paused container go on.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn resume(&self, id: &str) -> Result<()> {
+        self.ctr(&["task", "resume", id]).map(drop)
+    }
+
+    /// Changes a label of a container.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn label(&self, id: &str, name: &str, value: &str) -> Result<()> {
+        self.ctr(&["container", "label", id, &format!("{name}={value}")]).map(drop)
+    }
+
+    fn ctr(&self, args: &[&str]) -> Result<String> {
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]);
+        output(ctr.args(args))
+    }
+
+    fn pid(&self, id: &str) -> Result<u32> {
+        let tasks = self.ctr(&["task", "ls"])?;
+        let line = tasks.lines().find(|line| is_of(line, id, ""));
+        let pid = line.and_then(|line| line.split_whitespace().nth(1));
+        pid.and_then(|pid| pid.parse().ok()).with_context(|| format!("{id} is not in {tasks:?}"))
+    }
+}
+
+fn is_of(line: &str, id: &str, status: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next() == Some(id) && words.nth(1).is_some_and(|word| status.is_empty() || word == status)
+}
+
+fn parent(pid: u32) -> Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("a container's end")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.and_then(|pid| pid.trim().parse().ok()).context("a process without a parent")
+}
+
+impl Drop for Containerd {
+    /// What the reaper would only kill is removed in good order, if it can be.
+    fn drop(&mut self) {
+        if self.running.is_none() && self.start().is_err() {
+            return;
+        }
+        let _ = self.thaw();
+        for id in std::mem::take(&mut *self.containers.lock()) {
+            let _ = self.ctr(&["task", "delete", "--force", &id]);
+            let _ = self.ctr(&["container", "rm", &id]);
+        }
+        if let Some((journal, process)) = self.running.take()
+            && process.signal(Signal::SIGTERM).is_ok()
+        {
+            let _ = journal.await_exit();
+        }
+        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(controller.path().join(&self.namespace));
+        }
+        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.namespace));
+    }
+}

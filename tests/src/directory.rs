@@ -1,0 +1,117 @@
+//! A controller's directory, served by the test: what it says, and how it fails, is the test's
+//! choice.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use guard_agent::proto::directory::{
+    GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
+};
+use parking_lot::Mutex;
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use crate::lab::Lab;
+
+/// What a directory knows, and how it is.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// The sandboxes that are in its index.
+    pub listed: BTreeMap<String, State>,
+    /// Those that it finds when it is asked by name.
+    pub found: BTreeMap<String, State>,
+    /// It answers no list, for this reason.
+    pub list_fails: bool,
+    /// It answers no question by name.
+    pub get_fails: bool,
+    /// Whom it was asked for by name.
+    pub asked: Vec<String>,
+}
+
+/// A directory on a socket of the lab's.
+#[derive(Debug)]
+pub struct Directory {
+    socket: PathBuf,
+    said: Arc<Mutex<Said>>,
+    _runtime: Runtime,
+}
+
+struct Service(Arc<Mutex<Said>>);
+
+fn sandbox((name, state): (&String, &State)) -> Sandbox {
+    Sandbox { sandbox: name.clone(), state: (*state).into(), ..Sandbox::default() }
+}
+
+#[tonic::async_trait]
+impl directory_server::Directory for Service {
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let said = self.0.lock();
+        if said.list_fails {
+            return Err(Status::unavailable("the index is being built"));
+        }
+        let sandboxes = said.listed.iter().map(sandbox).collect();
+        Ok(Response::new(ListResponse { sandboxes }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let name = request.into_inner().sandbox;
+        let mut said = self.0.lock();
+        said.asked.push(name.clone());
+        if said.get_fails {
+            return Err(Status::internal("the store does not answer"));
+        }
+        let sandbox = said.found.get_key_value(&name).map(sandbox);
+        Ok(Response::new(GetResponse { sandbox }))
+    }
+}
+
+impl Lab {
+    /// Serves a directory that knows no sandbox.
+    ///
+    /// # Errors
+    /// Its socket cannot be made.
+    pub fn directory(&self) -> Result<Directory> {
+        let socket = self.dir().join("directory.sock");
+        let said = Arc::new(Mutex::new(Said::default()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("a runtime")?;
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(&socket).with_context(|| socket.display().to_string())?
+        };
+        let service = directory_server::DirectoryServer::new(Service(Arc::clone(&said)));
+        runtime.spawn(
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(UnixListenerStream::new(listener)),
+        );
+        Ok(Directory { socket, said, _runtime: runtime })
+    }
+}
+
+impl Directory {
+    /// What the agent's configuration says of it.
+    #[must_use]
+    pub fn section(&self) -> String {
+        format!("[directory]\nsocket = {:?}", self.socket)
+    }
+
+    /// Changes what it knows, or how it is.
+    pub fn say(&self, change: impl FnOnce(&mut Said)) {
+        change(&mut self.said.lock());
+    }
+
+    /// How often it was asked for a sandbox by name.
+    #[must_use]
+    pub fn asked(&self, name: &str) -> usize {
+        self.said.lock().asked.iter().filter(|asked| *asked == name).count()
+    }
+}

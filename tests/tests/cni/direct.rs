@@ -1,0 +1,179 @@
+//! Called directly: wishes, dual stack, an agent that restarts or is not there, and garbage.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use guard_tests::{Attachment, Lab, Launch, POOL, Plugin};
+use serde_json::{Value, json};
+
+use crate::{ipam, network, of};
+
+const NOBODY: &str = "/proc/self/ns/net";
+
+fn addresses(result: &Value) -> Vec<String> {
+    let ips = result["ips"].as_array().into_iter().flatten();
+    ips.filter_map(|ip| ip["address"].as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_address_may_be_asked_for_in_three_ways() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let plugin = ipam(&agent, "1.1.0")?;
+    let netns = Path::new(NOBODY);
+    let with_args =
+        Attachment { args: "IP=10.8.64.20;K8S_POD_NAME=web-0", ..Attachment::new("a", netns) };
+    assert_eq!(addresses(&plugin.done("ADD", with_args)?), ["10.8.64.20/24"]);
+    assert_eq!(of(&agent, "a")?.len(), 1);
+    let wish = json!({ "cni": { "ips": ["10.8.64.21/24"] } });
+    let added = plugin.with("args", wish).done("ADD", Attachment::new("b", netns))?;
+    assert_eq!(addresses(&added), ["10.8.64.21/24"]);
+    let wish = json!({ "ips": ["10.8.64.22"] });
+    let added = plugin.with("runtimeConfig", wish).done("ADD", Attachment::new("c", netns))?;
+    assert_eq!(addresses(&added), ["10.8.64.22/24"]);
+
+    for (args, code, word) in [
+        ("IP=10.8.64.20", 100, "ADDRESS_HELD"),
+        ("IP=10.99.0.1", 7, "no pool has it"),
+        ("IP=here", 7, "is none"),
+        ("IP=10.8.64.30,10.8.64.31", 7, "gives one"),
+        ("IP=10.8.64.1", 100, "ADDRESS_RESERVED"),
+    ] {
+        let refused = plugin.call("ADD", Attachment { args, ..Attachment::new("d", netns) })?;
+        let refused = refused.err().with_context(|| format!("{args} passed"))?;
+        assert!(refused.code == code && refused.text.contains(word), "{args}: {refused:?}");
+    }
+    assert_eq!(of(&agent, "d")?.len(), 0);
+    // Asked again: the same address, also without the wish.
+    assert_eq!(addresses(&plugin.done("ADD", Attachment::new("a", netns))?), ["10.8.64.20/24"]);
+    agent.check()
+}
+
+#[test]
+fn dual_stack_is_all_or_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let second = "[[pool]]\nname = \"six\"\nbridge = \"rt0\"\nprefix = \"fd00:8::/64\"";
+    let config = lab.config()?.text()? + second;
+    let agent = lab.agent_with(Launch::text(&config))?;
+    let mut conf = network(&agent, "0.4.0", "bridge");
+    let ipam = conf["ipam"].as_object_mut().context("ipam")?;
+    ipam.remove("pool");
+    ipam.insert(
+        "ranges".into(),
+        json!([[{ "subnet": "10.8.64.0/24" }], [{ "subnet": "fd00:8::/64" }]]),
+    );
+    let plugin = Plugin::guard_ipam(None, conf)?;
+    let netns = Path::new(NOBODY);
+    let added = plugin.done("ADD", Attachment::new("a", netns))?;
+    assert_eq!(added["ips"][0]["version"], "4");
+    assert_eq!(added["ips"][1]["version"], "6");
+    assert_eq!(of(&agent, "a")?.len(), 2);
+    plugin.with("prevResult", added).done("CHECK", Attachment::new("a", netns))?;
+
+    let wishes = json!({ "ips": ["10.8.64.9", "fd00:8::1"] });
+    let refused = plugin.with("runtimeConfig", wishes).call("ADD", Attachment::new("b", netns))?;
+    let refused = refused.err().context("the gateway was given")?;
+    assert!(refused.text.contains("ADDRESS_RESERVED"), "{refused:?}");
+    let left = of(&agent, "b")?;
+    assert!(left.iter().all(|(state, _)| state == "cooling"), "{left:?}");
+    let wishes = json!({ "ips": ["10.8.64.10", "fd00:8::10"] });
+    let added = plugin.with("runtimeConfig", wishes).done("ADD", Attachment::new("b", netns))?;
+    assert_eq!(addresses(&added), ["10.8.64.10/24", "fd00:8::10/64"]);
+    plugin.done("DEL", Attachment::new("b", netns))?;
+    let left = of(&agent, "b")?;
+    assert!(left.iter().all(|(state, _)| state == "cooling"), "{left:?}");
+    Ok(())
+}
+
+#[test]
+fn a_call_waits_for_an_agent_that_restarts_and_status_does_not() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = lab.agent()?;
+    let plugin = ipam(&agent, "1.1.0")?;
+    let a = Attachment::new("a", Path::new(NOBODY));
+    plugin.done("STATUS", a)?;
+    let added = plugin.done("ADD", a)?;
+    agent.kill()?;
+    let refused = plugin.call("STATUS", a)?.err().context("STATUS of nobody")?;
+    assert!(refused.code == 50 && refused.text.contains("is guard-agent running"), "{refused:?}");
+    let waiting = std::thread::spawn(move || plugin.done("ADD", a));
+    agent.start_again()?;
+    let again = waiting.join().map_err(|_| anyhow::anyhow!("a panic"))??;
+    assert_eq!(again, added);
+    Ok(())
+}
+
+#[test]
+fn garbage_is_refused_clearly_and_changes_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let plugin = ipam(&agent, "1.0.0")?;
+    let a = Attachment::new("a", Path::new(NOBODY));
+    let socket = agent.socket();
+    let with_ipam = |ipam: Value| {
+        let mut conf = network(&agent, "1.0.0", "bridge");
+        conf["ipam"] = ipam;
+        conf["ipam"]["socket"] = json!(socket);
+        conf.to_string()
+    };
+    let deep = "[".repeat(100_000);
+    for (conf, code, word) in [
+        (String::new(), 6, "EOF"),
+        ("{".to_owned(), 6, "EOF"),
+        (deep, 6, "recursion"),
+        ("[]".to_owned(), 1, "0.1.0"),
+        (r#"{"cniVersion":"9.9.9"}"#.to_owned(), 1, "9.9.9"),
+        (r#"{"cniVersion":"1.0.0"}"#.to_owned(), 6, "name"),
+        (r#"{"cniVersion":"1.0.0","name":"a b","type":"guard-ipam"}"#.to_owned(), 7, "network"),
+        (r#"{"cniVersion":"1.0.0","name":"n","type":"bridge"}"#.to_owned(), 7, "guard-ipam"),
+        (r#"{"cniVersion":"1.0.0","name":"n","type":"guard-ipam"}"#.to_owned(), 102, "prevResult"),
+        (with_ipam(json!({ "type": "guard-ipam" })), 7, "no \"pool\""),
+        (with_ipam(json!({ "type": "guard-ipam", "pool": 7 })), 6, "string"),
+        (with_ipam(json!({ "type": "guard-ipam", "pool": "nowhere" })), 100, "POOL_UNKNOWN"),
+        (with_ipam(json!({ "type": "guard-ipam", "subnet": "10.1.0.0/16" })), 7, "10.1.0.0/16"),
+        (with_ipam(json!({ "type": "guard-ipam", "subnet": "ten" })), 6, "invalid"),
+        (
+            with_ipam(
+                json!({ "type": "guard-ipam", "subnet": "10.8.64.0/24", "rangeStart": "10.8.64.100" }),
+            ),
+            7,
+            "rangeStart",
+        ),
+        (
+            with_ipam(
+                json!({ "type": "guard-ipam", "subnet": "10.8.64.0/24", "gateway": "10.8.64.9" }),
+            ),
+            7,
+            "gateway",
+        ),
+        (
+            with_ipam(json!({ "type": "guard-ipam", "pool": POOL, "resolvConf": "/nowhere" })),
+            7,
+            "/nowhere",
+        ),
+    ] {
+        let refused = plugin.call_with(&conf, "ADD", a)?.err();
+        let refused = refused.with_context(|| format!("it passed: {conf:.80}"))?;
+        assert!(refused.code == code && refused.text.contains(word), "{conf:.80}: {refused:?}");
+    }
+    for (command, code) in [("", 4), ("add", 4), ("PRUNE", 4)] {
+        let refused = plugin.call(command, a)?.err().with_context(|| command.to_owned())?;
+        assert_eq!(refused.code, code, "{refused:?}");
+    }
+    let refused = plugin.call("ADD", Attachment::new("../a", Path::new(NOBODY)))?;
+    assert_eq!(refused.err().context("a path for an id")?.code, 4);
+    let refused = plugin.call("CHECK", a)?.err().context("CHECK without a result")?;
+    assert_eq!(refused.code, 7);
+    let held = agent.list(&["leases"], "leases")?;
+    assert!(held.iter().all(|lease| lease["state"] == "cooling"), "{held:?}");
+    agent.check()
+}
+
+#[test]
+fn version_lists_what_is_spoken() -> Result<()> {
+    let plugin = Plugin::guard_ipam(None, json!({ "cniVersion": "1.0.0" }))?;
+    let told = plugin.done("VERSION", Attachment::new("", Path::new("")))?;
+    assert_eq!(told["cniVersion"], "1.0.0");
+    assert_eq!(told["supportedVersions"], json!(["0.4.0", "1.0.0", "1.1.0"]));
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Rule 5 with a controller's directory: an index that lags, and the word about a single sandbox.
+
+use anyhow::{Context, Result};
+use guard_agent::proto::directory::State;
+use guard_tests::{Agent, Directory, Lab, Launch, Lease, POOL, eventually};
+
+fn start(lab: &Lab, directory: &Directory) -> Result<Agent> {
+    let config = lab.config()?.with(&directory.section())?;
+    let config = config.with("[reconcile]\ninterval = \"200ms\"")?;
+    lab.agent_with(Launch::config(&config)?)
+}
+
+fn confirmed(agent: &Agent, sandbox: &str) -> Result<Lease> {
+    let lease = agent.allocate(sandbox)?;
+    agent.json(&["confirm", "--generation", &lease.generation.to_string()])?;
+    Ok(lease)
+}
+
+fn state(agent: &Agent, lease: &Lease) -> Result<String> {
+    let entry = agent.entry(lease.address)?.context("free")?;
+    Ok(entry["state"].as_str().context("no state")?.to_owned())
+}
+
+fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {
+    let runs = || -> Result<f64> {
+        let runs = agent.metric("guard_reconcile_runs_total", &[("result", result)])?;
+        Ok(runs.unwrap_or_default())
+    };
+    let before = runs()?;
+    eventually(&format!("{more} passes that are {result}"), || {
+        Ok((runs()? >= before + more).then_some(()))
+    })
+}
+
+#[test]
+fn rule_5_an_index_that_omits_a_running_sandbox_costs_it_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let agent = start(&lab, &directory)?;
+    let (omitted, listed) = (confirmed(&agent, "omitted")?, confirmed(&agent, "listed")?);
+    let dead = confirmed(&agent, "dead")?;
+    directory.say(|said| {
+        said.listed = [("listed", State::Alive), ("dead", State::Dead)]
+            .map(|(name, state)| (name.to_owned(), state))
+            .into();
+        said.found = [("omitted".to_owned(), State::Alive)].into();
+    });
+    await_passes(&agent, "done", 12.0)?;
+    assert_eq!(state(&agent, &omitted)?, "active");
+    assert!(directory.asked("omitted") >= 8, "it is looked up before each time");
+    assert_eq!((state(&agent, &listed)?.as_str(), directory.asked("listed")), ("active", 0));
+    // What the index knows the end of is not looked up.
+    assert_eq!((state(&agent, &dead)?.as_str(), directory.asked("dead")), ("cooling", 0));
+    // Its controller has removed it.
+    directory.say(|said| said.found.clear());
+    eventually("its end", || Ok((state(&agent, &omitted)? == "cooling").then_some(())))
+}
+
+#[test]
+fn rule_6_a_directory_that_fails_ends_the_pass() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let agent = start(&lab, &directory)?;
+    let lease = confirmed(&agent, "a")?;
+    // By name: everything is counted, and nothing is taken back.
+    directory.say(|said| said.get_fails = true);
+    await_passes(&agent, "ended", 4.0)?;
+    assert_eq!(state(&agent, &lease)?, "active");
+    assert_eq!(agent.entry(lease.address)?.context("free")?["misses"], 3);
+    // At all, or with an answer that means nothing.
+    for fails in [true, false] {
+        directory.say(|said| {
+            said.list_fails = fails;
+            said.listed = [("b".to_owned(), State::Unspecified)].into();
+        });
+        await_passes(&agent, "ended", 4.0)?;
+        assert_eq!(state(&agent, &lease)?, "active");
+        assert!(agent.await_readyz(503)?.contains("source directory"));
+    }
+    directory.say(|said| *said = Default::default());
+    eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
+    agent.await_readyz(200).map(drop)
+}
+
+#[test]
+fn rule_6_a_mass_release_waits_for_consent() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let names: Vec<_> = (0..10).map(|number| format!("s{number}")).collect();
+    directory.say(|said| said.listed = names.iter().map(|n| (n.clone(), State::Alive)).collect());
+    let agent = start(&lab, &directory)?;
+    let leases: Vec<_> = names.iter().map(|name| confirmed(&agent, name)).collect::<Result<_>>()?;
+    // It lies, or all of them are gone: who could tell.
+    directory.say(|said| said.listed.clear());
+    await_passes(&agent, "blocked", 3.0)?;
+    assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, Some(10.0));
+    let shown = agent.json(&["reconcile", "--dry-run"])?;
+    assert_eq!(shown["blocked"].as_array().map(Vec::len), Some(10), "{shown}");
+    for lease in &leases {
+        assert_eq!(state(&agent, lease)?, "active");
+    }
+    let refusal = agent.ctl(&["reconcile", "--consent", "00000000"])?.refusal()?;
+    assert_eq!(
+        (refusal.status.as_str(), refusal.reason.as_str()),
+        ("FAILED_PRECONDITION", "CONSENT_UNKNOWN")
+    );
+    let id = shown["consent"].as_str().context("no id")?;
+    let agreed = agent.json(&["reconcile", "--consent", id])?;
+    assert_eq!(agreed["reaped"].as_array().map(Vec::len), Some(10), "{agreed}");
+    for lease in &leases {
+        assert_eq!(state(&agent, lease)?, "cooling");
+    }
+    await_passes(&agent, "done", 1.0)?;
+    assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, None);
+    Ok(())
+}
