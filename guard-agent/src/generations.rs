@@ -5,7 +5,10 @@
 //! of one number, pinned apart from the program's, whose layout may change. It is gone with the boot,
 //! and so is everyone who could still hold an old generation.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use aya::maps::{Array, Map, MapData, MapError};
 
@@ -19,10 +22,16 @@ use crate::{
 
 /// Where it is pinned, below the configured directory.
 const DIRECTORY: &str = "leases";
-const NAME: &str = "GENERATION";
+/// Its name.
+pub const NAME: &str = "GENERATION";
 
 /// How a failure is listed.
 const WHAT: &str = "generation";
+
+/// The file that it is pinned as.
+pub fn pin(bpffs: &Path) -> PathBuf {
+    bpffs.join(DIRECTORY).join(NAME)
+}
 
 /// The way to the number.
 pub struct Generations {
@@ -37,7 +46,8 @@ impl Generations {
     /// # Errors
     /// There is no bpffs, or the kernel's refusal.
     pub fn open(bpffs: &Path, health: Arc<Health>) -> Result<Self, KernelError> {
-        let pin = directory(bpffs, DIRECTORY)?.join(NAME);
+        directory(bpffs, DIRECTORY)?;
+        let pin = pin(bpffs);
         let error = |source| KernelError::Map { name: NAME, source };
         if !pin.exists() {
             let new = Array::<_, Generation>::create(1, 0).map_err(error)?;

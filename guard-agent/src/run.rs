@@ -21,7 +21,7 @@ use crate::{
     clock::{self, Now},
     config::{Config, WhenDegraded},
     feed::Feed,
-    generations::Generations,
+    generations::{self, Generations},
     health::{BOOT, Health, STORE},
     history::{History, HistoryError},
     http,
@@ -122,6 +122,7 @@ async fn serve(
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
     let (observer, handle) = Observer::start(Parts {
         bpffs: config.bpffs.clone(),
+        apart: (generations::NAME, generations::pin(&config.bpffs)),
         bridges: config.bridges.clone(),
         prefixes,
         conflict: config.conflict,

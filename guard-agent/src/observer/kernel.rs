@@ -135,17 +135,18 @@ pub struct Kernel {
     ebpf: Ebpf,
     pins: PathBuf,
     /// A handle to each map, so that one whose pin is removed can be pinned again.
-    handles: Vec<(&'static str, MapData)>,
+    handles: Vec<(&'static str, PathBuf, MapData)>,
     program_id: u32,
     attach: Attach,
 }
 
 impl Kernel {
-    /// Loads the program and takes over the maps that an earlier agent left.
+    /// Loads the program and takes over the maps that an earlier agent left. `apart` is a map that is
+    /// pinned elsewhere, and whose pin is seen to as well.
     ///
     /// # Errors
     /// No BTF, no bpffs, a missing capability, or the verifier's refusal.
-    pub fn load(bpffs: &Path) -> Result<Self, KernelError> {
+    pub fn load(bpffs: &Path, apart: (&'static str, PathBuf)) -> Result<Self, KernelError> {
         if !Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Err(KernelError::NoBtf);
         }
@@ -155,9 +156,10 @@ impl Kernel {
         program.load()?;
         let program_id = program.info()?.id();
         let attach = Attach::probe()?;
-        let handles = MAPS.iter().map(|name| {
-            let handle = MapData::from_pin(pins.join(name));
-            Ok((*name, handle.map_err(|source| KernelError::Map { name, source })?))
+        let ours = MAPS.iter().map(|name| (*name, pins.join(name)));
+        let handles = ours.chain([apart]).map(|(name, path)| {
+            let handle = MapData::from_pin(&path);
+            Ok((name, path, handle.map_err(|source| KernelError::Map { name, source })?))
         });
         let handles = handles.collect::<Result<_, KernelError>>()?;
         tracing::debug!(program_id, ?attach, "the program is loaded");
@@ -248,14 +250,13 @@ impl Kernel {
     /// There is no bpffs any more.
     pub fn pin_again(&self) -> Result<Vec<&'static str>, KernelError> {
         let mut gone = Vec::new();
-        for (name, handle) in &self.handles {
-            let path = self.pins.join(name);
+        for (name, path, handle) in &self.handles {
             if path.exists() {
                 continue;
             }
             let error = |source| KernelError::Pin { path: path.clone(), source };
-            fs::create_dir_all(&self.pins).map_err(error)?;
-            handle.pin(&path).map_err(|refusal| error(io::Error::other(refusal)))?;
+            path.parent().map_or(Ok(()), fs::create_dir_all).map_err(error)?;
+            handle.pin(path).map_err(|refusal| error(io::Error::other(refusal)))?;
             gone.push(*name);
         }
         Ok(gone)

@@ -77,6 +77,8 @@ const NETLINK: &str = "netlink";
 pub struct Parts {
     /// Where the program is pinned.
     pub bpffs: PathBuf,
+    /// A map that is not the program's, and whose pin is put back too: its name, and where it is.
+    pub apart: (&'static str, PathBuf),
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
     /// The prefixes on each segment.
@@ -129,6 +131,8 @@ pub struct Observer {
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
+    /// Notices were lost: once those that were left are taken in, everything is read again.
+    dump_again: bool,
 }
 
 impl Observer {
@@ -139,7 +143,7 @@ impl Observer {
     /// # Errors
     /// What is missing on this machine, and what to do.
     pub async fn start(parts: Parts) -> Result<(Self, Handle), ObserverError> {
-        let mut kernel = kernel::Kernel::load(&parts.bpffs)?;
+        let mut kernel = kernel::Kernel::load(&parts.bpffs, parts.apart.clone())?;
         let maps = kernel.maps()?;
         parts.bindings.set_maps(kernel.owned()?, kernel.macs()?);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
@@ -181,6 +185,7 @@ impl Observer {
             ring,
             requests,
             counters,
+            dump_again: false,
         };
         observer.resync().await?;
         observer.ports.forget_others(&observer.view);
@@ -234,8 +239,11 @@ impl Observer {
                     }
                 }
                 _ = second.tick() => {
+                    let again = std::mem::take(&mut self.dump_again);
                     if self.parts.health.why(NETLINK).is_some() {
                         self.reconnect().await;
+                    } else if again {
+                        self.try_resync().await;
                     }
                     self.ports.repair_pins();
                     lookout.look(self.ports.shared());
@@ -314,7 +322,11 @@ impl Observer {
     async fn notice(&mut self, notice: Option<Notice>) {
         match notice.map(|notice| self.apply(notice)) {
             Some(true) => self.update(),
-            Some(false) => self.try_resync().await,
+            Some(false) => {
+                // What the buffer still held is older than this dump, and will be taken for newer.
+                self.dump_again = true;
+                self.try_resync().await;
+            }
             None => {
                 // Opened anew with the next second, so that a socket that cannot be had costs little.
                 self.notices = stream::pending().boxed();

@@ -3,7 +3,7 @@
 //! The subscription comes before the dump, so that nothing falls between the two; after a lost
 //! message the dump is taken anew.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _,
@@ -19,6 +19,7 @@ use netlink_packet_route::{
     },
 };
 use rtnetlink::{Handle, MulticastGroup};
+use tokio::time::{error::Elapsed, timeout};
 
 use crate::mac::Mac;
 
@@ -80,9 +81,18 @@ pub struct Dump {
     pub vlans: Vec<(u32, PortVlans)>,
 }
 
-/// A connection to route netlink in the process's network namespace.
+/// How long the kernel may take to answer: a thousand ports are listed within a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections to route netlink in the process's network namespace: one for questions, and one for
+/// notices. On a single one, a burst of notices that fills the receive buffer can take the end of an
+/// answer with it, and whoever waits for that waits for ever.
 #[derive(Debug, Clone)]
-pub struct Netlink(Handle);
+pub struct Netlink {
+    questions: Handle,
+    /// Keeps the notices coming.
+    _notices: Handle,
+}
 
 /// Why route netlink does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +100,9 @@ pub enum NetlinkError {
     /// No socket.
     #[error("cannot open a route netlink socket: {0}")]
     Open(#[from] io::Error),
+    /// No answer.
+    #[error("the kernel did not answer a route netlink request within {} s", PATIENCE.as_secs())]
+    Late(#[from] Elapsed),
     /// A request failed.
     #[error("the kernel refused a route netlink request: {0}")]
     Request(#[from] rtnetlink::Error),
@@ -109,9 +122,12 @@ impl Netlink {
     /// There is no socket to be had.
     pub fn open() -> Result<(Self, BoxStream<'static, Notice>), NetlinkError> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        let (connection, told, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        let (asking, questions, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok((Self(handle), notices(messages.map(|(message, _)| message)).boxed()))
+        tokio::spawn(asking);
+        let notices = notices(messages.map(|(message, _)| message)).boxed();
+        Ok((Self { questions, _notices: told }, notices))
     }
 
     /// Reads all links and addresses.
@@ -119,10 +135,15 @@ impl Netlink {
     /// # Errors
     /// The kernel's refusal.
     pub async fn dump(&self) -> Result<Dump, NetlinkError> {
-        let links = self.0.link().get().execute().try_collect::<Vec<_>>().await?;
-        let addresses = self.0.address().get().execute().try_collect::<Vec<_>>().await?;
+        timeout(PATIENCE, self.read_all()).await?
+    }
+
+    async fn read_all(&self) -> Result<Dump, NetlinkError> {
+        let Self { questions, .. } = self;
+        let links = questions.link().get().execute().try_collect::<Vec<_>>().await?;
+        let addresses = questions.address().get().execute().try_collect::<Vec<_>>().await?;
         let mask = vec![LinkExtentMask::BrvlanCompressed];
-        let ports = self.0.link().get().set_filter_mask(AddressFamily::Bridge, mask);
+        let ports = questions.link().get().set_filter_mask(AddressFamily::Bridge, mask);
         let ports = ports.execute().try_collect::<Vec<_>>().await?;
         Ok(Dump {
             links: links.into_iter().filter_map(link).collect(),
@@ -136,8 +157,8 @@ impl Netlink {
     /// # Errors
     /// The kernel's refusal.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        let mut found = self.0.link().get().match_name(name).execute().boxed();
-        match found.try_next().await {
+        let mut found = self.questions.link().get().match_name(name).execute().boxed();
+        match timeout(PATIENCE, found.try_next()).await? {
             Ok(message) => Ok(message.and_then(link)),
             Err(rtnetlink::Error::NetlinkError(error))
                 if error.raw_code() == -nix::libc::ENODEV =>

@@ -1,8 +1,11 @@
 //! One MAC on two ports (row L01), and the bridge's own MAC on one (row L02).
 
+use std::net::Ipv6Addr;
+
 use guard_ebpf::abi::{EVENT_BRIDGE_MAC, EVENT_CLONE};
 
 use super::*;
+use crate::{bindings::Holder, evidence::EvidenceView as _};
 
 /// A MAC that is on a second port, and may have left the first without our knowing it yet.
 pub(super) struct Suspect {
@@ -15,6 +18,7 @@ impl Claims {
     /// A frame came from a MAC that lives on another port. Where a binding names that port and the
     /// MAC it is a conflict at once; else a port that ends within the grace was a restart.
     pub(super) fn cloned(&mut self, seen: Seen, holder: u32) {
+        let seen = self.about(seen, holder);
         let bound = self.bindings.is_bound(holder, seen.claim.station.mac);
         if bound || self.alerts.is_cloned(&seen.segment, seen.target()) {
             return self.clone_found(&seen, holder, bound);
@@ -26,6 +30,22 @@ impl Claims {
             let decide_at = clock::monotonic() + self.conflict.grace;
             self.suspects.push(Suspect { seen, holder, decide_at });
         }
+    }
+
+    /// An address is what a clone is about only where it is that of the MAC's holder. Whatever else a
+    /// frame with a stolen MAC claims, it is about the MAC: or else many that are stolen in the name
+    /// of one address would be one incident, in which they are not all named.
+    fn about(&self, seen: Seen, holder: u32) -> Seen {
+        let mac = Some(seen.claim.station.mac);
+        let of_lease = |lease: Holder| lease.binding.mac == mac;
+        let is_his = self.bindings.holder(&seen.segment, seen.address).is_some_and(of_lease)
+            || self
+                .live
+                .evidence(&seen.segment, seen.address)
+                .iter()
+                .any(|evidence| evidence.mac == mac && evidence.ifindex == Some(holder));
+        let none = Ipv6Addr::UNSPECIFIED.into();
+        Seen { address: if is_his { seen.address } else { none }, ..seen }
     }
 
     fn clone_found(&mut self, seen: &Seen, holder: u32, bound: bool) {
