@@ -12,6 +12,8 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use aya::programs::{
@@ -126,6 +128,10 @@ pub fn pinned(pins: &Path) -> Result<Vec<u32>, KernelError> {
     Ok(ports)
 }
 
+/// How often, and how far apart, it is tried to attach anew where a link is on its way out.
+const LET_GO_TRIES: u32 = 40;
+const LET_GO_PAUSE: Duration = Duration::from_millis(5);
+
 fn attach_tcx(
     program: &mut SchedClassifier,
     pins: &Path,
@@ -148,10 +154,23 @@ fn attach_tcx(
             Err(_) => remove(&pin)?,
         }
     }
-    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program
-        .attach_with_options(interface, TcAttachType::Ingress, options)
-        .map_err(attach_error)?;
+    let mut tries = 0;
+    let id = loop {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        match program.attach_with_options(interface, TcAttachType::Ingress, options) {
+            Ok(id) => break id,
+            // A link whose pin has just been removed is let go of by a worker of the kernel
+            // (bpf_link_put() in kernel/bpf/syscall.c).
+            Err(ProgramError::SyscallError(refusal))
+                if refusal.io_error.raw_os_error() == Some(EEXIST) && tries < LET_GO_TRIES =>
+            {
+                tries += 1;
+                #[expect(clippy::disallowed_methods, reason = "the kernel's worker tells nobody")]
+                thread::sleep(LET_GO_PAUSE);
+            }
+            Err(source) => return Err(attach_error(source)),
+        }
+    };
     let link: FdLink =
         program.take_link(id).map_err(attach_error)?.try_into().map_err(link_error)?;
     link.pin(&pin).map_err(|source| KernelError::Pin {

@@ -5,6 +5,7 @@
 //! one where it sits (see [`super::attach`]), with no frame unseen in between.
 
 use std::{
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -56,7 +57,7 @@ pub enum KernelError {
     #[error("the kernel refused the program: {0}")]
     Load(#[from] EbpfError),
     /// The program cannot be attached.
-    #[error("{interface}: cannot attach the program: {source}")]
+    #[error("{interface}: cannot attach the program: {}", chain(source))]
     Attach {
         /// To which port.
         interface: String,
@@ -269,6 +270,12 @@ impl Kernel {
     pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
         attach::pinned(&self.pins)
     }
+}
+
+/// An error and what caused it: the system call alone says little.
+fn chain(error: &ProgramError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A directory for pins.
