@@ -3,22 +3,18 @@
 
 #![no_main]
 
-#[path = "../../guard-ebpf/tests/common/model.rs"]
-mod model;
-
 use std::net::Ipv4Addr;
 
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         AddressKey, MacHolder, MacKey, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS,
-        PORT_UPLINK, Port,
+        PORT_UPLINK, Port, Prefix,
     },
     address::Segment,
+    model::Model,
 };
 use libfuzzer_sys::fuzz_target;
-
-use crate::model::Model;
 
 const BRIDGE: u32 = 9;
 const HERE: u32 = 1;
@@ -43,7 +39,7 @@ fn world() -> Model {
     ] {
         model.owned.insert(AddressKey::new(BRIDGE, 0, address), owned);
         let prefix = AddressKey::new(BRIDGE, 0, prefix);
-        model.prefixes.push((prefix, prefix.prefix_len(len)));
+        model.add_prefix(prefix, prefix.prefix_len(len), Prefix::zeroed());
     }
     let segment = Segment { bridge: BRIDGE, vlan: 0, inner_vlan: 0 };
     let holder = MacHolder { ifindex: ELSEWHERE, flags: 0 };
