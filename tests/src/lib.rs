@@ -36,6 +36,7 @@ mod raw_socket;
 mod reaper;
 mod sandbox;
 mod stream;
+mod terminal;
 mod wait;
 mod watch;
 
@@ -63,5 +64,6 @@ pub use peer::Peer;
 pub use raw_socket::RawSocket;
 pub use sandbox::Sandbox;
 pub use stream::Stream;
+pub use terminal::Terminal;
 pub use wait::{PATIENCE, eventually};
 pub use watch::Watch;

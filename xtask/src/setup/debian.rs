@@ -17,7 +17,7 @@ struct Package {
 
 const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
 
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 13] = [
     Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
     Package { name: "iproute2", why: "lays out namespaces and bridges", profiles: ALL },
     Package {
@@ -46,6 +46,11 @@ const PACKAGES: [Package; 12] = [
     Package {
         name: "runc",
         why: "runs its containers",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "tmux",
+        why: "the terminal of the tests",
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {
