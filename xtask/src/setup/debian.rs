@@ -17,7 +17,7 @@ struct Package {
 
 const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
 
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 15] = [
     Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
     Package { name: "iproute2", why: "lays out namespaces and bridges", profiles: ALL },
     Package {
@@ -46,6 +46,16 @@ const PACKAGES: [Package; 13] = [
     Package {
         name: "runc",
         why: "runs its containers",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "jq",
+        why: "the guide's commands, which a test types",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "iputils-arping",
+        why: "the guide's second claimant",
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {

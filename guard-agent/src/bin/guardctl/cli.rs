@@ -319,6 +319,47 @@ mod tests {
     }
 
     #[test]
+    fn every_command_of_the_contract_is_there() {
+        for line in [
+            "allocate --pool p --sandbox s --lifecycle l --key k --address 10.8.64.2",
+            "confirm --generation 1",
+            "bind --generation 1 --mac 02:00:00:00:00:0a --interface veth0",
+            "release --sandbox s --lifecycle l",
+            "leases --pool p --state held --sandbox s",
+            "pools",
+            "live --bridge rt0",
+            "ports",
+            "conflicts --follow",
+            "silence 1 --for 2h",
+            "events --follow --from 1",
+            "holds",
+            "why 10.8.64.2",
+            "reconcile --dry-run --consent 1",
+            "gc --yes",
+            "force-release --pool p --address 10.8.64.2 --dry-run",
+            "quarantine add --pool p --address 10.8.64.2",
+            "quarantine remove --pool p --address 10.8.64.2",
+            "quarantine list",
+            "subnets reserve --pool p --id i --length 28",
+            "subnets release --id i",
+            "subnets list",
+            "interfaces reserve --prefix veth --id i",
+            "interfaces release veth0",
+            "interfaces list",
+            "check",
+            "backup /tmp/b.db",
+            "recover --from /tmp/b.db --dry-run",
+            "adopt --from-host-local /tmp --dry-run",
+            "trace veth0",
+            "replay a.pcap",
+            "status -o json",
+            "top --socket /tmp/g.sock",
+        ] {
+            parse(&format!("guardctl {line}")).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    #[test]
     fn allocate_takes_all_that_the_api_does() {
         let cli = parse(
             "guardctl allocate --pool a b --pool c --sandbox s --lifecycle l --key eth0 \

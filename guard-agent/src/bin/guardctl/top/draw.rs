@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     output::printable,
-    view::{Conflict, Pool, Port, Status, ago, bar, segment},
+    view::{Claimant, Conflict, Degraded, Pool, Port, Status, ago, bar, segment},
 };
 
 /// How many lines there are for what is degraded.
 const DEGRADED: usize = 4;
-/// How many lines there are for the claimants of the conflict that is selected.
-const CLAIMANTS: u16 = 5;
+/// How many lines there are for the conflict that is selected, and its claimants.
+const DETAILS: u16 = 6;
 
 /// Draws all of it; what has not changed is not sent.
 pub fn draw(frame: &mut Frame<'_>, model: &mut Model) {
@@ -84,7 +84,7 @@ fn rates(model: &Model) -> String {
 
 fn degraded(status: &Status, now: Timestamp) -> Vec<Line<'static>> {
     let all = &status.degraded;
-    let line = |degraded: &crate::view::Degraded| {
+    let line = |degraded: &Degraded| {
         let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
         let (what, why) = (or_dash(&degraded.what), or_dash(&degraded.why));
         Line::from(format!("{what}: {why} ({})", ago(degraded.since, now))).red()
@@ -119,7 +119,7 @@ fn table(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
             (conflicts(sample), conflict_below(sample.conflicts.get(selected), sample.now))
         }
     };
-    let lines = u16::try_from(below.len()).unwrap_or(u16::MAX).min(CLAIMANTS);
+    let lines = u16::try_from(below.len()).unwrap_or(u16::MAX).min(DETAILS);
     let [list, details] =
         Layout::vertical([Constraint::Min(2), Constraint::Length(lines)]).areas(area);
     let table = table
@@ -211,7 +211,6 @@ fn conflicts(sample: &Sample) -> Table<'static> {
             printable(&segment(conflict.bridge.as_deref(), conflict.vlan)),
             ago(conflict.last_seen, sample.now),
             conflict.frames().to_string(),
-            text(conflict.id.as_deref()),
         ])
         .style(style)
     };
@@ -222,15 +221,19 @@ fn conflicts(sample: &Sample) -> Table<'static> {
         Constraint::Max(15),
         Constraint::Length(9),
         Constraint::Length(8),
-        Constraint::Fill(1),
     ];
     Table::new(sample.conflicts.iter().map(row), widths)
         .header(header(["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "LAST", "FRAMES", "ID"]))
 }
 
 fn conflict_below(conflict: Option<&Conflict>, now: Timestamp) -> Vec<Line<'static>> {
-    let claimants = conflict.into_iter().flat_map(|conflict| &conflict.claimants);
-    claimants.map(|claimant| Line::from(printable(&claimant.note(now)))).collect()
+    let Some(conflict) = conflict else { return vec![] };
+    // In full: the one is what `guardctl silence` wants, and the other may not fit above.
+    let (id, address) = (text(conflict.id.as_deref()), text(conflict.address.as_deref()));
+    let note = |claimant: &Claimant| Line::from(printable(&claimant.note(now)));
+    let mut lines = vec![Line::from(format!("{address}, id {id}")).bold()];
+    lines.extend(conflict.claimants.iter().map(note));
+    lines
 }
 
 fn header<const N: usize>(titles: [&'static str; N]) -> Row<'static> {
@@ -269,6 +272,7 @@ mod tests {
         };
         let port = proto::Port { interface: name(15), frames, covered: true, ..Default::default() };
         let conflict = proto::Conflict {
+            id: u64::MAX.to_string(),
             address: "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".to_owned(),
             kind: proto::ConflictKind::Duplicate.into(),
             claimants: vec![proto::Claimant { sandbox: name(253), ..Default::default() }; 9],
@@ -299,7 +303,11 @@ mod tests {
         let mut model = Model::default();
         assert!(screen(&mut terminal, &mut model).contains("q: quit"));
         model.update(Ok(sample(1)));
-        for (tab, shown) in [(0, "FREE"), (1, "FRAMES/S"), (2, "duplicate")] {
+        for (tab, shown) in [
+            (0, "FREE"),
+            (1, "FRAMES/S"),
+            (2, "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff, id 18446744073709551615"),
+        ] {
             model.tab = tab;
             let screen = screen(&mut terminal, &mut model);
             for part in [shown, "starting", "and 5 more", "q: quit"] {

@@ -115,7 +115,8 @@ impl Model {
                     self.rates.ports.insert(port.clone(), rate(since, seconds));
                 }
             }
-            self.rates.frames = Some(self.rates.ports.values().sum());
+            // A sum of nothing would be -0.0.
+            self.rates.frames = Some(self.rates.ports.values().fold(0.0, |sum, rate| sum + rate));
             self.rates.held = sample.events.map(|events| rate(events.held, seconds));
             self.rates.events = sample.events.map(|events| rate(events.all, seconds));
         }

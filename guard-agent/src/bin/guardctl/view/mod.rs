@@ -21,7 +21,7 @@ mod trace;
 
 use jiff::Timestamp;
 
-pub use conflict::{Conflict, Conflicts, Silenced};
+pub use conflict::{Claimant, Conflict, Conflicts, Silenced};
 pub use event::Event;
 pub use evidence::Evidence;
 pub use lease::{Lease, Leases};
