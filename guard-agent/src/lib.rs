@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod client;
 pub mod clock;
 pub mod config;
+mod entries;
 pub mod evidence;
 mod failpoint;
 pub mod feed;
