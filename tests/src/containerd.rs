@@ -170,7 +170,7 @@ impl Containerd {
         if let Some(netns) = netns {
             options.extend(["--with-ns".to_owned(), format!("network:{}", netns.path().display())]);
         }
-        self.expect(id);
+        self.remember(id);
         output(self.command(Command::new("ctr")).args(self.run_args(id, &options, SLEEP)))?;
         self.reap(id)
     }
@@ -280,8 +280,8 @@ impl Containerd {
         &self.namespace
     }
 
-    /// That it has such a container.
-    pub(crate) fn expect(&self, id: &str) {
+    /// Counts a container among those that go with it.
+    pub(crate) fn remember(&self, id: &str) {
         self.containers.lock().push(id.to_owned());
     }
 

@@ -60,7 +60,7 @@ impl CtrCni<'_> {
     /// # Errors
     /// What `ctr` says.
     pub fn start(&self, id: &str) -> Result<()> {
-        self.containerd.expect(id);
+        self.containerd.remember(id);
         self.ctr(id, &["--detach"], SLEEP)?;
         self.containerd.reap(id)
     }
