@@ -5,7 +5,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use axum::{
@@ -15,18 +14,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::net::TcpListener;
 
 use crate::{
     api::{Context, stopped},
     lease,
     metrics::{Metrics, gauge_value},
+    vitals,
 };
 
 /// The Prometheus text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How long the ledger may take to answer before the agent counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +57,9 @@ pub async fn serve(context: Arc<Context>, listener: TcpListener) -> io::Result<(
 }
 
 async fn healthz(State(context): State<Arc<Context>>) -> Response {
-    match timeout(PATIENCE, context.ledger.pools()).await {
-        Ok(Ok(_)) => "ok\n".into_response(),
-        // The writer answers; a restart would make no store whole.
-        Ok(Err(refusal)) if refusal.reason.is_store() => "ok\n".into_response(),
-        Ok(Err(refusal)) => unavailable(format!("{refusal}\n")),
-        Err(_) => unavailable("the lease ledger does not answer\n".to_owned()),
+    match vitals::writer_answers(&context.ledger).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => unavailable(format!("store: {why}\n")),
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
     observer::{Observer, Parts},
     reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
+    vitals::Vitals,
 };
 
 /// How often a store that could not be written is tried again.
@@ -136,6 +137,12 @@ async fn serve(
     .await?;
     let watching = tokio::spawn(observer.run());
     let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let vitals = Vitals {
+        ledger: ledger.clone(),
+        observer: handle.heartbeat.clone(),
+        health: health.clone(),
+    };
+    let vitals = tokio::spawn(vitals.run());
     let told = Told {
         live: live.clone(),
         feed: feed.clone(),
@@ -187,6 +194,7 @@ async fn serve(
     stop.send_replace(true);
     reconciling.abort();
     store.abort();
+    vitals.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended
