@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -23,6 +23,9 @@ use crate::{
     vitals,
 };
 
+/// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS_NAME: &str = "application/openmetrics-text";
 /// The Prometheus text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -82,10 +85,17 @@ fn unavailable(why: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn metrics(State(context): State<Arc<Context>>) -> Response {
+async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     collect(&context).await;
-    match context.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+    let mut accepts =
+        headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (kind, encoded) = if accepts.any(|accept| accept.contains(OPENMETRICS_NAME)) {
+        (OPENMETRICS, context.metrics.encode_openmetrics())
+    } else {
+        (TEXT, context.metrics.encode())
+    };
+    match encoded {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
@@ -133,6 +143,7 @@ async fn collect(context: &Context) {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
         metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
     }
-    alerts.collect();
+    alerts.collect(config.bridges.iter().map(|bridge| &*bridge.name));
+    metrics.ready.set(i64::from(health.ready()));
     observer.counters.collect(metrics);
 }

@@ -84,6 +84,7 @@ async fn serve(
     let generations = Generations::open(&config.bpffs, health.clone())?;
     let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
+    metrics.prepare(&config);
     let epoch = match &opened {
         Ok(store) => store.epoch(),
         Err(loss) => loss.epoch,
@@ -157,6 +158,7 @@ async fn serve(
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+        pools: config.pools.clone(),
     }));
     let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
