@@ -30,3 +30,4 @@ pub mod replay;
 pub mod run;
 pub mod segment;
 pub mod store;
+pub mod watchdog;

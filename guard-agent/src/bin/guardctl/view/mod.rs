@@ -16,6 +16,7 @@ mod replay;
 mod reserve;
 mod status;
 mod trace;
+mod watchdog;
 
 use jiff::Timestamp;
 
@@ -36,6 +37,7 @@ pub use reserve::{
 };
 pub use status::Status;
 pub use trace::TracedFrame;
+pub use watchdog::Watched;
 
 /// The API writes "none" as an empty string.
 fn text(text: String) -> Option<String> {
