@@ -80,19 +80,16 @@ impl proto::admin_server::Admin for Service {
         let silent = leases.into_iter().filter(|(lease, evidence)| {
             lease.state.is_owned() && evidence.is_empty() && self.bridge_present(lease)
         });
-        let (mut released, mut unverifiable) = (Vec::new(), Vec::new());
-        for (lease, _) in silent {
-            if !self.port_is_gone(&lease) {
-                if lease.state == State::Active {
-                    unverifiable.push(lease);
-                }
-                continue;
-            }
-            let command = Command::Release(lease.generation);
-            if let Reply::Released(_, leases) = self.call(command, dry_run).await? {
-                released.extend(leases);
-            }
-        }
+        let (gone, mut unverifiable): (Vec<_>, Vec<_>) =
+            silent.map(|(lease, _)| lease).partition(|lease| self.port_is_gone(lease));
+        unverifiable.retain(|lease| lease.state == State::Active);
+        let generations = gone.iter().map(|lease| lease.generation).collect();
+        // It looks once more: one of them may be in use by now.
+        let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
+        {
+            Reply::Leases(leases) => leases,
+            _ => Vec::new(),
+        };
         Ok(Response::new(proto::GcResponse {
             released: self.messages(&released),
             unverifiable: self.messages(&unverifiable),

@@ -172,3 +172,6 @@ async fn answer<T>(
     let late = || SourceError::Call { what, why: SourceError::Late(PATIENCE).to_string() };
     timeout(PATIENCE, answered(what, call)).await.unwrap_or_else(|_| Err(late()))
 }
+
+#[cfg(test)]
+mod tests;
