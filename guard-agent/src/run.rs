@@ -33,7 +33,7 @@ use crate::{
     live::LiveSet,
     memory,
     metrics::Metrics,
-    observer::{Observer, Parts},
+    observer::{Kernel, Observer, Parts},
     reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
     watchdog::{self, Watchdog},
@@ -82,6 +82,10 @@ async fn serve(
     let boot = Boot { id, now: Now::read() };
     let health = Arc::new(Health::default());
     let generations = Generations::open(&config.bpffs, health.clone())?;
+    // The kernel verifies the program while the leases are read.
+    let bpffs = config.bpffs.clone();
+    let apart = (generations::NAME, generations::pin(&bpffs));
+    let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
     let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     let epoch = match &opened {
@@ -121,19 +125,22 @@ async fn serve(
     let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
-    let (observer, handle) = Observer::start(Parts {
-        bpffs: config.bpffs.clone(),
-        apart: (generations::NAME, generations::pin(&config.bpffs)),
-        bridges: config.bridges.clone(),
-        prefixes,
-        conflict: config.conflict,
-        quota: config.quota,
-        live: live.clone(),
-        alerts: alerts.clone(),
-        bindings: bindings.clone(),
-        health: health.clone(),
-        feed: feed.clone(),
-    })
+    let kernel = kernel.await.context("loading the program panicked")??;
+    let (observer, handle) = Observer::start(
+        kernel,
+        Parts {
+            bpffs: config.bpffs.clone(),
+            bridges: config.bridges.clone(),
+            prefixes,
+            conflict: config.conflict,
+            quota: config.quota,
+            live: live.clone(),
+            alerts: alerts.clone(),
+            bindings: bindings.clone(),
+            health: health.clone(),
+            feed: feed.clone(),
+        },
+    )
     .await?;
     let watching = tokio::spawn(observer.run());
     let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
