@@ -37,6 +37,7 @@ use crate::{
     reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
     vitals::Vitals,
+    watchdog::{self, Watchdog},
 };
 
 /// How often a store that could not be written is tried again.
@@ -157,11 +158,21 @@ async fn serve(
         health: health.clone(),
         segments: config.segments().into(),
     };
+    let sources = Arc::new(Sources::start(config.sources.clone(), &told));
+    let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
+        settings: config.watchdog,
+        places: config.sources.clone(),
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources: sources.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    }));
     let reconciler = Arc::new(Reconciler::new(reconcile::Parts {
         settings: config.reconcile,
         ledger: ledger.clone(),
         live: live.clone(),
-        sources: Arc::new(Sources::start(config.sources.clone(), &told)),
+        sources,
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
@@ -169,10 +180,10 @@ async fn serve(
     }));
     let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
-        let reconciler = reconciler.clone();
+        let (reconciler, watchdog) = (reconciler.clone(), watchdog.clone());
         async move {
             boot.await;
-            reconciler.run().await;
+            tokio::join!(reconciler.run(), watchdog.run());
         }
     });
 
@@ -186,6 +197,7 @@ async fn serve(
         alerts,
         hub,
         reconciler,
+        watchdog,
         health,
         metrics,
         stopping,
