@@ -118,7 +118,10 @@ impl Watchdog {
     /// Makes a pass in each interval, if it is enabled.
     pub async fn run(&self) {
         let Settings { enabled, interval, .. } = self.parts.settings;
-        while enabled {
+        if !enabled {
+            return;
+        }
+        loop {
             tokio::time::sleep(interval).await;
             match self.pass(Pass::Due).await {
                 Ok(Report { ended: Some(why), .. }) => tracing::warn!(why, "watchdog: no pass"),
