@@ -40,7 +40,7 @@ use tokio::{
 
 pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, KernelError, detach, directory, loader};
+pub use kernel::{Coverage, Kernel, KernelError, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 pub use trace::Tracer;
@@ -58,7 +58,7 @@ use topology::{Topology, View};
 use crate::{
     alerts::Alerts,
     bindings::Bindings,
-    clock::Now,
+    clock::{self, Now},
     config::{Bridge, Conflict, Quota},
     failpoint::{self, Moment},
     feed::Feed,
@@ -79,8 +79,6 @@ const NETLINK: &str = "netlink";
 pub struct Parts {
     /// Where the program is pinned.
     pub bpffs: PathBuf,
-    /// A map that is not the program's, and whose pin is put back too: its name, and where it is.
-    pub apart: (&'static str, PathBuf),
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
     /// The prefixes on each segment.
@@ -139,14 +137,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Loads the program (or takes over what an earlier agent left), puts it on every port, and
-    /// reads what there is: ports, host addresses, maps. That is the observer's part of the boot
-    /// pass: when this returns, the live set is complete.
+    /// Puts the program on every port, in the place of an earlier agent's, and reads what there is:
+    /// ports, host addresses, maps. That is the observer's part of the boot pass: when this returns,
+    /// the live set is complete.
     ///
     /// # Errors
     /// What is missing on this machine, and what to do.
-    pub async fn start(parts: Parts) -> Result<(Self, Handle), ObserverError> {
-        let mut kernel = kernel::Kernel::load(&parts.bpffs, parts.apart.clone())?;
+    pub async fn start(mut kernel: Kernel, parts: Parts) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
         parts.bindings.set_maps(kernel.owned()?, kernel.macs()?);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
@@ -201,8 +198,7 @@ impl Observer {
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
         let snapshot = sweep::read(&observer.parts.bpffs)?;
-        observer.ports.take_snapshot(&snapshot);
-        observer.claims.take_snapshot(snapshot);
+        observer.take_snapshot(snapshot);
         observer.drain();
         Ok((observer, handle))
     }
@@ -239,8 +235,7 @@ impl Observer {
                     self.claims.judge_doubts();
                 }
                 Some(snapshot) = swept.recv() => {
-                    self.ports.take_snapshot(&snapshot);
-                    self.claims.take_snapshot(snapshot);
+                    self.take_snapshot(snapshot);
                     self.claims.age();
                 }
                 Some(ports) = uncovered.recv() => {
@@ -297,6 +292,20 @@ impl Observer {
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
         });
+    }
+
+    /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
+    fn take_snapshot(&mut self, mut snapshot: Snapshot) {
+        let clones = std::mem::take(&mut snapshot.clones);
+        self.ports.take_snapshot(&snapshot);
+        self.claims.take_snapshot(snapshot);
+        let now = clock::monotonic();
+        for event in clones {
+            // What an incident that closed has been about is not news.
+            if now.saturating_sub(Duration::from_nanos(event.time_ns)) < self.parts.conflict.quiet {
+                self.event(event);
+            }
+        }
     }
 
     /// Takes all records off the ring that are there now.

@@ -25,5 +25,6 @@ mod replay;
 mod restart;
 mod silence;
 mod store;
+mod terminal;
 mod trace;
 mod vlan;
