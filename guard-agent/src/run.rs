@@ -36,6 +36,8 @@ use crate::{
     observer::{Kernel, Observer, Parts},
     reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
+    vitals::Vitals,
+    watchdog::{self, Watchdog},
 };
 
 /// How often a store that could not be written is tried again.
@@ -87,6 +89,7 @@ async fn serve(
     let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
     let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
+    metrics.prepare(&config);
     let epoch = match &opened {
         Ok(store) => store.epoch(),
         Err(loss) => loss.epoch,
@@ -143,27 +146,44 @@ async fn serve(
     .await?;
     let watching = tokio::spawn(observer.run());
     let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let vitals = Vitals {
+        ledger: ledger.clone(),
+        observer: handle.heartbeat.clone(),
+        health: health.clone(),
+    };
+    let vitals = tokio::spawn(vitals.run());
     let told = Told {
         live: live.clone(),
         feed: feed.clone(),
         health: health.clone(),
         segments: config.segments().into(),
     };
+    let sources = Arc::new(Sources::start(config.sources.clone(), &told));
+    let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
+        settings: config.watchdog,
+        places: config.sources.clone(),
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources: sources.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    }));
     let reconciler = Arc::new(Reconciler::new(reconcile::Parts {
         settings: config.reconcile,
         ledger: ledger.clone(),
         live: live.clone(),
-        sources: Arc::new(Sources::start(config.sources.clone(), &told)),
+        sources,
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+        pools: config.pools.clone(),
     }));
     let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
-        let reconciler = reconciler.clone();
+        let (reconciler, watchdog) = (reconciler.clone(), watchdog.clone());
         async move {
             boot.await;
-            reconciler.run().await;
+            tokio::join!(reconciler.run(), watchdog.run());
         }
     });
 
@@ -177,6 +197,7 @@ async fn serve(
         alerts,
         hub,
         reconciler,
+        watchdog,
         health,
         metrics,
         stopping,
@@ -194,6 +215,7 @@ async fn serve(
     stop.send_replace(true);
     reconciling.abort();
     store.abort();
+    vitals.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended

@@ -13,7 +13,7 @@ use guard_agent::{
     proto::{
         AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
         ListLeasesRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, RecoverRequest,
-        WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
+        WatchdogRequest, WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
         leases_client::LeasesClient,
     },
 };
@@ -32,6 +32,9 @@ impl Command {
         let (what, name, sure) = match self {
             Self::Recover { sure, .. } => ("replace the lease store".to_owned(), "recover", sure),
             Self::Gc { sure } => ("release what nothing speaks for".to_owned(), "gc", sure),
+            Self::Watchdog { sure } => {
+                ("remove containers whose sandboxes are over".to_owned(), "watchdog", sure)
+            }
             Self::ForceRelease { place: Place { pool, address }, sure } => {
                 (format!("end the lease of {address} in pool {pool}"), "force-release", sure)
             }
@@ -76,6 +79,12 @@ impl Command {
                 let pass = shown("comparing the leases with all sources", admin.reconcile(request));
                 let response = patiently(pass).await?;
                 output.print(&view::Reconciled::new(response, dry_run))
+            }
+            Self::Watchdog { sure: Sure { dry_run, .. } } => {
+                let response = patiently(admin.watchdog(WatchdogRequest { dry_run })).await?;
+                let watched = view::Watched::new(response, dry_run);
+                output.print(&watched)?;
+                found(watched.failed(), "cannot be removed")
             }
             Self::Why { address } => {
                 let request = WhyRequest { address: address.to_string() };

@@ -18,6 +18,7 @@ mod replay;
 mod reserve;
 mod status;
 mod trace;
+mod watchdog;
 
 use jiff::Timestamp;
 
@@ -38,6 +39,7 @@ pub use reserve::{
 };
 pub use status::{Degraded, Status};
 pub use trace::TracedFrame;
+pub use watchdog::Watched;
 
 /// The API writes "none" as an empty string.
 fn text(text: String) -> Option<String> {
