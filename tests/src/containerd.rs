@@ -1,12 +1,15 @@
 //! A containerd of the lab's own, with real containers in it.
 
+mod image;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use crate::command::output;
@@ -18,6 +21,10 @@ use crate::reaper::Reaper;
 use crate::sandbox::Sandbox;
 use crate::wait::eventually;
 
+/// What a container runs where nothing else is said. As the first process of its namespace it
+/// ignores every signal that it has no handler for.
+const SLEEP: [&str; 3] = ["/bin/busybox", "sleep", "1000000"];
+
 /// The labels that the agent looks for by default.
 const SANDBOX: &str = "runtime.computer/sandbox";
 const ADDRESS: &str = "runtime.computer/ip";
@@ -27,6 +34,8 @@ const ADDRESS: &str = "runtime.computer/ip";
 #[derive(Debug)]
 pub struct Containerd {
     dir: PathBuf,
+    /// Where its programs are, if they are not the machine's.
+    programs: Option<PathBuf>,
     namespace: String,
     reaper: Arc<Reaper>,
     running: Option<(Journal, Process)>,
@@ -34,16 +43,31 @@ pub struct Containerd {
 }
 
 impl Lab {
-    /// Starts a containerd.
+    /// Starts the machine's containerd.
     ///
     /// # Errors
     /// It is not installed.
     pub fn containerd(&self) -> Result<Containerd> {
+        self.containerd_of(None)
+    }
+
+    /// Starts a containerd, of [`Containerd::others`] or the machine's.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn containerd_of(&self, programs: Option<PathBuf>) -> Result<Containerd> {
         let dir = self.dir().join("containerd");
         let rootfs = dir.join("rootfs/bin");
         fs::create_dir_all(&rootfs).context("the root of the containers")?;
         fs::copy("/bin/busybox", rootfs.join("busybox")).context("busybox-static")?;
-        let unused = ["grpc.v1.cri", "snapshotter.v1.btrfs", "snapshotter.v1.zfs"];
+        std::os::unix::fs::symlink("busybox", rootfs.join("sh")).context("a shell")?;
+        let unused = [
+            "grpc.v1.cri",
+            "cri.v1.images",
+            "cri.v1.runtime",
+            "snapshotter.v1.btrfs",
+            "snapshotter.v1.zfs",
+        ];
         let unused: Vec<_> = unused.iter().map(|name| format!("io.containerd.{name}")).collect();
         let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
         let config = format!(
@@ -56,6 +80,7 @@ impl Lab {
         fs::write(dir.join("config.toml"), config).context("containerd's configuration")?;
         let mut containerd = Containerd {
             dir,
+            programs,
             namespace: self.id().to_owned(),
             reaper: self.reaper(),
             running: None,
@@ -87,13 +112,44 @@ impl Containerd {
     /// It does not come up.
     pub fn start(&mut self) -> Result<()> {
         let journal = Journal::default();
-        let mut command = Command::new("containerd");
+        let mut command = self.command("containerd")?;
         command.arg("--config").arg(self.dir.join("config.toml"));
         let log = self.dir.join("containerd.log");
         let process = Process::start(&mut command, &journal, log, &self.reaper)?;
         journal.await_line(&["containerd successfully booted"])?;
         self.running = Some((journal, process));
         Ok(())
+    }
+
+    /// Other versions than the machine's, oldest first, as `cargo xtask setup` has brought them.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn others() -> Result<Vec<PathBuf>> {
+        let home = std::env::home_dir().context("no home directory")?;
+        let all = home.join(".cache/guard/containerd");
+        let missing = || format!("{}: `cargo xtask setup` brings them", all.display());
+        let entries = fs::read_dir(&all).with_context(missing)?;
+        let found = entries.map(|entry| {
+            let dir = entry?.path();
+            let version = output(Command::new(dir.join("containerd")).arg("--version"))?;
+            // `containerd github.com/containerd/containerd 1.7.24~ds1 …`
+            let version = version.split_whitespace().nth(2).context("no version")?.to_owned();
+            Ok((version, dir))
+        });
+        let mut found: Vec<_> = found.collect::<Result<_>>().with_context(missing)?;
+        found.sort();
+        Ok(found.into_iter().map(|(_, dir)| dir).collect())
+    }
+
+    /// Ends it with SIGKILL, as [`Containerd::kill`] does; the next start is that of another
+    /// version, one of [`Containerd::others`], with the same state.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_for(&mut self, programs: PathBuf) -> Result<()> {
+        self.programs = Some(programs);
+        self.kill()
     }
 
     /// Ends it with SIGKILL, and waits for its end. The containers run on.
@@ -151,7 +207,49 @@ impl Containerd {
         sandbox: Option<&Sandbox>,
         labels: &[(&str, &str)],
     ) -> Result<()> {
-        let mut args = vec!["run".to_owned(), "--detach".to_owned(), "--rootfs".to_owned()];
+        self.run_command(id, sandbox, labels, &SLEEP)
+    }
+
+    /// As [`Containerd::run_labelled`], choosing what runs; its root is [`Containerd::rootfs`].
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_command(
+        &self,
+        id: &str,
+        sandbox: Option<&Sandbox>,
+        labels: &[(&str, &str)],
+        command: &[&str],
+    ) -> Result<()> {
+        let rootfs = self.rootfs();
+        let root = ["--rootfs", &*rootfs.to_string_lossy()].map(str::to_owned);
+        self.start_container(id, sandbox, labels, &root, command)
+    }
+
+    /// As [`Containerd::run_labelled`], from an image, so that it writes to a snapshot of its own.
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_image(
+        &self,
+        id: &str,
+        sandbox: Option<&Sandbox>,
+        labels: &[(&str, &str)],
+    ) -> Result<()> {
+        let image = image::import(self)?;
+        let root = ["--snapshotter", image::SNAPSHOTTER, &image].map(str::to_owned);
+        self.start_container(id, sandbox, labels, &root, &SLEEP)
+    }
+
+    fn start_container(
+        &self,
+        id: &str,
+        sandbox: Option<&Sandbox>,
+        labels: &[(&str, &str)],
+        root: &[String],
+        command: &[&str],
+    ) -> Result<()> {
+        let mut args = vec!["run".to_owned(), "--detach".to_owned()];
         for (name, value) in labels {
             args.extend(["--label".to_owned(), format!("{name}={value}")]);
         }
@@ -159,9 +257,9 @@ impl Containerd {
             let netns = sandbox.netns().path();
             args.extend(["--with-ns".to_owned(), format!("network:{}", netns.display())]);
         }
-        args.push(self.dir.join("rootfs").to_string_lossy().into_owned());
+        args.extend(root.iter().cloned());
         args.push(id.to_owned());
-        args.extend(["/bin/busybox", "sleep", "1000000"].map(str::to_owned));
+        args.extend(command.iter().map(|word| (*word).to_owned()));
         self.containers.lock().push(id.to_owned());
         self.ctr(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
         let pid = self.pid(id)?;
@@ -203,6 +301,45 @@ impl Containerd {
         })
     }
 
+    /// The ids of all containers, whatever their state.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn containers(&self) -> Result<Vec<String>> {
+        let listed = self.ctr(&["container", "ls", "--quiet"])?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// The ids of those that have a task, whatever its state.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn tasks(&self) -> Result<Vec<String>> {
+        let listed = self.ctr(&["task", "ls", "--quiet"])?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// The keys of the snapshots that containers write to.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn snapshots(&self) -> Result<Vec<String>> {
+        let listed = self.ctr(&["snapshot", "--snapshotter", image::SNAPSHOTTER, "ls"])?;
+        let keys = listed.lines().filter(|line| line.trim_end().ends_with("Active"));
+        Ok(keys.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect())
+    }
+
+    /// Stops the shim of a container, without which containerd cannot act on it. It goes on when
+    /// the value is dropped.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn freeze_shim(&self, id: &str) -> Result<Frozen> {
+        let shim = Pid::from_raw(i32::try_from(parent(self.pid(id)?)?).context("a process id")?);
+        kill(shim, Signal::SIGSTOP).context("stopping a shim")?;
+        Ok(Frozen(shim))
+    }
+
     /// Pauses a container.
     ///
     /// # Errors
@@ -227,10 +364,26 @@ impl Containerd {
         self.ctr(&["container", "label", id, &format!("{name}={value}")]).map(drop)
     }
 
+    /// Where the containers' root is that are not from an image.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
     fn ctr(&self, args: &[&str]) -> Result<String> {
-        let mut ctr = Command::new("ctr");
+        let mut ctr = self.command("ctr")?;
         ctr.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]);
         output(ctr.args(args))
+    }
+
+    /// One of its programs. Its shim is the first that it finds.
+    fn command(&self, program: &str) -> Result<Command> {
+        let Some(programs) = &self.programs else { return Ok(Command::new(program)) };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(programs.clone()).chain(std::env::split_paths(&path));
+        let mut command = Command::new(programs.join(program));
+        command.env("PATH", std::env::join_paths(path).context("PATH")?);
+        Ok(command)
     }
 
     fn pid(&self, id: &str) -> Result<u32> {
@@ -238,6 +391,16 @@ impl Containerd {
         let line = tasks.lines().find(|line| is_of(line, id, ""));
         let pid = line.and_then(|line| line.split_whitespace().nth(1));
         pid.and_then(|pid| pid.parse().ok()).with_context(|| format!("{id} is not in {tasks:?}"))
+    }
+}
+
+/// A process that stands still. What it belongs to must still be there when it is dropped.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 

@@ -27,3 +27,4 @@ mod silence;
 mod store;
 mod trace;
 mod vlan;
+mod watchdog;

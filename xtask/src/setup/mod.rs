@@ -3,6 +3,7 @@
 
 mod apt_sources;
 mod cargo_tools;
+mod containerds;
 mod debian;
 mod kernels;
 mod peers;
@@ -45,6 +46,7 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
     installed |= cargo_tools::ensure(profile)?;
     if profile >= Profile::Test {
         installed |= peers::ensure(&cache)?;
+        installed |= containerds::ensure(&cache)?;
     }
     if profile >= Profile::Kernels {
         installed |= kernels::ensure(&cache)?;
