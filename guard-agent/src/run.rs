@@ -36,6 +36,7 @@ use crate::{
     observer::{Kernel, Observer, Parts},
     reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
+    vitals::Vitals,
     watchdog::{self, Watchdog},
 };
 
@@ -88,6 +89,7 @@ async fn serve(
     let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
     let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
+    metrics.prepare(&config);
     let epoch = match &opened {
         Ok(store) => store.epoch(),
         Err(loss) => loss.epoch,
@@ -144,6 +146,12 @@ async fn serve(
     .await?;
     let watching = tokio::spawn(observer.run());
     let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let vitals = Vitals {
+        ledger: ledger.clone(),
+        observer: handle.heartbeat.clone(),
+        health: health.clone(),
+    };
+    let vitals = tokio::spawn(vitals.run());
     let told = Told {
         live: live.clone(),
         feed: feed.clone(),
@@ -168,6 +176,7 @@ async fn serve(
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+        pools: config.pools.clone(),
     }));
     let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
@@ -206,6 +215,7 @@ async fn serve(
     stop.send_replace(true);
     reconciling.abort();
     store.abort();
+    vitals.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended

@@ -16,18 +16,18 @@ use crate::command::output;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::lab::Lab;
+use crate::netns::Netns;
 use crate::process::Process;
 use crate::reaper::Reaper;
 use crate::sandbox::Sandbox;
 use crate::wait::eventually;
 
-/// What a container runs where nothing else is said. As the first process of its namespace it
-/// ignores every signal that it has no handler for.
-const SLEEP: [&str; 3] = ["/bin/busybox", "sleep", "1000000"];
-
 /// The labels that the agent looks for by default.
 const SANDBOX: &str = "runtime.computer/sandbox";
 const ADDRESS: &str = "runtime.computer/ip";
+
+/// What a container does that does nothing.
+pub(crate) const SLEEP: &[&str] = &["sleep", "1000000"];
 
 /// `containerd` with a root, a state and a socket in the lab's directory, and a namespace that no
 /// other lab has: containers of one namespace share their cgroups, whichever containerd has them.
@@ -60,7 +60,6 @@ impl Lab {
         let rootfs = dir.join("rootfs/bin");
         fs::create_dir_all(&rootfs).context("the root of the containers")?;
         fs::copy("/bin/busybox", rootfs.join("busybox")).context("busybox-static")?;
-        std::os::unix::fs::symlink("busybox", rootfs.join("sh")).context("a shell")?;
         let unused = [
             "grpc.v1.cri",
             "cri.v1.images",
@@ -112,7 +111,7 @@ impl Containerd {
     /// It does not come up.
     pub fn start(&mut self) -> Result<()> {
         let journal = Journal::default();
-        let mut command = self.command("containerd")?;
+        let mut command = self.program("containerd")?;
         command.arg("--config").arg(self.dir.join("config.toml"));
         let log = self.dir.join("containerd.log");
         let process = Process::start(&mut command, &journal, log, &self.reaper)?;
@@ -207,23 +206,23 @@ impl Containerd {
         sandbox: Option<&Sandbox>,
         labels: &[(&str, &str)],
     ) -> Result<()> {
-        self.run_command(id, sandbox, labels, &SLEEP)
+        self.run_in(id, sandbox.map(Sandbox::netns), labels)
     }
 
-    /// As [`Containerd::run_labelled`], choosing what runs; its root is [`Containerd::rootfs`].
+    /// As [`Containerd::run_labelled`], in any namespace.
     ///
     /// # Errors
     /// As [`Containerd::run`].
-    pub fn run_command(
-        &self,
-        id: &str,
-        sandbox: Option<&Sandbox>,
-        labels: &[(&str, &str)],
-        command: &[&str],
-    ) -> Result<()> {
-        let rootfs = self.rootfs();
-        let root = ["--rootfs", &*rootfs.to_string_lossy()].map(str::to_owned);
-        self.start_container(id, sandbox, labels, &root, command)
+    pub fn run_in(&self, id: &str, netns: Option<&Netns>, labels: &[(&str, &str)]) -> Result<()> {
+        self.detach(id, &self.run_args(id, &options(netns, labels), SLEEP))
+    }
+
+    /// As [`Containerd::run_labelled`], choosing what busybox does in [`Containerd::rootfs`].
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_words(&self, id: &str, labels: &[(&str, &str)], words: &[&str]) -> Result<()> {
+        self.detach(id, &self.run_args(id, &options(None, labels), words))
     }
 
     /// As [`Containerd::run_labelled`], from an image, so that it writes to a snapshot of its own.
@@ -237,31 +236,32 @@ impl Containerd {
         labels: &[(&str, &str)],
     ) -> Result<()> {
         let image = image::import(self)?;
-        let root = ["--snapshotter", image::SNAPSHOTTER, &image].map(str::to_owned);
-        self.start_container(id, sandbox, labels, &root, &SLEEP)
+        let mut args = ["run", "--snapshotter", image::SNAPSHOTTER].map(str::to_owned).to_vec();
+        args.extend(options(sandbox.map(Sandbox::netns), labels));
+        args.extend([&*image, id, "/bin/busybox"].map(str::to_owned));
+        args.extend(SLEEP.iter().map(|&word| word.to_owned()));
+        self.detach(id, &args)
     }
 
-    fn start_container(
-        &self,
-        id: &str,
-        sandbox: Option<&Sandbox>,
-        labels: &[(&str, &str)],
-        root: &[String],
-        command: &[&str],
-    ) -> Result<()> {
-        let mut args = vec!["run".to_owned(), "--detach".to_owned()];
-        for (name, value) in labels {
-            args.extend(["--label".to_owned(), format!("{name}={value}")]);
-        }
-        if let Some(sandbox) = sandbox {
-            let netns = sandbox.netns().path();
-            args.extend(["--with-ns".to_owned(), format!("network:{}", netns.display())]);
-        }
-        args.extend(root.iter().cloned());
+    fn detach(&self, id: &str, args: &[String]) -> Result<()> {
+        self.expect(id);
+        output(self.command(self.program("ctr")?).args(args))?;
+        self.reap(id)
+    }
+
+    /// The arguments of `ctr run` for a container that runs `busybox` with these words.
+    pub(crate) fn run_args(&self, id: &str, options: &[String], words: &[&str]) -> Vec<String> {
+        let mut args = vec!["run".to_owned(), "--rootfs".to_owned()];
+        args.extend_from_slice(options);
+        args.push(self.rootfs().to_string_lossy().into_owned());
         args.push(id.to_owned());
-        args.extend(command.iter().map(|word| (*word).to_owned()));
-        self.containers.lock().push(id.to_owned());
-        self.ctr(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+        args.push("/bin/busybox".to_owned());
+        args.extend(words.iter().map(|&word| word.to_owned()));
+        args
+    }
+
+    /// A container that runs on is the lab's to take away.
+    pub(crate) fn reap(&self, id: &str) -> Result<()> {
         let pid = self.pid(id)?;
         // Both outlive containerd: the container, and the shim that is its parent.
         self.reaper.pid(parent(pid)?)?;
@@ -299,15 +299,6 @@ impl Containerd {
             let _ = self.ctr(&["task", "delete", id]);
             Ok((!self.ctr(&["task", "ls"])?.lines().any(|line| is_of(line, id, ""))).then_some(()))
         })
-    }
-
-    /// The ids of all containers, whatever their state.
-    ///
-    /// # Errors
-    /// What `ctr` says.
-    pub fn containers(&self) -> Result<Vec<String>> {
-        let listed = self.ctr(&["container", "ls", "--quiet"])?;
-        Ok(listed.lines().map(str::to_owned).collect())
     }
 
     /// The ids of those that have a task, whatever its state.
@@ -364,26 +355,54 @@ impl Containerd {
         self.ctr(&["container", "label", id, &format!("{name}={value}")]).map(drop)
     }
 
+    /// The containers that there are.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let list = self.ctr(&["container", "ls", "--quiet"])?;
+        Ok(list.split_whitespace().map(str::to_owned).collect())
+    }
+
+    fn ctr(&self, args: &[&str]) -> Result<String> {
+        output(self.command(self.program("ctr")?).args(args))
+    }
+
     /// Where the containers' root is that are not from an image.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.dir.join("rootfs")
     }
 
-    fn ctr(&self, args: &[&str]) -> Result<String> {
-        let mut ctr = self.command("ctr")?;
-        ctr.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]);
-        output(ctr.args(args))
-    }
-
     /// One of its programs. Its shim is the first that it finds.
-    fn command(&self, program: &str) -> Result<Command> {
-        let Some(programs) = &self.programs else { return Ok(Command::new(program)) };
+    fn program(&self, name: &str) -> Result<Command> {
+        let Some(programs) = &self.programs else { return Ok(Command::new(name)) };
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::iter::once(programs.clone()).chain(std::env::split_paths(&path));
-        let mut command = Command::new(programs.join(program));
+        let mut command = Command::new(programs.join(name));
         command.env("PATH", std::env::join_paths(path).context("PATH")?);
         Ok(command)
+    }
+
+    /// A command that ends in `ctr`, and now speaks to this containerd.
+    pub(crate) fn command(&self, mut ctr: Command) -> Command {
+        ctr.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]);
+        ctr
+    }
+
+    /// Its directory in the lab's.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The namespace of its containers.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// That it has such a container.
+    pub(crate) fn expect(&self, id: &str) {
+        self.containers.lock().push(id.to_owned());
     }
 
     fn pid(&self, id: &str) -> Result<u32> {
@@ -392,6 +411,18 @@ impl Containerd {
         let pid = line.and_then(|line| line.split_whitespace().nth(1));
         pid.and_then(|pid| pid.parse().ok()).with_context(|| format!("{id} is not in {tasks:?}"))
     }
+}
+
+/// What every container is run with.
+fn options(netns: Option<&Netns>, labels: &[(&str, &str)]) -> Vec<String> {
+    let mut options = vec!["--detach".to_owned()];
+    for (name, value) in labels {
+        options.extend(["--label".to_owned(), format!("{name}={value}")]);
+    }
+    if let Some(netns) = netns {
+        options.extend(["--with-ns".to_owned(), format!("network:{}", netns.path().display())]);
+    }
+    options
 }
 
 /// A process that stands still. What it belongs to must still be there when it is dropped.

@@ -60,11 +60,13 @@ use crate::{
     bindings::Bindings,
     clock::{self, Now},
     config::{Bridge, Conflict, Quota},
+    failpoint::{self, Moment},
     feed::Feed,
     health::{self, Health},
     lease::command::Command,
     live::{LiveSet, PortName},
     segment::Segment,
+    vitals::Heartbeat,
 };
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
@@ -129,6 +131,7 @@ pub struct Observer {
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
+    heartbeat: Arc<Heartbeat>,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
 }
@@ -169,7 +172,13 @@ impl Observer {
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
-        let handle = Handle { requests: sender, ports: shared, counters: counters.clone() };
+        let heartbeat = Arc::new(Heartbeat::new(std::time::Instant::now()));
+        let handle = Handle {
+            requests: sender,
+            ports: shared,
+            counters: counters.clone(),
+            heartbeat: heartbeat.clone(),
+        };
         let view = View::default();
         let mut observer = Self {
             parts,
@@ -182,6 +191,7 @@ impl Observer {
             ring,
             requests,
             counters,
+            heartbeat,
             dump_again: false,
         };
         observer.resync().await?;
@@ -250,6 +260,8 @@ impl Observer {
                     if self.parts.feed.take_missed() {
                         self.tell_all();
                     }
+                    failpoint::reach(Moment::ObserverRound);
+                    self.heartbeat.beat(std::time::Instant::now());
                 }
                 () = sleep_until(sweep_at) => {
                     sweep_at = Instant::now() + sweep_every;

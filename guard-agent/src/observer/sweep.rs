@@ -15,6 +15,8 @@ use guard_ebpf::abi::{
     LAYOUT_VERSION, Live, MacHolder, MacKey, Owned, Prefix,
 };
 
+use crate::entries::entries;
+
 /// All that the program has noted.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -40,9 +42,8 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let live = map::<AddressKey, Live>(&pins, abi::MAP_LIVE)?;
     let owned = map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?;
     let challengers = map::<ChallengerKey, Challenger>(&pins, abi::MAP_CHALLENGERS)?;
-    // An entry that goes away under the iteration is one that is not there.
-    let live: Vec<_> = live.iter().filter_map(Result::ok).collect();
-    let mut owned: Vec<_> = owned.iter().filter_map(Result::ok).collect();
+    let live = entries(&live)?;
+    let mut owned = entries(&owned)?;
     let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
     let mut strangers = collections::HashMap::new();
     // What a rule leaves to some counts for nobody's quota.
@@ -57,7 +58,7 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     }
     owned.retain(|(_, owned)| owned.seen_ns != 0);
     let macs = map::<MacKey, MacHolder>(&pins, abi::MAP_MACS)?;
-    let challengers: Vec<_> = challengers.iter().filter_map(Result::ok).collect();
+    let challengers = entries(&challengers)?;
     let clones = challengers.iter().filter_map(|(key, challenger)| clone(key, challenger, &macs));
     let clones = clones.collect();
     Ok(Snapshot { live, owned, strangers, challengers, clones })

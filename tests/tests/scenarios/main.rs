@@ -25,6 +25,7 @@ mod replay;
 mod restart;
 mod silence;
 mod store;
+mod terminal;
 mod trace;
 mod vlan;
 mod watchdog;

@@ -46,7 +46,7 @@ impl Parts {
     fn run(&self, lease: &Lease, sandbox: &str, command: &[&str]) -> Result<()> {
         let address = lease.address.to_string();
         let labels = [(SANDBOX, sandbox), (ADDRESS, &*address)];
-        self.containerd.run_command(sandbox, None, &labels, command)
+        self.containerd.run_words(sandbox, &labels, command)
     }
 
     fn say(&self, listed: &[(&str, State)], found: &[(&str, State)]) {
@@ -57,7 +57,7 @@ impl Parts {
     }
 }
 
-const SLEEP: [&str; 3] = ["/bin/busybox", "sleep", "1000000"];
+const SLEEP: [&str; 2] = ["sleep", "1000000"];
 
 fn confirmed(agent: &Agent, sandbox: &str) -> Result<Lease> {
     let lease = agent.allocate(sandbox)?;
@@ -128,7 +128,7 @@ fn an_orphan_is_removed(parts: &Parts) -> Result<()> {
     assert_eq!(agent.ctl(&["watchdog"])?.code, 2);
     let (output, done) = pass(&agent, &["--yes"])?;
     assert_eq!((output.code, fate(&done, "orphan")), (0, Some("removed")), "{done}");
-    assert_eq!((containerd.containers()?, containerd.tasks()?), {
+    assert_eq!((containerd.list()?, containerd.tasks()?), {
         let left = vec!["stranger".to_owned()];
         (left.clone(), left)
     });
@@ -156,7 +156,7 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
         let entry = agent.entry(lease.address)?.context("free")?;
         assert_eq!((&entry["state"], &entry["misses"]), (&"active".into(), &0.into()), "{entry}");
         assert_eq!(entry["generation"], lease.generation);
-        assert_eq!(containerd.containers()?, ["a"]);
+        assert_eq!(containerd.list()?, ["a"]);
         let refused = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "b"])?.refusal()?;
         assert!(["POOL_EXHAUSTED", "NO_CONFLICT_FREE_ADDRESS"].contains(&&*refused.reason));
         Ok(())
@@ -190,7 +190,7 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
     kept(&agent)?;
     drop(frozen);
     await_state(&agent, &lease, "cooling")?;
-    assert!(containerd.containers()?.is_empty() && containerd.tasks()?.is_empty());
+    assert!(containerd.list()?.is_empty() && containerd.tasks()?.is_empty());
     agent.await_readyz(200)?;
     assert_eq!(agent.journal().count(&["watchdog: removed"]), 1);
     assert_eq!(agent.allocate("b")?.address, lease.address);
@@ -252,7 +252,7 @@ fn a_container_may_end_by_itself_at_sigquit_and_is_killed_where_it_does_not() ->
     let agent = parts.agent(&BY_HAND.replace("200ms", "10m"))?;
     let lease = confirmed(&agent, "polite")?;
     let script = "trap 'echo > /quit; exit 0' QUIT; echo > /up; while :; do :; done";
-    parts.run(&lease, "polite", &["/bin/sh", "-c", script])?;
+    parts.run(&lease, "polite", &["sh", "-c", script])?;
     let at = |name: &str| containerd.rootfs().join(name).exists();
     eventually("its handler", || Ok(at("up").then_some(())))?;
     let (_, quit) = pass(&agent, &["--yes"])?;
@@ -267,11 +267,11 @@ fn a_container_may_end_by_itself_at_sigquit_and_is_killed_where_it_does_not() ->
     ] {
         let labels = [(SANDBOX, name)];
         let script = "trap '' QUIT; while :; do :; done";
-        containerd.run_command(name, None, &labels, &["/bin/sh", "-c", script])?;
+        containerd.run_words(name, &labels, &["sh", "-c", script])?;
         how.map_or(Ok(()), |how| how(containerd, name))?;
         let (_, gone) = pass(&agent, &["--yes"])?;
         assert_eq!(fate(&gone, name), Some("removed"), "{gone}");
-        assert!(containerd.containers()?.is_empty() && containerd.tasks()?.is_empty());
+        assert!(containerd.list()?.is_empty() && containerd.tasks()?.is_empty());
     }
     Ok(())
 }
