@@ -28,3 +28,4 @@ mod store;
 mod terminal;
 mod trace;
 mod vlan;
+mod watchdog;
