@@ -72,8 +72,8 @@ pub(super) fn lay_out(root: &Path, programs: &Path, changelog: &str) -> Result<(
 fn of_guardctl(root: &Path, guardctl: &Path) -> Result<()> {
     let pages = root.join("usr/share/man/man1");
     process::read(process::tool(guardctl).arg("man").arg(&pages))?;
-    for page in fs::read_dir(&pages)? {
-        let page = page?.path();
+    for page in files(&pages)? {
+        let page = pages.join(page);
         fs::set_permissions(&page, fs::Permissions::from_mode(0o644))?;
         compress(&page)?;
     }
