@@ -97,7 +97,8 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
 
 /// Sets what is read rather than counted.
 async fn collect(context: &Context) {
-    let Context { ledger, observer, live, alerts, health, metrics, config, .. } = context;
+    let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
+    let config = context.config();
     let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
     for pool in ledger.pools().await.unwrap_or_default() {
         for state in lease::State::ALL {

@@ -49,7 +49,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
-    let listener = api::listen(&config.socket)?;
+    let listener = api::listen(&config.socket, &config.access)?;
     let served = serve(config.clone(), listener, signals).await;
     // A later agent makes its own; one that is there says that someone listens.
     let _ = std::fs::remove_file(&config.socket);
@@ -160,9 +160,10 @@ async fn serve(
         }
     });
 
+    let (_current, settings) = watch::channel(Arc::new(config.clone()));
     let (stop, stopping) = watch::channel(false);
     let context = Arc::new(api::Context {
-        config,
+        config: settings,
         ledger: ledger.clone(),
         observer: handle,
         live,
@@ -177,11 +178,7 @@ async fn serve(
     let grpc = tokio::spawn(api::serve(context.clone(), listener));
     let web = tokio::spawn(http::serve(context.clone(), web));
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    tracing::info!(
-        socket = %context.config.socket.display(),
-        http = %context.config.http,
-        "serving"
-    );
+    tracing::info!(socket = %config.socket.display(), http = %config.http, "serving");
     let ended = until_stopped(signals, grpc, web, watching).await;
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);

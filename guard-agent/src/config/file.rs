@@ -33,6 +33,7 @@ pub(super) struct File {
     pub inventory: Inventory,
     pub directory: Option<Directory>,
     pub subscriber: Vec<Subscriber>,
+    pub access: Access,
 }
 
 impl Default for File {
@@ -52,6 +53,7 @@ impl Default for File {
             inventory: Inventory::default(),
             directory: None,
             subscriber: Vec::new(),
+            access: Access::default(),
         }
     }
 }
@@ -278,4 +280,31 @@ pub(super) struct Subscriber {
 
 fn hold_deadline() -> Duration {
     Duration::from_secs(120)
+}
+
+/// Who may call, by the credentials of the process that connects.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// Users who may do everything.
+    pub admin_uids: Vec<u32>,
+    /// Users who may read, and hand out and take back leases, subnets and names.
+    pub controller_uids: Vec<u32>,
+    /// Groups whose members may read.
+    pub reader_gids: Vec<u32>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { admin_uids: vec![0], controller_uids: Vec::new(), reader_gids: Vec::new() }
+    }
+}
+
+impl Access {
+    /// Whether nobody else has a role.
+    pub fn is_for_root_alone(&self) -> bool {
+        let Self { admin_uids, controller_uids, reader_gids } = self;
+        let others = admin_uids.iter().chain(controller_uids).any(|uid| *uid != 0);
+        !others && reader_gids.is_empty()
+    }
 }

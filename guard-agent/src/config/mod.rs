@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub use allow::{Allow, AllowKind, MAX_RULES};
-pub use file::{Conflict, LogFormat, Quota, WhenDegraded};
+pub use file::{Access, Conflict, LogFormat, Quota, WhenDegraded};
 
 /// A configuration that has been checked.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub sources: inventory::Settings,
     /// Whose acknowledgement a released address waits for, and how long at most.
     pub subscribers: Vec<(Arc<str>, Duration)>,
+    /// Who may call what.
+    pub access: Access,
 }
 
 /// A bridge to watch.
@@ -217,6 +219,7 @@ impl Config {
             inventory,
             directory,
             subscriber,
+            access,
         } = file;
         check_spans(&conflict)?;
         let bridges = check_bridges(bridge)?;
@@ -253,6 +256,7 @@ impl Config {
                 directory: directory.map(|directory| directory.socket),
             },
             subscribers: sources::subscribers(subscriber)?,
+            access,
         })
     }
 

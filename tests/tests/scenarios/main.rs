@@ -1,6 +1,7 @@
 //! The scenarios: the agent and its tools on real bridges, through what its users hold in their
 //! hands and nothing else.
 
+mod access;
 mod allocate;
 mod bad_input;
 mod bridge;
