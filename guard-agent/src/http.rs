@@ -135,6 +135,7 @@ async fn collect(context: &Context) {
         let healthy = i64::from(status.healthy());
         source_healthy.with_label_values(&[status.source.name()]).set(healthy);
     }
+    metrics.subscriber_lag.reset();
     for (subscriber, lag) in context.hub.lags() {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
         metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);

@@ -43,7 +43,6 @@ use Role::{Administrator, Anyone, Controller, Reader};
 /// Every method that is served, and whose it is. One that is not here is not served.
 const METHODS: &[(&str, Role)] = &[
     ("/grpc.health.v1.Health/Check", Anyone),
-    ("/grpc.health.v1.Health/List", Anyone),
     ("/grpc.health.v1.Health/Watch", Anyone),
     // Tells what is in the proto file.
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Anyone),

@@ -36,7 +36,7 @@ pub enum Closed {
     },
     /// There is no store to write to.
     #[error("{0}")]
-    StoreDamaged(String),
+    Store(Refusal),
     /// The inventory or the directory has not answered completely.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     InventoryDegraded(Degraded),
@@ -96,7 +96,8 @@ impl From<Closed> for Status {
         let reason = match closed {
             Closed::Starting => "STARTING",
             Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
-            Closed::StoreDamaged(_) => Reason::StoreDamaged.name(),
+            // It knows whether waiting helps.
+            Closed::Store(refusal) => return refused(refusal),
             Closed::InventoryDegraded(_) => "INVENTORY_DEGRADED",
             Closed::ObserverDegraded(_) => "OBSERVER_DEGRADED",
         };

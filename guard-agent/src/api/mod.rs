@@ -159,8 +159,8 @@ impl Context {
 
     /// Whether these pools can be allocated from now.
     fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
-        if let Some(why) = self.ledger.loss() {
-            return Err(error::Closed::StoreDamaged(why));
+        if let Some(loss) = self.ledger.loss() {
+            return Err(error::Closed::Store(loss));
         }
         for pool in pools {
             let bridge = &pool.segment().bridge;
