@@ -154,8 +154,8 @@ impl Alerts {
     }
 
     /// Sets the gauges of open incidents.
-    pub fn collect(&self) {
-        self.metrics.set_conflicts_open(&self.incidents.lock().count());
+    pub fn collect<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
+        self.metrics.set_conflicts_open(bridges, &self.incidents.lock().count());
     }
 
     fn closed(&self, closed: Vec<Incident>, now: Now) {

@@ -98,6 +98,9 @@ impl Health {
     }
 }
 
+/// How an observer that does not come round is listed.
+pub const OBSERVER: &str = "observer";
+
 /// How a store that cannot be written is listed.
 pub const STORE: &str = "store";
 

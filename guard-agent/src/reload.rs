@@ -10,6 +10,7 @@ use crate::{
     hub::Hub,
     lease::command::Command,
     ledger::Ledger,
+    metrics::Metrics,
     reconcile::Reconciler,
 };
 
@@ -23,6 +24,8 @@ pub struct Reloader {
     pub ledger: Ledger,
     /// The event stream.
     pub hub: Arc<Hub>,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
     /// The reconciler.
     pub reconciler: Arc<Reconciler>,
 }
@@ -51,6 +54,7 @@ impl Reloader {
             }
         }
         self.hub.set_subscribers(subscribers.iter().map(|(name, _)| name.clone()));
+        self.metrics.prepare(&config);
         self.reconciler.set(*reconcile);
         if let Err(error) = api::open_to(socket, access) {
             tracing::error!(%error, "who could connect so far still can");

@@ -46,7 +46,9 @@ impl proto::admin_server::Admin for Service {
     ) -> Result<Response<proto::RecoverResponse>, Status> {
         let proto::RecoverRequest { from, dry_run } = request.into_inner();
         let from = if from.is_empty() { None } else { Some(absolute(from)?) };
-        let kernel = self.0.bindings.leased_in_kernel();
+        let kernel = self.0.bindings.leased_in_kernel().map_err(|error| {
+            error::not_in_kernel(format!("the kernel's map of owners cannot be read: {error}"))
+        })?;
         let ask = Recovery { from, kernel, dry_run };
         let recovered = self.0.ledger.recover(ask).await.map_err(error::refused)?;
         let Recovered { kept, from_backup, quarantined, lost, moved_to } =

@@ -177,7 +177,7 @@ impl From<EnsureError> for Status {
     }
 }
 
-/// The kernel does not have the binding that was asked for.
+/// The kernel does not have what was asked for.
 pub fn not_in_kernel(message: String) -> Status {
     status(Code::Unavailable, "OBSERVER_DEGRADED", message, Some(SOON))
 }

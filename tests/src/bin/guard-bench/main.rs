@@ -2,6 +2,7 @@
 //! allows and to what people use today.
 
 mod alloc;
+mod bare;
 mod bpf;
 mod datapath;
 mod detect;
