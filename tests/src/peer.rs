@@ -50,7 +50,7 @@ impl Peer {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn example(&self, dir: &Path) -> Result<impl Fn(&[&str]) -> Result<CtlOutput>> {
+    pub fn example(&self, dir: &Path) -> Result<impl Fn(&[&str]) -> Result<CtlOutput> + use<>> {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let out = dir.display();
         let mut generate = Command::new(&self.python);

@@ -5,9 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use bytes::{Buf as _, BufMut as _};
 use guard_tests::{Agent, Lab, binary};
 use tonic::Status;
-use tonic::codec::{BufMut as _, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::access::documented;
@@ -47,7 +48,7 @@ impl Chance {
         for _ in 0..self.below(6) {
             let (field, inner) = (self.below(8) + 1, self.bytes(24));
             let kind = [0_u64, 2, 2, 2, 5, 7][usize::try_from(self.below(6)).unwrap_or(0)];
-            message.push(u8::try_from(field << 3 | kind).unwrap_or(8));
+            message.push(u8::try_from((field << 3) | kind).unwrap_or(8));
             match kind {
                 0 => message.push(self.byte() & 0x7f),
                 2 => {
@@ -96,7 +97,6 @@ impl Decoder for Raw {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        use tonic::codec::Buf as _;
         from.advance(from.remaining());
         Ok(Some(()))
     }

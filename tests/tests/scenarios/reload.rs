@@ -22,14 +22,14 @@ fn a_pool_gets_other_settings_and_its_leases_stay() -> Result<()> {
     // The lease at an address that is excluded now is kept until it ends, and then gone for good.
     ensure!(agent.allocate("kept")? == kept, "it lost its lease");
     ensure!(agent.release(&kept)? == "cooling" && agent.release(&released)? == "cooling");
-    let ask = |address: &Lease| {
+    let ask = |sandbox: &str, address: &Lease| {
         let address = address.address.to_string();
-        agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "new", "--address", &address])
+        agent.ctl(&["allocate", "--pool", POOL, "--sandbox", sandbox, "--address", &address])
     };
     guard_tests::eventually("a free address after a second", || {
-        Ok((ask(&released)?.code == 0).then_some(()))
+        Ok((ask("new", &released)?.code == 0).then_some(()))
     })?;
-    ensure!(ask(&kept)?.refusal()?.reason == "ADDRESS_EXCLUDED");
+    ensure!(ask("newer", &kept)?.refusal()?.reason == "ADDRESS_EXCLUDED");
     let pools = agent.list(&["pools"], "pools")?;
     ensure!(pools[0]["capacity"] == 252, "{pools:?}");
     agent.check()
