@@ -34,3 +34,4 @@ pub mod run;
 pub mod segment;
 pub mod store;
 pub mod vitals;
+pub mod watchdog;

@@ -38,6 +38,7 @@ use crate::{
     reload::Reloader,
     store::{Boot, Store},
     vitals::Vitals,
+    watchdog::{self, Watchdog},
 };
 
 /// How often a store that could not be written is tried again.
@@ -161,11 +162,21 @@ async fn serve(
         health: health.clone(),
         segments: config.segments().into(),
     };
+    let sources = Arc::new(Sources::start(config.sources.clone(), &told));
+    let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
+        settings: config.watchdog,
+        places: config.sources.clone(),
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources: sources.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    }));
     let reconciler = Arc::new(Reconciler::new(reconcile::Parts {
         settings: config.reconcile,
         ledger: ledger.clone(),
         live: live.clone(),
-        sources: Arc::new(Sources::start(config.sources.clone(), &told)),
+        sources,
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
@@ -173,10 +184,10 @@ async fn serve(
     }));
     let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
-        let reconciler = reconciler.clone();
+        let (reconciler, watchdog) = (reconciler.clone(), watchdog.clone());
         async move {
             boot.await;
-            reconciler.run().await;
+            tokio::join!(reconciler.run(), watchdog.run());
         }
     });
 
@@ -201,6 +212,7 @@ async fn serve(
         alerts,
         hub,
         reconciler,
+        watchdog,
         health,
         metrics,
         stopping,

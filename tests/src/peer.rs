@@ -36,6 +36,12 @@ impl Peer {
         Ok(Self { python, socket: agent.socket() })
     }
 
+    /// The Python, with gRPC in it.
+    #[must_use]
+    pub fn python(&self) -> &Path {
+        &self.python
+    }
+
     /// Runs one of its commands to the end and reads the document that it prints.
     ///
     /// # Errors

@@ -82,6 +82,7 @@ const METHODS: &[(&str, Role)] = &[
     ("/guard.v1.Admin/Quarantine", Administrator),
     ("/guard.v1.Admin/Reconcile", Administrator),
     ("/guard.v1.Admin/Adopt", Administrator),
+    ("/guard.v1.Admin/Watchdog", Administrator),
 ];
 
 /// The role that the method at a path asks for; `None` where there is no such method.

@@ -22,6 +22,7 @@ use crate::{
     proto::{self, Outcome, QuarantineAction},
     reconcile,
     store::{Recovered, host_local},
+    watchdog::{self, Report},
 };
 
 pub struct Service(pub Arc<Context>);
@@ -81,19 +82,16 @@ impl proto::admin_server::Admin for Service {
         let silent = leases.into_iter().filter(|(lease, evidence)| {
             lease.state.is_owned() && evidence.is_empty() && self.bridge_present(lease)
         });
-        let (mut released, mut unverifiable) = (Vec::new(), Vec::new());
-        for (lease, _) in silent {
-            if !self.port_is_gone(&lease) {
-                if lease.state == State::Active {
-                    unverifiable.push(lease);
-                }
-                continue;
-            }
-            let command = Command::Release(lease.generation);
-            if let Reply::Released(_, leases) = self.call(command, dry_run).await? {
-                released.extend(leases);
-            }
-        }
+        let (gone, mut unverifiable): (Vec<_>, Vec<_>) =
+            silent.map(|(lease, _)| lease).partition(|lease| self.port_is_gone(lease));
+        unverifiable.retain(|lease| lease.state == State::Active);
+        let generations = gone.iter().map(|lease| lease.generation).collect();
+        // It looks once more: one of them may be in use by now.
+        let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
+        {
+            Reply::Leases(leases) => leases,
+            _ => Vec::new(),
+        };
         Ok(Response::new(proto::GcResponse {
             released: self.messages(&released),
             unverifiable: self.messages(&unverifiable),
@@ -125,6 +123,29 @@ impl proto::admin_server::Admin for Service {
             unverifiable: self.messages(&unverifiable),
             blocked: self.messages(&blocked),
             consent,
+        }))
+    }
+
+    async fn watchdog(
+        &self,
+        request: Request<proto::WatchdogRequest>,
+    ) -> Result<Response<proto::WatchdogResponse>, Status> {
+        let proto::WatchdogRequest { dry_run } = request.into_inner();
+        let pass = if dry_run { watchdog::Pass::Dry } else { watchdog::Pass::Asked };
+        let watchdog = self.0.watchdog.clone();
+        // It goes on to its end, whoever waits for it.
+        let pass = tokio::spawn(async move { watchdog.pass(pass).await });
+        let pass = pass.await.map_err(|error| Status::internal(error.to_string()))?;
+        let Report { ended, watched, released } = pass.map_err(error::refused)?;
+        let result = match &ended {
+            Some(_) => proto::PassResult::Ended,
+            None => proto::PassResult::Done,
+        };
+        Ok(Response::new(proto::WatchdogResponse {
+            result: result.into(),
+            why: ended.unwrap_or_default(),
+            containers: watched.into_iter().map(convert::watched).collect(),
+            released: self.messages(&released),
         }))
     }
 

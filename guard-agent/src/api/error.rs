@@ -262,7 +262,8 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetLeased
         | Reason::SubnetLive
         | Reason::StoreHealthy
-        | Reason::ConsentUnknown => Code::FailedPrecondition,
+        | Reason::ConsentUnknown
+        | Reason::WatchdogOff => Code::FailedPrecondition,
         Reason::AddressOutsidePool
         | Reason::AddressReserved
         | Reason::AddressExcluded

@@ -50,6 +50,7 @@ impl Config {
             pools,
             reconcile,
             sources,
+            watchdog,
             subscribers,
             access,
         } = new;
@@ -67,6 +68,7 @@ impl Config {
         let pools = self.changed_pools(&pools, &bridges, &mut changes);
         changes.live("[reconcile]", &self.reconcile, &reconcile);
         changes.waits("[inventory] or [directory]", &self.sources, &sources);
+        changes.waits("[watchdog]", &self.watchdog, &watchdog);
         changes.live("[[subscriber]]", &self.subscribers, &subscribers);
         changes.live("[access]", &self.access, &access);
         let changed = Self { when_degraded, pools, reconcile, subscribers, access, ..self.clone() };

@@ -50,6 +50,8 @@ pub(super) struct File {
     pub inventory: Inventory,
     /// The controller's list.
     pub directory: Option<Directory>,
+    /// When containers are removed.
+    pub watchdog: Watchdog,
     /// Who is waited for.
     #[serde(skip_serializing)]
     pub subscriber: Vec<Subscriber>,
@@ -73,6 +75,7 @@ impl Default for File {
             reconcile: Reconcile::default(),
             inventory: Inventory::default(),
             directory: None,
+            watchdog: Watchdog::default(),
             subscriber: Vec::new(),
             access: Access::default(),
         }
@@ -328,6 +331,34 @@ impl Default for Containerd {
 pub(super) struct Directory {
     /// Where it serves `guard.directory.v1`.
     pub socket: PathBuf,
+}
+
+/// Removes containers that no sandbox has any more. It wants [inventory.containerd] and [directory].
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Watchdog {
+    /// Without it nothing is removed; what would be can be looked at.
+    pub enabled: bool,
+    /// Time from one pass to the next.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How long a sandbox that is listed as dead is left to its controller.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// What runs in a container gets so much time to end by itself.
+    #[serde(with = "humantime_serde")]
+    pub stop_timeout: Duration,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: Duration::from_secs(300),
+            grace: Duration::from_secs(180),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 /// Who has to clean up before a released address is used again.

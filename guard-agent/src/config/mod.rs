@@ -23,6 +23,7 @@ use crate::{
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     reconcile,
     segment::Segment,
+    watchdog,
 };
 
 pub use allow::{Allow, AllowKind, MAX_RULES};
@@ -59,6 +60,8 @@ pub struct Config {
     pub reconcile: reconcile::Settings,
     /// Who is asked which sandboxes there are.
     pub sources: inventory::Settings,
+    /// How containers are removed whose sandboxes are over.
+    pub watchdog: watchdog::Settings,
     /// Whose acknowledgement a released address waits for, and how long at most.
     pub subscribers: Vec<(Arc<str>, Duration)>,
     /// Who may call what.
@@ -244,6 +247,7 @@ impl Config {
             reconcile,
             inventory,
             directory,
+            watchdog,
             subscriber,
             access,
         } = file;
@@ -251,6 +255,10 @@ impl Config {
         let bridges = check_bridges(bridge)?;
         let pools = check_pools(pool, &bridges)?;
         check_gateways(&bridges, &pools)?;
+        let sources = inventory::Settings {
+            containerd: inventory.containerd.map(sources::containerd).transpose()?,
+            directory: directory.map(|directory| directory.socket),
+        };
         Ok(Self {
             state_dir,
             socket,
@@ -267,10 +275,8 @@ impl Config {
                 at(place)(error)
             })?,
             reconcile: sources::reconcile(&reconcile)?,
-            sources: inventory::Settings {
-                containerd: inventory.containerd.map(sources::containerd).transpose()?,
-                directory: directory.map(|directory| directory.socket),
-            },
+            watchdog: sources::watchdog(&watchdog, &sources)?,
+            sources,
             subscribers: sources::subscribers(subscriber)?,
             access,
         })

@@ -26,6 +26,7 @@ pub fn commented_defaults() -> String {
         reconcile,
         inventory: file::Inventory { containerd: _ },
         directory: _,
+        watchdog,
         subscriber: _,
         access,
     } = &file::File::default();
@@ -36,6 +37,7 @@ pub fn commented_defaults() -> String {
     section(&mut out, "[conflict]", conflict, false);
     section(&mut out, "[quota]", quota, false);
     section(&mut out, "[reconcile]", reconcile, false);
+    section(&mut out, "[watchdog]", watchdog, false);
     section(&mut out, "[access]", access, false);
     section(&mut out, "[[bridge]]", &bridge(), true);
     section(&mut out, "[[bridge.allow]]", &allow(), true);

@@ -7,6 +7,7 @@ mod channel;
 pub mod containerd;
 pub mod directory;
 mod listing;
+pub mod removal;
 mod source;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -115,6 +116,11 @@ impl Sources {
         join_all(self.all.iter().map(Handle::ask)).await
     }
 
+    /// Asks one of them now; nothing where it is not configured.
+    pub async fn ask_one(&self, source: Source) -> Option<Heard> {
+        Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
+    }
+
     /// How they are.
     pub fn status(&self) -> Vec<SourceStatus> {
         self.all.iter().map(Handle::status).collect()
@@ -141,6 +147,13 @@ impl Listings {
             Source::Controller => controller.take(listing, now),
             _ => inventory.take(listing, now),
         }
+    }
+
+    /// All that a source lists.
+    pub fn entries(&self, source: Source) -> Vec<Entry> {
+        let [inventory, controller] = &*self.0.read();
+        let listed = if source == Source::Controller { controller } else { inventory };
+        listed.entries().to_vec()
     }
 
     /// The addresses that any source names.

@@ -67,6 +67,8 @@ pub struct Metrics {
     pub reaped: IntCounterVec,
     /// By pool.
     pub reap_blocked: IntGaugeVec,
+    /// By result.
+    pub watchdog_removed: IntCounterVec,
     readopted: IntCounterVec,
     holds_expired: IntCounterVec,
     /// By subscriber.
@@ -232,6 +234,11 @@ impl Metrics {
                 "guard_reap_blocked",
                 "Leases that would be taken back at once and wait for an operator's consent.",
                 &["pool"],
+            )?,
+            watchdog_removed: counter(
+                "guard_watchdog_removed_total",
+                "Containers that the watchdog removed, or failed to; it tries again in each pass.",
+                &["result"],
             )?,
             readopted: counter(
                 "guard_readopted_total",

@@ -363,4 +363,4 @@ fn leases_of(reply: Reply) -> Vec<Arc<Lease>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

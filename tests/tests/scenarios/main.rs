@@ -29,5 +29,6 @@ mod restart;
 mod retry;
 mod silence;
 mod store;
+mod terminal;
 mod trace;
 mod vlan;

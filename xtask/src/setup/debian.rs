@@ -17,7 +17,7 @@ struct Package {
 
 const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 20] = [
     Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
     Package { name: "iproute2", why: "lays out namespaces and bridges", profiles: ALL },
     Package {
@@ -70,8 +70,18 @@ const PACKAGES: [Package; 18] = [
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {
+        name: "jq",
+        why: "the guide's commands, which a test types",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
         name: "iputils-arping",
-        why: "announces an address, as the runbook says",
+        why: "announces an address, as the guide and the runbook say",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "tmux",
+        why: "the terminal of the tests",
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {

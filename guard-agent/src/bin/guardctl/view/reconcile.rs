@@ -76,7 +76,8 @@ impl View for Reconciled {
         for lease in &self.silent {
             let (address, pool) = (lease.address.as_deref(), lease.pool.as_deref());
             let (address, pool) = (address.unwrap_or("-"), pool.unwrap_or("-"));
-            shown.push_str(&format!("  {address} in {pool}: misses {}\n", lease.misses));
+            let line = format!("{address} in {pool}: misses {}", lease.misses);
+            shown.push_str(&folded(&line, "  ", width));
         }
         shown
     }
