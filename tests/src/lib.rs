@@ -43,7 +43,7 @@ mod wait;
 mod watch;
 
 pub use agent::{Agent, Exit};
-pub use api::Client;
+pub use api::{Client, retry_delay};
 pub use capture::Capture;
 pub use cni::{Attachment, Plugin, Refused};
 pub use command::{binary, require_root, run};
