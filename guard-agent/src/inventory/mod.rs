@@ -158,6 +158,16 @@ impl Listings {
         self.0.read().iter().flat_map(|listed| listed.of_owner(owner)).collect()
     }
 
+    /// Whether anything is said of an address.
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.0.read().iter().any(|listed| listed.names(address))
+    }
+
+    /// Whether anything is said of an owner.
+    pub fn knows(&self, owner: &Owner) -> bool {
+        self.0.read().iter().any(|listed| listed.knows(owner))
+    }
+
     /// Whether any source lists an owner as one that has ended.
     pub fn is_dead(&self, owner: &Owner) -> bool {
         self.0.read().iter().any(|listed| listed.is_dead(owner))

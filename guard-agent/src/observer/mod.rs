@@ -4,6 +4,7 @@
 //! anew after any loss. What it learns goes three ways, in this order: to the alerts, into the live
 //! set, and to the lease engine, which it never waits for.
 
+mod announce;
 mod attach;
 mod claims;
 pub mod counters;
@@ -51,13 +52,14 @@ use handle::Ensure;
 use lookout::Lookout;
 use netlink::{Netlink, Notice};
 use ports::{PortMaps, Ports};
+use probe::Prober;
 use stations::Stations;
 use sweep::Snapshot;
 use topology::{Topology, View};
 
 use crate::{
     alerts::Alerts,
-    bindings::Bindings,
+    bindings::{Bindings, Handover},
     clock::Now,
     config::{Bridge, Conflict, Quota},
     feed::Feed,
@@ -131,6 +133,7 @@ pub struct Observer {
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
+    prober: Arc<Prober>,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
 }
@@ -151,7 +154,7 @@ impl Observer {
         // open until it is dropped.
         let ring = unsafe { AsyncFd::register(kernel.ring()?) }
             .map_err(|error| ObserverError::Ring(error.into()))?;
-        let prober = probe::Prober::open().map_err(ObserverError::Prober)?;
+        let prober = Arc::new(Prober::open().map_err(ObserverError::Prober)?);
         let names: Vec<_> = parts.bridges.iter().map(|bridge| bridge.name.clone()).collect();
         let counters = Arc::new(Counters::new(maps.counters, maps.frames, names.clone()));
         let shared = SharedPorts::new(RwLock::default());
@@ -168,7 +171,8 @@ impl Observer {
             shared.clone(),
             parts.health.clone(),
         )?;
-        let claims = Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober);
+        let claims =
+            Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober.clone());
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
@@ -185,6 +189,7 @@ impl Observer {
             ring,
             requests,
             counters,
+            prober,
             dump_again: false,
         };
         observer.resync().await?;
@@ -206,6 +211,7 @@ impl Observer {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
         let (lookout, mut uncovered) = Lookout::new();
+        let bindings = self.parts.bindings.clone();
         loop {
             let doubt_at = self.claims.next_doubt();
             tokio::select! {
@@ -225,6 +231,7 @@ impl Observer {
                     None => return,
                 },
                 notice = self.notices.next() => self.notice(notice).await,
+                () = bindings.handed_over() => self.announce(),
                 () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
                     self.claims.judge_doubts();
                 }
@@ -237,6 +244,7 @@ impl Observer {
                     if self.ports.repair(&ports) {
                         sweep_at = Instant::now();
                     }
+                    self.announce();
                 }
                 _ = second.tick() => {
                     let again = std::mem::take(&mut self.dump_again);
@@ -339,7 +347,7 @@ impl Observer {
         match &notice {
             Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
             Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
-            Notice::Vlans(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
+            Notice::Port(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
         }
         self.topology.apply(notice)
     }
@@ -439,6 +447,34 @@ impl Observer {
             });
         }
         self.view = new;
+        self.announce();
+    }
+
+    /// Has everyone hear of new holders whose ports are watched and forward.
+    fn announce(&self) {
+        let handovers = {
+            let ports = self.ports.shared().read();
+            self.parts.bindings.take_handovers(|ifindex| {
+                let covered = ports.get(&ifindex).is_some_and(|port| port.coverage.is_some());
+                let port = self.view.ports.get(&ifindex);
+                covered && port.is_some_and(|port| port.running && port.flow.forwards)
+            })
+        };
+        for handover in handovers {
+            let sent = announce::announce(&self.prober, &self.view, &handover);
+            let Handover { segment, address, mac, ifindex } = handover;
+            tracing::debug!(%segment, %address, %mac, ifindex, sent, "announced a new holder");
+            let Some(bridge) = self.view.bridges.get(&segment.bridge) else { continue };
+            // The host's own table is that of the bridge's device: its addresses' VLAN.
+            if bridge.vlan == segment.vlan {
+                let (netlink, bridge) = (self.netlink.clone(), bridge.ifindex);
+                tokio::spawn(async move {
+                    if let Err(error) = netlink.renew_neighbour(bridge, address, mac).await {
+                        tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
+                    }
+                });
+            }
+        }
     }
 
     fn update_bridges(&mut self, old: &View, new: &View) {

@@ -88,7 +88,7 @@ pub struct Judgement {
     pub unverifiable: Vec<Arc<Lease>>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     /// Compares every lease with its evidence.
     ///
     /// # Errors
@@ -96,11 +96,15 @@ impl Look<'_> {
     pub fn judge(self, view: &dyn EvidenceView) -> Result<Judgement, Ended> {
         self.check_sources()?;
         let mut judgement = Judgement::default();
-        let mut named = BTreeSet::new();
+        // Of whom it has to be known whether they name anyone.
+        let mut empty: BTreeSet<_> = self.empty().map(|heard| heard.source).collect();
         let mut port = None;
         for lease in self.leases.iter().filter(|lease| lease.state.is_owned()) {
-            let evidence = Engine::evidence_of(lease, view);
-            named.extend(evidence.iter().map(|evidence| evidence.source));
+            if !empty.is_empty() {
+                for evidence in Engine::evidence_of(lease, view) {
+                    empty.remove(&evidence.source);
+                }
+            }
             if port.is_none() && lease.binding.ifindex.is_some_and(|port| view.port_exists(port)) {
                 port = Some(lease);
             }
@@ -108,7 +112,7 @@ impl Look<'_> {
             if lease.state != State::Active || self.absent.contains(&lease.segment.bridge) {
                 continue;
             }
-            if !evidence.is_empty() {
+            if Engine::is_live(lease, view) {
                 judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
             } else if self.heard.is_empty() && !port_is_gone(lease, view) {
                 judgement.unverifiable.push(Arc::clone(lease));
@@ -116,7 +120,7 @@ impl Look<'_> {
                 judgement.silent.push(Arc::clone(lease));
             }
         }
-        self.check_empty(&named, port)?;
+        self.check_empty(&empty, port)?;
         Ok(judgement)
     }
 
@@ -132,11 +136,15 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Those that list nothing of ours.
+    fn empty(self) -> impl Iterator<Item = &'a Heard> {
+        self.heard.iter().filter(|heard| heard.ours == 0)
+    }
+
     /// An empty answer is believed, unless a port says otherwise.
-    fn check_empty(self, named: &BTreeSet<Source>, port: Option<&Arc<Lease>>) -> Result<(), Ended> {
+    fn check_empty(self, empty: &BTreeSet<Source>, port: Option<&Arc<Lease>>) -> Result<(), Ended> {
         let Some(lease) = port else { return Ok(()) };
-        let empty = |heard: &&Heard| heard.ours == 0 && !named.contains(&heard.source);
-        match self.heard.iter().find(empty) {
+        match self.empty().find(|heard| empty.contains(&heard.source)) {
             None => Ok(()),
             Some(Heard { name, .. }) => Err(Ended::Empty {
                 name,
