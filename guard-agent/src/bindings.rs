@@ -363,9 +363,12 @@ impl Inner {
             Some(holder) => self.holders.insert(key.clone(), Arc::clone(holder)),
             None => self.holders.remove(key),
         };
-        let was = old.as_deref().and_then(|lease| self.bound(lease));
-        let is = holder.and_then(|lease| self.bound(lease));
-        self.handovers.bound(key, was, is);
+        // Until all ports are known, what there is was there before.
+        if self.settled {
+            let was = old.as_deref().and_then(|lease| self.bound(lease));
+            let is = holder.and_then(|lease| self.bound(lease));
+            self.handovers.bound(key, was, is);
+        }
         let changed = old.as_deref().map(seen) != holder.map(|lease| seen(lease));
         let old = interface(old.as_ref());
         if old == new {

@@ -47,7 +47,7 @@ pub use config::Config;
 pub use containerd::Containerd;
 pub use crowd::Crowd;
 pub use ctl::{CtlOutput, Lease, Refusal, names};
-pub use directory::{Directory, Said};
+pub use directory::{Directory, PythonDirectory, Said};
 pub use flood::{Flood, NOBODY};
 pub use frame::{Arp, Mac, ipv4_udp, router_advertisement};
 pub use host_local::HostLocal;

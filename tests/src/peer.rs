@@ -18,21 +18,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the
-    /// newest that `cargo xtask setup` has made.
+    /// One that talks to this agent.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no Python for it.
     pub fn new(agent: &Agent) -> Result<Self> {
-        let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
-            Some(path) => Some(PathBuf::from(path)),
-            None => newest()?,
-        };
-        let python = python.filter(|python| python.is_file()).context(
-            "the Python of the peers is missing: `cargo xtask setup` makes it from \
-             tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
-        )?;
-        Ok(Self { python, socket: agent.socket() })
+        Ok(Self { python: python()?, socket: agent.socket() })
     }
 
     /// Runs one of its commands to the end and reads the document that it prints.
@@ -60,6 +51,19 @@ impl Peer {
         command.arg("--socket").arg(&self.socket).args(args);
         command
     }
+}
+
+/// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the newest
+/// that `cargo xtask setup` has made.
+pub(crate) fn python() -> Result<PathBuf> {
+    let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => newest()?,
+    };
+    python.filter(|python| python.is_file()).context(
+        "the Python of the peers is missing: `cargo xtask setup` makes it from \
+         tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
+    )
 }
 
 /// The last virtual environment that was made; each is named after its pins.

@@ -51,7 +51,7 @@ pub fn evidence(evidence: &Evidence) -> proto::Evidence {
         },
         mac: text(*mac),
         interface: text(interface.as_ref()),
-        since: Some(timestamp(*since)),
+        since: since.map(timestamp),
         age: duration(*age),
     }
 }

@@ -154,7 +154,7 @@ impl Settings {
             labelled,
             dead: false,
             detail: Arc::from(format!("container {id} in {}", self.namespace)),
-            since: since.unwrap_or(Timestamp::UNIX_EPOCH),
+            since,
         });
     }
 }

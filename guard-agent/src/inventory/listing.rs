@@ -30,8 +30,8 @@ pub struct Entry {
     pub dead: bool,
     /// For people.
     pub detail: Arc<str>,
-    /// Since when it exists.
-    pub since: Timestamp,
+    /// Since when it exists, if that is said.
+    pub since: Option<Timestamp>,
 }
 
 /// An answer of a source.
@@ -177,7 +177,7 @@ mod tests {
             labelled: true,
             dead: false,
             detail: format!("container {id}").into(),
-            since: Timestamp::UNIX_EPOCH,
+            since: None,
         }
     }
 

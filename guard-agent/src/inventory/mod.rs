@@ -9,7 +9,7 @@ pub mod directory;
 mod listing;
 mod source;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use parking_lot::RwLock;
@@ -101,13 +101,15 @@ impl Sources {
         Self { all: containerd.into_iter().chain(listed).collect(), directory }
     }
 
-    /// The directory's word about an owner; nothing where there is no directory.
+    /// Which of these owners are gone by the directory's word; all where there is no directory.
     ///
     /// # Errors
-    /// There is one, and it does not answer.
-    pub async fn look_up(&self, owner: &Owner) -> Result<Option<Word>, SourceError> {
-        let Some(socket) = &self.directory else { return Ok(None) };
-        directory::look_up(socket, owner).await.map(Some)
+    /// There is one, and about one of them it does not answer.
+    pub async fn gone(&self, owners: HashSet<Owner>) -> Result<HashSet<Owner>, SourceError> {
+        let Some(socket) = &self.directory else { return Ok(owners) };
+        let answers = directory::look_up(socket, owners).await?;
+        let gone = answers.into_iter().filter(|(_, word)| *word != Word::Alive);
+        Ok(gone.map(|(owner, _)| owner).collect())
     }
 
     /// Asks all of them now.

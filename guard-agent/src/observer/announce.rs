@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{
+    Observer,
     probe::{Discovery, Prober, arp_request},
     topology::{Port, View},
 };
@@ -32,8 +33,37 @@ const TARGET_LINK_LAYER: u8 = 2;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ADDRESSES_LEN: usize = 12;
 
+impl Observer {
+    /// Has everyone hear of new holders whose ports are watched and forward.
+    pub(super) fn announce(&self) {
+        let handovers = {
+            let ports = self.ports.shared().read();
+            self.parts.bindings.take_handovers(|ifindex| {
+                let covered = ports.get(&ifindex).is_some_and(|port| port.coverage.is_some());
+                let port = self.view.ports.get(&ifindex);
+                covered && port.is_some_and(|port| port.running && port.flow.forwards)
+            })
+        };
+        for handover in handovers {
+            let sent = send(&self.prober, &self.view, &handover);
+            let Handover { segment, address, mac, ifindex } = handover;
+            tracing::debug!(%segment, %address, %mac, ifindex, sent, "announced a new holder");
+            let Some(bridge) = self.view.bridges.get(&segment.bridge) else { continue };
+            // The host's own table is that of the bridge's device: its addresses' VLAN.
+            if bridge.vlan == segment.vlan {
+                let (netlink, bridge) = (self.netlink.clone(), bridge.ifindex);
+                tokio::spawn(async move {
+                    if let Err(error) = netlink.renew_neighbour(bridge, address, mac).await {
+                        tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
+                    }
+                });
+            }
+        }
+    }
+}
+
 /// Tells everyone but the holder. Gives back how many ports it was sent to.
-pub fn announce(prober: &Prober, view: &View, handover: &Handover) -> usize {
+fn send(prober: &Prober, view: &View, handover: &Handover) -> usize {
     let Handover { segment, address, mac, ifindex } = handover;
     let bare = announcement(*mac, *address);
     let tagged = tagged(&bare, segment.vlan);

@@ -59,7 +59,7 @@ use topology::{Topology, View};
 
 use crate::{
     alerts::Alerts,
-    bindings::{Bindings, Handover},
+    bindings::Bindings,
     clock::Now,
     config::{Bridge, Conflict, Quota},
     feed::Feed,
@@ -448,33 +448,6 @@ impl Observer {
         }
         self.view = new;
         self.announce();
-    }
-
-    /// Has everyone hear of new holders whose ports are watched and forward.
-    fn announce(&self) {
-        let handovers = {
-            let ports = self.ports.shared().read();
-            self.parts.bindings.take_handovers(|ifindex| {
-                let covered = ports.get(&ifindex).is_some_and(|port| port.coverage.is_some());
-                let port = self.view.ports.get(&ifindex);
-                covered && port.is_some_and(|port| port.running && port.flow.forwards)
-            })
-        };
-        for handover in handovers {
-            let sent = announce::announce(&self.prober, &self.view, &handover);
-            let Handover { segment, address, mac, ifindex } = handover;
-            tracing::debug!(%segment, %address, %mac, ifindex, sent, "announced a new holder");
-            let Some(bridge) = self.view.bridges.get(&segment.bridge) else { continue };
-            // The host's own table is that of the bridge's device: its addresses' VLAN.
-            if bridge.vlan == segment.vlan {
-                let (netlink, bridge) = (self.netlink.clone(), bridge.ifindex);
-                tokio::spawn(async move {
-                    if let Err(error) = netlink.renew_neighbour(bridge, address, mac).await {
-                        tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
-                    }
-                });
-            }
-        }
     }
 
     fn update_bridges(&mut self, old: &View, new: &View) {

@@ -430,3 +430,26 @@ fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
     });
     local.or(address).map(|address| (message.header.index, address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_replaced_unless_it_is_right_or_an_operators() {
+        let entry = |state, mac: Mac| {
+            let mut entry = neighbour(2, IpAddr::from([10, 8, 64, 2]));
+            entry.header.state = state;
+            entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+            entry
+        };
+        let (old, new) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        for state in [NeighbourState::Reachable, NeighbourState::Stale, NeighbourState::Failed] {
+            assert!(is_outdated(&entry(state, old), new));
+            assert!(!is_outdated(&entry(state, new), new));
+        }
+        for state in [NeighbourState::Permanent, NeighbourState::Noarp] {
+            assert!(!is_outdated(&entry(state, old), new));
+        }
+    }
+}

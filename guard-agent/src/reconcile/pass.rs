@@ -1,19 +1,12 @@
 //! What one pass concludes (rules 6 and 7): reservations and evidence in, decisions out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
     lease::{Engine, Generation, Lease, State},
 };
-
-/// As few leases as this may always be reaped at once.
-const ALWAYS: usize = 8;
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
 /// address while the sources were read.
@@ -163,66 +156,4 @@ pub fn port_is_gone(lease: &Lease, view: &dyn EvidenceView) -> bool {
         (None, Some(name)) => !view.link_exists(name),
         (None, None) => false,
     }
-}
-
-/// What a pass may take back.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Verdict {
-    /// These.
-    pub reap: Vec<Generation>,
-    /// Not these: there are too many of them to be true.
-    pub blocked: Vec<Arc<Lease>>,
-}
-
-/// What the brake goes by.
-#[derive(Clone, Copy, Debug)]
-pub struct Brake<'a> {
-    /// The share of a pool's held and active leases that a pass may take back unasked.
-    pub share: f64,
-    /// Generations up to this one are of an earlier boot, in which whoever had them has ended.
-    pub earlier: Generation,
-    /// What an operator has agreed to.
-    pub consented: &'a BTreeSet<Generation>,
-}
-
-impl Brake<'_> {
-    /// Stops at a mass release in any pool.
-    pub fn apply(&self, due: &[Arc<Lease>], leases: &[Arc<Lease>]) -> Verdict {
-        let free = |lease: &&Arc<Lease>| {
-            lease.generation <= self.earlier || self.consented.contains(&lease.generation)
-        };
-        let (free, doubtful): (Vec<_>, Vec<_>) = due.iter().partition(free);
-        let mut pools: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        for lease in &doubtful {
-            pools.entry(&lease.pool).or_default().0 += 1;
-        }
-        for lease in leases.iter().filter(|lease| lease.state.is_owned()) {
-            if let Some((_, all)) = pools.get_mut(&*lease.pool) {
-                *all += 1;
-            }
-        }
-        let too_many = pools.values().any(|&(due, all)| due > ALWAYS && self.is_more(due, all));
-        let generation = |lease: &Arc<Lease>| lease.generation;
-        let mut reap: Vec<_> = free.into_iter().map(generation).collect();
-        if too_many {
-            return Verdict { reap, blocked: doubtful.into_iter().cloned().collect() };
-        }
-        reap.extend(doubtful.into_iter().map(generation));
-        Verdict { reap, blocked: Vec::new() }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "no pool has 2^53 leases")]
-    fn is_more(&self, due: usize, all: usize) -> bool {
-        due as f64 > all as f64 * self.share
-    }
-}
-
-/// Names a set of leases: what an operator agrees to is what was shown.
-pub fn consent_id(leases: &[Arc<Lease>]) -> String {
-    let generations: BTreeSet<_> = leases.iter().map(|lease| lease.generation).collect();
-    let mut crc = crc32fast::Hasher::new();
-    for generation in generations {
-        crc.update(&generation.to_le_bytes());
-    }
-    format!("{:08x}", crc.finalize())
 }

@@ -13,7 +13,6 @@ use guard_agent::{
     mac::Mac,
     segment::Segment,
 };
-use jiff::Timestamp;
 
 /// Who uses which address.
 #[derive(Default)]
@@ -106,7 +105,7 @@ impl EvidenceView for Truth {
             interface: None,
             ifindex: None,
             owner: None,
-            since: Timestamp::UNIX_EPOCH,
+            since: None,
             age: Duration::ZERO,
         };
         let wire = self.on_wire.get(&address).into_iter().flatten().map(|n| {

@@ -142,7 +142,7 @@ impl Node {
                 labelled: true,
                 dead: false,
                 detail: Arc::from("the directory lists the sandbox"),
-                since: Now::read().wall,
+                since: None,
             });
             return Ok(());
         }

@@ -154,8 +154,9 @@ impl View for Why {
                 let who: Vec<_> = who.into_iter().flatten().collect();
                 let who =
                     if who.is_empty() { String::new() } else { format!(" ({})", who.join(" on ")) };
-                let since = ago(said.since, screen.now);
-                let line = format!("{}: {detail}{who}, since {since}", said.brief());
+                let since =
+                    said.since.map(|since| format!(", since {}", ago(Some(since), screen.now)));
+                let line = format!("{}: {detail}{who}{}", said.brief(), since.unwrap_or_default());
                 shown.push_str(&folded(&line, "  ", width));
             }
             if evidence.is_empty() {
