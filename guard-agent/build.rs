@@ -17,11 +17,13 @@ fn proto() -> anyhow::Result<()> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("guard.v1.bin"), prost_encode(&files))?;
     tonic_prost_build::configure().compile_fds(files).context("guard.proto")?;
-    // Others serve these, and the agent reads them; the servers are for tests.
+    // Others serve these, and the agent calls them; the servers are for tests.
     let files = compile(&[
         "guard/directory/v1/directory.proto",
         "containerd/containers.proto",
         "containerd/events.proto",
+        "containerd/snapshots.proto",
+        "containerd/tasks.proto",
     ])?;
     tonic_prost_build::configure().compile_fds(files).context("others' proto files")
 }

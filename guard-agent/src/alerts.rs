@@ -54,14 +54,15 @@ impl Alerts {
             self.metrics.conflict_opened(&incident);
         }
         if incident.silenced_until.is_none() {
-            if phase == Phase::Opened {
-                log_opened(&incident);
-            }
+            // Those who wait are told first: a line in the log takes its time.
             if incident.told {
                 self.publish(phase, &incident, now);
             } else {
                 // It got worse than what was silenced.
                 self.end_silences(now);
+            }
+            if phase == Phase::Opened {
+                log_opened(&incident);
             }
         }
         self.history.write(incident);
@@ -87,8 +88,8 @@ impl Alerts {
     fn end_silences(&self, now: Now) {
         let due = self.incidents.lock().end_silences(now);
         for incident in due {
-            log_opened(&incident);
             self.publish(Phase::Opened, &incident, now);
+            log_opened(&incident);
             self.history.write(incident);
         }
     }
@@ -154,8 +155,8 @@ impl Alerts {
     }
 
     /// Sets the gauges of open incidents.
-    pub fn collect(&self) {
-        self.metrics.set_conflicts_open(&self.incidents.lock().count());
+    pub fn collect<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
+        self.metrics.set_conflicts_open(bridges, &self.incidents.lock().count());
     }
 
     fn closed(&self, closed: Vec<Incident>, now: Now) {

@@ -6,6 +6,7 @@
 //! the kernel.
 
 mod handovers;
+mod kernel;
 mod macs;
 
 use std::{
@@ -15,11 +16,7 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
-use bytemuck::Zeroable as _;
-use guard_ebpf::abi::{
-    AddressKey, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
-    Owned,
-};
+use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, OWNED_LEASED, Owned};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -29,6 +26,7 @@ use macs::BoundMacs;
 
 use crate::{
     clock::Now,
+    entries::entries,
     evidence::Station,
     health::Health,
     incident::{Claimant, Role},
@@ -86,6 +84,9 @@ impl Holder {
         }
     }
 }
+
+/// An address about which two disagree, and how.
+pub type Difference = ((Segment, IpAddr), &'static str);
 
 /// Who may claim what.
 pub struct Bindings {
@@ -155,25 +156,22 @@ impl Bindings {
 
     /// The leases that the kernel has a holder for: what an earlier agent left, where this one
     /// does not know the leases.
-    pub fn leased_in_kernel(&self) -> Vec<KernelHolder> {
+    ///
+    /// # Errors
+    /// The kernel's map cannot be read.
+    pub fn leased_in_kernel(&self) -> Result<Vec<KernelHolder>, MapError> {
         let inner = self.inner.lock();
-        let Some(map) = &inner.map else { return Vec::new() };
-        let mut leased = Vec::new();
-        for (bridge, ifindex) in &inner.bridges {
-            for key in inner.kernel_keys(|key| key.bridge == *ifindex) {
-                if let Ok(owned) = map.get(&key, 0)
-                    && owned.flags & OWNED_LEASED != 0
-                {
-                    let segment = Segment::new(bridge.clone(), key.vlan);
-                    leased.push(KernelHolder {
-                        place: Place { segment, address: key.ip() },
-                        generation: owned.generation,
-                        binding: inner.binding_in_kernel(&owned),
-                    });
-                }
-            }
-        }
-        leased
+        let Some(map) = &inner.map else { return Ok(Vec::new()) };
+        let bridges: HashMap<_, _> = inner.bridges.iter().map(|(name, at)| (*at, name)).collect();
+        let mut leased = entries(map)?;
+        leased.retain(|(_, owned)| owned.flags & OWNED_LEASED != 0);
+        let holder = |(key, owned): &(AddressKey, Owned)| {
+            let segment = Segment::new(Arc::clone(bridges.get(&key.bridge)?), key.vlan);
+            let place = Place { segment, address: key.ip() };
+            let binding = inner.binding_in_kernel(owned);
+            Some(KernelHolder { place, generation: owned.generation, binding })
+        };
+        Ok(leased.iter().filter_map(holder).collect())
     }
 
     /// All watched bridges that exist are known: entries of others, which an earlier agent watched,
@@ -188,7 +186,10 @@ impl Bindings {
     }
 
     /// What disagrees with these leases, which are all, here or in the kernel. Empty is good.
-    pub fn check(&self, leases: &[Arc<Lease>]) -> Vec<((Segment, IpAddr), &'static str)> {
+    ///
+    /// # Errors
+    /// The kernel's map cannot be read.
+    pub fn check(&self, leases: &[Arc<Lease>]) -> Result<Vec<Difference>, MapError> {
         let inner = self.inner.lock();
         let mut wrong = Vec::new();
         let mut holders = 0;
@@ -207,27 +208,35 @@ impl Bindings {
             let strangers = inner.holders.keys().filter(|key| !leased(key));
             wrong.extend(strangers.map(|key| (key.clone(), "there is a binding and no lease")));
         }
-        let Some(map) = &inner.map else { return wrong };
-        for (bridge, ifindex) in &inner.bridges {
-            let wanted: HashSet<_> = inner.wanted(bridge).collect();
-            for key in &wanted {
-                let kernel = inner.kernel_key(key).and_then(|key| map.get(&key, 0).ok());
-                if kernel.map(|owned| Owned { seen_ns: 0, ..owned }) != inner.owned(key) {
-                    wrong.push((key.clone(), "the kernel's entry is not the lease's"));
+        let Some(map) = &inner.map else { return Ok(wrong) };
+        let mut kernel: HashMap<_, _> = entries(map)?.into_iter().collect();
+        for bridge in inner.bridges.keys() {
+            // A gateway can be the host's, too.
+            for place in inner.wanted(bridge).collect::<HashSet<_>>() {
+                let has = inner.kernel_key(&place).and_then(|key| kernel.remove(&key));
+                if has.map(|owned| Owned { seen_ns: 0, ..owned }) != inner.owned(&place) {
+                    wrong.push((place, "the kernel's entry is not the lease's"));
                 }
             }
-            for key in inner.kernel_keys(|key| key.bridge == *ifindex) {
-                let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
-                if !wanted.contains(&place) {
+        }
+        for key in kernel.keys() {
+            let bridge = inner.bridges.iter().find(|(_, ifindex)| **ifindex == key.bridge);
+            match bridge {
+                Some((name, _)) => {
+                    let place = (Segment::new(name.clone(), key.vlan), key.ip());
                     wrong.push((place, "the kernel has an entry and nobody the address"));
                 }
+                None if inner.settled => {
+                    let segment = Segment::new(format!("ifindex {}", key.bridge), key.vlan);
+                    wrong.push((
+                        (segment, key.ip()),
+                        "the kernel has an entry of no watched bridge",
+                    ));
+                }
+                None => {}
             }
         }
-        for key in inner.strangers() {
-            let segment = Segment::new(format!("ifindex {}", key.bridge), key.vlan);
-            wrong.push(((segment, key.ip()), "the kernel has an entry of no watched bridge"));
-        }
-        wrong
+        Ok(wrong)
     }
 
     /// A bridge is gone: so are its entries.
@@ -235,11 +244,12 @@ impl Bindings {
         let inner = &mut *self.inner.lock();
         inner.hosts.remove(bridge);
         let Some(ifindex) = inner.bridges.remove(bridge) else { return };
-        let mut result = Ok(());
-        for key in inner.kernel_keys(|key| key.bridge == ifindex) {
-            result = result.and(inner.remove(&key));
-        }
-        self.report(result);
+        let over = inner.kernel_keys(|key| key.bridge == ifindex);
+        self.report(
+            over.and_then(|over| {
+                over.iter().map(|key| inner.remove(key)).fold(Ok(()), Result::and)
+            }),
+        );
     }
 
     /// A port exists: bindings that name it count for it from now on. Called before the program is
@@ -394,156 +404,6 @@ impl Inner {
             self.ifindexes.remove(&name);
         }
         Some(name)
-    }
-
-    /// Makes the kernel's entries of a bridge what they should be.
-    fn write_bridge(
-        &mut self,
-        bridge: &Arc<str>,
-        ifindex: u32,
-        old: Option<u32>,
-    ) -> Result<(), MapError> {
-        // No more is held at once than has to be: there can be as many as the map takes.
-        let stale = self.kernel_keys(|key| {
-            let place = (Segment::new(bridge.clone(), key.vlan), key.ip());
-            let is_wanted = key.bridge == ifindex
-                && self.kernel_key(&place) == Some(*key)
-                && self.owned(&place).is_some();
-            (key.bridge == ifindex || Some(key.bridge) == old) && !is_wanted
-        });
-        let mut result = Ok(());
-        for key in stale {
-            result = result.and(self.remove(&key));
-        }
-        let wanted: Vec<_> = self.wanted(bridge).collect();
-        for key in wanted {
-            result = result.and(self.write(&key));
-        }
-        result
-    }
-
-    /// Entries of bridges that nobody watches.
-    fn strangers(&self) -> Vec<AddressKey> {
-        if !self.settled {
-            return Vec::new();
-        }
-        let watched: HashSet<_> = self.bridges.values().copied().collect();
-        self.kernel_keys(|key| !watched.contains(&key.bridge))
-    }
-
-    fn forget_others(&mut self) -> Result<(), MapError> {
-        let strangers = self.strangers();
-        strangers.iter().map(|key| self.remove(key)).fold(Ok(()), Result::and)
-    }
-
-    /// Who may use an address, as an entry says it.
-    fn binding_in_kernel(&self, owned: &Owned) -> Binding {
-        let port = (owned.flags & OWNED_PORT != 0).then_some(owned.ifindex);
-        let ifindex = port.filter(|ifindex| self.ports.contains_key(ifindex));
-        Binding {
-            mac: (owned.flags & OWNED_MAC != 0).then_some(Mac(owned.mac)),
-            interface: ifindex.map(|ifindex| self.ports[&ifindex].1.clone()),
-            ifindex,
-            declared: true,
-        }
-    }
-
-    fn write_bound_to(&mut self, interface: &Arc<str>) -> Result<(), MapError> {
-        let keys = self.by_interface.get(interface).cloned().unwrap_or_default();
-        keys.iter().map(|key| self.write(key)).fold(Ok(()), Result::and)
-    }
-
-    /// The port and the MAC that a declared binding allows now.
-    fn declared(&self, bridge: &Arc<str>, binding: &Binding) -> (Option<u32>, Option<Mac>) {
-        let Some(interface) = &binding.interface else { return (None, binding.mac) };
-        let named = self.ifindexes.get(&(bridge.clone(), interface.clone())).copied();
-        match binding.ifindex {
-            Some(ifindex) if self.ports.contains_key(&ifindex) => (Some(ifindex), binding.mac),
-            // The port ended, and with it the MAC behind it; one of the same name takes its place.
-            Some(_) => (named, None),
-            // It was named before it existed. Until then no port matches: 0 is no ifindex.
-            None => (Some(named.unwrap_or(0)), binding.mac),
-        }
-    }
-
-    /// All addresses of a bridge that should have an entry.
-    fn wanted<'a>(&'a self, bridge: &'a Arc<str>) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
-        let hosts = self.hosts.get(bridge).into_iter().flat_map(move |(vlan, hosts)| {
-            hosts.iter().map(move |address| (Segment::new(bridge.clone(), *vlan), *address))
-        });
-        let keys = self.holders.keys().chain(&self.gateways);
-        keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
-    }
-
-    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
-        let hosts = self.hosts.get(&segment.bridge);
-        hosts.is_some_and(|(vlan, hosts)| *vlan == segment.vlan && hosts.contains(&address))
-    }
-
-    fn kernel_key(&self, (segment, address): &(Segment, IpAddr)) -> Option<AddressKey> {
-        let bridge = self.bridges.get(&segment.bridge)?;
-        Some(AddressKey::new(*bridge, segment.vlan, *address))
-    }
-
-    fn kernel_keys(&self, of: impl Fn(&AddressKey) -> bool) -> Vec<AddressKey> {
-        let keys = self.map.iter().flat_map(KernelMap::keys);
-        keys.filter_map(Result::ok).filter(of).collect()
-    }
-
-    /// What the kernel should know of an address.
-    fn owned(&self, key: &(Segment, IpAddr)) -> Option<Owned> {
-        let mut owned = Owned::zeroed();
-        if self.is_host(&key.0, key.1) {
-            owned.flags |= OWNED_HOST;
-        }
-        if self.gateways.contains(key) {
-            owned.flags |= OWNED_GATEWAY;
-        }
-        if let Some(lease) = self.holders.get(key) {
-            let binding = &lease.binding;
-            owned.flags |= OWNED_LEASED;
-            owned.generation = lease.generation;
-            if binding.declared {
-                let (ifindex, mac) = self.declared(&key.0.bridge, binding);
-                if let Some(Mac(mac)) = mac {
-                    owned.flags |= OWNED_MAC;
-                    owned.mac = mac;
-                }
-                if let Some(ifindex) = ifindex {
-                    owned.flags |= OWNED_PORT;
-                    owned.ifindex = ifindex;
-                }
-            }
-        }
-        (owned.flags != 0).then_some(owned)
-    }
-
-    fn write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {
-        let Some(kernel) = self.kernel_key(key) else { return Ok(()) };
-        let Some(owned) = self.owned(key) else { return self.remove(&kernel) };
-        let Some(map) = self.map.as_mut().filter(|_| self.known) else { return Ok(()) };
-        let macs = self.macs.set(&kernel, Some(&owned));
-        if let Ok(old) = map.get(&kernel, 0)
-            && (Owned { seen_ns: 0, ..old }) == owned
-        {
-            return macs; // As it should be; what the program noted in it stays.
-        }
-        map.insert(kernel, owned, 0).and(macs)
-    }
-
-    fn remove(&mut self, key: &AddressKey) -> Result<(), MapError> {
-        if !self.known {
-            return Ok(());
-        }
-        let macs = self.macs.set(key, None);
-        match self.map.as_mut().map_or(Ok(()), |map| map.remove(key)) {
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                macs
-            }
-            result => result.and(macs),
-        }
     }
 }
 

@@ -57,8 +57,8 @@ pub struct Evidence {
     pub ifindex: Option<u32>,
     /// The owner, where the source names one.
     pub owner: Option<Owner>,
-    /// Since when, where the source knows it.
-    pub since: Option<Timestamp>,
+    /// Since when.
+    pub since: Timestamp,
     /// How long ago it was last seen.
     pub age: Duration,
 }

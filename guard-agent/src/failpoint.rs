@@ -1,6 +1,7 @@
-//! Moments at which a test ends the agent, as a crash would: with SIGKILL, and nothing after it.
+//! Moments at which a test ends the agent, as a crash would: with SIGKILL, and nothing after it; or
+//! has the observer stand still for a while.
 //!
-//! `GUARD_FAILPOINT=before_reply=17` ends it when it gets to `before_reply` for the 17th time. Only
+//! `GUARD_FAILPOINT=before_reply=17` acts when it gets to `before_reply` for the 17th time. Only
 //! builds with debug assertions and the feature `failpoints` know of it: in a release, [`reach`] is
 //! empty.
 
@@ -13,6 +14,8 @@ pub enum Moment {
     AfterCommit,
     /// The observers know, the callers do not.
     BeforeReply,
+    /// The observer has done its work of a second, and stands still.
+    ObserverRound,
 }
 
 /// The agent got here.
@@ -29,10 +32,14 @@ mod armed {
         LazyLock,
         atomic::{AtomicU64, Ordering},
     };
+    use std::time::Duration;
 
     use nix::sys::signal::{Signal, raise};
 
     use super::Moment;
+
+    /// Longer than the agent lets pass in silence, and than the watchdog of a test.
+    const STANDSTILL: Duration = Duration::from_secs(20);
 
     static ARMED: LazyLock<Option<(Moment, AtomicU64)>> = LazyLock::new(|| {
         let text = std::env::var("GUARD_FAILPOINT").ok()?;
@@ -41,13 +48,16 @@ mod armed {
         armed
     });
 
-    /// The agent got here: for the last time, if the environment says so.
+    /// The agent got here: for the last time, or for a while, if the environment says so.
     pub fn reach(moment: Moment) {
         if let Some((armed, left)) = &*ARMED
             && *armed == moment
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            let _ = raise(Signal::SIGKILL);
+            match moment {
+                Moment::ObserverRound => std::thread::park_timeout(STANDSTILL),
+                _ => drop(raise(Signal::SIGKILL)),
+            }
         }
     }
 
@@ -57,6 +67,7 @@ mod armed {
             "before_commit" => Moment::BeforeCommit,
             "after_commit" => Moment::AfterCommit,
             "before_reply" => Moment::BeforeReply,
+            "observer_round" => Moment::ObserverRound,
             _ => return None,
         };
         Some((moment, AtomicU64::new(count.parse().ok()?)))

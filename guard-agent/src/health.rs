@@ -66,11 +66,14 @@ impl Health {
     }
 
     /// What keeps the observer from seeing all, if anything. Bridges that do not exist concern
-    /// their own pools alone, and the store and the other sources answer for themselves.
+    /// their own pools alone, and the store, the watchdog and the other sources answer for
+    /// themselves.
     pub fn observer(&self) -> Option<Degraded> {
         let all = self.degraded.read();
         let others = |what: &str| {
-            what.starts_with(BRIDGE) || what.starts_with(SOURCE) || [STORE, BOOT].contains(&what)
+            what.starts_with(BRIDGE)
+                || what.starts_with(SOURCE)
+                || [STORE, BOOT, WATCHDOG].contains(&what)
         };
         all.values().find(|degraded| !others(&degraded.what)).cloned()
     }
@@ -98,11 +101,17 @@ impl Health {
     }
 }
 
+/// How an observer that does not come round is listed.
+pub const OBSERVER: &str = "observer";
+
 /// How a store that cannot be written is listed.
 pub const STORE: &str = "store";
 
 /// How a boot pass that takes too long is listed.
 pub const BOOT: &str = "boot pass";
+
+/// How containers that cannot be removed are listed.
+pub const WATCHDOG: &str = "watchdog";
 
 const BRIDGE: &str = "bridge ";
 const SOURCE: &str = "source ";

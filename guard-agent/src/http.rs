@@ -5,28 +5,29 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::net::TcpListener;
 
 use crate::{
     api::{Context, stopped},
     lease,
     metrics::{Metrics, gauge_value},
+    vitals,
 };
 
+/// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS_NAME: &str = "application/openmetrics-text";
 /// The Prometheus text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How long the ledger may take to answer before the agent counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +60,9 @@ pub async fn serve(context: Arc<Context>, listener: TcpListener) -> io::Result<(
 }
 
 async fn healthz(State(context): State<Arc<Context>>) -> Response {
-    match timeout(PATIENCE, context.ledger.pools()).await {
-        Ok(Ok(_)) => "ok\n".into_response(),
-        // The writer answers; a restart would make no store whole.
-        Ok(Err(refusal)) if refusal.reason.is_store() => "ok\n".into_response(),
-        Ok(Err(refusal)) => unavailable(format!("{refusal}\n")),
-        Err(_) => unavailable("the lease ledger does not answer\n".to_owned()),
+    match vitals::writer_answers(&context.ledger).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => unavailable(format!("store: {why}\n")),
     }
 }
 
@@ -87,10 +85,17 @@ fn unavailable(why: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn metrics(State(context): State<Arc<Context>>) -> Response {
+async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     collect(&context).await;
-    match context.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+    let mut accepts =
+        headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (kind, encoded) = if accepts.any(|accept| accept.contains(OPENMETRICS_NAME)) {
+        (OPENMETRICS, context.metrics.encode_openmetrics())
+    } else {
+        (TEXT, context.metrics.encode())
+    };
+    match encoded {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
@@ -138,6 +143,7 @@ async fn collect(context: &Context) {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
         metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
     }
-    alerts.collect();
+    alerts.collect(config.bridges.iter().map(|bridge| &*bridge.name));
+    metrics.ready.set(i64::from(health.ready()));
     observer.counters.collect(metrics);
 }

@@ -243,7 +243,7 @@ impl EvidenceView for LiveSet {
                 interface: Some(segment.bridge.clone()),
                 ifindex: None,
                 owner: None,
-                since: None,
+                since: clock::Now::read().wall,
                 age: Duration::ZERO,
             });
         }
@@ -301,7 +301,7 @@ fn wire(claim: &Claim, now: clock::Now, monotonic: Duration) -> Evidence {
         interface: Some(interface.clone()),
         ifindex: Some(*ifindex),
         owner: None,
-        since: now.wall.checked_sub(since).ok(),
+        since: now.wall.checked_sub(since).unwrap_or(now.wall),
         age: monotonic.saturating_sub(*seen),
     }
 }

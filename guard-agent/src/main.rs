@@ -7,9 +7,12 @@ use clap::{Parser, Subcommand};
 use guard_agent::{
     capabilities,
     config::{Config, LogFormat},
+    journal::Journal,
     memory, observer, run,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Hands out addresses to sandboxes, watches who uses them, and tells of two claimants of one.
 #[derive(Parser)]
@@ -69,7 +72,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             capabilities::check()?;
             capabilities::drop_others()?;
             memory::few_heaps();
-            log_to_stderr(config.log_format);
+            start_log(config.log_format);
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -91,9 +94,13 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// `RUST_LOG` narrows or widens what is logged; the default is `info`.
-fn log_to_stderr(format: LogFormat) {
+/// To journald where systemd has made it our standard error, else to standard error in the format
+/// that is configured. `RUST_LOG` narrows or widens what is logged; the default is `info`.
+fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    if let Some(journal) = Journal::of_service() {
+        return tracing_subscriber::registry().with(journal.with_filter(filter)).init();
+    }
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -27,6 +27,16 @@ pub mod containerd {
     pub mod events {
         tonic::include_proto!("containerd.services.events.v1");
     }
+
+    /// Their snapshots.
+    pub mod snapshots {
+        tonic::include_proto!("containerd.services.snapshots.v1");
+    }
+
+    /// What runs in them.
+    pub mod tasks {
+        tonic::include_proto!("containerd.services.tasks.v1");
+    }
 }
 
 /// The descriptor set, for server reflection.

@@ -33,9 +33,11 @@ use crate::{
     live::LiveSet,
     memory,
     metrics::Metrics,
-    observer::{Observer, Parts},
+    observer::{Kernel, Observer, Parts},
     reconcile::{self, Ask, Reconciler},
     store::{Boot, Store},
+    vitals::Vitals,
+    watchdog::{self, Watchdog},
 };
 
 /// How often a store that could not be written is tried again.
@@ -81,8 +83,13 @@ async fn serve(
     let boot = Boot { id, now: Now::read() };
     let health = Arc::new(Health::default());
     let generations = Generations::open(&config.bpffs, health.clone())?;
+    // The kernel verifies the program while the leases are read.
+    let bpffs = config.bpffs.clone();
+    let apart = (generations::NAME, generations::pin(&bpffs));
+    let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
     let opened = open_store(&config.state_dir, &boot)?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
+    metrics.prepare(&config);
     let epoch = match &opened {
         Ok(store) => store.epoch(),
         Err(loss) => loss.epoch,
@@ -120,43 +127,63 @@ async fn serve(
     let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
-    let (observer, handle) = Observer::start(Parts {
-        bpffs: config.bpffs.clone(),
-        apart: (generations::NAME, generations::pin(&config.bpffs)),
-        bridges: config.bridges.clone(),
-        prefixes,
-        conflict: config.conflict,
-        quota: config.quota,
-        live: live.clone(),
-        alerts: alerts.clone(),
-        bindings: bindings.clone(),
-        health: health.clone(),
-        feed: feed.clone(),
-    })
+    let kernel = kernel.await.context("loading the program panicked")??;
+    let (observer, handle) = Observer::start(
+        kernel,
+        Parts {
+            bpffs: config.bpffs.clone(),
+            bridges: config.bridges.clone(),
+            prefixes,
+            conflict: config.conflict,
+            quota: config.quota,
+            live: live.clone(),
+            alerts: alerts.clone(),
+            bindings: bindings.clone(),
+            health: health.clone(),
+            feed: feed.clone(),
+        },
+    )
     .await?;
     let watching = tokio::spawn(observer.run());
     let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let vitals = Vitals {
+        ledger: ledger.clone(),
+        observer: handle.heartbeat.clone(),
+        health: health.clone(),
+    };
+    let vitals = tokio::spawn(vitals.run());
     let told = Told {
         live: live.clone(),
         feed: feed.clone(),
         health: health.clone(),
         segments: config.segments().into(),
     };
+    let sources = Arc::new(Sources::start(config.sources.clone(), &told));
+    let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
+        settings: config.watchdog,
+        places: config.sources.clone(),
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources: sources.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    }));
     let reconciler = Arc::new(Reconciler::new(reconcile::Parts {
         settings: config.reconcile,
         ledger: ledger.clone(),
         live: live.clone(),
-        sources: Arc::new(Sources::start(config.sources.clone(), &told)),
+        sources,
         health: health.clone(),
         metrics: metrics.clone(),
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
+        pools: config.pools.clone(),
     }));
     let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
-        let reconciler = reconciler.clone();
+        let (reconciler, watchdog) = (reconciler.clone(), watchdog.clone());
         async move {
             boot.await;
-            reconciler.run().await;
+            tokio::join!(reconciler.run(), watchdog.run());
         }
     });
 
@@ -170,6 +197,7 @@ async fn serve(
         alerts,
         hub,
         reconciler,
+        watchdog,
         health,
         metrics,
         stopping,
@@ -187,6 +215,7 @@ async fn serve(
     stop.send_replace(true);
     reconciling.abort();
     store.abort();
+    vitals.abort();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended

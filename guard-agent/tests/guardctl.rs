@@ -389,3 +389,36 @@ fn an_agent_that_dies_ends_a_stream_with_exit_3() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("lost the agent: "), "{said}");
 }
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    let agent = Agent::start();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = agent.run(&format!("completions {shell}"));
+        ended(&output, 0, "");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("force-release") && text.contains("dry-run"), "{shell}: {text:.200}");
+        if shell == "bash" {
+            let check = Command::new("bash").args(["-n", "-c", &text]).output().unwrap();
+            ended(&check, 0, "");
+        }
+    }
+}
+
+#[test]
+fn there_is_a_man_page_for_each_command() {
+    let agent = Agent::start();
+    let dir = agent.dir.path().join("man/man1");
+    ended(&agent.run(&format!("man {}", dir.display())), 0, "");
+    for name in ["guardctl", "guardctl-top", "guardctl-quarantine-add", "guardctl-subnets-reserve"]
+    {
+        let page = std::fs::read_to_string(dir.join(format!("{name}.1"))).unwrap();
+        for part in [".TH", "NAME", "SYNOPSIS", "Example"] {
+            assert!(page.contains(part), "{part} is not in {name}: {page}");
+        }
+    }
+    let output = agent.run(&format!("man {}/guardctl.1", dir.display()));
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("cannot write into "), "{said}");
+}

@@ -71,7 +71,7 @@ impl Node {
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
         let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
-        let ledger = Ledger::start(pools, store, live.clone(), Vec::new()).unwrap();
+        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new()).unwrap();
         let told = Told {
             live: live.clone(),
             feed: Feed::start(ledger.clone(), health.clone()),
@@ -88,6 +88,7 @@ impl Node {
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
             bridges: vec!["br0".into()],
+            pools,
         });
         Self { ledger, live, reconciler }
     }

@@ -138,6 +138,22 @@ impl Agent {
         self.journal.await_exit().map(drop)
     }
 
+    /// Stops it where it is: it neither answers nor ends its connections.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
     /// Starts it anew, with the same configuration and a new journal, after its end.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use anyhow::Result;
+use aya::maps::{Map, MapData, RingBuf};
 use nix::libc::{SYS_bpf, close, syscall};
 
 /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` (linux/bpf.h).
@@ -23,6 +25,16 @@ pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
         close(link);
     }
     detached.map(drop)
+}
+
+/// Takes all records off a pinned ring, and answers how many there were.
+pub(crate) fn drain(pin: &Path) -> Result<usize> {
+    let mut ring = RingBuf::try_from(Map::from_map_data(MapData::from_pin(pin)?)?)?;
+    let mut records = 0;
+    while ring.next().is_some() {
+        records += 1;
+    }
+    Ok(records)
 }
 
 fn bpf(command: i64, mut attributes: [u64; 2]) -> io::Result<i32> {

@@ -11,7 +11,7 @@ use crate::command::binary;
 use crate::netns::Netns;
 
 /// Where Debian puts the plugins.
-const PLUGINS: &str = "/usr/lib/cni";
+pub(crate) const PLUGINS: &str = "/usr/lib/cni";
 
 /// A plugin with a network configuration, on a host or where the caller is.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use crate::command::output;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::lab::Lab;
+use crate::netns::Netns;
 use crate::process::Process;
 use crate::reaper::Reaper;
 use crate::sandbox::Sandbox;
@@ -21,6 +22,9 @@ use crate::wait::eventually;
 /// The labels that the agent looks for by default.
 const SANDBOX: &str = "runtime.computer/sandbox";
 const ADDRESS: &str = "runtime.computer/ip";
+
+/// What a container does that does nothing.
+pub(crate) const SLEEP: &[&str] = &["sleep", "1000000"];
 
 /// `containerd` with a root, a state and a socket in the lab's directory, and a namespace that no
 /// other lab has: containers of one namespace share their cgroups, whichever containerd has them.
@@ -151,19 +155,39 @@ impl Containerd {
         sandbox: Option<&Sandbox>,
         labels: &[(&str, &str)],
     ) -> Result<()> {
-        let mut args = vec!["run".to_owned(), "--detach".to_owned(), "--rootfs".to_owned()];
+        self.run_in(id, sandbox.map(Sandbox::netns), labels)
+    }
+
+    /// As [`Containerd::run_labelled`], in any namespace.
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_in(&self, id: &str, netns: Option<&Netns>, labels: &[(&str, &str)]) -> Result<()> {
+        let mut options = vec!["--detach".to_owned()];
         for (name, value) in labels {
-            args.extend(["--label".to_owned(), format!("{name}={value}")]);
+            options.extend(["--label".to_owned(), format!("{name}={value}")]);
         }
-        if let Some(sandbox) = sandbox {
-            let netns = sandbox.netns().path();
-            args.extend(["--with-ns".to_owned(), format!("network:{}", netns.display())]);
+        if let Some(netns) = netns {
+            options.extend(["--with-ns".to_owned(), format!("network:{}", netns.path().display())]);
         }
+        self.expect(id);
+        output(self.command(Command::new("ctr")).args(self.run_args(id, &options, SLEEP)))?;
+        self.reap(id)
+    }
+
+    /// The arguments of `ctr run` for a container that runs `busybox` with these words.
+    pub(crate) fn run_args(&self, id: &str, options: &[String], words: &[&str]) -> Vec<String> {
+        let mut args = vec!["run".to_owned(), "--rootfs".to_owned()];
+        args.extend_from_slice(options);
         args.push(self.dir.join("rootfs").to_string_lossy().into_owned());
         args.push(id.to_owned());
-        args.extend(["/bin/busybox", "sleep", "1000000"].map(str::to_owned));
-        self.containers.lock().push(id.to_owned());
-        self.ctr(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+        args.push("/bin/busybox".to_owned());
+        args.extend(words.iter().map(|&word| word.to_owned()));
+        args
+    }
+
+    /// A container that runs on is the lab's to take away.
+    pub(crate) fn reap(&self, id: &str) -> Result<()> {
         let pid = self.pid(id)?;
         // Both outlive containerd: the container, and the shim that is its parent.
         self.reaper.pid(parent(pid)?)?;
@@ -227,10 +251,38 @@ impl Containerd {
         self.ctr(&["container", "label", id, &format!("{name}={value}")]).map(drop)
     }
 
+    /// The containers that there are.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let list = self.ctr(&["container", "ls", "--quiet"])?;
+        Ok(list.split_whitespace().map(str::to_owned).collect())
+    }
+
     fn ctr(&self, args: &[&str]) -> Result<String> {
-        let mut ctr = Command::new("ctr");
+        output(self.command(Command::new("ctr")).args(args))
+    }
+
+    /// A command that ends in `ctr`, and now speaks to this containerd.
+    pub(crate) fn command(&self, mut ctr: Command) -> Command {
         ctr.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]);
-        output(ctr.args(args))
+        ctr
+    }
+
+    /// Its directory in the lab's.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The namespace of its containers.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// That it has such a container.
+    pub(crate) fn expect(&self, id: &str) {
+        self.containers.lock().push(id.to_owned());
     }
 
     fn pid(&self, id: &str) -> Result<u32> {

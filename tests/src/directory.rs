@@ -2,8 +2,7 @@
 //! choice.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -17,10 +16,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::command::output;
 use crate::lab::Lab;
-use crate::peer;
-use crate::wait::eventually;
 
 /// What a directory knows, and how it is.
 #[derive(Clone, Debug, Default)]
@@ -98,45 +94,6 @@ impl Lab {
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
         Ok(Directory { socket, said, _runtime: runtime })
-    }
-}
-
-/// The example of a directory that guard ships in Python. Dropping it ends it.
-#[derive(Debug)]
-pub struct PythonDirectory {
-    process: Child,
-}
-
-impl Lab {
-    /// Generates the stubs and starts the example, as it says itself, on the sandboxes of a file.
-    ///
-    /// # Errors
-    /// The Python of the peers is missing.
-    pub fn python_directory(&self, file: &Path) -> Result<PythonDirectory> {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guard-agent");
-        let (python, stubs) = (peer::python()?, self.dir().join("stubs"));
-        std::fs::create_dir(&stubs).with_context(|| stubs.display().to_string())?;
-        let mut protoc = Command::new(&python);
-        protoc.args(["-m", "grpc_tools.protoc"]);
-        protoc.arg(format!("--proto_path={}", package.join("proto").display()));
-        protoc.arg(format!("--python_out={}", stubs.display()));
-        protoc.arg(format!("--grpc_python_out={}", stubs.display()));
-        output(protoc.arg("guard/directory/v1/directory.proto"))?;
-        let socket = self.dir().join("directory.sock");
-        let mut example = Command::new(&python);
-        example.env("PYTHONPATH", &stubs).arg(package.join("examples/directory.py"));
-        let process = example.arg(&socket).arg(file).spawn().context("the example")?;
-        self.reaper().pid(process.id())?;
-        let directory = PythonDirectory { process };
-        eventually("its socket", || Ok(socket.exists().then_some(())))?;
-        Ok(directory)
-    }
-}
-
-impl Drop for PythonDirectory {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -50,6 +50,12 @@ impl HostLocal {
         Ok(Self { plugin: Plugin::debian("host-local", None, conf)?, dir })
     }
 
+    /// The plugin itself.
+    #[must_use]
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
     /// Allocates an address for a sandbox (CNI's ADD).
     ///
     /// # Errors

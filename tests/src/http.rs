@@ -34,7 +34,15 @@ impl Agent {
     /// # Errors
     /// Nobody answers, or not in HTTP.
     pub fn http(&self, path: &str) -> Result<Response> {
-        self.host().run(|| get(path))?.with_context(|| format!("getting {path}"))
+        self.http_as(path, "*/*")
+    }
+
+    /// Gets a path in a form that the caller takes.
+    ///
+    /// # Errors
+    /// As [`Agent::http`].
+    pub fn http_as(&self, path: &str, accept: &str) -> Result<Response> {
+        self.host().run(|| get(path, accept))?.with_context(|| format!("getting {path}"))
     }
 
     /// Everything in `/metrics`.
@@ -63,10 +71,10 @@ impl Agent {
 }
 
 /// In HTTP 1.0, where the body ends with the connection.
-fn get(path: &str) -> Result<Response> {
+fn get(path: &str, accept: &str) -> Result<Response> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9477))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;

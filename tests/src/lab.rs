@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 
-use crate::bpf::detach_link;
+use crate::bpf::{self, detach_link};
 use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
 use crate::netns::Netns;
@@ -277,6 +277,16 @@ impl Lab {
             }
         }
         Ok(found)
+    }
+
+    /// Takes the events that nobody has read yet, and answers how many there were. Only while no
+    /// agent runs: one that does knows where it was.
+    ///
+    /// # Errors
+    /// There is no ring.
+    pub fn lose_events(&self) -> Result<usize> {
+        let ring = self.pinned()?.into_iter().find(|pin| pin.ends_with("EVENTS"));
+        bpf::drain(&ring.context("no ring is pinned")?)
     }
 
     /// Starts a process in the host's namespace that does nothing, and returns its id: something

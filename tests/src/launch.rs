@@ -40,7 +40,8 @@ impl Launch {
     }
 
     /// So that it is gone, as by SIGKILL, when it gets to a moment for the `count`th time:
-    /// `before_commit`, `after_commit` or `before_reply`.
+    /// `before_commit`, `after_commit` or `before_reply`. At `observer_round` its observer stands
+    /// still for a while instead.
     #[must_use]
     pub fn dying_at(mut self, moment: &str, count: u32) -> Self {
         self.failpoint = Some(format!("{moment}={count}"));

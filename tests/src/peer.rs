@@ -18,12 +18,27 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// One that talks to this agent.
+    /// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the
+    /// newest that `cargo xtask setup` has made.
     ///
     /// # Errors
-    /// There is no Python for it.
+    /// There is none.
     pub fn new(agent: &Agent) -> Result<Self> {
-        Ok(Self { python: python()?, socket: agent.socket() })
+        let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
+            Some(path) => Some(PathBuf::from(path)),
+            None => newest()?,
+        };
+        let python = python.filter(|python| python.is_file()).context(
+            "the Python of the peers is missing: `cargo xtask setup` makes it from \
+             tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
+        )?;
+        Ok(Self { python, socket: agent.socket() })
+    }
+
+    /// The Python, with gRPC in it.
+    #[must_use]
+    pub fn python(&self) -> &Path {
+        &self.python
     }
 
     /// Runs one of its commands to the end and reads the document that it prints.
@@ -51,19 +66,6 @@ impl Peer {
         command.arg("--socket").arg(&self.socket).args(args);
         command
     }
-}
-
-/// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the newest
-/// that `cargo xtask setup` has made.
-pub(crate) fn python() -> Result<PathBuf> {
-    let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
-        Some(path) => Some(PathBuf::from(path)),
-        None => newest()?,
-    };
-    python.filter(|python| python.is_file()).context(
-        "the Python of the peers is missing: `cargo xtask setup` makes it from \
-         tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
-    )
 }
 
 /// The last virtual environment that was made; each is named after its pins.

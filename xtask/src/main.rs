@@ -2,17 +2,19 @@
 //! a person and by CI alike.
 
 mod bench;
+mod chart;
 mod check;
 mod demo;
 mod fuzz;
 mod kernels;
+mod package;
 mod process;
 mod root;
 mod setup;
 mod soak;
 mod terminal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -84,13 +86,35 @@ enum Task {
         #[arg(default_value_t = 60)]
         seconds: u32,
     },
+    /// Check the Helm chart, without a cluster
+    ///
+    /// Brings helm and the schemas of Kubernetes (200 MB, once), renders the chart in several ways
+    /// and validates what comes out.
+    #[command(after_help = "Example: cargo xtask chart")]
+    Chart,
+    /// Make the Debian package
+    ///
+    /// Sets up, makes a release build, and puts `guard_VERSION_ARCHITECTURE.deb` into
+    /// `target/debian`.
+    #[command(after_help = "Example: cargo xtask package")]
+    Package {
+        /// Of the build that the tests use: nothing is installed, and little compiled
+        #[arg(long)]
+        dev: bool,
+        /// Debian's revision of this version
+        #[arg(long, default_value_t = 1)]
+        revision: u32,
+        /// Put it there instead
+        #[arg(long, value_name = "DIRECTORY")]
+        out: Option<PathBuf>,
+    },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
     /// Sets up first and stops at the first step that fails. Needs root: the scenarios make
     /// network namespaces and load eBPF programs.
     #[command(after_help = "Example: cargo xtask test fmt clippy")]
     Test {
-        /// Only these steps; all of them but `kernels` when none is named
+        /// Only these steps; all of them but `chart` and `kernels` when none is named
         #[arg(value_name = "STEP")]
         steps: Vec<Step>,
     },
@@ -103,6 +127,8 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Kernels { json, share, only } => kernels::run(json, share, &only),
         Task::Soak => soak::run(),
+        Task::Chart => chart::run(),
+        Task::Package { dev, revision, out } => package::run(dev, revision, out),
         Task::Fuzz { seconds } => fuzz::run(seconds),
         Task::Test { steps } => check::run(&steps),
     };

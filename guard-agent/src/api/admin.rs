@@ -22,6 +22,7 @@ use crate::{
     proto::{self, Outcome, QuarantineAction},
     reconcile,
     store::{Recovered, host_local},
+    watchdog::Report,
 };
 
 pub struct Service(pub Arc<Context>);
@@ -46,7 +47,9 @@ impl proto::admin_server::Admin for Service {
     ) -> Result<Response<proto::RecoverResponse>, Status> {
         let proto::RecoverRequest { from, dry_run } = request.into_inner();
         let from = if from.is_empty() { None } else { Some(absolute(from)?) };
-        let kernel = self.0.bindings.leased_in_kernel();
+        let kernel = self.0.bindings.leased_in_kernel().map_err(|error| {
+            error::not_in_kernel(format!("the kernel's map of owners cannot be read: {error}"))
+        })?;
         let ask = Recovery { from, kernel, dry_run };
         let recovered = self.0.ledger.recover(ask).await.map_err(error::refused)?;
         let Recovered { kept, from_backup, quarantined, lost, moved_to } =
@@ -79,19 +82,16 @@ impl proto::admin_server::Admin for Service {
         let silent = leases.into_iter().filter(|(lease, evidence)| {
             lease.state.is_owned() && evidence.is_empty() && self.bridge_present(lease)
         });
-        let (mut released, mut unverifiable) = (Vec::new(), Vec::new());
-        for (lease, _) in silent {
-            if !self.port_is_gone(&lease) {
-                if lease.state == State::Active {
-                    unverifiable.push(lease);
-                }
-                continue;
-            }
-            let command = Command::Release(lease.generation);
-            if let Reply::Released(_, leases) = self.call(command, dry_run).await? {
-                released.extend(leases);
-            }
-        }
+        let (gone, mut unverifiable): (Vec<_>, Vec<_>) =
+            silent.map(|(lease, _)| lease).partition(|lease| self.port_is_gone(lease));
+        unverifiable.retain(|lease| lease.state == State::Active);
+        let generations = gone.iter().map(|lease| lease.generation).collect();
+        // It looks once more: one of them may be in use by now.
+        let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
+        {
+            Reply::Leases(leases) => leases,
+            _ => Vec::new(),
+        };
         Ok(Response::new(proto::GcResponse {
             released: self.messages(&released),
             unverifiable: self.messages(&unverifiable),
@@ -123,6 +123,28 @@ impl proto::admin_server::Admin for Service {
             unverifiable: self.messages(&unverifiable),
             blocked: self.messages(&blocked),
             consent,
+        }))
+    }
+
+    async fn watchdog(
+        &self,
+        request: Request<proto::WatchdogRequest>,
+    ) -> Result<Response<proto::WatchdogResponse>, Status> {
+        let proto::WatchdogRequest { dry_run } = request.into_inner();
+        let watchdog = self.0.watchdog.clone();
+        // It goes on to its end, whoever waits for it.
+        let pass = tokio::spawn(async move { watchdog.pass(dry_run).await });
+        let pass = pass.await.map_err(|error| Status::internal(error.to_string()))?;
+        let Report { ended, watched, released } = pass.map_err(error::refused)?;
+        let result = match &ended {
+            Some(_) => proto::PassResult::Ended,
+            None => proto::PassResult::Done,
+        };
+        Ok(Response::new(proto::WatchdogResponse {
+            result: result.into(),
+            why: ended.map(|why| why.to_string()).unwrap_or_default(),
+            containers: watched.into_iter().map(convert::watched).collect(),
+            released: self.messages(&released),
         }))
     }
 

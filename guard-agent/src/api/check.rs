@@ -49,8 +49,12 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
     wrong.extend(ledger.check().await?.into_iter().map(|what| whole("index", what)));
     let leases: Vec<_> = ledger.leases(LeaseFilter::default()).await?;
     let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
-    let differ = bindings.check(&leases).into_iter();
-    wrong.extend(differ.map(|((segment, address), what)| one("kernel", &segment, address, what)));
+    match bindings.check(&leases) {
+        Ok(differ) => wrong.extend(
+            differ.iter().map(|((segment, address), what)| one("kernel", segment, *address, what)),
+        ),
+        Err(error) => wrong.push(whole("kernel", format!("its map cannot be read: {error}"))),
+    }
     wrong.extend(bare_ports(context));
     let subnets = ledger.subnets().await?;
     let known: std::collections::HashSet<_> =

@@ -17,6 +17,7 @@ use crate::{
     lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
     proto,
     segment::Segment,
+    watchdog::{Verdict, Watched},
 };
 
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -51,8 +52,25 @@ pub fn evidence(evidence: &Evidence) -> proto::Evidence {
         },
         mac: text(*mac),
         interface: text(interface.as_ref()),
-        since: since.map(timestamp),
+        since: Some(timestamp(*since)),
         age: duration(*age),
+    }
+}
+
+pub fn watched(watched: Watched) -> proto::WatchedContainer {
+    let Watched { container, verdict, failed } = watched;
+    let (fate, why) = match (verdict, failed) {
+        (Verdict::Keep(why), _) => (proto::Fate::Kept, why.to_string()),
+        (Verdict::LookUp, _) => (proto::Fate::Kept, String::new()),
+        (Verdict::Remove(why), None) => (proto::Fate::Removed, why.to_string()),
+        (Verdict::Remove(_), Some(why)) => (proto::Fate::Failed, why),
+    };
+    proto::WatchedContainer {
+        id: container.id.to_string(),
+        sandbox: container.owner.sandbox.to_string(),
+        lifecycle: container.owner.lifecycle.to_string(),
+        fate: fate.into(),
+        why,
     }
 }
 

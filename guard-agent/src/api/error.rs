@@ -136,7 +136,7 @@ impl From<EnsureError> for Status {
     }
 }
 
-/// The kernel does not have the binding that was asked for.
+/// The kernel does not have what was asked for.
 pub fn not_in_kernel(message: String) -> Status {
     status(Code::Unavailable, "OBSERVER_DEGRADED", message, Some(SOON))
 }
@@ -221,7 +221,8 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetLeased
         | Reason::SubnetLive
         | Reason::StoreHealthy
-        | Reason::ConsentUnknown => Code::FailedPrecondition,
+        | Reason::ConsentUnknown
+        | Reason::WatchdogOff => Code::FailedPrecondition,
         Reason::AddressOutsidePool
         | Reason::AddressReserved
         | Reason::AddressExcluded

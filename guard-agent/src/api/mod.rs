@@ -41,6 +41,7 @@ use crate::{
         pools_server::PoolsServer, subnets_server::SubnetsServer,
     },
     reconcile::Reconciler,
+    watchdog::Watchdog,
 };
 
 /// How long open streams may take to end when the agent stops.
@@ -64,6 +65,8 @@ pub struct Context {
     pub hub: Arc<Hub>,
     /// The reconciler.
     pub reconciler: Arc<Reconciler>,
+    /// The watchdog.
+    pub watchdog: Arc<Watchdog>,
     /// What is degraded.
     pub health: Arc<Health>,
     /// What Prometheus reads.

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
 use guard_ebpf::abi::{AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned};
 
+use crate::entries::entries;
+
 /// Which port each bound MAC is on.
 #[derive(Default)]
 pub(super) struct BoundMacs {
@@ -54,11 +56,12 @@ impl BoundMacs {
 
     /// Takes out what an earlier agent left and no lease tells of.
     pub(super) fn forget_others(&mut self) -> Result<(), MapError> {
-        let entries = self.map.iter().flat_map(KernelMap::iter).filter_map(Result::ok);
-        let bound = entries.filter(|(_, holder)| holder.flags & MAC_BOUND != 0);
-        let over: Vec<_> =
-            bound.map(|(mac, _)| mac).filter(|mac| !self.addresses.contains_key(mac)).collect();
-        over.iter().map(|mac| self.write(mac)).fold(Ok(()), Result::and)
+        let Some(map) = &self.map else { return Ok(()) };
+        let mut over = entries(map)?;
+        over.retain(|(mac, holder)| {
+            holder.flags & MAC_BOUND != 0 && !self.addresses.contains_key(mac)
+        });
+        over.iter().map(|(mac, _)| self.write(mac)).fold(Ok(()), Result::and)
     }
 
     /// Where two bindings name one MAC on two ports, it is on the first address's.

@@ -32,6 +32,7 @@ pub(super) struct File {
     pub reconcile: Reconcile,
     pub inventory: Inventory,
     pub directory: Option<Directory>,
+    pub watchdog: Watchdog,
     pub subscriber: Vec<Subscriber>,
 }
 
@@ -51,6 +52,7 @@ impl Default for File {
             reconcile: Reconcile::default(),
             inventory: Inventory::default(),
             directory: None,
+            watchdog: Watchdog::default(),
             subscriber: Vec::new(),
         }
     }
@@ -266,6 +268,29 @@ impl Default for Containerd {
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
     pub socket: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Watchdog {
+    pub enabled: bool,
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    #[serde(with = "humantime_serde")]
+    pub stop_timeout: Duration,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: Duration::from_secs(300),
+            grace: Duration::from_secs(180),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

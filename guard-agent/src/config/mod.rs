@@ -13,6 +13,7 @@ use crate::{
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     reconcile,
     segment::Segment,
+    watchdog,
 };
 
 pub use allow::{Allow, AllowKind, MAX_RULES};
@@ -47,6 +48,8 @@ pub struct Config {
     pub reconcile: reconcile::Settings,
     /// Who is asked which sandboxes there are.
     pub sources: inventory::Settings,
+    /// How containers are removed whose sandboxes are over.
+    pub watchdog: watchdog::Settings,
     /// Whose acknowledgement a released address waits for, and how long at most.
     pub subscribers: Vec<(Arc<str>, Duration)>,
 }
@@ -216,6 +219,7 @@ impl Config {
             reconcile,
             inventory,
             directory,
+            watchdog,
             subscriber,
         } = file;
         check_spans(&conflict)?;
@@ -235,6 +239,10 @@ impl Config {
             pools.push(Pool::new(spec)?);
         }
         check_gateways(&bridges, &pools)?;
+        let sources = inventory::Settings {
+            containerd: inventory.containerd.map(sources::containerd).transpose()?,
+            directory: directory.map(|directory| directory.socket),
+        };
         Ok(Self {
             state_dir,
             socket,
@@ -248,10 +256,8 @@ impl Config {
             bridges,
             pools: Pools::new(pools)?,
             reconcile: sources::reconcile(&reconcile)?,
-            sources: inventory::Settings {
-                containerd: inventory.containerd.map(sources::containerd).transpose()?,
-                directory: directory.map(|directory| directory.socket),
-            },
+            watchdog: sources::watchdog(&watchdog, &sources)?,
+            sources,
             subscribers: sources::subscribers(subscriber)?,
         })
     }

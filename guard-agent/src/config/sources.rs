@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{CheckError, file};
-use crate::{inventory::containerd, reconcile};
+use crate::{
+    inventory::{self, containerd},
+    reconcile, watchdog,
+};
 
 /// More than any controller has; each is written with every release.
 const MOST_SUBSCRIBERS: usize = 16;
@@ -39,6 +42,31 @@ pub(super) fn containerd(section: file::Containerd) -> Result<containerd::Settin
         }
     }
     Ok(containerd::Settings { socket, namespace, sandbox_label, lifecycle_label, address_label })
+}
+
+pub(super) fn watchdog(
+    section: &file::Watchdog,
+    sources: &inventory::Settings,
+) -> Result<watchdog::Settings, CheckError> {
+    let refuse =
+        |what: &str| Err(CheckError::Setting { section: "[watchdog]", what: what.to_owned() });
+    let file::Watchdog { enabled, interval, grace, stop_timeout } = *section;
+    if enabled && sources.containerd.is_none() {
+        return refuse(
+            "enabled = true has no containers to look after: add an [inventory.containerd] \
+             section, or leave it out",
+        );
+    }
+    if enabled && sources.directory.is_none() {
+        return refuse(
+            "enabled = true has nobody to ask which sandboxes there are: add a [directory] \
+             section, or leave it out",
+        );
+    }
+    if interval.is_zero() {
+        return refuse("interval = 0 leaves no time for anything else");
+    }
+    Ok(watchdog::Settings { enabled, interval, grace, stop_timeout })
 }
 
 pub(super) fn subscribers(

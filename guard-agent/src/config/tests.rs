@@ -135,3 +135,20 @@ fn a_reconciler_that_would_take_everything_is_refused() {
     let twice = "[[subscriber]]\nname = \"a\"\n".repeat(2);
     refused(&format!("{GOOD}{twice}"), &["[[subscriber]]", "twice"]);
 }
+
+#[test]
+fn a_watchdog_without_anybody_to_ask_is_refused() {
+    let config = load(GOOD).unwrap();
+    let watchdog::Settings { enabled, interval, grace, stop_timeout } = config.watchdog;
+    assert!(!enabled);
+    let spans = [interval, grace, stop_timeout].map(|span| span.as_secs());
+    assert_eq!(spans, [300, 180, 5]);
+    let enabled = format!("{GOOD}[watchdog]\nenabled = true\n");
+    let (containerd, directory) = ("[inventory.containerd]\n", "[directory]\nsocket = \"/d\"\n");
+    refused(&enabled, &["[watchdog]", "enabled", "[inventory.containerd]"]);
+    refused(&format!("{enabled}{directory}"), &["[watchdog]", "[inventory.containerd]"]);
+    refused(&format!("{enabled}{containerd}"), &["[watchdog]", "enabled", "[directory]"]);
+    assert!(load(&format!("{enabled}{containerd}{directory}")).unwrap().watchdog.enabled);
+    refused(&format!("{GOOD}[watchdog]\ninterval = \"0s\"\n"), &["[watchdog]", "interval"]);
+    refused(&format!("{GOOD}[watchdog]\ndry_run = true\n"), &["dry_run"]);
+}

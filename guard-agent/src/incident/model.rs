@@ -26,6 +26,10 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Flood, Self::Unowned, Self::Flap, Self::Duplicate, Self::Clone, Self::Gateway];
+
     /// The word for it in JSON, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {

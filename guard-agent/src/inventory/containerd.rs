@@ -87,11 +87,7 @@ impl Lister for Containerd {
             None => self.connect().await?,
         };
         let connected = self.connected.insert(connected);
-        let mut request = Request::new(ListContainersRequest::default());
-        let namespace = &self.settings.namespace;
-        let namespace = AsciiMetadataValue::try_from(namespace.as_str())
-            .map_err(|_| SourceError::Namespace(namespace.clone()))?;
-        request.metadata_mut().insert("containerd-namespace", namespace);
+        let request = self.settings.request(ListContainersRequest::default())?;
         let failed = |status| SourceError::call("list the containers", &status);
         let mut stream =
             connected.containers.list_stream(request).await.map_err(failed)?.into_inner();
@@ -121,8 +117,18 @@ impl Lister for Containerd {
 }
 
 impl Settings {
-    fn read(&self, container: &Container, listing: &mut Listing) {
-        let Container { id, labels, created_at } = container;
+    /// A request that concerns the namespace.
+    pub(super) fn request<T>(&self, message: T) -> Result<Request<T>, SourceError> {
+        let mut request = Request::new(message);
+        let namespace = AsciiMetadataValue::try_from(&*self.namespace)
+            .map_err(|_| SourceError::Namespace(self.namespace.clone()))?;
+        request.metadata_mut().insert("containerd-namespace", namespace);
+        Ok(request)
+    }
+
+    /// Adds a container to a listing.
+    pub(super) fn read(&self, container: &Container, listing: &mut Listing) {
+        let Container { id, labels, snapshotter: _, snapshot_key: _, created_at } = container;
         let label = |name: &str| labels.get(name).filter(|value| !value.is_empty());
         let sandbox = label(&self.sandbox_label);
         let mut addresses = Vec::new();
@@ -152,9 +158,10 @@ impl Settings {
             id: Arc::from(&**id),
             addresses,
             labelled,
+            named: sandbox.is_some(),
             dead: false,
             detail: Arc::from(format!("container {id} in {}", self.namespace)),
-            since,
+            since: since.unwrap_or(Timestamp::UNIX_EPOCH),
         });
     }
 }
@@ -181,7 +188,7 @@ mod tests {
     fn read(labels: &[(&str, &str)]) -> Listing {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let container =
-            Container { id: "c1".to_owned(), labels: labels.collect(), created_at: None };
+            Container { id: "c1".to_owned(), labels: labels.collect(), ..Container::default() };
         let mut listing = Listing::default();
         settings().read(&container, &mut listing);
         listing
@@ -200,7 +207,7 @@ mod tests {
         let [entry] = listing.entries.as_slice() else { panic!("{listing:?}") };
         assert_eq!((&*entry.owner.sandbox, &*entry.owner.lifecycle), ("s", "run-1"));
         assert_eq!(entry.addresses, ["10.8.64.2", "fd00::2"].map(|a| a.parse::<IpAddr>().unwrap()));
-        assert!(listing.unreadable.is_empty() && entry.labelled);
+        assert!(listing.unreadable.is_empty() && entry.labelled && entry.named);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! proves nothing before the directory was asked for that sandbox by name.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -46,11 +46,14 @@ pub enum Word {
 pub(super) struct Directory {
     socket: PathBuf,
     client: Option<DirectoryClient<Channel>>,
+    /// Since when those are in their state for which it does not say so: since they were first
+    /// listed in it.
+    since: HashMap<(Owner, bool), Timestamp>,
 }
 
 impl Directory {
     pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, client: None }
+        Self { socket, client: None, since: HashMap::new() }
     }
 }
 
@@ -69,9 +72,16 @@ impl Lister for Directory {
         let listed = client.list(ListRequest {}).await;
         let listed = listed.map_err(|status| SourceError::call("list the sandboxes", &status))?;
         let mut listing = Listing::default();
+        let (now, mut since) = (Timestamp::now(), HashMap::new());
         for sandbox in listed.into_inner().sandboxes {
-            read(&sandbox, &mut listing);
+            let first_listed = |owner: &Owner, dead| {
+                let state = (owner.clone(), dead);
+                let first = self.since.get(&state).copied().unwrap_or(now);
+                *since.entry(state).or_insert(first)
+            };
+            read(&sandbox, &mut listing, first_listed);
         }
+        self.since = since;
         Ok(listing)
     }
 
@@ -84,7 +94,11 @@ impl Lister for Directory {
     }
 }
 
-fn read(listed: &Sandbox, listing: &mut Listing) {
+fn read(
+    listed: &Sandbox,
+    listing: &mut Listing,
+    first_listed: impl FnOnce(&Owner, bool) -> Timestamp,
+) {
     let Sandbox { sandbox, lifecycle, state: _, since } = listed;
     if sandbox.is_empty() {
         return listing.unreadable.push("a sandbox without a name".to_owned());
@@ -96,12 +110,15 @@ fn read(listed: &Sandbox, listing: &mut Listing) {
             return listing.unreadable.push(format!("sandbox {sandbox} is in no known state"));
         }
     };
+    let owner = Owner { sandbox: Arc::from(&**sandbox), lifecycle: Arc::from(&**lifecycle) };
     let since = since.as_ref().and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
+    let since = since.unwrap_or_else(|| first_listed(&owner, dead));
     listing.entries.push(Entry {
-        owner: Owner { sandbox: Arc::from(&**sandbox), lifecycle: Arc::from(&**lifecycle) },
+        owner,
         id: Arc::from(""),
         addresses: Vec::new(),
         labelled: true,
+        named: true,
         dead,
         detail: Arc::from("the directory lists the sandbox"),
         since,

@@ -26,12 +26,14 @@ pub struct Entry {
     pub addresses: Vec<IpAddr>,
     /// One of the labels or fields that are meant for us names it.
     pub labelled: bool,
+    /// The owner's name is that of a sandbox, and not the container's id for want of one.
+    pub named: bool,
     /// It has ended: no evidence, but an answer to whoever asks what became of it.
     pub dead: bool,
     /// For people.
     pub detail: Arc<str>,
-    /// Since when it exists, if that is said.
-    pub since: Option<Timestamp>,
+    /// Since when it exists.
+    pub since: Timestamp,
 }
 
 /// An answer of a source.
@@ -45,7 +47,7 @@ pub struct Listing {
 
 impl Entry {
     /// Whether it speaks for an owner. One that names no lifecycle speaks for all of the sandbox.
-    fn speaks_for(&self, owner: &Owner) -> bool {
+    pub fn speaks_for(&self, owner: &Owner) -> bool {
         if *self.id == *owner.sandbox {
             return true;
         }
@@ -112,6 +114,10 @@ impl Listed {
         self.by_address.keys().copied()
     }
 
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// What is said of an address.
     pub(super) fn of_address(&self, address: IpAddr) -> Vec<Evidence> {
         let Some(found) = self.by_address.get(&address) else { return Vec::new() };
@@ -175,9 +181,10 @@ mod tests {
             id: id.into(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             labelled: true,
+            named: true,
             dead: false,
             detail: format!("container {id}").into(),
-            since: None,
+            since: Timestamp::UNIX_EPOCH,
         }
     }
 

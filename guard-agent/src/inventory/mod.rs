@@ -7,6 +7,7 @@ mod channel;
 pub mod containerd;
 pub mod directory;
 mod listing;
+pub mod removal;
 mod source;
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
@@ -101,6 +102,16 @@ impl Sources {
         Self { all: containerd.into_iter().chain(listed).collect(), directory }
     }
 
+    /// The directory's word about an owner; nothing where there is no directory.
+    ///
+    /// # Errors
+    /// There is one, and it does not answer.
+    pub async fn look_up(&self, owner: &Owner) -> Result<Option<Word>, SourceError> {
+        let Some(socket) = &self.directory else { return Ok(None) };
+        let words = directory::look_up(socket, HashSet::from([owner.clone()])).await?;
+        Ok(words.into_iter().map(|(_, word)| word).next())
+    }
+
     /// Which of these owners are gone by the directory's word; all where there is no directory.
     ///
     /// # Errors
@@ -115,6 +126,11 @@ impl Sources {
     /// Asks all of them now.
     pub async fn ask(&self) -> Vec<Heard> {
         join_all(self.all.iter().map(Handle::ask)).await
+    }
+
+    /// Asks one of them now; nothing where it is not configured.
+    pub async fn ask_one(&self, source: Source) -> Option<Heard> {
+        Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
     }
 
     /// How they are.
@@ -143,6 +159,13 @@ impl Listings {
             Source::Controller => controller.take(listing, now),
             _ => inventory.take(listing, now),
         }
+    }
+
+    /// All that a source lists.
+    pub fn entries(&self, source: Source) -> Vec<Entry> {
+        let [inventory, controller] = &*self.0.read();
+        let listed = if source == Source::Controller { controller } else { inventory };
+        listed.entries().to_vec()
     }
 
     /// The addresses that any source names.

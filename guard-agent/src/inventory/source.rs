@@ -135,6 +135,11 @@ impl Handle {
         Self { source, name, requests, status }
     }
 
+    /// What kind of evidence it gives.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
     /// How it is.
     pub fn status(&self) -> SourceStatus {
         self.status.read().clone()

@@ -17,7 +17,10 @@ use crate::{
     ledger::Ledger,
     live::LiveSet,
     proto::containerd::{
-        containers::{Container, ListContainerMessage, ListContainersRequest, containers_server},
+        containers::{
+            Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
+            ListContainerMessage, ListContainersRequest, containers_server,
+        },
         events::{Envelope, SubscribeRequest, events_server},
     },
     store::{Boot, Store},
@@ -51,7 +54,7 @@ fn container(address: &str) -> ListContainerMessage {
     let labels = [("x/sandbox", "s"), ("x/ip", address)];
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     ListContainerMessage {
-        container: Some(Container { id: "c".to_owned(), labels, created_at: None }),
+        container: Some(Container { id: "c".to_owned(), labels, ..Container::default() }),
     }
 }
 
@@ -80,6 +83,17 @@ impl containers_server::Containers for Fake {
             Way::Bad => first("10.0.0").boxed(),
         };
         Ok(Response::new(answer))
+    }
+
+    async fn get(
+        &self,
+        _: Request<GetContainerRequest>,
+    ) -> Result<Response<GetContainerResponse>, Status> {
+        Err(Status::unimplemented("it only lists"))
+    }
+
+    async fn delete(&self, _: Request<DeleteContainerRequest>) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented("it only lists"))
     }
 }
 

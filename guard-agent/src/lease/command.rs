@@ -295,6 +295,8 @@ pub enum Reason {
     StoreHealthy,
     /// No mass release waits for this consent.
     ConsentUnknown,
+    /// The watchdog is off, or has nobody to ask.
+    WatchdogOff,
     /// The agent is ending.
     Stopping,
 }
@@ -344,6 +346,7 @@ impl Reason {
             Self::StoreUnwritable => "STORE_UNWRITABLE",
             Self::StoreHealthy => "STORE_HEALTHY",
             Self::ConsentUnknown => "CONSENT_UNKNOWN",
+            Self::WatchdogOff => "WATCHDOG_OFF",
             Self::Stopping => "STOPPING",
         }
     }

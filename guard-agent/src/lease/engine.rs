@@ -227,7 +227,7 @@ impl Engine {
                 interface: lease.binding.interface.clone(),
                 ifindex: Some(ifindex),
                 owner: lease.owner.clone(),
-                since: Some(lease.updated_at),
+                since: lease.updated_at,
                 age: Duration::ZERO,
             });
         }

@@ -304,7 +304,7 @@ fn seen(station: &Station, since: jiff::Timestamp) -> Evidence {
         interface: Some(Arc::clone(interface)),
         ifindex: Some(*ifindex),
         owner: None,
-        since: Some(since),
+        since,
         age: Duration::ZERO,
     }
 }

@@ -51,12 +51,14 @@ impl Step<'_> {
         self.put(slot, Lease { misses, updated_at, ..(*lease).clone() })
     }
 
-    /// The last look, within the transaction that releases.
+    /// The last look, within the transaction that releases. What is held has no misses, so that it
+    /// goes only where none are asked for.
     pub(super) fn reap(&mut self, generations: &[Generation], threshold: u32) -> Reply {
         let mut reaped = Vec::with_capacity(generations.len());
         for generation in generations {
-            if let Some((slot, lease)) = self.silent(*generation)
+            if let Some((slot, lease)) = self.owned(*generation)
                 && lease.misses >= threshold
+                && self.evidence(slot).is_empty()
             {
                 reaped.push(self.give_back(slot));
             }
@@ -73,7 +75,7 @@ impl Step<'_> {
         self.put(slot, Lease { misses: 0, updated_at: self.now.wall, ..(*lease).clone() })
     }
 
-    /// The lease of a generation, if it can be reaped at all and nothing speaks for it. One that is
+    /// The lease of a generation, if it can miss anything and nothing speaks for it. One that is
     /// held ends by its own deadline.
     fn silent(&self, generation: Generation) -> Option<(Slot, Arc<Lease>)> {
         let (slot, lease) = self.owned(generation)?;

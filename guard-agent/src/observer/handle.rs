@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{counters::Counters, ports::SharedPorts};
+use crate::vitals::Heartbeat;
 
 /// Why a port cannot be bound to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,6 +46,8 @@ pub struct Handle {
     pub ports: SharedPorts,
     /// What the program counts.
     pub counters: Arc<Counters>,
+    /// Whether it still comes round.
+    pub heartbeat: Arc<Heartbeat>,
 }
 
 impl Handle {

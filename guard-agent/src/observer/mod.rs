@@ -41,7 +41,7 @@ use tokio::{
 
 pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, KernelError, detach, directory, loader};
+pub use kernel::{Coverage, Kernel, KernelError, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 pub use trace::Tracer;
@@ -60,13 +60,15 @@ use topology::{Topology, View};
 use crate::{
     alerts::Alerts,
     bindings::Bindings,
-    clock::Now,
+    clock::{self, Now},
     config::{Bridge, Conflict, Quota},
+    failpoint::{self, Moment},
     feed::Feed,
     health::{self, Health},
     lease::command::Command,
     live::{LiveSet, PortName},
     segment::Segment,
+    vitals::Heartbeat,
 };
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
@@ -79,8 +81,6 @@ const NETLINK: &str = "netlink";
 pub struct Parts {
     /// Where the program is pinned.
     pub bpffs: PathBuf,
-    /// A map that is not the program's, and whose pin is put back too: its name, and where it is.
-    pub apart: (&'static str, PathBuf),
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
     /// The prefixes on each segment.
@@ -134,19 +134,19 @@ pub struct Observer {
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
     prober: Arc<Prober>,
+    heartbeat: Arc<Heartbeat>,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
 }
 
 impl Observer {
-    /// Loads the program (or takes over what an earlier agent left), puts it on every port, and
-    /// reads what there is: ports, host addresses, maps. That is the observer's part of the boot
-    /// pass: when this returns, the live set is complete.
+    /// Puts the program on every port, in the place of an earlier agent's, and reads what there is:
+    /// ports, host addresses, maps. That is the observer's part of the boot pass: when this returns,
+    /// the live set is complete.
     ///
     /// # Errors
     /// What is missing on this machine, and what to do.
-    pub async fn start(parts: Parts) -> Result<(Self, Handle), ObserverError> {
-        let mut kernel = kernel::Kernel::load(&parts.bpffs, parts.apart.clone())?;
+    pub async fn start(mut kernel: Kernel, parts: Parts) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
         parts.bindings.set_maps(kernel.owned()?, kernel.macs()?);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
@@ -176,7 +176,13 @@ impl Observer {
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
-        let handle = Handle { requests: sender, ports: shared, counters: counters.clone() };
+        let heartbeat = Arc::new(Heartbeat::new(std::time::Instant::now()));
+        let handle = Handle {
+            requests: sender,
+            ports: shared,
+            counters: counters.clone(),
+            heartbeat: heartbeat.clone(),
+        };
         let view = View::default();
         let mut observer = Self {
             parts,
@@ -190,14 +196,14 @@ impl Observer {
             requests,
             counters,
             prober,
+            heartbeat,
             dump_again: false,
         };
         observer.resync().await?;
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
         let snapshot = sweep::read(&observer.parts.bpffs)?;
-        observer.ports.take_snapshot(&snapshot);
-        observer.claims.take_snapshot(snapshot);
+        observer.take_snapshot(snapshot);
         observer.drain();
         Ok((observer, handle))
     }
@@ -236,8 +242,7 @@ impl Observer {
                     self.claims.judge_doubts();
                 }
                 Some(snapshot) = swept.recv() => {
-                    self.ports.take_snapshot(&snapshot);
-                    self.claims.take_snapshot(snapshot);
+                    self.take_snapshot(snapshot);
                     self.claims.age();
                 }
                 Some(ports) = uncovered.recv() => {
@@ -263,6 +268,8 @@ impl Observer {
                     if self.parts.feed.take_missed() {
                         self.tell_all();
                     }
+                    failpoint::reach(Moment::ObserverRound);
+                    self.heartbeat.beat(std::time::Instant::now());
                 }
                 () = sleep_until(sweep_at) => {
                     sweep_at = Instant::now() + sweep_every;
@@ -293,6 +300,20 @@ impl Observer {
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
         });
+    }
+
+    /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
+    fn take_snapshot(&mut self, mut snapshot: Snapshot) {
+        let clones = std::mem::take(&mut snapshot.clones);
+        self.ports.take_snapshot(&snapshot);
+        self.claims.take_snapshot(snapshot);
+        let now = clock::monotonic();
+        for event in clones {
+            // What an incident that closed has been about is not news.
+            if now.saturating_sub(Duration::from_nanos(event.time_ns)) < self.parts.conflict.quiet {
+                self.event(event);
+            }
+        }
     }
 
     /// Takes all records off the ring that are there now.

@@ -9,6 +9,7 @@ use guard_ebpf::abi::{
 };
 
 use super::sweep::Snapshot;
+use crate::entries::entries;
 
 /// The MACs that are remembered of a port whose binding names none.
 const MACS_OF_ANY: usize = 16;
@@ -102,11 +103,14 @@ impl Stations {
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&MacKey, &MacHolder) -> bool) {
-        let entries = self.macs.iter().filter_map(Result::ok);
-        let over: Vec<_> = entries.filter(|(key, holder)| !keep(key, holder)).collect();
-        for (key, _) in over {
-            // Not there is as good as removed.
-            let _ = self.macs.remove(&key);
+        match entries(&self.macs) {
+            Ok(entries) => {
+                for (key, _) in entries.iter().filter(|(key, holder)| !keep(key, holder)) {
+                    // Not there is as good as removed.
+                    let _ = self.macs.remove(key);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot read the kernel's map of MACs"),
         }
     }
 }

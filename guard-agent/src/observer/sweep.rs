@@ -11,8 +11,11 @@ use aya::{
     maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
 use guard_ebpf::abi::{
-    self, AddressKey, Challenger, ChallengerKey, LAYOUT_VERSION, Live, Owned, Prefix,
+    self, AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Event,
+    LAYOUT_VERSION, Live, MacHolder, MacKey, Owned, Prefix,
 };
+
+use crate::entries::entries;
 
 /// All that the program has noted.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub struct Snapshot {
     pub strangers: collections::HashMap<u32, u32>,
     /// Those who claim what another has.
     pub challengers: Vec<(ChallengerKey, Challenger)>,
+    /// The events of MACs on a second port, as the program told them, or had no room to.
+    pub clones: Vec<Event>,
 }
 
 /// Reads the maps through handles of its own, so that a thread can do it while the observer goes on
@@ -37,9 +42,8 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let live = map::<AddressKey, Live>(&pins, abi::MAP_LIVE)?;
     let owned = map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?;
     let challengers = map::<ChallengerKey, Challenger>(&pins, abi::MAP_CHALLENGERS)?;
-    // An entry that goes away under the iteration is one that is not there.
-    let live: Vec<_> = live.iter().filter_map(Result::ok).collect();
-    let mut owned: Vec<_> = owned.iter().filter_map(Result::ok).collect();
+    let live = entries(&live)?;
+    let mut owned = entries(&owned)?;
     let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
     let mut strangers = collections::HashMap::new();
     // What a rule leaves to some counts for nobody's quota.
@@ -53,11 +57,37 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
         *strangers.entry(live.ifindex).or_default() += 1;
     }
     owned.retain(|(_, owned)| owned.seen_ns != 0);
-    Ok(Snapshot {
-        live,
-        owned,
-        strangers,
-        challengers: challengers.iter().filter_map(Result::ok).collect(),
+    let macs = map::<MacKey, MacHolder>(&pins, abi::MAP_MACS)?;
+    let challengers = entries(&challengers)?;
+    let clones = challengers.iter().filter_map(|(key, challenger)| clone(key, challenger, &macs));
+    let clones = clones.collect();
+    Ok(Snapshot { live, owned, strangers, challengers, clones })
+}
+
+/// The event that a challenger was, if it was about a MAC that lives on another port still.
+fn clone(
+    challenger: &ChallengerKey,
+    Challenger { seen_ns, strength, flags, .. }: &Challenger,
+    macs: &HashMap<MapData, MacKey, MacHolder>,
+) -> Option<Event> {
+    let ChallengerKey { key, ifindex, mac, kind, .. } = *challenger;
+    let holder_ifindex = match kind {
+        EVENT_BRIDGE_MAC => key.bridge,
+        EVENT_CLONE => macs.get(&MacKey::new(key.segment(), mac), 0).ok()?.ifindex,
+        _ => return None,
+    };
+    (holder_ifindex != ifindex).then_some(Event {
+        time_ns: *seen_ns,
+        key,
+        ifindex,
+        holder_ifindex,
+        mac,
+        eth_src: mac,
+        holder_mac: mac,
+        kind,
+        strength: *strength,
+        flags: *flags,
+        reserved: [0; 2],
     })
 }
 

@@ -25,7 +25,7 @@ use crate::{
     health::{self, Health},
     inventory::{self, Sources},
     lease::{
-        Generation, Lease,
+        Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
     },
     ledger::Ledger,
@@ -60,6 +60,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Bridges that have pools.
     pub bridges: Vec<Arc<str>>,
+    /// What there may be leases of.
+    pub pools: Pools,
 }
 
 /// Makes passes, one at a time.
@@ -313,7 +315,8 @@ impl Reconciler {
     fn count_blocked(&self, blocked: Option<&Blocked>) {
         let gauge = &self.parts.metrics.reap_blocked;
         gauge.reset();
-        let mut pools: BTreeMap<&str, usize> = BTreeMap::new();
+        let all = self.parts.pools.iter().map(|pool| (&**pool.name(), 0));
+        let mut pools: BTreeMap<&str, usize> = all.collect();
         for lease in blocked.into_iter().flat_map(|blocked| &blocked.leases) {
             *pools.entry(&lease.pool).or_default() += 1;
         }
@@ -354,4 +357,4 @@ fn leases_of(reply: Reply) -> Vec<Arc<Lease>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -70,6 +70,21 @@ pub enum Ended {
     },
 }
 
+impl Ended {
+    /// From any answer but a complete one nothing is concluded.
+    ///
+    /// # Errors
+    /// What the source did instead.
+    pub fn unless_complete(heard: &Heard) -> Result<(), Self> {
+        let Heard { name, answer, source: _, asked: _, ours: _ } = heard;
+        match answer {
+            Answer::Complete => Ok(()),
+            Answer::Failed(why) => Err(Self::Failed { name, why: why.clone() }),
+            Answer::Partial(why) => Err(Self::Partial { name, why: why.clone() }),
+        }
+    }
+}
+
 /// What a pass thinks of each lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judgement {
@@ -118,12 +133,10 @@ impl<'a> Look<'a> {
     }
 
     fn check_sources(self) -> Result<(), Ended> {
-        for Heard { name, answer, asked, source: _, ours: _ } in self.heard {
-            match answer {
-                Answer::Failed(why) => return Err(Ended::Failed { name, why: why.clone() }),
-                Answer::Partial(why) => return Err(Ended::Partial { name, why: why.clone() }),
-                Answer::Complete if *asked < self.read => return Err(Ended::Stale { name }),
-                Answer::Complete => {}
+        for heard in self.heard {
+            Ended::unless_complete(heard)?;
+            if heard.asked < self.read {
+                return Err(Ended::Stale { name: heard.name });
             }
         }
         Ok(())

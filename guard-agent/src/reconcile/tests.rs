@@ -16,7 +16,7 @@ use crate::{
     segment::Segment,
 };
 
-fn lease(generation: Generation, state: State) -> Lease {
+pub(crate) fn lease(generation: Generation, state: State) -> Lease {
     let now = Now::read();
     Lease {
         segment: Segment::new("br0", 0),

@@ -13,6 +13,7 @@ use guard_agent::{
     mac::Mac,
     segment::Segment,
 };
+use jiff::Timestamp;
 
 /// Who uses which address.
 #[derive(Default)]
@@ -105,7 +106,7 @@ impl EvidenceView for Truth {
             interface: None,
             ifindex: None,
             owner: None,
-            since: None,
+            since: Timestamp::UNIX_EPOCH,
             age: Duration::ZERO,
         };
         let wire = self.on_wire.get(&address).into_iter().flatten().map(|n| {

@@ -50,7 +50,7 @@ fn an_address_may_be_asked_for_in_three_ways() -> Result<()> {
 }
 
 #[test]
-fn dual_stack_is_all_or_nothing() -> Result<()> {
+fn dual_stack_from_several_ranges_is_all_or_nothing() -> Result<()> {
     let lab = Lab::new()?;
     let second = "[[pool]]\nname = \"six\"\nbridge = \"rt0\"\nprefix = \"fd00:8::/64\"";
     let config = lab.config()?.text()? + second;
@@ -60,7 +60,11 @@ fn dual_stack_is_all_or_nothing() -> Result<()> {
     ipam.remove("pool");
     ipam.insert(
         "ranges".into(),
-        json!([[{ "subnet": "10.8.64.0/24" }], [{ "subnet": "fd00:8::/64" }]]),
+        // Of the first set, this agent has a pool for the second range.
+        json!([
+            [{ "subnet": "10.9.0.0/24" }, { "subnet": "10.8.64.0/24" }],
+            [{ "subnet": "fd00:8::/64" }],
+        ]),
     );
     let plugin = Plugin::guard_ipam(None, conf)?;
     let netns = Path::new(NOBODY);

@@ -1,9 +1,10 @@
 //! CNI: `guard-ipam` beneath Debian's `bridge`, behind it, and called directly.
 
-mod beneath_bridge;
 mod chained;
 mod collect;
+mod containers;
 mod direct;
+mod from_host_local;
 
 use anyhow::Result;
 use guard_tests::{Agent, BRIDGE, Lab, POOL, Plugin};

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
 use guard_tests::{Agent, Directory, Lab, Launch, Lease, POOL, eventually};
-use serde_json::Value;
 
 #[path = "../../../guard-agent/examples/directory.rs"]
 #[expect(dead_code, reason = "it is a program")]
@@ -28,17 +27,13 @@ fn state(agent: &Agent, lease: &Lease) -> Result<String> {
     Ok(entry["state"].as_str().context("no state")?.to_owned())
 }
 
-/// The examples that guard ships say of a sandbox what the file says.
-fn an_example_is_believed(lab: &Lab, file: &Path) -> Result<()> {
+/// The example that guard ships says of a sandbox what its file says.
+fn the_example_is_believed(lab: &Lab, file: &Path) -> Result<()> {
     let section = format!("[directory]\nsocket = {:?}", lab.dir().join("directory.sock"));
     let config = lab.config()?.with(&section)?.with("[reconcile]\ninterval = \"200ms\"")?;
     let agent = lab.agent_with(Launch::config(&config)?)?;
     let (lives, dies) = (confirmed(&agent, "lives")?, confirmed(&agent, "dies")?);
     let vanishes = confirmed(&agent, "vanishes")?;
-    let why = agent.json(&["why", &lives.address.to_string()])?;
-    let evidence = &why["explanations"][0]["evidence"][0];
-    // It does not say since when.
-    assert_eq!((&evidence["source"], &evidence["since"]), (&"controller".into(), &Value::Null));
     std::fs::write(file, "lives alive\ndies dead\n")?;
     for lease in [dies, vanishes] {
         eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
@@ -66,15 +61,7 @@ fn the_example_in_rust_is_a_directory() -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(example::serve(socket.clone(), file.clone()));
     eventually("its socket", || Ok(socket.exists().then_some(())))?;
-    an_example_is_believed(&lab, &file)
-}
-
-#[test]
-fn the_example_in_python_is_a_directory() -> Result<()> {
-    let lab = Lab::new()?;
-    let file = sandboxes(&lab)?;
-    let _python = lab.python_directory(&file)?;
-    an_example_is_believed(&lab, &file)
+    the_example_is_believed(&lab, &file)
 }
 
 fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {

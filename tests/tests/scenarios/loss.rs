@@ -1,7 +1,7 @@
 //! What someone takes away from the observer comes back without a restart.
 
-use anyhow::Result;
-use guard_tests::{Lab, eventually};
+use anyhow::{Context, Result};
+use guard_tests::{Arp, BRIDGE, GATEWAY, Lab, eventually};
 
 #[test]
 fn a_program_that_someone_takes_off_a_port_is_put_back() -> Result<()> {
@@ -27,6 +27,38 @@ fn a_program_that_someone_takes_off_a_port_is_put_back() -> Result<()> {
     let events = agent.follow(&["events", "--from", "0"])?;
     thief.announce(lease.address)?;
     events.next(|event| event["type"] == "conflict.opened").map(drop)
+}
+
+#[test]
+fn events_that_nobody_has_read_are_told_from_the_maps() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    owner.announce(lease.address)?;
+    agent.await_port(&thief)?;
+    agent.kill()?;
+    thief.announce(lease.address)?;
+    let socket = thief.raw_socket()?;
+    for mac in [owner.mac(), lab.bridge_mac(BRIDGE)] {
+        // An ethertype that nobody speaks: it is about no address.
+        let mut frame = Arp::probe(mac, GATEWAY).frame();
+        frame.splice(12..14, [0x88, 0xb5]);
+        socket.send(&frame)?;
+    }
+    let mut lost = 0;
+    eventually("an event for each", || {
+        lost += lab.lose_events()?;
+        Ok((lost >= 3).then_some(()))
+    })?;
+    agent.start_again()?;
+    let conflicts = agent.list(&["conflicts"], "conflicts")?;
+    for kind in ["duplicate", "clone", "gateway"] {
+        let conflict = conflicts.iter().find(|conflict| conflict["kind"] == kind);
+        let conflict = conflict.with_context(|| format!("no {kind} in {conflicts:?}"))?;
+        assert!(conflict.to_string().contains(thief.port()), "{conflict}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -27,5 +27,6 @@ mod restart;
 mod silence;
 mod store;
 mod subscribers;
+mod terminal;
 mod trace;
 mod vlan;

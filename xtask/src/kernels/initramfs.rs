@@ -20,7 +20,7 @@ const TOOLS: [&str; 9] =
 
 /// The scenarios that depend on the kernel most, by the beginning of their names: frames that
 /// alarm and frames that do not, ports that come and go, restarts, VLANs, and what someone takes away.
-const ON_THE_KERNEL: [&str; 7] = [
+const ON_THE_KERNEL: [&str; 8] = [
     "claims::a31",
     "claims::every",
     "loss::",
@@ -28,6 +28,7 @@ const ON_THE_KERNEL: [&str; 7] = [
     "restart::leases",
     "bridge::",
     "vlan::",
+    "trace::",
 ];
 
 /// Frames by chance in the share: what an emulated processor does in seconds.

@@ -86,7 +86,8 @@ impl Archive {
     }
 }
 
-fn codename() -> Result<String> {
+/// The name of the machine's release.
+pub(super) fn codename() -> Result<String> {
     let release =
         fs::read_to_string("/etc/os-release").context("could not read /etc/os-release")?;
     let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));

@@ -17,7 +17,7 @@ struct Package {
 
 const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
 
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 20] = [
     Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
     Package { name: "iproute2", why: "lays out namespaces and bridges", profiles: ALL },
     Package {
@@ -49,6 +49,42 @@ const PACKAGES: [Package; 12] = [
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {
+        name: "prometheus",
+        why: "checks metrics, alert rules and the dashboard",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "systemd-container",
+        why: "boots a Debian",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package { name: "mmdebstrap", why: "makes it", profiles: &[Profile::Test, Profile::Kernels] },
+    Package {
+        name: "lintian",
+        why: "checks the package",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "systemd",
+        why: "checks the unit",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "jq",
+        why: "the guide's commands, which a test types",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "iputils-arping",
+        why: "announces an address, as the guide and the runbook say",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "tmux",
+        why: "the terminal of the tests",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
         name: "qemu-system-x86",
         why: "boots the kernels that guard supports",
         profiles: &[Profile::Kernels],
@@ -64,7 +100,15 @@ const PACKAGES: [Package; 12] = [
 pub(super) fn ensure(profile: Profile) -> Result<bool> {
     let wanted = PACKAGES.iter().filter(|package| package.profiles.contains(&profile));
     let wanted: Vec<&Package> = wanted.collect();
-    let missing = missing(&wanted)?;
+    install(&missing(&wanted)?)
+}
+
+/// Installs npm, which only those need who have asked for what comes by it.
+pub(super) fn ensure_npm() -> Result<bool> {
+    install(&[&Package { name: "npm", why: "brings helm", profiles: &[] }])
+}
+
+fn install(missing: &[&Package]) -> Result<bool> {
     if missing.is_empty() {
         return Ok(false);
     }

@@ -3,10 +3,12 @@
 
 mod apt_sources;
 mod cargo_tools;
+mod chart;
 mod debian;
 mod kernels;
 mod peers;
 mod private_apt;
+mod rootfs;
 mod rust_source;
 
 use std::fs::{self, File, TryLockError};
@@ -15,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::chart::Tools as Chart;
 pub(crate) use self::kernels::Kernel;
 use crate::terminal;
 
@@ -45,6 +48,7 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
     installed |= cargo_tools::ensure(profile)?;
     if profile >= Profile::Test {
         installed |= peers::ensure(&cache)?;
+        installed |= rootfs::ensure(&cache)?;
     }
     if profile >= Profile::Kernels {
         installed |= kernels::ensure(&cache)?;
@@ -62,6 +66,13 @@ pub(crate) fn peers() -> Result<PathBuf> {
 /// The kernels to boot, oldest first; [`Profile::Kernels`] brings them.
 pub(crate) fn kernels() -> Result<Vec<Kernel>> {
     kernels::list(&cache()?)
+}
+
+/// What checks the Helm chart, brought if it is not there.
+pub(crate) fn chart() -> Result<Chart> {
+    let cache = cache()?;
+    let _lock = lock(&cache)?;
+    chart::ensure(&cache)
 }
 
 /// What set-up keeps outside `target/`, so that `cargo clean` does not cost a download.

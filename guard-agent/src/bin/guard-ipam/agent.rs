@@ -59,6 +59,13 @@ impl Agent {
         Ok(leases)
     }
 
+    /// Those of one interface of a container.
+    pub async fn leases_of(&self, container: &str, key: &str) -> Result<Vec<Lease>, CallError> {
+        let mut leases = self.leases(container).await?;
+        leases.retain(|lease| lease.key == key);
+        Ok(leases)
+    }
+
     /// An address from each pool, or none.
     pub async fn allocate(&self, request: AllocateRequest) -> Result<Vec<Lease>, CallError> {
         Ok(answer(self.client().allocate(request)).await?.leases)

@@ -89,8 +89,7 @@ async fn pairs(
     call: &Call,
 ) -> Result<Vec<(Lease, Veth)>, Error> {
     let key = conf.key(&call.ifname);
-    let mut leases = agent.leases(&call.container).await?;
-    leases.retain(|lease| lease.key == key);
+    let leases = agent.leases_of(&call.container, &key).await?;
     if leases.is_empty() {
         return Err(Error::Chain(format!(
             "container {:?} has no lease for {key:?}: make guard-ipam the ipam of this network too",

@@ -19,10 +19,8 @@ const NAMED: usize = 3;
 pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
     let key = conf.key(&call.ifname);
     patiently(&conf.socket(), async |agent| {
-        for lease in agent.leases(&call.container).await? {
-            if lease.key == key {
-                agent.release(lease.generation).await?;
-            }
+        for lease in agent.leases_of(&call.container, &key).await? {
+            agent.release(lease.generation).await?;
         }
         Ok(())
     })

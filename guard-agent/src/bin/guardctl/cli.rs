@@ -3,10 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use guard_agent::{
-    mac::{Mac, MacError},
-    proto,
-};
+use guard_agent::{mac::Mac, proto};
 use ipnet::IpNet;
 
 /// Where the agent listens unless it is told otherwise.
@@ -31,7 +28,7 @@ pub struct Cli {
     socket: Option<PathBuf>,
 
     #[command(subcommand)]
-    pub command: Command,
+    pub task: Task,
 }
 
 impl Cli {
@@ -51,6 +48,22 @@ pub enum Format {
     Json,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    #[command(flatten)]
+    Agent(Command),
+
+    /// Watch pools, ports, conflicts and rates as they change.
+    ///
+    /// tab goes to the next view, the arrows move in it, q leaves.
+    #[command(after_help = "Example:\n  guardctl top")]
+    Top,
+
+    #[command(flatten)]
+    Local(crate::local::Command),
+}
+
+/// What the agent is asked, with one call.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Get one address from each of the pools, all or none.
@@ -143,17 +156,6 @@ pub enum Command {
         port: String,
     },
 
-    /// Replay a capture (pcap or pcapng) through the program's decision function, without an agent.
-    ///
-    /// Prints who was seen with which address, and the conflicts. Give what a capture does not say:
-    /// the prefixes, the gateway, and whether its interfaces are ports of one sandbox each, captured
-    /// in one direction (tcpdump -Q in). Otherwise each interface is taken for one behind which
-    /// everybody is, as on a bridge. Exits with 1 if the file cannot be read to its end.
-    #[command(after_help = "Examples:\n  \
-        guardctl replay rt0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
-        guardctl replay ports.pcapng --ingress --uplink eth0 -o json")]
-    Replay(Replay),
-
     #[command(flatten)]
     Operator(crate::operator::Command),
 
@@ -231,27 +233,6 @@ pub struct Leases {
     pub sandbox: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub struct Replay {
-    /// The capture.
-    pub file: PathBuf,
-    /// A prefix on the link [default: around each address of which ARP or ND speaks].
-    #[arg(long, num_args = 1.., value_parser = prefix)]
-    pub prefix: Vec<IpNet>,
-    /// A gateway, with its MAC if that is known.
-    #[arg(long, num_args = 1.., value_name = "ADDRESS[=MAC]", value_parser = gateway)]
-    pub gateway: Vec<(IpAddr, Option<Mac>)>,
-    /// The name of the interface, where the capture has none.
-    #[arg(long, default_value = "port")]
-    pub port: String,
-    /// Each interface is the port of one sandbox, captured in one direction.
-    #[arg(long)]
-    pub ingress: bool,
-    /// An interface that leads to other hosts all the same.
-    #[arg(long, num_args = 1.., requires = "ingress", value_name = "INTERFACE")]
-    pub uplink: Vec<String>,
-}
-
 /// The states that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum State {
@@ -280,16 +261,6 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
 
 pub fn prefix(text: &str) -> Result<IpNet, String> {
     text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))
-}
-
-fn gateway(text: &str) -> Result<(IpAddr, Option<Mac>), String> {
-    match text.split_once('=') {
-        None => Ok((address(text)?, None)),
-        Some((ip, mac)) => {
-            let mac: Mac = mac.parse().map_err(|error: MacError| error.to_string())?;
-            Ok((address(ip)?, Some(mac)))
-        }
-    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -321,12 +292,70 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    #[test]
-    fn every_command_has_an_example() {
-        for command in Cli::command().get_subcommands() {
+    /// Every command and its subcommands, by the words that they are called with.
+    fn walk(command: &clap::Command, words: &str, found: &mut Vec<(String, String)>) {
+        for command in command.get_subcommands() {
+            let words = format!("{words} {}", command.get_name());
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let example = format!("guardctl {}", command.get_name());
-            assert!(help.contains(&example), "{} has no example", command.get_name());
+            walk(command, &words, found);
+            found.push((words, help));
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_can_be_typed() {
+        let mut commands = Vec::new();
+        walk(&Cli::command(), "guardctl", &mut commands);
+        assert!(commands.len() > 30, "{commands:?}");
+        for (words, help) in commands {
+            let examples = help.split_once("Example:\n").or(help.split_once("Examples:\n"));
+            let (_, examples) = examples.unwrap_or_else(|| panic!("{words} has no example"));
+            assert!(examples.contains(&words), "{words} is not in its own examples");
+            for line in examples.lines() {
+                let typed = line.trim().split(['#', '|', '>']).next().unwrap_or_default();
+                parse(typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_there() {
+        for line in [
+            "allocate --pool p --sandbox s --lifecycle l --key k --address 10.8.64.2",
+            "confirm --generation 1",
+            "bind --generation 1 --mac 02:00:00:00:00:0a --interface veth0",
+            "release --sandbox s --lifecycle l",
+            "leases --pool p --state held --sandbox s",
+            "pools",
+            "live --bridge rt0",
+            "ports",
+            "conflicts --follow",
+            "silence 1 --for 2h",
+            "events --follow --from 1",
+            "holds",
+            "why 10.8.64.2",
+            "reconcile --dry-run --consent 1",
+            "gc --yes",
+            "force-release --pool p --address 10.8.64.2 --dry-run",
+            "quarantine add --pool p --address 10.8.64.2",
+            "quarantine remove --pool p --address 10.8.64.2",
+            "quarantine list",
+            "subnets reserve --pool p --id i --length 28",
+            "subnets release --id i",
+            "subnets list",
+            "interfaces reserve --prefix veth --id i",
+            "interfaces release veth0",
+            "interfaces list",
+            "check",
+            "backup /tmp/b.db",
+            "recover --from /tmp/b.db --dry-run",
+            "adopt --from-host-local /tmp --dry-run",
+            "trace veth0",
+            "replay a.pcap",
+            "status -o json",
+            "top --socket /tmp/g.sock",
+        ] {
+            parse(&format!("guardctl {line}")).unwrap_or_else(|error| panic!("{error}"));
         }
     }
 
@@ -338,7 +367,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(cli.output, Format::Json);
-        let Command::Allocate(args) = cli.command else { panic!("{:?}", cli.command) };
+        let Task::Agent(Command::Allocate(args)) = cli.task else { panic!("{:?}", cli.task) };
         assert_eq!(args.pool, ["a", "b", "c"]);
         assert_eq!((args.sandbox.as_str(), args.lifecycle.as_deref()), ("s", Some("l")));
         assert_eq!(args.mac.unwrap().to_string(), "02:00:00:00:00:0a");

@@ -1,5 +1,7 @@
 //! Each command: the call that it makes, and what it prints.
 
+use std::path::Path;
+
 use guard_agent::{
     client::{answer, connect},
     proto::{
@@ -9,16 +11,15 @@ use guard_agent::{
         guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
         release_request::Which,
     },
-    replay::{self, Settings},
 };
 use tonic::transport::Channel;
 
 use crate::{
-    cli::{Allocate, Bind, Cli, Command, Leases, Release, Replay},
+    cli::{Allocate, Bind, Cli, Command, Leases, Release, Task},
     error::Error,
     output::Output,
     stream::follow,
-    view,
+    top, view,
 };
 
 /// Does what was asked for.
@@ -26,18 +27,23 @@ use crate::{
 /// # Errors
 /// The agent refused or cannot be reached, or standard output cannot be written.
 pub async fn run(cli: Cli) -> Result<(), Error> {
-    if let Command::Operator(command) = &cli.command {
+    let (socket, output) = (cli.socket(), Output(cli.output));
+    match cli.task {
+        Task::Agent(command) => ask(command, &socket, output).await,
+        Task::Local(command) => command.run(output),
+        Task::Top => top::run(socket, output).await,
+    }
+}
+
+async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Error> {
+    if let Command::Operator(command) = &command {
         // Before anyone is asked for anything.
         command.confirm()?;
     }
-    let output = Output(cli.output);
-    let channel = match cli.command {
-        Command::Replay(args) => return replay(args, output),
-        _ => connect(&cli.socket()).await?,
-    };
+    let channel = connect(socket).await?;
     let mut leases = LeasesClient::new(channel.clone());
     let mut guard = GuardClient::new(channel.clone());
-    match cli.command {
+    match command {
         Command::Allocate(args) => allocate(leases, args, output).await,
         Command::Confirm { generation } => {
             let changed = answer(leases.confirm(ConfirmRequest { generation })).await?;
@@ -87,22 +93,10 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             follow::<_, view::Event>(stream, output).await
         }
         Command::Operator(command) => command.run(channel, output).await,
-        // It asks no agent.
-        Command::Replay(args) => replay(args, output),
         Command::Status => {
             output.print(&view::Status::from(answer(guard.status(StatusRequest {})).await?))
         }
     }
-}
-
-fn replay(args: Replay, output: Output) -> Result<(), Error> {
-    let Replay { file, prefix, gateway, port, ingress, uplink } = args;
-    let (prefixes, gateways, uplinks) = (prefix, gateway, uplink);
-    let settings = Settings { prefixes, gateways, port, ingress, uplinks };
-    let report = replay::replay(&file, &settings)?;
-    let damage = report.damage.clone();
-    output.print(&view::Replayed::new(report, file.display().to_string()))?;
-    damage.map_or(Ok(()), |damage| Err(Error::Found(damage)))
 }
 
 async fn allocate(

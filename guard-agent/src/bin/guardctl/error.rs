@@ -19,6 +19,14 @@ pub enum Error {
     /// A file cannot be replayed.
     #[error(transparent)]
     Capture(#[from] guard_agent::replay::CaptureError),
+    /// The man pages cannot be written.
+    #[error("cannot write into {dir}: {source}")]
+    Directory {
+        /// Where.
+        dir: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Somebody was asked, and did not say yes.
     #[error("not confirmed: nothing was changed")]
     Declined,
@@ -42,6 +50,7 @@ impl Error {
             Self::Call(CallError::Refused(_))
             | Self::Found(_)
             | Self::Capture(_)
+            | Self::Directory { .. }
             | Self::Declined
             | Self::Output(_)
             | Self::Json(_) => 1,

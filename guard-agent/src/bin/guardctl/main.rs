@@ -6,10 +6,13 @@
 mod cli;
 mod command;
 mod error;
+mod local;
 mod operator;
 mod output;
+mod progress;
 mod stream;
 mod table;
+mod top;
 mod view;
 
 use std::{

@@ -1,5 +1,8 @@
 //! Tables without borders, as wide as the screen, with notes beneath a row for what would not fit
 //! beside it.
+//!
+//! Names and addresses may be of any length. Where a screen is too narrow even for a table whose
+//! columns have given way, its last columns become notes.
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Width, presets};
 
@@ -13,7 +16,7 @@ const INDENT: &str = "  ";
 pub struct Table {
     headers: &'static [&'static str],
     wrap: &'static [&'static str],
-    rows: Vec<(Row, Vec<String>)>,
+    rows: Vec<(Vec<Cell>, Vec<String>)>,
 }
 
 impl Table {
@@ -26,7 +29,7 @@ impl Table {
 
     /// Adds a row, with the notes that stand beneath it.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>, notes: Vec<String>) {
-        self.rows.push((Row::from(cells.into_iter().collect::<Vec<_>>()), notes));
+        self.rows.push((cells.into_iter().collect(), notes));
     }
 
     /// The text; where there are no rows, `empty` in their stead.
@@ -35,12 +38,15 @@ impl Table {
             return format!("{empty}\n");
         }
         let width = usize::from(screen.width);
-        let fits = |lines: &Vec<String>| lines.iter().all(|line| visible(line) <= width);
-        let lines = std::iter::once(self.lines(screen, &[], 2))
-            .chain((0..=self.wrap.len()).map(|n| self.lines(screen, &self.wrap[..n], 1)))
+        let all = self.headers.len();
+        let fits = |(_, lines): &(usize, Vec<String>)| lines.iter().all(|l| visible(l) <= width);
+        let whole = |wrap: &[&str], gap| (all, self.lines(screen, all, wrap, gap));
+        let (columns, lines) = std::iter::once(whole(&[], 2))
+            .chain((0..=self.wrap.len()).map(|n| whole(&self.wrap[..n], 1)))
+            .chain((1..all).rev().map(|n| (n, self.lines(screen, n, self.wrap, 1))))
             .find(fits)
-            .unwrap_or_else(|| self.lines(screen, self.wrap, 1));
-        let mut notes = self.rows.iter().map(|(_, notes)| notes);
+            .unwrap_or_else(|| (1, self.lines(screen, 1, &[], 1)));
+        let mut rows = self.rows.iter();
         let mut text = String::new();
         let mut lines = lines.into_iter().peekable();
         let mut header = true;
@@ -50,7 +56,8 @@ impl Table {
             // The first column never wraps, so that a line that begins with a blank goes on.
             let row_ends = lines.peek().is_none_or(|next| !next.starts_with(' '));
             if row_ends && !header {
-                for note in notes.next().into_iter().flatten() {
+                let Some((cells, notes)) = rows.next() else { continue };
+                for note in self.left_out(cells, columns).iter().chain(notes) {
                     text.push_str(&folded(note, INDENT, width));
                 }
             }
@@ -59,22 +66,34 @@ impl Table {
         text
     }
 
-    fn lines(&self, screen: Screen, wrap: &[&str], gap: u16) -> Vec<String> {
+    /// What the columns beyond these say of a row, in one note.
+    fn left_out(&self, cells: &[Cell], columns: usize) -> Option<String> {
+        let said = self.headers.iter().zip(cells).skip(columns).filter_map(|(header, cell)| {
+            let content = cell.content();
+            (content != "-").then(|| format!("{}: {content}", header.to_lowercase()))
+        });
+        let said = said.collect::<Vec<_>>().join(", ");
+        (!said.is_empty()).then_some(said)
+    }
+
+    fn lines(&self, screen: Screen, columns: usize, wrap: &[&str], gap: u16) -> Vec<String> {
         let mut table = comfy_table::Table::new();
         let arrangement = match wrap {
             [] => ContentArrangement::Disabled,
             _ => ContentArrangement::Dynamic,
         };
         table.load_preset(presets::NOTHING).set_content_arrangement(arrangement);
-        table.set_width(screen.width).set_header(self.headers);
-        table.add_rows(self.rows.iter().map(|(row, _)| row.clone()));
+        let headers = &self.headers[..columns];
+        table.set_width(screen.width).set_header(headers);
+        let row = |(cells, _): &(Vec<Cell>, _)| Row::from(cells.iter().take(columns).cloned());
+        table.add_rows(self.rows.iter().map(row));
         if screen.colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
-        let last = self.headers.len().saturating_sub(1);
-        for (index, (column, header)) in table.column_iter_mut().zip(self.headers).enumerate() {
+        let last = columns.saturating_sub(1);
+        for (index, (column, header)) in table.column_iter_mut().zip(headers).enumerate() {
             column.set_padding((0, if index == last { 0 } else { gap }));
             column.set_constraint(if wrap.contains(header) {
                 ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
@@ -120,26 +139,36 @@ fn visible(line: &str) -> usize {
         .count()
 }
 
-/// A note, indented and folded between words.
+/// A note, indented and folded between words; a word that no line has room for, within itself.
 pub fn folded(note: &str, indent: &str, width: usize) -> String {
     let mut text = String::from(indent);
     let mut column = indent.len();
     for (index, word) in printable(note).split(' ').enumerate() {
-        let length = word.chars().count();
-        if index > 0 && column + 1 + length > width {
-            text.push('\n');
-            text.push_str(indent);
-            text.push_str(INDENT);
-            column = indent.len() + INDENT.len();
-        } else if index > 0 {
+        let mut rest: Vec<char> = word.chars().collect();
+        let begins = index == 0;
+        if !begins && column + 1 + rest.len() <= width {
             text.push(' ');
             column += 1;
+        } else if !begins {
+            go_on(&mut text, indent);
+            column = indent.len() + INDENT.len();
         }
-        text.push_str(word);
-        column += length;
+        while !rest.is_empty() && column + rest.len() > width {
+            text.extend(rest.drain(..width.saturating_sub(column).clamp(1, rest.len())));
+            go_on(&mut text, indent);
+            column = indent.len() + INDENT.len();
+        }
+        column += rest.len();
+        text.extend(rest);
     }
     text.push('\n');
     text
+}
+
+fn go_on(text: &mut String, indent: &str) {
+    text.push('\n');
+    text.push_str(indent);
+    text.push_str(INDENT);
 }
 
 #[cfg(test)]
@@ -192,5 +221,17 @@ mod tests {
     #[test]
     fn long_notes_fold_between_words() {
         assert_eq!(folded("one two three", INDENT, 10), "  one two\n    three\n");
+        assert_eq!(folded("one a-long-word", INDENT, 10), "  one\n    a-long\n    -word\n");
+        assert_eq!(folded("a-long-word", "", 6), "a-long\n  -wor\n  d\n");
+    }
+
+    #[test]
+    fn columns_that_have_no_room_become_notes() {
+        assert_eq!(
+            table().text(screen(22, false), ""),
+            "ADDRESS   STATE\n\
+             10.8.64.2 quarantined\n  sandbox:\n    a-rather-long-name\n  live: claimed by ARP\n\
+             10.8.64.3 held\n"
+        );
     }
 }

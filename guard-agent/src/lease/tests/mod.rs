@@ -75,7 +75,7 @@ pub(crate) fn evidence(
         interface: station.map(|s| Arc::clone(&s.interface)),
         ifindex: station.map(|s| s.ifindex),
         owner,
-        since: None,
+        since: Timestamp::UNIX_EPOCH,
         age: Duration::ZERO,
     }
 }

@@ -184,3 +184,19 @@ fn a_dry_run_counts_nothing() {
     assert_eq!(world.at("10.0.0.2").misses, 0);
     assert_eq!(world.count(&[lease], &[]), [1]);
 }
+
+#[test]
+fn what_is_in_use_by_the_time_of_a_collection_stays() {
+    let mut world = World::with("10.0.0.0/24");
+    let (held, silent) = (world.lease("held").generation, world.silent("s"));
+    let used = world.silent("used");
+    // Between the two reads.
+    world.see_wire("10.0.0.4", 4);
+    let generations = vec![held, silent, used];
+    // A pass of the reconciler takes none: they have missed nothing.
+    let pass = Command::Reap { generations: generations.clone(), threshold: 1 };
+    assert_eq!(world.run(pass).unwrap(), Reply::Leases(Vec::new()));
+    world.run(Command::Reap { generations, threshold: 0 }).unwrap();
+    let states = ["10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|address| world.state(address));
+    assert_eq!(states, [State::Cooling, State::Cooling, State::Active].map(Some));
+}

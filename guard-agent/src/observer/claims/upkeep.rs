@@ -17,7 +17,8 @@ impl Claims {
     }
 
     /// Takes in what the maps say. Reading them never withdraws evidence.
-    pub fn take_snapshot(&mut self, Snapshot { live, owned, strangers: _, challengers }: Snapshot) {
+    pub fn take_snapshot(&mut self, snapshot: Snapshot) {
+        let Snapshot { live, owned, challengers, strangers: _, clones: _ } = snapshot;
         for (key, Live { first_ns, seen_ns, ifindex, mac, strength, .. }) in live {
             let (first, seen) = (Duration::from_nanos(first_ns), Duration::from_nanos(seen_ns));
             match self.seen(key, ifindex, Mac(mac), strength, first, seen.max(first)) {

@@ -9,7 +9,7 @@ use guard_tests::{Agent, Client, Lab, Launch};
 use tokio::runtime::Runtime;
 
 use crate::report::{Point, Report, Restart, percentile, round};
-use crate::{disk, load, peer, raw::Raw};
+use crate::{bare, disk, load, peer, raw::Raw};
 
 /// How many clients there are at once.
 pub const CLIENTS: [usize; 3] = [1, 16, 64];
@@ -49,10 +49,11 @@ pub fn run(dir: &Path, json: bool, counts: &[usize], fills: &[f64]) -> Result<()
         let rows = share(lab.prefix().hosts().count() - 1, fill);
         bench.fill(rows)?;
         let mut raw = Raw::create(&bench.file("raw", rows), first(&lab)?, rows)?;
+        let bare = bench.bare(first(&lab)?, rows)?;
         let host_local = peer::fill(&lab, &bench.file("host-local", rows), rows)?;
         for &clients in counts {
             eprintln!("{clients} client(s) at {:.0} %", fill * 100.0);
-            let mut point = bench.point(clients, fill, &mut raw)?;
+            let mut point = bench.point(clients, fill, &mut raw, &bare)?;
             let rate = peer::per_second(&host_local, &lab, clients, &format!("c{clients}"))?;
             point.host_local_per_second = round(rate);
             report.point(&point)?;
@@ -87,12 +88,25 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn point(&self, clients: usize, fill: f64, raw: &mut Raw) -> Result<Point> {
-        let Some(clients) = self.clients.get(..clients) else { anyhow::bail!("too few clients") };
+    /// Clients of a bare server with so many rows.
+    fn bare(&self, first: Ipv4Addr, rows: usize) -> Result<Vec<Client>> {
+        let socket = self.file("bare", rows).with_extension("sock");
+        bare::start(&socket, Raw::create(&self.file("bare", rows), first, rows)?)?;
+        self.runtime.block_on(load::connect(&socket, self.clients.len()))
+    }
+
+    fn point(&self, clients: usize, fill: f64, raw: &mut Raw, bare: &[Client]) -> Result<Point> {
+        let (Some(clients), Some(bare)) = (self.clients.get(..clients), bare.get(..clients)) else {
+            anyhow::bail!("too few clients")
+        };
         let (mut latencies, mut elapsed) = (Vec::new(), Duration::ZERO);
+        let (mut bare_latencies, mut bare_elapsed) = (Vec::new(), Duration::ZERO);
         let mut commits = Vec::new();
         for number in 0..ROUNDS {
             commits.extend(raw.commit(ALLOCATIONS)?);
+            let round = self.runtime.block_on(load::allocate(bare, ALLOCATIONS, "bare"))?;
+            bare_latencies.extend(round.latencies);
+            bare_elapsed += round.elapsed;
             let prefix = format!("timed-{}-{fill}-{number}", clients.len());
             let round = self.runtime.block_on(load::allocate(clients, ALLOCATIONS, &prefix))?;
             latencies.extend(round.latencies);
@@ -100,8 +114,10 @@ impl Bench<'_> {
             self.runtime.block_on(load::release(&self.clients, round.generations))?;
         }
         latencies.sort_unstable();
+        bare_latencies.sort_unstable();
         commits.sort_unstable();
         let per_second = rate(latencies.len(), elapsed);
+        let bare_per_second = rate(bare_latencies.len(), bare_elapsed);
         let raw_per_second = rate(commits.len(), commits.iter().sum());
         Ok(Point {
             bench: "alloc",
@@ -113,8 +129,11 @@ impl Bench<'_> {
             per_second: round(per_second),
             raw_commit_p50_us: percentile(&commits, 0.5),
             raw_commit_per_second: round(raw_per_second),
+            bare_p50_us: percentile(&bare_latencies, 0.5),
+            bare_per_second: round(bare_per_second),
             host_local_per_second: 0.0,
-            ratio_to_raw: (per_second / raw_per_second * 100.0).round() / 100.0,
+            ratio_to_raw: ratio(per_second, raw_per_second),
+            ratio_to_bare: ratio(per_second, bare_per_second),
         })
     }
 }
@@ -149,6 +168,10 @@ fn share(of: usize, fill: f64) -> usize {
     )]
     let rows = (of as f64 * fill) as usize;
     rows
+}
+
+fn ratio(of: f64, to: f64) -> f64 {
+    (of / to * 100.0).round() / 100.0
 }
 
 fn rate(count: usize, elapsed: Duration) -> f64 {

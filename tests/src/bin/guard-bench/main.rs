@@ -2,7 +2,9 @@
 //! allows and to what people use today.
 
 mod alloc;
+mod bare;
 mod bpf;
+mod cni;
 mod datapath;
 mod detect;
 mod disk;
@@ -45,6 +47,15 @@ enum Bench {
         #[arg(long, value_name = "SHARE", default_values_t = alloc::FILL)]
         fill: Vec<f64>,
     },
+    /// From the start of guard-ipam to its answer, beside host-local
+    Cni {
+        /// One line of JSON for each plugin, instead of a table
+        #[arg(long)]
+        json: bool,
+        /// Where the stores are; a directory on a real disk
+        #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+        dir: PathBuf,
+    },
     /// What a frame costs on each path through the program, and what the bridge then carries
     Datapath {
         /// One line of JSON for each point, instead of a table
@@ -85,6 +96,7 @@ fn run(bench: Bench) -> Result<()> {
     require_root()?;
     match bench {
         Bench::Alloc { json, dir, clients, fill } => alloc::run(&dir, json, &clients, &fill),
+        Bench::Cni { json, dir } => cni::run(&dir, json),
         Bench::Datapath { json } => datapath::run(json).and_then(|()| throughput::run(json)),
         Bench::Throughput { json } => throughput::run(json),
         Bench::Detect { json } => detect::run(json),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use guard_tests::{BRIDGE, POOL};
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{CachedStatement, Connection, Statement, params};
 
 const SCHEMA: &str = include_str!("../../../../guard-agent/src/store/schema/1.sql");
 
@@ -53,11 +53,28 @@ impl Raw {
         }
         Ok(times)
     }
+
+    /// Commits so many rows as one transaction, and answers their numbers.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn commit_together(&mut self, count: usize) -> Result<std::ops::Range<u64>> {
+        let first = u64::from(self.next);
+        let together = self.conn.transaction()?;
+        {
+            let mut insert = prepare(&together)?;
+            for _ in 0..count {
+                put(&mut insert, &mut self.next)?;
+            }
+        }
+        together.commit()?;
+        Ok(first..u64::from(self.next))
+    }
 }
 
-fn prepare(conn: &Connection) -> Result<Statement<'_>> {
+fn prepare(conn: &Connection) -> Result<CachedStatement<'_>> {
     let places = vec!["?"; 23].join(", ");
-    conn.prepare(&format!("INSERT INTO lease VALUES ({places})")).context("the agent's row")
+    conn.prepare_cached(&format!("INSERT INTO lease VALUES ({places})")).context("the agent's row")
 }
 
 /// The row of an allocation.

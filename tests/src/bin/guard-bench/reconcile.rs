@@ -88,7 +88,7 @@ impl Node {
         let spec = PoolSpec::new(POOL, segment.clone(), "10.8.0.0/16".parse()?);
         let live = Arc::new(LiveSet::default());
         let pools = Pools::new(vec![Pool::new(spec)?])?;
-        let ledger = Ledger::start(pools, store, live.clone(), Vec::new())?;
+        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new())?;
         for port in 0..PORTS {
             let name =
                 PortName { interface: port_name(port), bridge: BRIDGE.into(), uplink: false };
@@ -106,6 +106,7 @@ impl Node {
             health: Arc::new(Health::default()),
             metrics: Arc::new(Metrics::new()?),
             bridges: vec![BRIDGE.into()],
+            pools,
         });
         let listing = Listing::default();
         Ok(Self { segment, live, ledger, reconciler, listing, filled: 0, _dir: dir })
@@ -140,9 +141,10 @@ impl Node {
                 id: Arc::from(""),
                 addresses: Vec::new(),
                 labelled: true,
+                named: true,
                 dead: false,
                 detail: Arc::from("the directory lists the sandbox"),
-                since: None,
+                since: Now::read().wall,
             });
             return Ok(());
         }

@@ -17,8 +17,12 @@ pub struct Point {
     pub per_second: f64,
     pub raw_commit_p50_us: f64,
     pub raw_commit_per_second: f64,
+    /// A bare gRPC server that writes one row for each call, in groups.
+    pub bare_p50_us: f64,
+    pub bare_per_second: f64,
     pub host_local_per_second: f64,
     pub ratio_to_raw: f64,
+    pub ratio_to_bare: f64,
 }
 
 /// A full pool, and an agent that starts on it.
@@ -42,17 +46,8 @@ impl Report {
     pub fn new(json: bool) -> Self {
         if !json {
             println!(
-                "{:>7} {:>5}  {:>9} {:>9} {:>9}  {:>9} {:>9}  {:>10}  {:>6} {:>6}",
-                "clients",
-                "fill",
-                "p50",
-                "p99",
-                "per s",
-                "raw p50",
-                "raw/s",
-                "host-local",
-                "× raw",
-                "p50 ×"
+                "{:>7} {:>4} {:>8} {:>8} {:>7}  {:>8} {:>8} {:>7} {:>7}",
+                "clients", "fill", "p50", "p99", "per s", "raw p50", "bare p50", "raw/s", "bare/s"
             );
         }
         Self { json }
@@ -64,18 +59,26 @@ impl Report {
             return line(point);
         }
         println!(
-            "{:>7} {:>4.0}%  {:>6.0} µs {:>6.0} µs {:>9.0}  {:>6.0} µs {:>9.0}  {:>8.1}/s  {:>6.2} \
-             {:>6.2}",
+            "{:>7} {:>3.0}% {:>5.0} µs {:>5.0} µs {:>7.0}  {:>5.0} µs {:>5.0} µs {:>7.0} {:>7.0}",
             point.clients,
             point.fill * 100.0,
             point.p50_us,
             point.p99_us,
             point.per_second,
             point.raw_commit_p50_us,
+            point.bare_p50_us,
             point.raw_commit_per_second,
-            point.host_local_per_second,
+            point.bare_per_second,
+        );
+        println!(
+            "{:>13} per second × raw {:.2}, × bare {:.2}; p50 × raw {:.2}, × bare {:.2}; host-local \
+             {:.0}/s",
+            "",
             point.ratio_to_raw,
+            point.ratio_to_bare,
             point.p50_us / point.raw_commit_p50_us,
+            point.p50_us / point.bare_p50_us,
+            point.host_local_per_second,
         );
         Ok(())
     }

@@ -28,6 +28,17 @@ pub enum Command {
         consent: Option<String>,
     },
 
+    /// Compare the containers with the controller's directory, and remove those whose sandboxes are
+    /// over.
+    ///
+    /// The agent does so by itself in each interval of `[watchdog]`, where that is enabled; a dry
+    /// run needs no `enabled`. Exits with 1 if a container cannot be removed.
+    #[command(after_help = "Examples:\n  guardctl watchdog --dry-run\n  guardctl watchdog --yes")]
+    Watchdog {
+        #[command(flatten)]
+        sure: Sure,
+    },
+
     /// Say what each source knows of an address, and what happens to it next.
     #[command(after_help = "Example:\n  guardctl why 10.8.64.2")]
     Why {

@@ -13,7 +13,7 @@ use guard_agent::{
     proto::{
         AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
         ListLeasesRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, RecoverRequest,
-        WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
+        WatchdogRequest, WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
         leases_client::LeasesClient,
     },
 };
@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 
 pub use self::args::Command;
 use self::args::{Place, Quarantine, Sure};
-use crate::{error::Error, output::Output, view};
+use crate::{error::Error, output::Output, progress::shown, view};
 
 impl Command {
     /// Asks for a confirmation of what is dangerous.
@@ -32,6 +32,9 @@ impl Command {
         let (what, name, sure) = match self {
             Self::Recover { sure, .. } => ("replace the lease store".to_owned(), "recover", sure),
             Self::Gc { sure } => ("release what nothing speaks for".to_owned(), "gc", sure),
+            Self::Watchdog { sure } => {
+                ("remove containers whose sandboxes are over".to_owned(), "watchdog", sure)
+            }
             Self::ForceRelease { place: Place { pool, address }, sure } => {
                 (format!("end the lease of {address} in pool {pool}"), "force-release", sure)
             }
@@ -73,8 +76,15 @@ impl Command {
             Self::Reconcile { dry_run, consent } => {
                 let consent = consent.unwrap_or_default();
                 let request = ReconcileRequest { dry_run, consent };
-                let response = patiently(admin.reconcile(request)).await?;
+                let pass = shown("comparing the leases with all sources", admin.reconcile(request));
+                let response = patiently(pass).await?;
                 output.print(&view::Reconciled::new(response, dry_run))
+            }
+            Self::Watchdog { sure: Sure { dry_run, .. } } => {
+                let response = patiently(admin.watchdog(WatchdogRequest { dry_run })).await?;
+                let watched = view::Watched::new(response, dry_run);
+                output.print(&watched)?;
+                found(watched.failed(), "cannot be removed")
             }
             Self::Why { address } => {
                 let request = WhyRequest { address: address.to_string() };
@@ -82,22 +92,27 @@ impl Command {
                 output.print(&view::Why::from(why))
             }
             Self::Check => {
-                let check = view::Check::from(answer(admin.check(CheckRequest {})).await?);
+                let checking =
+                    shown("comparing store, index, kernel and wire", admin.check(CheckRequest {}));
+                let check = view::Check::from(patiently(checking).await?);
                 output.print(&check)?;
                 found(check.disagreements.len(), "disagree")
             }
             Self::Backup { file } => {
                 let request = BackupRequest { path: absolute(&file)? };
-                output.print(&view::Backup::from(answer(admin.backup(request)).await?))
+                let copying = shown("copying the lease store", admin.backup(request));
+                output.print(&view::Backup::from(patiently(copying).await?))
             }
             Self::Recover { from, sure: Sure { dry_run, .. } } => {
                 let from = from.map_or_else(|| Ok(String::new()), |from| absolute(&from))?;
-                let recovered = answer(admin.recover(RecoverRequest { from, dry_run })).await?;
-                output.print(&view::Recovered::new(recovered, dry_run))
+                let request = RecoverRequest { from, dry_run };
+                let recovering = shown("making a lease store", admin.recover(request));
+                output.print(&view::Recovered::new(patiently(recovering).await?, dry_run))
             }
             Self::Gc { sure: Sure { dry_run, .. } } => {
-                let gc = answer(admin.gc(GcRequest { dry_run })).await?;
-                output.print(&view::Gc::new(gc, dry_run))
+                let looking =
+                    shown("looking for what nothing speaks for", admin.gc(GcRequest { dry_run }));
+                output.print(&view::Gc::new(patiently(looking).await?, dry_run))
             }
             Self::ForceRelease { place, sure: Sure { dry_run, .. } } => {
                 let Place { pool, address } = place;

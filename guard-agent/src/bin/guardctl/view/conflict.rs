@@ -47,7 +47,8 @@ impl Claimant {
         format!("{:<8} {place}{sandbox}", or_dash(&self.role))
     }
 
-    fn note(&self, now: Timestamp) -> String {
+    /// As above, with how often and how long ago.
+    pub fn note(&self, now: Timestamp) -> String {
         format!("{}: {} frames, last {}", self.brief(), self.frames, ago(self.last_seen, now))
     }
 }
@@ -89,7 +90,8 @@ impl From<proto::Conflict> for Conflict {
 }
 
 impl Conflict {
-    fn frames(&self) -> u64 {
+    /// Of all claimants.
+    pub fn frames(&self) -> u64 {
         self.claimants.iter().fold(0, |sum, claimant| sum.saturating_add(claimant.frames))
     }
 

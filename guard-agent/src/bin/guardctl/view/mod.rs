@@ -4,6 +4,8 @@
 mod conflict;
 mod event;
 mod evidence;
+#[cfg(test)]
+mod fit;
 mod lease;
 mod live;
 mod operator;
@@ -16,26 +18,28 @@ mod replay;
 mod reserve;
 mod status;
 mod trace;
+mod watchdog;
 
 use jiff::Timestamp;
 
-pub use conflict::{Conflict, Conflicts, Silenced};
+pub use conflict::{Claimant, Conflict, Conflicts, Silenced};
 pub use event::Event;
 pub use evidence::Evidence;
 pub use lease::{Lease, Leases};
 pub use live::LiveList;
 pub use operator::{Adopted, Backup, Check, Forced, Gc, Holds, Quarantine};
 pub use outcome::{Changed, Released};
-pub use pool::Pools;
-pub use port::Ports;
+pub use pool::{Pool, Pools, bar};
+pub use port::{Port, Ports};
 pub use reconcile::{Reconciled, Why};
 pub use recover::Recovered;
 pub use replay::Replayed;
 pub use reserve::{
     Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
 };
-pub use status::Status;
+pub use status::{Degraded, Status};
 pub use trace::TracedFrame;
+pub use watchdog::Watched;
 
 /// The API writes "none" as an empty string.
 fn text(text: String) -> Option<String> {
@@ -62,7 +66,7 @@ fn word(name: &str, prefix: &str) -> Option<String> {
 }
 
 /// How long ago, in one unit: people compare, scripts have JSON.
-fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
+pub fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
     let Some(time) = time else { return "-".to_owned() };
     format!("{} ago", span(now.duration_since(time).as_secs()))
 }
@@ -77,7 +81,7 @@ fn span(seconds: i64) -> String {
 }
 
 /// A bridge, with its VLAN where there is one.
-fn segment(bridge: Option<&str>, vlan: u32) -> String {
+pub fn segment(bridge: Option<&str>, vlan: u32) -> String {
     match (bridge.unwrap_or("-"), vlan) {
         (bridge, 0) => bridge.to_owned(),
         (bridge, vlan) => format!("{bridge}.{vlan}"),

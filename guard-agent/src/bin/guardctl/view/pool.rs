@@ -78,7 +78,8 @@ impl View for Pools {
 }
 
 impl Pool {
-    fn states(&self) -> String {
+    /// How many addresses are in which state.
+    pub fn states(&self) -> String {
         format!(
             "held {}, active {}, releasing {}, cooling {}, quarantined {}",
             self.held, self.active, self.releasing, self.cooling, self.quarantined
@@ -87,7 +88,7 @@ impl Pool {
 }
 
 /// Ten steps of a bar, and the number.
-fn bar(share: f64) -> String {
+pub fn bar(share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let bar: String = (1..=10)
         .map(|step| if share * 10.0 + 0.5 >= f64::from(step) { '#' } else { '.' })

@@ -40,6 +40,14 @@ impl From<proto::Port> for Port {
     }
 }
 
+impl Port {
+    /// How it is attached, and its number.
+    pub fn program(&self) -> Option<String> {
+        let id = self.program_id.map(|id| format!(" {id}")).unwrap_or_default();
+        self.attach.as_ref().map(|attach| format!("{attach}{id}"))
+    }
+}
+
 /// All ports.
 #[derive(Debug, Serialize)]
 pub struct Ports {
@@ -54,27 +62,16 @@ impl From<proto::PortsResponse> for Ports {
 
 impl View for Ports {
     fn text(&self, screen: Screen) -> String {
-        let headers = &[
-            "INTERFACE",
-            "BRIDGE",
-            "KIND",
-            "COVERED",
-            "ATTACH",
-            "PROGRAM",
-            "SINCE",
-            "FRAMES",
-            "ADDRESSES",
-        ];
+        let headers =
+            &["INTERFACE", "BRIDGE", "KIND", "COVERED", "PROGRAM", "SINCE", "FRAMES", "ADDRESSES"];
         let mut table = Table::new(headers, &["BRIDGE"]);
         for port in &self.ports {
-            let program = port.program_id.map(|id| id.to_string());
             let cells = [
                 cell(port.interface.as_deref()),
                 cell(port.bridge.as_deref()),
                 cell(port.kind.as_deref()),
                 signal(Some(if port.covered { "yes" } else { "no" })),
-                cell(port.attach.as_deref()),
-                cell(program.as_deref()),
+                cell(port.program().as_deref()),
                 plain(ago(port.since, screen.now)),
                 plain(port.frames),
                 plain(port.addresses),
@@ -131,9 +128,9 @@ mod tests {
         assert_eq!(
             shown(&ports()),
             "\
-INTERFACE   BRIDGE  KIND    COVERED  ATTACH  PROGRAM  SINCE    FRAMES  ADDRESSES
-veth-web-1  rt0     access  yes      tcx     41       10s ago  17      1
-eth1        rt0     uplink  no       -       -        -        0       0
+INTERFACE   BRIDGE  KIND    COVERED  PROGRAM  SINCE    FRAMES  ADDRESSES
+veth-web-1  rt0     access  yes      tcx 41   10s ago  17      1
+eth1        rt0     uplink  no       -        -        0       0
 "
         );
     }

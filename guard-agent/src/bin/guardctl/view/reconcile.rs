@@ -76,7 +76,8 @@ impl View for Reconciled {
         for lease in &self.silent {
             let (address, pool) = (lease.address.as_deref(), lease.pool.as_deref());
             let (address, pool) = (address.unwrap_or("-"), pool.unwrap_or("-"));
-            shown.push_str(&format!("  {address} in {pool}: misses {}\n", lease.misses));
+            let line = format!("{address} in {pool}: misses {}", lease.misses);
+            shown.push_str(&folded(&line, "  ", width));
         }
         shown
     }
@@ -154,9 +155,8 @@ impl View for Why {
                 let who: Vec<_> = who.into_iter().flatten().collect();
                 let who =
                     if who.is_empty() { String::new() } else { format!(" ({})", who.join(" on ")) };
-                let since =
-                    said.since.map(|since| format!(", since {}", ago(Some(since), screen.now)));
-                let line = format!("{}: {detail}{who}{}", said.brief(), since.unwrap_or_default());
+                let since = ago(said.since, screen.now);
+                let line = format!("{}: {detail}{who}, since {since}", said.brief());
                 shown.push_str(&folded(&line, "  ", width));
             }
             if evidence.is_empty() {

@@ -2,7 +2,10 @@ use guard_agent::proto;
 use serde::Serialize;
 
 use super::text;
-use crate::output::{Screen, View};
+use crate::{
+    output::{Screen, View},
+    table::folded,
+};
 
 /// What `recover` kept.
 #[derive(Debug, Serialize)]
@@ -23,7 +26,8 @@ impl Recovered {
 }
 
 impl View for Recovered {
-    fn text(&self, _screen: Screen) -> String {
+    fn text(&self, screen: Screen) -> String {
+        let width = usize::from(screen.width);
         let Self { dry_run, kept, from_backup, quarantined, lost, moved_to } = self;
         let mut lines = vec![
             if *dry_run { "dry run: nothing was changed" } else { "recovered" }.to_owned(),
@@ -33,7 +37,7 @@ impl View for Recovered {
         ];
         lines.extend(quarantined.iter().map(|place| format!("  {place}")));
         lines.push(format!("lost          {}", lost.len()));
-        lines.extend(lost.iter().map(|row| format!("  {}", crate::output::printable(row))));
+        lines.extend(lost.iter().map(|row| folded(row, "  ", width).trim_end().to_owned()));
         lines.extend(moved_to.iter().map(|path| format!("old files     {path}")));
         lines.join("\n") + "\n"
     }

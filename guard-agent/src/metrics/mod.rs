@@ -1,10 +1,13 @@
 //! What Prometheus reads: each metric's help stands with its definition.
 
+mod known;
+mod openmetrics;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 
 use crate::{
@@ -18,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// As `/readyz`.
+    pub ready: IntGauge,
     /// By pool and state.
     pub leases: IntGaugeVec,
     /// By pool.
@@ -62,6 +67,8 @@ pub struct Metrics {
     pub reaped: IntCounterVec,
     /// By pool.
     pub reap_blocked: IntGaugeVec,
+    /// By result.
+    pub watchdog_removed: IntCounterVec,
     readopted: IntCounterVec,
     holds_expired: IntCounterVec,
     /// By subscriber.
@@ -104,6 +111,13 @@ impl Metrics {
         )
         .buckets(prometheus::exponential_buckets(0.001, 2.0, 15)?);
         Ok(Self {
+            ready: register(
+                &registry,
+                IntGauge::new(
+                    "guard_ready",
+                    "1 once the boot pass has ended and while nothing is degraded, else 0.",
+                )?,
+            )?,
             leases: gauge(
                 "guard_leases",
                 "Addresses that are not free, by state.",
@@ -221,6 +235,11 @@ impl Metrics {
                 "Leases that would be taken back at once and wait for an operator's consent.",
                 &["pool"],
             )?,
+            watchdog_removed: counter(
+                "guard_watchdog_removed_total",
+                "Containers that the watchdog removed, or failed to; it tries again in each pass.",
+                &["result"],
+            )?,
             readopted: counter(
                 "guard_readopted_total",
                 "Addresses in use without a lease that the inventory knew the owner of.",
@@ -255,9 +274,13 @@ impl Metrics {
         self.detection_latency.observe(latency.as_secs_f64());
     }
 
-    /// Sets how many incidents are open.
-    pub fn set_conflicts_open(&self, open: &BTreeMap<(&str, Kind), usize>) {
-        self.conflicts_open.reset();
+    /// Sets how many incidents are open, also where there are none.
+    pub fn set_conflicts_open<'a>(
+        &self,
+        bridges: impl Iterator<Item = &'a str>,
+        open: &BTreeMap<(&str, Kind), usize>,
+    ) {
+        self.clear_conflicts_open(bridges);
         for ((bridge, kind), count) in open {
             let labels = [*bridge, kind.name()];
             self.conflicts_open.with_label_values(&labels).set(gauge_value(*count));
@@ -277,6 +300,14 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+
+    /// OpenMetrics 1.0.
+    ///
+    /// # Errors
+    /// As [`Metrics::encode`].
+    pub fn encode_openmetrics(&self) -> Result<String, prometheus::Error> {
+        self.encode().map(|text| openmetrics::of_text(&text))
     }
 }
 

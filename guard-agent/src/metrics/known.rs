@@ -1,0 +1,60 @@
+//! The series that are known beforehand, at zero: a counter that is first seen at one has not grown
+//! for Prometheus, and its alert would stay silent.
+
+use super::Metrics;
+use crate::{
+    config::Config,
+    incident::Kind,
+    lease::{command::Reason, reason},
+};
+
+impl Metrics {
+    /// Makes the series of what is configured.
+    pub fn prepare(&self, config: &Config) {
+        let exhausted = [Reason::PoolExhausted, Reason::NoConflictFreeAddress].map(Reason::name);
+        let quarantines = [
+            reason::LIVE,
+            reason::UNCONFIRMED_LIVE,
+            reason::DISPUTED,
+            reason::OPERATOR,
+            reason::RECOVERED,
+        ];
+        for pool in &config.pools {
+            let pool = &**pool.name();
+            for result in exhausted.into_iter().chain(["ok"]) {
+                self.allocations.with_label_values(&[pool, result]);
+            }
+            for result in ["releasing", "cooling"] {
+                self.releases.with_label_values(&[pool, result]);
+            }
+            for reason in quarantines {
+                self.quarantined.with_label_values(&[pool, reason]);
+            }
+            self.allocation_duration.with_label_values(&[pool]);
+            self.reaped.with_label_values(&[pool]);
+            self.reap_blocked.with_label_values(&[pool]);
+            self.readopted.with_label_values(&[pool]);
+        }
+        for bridge in &config.bridges {
+            for kind in Kind::ALL {
+                self.conflicts.with_label_values(&[&*bridge.name, kind.name()]);
+            }
+        }
+        for result in ["done", "ended", "blocked", "failed"] {
+            self.reconcile_runs.with_label_values(&[result]);
+        }
+        for (subscriber, _) in &config.subscribers {
+            self.holds_expired.with_label_values(&[&**subscriber]);
+        }
+    }
+
+    /// Nothing is open until it is set.
+    pub(super) fn clear_conflicts_open<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
+        self.conflicts_open.reset();
+        for bridge in bridges {
+            for kind in Kind::ALL {
+                self.conflicts_open.with_label_values(&[bridge, kind.name()]).set(0);
+            }
+        }
+    }
+}

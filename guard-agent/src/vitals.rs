@@ -1,0 +1,132 @@
+//! Whether the agent is really well: the store's writer answers, and the observer comes round. Only
+//! then does the service manager's watchdog hear of it, so that it restarts an agent that is there
+//! and does nothing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::{
+    health::{Health, OBSERVER, STORE},
+    ledger::Ledger,
+};
+
+/// How often it is looked at, unless the watchdog wants to hear more often.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the writer may take to answer before it counts as stuck.
+const WRITER: Duration = Duration::from_secs(5);
+/// How long the observer, which comes round each second, may take: far more than a loaded machine
+/// lets it wait, since nothing is handed out meanwhile.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// When a loop last came round.
+#[derive(Debug)]
+pub struct Heartbeat {
+    origin: Instant,
+    /// In milliseconds since then.
+    last: AtomicU64,
+}
+
+impl Heartbeat {
+    /// Has just come round.
+    pub fn new(now: Instant) -> Self {
+        Self { origin: now, last: AtomicU64::new(0) }
+    }
+
+    /// It comes round.
+    pub fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        self.last.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago it came round.
+    pub fn age(&self, now: Instant) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.origin).saturating_sub(last)
+    }
+}
+
+/// Whether the store's writer answers. One without a store does: a restart would make none whole.
+///
+/// # Errors
+/// Why not.
+pub async fn writer_answers(ledger: &Ledger) -> Result<(), String> {
+    match timeout(WRITER, ledger.pools()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(refusal)) if refusal.reason.is_store() => Ok(()),
+        Ok(Err(refusal)) => Err(refusal.to_string()),
+        Err(_) => Err(format!("its writer has not answered for {WRITER:?}; is the disk stuck?")),
+    }
+}
+
+/// Watches the watchers.
+pub struct Vitals {
+    /// Whose writer is asked.
+    pub ledger: Ledger,
+    /// The observer's.
+    pub observer: Arc<Heartbeat>,
+    /// Who is told.
+    pub health: Arc<Health>,
+}
+
+impl Vitals {
+    /// Looks again and again, and feeds the watchdog of the service manager, if it has one, while
+    /// all is well.
+    pub async fn run(self) {
+        let watchdog = watchdog();
+        let every = watchdog.map_or(INTERVAL, |limit| INTERVAL.min(limit / 4));
+        let mut turn = interval(every);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            if self.are_good().await && watchdog.is_some() {
+                // A manager that has gone away does not wait for it.
+                let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+    }
+
+    async fn are_good(&self) -> bool {
+        let turns = self.observer.age(Instant::now()) < ROUND;
+        if turns {
+            self.health.recovered(OBSERVER);
+        } else {
+            let why = format!("it has not come round for {ROUND:?}: what happens goes unseen");
+            self.health.degraded(OBSERVER, &why);
+        }
+        let writes = writer_answers(&self.ledger).await;
+        if let Err(why) = &writes {
+            // Whoever watches the store says when it is over.
+            self.health.degraded(STORE, why);
+        }
+        turns && writes.is_ok()
+    }
+}
+
+/// How long the service manager waits for a sign of life (sd_watchdog_enabled(3)).
+fn watchdog() -> Option<Duration> {
+    let mut limit = 0;
+    sd_notify::watchdog_enabled(false, &mut limit).then(|| Duration::from_micros(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_ages_until_the_next() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let heartbeat = Heartbeat::new(start);
+        assert_eq!(heartbeat.age(at(11)), Duration::from_secs(11));
+        heartbeat.beat(at(11));
+        assert_eq!(heartbeat.age(at(11)), Duration::ZERO);
+        assert_eq!(heartbeat.age(at(14)), Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,273 @@
+//! The watchdog: removes the containers whose sandboxes are over, and only then gives their
+//! addresses back (rules 4 and 5).
+//!
+//! A pass reads the leases, then the containers, then the directory's index, so that whatever was
+//! made meanwhile is known to those that are read later. Whom the index does not list is looked up
+//! by name right before the removal. What becomes of a container is decided by [`Index::judge`] and
+//! [`judge_answer`], and which leases go with it by [`due`]; these are pure.
+
+mod judge;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+pub use self::judge::{Cause, Index, Kept, Verdict, judge_answer};
+use crate::{
+    evidence::Source,
+    health::{self, Health},
+    inventory::{self, Entry, Sources, containerd, removal},
+    lease::{
+        Lease,
+        command::{Command, Reason, Refusal, Reply},
+    },
+    ledger::Ledger,
+    live::LiveSet,
+    metrics::Metrics,
+    reconcile::Ended,
+};
+
+/// So many containers are looked up and removed at the same time.
+const AT_ONCE: usize = 8;
+
+/// Whether and how containers are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Without it nothing is removed; what would be can be looked at.
+    pub enabled: bool,
+    /// Time from one pass to the next.
+    pub interval: Duration,
+    /// How long a sandbox that is listed as dead is left to its controller.
+    pub grace: Duration,
+    /// What runs in a container gets so much time to end by itself.
+    pub stop_timeout: Duration,
+}
+
+/// What a pass works with.
+pub struct Parts {
+    /// Whether and how.
+    pub settings: Settings,
+    /// Where the containers and the directory are.
+    pub places: inventory::Settings,
+    /// The leases.
+    pub ledger: Ledger,
+    /// What the sources have listed.
+    pub live: Arc<LiveSet>,
+    /// Who is asked.
+    pub sources: Arc<Sources>,
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Makes passes, one at a time.
+pub struct Watchdog {
+    parts: Parts,
+    pass: Mutex<()>,
+}
+
+/// A container whose sandbox a label names, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The container.
+    pub container: Entry,
+    /// What was to become of it.
+    pub verdict: Verdict,
+    /// Why that cannot be done.
+    pub failed: Option<String>,
+}
+
+/// What came of a pass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Why nothing was concluded.
+    pub ended: Option<Ended>,
+    /// All containers that were judged.
+    pub watched: Vec<Watched>,
+    /// Leases that were given back, as they are now.
+    pub released: Vec<Arc<Lease>>,
+}
+
+impl Watched {
+    /// Whether it is gone, or would be after a dry run.
+    pub fn is_removed(&self) -> bool {
+        matches!(self.verdict, Verdict::Remove(_)) && self.failed.is_none()
+    }
+}
+
+impl Watchdog {
+    /// Makes no pass yet.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, pass: Mutex::default() }
+    }
+
+    /// Makes a pass in each interval, if it is enabled.
+    pub async fn run(&self) {
+        let Settings { enabled, interval, .. } = self.parts.settings;
+        while enabled {
+            tokio::time::sleep(interval).await;
+            if let Err(refusal) = self.pass(false).await {
+                tracing::warn!(%refusal, "watchdog: the pass failed");
+            }
+        }
+    }
+
+    /// Makes a pass. A dry run asks everyone and changes nothing.
+    ///
+    /// # Errors
+    /// It is off, has nobody to ask, or the ledger refuses.
+    pub async fn pass(&self, dry_run: bool) -> Result<Report, Refusal> {
+        let runtime = self.runtime(dry_run)?;
+        let _one = self.pass.lock().await;
+        let leases = self.parts.ledger.reservations().await?;
+        let (containers, index) = match self.read().await {
+            Ok(read) => read,
+            Err(why) => return Ok(Report { ended: Some(why), ..Report::default() }),
+        };
+        let now = Timestamp::now();
+        let watched = containers.into_iter().filter(|container| container.named).map(|container| {
+            let verdict = index.judge(&container, now, self.parts.settings.grace);
+            self.carry_out(runtime, Watched { container, verdict, failed: None }, dry_run)
+        });
+        let watched: Vec<_> = stream::iter(watched).buffered(AT_ONCE).collect().await;
+        let due = due(&leases, &watched);
+        let released = if dry_run {
+            due
+        } else {
+            self.tell(&watched);
+            self.release(due).await?
+        };
+        Ok(Report { ended: None, watched, released })
+    }
+
+    /// Where the containers are, if there is all that it takes.
+    fn runtime(&self, dry_run: bool) -> Result<&containerd::Settings, Refusal> {
+        let Parts { settings, places, .. } = &self.parts;
+        let off = |what: &str| Err(Refusal::new(Reason::WatchdogOff, what));
+        match places {
+            inventory::Settings { containerd: None, directory: _ } => {
+                off("the watchdog knows no containers: there is no [inventory.containerd] section")
+            }
+            inventory::Settings { containerd: _, directory: None } => {
+                off("the watchdog has nobody to ask for sandboxes: there is no [directory] section")
+            }
+            inventory::Settings { containerd: Some(_), directory: Some(_) }
+                if !settings.enabled && !dry_run =>
+            {
+                off("the watchdog is off: set enabled = true in [watchdog], or look with --dry-run")
+            }
+            inventory::Settings { containerd: Some(containerd), directory: Some(_) } => {
+                Ok(containerd)
+            }
+        }
+    }
+
+    /// The containers, and then the index: it is no older than any of them.
+    async fn read(&self) -> Result<(Vec<Entry>, Index), Ended> {
+        let containers = self.listed(Source::Inventory).await?;
+        Ok((containers, Index::new(self.listed(Source::Controller).await?)))
+    }
+
+    async fn listed(&self, source: Source) -> Result<Vec<Entry>, Ended> {
+        if let Some(heard) = self.parts.sources.ask_one(source).await {
+            Ended::unless_complete(&heard)?;
+        }
+        Ok(self.parts.live.listings().entries(source))
+    }
+
+    /// Looks a container up, if that is to be done, and removes it, if nothing keeps it.
+    async fn carry_out(
+        &self,
+        runtime: &containerd::Settings,
+        mut watched: Watched,
+        dry_run: bool,
+    ) -> Watched {
+        let Parts { settings, sources, metrics, .. } = &self.parts;
+        let Watched { container, verdict, failed } = &mut watched;
+        if *verdict == Verdict::LookUp {
+            *verdict = judge_answer(sources.look_up(&container.owner).await);
+        }
+        let Verdict::Remove(cause) = verdict else { return watched };
+        if dry_run {
+            return watched;
+        }
+        let result = match removal::remove(runtime, container, settings.stop_timeout).await {
+            Ok(()) => {
+                let Entry { id, owner, .. } = &*container;
+                tracing::info!(container = &**id, %owner, why = %cause, "watchdog: removed");
+                "removed"
+            }
+            Err(error) => {
+                *failed = Some(error.to_string());
+                "failed"
+            }
+        };
+        metrics.watchdog_removed.with_label_values(&[result]).inc();
+        watched
+    }
+
+    /// What cannot be removed is told until it is gone.
+    fn tell(&self, watched: &[Watched]) {
+        let failed = |watched: &Watched| {
+            let Watched { container: Entry { id, owner, .. }, verdict: _, failed } = watched;
+            let why = failed.as_ref()?;
+            Some(format!("container {id} of sandbox {owner} cannot be removed: {why}"))
+        };
+        let mut failed = watched.iter().filter_map(failed);
+        let health = &self.parts.health;
+        let Some(first) = failed.next() else { return health.recovered(health::WATCHDOG) };
+        let more = match failed.count() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let why = format!("{first}{more}; its leases are kept, and the next pass tries again");
+        health.degraded(health::WATCHDOG, &why);
+    }
+
+    /// Gives leases back, as long as no source knows of their owners any more. What is left is the
+    /// reconciler's.
+    async fn release(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Refusal> {
+        let mut released = Vec::new();
+        if due.is_empty() {
+            return Ok(released);
+        }
+        let Parts { ledger, live, .. } = &self.parts;
+        if let Err(why) = self.listed(Source::Inventory).await {
+            tracing::warn!(%why, "watchdog: the leases of what it removed are kept for now");
+            return Ok(released);
+        }
+        let gone = |lease: &Arc<Lease>| {
+            let owner = lease.owner.as_ref();
+            owner.is_some_and(|owner| live.listings().of_owner(owner).is_empty())
+        };
+        for lease in due.iter().filter(|lease| gone(lease)) {
+            let command = Command::Release(lease.generation);
+            if let Reply::Released(_, leases) = ledger.call(command).await? {
+                released.extend(leases);
+            }
+        }
+        Ok(released)
+    }
+}
+
+/// The leases of containers that are gone. One that another container speaks for is kept.
+pub fn due(leases: &[Arc<Lease>], watched: &[Watched]) -> Vec<Arc<Lease>> {
+    let is_due = |lease: &&Arc<Lease>| {
+        let Some(owner) = &lease.owner else { return false };
+        let (gone, left): (Vec<_>, Vec<_>) = watched.iter().partition(|it| it.is_removed());
+        let its_own = |container: &Entry| {
+            // As CNI knows a container: by its id.
+            let by_id = *container.id == *owner.sandbox && owner.lifecycle.is_empty();
+            container.owner == *owner || by_id
+        };
+        gone.iter().any(|it| its_own(&it.container))
+            && !left.iter().any(|it| it.container.speaks_for(owner))
+    };
+    leases.iter().filter(is_due).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

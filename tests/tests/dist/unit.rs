@@ -1,0 +1,40 @@
+//! The systemd unit, by systemd's own tools. Under a running systemd: `cargo xtask test package`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use guard_tests::{checked, dist};
+
+const UNIT: &str = "systemd/guard-agent.service";
+
+/// Exposure in tenths: root with the four capabilities.
+const MOST_EXPOSED: &str = "--threshold=25";
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_unit() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // The programs are not installed here; what is checked is the rest.
+    let text = fs::read_to_string(dist(UNIT))?.replace("/usr/sbin/guard-agent", "/bin/true");
+    let unit = dir.path().join("guard-agent.service");
+    fs::write(&unit, text)?;
+    let mut verify = Command::new("systemd-analyze");
+    assert_eq!(checked(verify.args(["verify", "--man=no"]).arg(&unit), b"")?, "");
+    let mut security = Command::new("systemd-analyze");
+    let said =
+        checked(security.args(["security", "--offline=true", MOST_EXPOSED]).arg(&unit), b"")?;
+    println!("{}", said.lines().last().unwrap_or_default());
+    Ok(())
+}
+
+#[test]
+fn the_unit_gives_the_four_capabilities_and_no_more() -> Result<()> {
+    let text = fs::read_to_string(dist(UNIT))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let given: BTreeSet<_> = line.context("no bounding set")?.split(' ').collect();
+    let wanted = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON"];
+    assert_eq!(given, wanted.into());
+    assert!(!text.contains("AmbientCapabilities"), "root needs none");
+    Ok(())
+}
