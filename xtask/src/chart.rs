@@ -67,6 +67,7 @@ fn the_agent_takes_its_configuration(
     let file = scratch.join("agent.toml");
     fs::write(&file, output.stdout)?;
     process::shown(process::build().arg("--quiet"))?;
-    let agent = crate::top().join("target/debug/guard-agent");
+    let own = std::env::current_exe().context("could not find out where this program is")?;
+    let agent = own.with_file_name("guard-agent");
     process::shown(process::tool(agent).arg("check-config").arg(file))
 }

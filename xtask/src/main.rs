@@ -98,7 +98,7 @@ enum Task {
     /// `target/debian`.
     #[command(after_help = "Example: cargo xtask package")]
     Package {
-        /// Of the build that the tests use: nothing is installed, and little compiled
+        /// Of the programs that the tests use, as they are: nothing is installed or built
         #[arg(long)]
         dev: bool,
         /// Debian's revision of this version

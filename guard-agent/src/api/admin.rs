@@ -22,7 +22,7 @@ use crate::{
     proto::{self, Outcome, QuarantineAction},
     reconcile,
     store::{Recovered, host_local},
-    watchdog::Report,
+    watchdog::{self, Report},
 };
 
 pub struct Service(pub Arc<Context>);
@@ -131,9 +131,10 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::WatchdogRequest>,
     ) -> Result<Response<proto::WatchdogResponse>, Status> {
         let proto::WatchdogRequest { dry_run } = request.into_inner();
+        let pass = if dry_run { watchdog::Pass::Dry } else { watchdog::Pass::Asked };
         let watchdog = self.0.watchdog.clone();
         // It goes on to its end, whoever waits for it.
-        let pass = tokio::spawn(async move { watchdog.pass(dry_run).await });
+        let pass = tokio::spawn(async move { watchdog.pass(pass).await });
         let pass = pass.await.map_err(|error| Status::internal(error.to_string()))?;
         let Report { ended, watched, released } = pass.map_err(error::refused)?;
         let result = match &ended {
@@ -142,7 +143,7 @@ impl proto::admin_server::Admin for Service {
         };
         Ok(Response::new(proto::WatchdogResponse {
             result: result.into(),
-            why: ended.map(|why| why.to_string()).unwrap_or_default(),
+            why: ended.unwrap_or_default(),
             containers: watched.into_iter().map(convert::watched).collect(),
             released: self.messages(&released),
         }))

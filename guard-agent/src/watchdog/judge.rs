@@ -106,6 +106,15 @@ impl Index {
     }
 }
 
+/// So many are always removed.
+const ALWAYS: usize = 8;
+
+/// Whether these are more than go unasked, of all containers that are judged: a directory that has
+/// lost its list speaks against every one of them.
+pub fn is_mass_removal(removals: usize, all: usize) -> bool {
+    removals > ALWAYS && removals > all / 5
+}
+
 /// Whether an entry of the container's sandbox may be about its run, where one of the two does not
 /// say which run it is about: enough to keep it.
 fn may_mean(entry: &Entry, container: &Entry) -> bool {

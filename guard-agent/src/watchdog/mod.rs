@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-pub use self::judge::{Cause, Index, Kept, Verdict, judge_answer};
+pub use self::judge::{Cause, Index, Kept, Verdict, is_mass_removal, judge_answer};
 use crate::{
     evidence::Source,
     health::{self, Health},
@@ -80,11 +80,22 @@ pub struct Watched {
     pub failed: Option<String>,
 }
 
+/// Who wants a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Somebody who wants to know what it would do.
+    Dry,
+    /// The interval is over. A mass removal waits for somebody to ask for it.
+    Due,
+    /// Somebody who has been shown what it does.
+    Asked,
+}
+
 /// What came of a pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Why nothing was concluded.
-    pub ended: Option<Ended>,
+    /// Why nothing was concluded, or done.
+    pub ended: Option<String>,
     /// All containers that were judged.
     pub watched: Vec<Watched>,
     /// Leases that were given back, as they are now.
@@ -107,10 +118,15 @@ impl Watchdog {
     /// Makes a pass in each interval, if it is enabled.
     pub async fn run(&self) {
         let Settings { enabled, interval, .. } = self.parts.settings;
-        while enabled {
+        if !enabled {
+            return;
+        }
+        loop {
             tokio::time::sleep(interval).await;
-            if let Err(refusal) = self.pass(false).await {
-                tracing::warn!(%refusal, "watchdog: the pass failed");
+            match self.pass(Pass::Due).await {
+                Ok(Report { ended: Some(why), .. }) => tracing::warn!(why, "watchdog: no pass"),
+                Ok(_) => {}
+                Err(refusal) => tracing::warn!(%refusal, "watchdog: the pass failed"),
             }
         }
     }
@@ -119,20 +135,29 @@ impl Watchdog {
     ///
     /// # Errors
     /// It is off, has nobody to ask, or the ledger refuses.
-    pub async fn pass(&self, dry_run: bool) -> Result<Report, Refusal> {
+    pub async fn pass(&self, pass: Pass) -> Result<Report, Refusal> {
+        let dry_run = pass == Pass::Dry;
         let runtime = self.runtime(dry_run)?;
         let _one = self.pass.lock().await;
         let leases = self.parts.ledger.reservations().await?;
         let (containers, index) = match self.read().await {
             Ok(read) => read,
-            Err(why) => return Ok(Report { ended: Some(why), ..Report::default() }),
+            Err(why) => {
+                return Ok(Report { ended: Some(why.to_string()), ..Report::default() });
+            }
         };
         let now = Timestamp::now();
-        let watched = containers.into_iter().filter(|container| container.named).map(|container| {
+        let named = containers.into_iter().filter(|container| container.named).map(|container| {
             let verdict = index.judge(&container, now, self.parts.settings.grace);
-            self.carry_out(runtime, Watched { container, verdict, failed: None }, dry_run)
+            Watched { container, verdict, failed: None }
         });
-        let watched: Vec<_> = stream::iter(watched).buffered(AT_ONCE).collect().await;
+        let named: Vec<_> = named.collect();
+        if pass == Pass::Due
+            && let Some(why) = self.holds_back(runtime, &named).await
+        {
+            return Ok(Report { ended: Some(why), ..Report::default() });
+        }
+        let watched = self.carry_out_all(runtime, named, dry_run).await;
         let due = due(&leases, &watched);
         let released = if dry_run {
             due
@@ -176,6 +201,42 @@ impl Watchdog {
             Ended::unless_complete(&heard)?;
         }
         Ok(self.parts.live.listings().entries(source))
+    }
+
+    /// Why nothing is removed unasked, if so. All are looked up before the first is removed, where it
+    /// may come to that.
+    async fn holds_back(
+        &self,
+        runtime: &containerd::Settings,
+        named: &[Watched],
+    ) -> Option<String> {
+        let kept = named.iter().filter(|watched| matches!(watched.verdict, Verdict::Keep(_)));
+        if !is_mass_removal(named.len() - kept.count(), named.len()) {
+            return None;
+        }
+        let watched = self.carry_out_all(runtime, named.to_vec(), true).await;
+        let removals = watched.iter().filter(|watched| watched.is_removed()).count();
+        if !is_mass_removal(removals, named.len()) {
+            return None;
+        }
+        let why = format!(
+            "{removals} of {} containers would be removed at once: has the directory lost its list? \
+             Look at them with `guardctl watchdog --dry-run`, and have them removed with \
+             `guardctl watchdog`",
+            named.len()
+        );
+        self.parts.health.degraded(health::WATCHDOG, &why);
+        Some(why)
+    }
+
+    async fn carry_out_all(
+        &self,
+        runtime: &containerd::Settings,
+        all: Vec<Watched>,
+        dry_run: bool,
+    ) -> Vec<Watched> {
+        let all = all.into_iter().map(|watched| self.carry_out(runtime, watched, dry_run));
+        stream::iter(all).buffered(AT_ONCE).collect().await
     }
 
     /// Looks a container up, if that is to be done, and removes it, if nothing keeps it.

@@ -99,6 +99,15 @@ fn rule_5_any_answer_but_not_found_keeps_it() {
     }
 }
 
+#[test]
+fn a_directory_that_has_lost_its_list_ends_nobody_unasked() {
+    for (removals, all, held_back) in
+        [(8, 8, false), (9, 9, true), (9, 44, true), (9, 45, false), (20, 100, false)]
+    {
+        assert_eq!(is_mass_removal(removals, all), held_back, "{removals} of {all}");
+    }
+}
+
 fn watched(container: Entry, removed: bool) -> Watched {
     let verdict = Verdict::Remove(Cause::NotFound);
     let failed = (!removed).then(|| "it is busy".to_owned());

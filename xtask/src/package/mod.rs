@@ -42,20 +42,15 @@ fn built_for_release() -> Result<PathBuf> {
     setup::run(Profile::Demo)?;
     terminal::heading("Build the programs");
     let mut build = process::tool("cargo");
-    process::shown(build.args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "guard-agent",
-        "--bins",
-    ]))?;
-    Ok(crate::top().join("target/release"))
+    build.args(["build", "--locked", "--release", "--package", "guard-agent", "--bins"]);
+    process::shown(&mut build)?;
+    Ok(built_for_tests()?.with_file_name("release"))
 }
 
+/// Where this program is, and the others that were built with it.
 fn built_for_tests() -> Result<PathBuf> {
-    process::shown(process::build().arg("--quiet"))?;
-    Ok(crate::top().join("target/debug"))
+    let own = std::env::current_exe().context("could not find out where this program is")?;
+    Ok(own.parent().context("it is nowhere")?.to_owned())
 }
 
 /// Everything that dpkg wants to know.
