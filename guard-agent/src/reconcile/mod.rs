@@ -198,7 +198,7 @@ impl Reconciler {
         let State { blocked, recent } = &mut *self.state.lock().await;
         let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
         let (began, at) = (Instant::now(), Now::read());
-        let Settings { interval, misses, .. } = self.parts.settings;
+        let Settings { interval, misses, .. } = self.settings();
         recent.forget(at.boot.saturating_sub(interval * misses));
         let outcome = self.look_and_act(&consented, recent, ask.dry_run, at).await;
         if ask.dry_run {
