@@ -1,17 +1,25 @@
 //! The API, as a controller calls it: one connection, any number of calls one after the other.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use guard_agent::proto::leases_client::LeasesClient;
 use guard_agent::proto::{
-    AckHoldRequest, AllocateRequest, ConfirmRequest, Lease, ListLeasesRequest, Outcome, Owner,
-    ReleaseRequest, WatchRequest, event, release_request,
+    AckHoldRequest, AllocateRequest, ConfirmRequest, Event, Lease, ListLeasesRequest, Outcome,
+    Owner, ReleaseRequest, WatchRequest, event, release_request,
 };
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use crate::frame::Mac;
+
+/// How long a refusal says that one should wait, if it says so.
+#[must_use]
+pub fn retry_delay(refused: &Status) -> Option<Duration> {
+    refused.get_details_retry_info()?.retry_delay
+}
 
 /// A connection of a controller.
 #[derive(Clone, Debug)]
@@ -94,6 +102,19 @@ impl Client {
         Ok(self.0.ack_hold(request).await?.into_inner().outcome())
     }
 
+    /// Follows events as a subscriber of this name: those after `from`, or those from now on.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn watch(
+        &mut self,
+        subscriber: &str,
+        from: Option<u64>,
+    ) -> Result<Streaming<Event>, Status> {
+        let request = WatchRequest { from, subscriber: subscriber.to_owned() };
+        Ok(self.0.watch(request).await?.into_inner())
+    }
+
     /// Reads all events that are held as a subscriber of this name, until the one of this type
     /// about this generation; returns how many there were.
     ///
@@ -105,8 +126,7 @@ impl Client {
         generation: u64,
         kind: &str,
     ) -> Result<usize, Status> {
-        let request = WatchRequest { from: Some(0), subscriber: subscriber.to_owned() };
-        let mut events = self.0.watch(request).await?.into_inner();
+        let mut events = self.watch(subscriber, Some(0)).await?;
         let mut count = 0;
         while let Some(event) = events.message().await? {
             count += 1;

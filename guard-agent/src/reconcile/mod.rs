@@ -4,24 +4,28 @@
 //! by [`Look`] and [`Brake`], which are pure; misses and releases are transactions of the ledger,
 //! which looks once more before each.
 
+mod brake;
 mod pass;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
-pub use self::pass::{Brake, Ended, Judgement, Look, Verdict, consent_id, port_is_gone};
+pub use self::{
+    brake::{Brake, Recent, Verdict, consent_id},
+    pass::{Ended, Judgement, Look, port_is_gone},
+};
 use crate::{
     clock::Now,
     health::{self, Health},
-    inventory::{self, Sources, directory::Word},
+    inventory::{self, Sources},
     lease::{
-        Generation, Lease, Owner, Pools,
+        Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
     },
     ledger::Ledger,
@@ -42,7 +46,7 @@ pub struct Settings {
 
 /// What a pass works with.
 pub struct Parts {
-    /// How slow and how sure.
+    /// How slow and how sure, to begin with.
     pub settings: Settings,
     /// The leases.
     pub ledger: Ledger,
@@ -63,9 +67,17 @@ pub struct Parts {
 /// Makes passes, one at a time.
 pub struct Reconciler {
     parts: Parts,
-    /// What waits for an operator's consent.
-    blocked: Mutex<Option<Blocked>>,
+    settings: watch::Sender<Settings>,
+    state: Mutex<State>,
     last: RwLock<Option<Last>>,
+}
+
+/// What one pass leaves to the next.
+#[derive(Debug, Default)]
+struct State {
+    /// What waits for an operator's consent.
+    blocked: Option<Blocked>,
+    recent: Recent,
 }
 
 /// A mass release that was stopped.
@@ -138,21 +150,34 @@ impl Report {
 impl Reconciler {
     /// Makes no pass yet.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, blocked: Mutex::default(), last: RwLock::default() }
+        let settings = watch::Sender::new(parts.settings);
+        Self { parts, settings, state: Mutex::default(), last: RwLock::default() }
     }
 
     /// Makes a pass in each interval.
     pub async fn run(&self) {
+        let mut settings = self.settings.subscribe();
         loop {
-            tokio::time::sleep(self.parts.settings.interval).await;
-            // What went wrong is logged and counted; the next pass tries again.
-            let _ = self.pass(Ask::default()).await;
+            let interval = settings.borrow_and_update().interval;
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {
+                    // What went wrong is logged and counted; the next pass tries again.
+                    let _ = self.pass(Ask::default()).await;
+                }
+                // Another interval begins now.
+                _ = settings.changed() => {}
+            }
         }
     }
 
     /// How slow and how sure.
     pub fn settings(&self) -> Settings {
-        self.parts.settings
+        *self.settings.borrow()
+    }
+
+    /// How slow and how sure from now on.
+    pub fn set(&self, settings: Settings) {
+        self.settings.send_replace(settings);
     }
 
     /// How the sources are.
@@ -170,10 +195,12 @@ impl Reconciler {
     /// # Errors
     /// The ledger refuses, or nothing waits for this consent.
     pub async fn pass(&self, ask: Ask) -> Result<Report, Refusal> {
-        let mut blocked = self.blocked.lock().await;
+        let State { blocked, recent } = &mut *self.state.lock().await;
         let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
         let (began, at) = (Instant::now(), Now::read());
-        let outcome = self.look_and_act(&consented, ask.dry_run, at).await;
+        let Settings { interval, misses, .. } = self.settings();
+        recent.forget(at.boot.saturating_sub(interval * misses));
+        let outcome = self.look_and_act(&consented, recent, ask.dry_run, at).await;
         if ask.dry_run {
             return outcome;
         }
@@ -188,7 +215,7 @@ impl Reconciler {
             Ok(report) => {
                 self.tell(report);
                 if report.ended.is_none() {
-                    *blocked = report.blocked.clone();
+                    blocked.clone_from(&report.blocked);
                     self.count_blocked(blocked.as_ref());
                 }
             }
@@ -205,10 +232,11 @@ impl Reconciler {
     async fn look_and_act(
         &self,
         consented: &BTreeSet<Generation>,
+        recent: &mut Recent,
         dry_run: bool,
         at: Now,
     ) -> Result<Report, Refusal> {
-        let Parts { settings, ledger, live, sources, health, .. } = &self.parts;
+        let Parts { ledger, live, sources, health, .. } = &self.parts;
         let ended = |ended| Report { ended: Some(ended), ..Report::default() };
         let degraded = || {
             let degraded = health.observer()?;
@@ -227,7 +255,7 @@ impl Reconciler {
             Ok(judgement) => judgement,
             Err(why) => return Ok(ended(why)),
         };
-        let Settings { interval, misses: threshold, max_reap_share } = *settings;
+        let Settings { interval, misses: threshold, max_reap_share } = self.settings();
         let silent = silent.iter().map(|lease| lease.generation).collect();
         let found = CountMisses { silent, seen, started: at.boot, interval, threshold };
         let silent = leases_of(self.ask(Command::CountMisses(found), dry_run).await?);
@@ -236,14 +264,19 @@ impl Reconciler {
             Ok(due) => due,
             Err(why) => return Ok(Report { silent, unverifiable, ..ended(why) }),
         };
-        let brake = Brake { share: max_reap_share, earlier: ledger.earlier_boot(), consented };
+        let earlier = ledger.earlier_boot();
+        let brake = Brake { share: max_reap_share, earlier, consented, recent };
         let Verdict { reap, blocked } = brake.apply(&due, &leases);
         let reaped = if reap.is_empty() {
             Vec::new()
         } else if dry_run {
             due.iter().filter(|lease| reap.contains(&lease.generation)).cloned().collect()
         } else {
-            leases_of(self.ask(Command::Reap { generations: reap, threshold }, false).await?)
+            let reap = Command::Reap { generations: reap, threshold };
+            let reaped = leases_of(self.ask(reap, false).await?);
+            let unasked: Vec<_> = reaped.iter().filter(|lease| !brake.is_free(lease)).collect();
+            recent.add(at.boot, unasked);
+            reaped
         };
         let blocked =
             (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });
@@ -251,31 +284,20 @@ impl Reconciler {
     }
 
     /// Rule 5: whom the index does not list is looked up by name, and any answer but that it is
-    /// gone keeps its leases. Whom it lists as ended is not looked up again.
+    /// gone keeps its leases. Whom it lists as ended is not looked up again. That is before the
+    /// brake, which counts what would be released: an index that lags is to block nothing.
     async fn look_up(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Ended> {
         let Parts { sources, live, .. } = &self.parts;
-        let mut gone: HashMap<Owner, bool> = HashMap::new();
-        let mut kept = Vec::with_capacity(due.len());
-        for lease in due {
-            let Some(owner) = &lease.owner else { continue };
-            let is_gone = match gone.get(owner) {
-                Some(known) => *known,
-                None if live.listings().is_dead(owner) => true,
-                None => match sources.look_up(owner).await {
-                    Ok(None | Some(Word::Dead | Word::NotFound)) => true,
-                    Ok(Some(Word::Alive)) => false,
-                    Err(error) => {
-                        let (name, why) = (inventory::DIRECTORY, error.to_string());
-                        return Err(Ended::Failed { name, why });
-                    }
-                },
-            };
-            gone.insert(owner.clone(), is_gone);
-            if is_gone {
-                kept.push(lease);
-            }
-        }
-        Ok(kept)
+        let owners: HashSet<_> = due.iter().filter_map(|lease| lease.owner.clone()).collect();
+        let (dead, unlisted): (HashSet<_>, HashSet<_>) =
+            owners.into_iter().partition(|owner| live.listings().is_dead(owner));
+        let mut gone = sources.gone(unlisted).await.map_err(|error| Ended::Failed {
+            name: inventory::DIRECTORY,
+            why: error.to_string(),
+        })?;
+        gone.extend(dead);
+        let is_gone = |lease: &Arc<Lease>| lease.owner.as_ref().is_some_and(|o| gone.contains(o));
+        Ok(due.into_iter().filter(is_gone).collect())
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
