@@ -135,7 +135,9 @@ fn refusal(status: &Status) -> String {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; is guard-agent running?",
-        io::ErrorKind::PermissionDenied => "; try as root",
+        io::ErrorKind::PermissionDenied => {
+            "; who has no role in the agent's [access] cannot connect: try as root"
+        }
         _ => "",
     }
 }

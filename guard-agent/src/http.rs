@@ -102,7 +102,8 @@ async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Res
 
 /// Sets what is read rather than counted.
 async fn collect(context: &Context) {
-    let Context { ledger, observer, live, alerts, health, metrics, config, .. } = context;
+    let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
+    let config = context.config();
     let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
     for pool in ledger.pools().await.unwrap_or_default() {
         for state in lease::State::ALL {
@@ -139,6 +140,7 @@ async fn collect(context: &Context) {
         let healthy = i64::from(status.healthy());
         source_healthy.with_label_values(&[status.source.name()]).set(healthy);
     }
+    metrics.subscriber_lag.reset();
     for (subscriber, lag) in context.hub.lags() {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
         metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);

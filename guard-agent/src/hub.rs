@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -88,7 +88,7 @@ struct Reader {
 pub struct Hub {
     inner: Mutex<Inner>,
     sender: broadcast::Sender<Arc<Event>>,
-    readers: Vec<Reader>,
+    readers: RwLock<Vec<Reader>>,
 }
 
 struct Inner {
@@ -102,14 +102,31 @@ impl Hub {
     pub fn new(epoch: u64, subscribers: impl IntoIterator<Item = Arc<str>>) -> Self {
         let last = epoch << 32;
         let inner = Inner { last, recent: VecDeque::new() };
-        let reader = |name| Reader { name, sent: Arc::new(AtomicU64::new(last)) };
-        let readers = subscribers.into_iter().map(reader).collect();
-        Self { inner: Mutex::new(inner), sender: broadcast::Sender::new(KEPT), readers }
+        let hub = Self {
+            inner: Mutex::new(inner),
+            sender: broadcast::Sender::new(KEPT),
+            readers: RwLock::default(),
+        };
+        hub.set_subscribers(subscribers);
+        hub
+    }
+
+    /// From now on these are the configured subscribers. One that is new has missed nothing.
+    pub fn set_subscribers(&self, subscribers: impl IntoIterator<Item = Arc<str>>) {
+        let last = self.inner.lock().last;
+        let mut readers = self.readers.write();
+        let mut known = std::mem::take(&mut *readers);
+        for name in subscribers {
+            let old = known.iter().position(|reader| reader.name == name);
+            let new = || Reader { name, sent: Arc::new(AtomicU64::new(last)) };
+            readers.push(old.map(|at| known.swap_remove(at)).unwrap_or_else(new));
+        }
     }
 
     /// Where a configured subscriber's progress is written down; nowhere for others.
     pub fn progress(&self, subscriber: &str) -> Option<Arc<AtomicU64>> {
-        let reader = self.readers.iter().find(|reader| *reader.name == *subscriber)?;
+        let readers = self.readers.read();
+        let reader = readers.iter().find(|reader| *reader.name == *subscriber)?;
         Some(Arc::clone(&reader.sent))
     }
 
@@ -117,7 +134,8 @@ impl Hub {
     pub fn lags(&self) -> Vec<(Arc<str>, u64)> {
         let last = self.inner.lock().last;
         let lag = |reader: &Reader| last.saturating_sub(reader.sent.load(Ordering::Relaxed));
-        self.readers.iter().map(|reader| (Arc::clone(&reader.name), lag(reader))).collect()
+        let readers = self.readers.read();
+        readers.iter().map(|reader| (Arc::clone(&reader.name), lag(reader))).collect()
     }
 
     /// Tells all subscribers.
@@ -213,6 +231,16 @@ mod tests {
         assert_eq!(backlog.iter().map(|event| event.seq - first).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((gap, seq), (false, first + 3));
         assert!(hub.subscribe(None).backlog.is_empty() && !hub.subscribe(None).gap);
+    }
+
+    #[test]
+    fn a_subscriber_that_stays_keeps_its_place() {
+        let hub = Hub::new(3, ["a".into(), "b".into()]);
+        publish(&hub, 2);
+        hub.set_subscribers(["c".into(), "b".into()]);
+        publish(&hub, 1);
+        assert_eq!(hub.lags(), [("c".into(), 1), ("b".into(), 3)]);
+        assert!(hub.progress("a").is_none());
     }
 
     #[test]

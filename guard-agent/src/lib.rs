@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod observer;
 pub mod proto;
 pub mod reconcile;
+pub mod reload;
 pub mod replay;
 pub mod run;
 pub mod segment;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use guard_agent::{
     capabilities,
-    config::{Config, LogFormat},
+    config::{self, Config, LogFormat},
     journal::Journal,
     memory, observer, run,
 };
@@ -38,6 +38,9 @@ enum Command {
         #[arg(value_name = "FILE", default_value = "/etc/guard/agent.toml")]
         file: PathBuf,
     },
+    /// Print the default configuration, with a description of every setting.
+    #[command(after_help = "Example: guard-agent print-config > /etc/guard/agent.toml")]
+    PrintConfig,
     /// Take the program off every port and remove its maps: leaves no trace in the kernel.
     #[command(after_help = "Example: guard-agent detach --config /etc/guard/agent.toml")]
     Detach {
@@ -67,8 +70,8 @@ fn message(error: &anyhow::Error) -> String {
 
 fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config } => {
-            let config = Config::load(&config)?;
+        Command::Run { config: path } => {
+            let config = Config::load(&path)?;
             capabilities::check()?;
             capabilities::drop_others()?;
             memory::few_heaps();
@@ -77,12 +80,16 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the runtime's threads")?;
-            runtime.block_on(run::run(config))
+            runtime.block_on(run::run(&path, config))
         }
         Command::CheckConfig { file } => {
             let config = Config::load(&file)?;
             let (bridges, pools) = (config.bridges.len(), config.pools.iter().len());
             println!("{}: good: {bridges} bridge(s), {pools} pool(s)", file.display());
+            Ok(())
+        }
+        Command::PrintConfig => {
+            print!("{}", config::commented_defaults());
             Ok(())
         }
         Command::Detach { config } => {

@@ -35,6 +35,7 @@ use crate::{
     metrics::Metrics,
     observer::{Kernel, Observer, Parts},
     reconcile::{self, Ask, Reconciler},
+    reload::Reloader,
     store::{Boot, Store},
     vitals::Vitals,
     watchdog::{self, Watchdog},
@@ -47,12 +48,12 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What is missing or wrong on this machine, and what to do.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
-    let listener = api::listen(&config.socket)?;
-    let served = serve(config.clone(), listener, signals).await;
+    let listener = api::listen(&config.socket, &config.access)?;
+    let served = serve(path, config.clone(), listener, signals).await;
     // A later agent makes its own; one that is there says that someone listens.
     let _ = std::fs::remove_file(&config.socket);
     served
@@ -62,6 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -69,11 +71,13 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
         })
     }
 }
 
 async fn serve(
+    path: &Path,
     config: Config,
     listener: tokio::net::UnixListener,
     signals: Signals,
@@ -119,8 +123,8 @@ async fn serve(
         Err(loss) => Ledger::start_without(pools, loss, live.clone(), observers)?,
     };
 
-    if let Some(why) = ledger.loss() {
-        health.degraded(STORE, &why);
+    if let Some(loss) = ledger.loss() {
+        health.degraded(STORE, &loss.message);
     }
     // Before anything can be released.
     ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
@@ -187,9 +191,20 @@ async fn serve(
         }
     });
 
+    let (current, settings) = watch::channel(Arc::new(config.clone()));
+    let Signals { terminate, interrupt, hangup } = signals;
+    let reloader = Reloader {
+        path: path.to_owned(),
+        current,
+        ledger: ledger.clone(),
+        hub: hub.clone(),
+        metrics: metrics.clone(),
+        reconciler: reconciler.clone(),
+    };
+    let reloading = tokio::spawn(reloader.run(hangup));
     let (stop, stopping) = watch::channel(false);
     let context = Arc::new(api::Context {
-        config,
+        config: settings,
         ledger: ledger.clone(),
         observer: handle,
         live,
@@ -205,15 +220,12 @@ async fn serve(
     let grpc = tokio::spawn(api::serve(context.clone(), listener));
     let web = tokio::spawn(http::serve(context.clone(), web));
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    tracing::info!(
-        socket = %context.config.socket.display(),
-        http = %context.config.http,
-        "serving"
-    );
-    let ended = until_stopped(signals, grpc, web, watching).await;
+    tracing::info!(socket = %config.socket.display(), http = %config.http, "serving");
+    let ended = until_stopped([terminate, interrupt], grpc, web, watching).await;
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     reconciling.abort();
+    reloading.abort();
     store.abort();
     vitals.abort();
     ledger.shutdown().await;
@@ -245,8 +257,8 @@ fn open_history(state_dir: &Path, boot_id: &str) -> Result<(History, Vec<Inciden
 async fn watch_store(ledger: Ledger, health: Arc<Health>) {
     loop {
         tokio::time::sleep(STORE_INTERVAL).await;
-        if let Some(why) = ledger.loss() {
-            health.degraded(STORE, &why);
+        if let Some(loss) = ledger.loss() {
+            health.degraded(STORE, &loss.message);
         } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
             health.recovered(STORE);
         }
@@ -299,14 +311,14 @@ async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), 
 
 /// Waits for a signal, or for a part that ended by itself.
 async fn until_stopped(
-    mut signals: Signals,
+    [mut terminate, mut interrupt]: [Signal; 2],
     grpc: JoinHandle<Result<(), api::ServeError>>,
     web: JoinHandle<std::io::Result<()>>,
     watching: JoinHandle<()>,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        _ = signals.terminate.recv() => Ok(()),
-        _ = signals.interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
         ended = grpc => Ok(ended.context("the gRPC server panicked")??),
         ended = web => ended.context("the HTTP server panicked")?.context("the HTTP server"),
         ended = watching => Err(ended.map_or_else(Into::into, |()| anyhow::anyhow!("the observer ended"))),

@@ -129,6 +129,21 @@ impl Agent {
         }
     }
 
+    /// Has it read another text of its configuration file, and waits until it has.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn reload(&self, text: &str) -> Result<()> {
+        let answers = || {
+            let read = self.journal.count(&["configuration read anew"]);
+            read + self.journal.count(&["nothing is changed"])
+        };
+        let before = answers();
+        std::fs::write(self.dir.join("agent.toml"), text).context("writing the configuration")?;
+        self.process.signal(Signal::SIGHUP)?;
+        eventually("the configuration read anew", || Ok((answers() > before).then_some(())))
+    }
+
     /// Ends it with SIGKILL, and waits for its end.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The API, as a controller calls it: one connection, any number of calls one after the other.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use guard_agent::proto::leases_client::LeasesClient;
@@ -10,8 +11,15 @@ use guard_agent::proto::{
 };
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use crate::frame::Mac;
+
+/// How long a refusal says that one should wait, if it says so.
+#[must_use]
+pub fn retry_delay(refused: &Status) -> Option<Duration> {
+    refused.get_details_retry_info()?.retry_delay
+}
 
 /// A connection of a controller.
 #[derive(Clone, Debug)]

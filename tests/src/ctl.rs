@@ -49,6 +49,18 @@ pub struct Lease {
 }
 
 impl CtlOutput {
+    pub(crate) fn of(command: &mut Command) -> Result<Self> {
+        let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+        let Some(code) = output.status.code() else {
+            bail!("{command:?}: {}", output.status);
+        };
+        Ok(Self {
+            code,
+            stdout: String::from_utf8(output.stdout).context("its output")?,
+            stderr: String::from_utf8(output.stderr).context("its errors")?,
+        })
+    }
+
     /// Standard output, which must be one JSON document, of a call that was done.
     ///
     /// # Errors
@@ -84,16 +96,7 @@ impl Agent {
     /// # Errors
     /// It cannot be run at all; a refusal is in what it returns.
     pub fn ctl(&self, args: &[&str]) -> Result<CtlOutput> {
-        let mut command = self.guardctl(args)?;
-        let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-        let Some(code) = output.status.code() else {
-            bail!("{command:?}: {}", output.status);
-        };
-        Ok(CtlOutput {
-            code,
-            stdout: String::from_utf8(output.stdout).context("guardctl's output")?,
-            stderr: String::from_utf8(output.stderr).context("guardctl's errors")?,
-        })
+        CtlOutput::of(&mut self.guardctl(args)?)
     }
 
     /// Calls `guardctl` with `-o json` and reads the document that it prints.

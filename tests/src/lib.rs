@@ -43,12 +43,12 @@ mod wait;
 mod watch;
 
 pub use agent::{Agent, Exit};
-pub use api::Client;
+pub use api::{Client, retry_delay};
 pub use capture::Capture;
 pub use cni::{Attachment, Plugin, Refused};
 pub use command::{binary, require_root, run};
 pub use config::Config;
-pub use containerd::Containerd;
+pub use containerd::{Containerd, Frozen};
 pub use crowd::Crowd;
 pub use ctl::{CtlOutput, Lease, Refusal, names};
 pub use ctr_cni::CtrCni;

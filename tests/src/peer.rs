@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::command::output;
+use crate::ctl::CtlOutput;
 use crate::stream::Stream;
 
 /// The client, with its Python.
@@ -48,6 +49,27 @@ impl Peer {
     pub fn call(&self, args: &[&str]) -> Result<Value> {
         let printed = output(&mut self.command(args))?;
         serde_json::from_str(&printed).with_context(|| format!("not JSON: {printed:?}"))
+    }
+
+    /// Makes the client of the documentation's example in a directory, by the command that the example
+    /// names, and returns the example, ready for its arguments.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn example(&self, dir: &Path) -> Result<impl Fn(&[&str]) -> Result<CtlOutput> + use<>> {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let out = dir.display();
+        let mut generate = Command::new(&self.python);
+        generate.args(["-m", "grpc_tools.protoc", "--proto_path=guard-agent/proto"]);
+        generate.args([format!("--python_out={out}"), format!("--grpc_python_out={out}")]);
+        output(generate.arg("guard/v1/guard.proto").current_dir(&top))?;
+        let (python, socket, dir) = (self.python.clone(), self.socket.clone(), dir.to_owned());
+        Ok(move |args: &[&str]| {
+            let mut command = Command::new(&python);
+            command.env("PYTHONPATH", &dir).env("PYTHONDONTWRITEBYTECODE", "1");
+            command.arg(top.join("examples/controller.py")).arg("--socket").arg(&socket);
+            CtlOutput::of(command.args(args))
+        })
     }
 
     /// Starts one of its commands that print a document a line.

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer on the frame parser, which stable Rust builds as well.
+//! `cargo xtask fuzz`: libFuzzer on what reads others' bytes, which stable Rust builds as well.
 
 use anyhow::{Context as _, Result};
 
@@ -16,13 +16,29 @@ const COVERAGE: [&str; 6] = [
     "--cfg=fuzzing",
 ];
 
-/// Longer than the most headers that are read.
-const LONGEST: u32 = 400;
+/// A program of `fuzz/`.
+struct Fuzzer {
+    name: &'static str,
+    /// Longer than anything that makes sense to it.
+    longest: u32,
+    /// Where to begin, and what to make of it.
+    options: &'static [&'static str],
+}
 
-/// Fuzzes for so many seconds, going on with the frames of the last time; a frame that breaks
-/// something stays in `target/fuzz`.
+const FUZZERS: [Fuzzer; 3] = [
+    Fuzzer { name: "frame", longest: 400, options: &[] },
+    Fuzzer { name: "cni", longest: 2048, options: &["-only_ascii=1", "-dict=fuzz/cni.dict"] },
+    Fuzzer {
+        name: "config",
+        longest: 8192,
+        options: &["-only_ascii=1", "-seed_inputs=docs/agent.toml"],
+    },
+];
+
+/// Fuzzes each for so many seconds, going on with the inputs of the last time; one that breaks something
+/// stays in `target/fuzz`.
 pub(crate) fn run(seconds: u32) -> Result<()> {
-    terminal::heading("Build the fuzz target");
+    terminal::heading("Build the fuzzers");
     let mut build = process::tool("cargo");
     // With a target named, the flags are for it alone, and not for build scripts.
     build
@@ -31,15 +47,19 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
         .args(["--target", TARGET, "--target-dir", "target/fuzz"]);
     process::shown(&mut build)?;
 
-    terminal::heading("Fuzz");
     let dir = crate::top().join("target/fuzz");
-    let corpus = dir.join("corpus");
-    std::fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
-    let mut fuzz = process::tool(dir.join(TARGET).join("release/guard-fuzz"));
-    fuzz.arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-max_len={LONGEST}"))
-        .arg(format!("-artifact_prefix={}/", dir.display()))
-        .args(["-print_final_stats=1", "-verbosity=0"])
-        .arg(corpus);
-    process::shown(&mut fuzz)
+    for Fuzzer { name, longest, options } in FUZZERS {
+        terminal::heading(&format!("Fuzz: {name}"));
+        let corpus = dir.join("corpus").join(name);
+        std::fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
+        let mut fuzz = process::tool(dir.join(TARGET).join("release").join(name));
+        fuzz.arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-max_len={longest}"))
+            .arg(format!("-artifact_prefix={}/{name}-", dir.display()))
+            .args(["-print_final_stats=1", "-verbosity=0"])
+            .args(options)
+            .arg(corpus);
+        process::shown(&mut fuzz)?;
+    }
+    Ok(())
 }

@@ -79,10 +79,10 @@ enum Task {
     /// believes of them, ten million frames by chance through the program. Needs root, and a
     /// machine that does nothing else.
     Soak,
-    /// Fuzz the frame parser with libFuzzer
+    /// Fuzz the frame parser, the CNI plugin's input and the configuration with libFuzzer
     #[command(after_help = "Example: cargo xtask fuzz 600")]
     Fuzz {
-        /// For how many seconds
+        /// For how many seconds each
         #[arg(default_value_t = 60)]
         seconds: u32,
     },

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     lease::{
-        Lease, LeaseFilter, Owner, Pool, Standing, State,
+        Lease, LeaseFilter, Owner, Pool, Pools, Standing, State,
         command::{Command, Reason, Refusal, Reply},
     },
     ledger::Recovery,
@@ -154,7 +154,8 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::ForceReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
         let proto::ForceReleaseRequest { pool, address, dry_run } = request.into_inner();
-        let (pool, address) = (self.pool(&pool)?, to_address(address)?);
+        let config = self.0.config();
+        let (pool, address) = (find(&config.pools, &pool)?, to_address(address)?);
         let command = Command::ForceRelease { segment: pool.segment().clone(), address };
         let (outcome, leases) = match self.call(command, dry_run).await? {
             Reply::Released(State::Releasing, leases) => (Outcome::Releasing, leases),
@@ -175,9 +176,10 @@ impl proto::admin_server::Admin for Service {
         let request = request.into_inner();
         let action = request.action();
         let proto::QuarantineRequest { pool, address, dry_run, action: _ } = request;
+        let config = self.0.config();
         let command = match action {
             QuarantineAction::Add | QuarantineAction::Remove => {
-                let segment = self.pool(&pool)?.segment().clone();
+                let segment = find(&config.pools, &pool)?.segment().clone();
                 let address = to_address(address)?;
                 if action == QuarantineAction::Add {
                     Command::Quarantine { segment, address }
@@ -186,7 +188,7 @@ impl proto::admin_server::Admin for Service {
                 }
             }
             QuarantineAction::List | QuarantineAction::Unspecified => {
-                let pool = if pool.is_empty() { None } else { Some(self.pool(&pool)?) };
+                let pool = named(&config.pools, &pool)?;
                 let filter = LeaseFilter {
                     state: Some(State::Quarantined),
                     pool: pool.map(|pool| Arc::clone(pool.name())),
@@ -209,13 +211,14 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::AdoptRequest>,
     ) -> Result<Response<proto::AdoptResponse>, Status> {
         let proto::AdoptRequest { from_host_local, pool, dry_run } = request.into_inner();
-        let only = if pool.is_empty() { None } else { Some(self.pool(&pool)?) };
+        let config = self.0.config();
+        let only = named(&config.pools, &pool)?;
         let found = host_local::read(&absolute(from_host_local)?)
             .map_err(|error| error::reservations(&error))?;
         let (mut adopted, mut refused) = (Vec::new(), Vec::new());
         for host_local::Reservation { address, container, interface } in found {
             let owner = Owner { sandbox: Arc::from(&*container), lifecycle: Arc::from("") };
-            let result = match self.pool_of(address, only) {
+            let result = match pool_of(&config.pools, address, only) {
                 Ok(pool) => {
                     let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*interface));
                     let command = Command::Adopt { pool, address, owner, key };
@@ -249,30 +252,12 @@ impl Service {
     }
 
     fn messages(&self, leases: &[Arc<Lease>]) -> Vec<proto::Lease> {
+        let config = self.0.config();
         let message = |lease: &Arc<Lease>| {
             let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
-            convert::lease(lease, &evidence, &self.0.config)
+            convert::lease(lease, &evidence, &config)
         };
         leases.iter().map(message).collect()
-    }
-
-    fn pool(&self, name: &str) -> Result<&Pool, Status> {
-        self.0.config.pools.get(name).ok_or_else(|| error::pool_unknown(name))
-    }
-
-    /// The one pool that has an address.
-    fn pool_of<'a>(&'a self, address: IpAddr, only: Option<&'a Pool>) -> Result<&'a Pool, Refusal> {
-        let all = self.0.config.pools.iter();
-        let mut having = all.filter(|pool| {
-            pool.standing(address) != Standing::Outside
-                && only.is_none_or(|only| only.name() == pool.name())
-        });
-        let refuse = |what| Err(Refusal::new(Reason::AddressOutsidePool, what));
-        match (having.next(), having.next()) {
-            (Some(pool), None) => Ok(pool),
-            (Some(_), Some(_)) => refuse(format!("several pools have {address}; name one")),
-            (None, _) => refuse(format!("no pool has {address}")),
-        }
     }
 
     fn bridge_present(&self, lease: &Lease) -> bool {
@@ -289,6 +274,33 @@ impl Service {
             (None, Some(name)) => lease.state == State::Active && !names.contains(name),
             (None, None) => false,
         }
+    }
+}
+
+fn find<'a>(pools: &'a Pools, name: &str) -> Result<&'a Pool, Status> {
+    pools.get(name).ok_or_else(|| error::pool_unknown(name))
+}
+
+/// As [`find`], where the name may be left out.
+fn named<'a>(pools: &'a Pools, name: &str) -> Result<Option<&'a Pool>, Status> {
+    if name.is_empty() { Ok(None) } else { find(pools, name).map(Some) }
+}
+
+/// The one pool that has an address.
+fn pool_of<'a>(
+    pools: &'a Pools,
+    address: IpAddr,
+    only: Option<&Pool>,
+) -> Result<&'a Pool, Refusal> {
+    let mut having = pools.iter().filter(|pool| {
+        pool.standing(address) != Standing::Outside
+            && only.is_none_or(|only| only.name() == pool.name())
+    });
+    let refuse = |what| Err(Refusal::new(Reason::AddressOutsidePool, what));
+    match (having.next(), having.next()) {
+        (Some(pool), None) => Ok(pool),
+        (Some(_), Some(_)) => refuse(format!("several pools have {address}; name one")),
+        (None, _) => refuse(format!("no pool has {address}")),
     }
 }
 

@@ -31,7 +31,8 @@ pub async fn check(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
 }
 
 async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
-    let Context { ledger, bindings, live, config, .. } = context;
+    let Context { ledger, bindings, live, .. } = context;
+    let config = context.config();
     let whole = |between: &str, what: String| Disagreement {
         between: between.to_owned(),
         what,

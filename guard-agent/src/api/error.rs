@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::access::Role;
 use crate::{
     health::Degraded,
     lease::command::{Reason, Refusal, Reply},
@@ -35,7 +36,7 @@ pub enum Closed {
     },
     /// There is no store to write to.
     #[error("{0}")]
-    StoreDamaged(String),
+    Store(Refusal),
     /// The inventory or the directory has not answered completely.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     InventoryDegraded(Degraded),
@@ -95,7 +96,8 @@ impl From<Closed> for Status {
         let reason = match closed {
             Closed::Starting => "STARTING",
             Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
-            Closed::StoreDamaged(_) => Reason::StoreDamaged.name(),
+            // It knows whether waiting helps.
+            Closed::Store(refusal) => return refused(refusal),
             Closed::InventoryDegraded(_) => "INVENTORY_DEGRADED",
             Closed::ObserverDegraded(_) => "OBSERVER_DEGRADED",
         };
@@ -115,6 +117,45 @@ impl From<Invalid> for Status {
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
     }
+}
+
+/// The caller is not one of those who may.
+pub fn role_required(path: &str, required: Role, uid: Option<u32>) -> Status {
+    let (role, key) = (required.name(), required.key());
+    let caller = uid.map_or_else(|| "the caller".to_owned(), |uid| format!("uid {uid}"));
+    let message = format!(
+        "{} wants the role {role}, which {caller} does not have: {key} in the agent's \
+         configuration gives it",
+        method(path)
+    );
+    let metadata = [("role".to_owned(), role.to_owned()), ("setting".to_owned(), key.to_owned())];
+    let details = ErrorDetails::with_error_info("ROLE_REQUIRED", DOMAIN, metadata);
+    Status::with_error_details(Code::PermissionDenied, message, details)
+}
+
+/// The caller has as many calls open as it may have.
+pub fn too_many_calls(most: u32) -> Status {
+    let message = format!("{most} calls are open already; end some, or wait for their answers");
+    status(Code::ResourceExhausted, "TOO_MANY_CALLS", message, Some(SOON))
+}
+
+/// The request is longer than any that makes sense.
+pub fn too_large(most: usize) -> Status {
+    let message = format!("the request is longer than {most} bytes");
+    status(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message, None)
+}
+
+/// Nothing is served at this path.
+pub fn method_unknown(path: &str) -> Status {
+    let message = format!("there is no method {}; server reflection lists them", method(path));
+    status(Code::Unimplemented, "METHOD_UNKNOWN", message, None)
+}
+
+/// `/guard.v1.Leases/Allocate` as people write it: `Leases.Allocate`. Whoever calls chose the path.
+fn method(path: &str) -> String {
+    let short = path.strip_prefix("/guard.v1.").or(path.strip_prefix('/')).unwrap_or(path);
+    let printable = short.chars().filter(char::is_ascii_graphic).take(128);
+    printable.collect::<String>().replace('/', ".")
 }
 
 /// No pool has this address.

@@ -228,7 +228,7 @@ impl Service {
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {
-        let Context { config, health, observer, .. } = &*self.0;
+        let Context { health, observer, .. } = &*self.0;
         let ports = observer.ports.read();
         let bridge = |name: &Arc<str>| {
             let own = || ports.values().filter(|status| status.port.bridge == *name);
@@ -240,6 +240,7 @@ impl Service {
                 covered: count(own().filter(|status| status.coverage.is_some()).count()),
             }
         };
+        let config = self.0.config();
         config.bridges.iter().map(|configured| bridge(&configured.name)).collect()
     }
 }

@@ -54,7 +54,8 @@ impl proto::leases_server::Leases for Service {
             Err((reason, status)) => Err((reason, status)),
         };
         let word = result.as_ref().map_or_else(|(reason, _)| *reason, |_| "ok");
-        for pool in pools.iter().filter(|pool| self.0.config.pools.get(pool).is_some()) {
+        let config = self.0.config();
+        for pool in pools.iter().filter(|pool| config.pools.get(pool).is_some()) {
             let metrics = &self.0.metrics;
             metrics.allocations.with_label_values(&[&**pool, word]).inc();
             let duration = metrics.allocation_duration.with_label_values(&[&**pool]);
@@ -164,7 +165,7 @@ impl proto::leases_server::Leases for Service {
         let request = request.into_inner();
         let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
         if let Some(name) = pool
-            && self.0.config.pools.get(name).is_none()
+            && self.0.config().pools.get(name).is_none()
         {
             return Err(error::pool_unknown(name));
         }
@@ -176,8 +177,9 @@ impl proto::leases_server::Leases for Service {
             ..LeaseFilter::default()
         };
         let leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
-        let config = &self.0.config;
-        let leases = leases.iter().map(|(lease, all)| convert::lease(lease, all, config)).collect();
+        let config = self.0.config();
+        let leases =
+            leases.iter().map(|(lease, all)| convert::lease(lease, all, &config)).collect();
         Ok(Response::new(proto::ListLeasesResponse { leases }))
     }
 
@@ -211,14 +213,15 @@ impl proto::leases_server::Leases for Service {
         }
         // A message is made when it is sent: whoever does not read costs no more than the events.
         let context = self.0.clone();
-        let backlog = backlog.into_iter().map(move |event| convert::event(&event, &context.config));
+        let backlog =
+            backlog.into_iter().map(move |event| convert::event(&event, &context.config()));
         let begin = gap.then(|| convert::gap(first)).into_iter().chain(backlog).map(Ok);
         let context = self.0.clone();
         let later =
             stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {
                 match receiver.recv().await {
                     Ok(event) => {
-                        let message = convert::event(&event, &context.config);
+                        let message = convert::event(&event, &context.config());
                         Some((Ok(message), (receiver, context, event.seq)))
                     }
                     Err(RecvError::Lagged(missed)) => {
@@ -270,14 +273,16 @@ impl Service {
 
     /// Whether the pools can be allocated from; a pool that there is not is the engine's to refuse.
     fn open(&self, pools: &[Arc<str>]) -> Result<(), (&'static str, Status)> {
-        let pools = pools.iter().filter_map(|name| self.0.config.pools.get(name));
+        let config = self.0.config();
+        let pools = pools.iter().filter_map(|name| config.pools.get(name));
         self.0.may_allocate(pools).map_err(|closed| ("UNAVAILABLE", closed.into()))
     }
 
     /// The ifindex of the port that an allocation declares, watched from now on; none if it does
     /// not exist yet.
     async fn port_of(&self, allocate: &Allocate) -> Result<Option<u32>, EnsureError> {
-        let pool = allocate.pools.iter().find_map(|name| self.0.config.pools.get(name));
+        let config = self.0.config();
+        let pool = allocate.pools.iter().find_map(|name| config.pools.get(name));
         let (Some(interface), Some(pool)) = (&allocate.interface, pool) else { return Ok(None) };
         match self.0.observer.ensure(&pool.segment().bridge, interface).await {
             Ok(ifindex) => Ok(Some(ifindex)),
@@ -288,7 +293,7 @@ impl Service {
 
     fn message(&self, lease: &Lease) -> proto::Lease {
         let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
-        convert::lease(lease, &evidence, &self.0.config)
+        convert::lease(lease, &evidence, &self.0.config())
     }
 }
 

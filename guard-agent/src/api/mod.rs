@@ -1,12 +1,16 @@
 //! The gRPC API on a Unix socket: requests in, commands to the ledger, answers out.
 
+mod access;
 mod admin;
+mod admit;
 mod check;
 pub(crate) mod convert;
 mod error;
 mod guard;
 mod interfaces;
 mod leases;
+mod limit;
+mod peer;
 mod pools;
 mod socket;
 mod subnets;
@@ -16,10 +20,9 @@ mod why;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{net::UnixListener, sync::watch};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-pub use socket::{SocketError, listen};
+pub use socket::{SocketError, listen, open_to};
 
 use crate::{
     alerts::Alerts,
@@ -49,8 +52,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// What the services work with.
 pub struct Context {
-    /// The checked configuration.
-    pub config: Config,
+    /// The checked configuration, as it is now.
+    pub config: watch::Receiver<Arc<Config>>,
     /// The leases.
     pub ledger: Ledger,
     /// The way to the observer.
@@ -104,18 +107,30 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let stopping = context.stopping.clone();
+    /// The generated servers have this in common, and no trait.
+    macro_rules! small {
+        ($server:expr) => {
+            $server.max_decoding_message_size(admit::MESSAGE)
+        };
+    }
+    let settings = context.config.clone();
     let server = Server::builder()
+        .max_concurrent_streams(admit::STREAMS)
+        .layer(admit::Door::new(settings.clone()))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         // Python's package and older tools know no other.
         .add_service(reflection().build_v1alpha()?)
-        .add_service(LeasesServer::new(leases::Service(context.clone())))
-        .add_service(PoolsServer::new(pools::Service(context.clone())))
-        .add_service(SubnetsServer::new(subnets::Service(context.clone())))
-        .add_service(InterfacesServer::new(interfaces::Service(context.clone())))
-        .add_service(GuardServer::new(guard::Service(context.clone())))
-        .add_service(AdminServer::new(admin::Service(context)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped(stopping.clone()));
+        .add_service(small!(LeasesServer::new(leases::Service(context.clone()))))
+        .add_service(small!(PoolsServer::new(pools::Service(context.clone()))))
+        .add_service(small!(SubnetsServer::new(subnets::Service(context.clone()))))
+        .add_service(small!(InterfacesServer::new(interfaces::Service(context.clone()))))
+        .add_service(small!(GuardServer::new(guard::Service(context.clone()))))
+        .add_service(small!(AdminServer::new(admin::Service(context))))
+        .serve_with_incoming_shutdown(
+            admit::connections(listener, settings),
+            stopped(stopping.clone()),
+        );
     tokio::select! {
         result = server => Ok(result?),
         () = drained(stopping) => Ok(()),
@@ -134,6 +149,11 @@ async fn drained(stopping: watch::Receiver<bool>) {
 }
 
 impl Context {
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
     /// Carries out a command, or only says what would come of it.
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
         let Self { ledger, .. } = self;
@@ -142,8 +162,8 @@ impl Context {
 
     /// Whether these pools can be allocated from now.
     fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
-        if let Some(why) = self.ledger.loss() {
-            return Err(error::Closed::StoreDamaged(why));
+        if let Some(loss) = self.ledger.loss() {
+            return Err(error::Closed::Store(loss));
         }
         for pool in pools {
             let bridge = &pool.segment().bridge;
@@ -158,7 +178,7 @@ impl Context {
             let late = self.health.why(health::BOOT).and(inventory);
             return Err(late.map_or(error::Closed::Starting, error::Closed::InventoryDegraded));
         }
-        if self.config.when_degraded == WhenDegraded::Allow {
+        if self.config().when_degraded == WhenDegraded::Allow {
             return Ok(());
         }
         match (self.health.observer(), inventory) {

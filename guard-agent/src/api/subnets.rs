@@ -25,7 +25,8 @@ impl proto::subnets_server::Subnets for Service {
     ) -> Result<Response<proto::ReserveSubnetResponse>, Status> {
         let proto::ReserveSubnetRequest { pool, id, length, prefix, dry_run } =
             request.into_inner();
-        let parent = self.0.config.pools.get(&pool).ok_or_else(|| error::pool_unknown(&pool))?;
+        let config = self.0.config();
+        let parent = config.pools.get(&pool).ok_or_else(|| error::pool_unknown(&pool))?;
         let prefix = to_prefix(prefix)?;
         let length = match (length, prefix) {
             (0, Some(prefix)) => prefix.prefix_len(),

@@ -28,7 +28,7 @@ pub async fn trace(context: &Arc<Context>, port: String) -> Result<TraceStream, 
     };
     let (ifindex, coverage) = known.ok_or_else(|| error::port_unknown(&port))?;
     let coverage = coverage.ok_or_else(|| error::port_uncovered(&port))?;
-    let (bpffs, interface) = (context.config.bpffs.clone(), port.clone());
+    let (bpffs, interface) = (context.config().bpffs.clone(), port.clone());
     // The verifier takes its time.
     let runtime = tokio::runtime::Handle::current();
     let started = tokio::task::spawn_blocking(move || {

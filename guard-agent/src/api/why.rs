@@ -18,7 +18,8 @@ pub async fn explain(
     context: &Context,
     address: IpAddr,
 ) -> Result<Vec<proto::Explanation>, Status> {
-    let Context { ledger, live, config, .. } = context;
+    let Context { ledger, live, .. } = context;
+    let config = context.config();
     let filter = LeaseFilter { address: Some(address), ..LeaseFilter::default() };
     let leases = ledger.leases(filter).await.map_err(error::refused)?;
     let having: Vec<_> =
@@ -33,7 +34,7 @@ pub async fn explain(
             address,
             evidence,
             proto::Explanation {
-                lease: Some(convert::lease(lease, evidence, config)),
+                lease: Some(convert::lease(lease, evidence, &config)),
                 next: next(lease, evidence, context),
                 ..proto::Explanation::default()
             },

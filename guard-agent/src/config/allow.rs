@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{CheckError, check_interface, file};
 
@@ -11,7 +11,7 @@ use super::{CheckError, check_interface, file};
 pub const MAX_RULES: usize = u32::BITS as usize;
 
 /// What a rule is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AllowKind {
     /// The addresses are virtual routers': they go with a virtual MAC from port to port, and no other

@@ -1,4 +1,5 @@
-//! The settings as they stand in the file. Each default stands here and nowhere else.
+//! The settings as they stand in the file. Each default and each setting's description stands here and
+//! nowhere else: `print-config` writes both down.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use documented::{Documented, DocumentedFields};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::AllowKind;
 use crate::{
@@ -16,24 +18,45 @@ use crate::{
     segment::Segment,
 };
 
-#[derive(Debug, Deserialize)]
+/// The configuration of guard's agent. What is not given has the value that stands here.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
+    /// Holds the lease store and the history of incidents.
     pub state_dir: PathBuf,
+    /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Where programs, links and maps are pinned: a directory of a mounted bpffs.
     pub bpffs: PathBuf,
+    /// Metrics and health, over HTTP and without a password.
     pub http: SocketAddr,
+    /// How it logs.
     pub log: Log,
+    /// When addresses are handed out.
     pub allocate: Allocate,
+    /// What is a conflict.
     pub conflict: Conflict,
+    /// What one port may say.
     pub quota: Quota,
+    /// The bridges to watch.
+    #[serde(skip_serializing)]
     pub bridge: Vec<Bridge>,
+    /// The pools to allocate from.
+    #[serde(skip_serializing)]
     pub pool: Vec<Pool>,
+    /// How leases are taken back.
     pub reconcile: Reconcile,
+    /// Who is asked for sandboxes.
     pub inventory: Inventory,
+    /// The controller's list.
     pub directory: Option<Directory>,
+    /// When containers are removed.
     pub watchdog: Watchdog,
+    /// Who is waited for.
+    #[serde(skip_serializing)]
     pub subscriber: Vec<Subscriber>,
+    /// Who may call.
+    pub access: Access,
 }
 
 impl Default for File {
@@ -54,18 +77,21 @@ impl Default for File {
             directory: None,
             watchdog: Watchdog::default(),
             subscriber: Vec::new(),
+            access: Access::default(),
         }
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What the agent logs, to standard error. RUST_LOG narrows or widens it.
+#[derive(Debug, Default, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
+    /// "text" for people, "json" for one object a line.
     pub format: LogFormat,
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -75,11 +101,14 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Deserialize)]
+/// When addresses are handed out.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Allocate {
+    /// How long the first look at everything may take; then `when_degraded` decides.
     #[serde(with = "humantime_serde")]
     pub boot_timeout: Duration,
+    /// "refuse" hands nothing out while not all is seen; "allow" goes on with what is.
     pub when_degraded: WhenDegraded,
 }
 
@@ -90,7 +119,7 @@ impl Default for Allocate {
 }
 
 /// What allocation does while the observer cannot see all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDegraded {
     /// Answers `UNAVAILABLE`.
@@ -100,7 +129,7 @@ pub enum WhenDegraded {
 }
 
 /// When two claimants are a conflict, and how long an incident lasts.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Conflict {
     /// A wire claim without a frame for so long is no evidence any more.
@@ -132,7 +161,7 @@ impl Default for Conflict {
 }
 
 /// What one access port may add about addresses that nobody owns.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quota {
     /// So many addresses can be live there at once.
@@ -150,31 +179,41 @@ impl Default for Quota {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// A bridge to watch; at least one.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bridge {
+    /// Its name. It may be yet to come.
     pub name: String,
+    /// "observe" tells of impostors and drops nothing; "enforce" is not available yet.
     #[serde(default)]
     pub mode: Mode,
+    /// Ports that lead to other hosts.
     #[serde(default)]
     pub uplinks: Vec<String>,
-    #[serde(default)]
+    /// Who may claim what another has.
+    #[serde(default, skip_serializing)]
     pub allow: Vec<Allow>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Who may claim what another has, so that it is no conflict.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Allow {
+    /// "vrrp", "shared", "router" or "proxy".
     pub kind: AllowKind,
+    /// The VLAN of the addresses; 0 for untagged.
     #[serde(default)]
     pub vlan: u16,
+    /// Addresses or prefixes.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// Ports of the bridge, by name; any where none is named.
     #[serde(default)]
     pub ports: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Mode {
     #[default]
@@ -182,25 +221,36 @@ pub(super) enum Mode {
     Enforce,
 }
 
-/// What is not given is as [`PoolSpec::new`] has it.
-#[derive(Debug, Deserialize)]
+/// A pool to allocate from. What is not given is as it stands here.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pool {
+    /// How it is asked for.
     pub name: String,
+    /// The bridge that it is on, which has a section of its own.
     pub bridge: String,
+    /// The VLAN of that bridge: 0 for untagged, on a bridge that filters VLANs the PVID.
     #[serde(default)]
     pub vlan: u16,
+    /// What its addresses are of.
     pub prefix: IpNet,
+    /// Never handed out; by default the first host address.
     pub gateway: Option<IpAddr>,
+    /// Not handed out either: addresses, ranges ("10.8.64.2-10.8.64.9") or prefixes.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// How long an address rests after its release.
     #[serde(default, with = "humantime_serde")]
     pub cooldown: Option<Duration>,
+    /// Hand out the one that has rested longest where no other is left.
     pub cooldown_bypass: Option<bool>,
+    /// How long a lease may stay unconfirmed.
     #[serde(default, with = "humantime_serde")]
     pub unconfirmed_ttl: Option<Duration>,
+    /// How long a quarantined address must be silent.
     #[serde(default, with = "humantime_serde")]
     pub probation: Option<Duration>,
+    /// How many addresses in use one allocation passes over.
     pub max_attempts: Option<u32>,
 }
 
@@ -220,12 +270,16 @@ impl Pool {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// How slow and how sure leases are taken back whose owners are gone.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Reconcile {
+    /// Time from one pass to the next.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// So many passes in a row must find nothing that speaks for a lease.
     pub misses: u32,
+    /// The share of a pool's leases, 0 to 1, that a pass may take back without consent.
     pub max_reap_share: f64,
 }
 
@@ -236,19 +290,26 @@ impl Default for Reconcile {
 }
 
 /// Without a section a source is not asked.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Inventory {
+    /// The container runtime.
     pub containerd: Option<Containerd>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Ask containerd which sandboxes there are. Without this section it is not asked.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Containerd {
+    /// containerd's socket.
     pub socket: PathBuf,
+    /// Its namespace.
     pub namespace: String,
+    /// The label that names the sandbox of a container.
     pub sandbox_label: String,
+    /// The label that names its lifecycle.
     pub lifecycle_label: String,
+    /// What labels that name its addresses begin with: …/ip, …/ip0, …/ip1.
     pub address_label: String,
 }
 
@@ -264,20 +325,27 @@ impl Default for Containerd {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Ask the controller which sandboxes there are. Without this section it is not asked.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
+    /// Where it serves `guard.directory.v1`.
     pub socket: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+/// Removes containers that no sandbox has any more. It wants [inventory.containerd] and [directory].
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Watchdog {
+    /// Without it nothing is removed; what would be can be looked at.
     pub enabled: bool,
+    /// Time from one pass to the next.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// How long a sandbox that is listed as dead is left to its controller.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// What runs in a container gets so much time to end by itself.
     #[serde(with = "humantime_serde")]
     pub stop_timeout: Duration,
 }
@@ -293,14 +361,44 @@ impl Default for Watchdog {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Who has to clean up before a released address is used again.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Subscriber {
+    /// Its name in `Leases.AckHold`.
     pub name: String,
+    /// How long it is waited for at most.
     #[serde(default = "hold_deadline", with = "humantime_serde")]
     pub hold_deadline: Duration,
 }
 
-fn hold_deadline() -> Duration {
+pub(super) fn hold_deadline() -> Duration {
     Duration::from_secs(120)
+}
+
+/// Who may call, by the credentials of the process that connects.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// Administrators: users who may do everything.
+    pub admin_uids: Vec<u32>,
+    /// Controllers: users who may read, and hand out and take back leases, subnets and names.
+    pub controller_uids: Vec<u32>,
+    /// Readers: groups whose members may read.
+    pub reader_gids: Vec<u32>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { admin_uids: vec![0], controller_uids: Vec::new(), reader_gids: Vec::new() }
+    }
+}
+
+impl Access {
+    /// Whether nobody else has a role.
+    pub fn is_for_root_alone(&self) -> bool {
+        let Self { admin_uids, controller_uids, reader_gids } = self;
+        let others = admin_uids.iter().chain(controller_uids).any(|uid| *uid != 0);
+        !others && reader_gids.is_empty()
+    }
 }

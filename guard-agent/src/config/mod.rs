@@ -1,13 +1,23 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
 mod allow;
+mod change;
 mod file;
+mod place;
+mod print;
 mod sources;
 
-use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
+use self::place::{Fault, at};
 use crate::{
     inventory,
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
@@ -17,7 +27,9 @@ use crate::{
 };
 
 pub use allow::{Allow, AllowKind, MAX_RULES};
-pub use file::{Conflict, LogFormat, Quota, WhenDegraded};
+pub use change::Change;
+pub use file::{Access, Conflict, LogFormat, Quota, WhenDegraded};
+pub use print::commented_defaults;
 
 /// A configuration that has been checked.
 #[derive(Debug, Clone)]
@@ -52,10 +64,12 @@ pub struct Config {
     pub watchdog: watchdog::Settings,
     /// Whose acknowledgement a released address waits for, and how long at most.
     pub subscribers: Vec<(Arc<str>, Duration)>,
+    /// Who may call what.
+    pub access: Access,
 }
 
 /// A bridge to watch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
     /// Its name.
     pub name: Arc<str>,
@@ -85,10 +99,12 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// The keys are right, what they say together is not.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}{source}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
     Check {
         /// Which file.
         path: PathBuf,
+        /// Where; `None` where it is about what is not there.
+        line: Option<usize>,
         /// What is wrong.
         source: CheckError,
     },
@@ -195,16 +211,28 @@ impl Config {
     ///
     /// # Errors
     /// Names the file, the line where there is one, the object, and what to do.
-    pub fn load(path: &std::path::Path) -> Result<Self, ConfigError> {
-        let path = || path.to_owned();
-        let text = fs::read_to_string(path())
-            .map_err(|source| ConfigError::Read { path: path(), source })?;
-        let file = toml::from_str::<file::File>(&text)
-            .map_err(|source| ConfigError::Parse { path: path(), source: Box::new(source) })?;
-        Self::check(file).map_err(|source| ConfigError::Check { path: path(), source })
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
     }
 
-    fn check(file: file::File) -> Result<Self, CheckError> {
+    /// Checks what a file says.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let path = || path.to_owned();
+        let file = toml::from_str::<file::File>(text)
+            .map_err(|source| ConfigError::Parse { path: path(), source: Box::new(source) })?;
+        Self::check(file).map_err(|Fault { place, error: source }| ConfigError::Check {
+            path: path(),
+            line: place::line(text, &place),
+            source,
+        })
+    }
+
+    fn check(file: file::File) -> Result<Self, Fault> {
         let file::File {
             state_dir,
             socket,
@@ -221,23 +249,11 @@ impl Config {
             directory,
             watchdog,
             subscriber,
+            access,
         } = file;
         check_spans(&conflict)?;
         let bridges = check_bridges(bridge)?;
-        let mut pools = Vec::with_capacity(pool.len());
-        for pool in pool {
-            if !bridges.iter().any(|bridge| *bridge.name == *pool.bridge) {
-                return Err(CheckError::BridgeUnknown { pool: pool.name, bridge: pool.bridge });
-            }
-            if pool.vlan > 4094 {
-                return Err(CheckError::Vlan { pool: pool.name, vlan: pool.vlan });
-            }
-            let name = pool.name.clone();
-            let mut spec =
-                pool.into_spec().map_err(|source| CheckError::Exclusion { pool: name, source })?;
-            spec.exclude.extend(taken(&bridges, &spec.segment).map(Exclusion::from));
-            pools.push(Pool::new(spec)?);
-        }
+        let pools = check_pools(pool, &bridges)?;
         check_gateways(&bridges, &pools)?;
         let sources = inventory::Settings {
             containerd: inventory.containerd.map(sources::containerd).transpose()?,
@@ -254,11 +270,15 @@ impl Config {
             conflict,
             quota,
             bridges,
-            pools: Pools::new(pools)?,
+            pools: Pools::new(pools.clone()).map_err(|error| {
+                let place = format!("pool.{}", second(&pools, &error));
+                at(place)(error)
+            })?,
             reconcile: sources::reconcile(&reconcile)?,
             watchdog: sources::watchdog(&watchdog, &sources)?,
             sources,
             subscribers: sources::subscribers(subscriber)?,
+            access,
         })
     }
 
@@ -272,11 +292,54 @@ impl Config {
     }
 }
 
-fn check_spans(conflict: &Conflict) -> Result<(), CheckError> {
+fn check_pools(sections: Vec<file::Pool>, bridges: &[Bridge]) -> Result<Vec<Pool>, Fault> {
+    let mut pools = Vec::with_capacity(sections.len());
+    for (index, pool) in sections.into_iter().enumerate() {
+        let key = |key| format!("pool.{index}.{key}");
+        let name = pool.name.clone();
+        if !bridges.iter().any(|bridge| *bridge.name == *pool.bridge) {
+            let error = CheckError::BridgeUnknown { pool: name, bridge: pool.bridge };
+            return Err(at(key("bridge"))(error));
+        }
+        if pool.vlan > 4094 {
+            return Err(at(key("vlan"))(CheckError::Vlan { pool: name, vlan: pool.vlan }));
+        }
+        let mut spec = pool
+            .into_spec()
+            .map_err(|source| CheckError::Exclusion { pool: name, source })
+            .map_err(at(key("exclude")))?;
+        spec.exclude.extend(taken(bridges, &spec.segment).map(Exclusion::from));
+        pools.push(Pool::new(spec).map_err(|error| {
+            let wrong = match error {
+                PoolError::Gateway { .. } => "gateway",
+                PoolError::NoAttempts { .. } => "max_attempts",
+                _ => "prefix",
+            };
+            at(key(wrong))(error)
+        })?);
+    }
+    Ok(pools)
+}
+
+/// Which of the two pools that do not go together is the later one, and what about it.
+fn second(pools: &[Pool], error: &PoolError) -> String {
+    let last = |name: &Arc<str>| pools.iter().rposition(|pool| pool.name() == name).unwrap_or(0);
+    match error {
+        PoolError::Overlap { first, second, .. } => {
+            format!("{}.prefix", last(first).max(last(second)))
+        }
+        PoolError::Name { pool } => format!("{}.name", last(pool)),
+        PoolError::NotUnicast { .. } | PoolError::Gateway { .. } | PoolError::NoAttempts { .. } => {
+            "0".to_owned()
+        }
+    }
+}
+
+fn check_spans(conflict: &Conflict) -> Result<(), Fault> {
     let Conflict { live_window, quiet, flap_window, flap_count: _, grace: _ } = conflict;
     let spans = [("live_window", live_window), ("quiet", quiet), ("flap_window", flap_window)];
     match spans.into_iter().find(|(_, span)| span.is_zero()) {
-        Some((key, _)) => Err(CheckError::NoSpan { key }),
+        Some((key, _)) => Err(at(format!("conflict.{key}"))(CheckError::NoSpan { key })),
         None => Ok(()),
     }
 }
@@ -290,51 +353,57 @@ fn taken<'a>(bridges: &'a [Bridge], segment: &'a Segment) -> impl Iterator<Item 
 }
 
 /// A gateway is everyone's: only ports that are named may claim it.
-fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), CheckError> {
+fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), Fault> {
     for pool in pools {
         let (segment, gateway) = (pool.segment(), pool.gateway());
         let Some(gateway) = gateway else { continue };
-        let rules = bridges.iter().filter(|bridge| bridge.name == segment.bridge);
-        let mut rules = rules.flat_map(|bridge| &bridge.allow);
-        let open = rules.find(|rule| rule.ports.is_empty() && rule.names(segment.vlan, gateway));
-        if let Some(rule) = open {
-            return Err(CheckError::Allow {
+        let own = bridges.iter().enumerate().filter(|(_, bridge)| bridge.name == segment.bridge);
+        for (at_bridge, bridge) in own {
+            let open = |rule: &Allow| rule.ports.is_empty() && rule.names(segment.vlan, gateway);
+            let Some(at_rule) = bridge.allow.iter().position(open) else { continue };
+            let error = CheckError::Allow {
                 bridge: segment.bridge.to_string(),
-                kind: rule.kind.name(),
+                kind: bridge.allow[at_rule].kind.name(),
                 why: format!("{gateway} is a gateway; name the ports that may claim it"),
-            });
+            };
+            return Err(at(format!("bridge.{at_bridge}.allow.{at_rule}"))(error));
         }
     }
     Ok(())
 }
 
-fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, CheckError> {
+fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
-    for file::Bridge { name, mode, uplinks, allow } in sections {
-        for name in uplinks.iter().chain([&name]) {
-            check_interface(name)?;
+    for (index, file::Bridge { name, mode, uplinks, allow }) in sections.into_iter().enumerate() {
+        let key = |key| format!("bridge.{index}.{key}");
+        check_interface(&name).map_err(at(key("name")))?;
+        for (index, name) in uplinks.iter().enumerate() {
+            check_interface(name).map_err(at(format!("{}.{index}", key("uplinks"))))?;
         }
         if mode == file::Mode::Enforce {
-            return Err(CheckError::Enforce { bridge: name });
+            return Err(at(key("mode"))(CheckError::Enforce { bridge: name }));
         }
         if bridges.iter().any(|bridge| *bridge.name == *name) {
-            return Err(CheckError::BridgeTwice { bridge: name });
+            return Err(at(key("name"))(CheckError::BridgeTwice { bridge: name }));
         }
         let uplinks = uplinks.into_iter().map(Arc::from).collect();
         if allow.len() > MAX_RULES {
-            return Err(CheckError::TooManyRules { bridge: name, count: allow.len() });
+            let error = CheckError::TooManyRules { bridge: name, count: allow.len() };
+            return Err(at(format!("{}.{MAX_RULES}", key("allow")))(error));
         }
-        let allow = allow.into_iter().map(|section| Allow::check(&name, section));
+        let allow = allow.into_iter().enumerate().map(|(index, section)| {
+            let place = format!("{}.{index}", key("allow"));
+            Allow::check(&name, section).map_err(at(place))
+        });
         let allow = allow.collect::<Result<_, _>>()?;
         bridges.push(Bridge { name: name.into(), uplinks, allow });
     }
     match u32::try_from(bridges.len()) {
-        Ok(0) => Err(CheckError::NoBridge),
+        Ok(0) => Err(at("bridge")(CheckError::NoBridge)),
         Ok(count) if count <= guard_ebpf::abi::MAX_BRIDGES => Ok(bridges),
-        _ => Err(CheckError::TooManyBridges {
-            count: bridges.len(),
-            most: guard_ebpf::abi::MAX_BRIDGES,
-        }),
+        _ => Err(at(format!("bridge.{}", guard_ebpf::abi::MAX_BRIDGES))(
+            CheckError::TooManyBridges { count: bridges.len(), most: guard_ebpf::abi::MAX_BRIDGES },
+        )),
     }
 }
 

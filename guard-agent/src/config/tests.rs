@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -151,4 +153,133 @@ fn a_watchdog_without_anybody_to_ask_is_refused() {
     assert!(load(&format!("{enabled}{containerd}{directory}")).unwrap().watchdog.enabled);
     refused(&format!("{GOOD}[watchdog]\ninterval = \"0s\"\n"), &["[watchdog]", "interval"]);
     refused(&format!("{GOOD}[watchdog]\ndry_run = true\n"), &["dry_run"]);
+}
+
+#[test]
+fn whatever_is_wrong_its_line_is_named() {
+    let allow = "[[bridge.allow]]\nkind = \"shared\"\n";
+    for (piece, line) in [
+        ("[[bridge]]\nname = \"a b\"\n", 2),
+        ("[[bridge]]\nname = \"b\"\nuplinks = [\n\"ok\",\n\"/\",\n]\n", 5),
+        ("[[bridge]]\nname = \"b\"\nmode = \"enforce\"\n", 3),
+        ("[[bridge]]\nname = \"b\"\n[[bridge]]\nname = \"b\"\n", 4),
+        (&format!("[[bridge]]\nname = \"b\"\n{allow}addresses = [\"x\"]\n"), 3),
+        (
+            "[[bridge]]\nname = \"b\"\n[[pool]]\nname = \"p\"\nbridge = \"c\"\nprefix = \"10.0.0.0/8\"\n",
+            5,
+        ),
+        (
+            "[[bridge]]\nname = \"b\"\n[[pool]]\nname = \"p\"\nbridge = \"b\"\nprefix = \"224.0.0.0/8\"\n",
+            6,
+        ),
+        ("[[bridge]]\nname = \"b\"\n[[pool]]\nname = \"p\"\nbridge = \"b\"\nprefix = \"x\"\n", 6),
+        ("[reconcile]\nmisses = 0\n[[bridge]]\nname = \"b\"\n", 2),
+        ("[conflict]\n\nquiet = \"0s\"\n", 3),
+        ("[access]\nadmin_uids = [-1]\n", 2),
+        ("[[subscriber]]\nname = \"\"\n[[bridge]]\nname = \"b\"\n", 1),
+        ("[inventory.containerd]\nnamespace = \"\"\n[[bridge]]\nname = \"b\"\n", 2),
+        ("http = 9477\n", 1),
+        ("[log]\nformat = \"xml\"\n", 2),
+        ("state_dir =\n", 1),
+    ] {
+        refused(piece, &[&format!("line {line}")]);
+    }
+    let pool = |name: &str, rest: &str| {
+        format!("[[pool]]\nname = {name:?}\nbridge = \"rt0\"\nprefix = \"10.9.0.0/24\"\n{rest}")
+    };
+    // GOOD has seven lines.
+    for (rest, line) in [
+        (pool("a", "vlan = 5000\n"), 12),
+        (pool("a", "gateway = \"10.8.0.1\"\n"), 12),
+        (pool("a", "max_attempts = 0\n"), 12),
+        (pool("a", "exclude = [\"10.9.0.9-10.9.0.2\"]\n"), 12),
+        (pool("a", "") + &pool("b", ""), 15),
+        (pool("a", "") + &pool("a", "vlan = 7\n"), 13),
+    ] {
+        refused(&format!("{GOOD}{rest}"), &[&format!("line {line}")]);
+    }
+}
+
+#[test]
+fn what_can_change_while_the_agent_runs_does_and_the_rest_is_named() {
+    let old = load(GOOD).unwrap();
+    let (same, changes) = old.changed_to(load(GOOD).unwrap());
+    assert!(changes.is_empty() && same.pools == old.pools);
+    let new = format!(
+        "http = \"127.0.0.1:1\"\n{GOOD}cooldown = \"1m\"\nexclude = [\"10.8.64.9\"]\n\
+         [[pool]]\nname = \"more\"\nbridge = \"rt0\"\nprefix = \"10.9.0.0/24\"\n\
+         [reconcile]\ninterval = \"1m\"\n[access]\nreader_gids = [7]\n[quota]\nnd_per_second = 9\n"
+    );
+    let (config, changes) = old.changed_to(load(&new).unwrap());
+    let said = |applied| -> Vec<_> {
+        let changes = changes.iter().filter(|change| change.applied == applied);
+        changes.map(|change| change.what.split(':').next().unwrap()).collect()
+    };
+    let pool = "[[pool]] \"sandboxes\"";
+    let live = [&format!("{pool} cooldown"), &format!("{pool} exclude"), "[reconcile]", "[access]"];
+    assert_eq!(said(true), live);
+    assert_eq!(said(false), ["http", "[quota]", "[[pool]] \"more\", which is new"]);
+    let sandboxes = config.pools.get("sandboxes").unwrap();
+    assert_eq!(sandboxes.spec().cooldown, Duration::from_secs(60));
+    assert_eq!(sandboxes.capacity(), 252);
+    assert_eq!((config.http, config.access.reader_gids), (old.http, vec![7]));
+    assert!(config.pools.get("more").is_none() && config.quota == old.quota);
+}
+
+#[test]
+fn a_pool_that_would_be_another_one_keeps_all_its_settings() {
+    let old = load(GOOD).unwrap();
+    let new = GOOD.replace("10.8.64.0/24", "10.8.64.0/25") + "cooldown = \"1m\"\n";
+    let (config, changes) = old.changed_to(load(&new).unwrap());
+    assert_eq!(config.pools, old.pools);
+    assert!(changes.iter().all(|change| !change.applied) && changes.len() == 1, "{changes:?}");
+    let (config, changes) = old.changed_to(load("[[bridge]]\nname = \"rt0\"\n").unwrap());
+    assert!(config.pools == old.pools && changes[0].what.contains("gone"), "{changes:?}");
+}
+
+#[test]
+fn what_a_rule_that_waits_takes_out_of_a_pool_waits_with_it() {
+    let old = load(GOOD).unwrap();
+    let new = with_rule("kind = \"vrrp\"\naddresses = [\"10.8.64.5\"]") + "cooldown = \"1m\"\n";
+    let (config, changes) = old.changed_to(load(&new).unwrap());
+    assert_eq!(config.pools.get("sandboxes").unwrap().capacity(), 253);
+    let waits = changes.iter().filter(|change| !change.applied);
+    let waits: Vec<_> = waits.map(|change| change.what.as_str()).collect();
+    assert_eq!(waits, ["[[bridge]]", "[[pool]] \"sandboxes\" exclude"]);
+}
+
+/// A configuration with something done to it: a piece cut out, doubled, or replaced.
+fn damaged() -> impl Strategy<Value = String> {
+    let piece = prop_oneof!["[\\PC\\n]{0,12}", "[\\[\\]=\"#.,{}0-9a-z \\n-]{0,12}"];
+    (any::<prop::sample::Index>(), 0_usize..40, piece, any::<bool>()).prop_map(
+        |(at, cut, piece, examples)| {
+            let mut text: Vec<char> = commented_defaults().chars().collect();
+            if examples {
+                // Settings in place of the examples, which stand behind `#` and no space.
+                text = text.iter().collect::<String>().replace("\n#[", "\n[").chars().collect();
+            }
+            let at = at.index(text.len());
+            let end = text.len().min(at + cut);
+            text.splice(at..end, piece.chars());
+            text.into_iter().collect()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_read_or_refused_with_a_line(text in damaged()) {
+        match load(&text) {
+            Ok(config) => prop_assert!(!config.bridges.is_empty()),
+            Err(error) => prop_assert!(
+                error.contains("line ") || error.contains("there is no [[bridge]] section"),
+                "{error}"
+            ),
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_at_all_is_refused(text in "\\PC{0,200}") {
+        let _ = load(&text);
+    }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     evidence::Station,
-    lease::{Generation, InterfaceName, Lease, Owner, State, Subnet},
+    lease::{Generation, InterfaceName, Lease, Owner, Pools, State, Subnet},
     mac::Mac,
     segment::Segment,
 };
@@ -52,6 +52,8 @@ pub enum Command {
     },
     /// From now on released addresses wait for these subscribers, each at most so long.
     Subscribers(Vec<(Arc<str>, Duration)>),
+    /// From now on the pools, which are the same, have these settings.
+    Pools(Pools),
     /// Take over a lease that another allocator gave.
     Adopt {
         /// The pool's name.

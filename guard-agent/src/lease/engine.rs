@@ -281,6 +281,16 @@ impl Engine {
         subscribers.clone_into(&mut self.subscribers);
     }
 
+    /// The pools have these settings from now on. What makes a pool another one (its segment, its
+    /// prefix, its gateway) is as it was.
+    pub fn set_pools(&mut self, pools: &Pools) {
+        for table in self.tables.iter_mut().filter(|table| !table.draining) {
+            if let Some(pool) = pools.get(table.pool.name()) {
+                table.set_pool(pool.clone());
+            }
+        }
+    }
+
     /// The leases that somebody has.
     pub fn reservations(&self) -> Vec<Arc<Lease>> {
         let rows = self.tables.iter().flat_map(|table| table.rows.values());

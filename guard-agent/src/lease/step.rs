@@ -51,6 +51,7 @@ impl<'a> Step<'a> {
                 return Ok(self.ack_hold(generation, &subscriber));
             }
             Command::Subscribers(subscribers) => self.engine.subscribers = subscribers,
+            Command::Pools(pools) => self.engine.set_pools(&pools),
             Command::Adopt { pool, address, owner, key } => {
                 return self.take_over(&pool, address, owner, key);
             }

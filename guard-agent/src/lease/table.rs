@@ -134,6 +134,12 @@ impl Table {
         }
     }
 
+    /// The pool has other settings now, and maybe gives other addresses of its prefix.
+    pub(super) fn set_pool(&mut self, pool: Pool) {
+        self.pool = pool;
+        self.derived = self.derived_anew();
+    }
+
     /// The host's own addresses are these now. Answers those that are new to the pool.
     pub(super) fn set_host(&mut self, addresses: &[IpAddr]) -> Vec<IpAddr> {
         let inside = |address: &&IpAddr| self.pool.standing(**address) != Standing::Outside;

@@ -161,7 +161,7 @@ impl Writer {
     /// There is no store (any more).
     pub(super) fn lose(&mut self, loss: Loss) {
         tracing::error!(why = loss.why, "the lease store is lost: nothing is handed out");
-        *self.loss.write() = Some(loss.why.clone());
+        *self.loss.write() = Some(loss.refusal());
         self.books = Books::Lost(loss);
     }
 

@@ -78,7 +78,7 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     view: View,
     epoch: u64,
-    loss: Arc<RwLock<Option<String>>>,
+    loss: Arc<RwLock<Option<Refusal>>>,
     earlier_boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -272,7 +272,7 @@ impl Ledger {
     }
 
     /// Why there is no store, if there is none.
-    pub fn loss(&self) -> Option<String> {
+    pub fn loss(&self) -> Option<Refusal> {
         self.loss.read().clone()
     }
 

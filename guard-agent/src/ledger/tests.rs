@@ -311,7 +311,7 @@ async fn a_store_from_the_past_is_noticed_and_no_generation_comes_twice() {
         .for_each(|name| std::fs::rename(file(&format!("{name}.old")), file(name)).unwrap());
 
     let ledger = start(setup.store());
-    let loss = ledger.loss().unwrap();
+    let loss = ledger.loss().unwrap().message;
     assert!(loss.contains("older copy") && loss.contains(&last.generation.to_string()), "{loss}");
     assert_eq!(lease(&ledger, "c").await.unwrap_err().reason, Reason::StoreDamaged);
     let recovered = ledger.recover(Recovery::default()).await.unwrap().unwrap();

@@ -38,7 +38,7 @@ pub(super) struct Writer {
     pub(super) pools: Pools,
     pub(super) books: Books,
     /// Why there is no store, for those who do not want to wait for the thread.
-    pub(super) loss: Arc<RwLock<Option<String>>>,
+    pub(super) loss: Arc<RwLock<Option<Refusal>>>,
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
     /// The highest generation of an earlier boot.
     pub(super) earlier_boot: Arc<AtomicU64>,
@@ -143,6 +143,11 @@ impl Writer {
             // For the engine of a store that is recovered later, too.
             self.subscribers.clone_from(subscribers);
             self.engine.set_subscribers(subscribers);
+            return Ok(Reply::Done);
+        }
+        if let Command::Pools(pools) = &command {
+            self.pools.clone_from(pools);
+            self.engine.set_pools(pools);
             return Ok(Reply::Done);
         }
         if let Books::Lost(loss) = &self.books {

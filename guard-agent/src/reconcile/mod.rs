@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 pub use self::{
     brake::{Brake, Recent, Verdict, consent_id},
@@ -46,7 +46,7 @@ pub struct Settings {
 
 /// What a pass works with.
 pub struct Parts {
-    /// How slow and how sure.
+    /// How slow and how sure, to begin with.
     pub settings: Settings,
     /// The leases.
     pub ledger: Ledger,
@@ -67,6 +67,7 @@ pub struct Parts {
 /// Makes passes, one at a time.
 pub struct Reconciler {
     parts: Parts,
+    settings: watch::Sender<Settings>,
     state: Mutex<State>,
     last: RwLock<Option<Last>>,
 }
@@ -149,21 +150,34 @@ impl Report {
 impl Reconciler {
     /// Makes no pass yet.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, state: Mutex::default(), last: RwLock::default() }
+        let settings = watch::Sender::new(parts.settings);
+        Self { parts, settings, state: Mutex::default(), last: RwLock::default() }
     }
 
     /// Makes a pass in each interval.
     pub async fn run(&self) {
+        let mut settings = self.settings.subscribe();
         loop {
-            tokio::time::sleep(self.parts.settings.interval).await;
-            // What went wrong is logged and counted; the next pass tries again.
-            let _ = self.pass(Ask::default()).await;
+            let interval = settings.borrow_and_update().interval;
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {
+                    // What went wrong is logged and counted; the next pass tries again.
+                    let _ = self.pass(Ask::default()).await;
+                }
+                // Another interval begins now.
+                _ = settings.changed() => {}
+            }
         }
     }
 
     /// How slow and how sure.
     pub fn settings(&self) -> Settings {
-        self.parts.settings
+        *self.settings.borrow()
+    }
+
+    /// How slow and how sure from now on.
+    pub fn set(&self, settings: Settings) {
+        self.settings.send_replace(settings);
     }
 
     /// How the sources are.
@@ -184,7 +198,7 @@ impl Reconciler {
         let State { blocked, recent } = &mut *self.state.lock().await;
         let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
         let (began, at) = (Instant::now(), Now::read());
-        let Settings { interval, misses, .. } = self.parts.settings;
+        let Settings { interval, misses, .. } = self.settings();
         recent.forget(at.boot.saturating_sub(interval * misses));
         let outcome = self.look_and_act(&consented, recent, ask.dry_run, at).await;
         if ask.dry_run {
@@ -222,7 +236,7 @@ impl Reconciler {
         dry_run: bool,
         at: Now,
     ) -> Result<Report, Refusal> {
-        let Parts { settings, ledger, live, sources, health, .. } = &self.parts;
+        let Parts { ledger, live, sources, health, .. } = &self.parts;
         let ended = |ended| Report { ended: Some(ended), ..Report::default() };
         let degraded = || {
             let degraded = health.observer()?;
@@ -241,7 +255,7 @@ impl Reconciler {
             Ok(judgement) => judgement,
             Err(why) => return Ok(ended(why)),
         };
-        let Settings { interval, misses: threshold, max_reap_share } = *settings;
+        let Settings { interval, misses: threshold, max_reap_share } = self.settings();
         let silent = silent.iter().map(|lease| lease.generation).collect();
         let found = CountMisses { silent, seen, started: at.boot, interval, threshold };
         let silent = leases_of(self.ask(Command::CountMisses(found), dry_run).await?);

@@ -1,6 +1,7 @@
 //! The scenarios: the agent and its tools on real bridges, through what its users hold in their
 //! hands and nothing else.
 
+mod access;
 mod allocate;
 mod bad_input;
 mod bridge;
@@ -11,6 +12,7 @@ mod cooling;
 mod demo;
 mod directory;
 mod exhaustion;
+mod garbage;
 mod handover;
 mod holds;
 mod http;
@@ -22,11 +24,14 @@ mod ordinary_life;
 mod peers;
 mod ports;
 mod quota;
+mod reload;
 mod replay;
 mod restart;
+mod retry;
 mod silence;
 mod store;
 mod subscribers;
 mod terminal;
 mod trace;
 mod vlan;
+mod watchdog;

@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Fmt,
     /// The words are spelled as they should be
     Typos,
+    /// The proto files are documented and in order
+    Buf,
     /// The dependencies' licences and sources are allowed
     Deny,
     /// No lint has anything to say
@@ -26,7 +28,7 @@ pub(crate) enum Step {
     Build,
     /// All tests pass
     Test,
-    /// The frame parser stands some seconds of libFuzzer
+    /// What reads others' bytes stands some seconds of libFuzzer
     Fuzz,
     /// The Helm chart is valid; only when named, as its tools are a large download
     Chart,
@@ -40,6 +42,7 @@ impl Step {
         match self {
             Self::Fmt => "fmt",
             Self::Typos => "typos",
+            Self::Buf => "buf",
             Self::Deny => "deny",
             Self::Clippy => "clippy",
             Self::ClippyEbpf => "clippy-ebpf",
@@ -61,6 +64,7 @@ impl Step {
     pub(crate) fn command(self, peers: &Path) -> Command {
         let mut command = match self {
             Self::Typos => process::tool(peers.join("bin/typos")),
+            Self::Buf => process::tool(peers.join("bin/buf")),
             Self::Deny => process::tool("cargo-deny"),
             Self::Build => process::build(),
             _ => process::tool("cargo"),
@@ -68,6 +72,7 @@ impl Step {
         match self {
             Self::Fmt => command.args(["fmt", "--all", "--check"]),
             Self::Typos | Self::Build => &mut command,
+            Self::Buf => command.arg("lint"),
             // `advisories` is left out: it wants a database from the network.
             Self::Deny => command.args(["--locked", "--workspace", "--all-features"]).args([
                 "check",

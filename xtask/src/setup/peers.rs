@@ -1,5 +1,5 @@
 //! The virtual environment of the tests: Python peers, which share no code with guard, and the
-//! spelling checker.
+//! checkers of spelling and of proto files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,10 @@ pub(super) fn ensure(cache: &Path) -> Result<bool> {
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins) {
         return Ok(false);
     }
-    let task = Task::start("the tests' Python", "gRPC from another hand, a spelling checker");
+    let task = Task::start(
+        "the tests' Python",
+        "gRPC from another hand, checkers of spelling and proto files",
+    );
     make(&task, &venv)?;
     fs::write(&stamp, pins).with_context(|| format!("could not write {}", stamp.display()))?;
     task.done();

@@ -1,0 +1,152 @@
+//! Lets in connections and calls, or refuses them: one door for every method.
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
+use http_body_util::BodyExt as _;
+use tokio::{net::UnixListener, sync::watch};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Service, http},
+};
+use tower::Layer;
+
+use super::{
+    access::{self, Role},
+    error,
+    limit::{Caller, Limit, Slot},
+    peer::{Connection, Peer},
+};
+use crate::config::Config;
+
+/// A request has names and addresses in it: the longest that makes sense is far below.
+pub const MESSAGE: usize = 64 << 10;
+/// Calls of one connection at a time; a client makes those above wait.
+pub const STREAMS: u32 = 256;
+/// Calls of one caller at a time, streams that are open included.
+const CALLS: u32 = 512;
+/// Connections of one caller.
+const CONNECTIONS: u32 = 256;
+/// Either of all together who have no role.
+const STRANGERS: u32 = 16;
+/// How long to wait where the kernel gives no connection, for want of descriptors most likely.
+const OUT_OF_FILES: Duration = Duration::from_millis(100);
+
+/// The settings as they are now.
+type Settings = watch::Receiver<Arc<Config>>;
+
+/// What a caller is counted as.
+fn caller(role: Role, peer: &Peer) -> Caller {
+    peer.uid.filter(|_| role > Role::Anyone)
+}
+
+/// Accepts connections; those that are too many of one caller are closed at once.
+pub fn connections(
+    listener: UnixListener,
+    settings: Settings,
+) -> impl Stream<Item = std::io::Result<Connection>> {
+    let limit = Limit::new("connections", CONNECTIONS, STRANGERS);
+    UnixListenerStream::new(listener).filter_map(move |accepted| {
+        let admitted = accepted.map(|stream| {
+            let peer = Peer::of(&stream);
+            let role = access::role(&settings.borrow().access, &peer);
+            let slot = limit.take(caller(role, &peer))?;
+            Some(Connection::new(stream, peer, slot))
+        });
+        async move {
+            if let Err(error) = &admitted {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(OUT_OF_FILES).await;
+            }
+            admitted.transpose()
+        }
+    })
+}
+
+/// Asks of every call whether its caller may, and counts it.
+#[derive(Clone)]
+pub struct Door {
+    settings: Settings,
+    limit: Limit,
+}
+
+impl Door {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, limit: Limit::new("calls", CALLS, STRANGERS) }
+    }
+
+    fn admit<B>(&self, request: &http::Request<B>) -> Result<Slot, Status> {
+        let path = request.uri().path();
+        let required = access::required(path).ok_or_else(|| error::method_unknown(path))?;
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.expect("the transport puts it into every request");
+        let role = access::role(&self.settings.borrow().access, peer);
+        if role < required {
+            return Err(error::role_required(path, required, peer.uid));
+        }
+        let taken = self.limit.take(caller(role, peer));
+        taken.ok_or_else(|| {
+            error::too_many_calls(if role == Role::Anyone { STRANGERS } else { CALLS })
+        })
+    }
+}
+
+impl<S> Layer<S> for Door {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { door: self.clone(), inner }
+    }
+}
+
+/// A service behind the door.
+#[derive(Clone)]
+pub struct Guarded<S> {
+    door: Door,
+    inner: S,
+}
+
+type Answer = Result<http::Response<Body>, Infallible>;
+
+impl<S> Service<http::Request<Body>> for Guarded<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let slot = match self.door.admit(&request) {
+            Ok(slot) => slot,
+            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            // The transport's word for a message above the limit, and for nothing else here.
+            if Status::from_header_map(answer.headers())
+                .is_some_and(|status| status.code() == Code::OutOfRange)
+            {
+                return Ok(error::too_large(MESSAGE).into_http());
+            }
+            Ok(answer.map(|body| {
+                // A call lasts as long as its answer.
+                Body::new(body.map_frame(move |frame| {
+                    let _counted = &slot;
+                    frame
+                }))
+            }))
+        })
+    }
+}

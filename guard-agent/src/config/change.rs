@@ -1,0 +1,129 @@
+//! What becomes of a configuration when its file changes: what the agent takes over while it runs, and
+//! what waits for its next start.
+
+use std::fmt::Debug;
+
+use super::{Bridge, Config};
+use crate::lease::{Pool, PoolSpec, Pools};
+
+/// A setting that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which setting, and where it can be said briefly, from what to what.
+    pub what: String,
+    /// It holds from now on; else from the next start on.
+    pub applied: bool,
+}
+
+/// Compares settings one by one.
+#[derive(Default)]
+struct Changes(Vec<Change>);
+
+impl Changes {
+    fn live<T: PartialEq + Debug>(&mut self, what: &str, old: &T, new: &T) {
+        if old != new {
+            self.0.push(Change { what: format!("{what}: {old:?} → {new:?}"), applied: true });
+        }
+    }
+
+    fn waits<T: PartialEq>(&mut self, what: &str, old: &T, new: &T) {
+        if old != new {
+            self.0.push(Change { what: what.to_owned(), applied: false });
+        }
+    }
+}
+
+impl Config {
+    /// What this configuration becomes where the file says `new`, and what differs.
+    pub fn changed_to(&self, new: Self) -> (Self, Vec<Change>) {
+        let Self {
+            state_dir,
+            socket,
+            bpffs,
+            http,
+            log_format,
+            boot_timeout,
+            when_degraded,
+            conflict,
+            quota,
+            bridges,
+            pools,
+            reconcile,
+            sources,
+            watchdog,
+            subscribers,
+            access,
+        } = new;
+        let mut changes = Changes::default();
+        changes.waits("state_dir", &self.state_dir, &state_dir);
+        changes.waits("socket", &self.socket, &socket);
+        changes.waits("bpffs", &self.bpffs, &bpffs);
+        changes.waits("http", &self.http, &http);
+        changes.waits("[log] format", &self.log_format, &log_format);
+        changes.waits("[allocate] boot_timeout", &self.boot_timeout, &boot_timeout);
+        changes.live("[allocate] when_degraded", &self.when_degraded, &when_degraded);
+        changes.waits("[conflict]", &self.conflict, &conflict);
+        changes.waits("[quota]", &self.quota, &quota);
+        changes.waits("[[bridge]]", &self.bridges, &bridges);
+        let pools = self.changed_pools(&pools, &bridges, &mut changes);
+        changes.live("[reconcile]", &self.reconcile, &reconcile);
+        changes.waits("[inventory] or [directory]", &self.sources, &sources);
+        changes.waits("[watchdog]", &self.watchdog, &watchdog);
+        changes.live("[[subscriber]]", &self.subscribers, &subscribers);
+        changes.live("[access]", &self.access, &access);
+        let changed = Self { when_degraded, pools, reconcile, subscribers, access, ..self.clone() };
+        (changed, changes.0)
+    }
+
+    /// The pools that there are, with such new settings as do not make another pool of them.
+    fn changed_pools(&self, new: &Pools, bridges: &[Bridge], changes: &mut Changes) -> Pools {
+        for pool in new {
+            if self.pools.get(pool.name()).is_none() {
+                changes.waits(&format!("[[pool]] {:?}, which is new", pool.name()), &false, &true);
+            }
+        }
+        let pool = |old: &Pool| {
+            let name = old.name();
+            let Some(new) = new.get(name) else {
+                changes.waits(&format!("[[pool]] {name:?}, which is gone"), &false, &true);
+                return old.clone();
+            };
+            let PoolSpec {
+                name: _,
+                segment,
+                prefix,
+                gateway,
+                exclude,
+                cooldown,
+                cooldown_bypass,
+                unconfirmed_ttl,
+                probation,
+                max_attempts,
+            } = new.spec();
+            let was = old.spec();
+            let of_pool = |key: &str| format!("[[pool]] {name:?} {key}");
+            let identity = (&was.segment, was.prefix, was.gateway);
+            if identity != (segment, *prefix, *gateway) {
+                changes.waits(&of_pool("bridge, vlan, prefix or gateway"), &false, &true);
+                return old.clone();
+            }
+            changes.live(&of_pool("cooldown"), &was.cooldown, cooldown);
+            changes.live(&of_pool("cooldown_bypass"), &was.cooldown_bypass, cooldown_bypass);
+            changes.live(&of_pool("unconfirmed_ttl"), &was.unconfirmed_ttl, unconfirmed_ttl);
+            changes.live(&of_pool("probation"), &was.probation, probation);
+            changes.live(&of_pool("max_attempts"), &was.max_attempts, max_attempts);
+            // What allow rules name is excluded, too, and those rules wait.
+            let exclude = if self.bridges == *bridges {
+                changes.live(&of_pool("exclude"), &was.exclude, exclude);
+                exclude
+            } else {
+                changes.waits(&of_pool("exclude"), &was.exclude, exclude);
+                &was.exclude
+            };
+            Pool::new(PoolSpec { exclude: exclude.clone(), ..new.spec().clone() })
+                .expect("each part of it was checked, and they do not depend on each other")
+        };
+        let pools = self.pools.iter().map(pool).collect();
+        Pools::new(pools).expect("prefixes and names are as they were")
+    }
+}

@@ -1,0 +1,167 @@
+//! What others are built against, as text beside this file: the API, the layout of the maps, and the
+//! schema of the databases. A change to any of them is seen here first. Where it is meant,
+//! `UPDATE_EXPECT=1 cargo test -p guard-agent --test golden` writes it down.
+#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
+
+use std::fmt::Write as _;
+
+use expect_test::expect_file;
+use guard_agent::{
+    clock::Now,
+    history::History,
+    store::{Boot, Store},
+};
+use guard_ebpf::abi;
+use prost::Message as _;
+use prost_types::{
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    FileDescriptorSet, field_descriptor_proto::Label, field_descriptor_proto::Type,
+};
+
+/// Clients were compiled against these names and numbers: add to them, and change none.
+#[test]
+fn the_api_is_the_one_that_clients_know() {
+    let set = FileDescriptorSet::decode(guard_agent::proto::DESCRIPTORS).unwrap();
+    let own = |file: &&FileDescriptorProto| file.package() == "guard.v1";
+    let file = set.file.iter().find(own).unwrap();
+    let mut text = String::new();
+    for service in &file.service {
+        for method in &service.method {
+            let (name, stream) = (method.name(), method.server_streaming());
+            let stream = if stream { "stream " } else { "" };
+            let (input, output) = (short(method.input_type()), short(method.output_type()));
+            writeln!(text, "{}.{name}({input}) → {stream}{output}", service.name()).unwrap();
+        }
+    }
+    for message in &file.message_type {
+        describe_message(&mut text, message);
+    }
+    for EnumDescriptorProto { name, value, .. } in &file.enum_type {
+        writeln!(text, "\n{}", name.as_deref().unwrap()).unwrap();
+        for value in value {
+            writeln!(text, "  {} {}", value.number(), value.name()).unwrap();
+        }
+    }
+    expect_file!["golden/api.txt"].assert_eq(&text);
+}
+
+fn describe_message(text: &mut String, message: &DescriptorProto) {
+    writeln!(text, "\n{}", message.name()).unwrap();
+    for field in &message.field {
+        let of_map = |entry: &&DescriptorProto| field.type_name().ends_with(entry.name());
+        let kind = match message.nested_type.iter().find(of_map) {
+            Some(entry) => format!("map<{}, {}>", kind(&entry.field[0]), kind(&entry.field[1])),
+            None if field.label() == Label::Repeated => format!("repeated {}", kind(field)),
+            None if field.proto3_optional() => format!("optional {}", kind(field)),
+            None => kind(field),
+        };
+        let choice = field.oneof_index.filter(|_| !field.proto3_optional());
+        let choice = choice.map(|index| message.oneof_decl[usize::try_from(index).unwrap()].name());
+        let choice = choice.map(|name| format!(" of {name}")).unwrap_or_default();
+        writeln!(text, "  {} {}: {kind}{choice}", field.number(), field.name()).unwrap();
+    }
+}
+
+fn kind(field: &FieldDescriptorProto) -> String {
+    match field.r#type() {
+        Type::Message | Type::Enum => short(field.type_name()).to_owned(),
+        other => other.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.trim_start_matches('.').trim_start_matches("guard.v1.")
+}
+
+/// Where each field of a type of the maps lies. Naming them all is the point: a new one does not
+/// compile before it stands here.
+macro_rules! layout {
+    ($text:ident, $($name:ident { $($field:ident),* $(,)? })*) => {$(
+        writeln!($text, "\n{}: {} bytes", stringify!($name), size_of::<abi::$name>()).unwrap();
+        if false {
+            let abi::$name { $($field: _),* } = <abi::$name as bytemuck::Zeroable>::zeroed();
+        }
+        $(
+            let offset = std::mem::offset_of!(abi::$name, $field);
+            writeln!($text, "  {offset} {}", stringify!($field)).unwrap();
+        )*
+    )*};
+}
+
+/// Maps outlive the agent that made them: whatever changes here wants another `LAYOUT_VERSION`.
+#[test]
+fn the_maps_are_laid_out_as_their_version_says() {
+    let mut text = format!("LAYOUT_VERSION {}\n", abi::LAYOUT_VERSION);
+    let program = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+    let object = aya_obj::Object::parse(program).unwrap();
+    for name in abi::MAPS {
+        let map = &object.maps[name];
+        writeln!(
+            text,
+            "{name}: type {} key {} value {} entries {} flags {} pinned {:?}",
+            map.map_type(),
+            map.key_size(),
+            map.value_size(),
+            map.max_entries(),
+            map.map_flags(),
+            map.pinning()
+        )
+        .unwrap();
+    }
+    layout! { text,
+        AddressKey { bridge, vlan, inner_vlan, address }
+        Port {
+            ifindex, bridge, bridge_slot, port_slot, pvid, kind, flags, bridge_mac, reserved,
+            quota_addresses, quota_frames, allow,
+        }
+        Vlans { member }
+        Prefix { on_link, allow, allow_virtual, declared }
+        Owned { generation, seen_ns, ifindex, mac, flags, reserved }
+        Live { first_ns, seen_ns, ifindex, mac, strength, reserved }
+        MacKey { bridge, vlan, inner_vlan, mac, reserved }
+        MacHolder { ifindex, flags }
+        PortState { window_ns, told_ns, refused, addresses, frames }
+        ChallengerKey { key, ifindex, mac, kind, reserved }
+        Challenger { frames, seen_ns, told_ns, flags, strength, macs, reserved }
+        Event {
+            time_ns, key, ifindex, holder_ifindex, mac, eth_src, holder_mac, kind, strength, flags,
+            reserved,
+        }
+        BridgeCounters {
+            frames, malformed, no_claim, opaque, would_drop, odd, clones, routers, over_quota,
+            events_lost, live_full, macs_full,
+        }
+    }
+    // What the numbers in them mean.
+    text.push('\n');
+    let source = include_str!("../../guard-ebpf/src/abi.rs");
+    let is_number = |line: &&str| line.starts_with("pub const ") && !line.contains("&str");
+    for line in source.lines().filter(is_number).filter_map(|line| line.strip_suffix(';')) {
+        writeln!(text, "{}", line.trim_start_matches("pub const ")).unwrap();
+    }
+    expect_file!["golden/maps.txt"].assert_eq(&text);
+}
+
+/// A store is read by every later agent: whatever changes here wants a migration.
+#[test]
+fn the_databases_have_the_schema_that_their_version_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (leases, incidents) = (dir.path().join("leases.db"), dir.path().join("incidents.db"));
+    let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+    drop(Store::open(&leases, &boot).unwrap());
+    drop(History::open(&incidents, &boot.id).unwrap());
+    let mut text = String::new();
+    for path in [leases, incidents] {
+        let database = rusqlite::Connection::open(&path).unwrap();
+        let number = |pragma| database.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let (id, version) = (number("application_id").unwrap(), number("user_version").unwrap());
+        let name = path.file_name().unwrap().to_string_lossy();
+        writeln!(text, "{name}: application_id {id} user_version {version}").unwrap();
+        let query = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name";
+        let mut query = database.prepare(query).unwrap();
+        for sql in query.query_map([], |row| row.get::<_, String>(0)).unwrap() {
+            writeln!(text, "{};", sql.unwrap()).unwrap();
+        }
+    }
+    expect_file!["golden/store.txt"].assert_eq(&text);
+}
