@@ -5,6 +5,7 @@
 //! ledger's thread, after the commit and before the reply: when `Bind` returns, the binding is in
 //! the kernel.
 
+mod handovers;
 mod kernel;
 mod macs;
 
@@ -17,7 +18,10 @@ use std::{
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
 use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, OWNED_LEASED, Owned};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+pub use handovers::Handover;
+use handovers::Handovers;
 use macs::BoundMacs;
 
 use crate::{
@@ -88,6 +92,8 @@ pub type Difference = ((Segment, IpAddr), &'static str);
 pub struct Bindings {
     health: Arc<Health>,
     inner: Mutex<Inner>,
+    /// There may be somebody to announce.
+    handed_over: Notify,
 }
 
 #[derive(Default)]
@@ -96,6 +102,7 @@ struct Inner {
     known: bool,
     map: Option<KernelMap<MapData, AddressKey, Owned>>,
     macs: BoundMacs,
+    handovers: Handovers,
     /// All watched bridges that exist are in `bridges`.
     settled: bool,
     /// The watched bridges that exist.
@@ -116,7 +123,7 @@ impl Bindings {
     /// Knows the pools' gateways, and no kernel yet.
     pub fn new(gateways: impl IntoIterator<Item = (Segment, IpAddr)>, health: Arc<Health>) -> Self {
         let inner = Inner { gateways: gateways.into_iter().collect(), ..Inner::default() };
-        Self { health, inner: Mutex::new(inner) }
+        Self { health, inner: Mutex::new(inner), handed_over: Notify::new() }
     }
 
     /// Writes to these maps from now on: of owners, and of MACs.
@@ -173,7 +180,9 @@ impl Bindings {
         let inner = &mut *self.inner.lock();
         inner.settled = true;
         let result = inner.forget_others();
+        inner.hand_over_again();
         self.report(result);
+        self.handed_over.notify_one();
     }
 
     /// What disagrees with these leases, which are all, here or in the kernel. Empty is good.
@@ -252,6 +261,10 @@ impl Bindings {
         inner.ports.insert(ifindex, name.clone());
         inner.ifindexes.insert(name, ifindex);
         let result = inner.write_bound_to(interface);
+        // At the start they are not new, but only found.
+        if inner.settled {
+            inner.hand_over_port(interface);
+        }
         self.report(result);
     }
 
@@ -260,6 +273,7 @@ impl Bindings {
         let inner = &mut *self.inner.lock();
         if let Some((_, interface)) = inner.forget_port(ifindex) {
             let result = inner.write_bound_to(&interface);
+            inner.hand_over_port(&interface);
             self.report(result);
         }
     }
@@ -342,6 +356,7 @@ impl Bindings {
         }
         if changed {
             self.report(result);
+            self.handed_over.notify_one();
         }
     }
 }
@@ -358,6 +373,12 @@ impl Inner {
             Some(holder) => self.holders.insert(key.clone(), Arc::clone(holder)),
             None => self.holders.remove(key),
         };
+        // Until all ports are known, what there is was there before.
+        if self.settled {
+            let was = old.as_deref().and_then(|lease| self.bound(lease));
+            let is = holder.and_then(|lease| self.bound(lease));
+            self.handovers.bound(key, was, is);
+        }
         let changed = old.as_deref().map(seen) != holder.map(|lease| seen(lease));
         let old = interface(old.as_ref());
         if old == new {
@@ -403,6 +424,7 @@ impl Lifecycle for Arc<Bindings> {
             self.report(result);
         }
         let result = inner.forget_others().and(inner.macs.forget_others());
+        inner.hand_over_again();
         self.report(result);
     }
 

@@ -83,6 +83,16 @@ pub trait EvidenceView {
     /// All evidence that this owner exists, whatever its addresses are.
     fn owner(&self, owner: &Owner) -> Vec<Evidence>;
 
+    /// Whether there is any evidence that the address is in use: for those who have many to ask for.
+    fn is_live(&self, segment: &Segment, address: IpAddr) -> bool {
+        !self.evidence(segment, address).is_empty()
+    }
+
+    /// Whether there is any evidence that this owner exists.
+    fn knows(&self, owner: &Owner) -> bool {
+        !self.owner(owner).is_empty()
+    }
+
     /// Whether the port with this ifindex exists: it is evidence for the leases bound to it.
     fn port_exists(&self, ifindex: u32) -> bool;
 

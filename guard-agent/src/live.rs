@@ -209,6 +209,10 @@ impl Inner {
         }
     }
 
+    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.hosts.get(&segment.bridge).is_some_and(|hosts| hosts.contains(&address))
+    }
+
     fn withdraw(&mut self, key: &(Segment, IpAddr), ifindex: u32) {
         let Some(claims) = self.claims.get_mut(key) else { return };
         claims.retain(|claim| claim.station.ifindex != ifindex);
@@ -225,12 +229,13 @@ impl EvidenceView for LiveSet {
     fn evidence(&self, segment: &Segment, address: IpAddr) -> Vec<Evidence> {
         let inner = self.0.read();
         let mut evidence = Vec::new();
+        let is_host = inner.is_host(segment, address);
         if let Some(claims) = inner.claims.get(&(segment.clone(), address)) {
             let now = clock::Now::read();
             let monotonic = clock::monotonic();
             evidence.extend(claims.iter().map(|claim| wire(claim, now, monotonic)));
         }
-        if inner.hosts.get(&segment.bridge).is_some_and(|hosts| hosts.contains(&address)) {
+        if is_host {
             evidence.push(Evidence {
                 source: Source::Kernel,
                 detail: format!("address of the host on {}", segment.bridge),
@@ -262,6 +267,19 @@ impl EvidenceView for LiveSet {
 
     fn owner(&self, owner: &Owner) -> Vec<Evidence> {
         self.1.of_owner(owner)
+    }
+
+    fn is_live(&self, segment: &Segment, address: IpAddr) -> bool {
+        let of_node = {
+            let inner = self.0.read();
+            inner.claims.contains_key(&(segment.clone(), address))
+                || inner.is_host(segment, address)
+        };
+        of_node || self.1.names(address)
+    }
+
+    fn knows(&self, owner: &Owner) -> bool {
+        self.1.knows(owner)
     }
 
     fn port_exists(&self, ifindex: u32) -> bool {
@@ -314,9 +332,11 @@ mod tests {
         assert!(set.claimed(&segment, address, claim(7, 1)));
         assert!(!set.claimed(&segment, address, claim(7, 1)), "known already");
         assert_eq!(set.evidence(&segment, address).len(), 1);
+        assert!(set.is_live(&segment, address));
         assert_eq!(set.addresses(&segment), [address]);
         assert_eq!(set.port_gone(7), [(segment.clone(), address)]);
         assert!(set.evidence(&segment, address).is_empty());
+        assert!(!set.is_live(&segment, address));
         assert!(!set.claimed(&segment, address, claim(7, 1)), "no port, no claim");
         assert!(set.addresses(&segment).is_empty());
     }
@@ -371,7 +391,9 @@ mod tests {
     fn an_address_of_the_host_is_evidence() {
         let set = LiveSet::default();
         let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 1]));
+        assert!(!set.is_live(&segment, address));
         set.set_host_addresses(&segment.bridge, vec![address]);
         assert_eq!(set.evidence(&segment, address)[0].source, Source::Kernel);
+        assert!(set.is_live(&segment, address));
     }
 }

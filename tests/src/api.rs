@@ -102,12 +102,17 @@ impl Client {
         Ok(self.0.ack_hold(request).await?.into_inner().outcome())
     }
 
-    /// Opens the stream of events, from now on.
+    /// Follows events as a subscriber of this name: those after `from`, or those from now on.
     ///
     /// # Errors
     /// The agent refuses, or is gone.
-    pub async fn watch(&mut self) -> Result<Streaming<Event>, Status> {
-        Ok(self.0.watch(WatchRequest::default()).await?.into_inner())
+    pub async fn watch(
+        &mut self,
+        subscriber: &str,
+        from: Option<u64>,
+    ) -> Result<Streaming<Event>, Status> {
+        let request = WatchRequest { from, subscriber: subscriber.to_owned() };
+        Ok(self.0.watch(request).await?.into_inner())
     }
 
     /// Reads all events that are held as a subscriber of this name, until the one of this type
@@ -121,8 +126,7 @@ impl Client {
         generation: u64,
         kind: &str,
     ) -> Result<usize, Status> {
-        let request = WatchRequest { from: Some(0), subscriber: subscriber.to_owned() };
-        let mut events = self.0.watch(request).await?.into_inner();
+        let mut events = self.watch(subscriber, Some(0)).await?;
         let mut count = 0;
         while let Some(event) = events.message().await? {
             count += 1;

@@ -1,12 +1,15 @@
 //! A containerd of the lab's own, with real containers in it.
 
+mod image;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use crate::command::output;
@@ -31,6 +34,8 @@ pub(crate) const SLEEP: &[&str] = &["sleep", "1000000"];
 #[derive(Debug)]
 pub struct Containerd {
     dir: PathBuf,
+    /// Where its programs are, if they are not the machine's.
+    programs: Option<PathBuf>,
     namespace: String,
     reaper: Arc<Reaper>,
     running: Option<(Journal, Process)>,
@@ -38,16 +43,30 @@ pub struct Containerd {
 }
 
 impl Lab {
-    /// Starts a containerd.
+    /// Starts the machine's containerd.
     ///
     /// # Errors
     /// It is not installed.
     pub fn containerd(&self) -> Result<Containerd> {
+        self.containerd_of(None)
+    }
+
+    /// Starts a containerd, of [`Containerd::others`] or the machine's.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn containerd_of(&self, programs: Option<PathBuf>) -> Result<Containerd> {
         let dir = self.dir().join("containerd");
         let rootfs = dir.join("rootfs/bin");
         fs::create_dir_all(&rootfs).context("the root of the containers")?;
         fs::copy("/bin/busybox", rootfs.join("busybox")).context("busybox-static")?;
-        let unused = ["grpc.v1.cri", "snapshotter.v1.btrfs", "snapshotter.v1.zfs"];
+        let unused = [
+            "grpc.v1.cri",
+            "cri.v1.images",
+            "cri.v1.runtime",
+            "snapshotter.v1.btrfs",
+            "snapshotter.v1.zfs",
+        ];
         let unused: Vec<_> = unused.iter().map(|name| format!("io.containerd.{name}")).collect();
         let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
         let config = format!(
@@ -60,6 +79,7 @@ impl Lab {
         fs::write(dir.join("config.toml"), config).context("containerd's configuration")?;
         let mut containerd = Containerd {
             dir,
+            programs,
             namespace: self.id().to_owned(),
             reaper: self.reaper(),
             running: None,
@@ -91,13 +111,44 @@ impl Containerd {
     /// It does not come up.
     pub fn start(&mut self) -> Result<()> {
         let journal = Journal::default();
-        let mut command = Command::new("containerd");
+        let mut command = self.program("containerd")?;
         command.arg("--config").arg(self.dir.join("config.toml"));
         let log = self.dir.join("containerd.log");
         let process = Process::start(&mut command, &journal, log, &self.reaper)?;
         journal.await_line(&["containerd successfully booted"])?;
         self.running = Some((journal, process));
         Ok(())
+    }
+
+    /// Other versions than the machine's, oldest first, as `cargo xtask setup` has brought them.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn others() -> Result<Vec<PathBuf>> {
+        let home = std::env::home_dir().context("no home directory")?;
+        let all = home.join(".cache/guard/containerd");
+        let missing = || format!("{}: `cargo xtask setup` brings them", all.display());
+        let entries = fs::read_dir(&all).with_context(missing)?;
+        let found = entries.map(|entry| {
+            let dir = entry?.path();
+            let version = output(Command::new(dir.join("containerd")).arg("--version"))?;
+            // `containerd github.com/containerd/containerd 1.7.24~ds1 …`
+            let version = version.split_whitespace().nth(2).context("no version")?.to_owned();
+            Ok((version, dir))
+        });
+        let mut found: Vec<_> = found.collect::<Result<_>>().with_context(missing)?;
+        found.sort();
+        Ok(found.into_iter().map(|(_, dir)| dir).collect())
+    }
+
+    /// Ends it with SIGKILL, as [`Containerd::kill`] does; the next start is that of another
+    /// version, one of [`Containerd::others`], with the same state.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_for(&mut self, programs: PathBuf) -> Result<()> {
+        self.programs = Some(programs);
+        self.kill()
     }
 
     /// Ends it with SIGKILL, and waits for its end. The containers run on.
@@ -163,15 +214,38 @@ impl Containerd {
     /// # Errors
     /// As [`Containerd::run`].
     pub fn run_in(&self, id: &str, netns: Option<&Netns>, labels: &[(&str, &str)]) -> Result<()> {
-        let mut options = vec!["--detach".to_owned()];
-        for (name, value) in labels {
-            options.extend(["--label".to_owned(), format!("{name}={value}")]);
-        }
-        if let Some(netns) = netns {
-            options.extend(["--with-ns".to_owned(), format!("network:{}", netns.path().display())]);
-        }
+        self.detach(id, &self.run_args(id, &options(netns, labels), SLEEP))
+    }
+
+    /// As [`Containerd::run_labelled`], choosing what busybox does in [`Containerd::rootfs`].
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_words(&self, id: &str, labels: &[(&str, &str)], words: &[&str]) -> Result<()> {
+        self.detach(id, &self.run_args(id, &options(None, labels), words))
+    }
+
+    /// As [`Containerd::run_labelled`], from an image, so that it writes to a snapshot of its own.
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_image(
+        &self,
+        id: &str,
+        sandbox: Option<&Sandbox>,
+        labels: &[(&str, &str)],
+    ) -> Result<()> {
+        let image = image::import(self)?;
+        let mut args = ["run", "--snapshotter", image::SNAPSHOTTER].map(str::to_owned).to_vec();
+        args.extend(options(sandbox.map(Sandbox::netns), labels));
+        args.extend([&*image, id, "/bin/busybox"].map(str::to_owned));
+        args.extend(SLEEP.iter().map(|&word| word.to_owned()));
+        self.detach(id, &args)
+    }
+
+    fn detach(&self, id: &str, args: &[String]) -> Result<()> {
         self.expect(id);
-        output(self.command(Command::new("ctr")).args(self.run_args(id, &options, SLEEP)))?;
+        output(self.command(self.program("ctr")?).args(args))?;
         self.reap(id)
     }
 
@@ -179,7 +253,7 @@ impl Containerd {
     pub(crate) fn run_args(&self, id: &str, options: &[String], words: &[&str]) -> Vec<String> {
         let mut args = vec!["run".to_owned(), "--rootfs".to_owned()];
         args.extend_from_slice(options);
-        args.push(self.dir.join("rootfs").to_string_lossy().into_owned());
+        args.push(self.rootfs().to_string_lossy().into_owned());
         args.push(id.to_owned());
         args.push("/bin/busybox".to_owned());
         args.extend(words.iter().map(|&word| word.to_owned()));
@@ -227,6 +301,36 @@ impl Containerd {
         })
     }
 
+    /// The ids of those that have a task, whatever its state.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn tasks(&self) -> Result<Vec<String>> {
+        let listed = self.ctr(&["task", "ls", "--quiet"])?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// The keys of the snapshots that containers write to.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn snapshots(&self) -> Result<Vec<String>> {
+        let listed = self.ctr(&["snapshot", "--snapshotter", image::SNAPSHOTTER, "ls"])?;
+        let keys = listed.lines().filter(|line| line.trim_end().ends_with("Active"));
+        Ok(keys.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect())
+    }
+
+    /// Stops the shim of a container, without which containerd cannot act on it. It goes on when
+    /// the value is dropped.
+    ///
+    /// # Errors
+    /// What `ctr` says.
+    pub fn freeze_shim(&self, id: &str) -> Result<Frozen> {
+        let shim = Pid::from_raw(i32::try_from(parent(self.pid(id)?)?).context("a process id")?);
+        kill(shim, Signal::SIGSTOP).context("stopping a shim")?;
+        Ok(Frozen(shim))
+    }
+
     /// Pauses a container.
     ///
     /// # Errors
@@ -261,7 +365,23 @@ impl Containerd {
     }
 
     fn ctr(&self, args: &[&str]) -> Result<String> {
-        output(self.command(Command::new("ctr")).args(args))
+        output(self.command(self.program("ctr")?).args(args))
+    }
+
+    /// Where the containers' root is that are not from an image.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    /// One of its programs. Its shim is the first that it finds.
+    fn program(&self, name: &str) -> Result<Command> {
+        let Some(programs) = &self.programs else { return Ok(Command::new(name)) };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(programs.clone()).chain(std::env::split_paths(&path));
+        let mut command = Command::new(programs.join(name));
+        command.env("PATH", std::env::join_paths(path).context("PATH")?);
+        Ok(command)
     }
 
     /// A command that ends in `ctr`, and now speaks to this containerd.
@@ -290,6 +410,28 @@ impl Containerd {
         let line = tasks.lines().find(|line| is_of(line, id, ""));
         let pid = line.and_then(|line| line.split_whitespace().nth(1));
         pid.and_then(|pid| pid.parse().ok()).with_context(|| format!("{id} is not in {tasks:?}"))
+    }
+}
+
+/// What every container is run with.
+fn options(netns: Option<&Netns>, labels: &[(&str, &str)]) -> Vec<String> {
+    let mut options = vec!["--detach".to_owned()];
+    for (name, value) in labels {
+        options.extend(["--label".to_owned(), format!("{name}={value}")]);
+    }
+    if let Some(netns) = netns {
+        options.extend(["--with-ns".to_owned(), format!("network:{}", netns.path().display())]);
+    }
+    options
+}
+
+/// A process that stands still. What it belongs to must still be there when it is dropped.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 

@@ -21,14 +21,16 @@ use crate::lab::Lab;
 /// What a directory knows, and how it is.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
-    /// The sandboxes that are in its index.
+    /// The sandboxes that are in its index: `NAME`, or `NAME/LIFECYCLE`.
     pub listed: BTreeMap<String, State>,
-    /// Those that it finds when it is asked by name.
+    /// Those that it finds when it is asked by name, which are written in the same way.
     pub found: BTreeMap<String, State>,
     /// It answers no list, for this reason.
     pub list_fails: bool,
     /// It answers no question by name.
     pub get_fails: bool,
+    /// It leaves questions by name open.
+    pub get_hangs: bool,
     /// Whom it was asked for by name.
     pub asked: Vec<String>,
 }
@@ -44,7 +46,9 @@ pub struct Directory {
 struct Service(Arc<Mutex<Said>>);
 
 fn sandbox((name, state): (&String, &State)) -> Sandbox {
-    Sandbox { sandbox: name.clone(), state: (*state).into(), ..Sandbox::default() }
+    let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
+    let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
+    Sandbox { sandbox, lifecycle, state: (*state).into(), since: None }
 }
 
 #[tonic::async_trait]
@@ -59,9 +63,18 @@ impl directory_server::Directory for Service {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let name = request.into_inner().sandbox;
-        let mut said = self.0.lock();
-        said.asked.push(name.clone());
+        let GetRequest { sandbox: mut name, lifecycle } = request.into_inner();
+        if !lifecycle.is_empty() {
+            name = format!("{name}/{lifecycle}");
+        }
+        let said = {
+            let mut said = self.0.lock();
+            said.asked.push(name.clone());
+            said.clone()
+        };
+        if said.get_hangs {
+            std::future::pending::<()>().await;
+        }
         if said.get_fails {
             return Err(Status::internal("the store does not answer"));
         }

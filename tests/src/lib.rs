@@ -48,7 +48,7 @@ pub use capture::Capture;
 pub use cni::{Attachment, Plugin, Refused};
 pub use command::{binary, require_root, run};
 pub use config::Config;
-pub use containerd::Containerd;
+pub use containerd::{Containerd, Frozen};
 pub use crowd::Crowd;
 pub use ctl::{CtlOutput, Lease, Refusal, names};
 pub use ctr_cni::CtrCni;

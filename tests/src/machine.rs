@@ -1,6 +1,6 @@
 //! A machine with a systemd of its own, in the host's namespace of a lab.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::command::output;
 use crate::journal::Journal;
@@ -28,7 +30,10 @@ pub struct Machine {
     /// Its first process.
     leader: u32,
     shared: PathBuf,
+    journal: Journal,
     _process: Process,
+    /// One machine at a time has the file system.
+    _turn: File,
 }
 
 impl Lab {
@@ -40,6 +45,8 @@ impl Lab {
         let home = std::env::home_dir().context("no home directory")?;
         let rootfs = home.join(".cache/guard/rootfs");
         anyhow::ensure!(rootfs.is_dir(), "{} is missing: `cargo xtask setup`", rootfs.display());
+        let turn = File::open(&rootfs).context("opening the file system")?;
+        turn.lock().context("waiting for another machine")?;
         let shared = self.dir().join("shared");
         fs::create_dir(&shared).context("a directory to share")?;
         let notify = self.dir().join("machine.notify");
@@ -62,7 +69,8 @@ impl Lab {
         // One that never comes up ends with the test.
         thread::spawn(move || sender.send(leader(&said)));
         let leader = booted.recv_timeout(PATIENCE).with_context(|| journal.text())??;
-        Ok(Machine { leader, shared, _process: process })
+        self.reaper().pid(leader)?;
+        Ok(Machine { leader, shared, journal, _process: process, _turn: turn })
     }
 }
 
@@ -114,5 +122,15 @@ impl Machine {
         let name = file.file_name().context("a file without a name")?;
         fs::copy(file, self.shared.join(name)).with_context(|| file.display().to_string())?;
         Ok(format!("{SHARED}/{}", name.display()))
+    }
+}
+
+/// systemd-nspawn cleans up once the machine's first process, and all others with it, are gone.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Ok(leader) = i32::try_from(self.leader) {
+            let _ = kill(Pid::from_raw(leader), Signal::SIGKILL);
+            let _ = self.journal.await_exit();
+        }
     }
 }

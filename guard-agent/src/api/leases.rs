@@ -211,13 +211,11 @@ impl proto::leases_server::Leases for Service {
         if let Some(progress) = &progress {
             progress.fetch_max(first, Ordering::Relaxed);
         }
-        let config = self.0.config();
-        let begin: Vec<_> = gap
-            .then(|| convert::gap(first))
-            .into_iter()
-            .chain(backlog.iter().map(|event| convert::event(event, &config)))
-            .map(Ok)
-            .collect();
+        // A message is made when it is sent: whoever does not read costs no more than the events.
+        let context = self.0.clone();
+        let backlog =
+            backlog.into_iter().map(move |event| convert::event(&event, &context.config()));
+        let begin = gap.then(|| convert::gap(first)).into_iter().chain(backlog).map(Ok);
         let context = self.0.clone();
         let later =
             stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {

@@ -3,8 +3,14 @@
 //! The list is an index that may lag. It adds reasons to keep a lease; that a sandbox is not in it
 //! proves nothing before the directory was asked for that sandbox by name.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
@@ -22,6 +28,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(30);
 
 /// A list of 65,000 sandboxes is above the usual 4 MiB.
 const LARGEST: usize = 64 << 20;
+
+/// How many sandboxes are asked for at once.
+const AT_ONCE: usize = 16;
 
 /// The answer about one sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +57,7 @@ impl Directory {
     }
 }
 
-async fn connect(socket: &std::path::Path) -> Result<DirectoryClient<Channel>, SourceError> {
+async fn connect(socket: &Path) -> Result<DirectoryClient<Channel>, SourceError> {
     let client = DirectoryClient::new(channel::connect(socket).await?);
     Ok(client.max_decoding_message_size(LARGEST))
 }
@@ -116,24 +125,39 @@ fn read(
     });
 }
 
-/// Asks for one sandbox by name.
+/// Asks for sandboxes by name, some at a time over one connection.
 ///
 /// # Errors
-/// There was no answer, or none that can be read.
-pub async fn look_up(socket: &std::path::Path, owner: &Owner) -> Result<Word, SourceError> {
-    let ask = async {
-        let Owner { sandbox, lifecycle } = owner;
-        let request = GetRequest { sandbox: sandbox.to_string(), lifecycle: lifecycle.to_string() };
-        let answer = connect(socket).await?.get(request).await;
-        let answer = answer.map_err(|status| SourceError::call("look a sandbox up", &status))?;
-        match answer.into_inner().sandbox.map(|sandbox| sandbox.state()) {
-            None => Ok(Word::NotFound),
-            Some(State::Alive) => Ok(Word::Alive),
-            Some(State::Dead) => Ok(Word::Dead),
-            Some(State::Unspecified) => Err(SourceError::Unreadable(format!(
-                "the directory says of sandbox {owner} that it is in no known state"
-            ))),
-        }
-    };
-    timeout(PATIENCE, ask).await.unwrap_or(Err(SourceError::Late(PATIENCE)))
+/// Of one there was no answer, or none that can be read.
+pub(super) async fn look_up(
+    socket: &Path,
+    owners: HashSet<Owner>,
+) -> Result<Vec<(Owner, Word)>, SourceError> {
+    if owners.is_empty() {
+        return Ok(Vec::new());
+    }
+    let client =
+        timeout(PATIENCE, connect(socket)).await.map_err(|_| SourceError::Late(PATIENCE))?;
+    let client = &client?;
+    let asked = owners.into_iter().map(async |owner| {
+        let word = timeout(PATIENCE, ask(client.clone(), &owner)).await;
+        let word = word.unwrap_or(Err(SourceError::Late(PATIENCE)))?;
+        Ok((owner, word))
+    });
+    stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+async fn ask(mut client: DirectoryClient<Channel>, owner: &Owner) -> Result<Word, SourceError> {
+    let Owner { sandbox, lifecycle } = owner;
+    let request = GetRequest { sandbox: sandbox.to_string(), lifecycle: lifecycle.to_string() };
+    let answer = client.get(request).await;
+    let answer = answer.map_err(|status| SourceError::call("look a sandbox up", &status))?;
+    match answer.into_inner().sandbox.map(|sandbox| sandbox.state()) {
+        None => Ok(Word::NotFound),
+        Some(State::Alive) => Ok(Word::Alive),
+        Some(State::Dead) => Ok(Word::Dead),
+        Some(State::Unspecified) => Err(SourceError::Unreadable(format!(
+            "the directory says of sandbox {owner} that it is in no known state"
+        ))),
+    }
 }

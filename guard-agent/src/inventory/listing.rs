@@ -127,11 +127,28 @@ impl Listed {
 
     /// What is said of an owner.
     pub(super) fn of_owner(&self, owner: &Owner) -> Vec<Evidence> {
-        let Some(named) = self.by_name.get(&owner.sandbox) else { return Vec::new() };
+        let mut alive = self.alive(owner).peekable();
+        if alive.peek().is_none() {
+            return Vec::new();
+        }
         let now = Now::read();
-        let named = named.iter().map(|at| &self.entries[*at]);
-        let alive = named.filter(|entry| !entry.dead && entry.speaks_for(owner));
         alive.map(|entry| self.evidence(entry, now)).collect()
+    }
+
+    /// Whether anything is said of an address.
+    pub(super) fn names(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// Whether anything is said of an owner.
+    pub(super) fn knows(&self, owner: &Owner) -> bool {
+        self.alive(owner).next().is_some()
+    }
+
+    fn alive(&self, owner: &Owner) -> impl Iterator<Item = &Entry> {
+        let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
+        let named = named.map(|at| &self.entries[*at]);
+        named.filter(|entry| !entry.dead && entry.speaks_for(owner))
     }
 
     /// Whether an owner is listed as one that has ended.
@@ -208,7 +225,12 @@ mod tests {
             entry("c", "c", "", &[]),
         ];
         listed.take(&complete(&entries), now);
-        let known = |sandbox, lifecycle| listed.of_owner(&owner(sandbox, lifecycle)).len();
+        let known = |sandbox, lifecycle| {
+            let owner = owner(sandbox, lifecycle);
+            let said = listed.of_owner(&owner).len();
+            assert_eq!(listed.knows(&owner), said > 0);
+            said
+        };
         assert_eq!((known("a", "run-1"), known("a", "run-2"), known("a", "")), (1, 0, 0));
         assert_eq!((known("b", "any"), known("b", "")), (1, 1));
         assert_eq!((known("id-1", "any"), known("c", ""), known("d", "")), (1, 1, 0));

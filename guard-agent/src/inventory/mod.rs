@@ -10,7 +10,7 @@ mod listing;
 pub mod removal;
 mod source;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use parking_lot::RwLock;
@@ -108,7 +108,19 @@ impl Sources {
     /// There is one, and it does not answer.
     pub async fn look_up(&self, owner: &Owner) -> Result<Option<Word>, SourceError> {
         let Some(socket) = &self.directory else { return Ok(None) };
-        directory::look_up(socket, owner).await.map(Some)
+        let words = directory::look_up(socket, HashSet::from([owner.clone()])).await?;
+        Ok(words.into_iter().map(|(_, word)| word).next())
+    }
+
+    /// Which of these owners are gone by the directory's word; all where there is no directory.
+    ///
+    /// # Errors
+    /// There is one, and about one of them it does not answer.
+    pub async fn gone(&self, owners: HashSet<Owner>) -> Result<HashSet<Owner>, SourceError> {
+        let Some(socket) = &self.directory else { return Ok(owners) };
+        let answers = directory::look_up(socket, owners).await?;
+        let gone = answers.into_iter().filter(|(_, word)| *word != Word::Alive);
+        Ok(gone.map(|(owner, _)| owner).collect())
     }
 
     /// Asks all of them now.
@@ -169,6 +181,16 @@ impl Listings {
     /// What is said of an owner.
     pub fn of_owner(&self, owner: &Owner) -> Vec<Evidence> {
         self.0.read().iter().flat_map(|listed| listed.of_owner(owner)).collect()
+    }
+
+    /// Whether anything is said of an address.
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.0.read().iter().any(|listed| listed.names(address))
+    }
+
+    /// Whether anything is said of an owner.
+    pub fn knows(&self, owner: &Owner) -> bool {
+        self.0.read().iter().any(|listed| listed.knows(owner))
     }
 
     /// Whether any source lists an owner as one that has ended.

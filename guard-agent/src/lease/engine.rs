@@ -219,10 +219,7 @@ impl Engine {
     /// the lease is bound to, if it exists, and while it has an owner what is known of that.
     pub fn evidence_of(lease: &Lease, view: &dyn EvidenceView) -> Vec<Evidence> {
         let mut all = view.evidence(&lease.segment, lease.address);
-        let bound = lease.state.is_owned() || lease.state == State::Releasing;
-        if let Some(ifindex) = lease.binding.ifindex.filter(|_| bound)
-            && view.port_exists(ifindex)
-        {
+        if let Some(ifindex) = Self::bound_port(lease, view) {
             all.push(Evidence {
                 source: Source::Kernel,
                 detail: "the bound port exists".to_owned(),
@@ -244,6 +241,19 @@ impl Engine {
             }
         }
         all
+    }
+
+    /// Whether [`Self::evidence_of`] has anything to say.
+    pub fn is_live(lease: &Lease, view: &dyn EvidenceView) -> bool {
+        Self::bound_port(lease, view).is_some()
+            || view.is_live(&lease.segment, lease.address)
+            || lease.state.is_owned() && lease.owner.as_ref().is_some_and(|owner| view.knows(owner))
+    }
+
+    /// The port that a lease is bound to, if it exists.
+    fn bound_port(lease: &Lease, view: &dyn EvidenceView) -> Option<u32> {
+        let bound = lease.state.is_owned() || lease.state == State::Releasing;
+        lease.binding.ifindex.filter(|ifindex| bound && view.port_exists(*ifindex))
     }
 
     /// The leases that match, by pool and address.

@@ -43,6 +43,9 @@ impl Metrics {
         for result in ["done", "ended", "blocked", "failed"] {
             self.reconcile_runs.with_label_values(&[result]);
         }
+        for result in ["removed", "failed"] {
+            self.watchdog_removed.with_label_values(&[result]);
+        }
         for (subscriber, _) in &config.subscribers {
             self.holds_expired.with_label_values(&[&**subscriber]);
         }

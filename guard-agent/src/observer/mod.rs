@@ -4,6 +4,7 @@
 //! anew after any loss. What it learns goes three ways, in this order: to the alerts, into the live
 //! set, and to the lease engine, which it never waits for.
 
+mod announce;
 mod attach;
 mod claims;
 pub mod counters;
@@ -51,6 +52,7 @@ use handle::Ensure;
 use lookout::Lookout;
 use netlink::{Netlink, Notice};
 use ports::{PortMaps, Ports};
+use probe::Prober;
 use stations::Stations;
 use sweep::Snapshot;
 use topology::{Topology, View};
@@ -131,6 +133,7 @@ pub struct Observer {
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
+    prober: Arc<Prober>,
     heartbeat: Arc<Heartbeat>,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
@@ -151,7 +154,7 @@ impl Observer {
         // open until it is dropped.
         let ring = unsafe { AsyncFd::register(kernel.ring()?) }
             .map_err(|error| ObserverError::Ring(error.into()))?;
-        let prober = probe::Prober::open().map_err(ObserverError::Prober)?;
+        let prober = Arc::new(Prober::open().map_err(ObserverError::Prober)?);
         let names: Vec<_> = parts.bridges.iter().map(|bridge| bridge.name.clone()).collect();
         let counters = Arc::new(Counters::new(maps.counters, maps.frames, names.clone()));
         let shared = SharedPorts::new(RwLock::default());
@@ -168,7 +171,8 @@ impl Observer {
             shared.clone(),
             parts.health.clone(),
         )?;
-        let claims = Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober);
+        let claims =
+            Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober.clone());
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
@@ -191,6 +195,7 @@ impl Observer {
             ring,
             requests,
             counters,
+            prober,
             heartbeat,
             dump_again: false,
         };
@@ -212,6 +217,7 @@ impl Observer {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
         let (lookout, mut uncovered) = Lookout::new();
+        let bindings = self.parts.bindings.clone();
         loop {
             let doubt_at = self.claims.next_doubt();
             tokio::select! {
@@ -231,6 +237,7 @@ impl Observer {
                     None => return,
                 },
                 notice = self.notices.next() => self.notice(notice).await,
+                () = bindings.handed_over() => self.announce(),
                 () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
                     self.claims.judge_doubts();
                 }
@@ -242,6 +249,7 @@ impl Observer {
                     if self.ports.repair(&ports) {
                         sweep_at = Instant::now();
                     }
+                    self.announce();
                 }
                 _ = second.tick() => {
                     let again = std::mem::take(&mut self.dump_again);
@@ -360,7 +368,7 @@ impl Observer {
         match &notice {
             Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
             Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
-            Notice::Vlans(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
+            Notice::Port(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
         }
         self.topology.apply(notice)
     }
@@ -460,6 +468,7 @@ impl Observer {
             });
         }
         self.view = new;
+        self.announce();
     }
 
     fn update_bridges(&mut self, old: &View, new: &View) {

@@ -9,14 +9,18 @@ use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _,
     stream::{BoxStream, unfold},
 };
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla as _,
+};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
-        AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind,
-        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+        AfSpecBridge, BridgePortState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge,
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags,
+        LinkInfo, LinkMessage, Prop,
     },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::time::{error::Elapsed, timeout};
@@ -42,6 +46,23 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// It is up and so is its carrier.
     pub running: bool,
+    /// What its bridge does with its frames.
+    pub flow: Flow,
+}
+
+/// What a bridge does with the frames of a port (`IFLA_BRPORT_STATE`, `IFLA_BRPORT_ISOLATED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// It forwards them: with STP not before it has listened and learned.
+    pub forwards: bool,
+    /// It forwards none to other ports that are isolated.
+    pub isolated: bool,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { forwards: true, isolated: false }
+    }
 }
 
 /// The VLANs of a bridge's port, or of the bridge itself.
@@ -51,6 +72,8 @@ pub struct PortVlans {
     pub untagged: Option<u16>,
     /// Those that it is in.
     pub member: BTreeSet<u16>,
+    /// Those whose frames leave it without a tag.
+    pub bare: BTreeSet<u16>,
 }
 
 /// One thing that changed.
@@ -60,8 +83,9 @@ pub enum Notice {
     Link(Link),
     /// A link is gone.
     LinkGone(u32),
-    /// A link is in these VLANs of its bridge.
-    Vlans(u32, PortVlans),
+    /// A port (or a bridge) is in these VLANs of its bridge, and this is what becomes of its frames,
+    /// where that is said.
+    Port(u32, PortVlans, Option<Flow>),
     /// The host has an address on a link.
     Address(u32, IpAddr),
     /// It has it no more.
@@ -168,6 +192,74 @@ impl Netlink {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Puts a MAC in the place of another in the host's neighbour table. No entry is made: whom the
+    /// host does not talk to it need not know. True if there was another.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub async fn renew_neighbour(
+        &self,
+        bridge: u32,
+        address: IpAddr,
+        mac: Mac,
+    ) -> Result<bool, NetlinkError> {
+        let ask = RouteNetlinkMessage::GetNeighbour(neighbour(bridge, address));
+        let Some(RouteNetlinkMessage::NewNeighbour(entry)) = self.request(ask, 0).await? else {
+            return Ok(false);
+        };
+        if !is_outdated(&entry, mac) {
+            return Ok(false);
+        }
+        let mut message = neighbour(bridge, address);
+        // As after an announcement: believed, and looked at again when it is used.
+        message.header.state = NeighbourState::Stale;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        let replace = RouteNetlinkMessage::NewNeighbour(message);
+        self.request(replace, NLM_F_ACK | NLM_F_REPLACE).await?;
+        Ok(true)
+    }
+
+    /// One request with one answer; none where what it is about does not exist.
+    async fn request(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut answers = self.questions.clone().request(request)?;
+        match timeout(PATIENCE, answers.next()).await?.map(|answer| answer.payload) {
+            Some(NetlinkPayload::InnerMessage(answer)) => Ok(Some(answer)),
+            Some(NetlinkPayload::Error(error)) if error.raw_code() == -nix::libc::ENOENT => {
+                Ok(None)
+            }
+            Some(NetlinkPayload::Error(error)) if error.code.is_some() => {
+                Err(rtnetlink::Error::NetlinkError(error).into())
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The message about an entry of the host's neighbour table.
+fn neighbour(bridge: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    let (family, destination) = match address {
+        IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+    };
+    message.header.family = family;
+    message.header.ifindex = bridge;
+    message.attributes = vec![NeighbourAttribute::Destination(destination)];
+    message
+}
+
+/// Whether the host would talk to another MAC. What an operator has set is right as it is.
+fn is_outdated(entry: &NeighbourMessage, mac: Mac) -> bool {
+    let fixed = matches!(entry.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
+    let is_it = NeighbourAttribute::LinkLayerAddress(mac.0.to_vec());
+    !fixed && !entry.attributes.contains(&is_it)
 }
 
 /// The notices, and [`Notice::Lost`] once more when the connection itself ends.
@@ -188,8 +280,9 @@ fn notice(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Notice> {
     match message.payload {
         NetlinkPayload::Overrun(_) => Some(Notice::Lost),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-            let vlans = vlans(&message).map(|(ifindex, vlans)| Notice::Vlans(ifindex, vlans));
-            vlans.or_else(|| link(message).map(Notice::Link))
+            let port = vlans(&message)
+                .map(|(ifindex, vlans)| Notice::Port(ifindex, vlans, flow_of_port(&message)));
+            port.or_else(|| link(message).map(Notice::Link))
         }
         // A port that leaves its bridge is told as a deletion in the family AF_BRIDGE; the link
         // itself lives on, and its new state follows (net/bridge/br_if.c, del_nbp).
@@ -221,6 +314,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         filters_vlans: false,
         mac: None,
         running: header.flags.contains(LinkFlags::Running),
+        flow: Flow::default(),
     };
     for attribute in attributes {
         match attribute {
@@ -234,6 +328,7 @@ fn link(message: LinkMessage) -> Option<Link> {
                 link.is_bridge =
                     infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
                 link.filters_vlans = infos.iter().any(filters_vlans);
+                link.flow = infos.iter().find_map(flow).unwrap_or_default();
             }
             _ => {}
         }
@@ -244,6 +339,48 @@ fn link(message: LinkMessage) -> Option<Link> {
 fn filters_vlans(info: &LinkInfo) -> bool {
     let LinkInfo::Data(InfoData::Bridge(settings)) = info else { return false };
     settings.contains(&InfoBridge::VlanFiltering(true))
+}
+
+fn flow(info: &LinkInfo) -> Option<Flow> {
+    let LinkInfo::PortData(InfoPortData::BridgePort(settings)) = info else { return None };
+    let mut flow = Flow::default();
+    for setting in settings {
+        match setting {
+            InfoBridgePort::State(state) => {
+                flow.forwards = *state == BridgePortState::Forwarding;
+            }
+            InfoBridgePort::Isolated(isolated) => flow.isolated = *isolated,
+            _ => {}
+        }
+    }
+    Some(flow)
+}
+
+/// The same in a message in the family AF_BRIDGE, the only one that tells of a change of it alone
+/// (net/bridge/br_netlink.c, br_port_fill_attrs).
+fn flow_of_port(message: &LinkMessage) -> Option<Flow> {
+    /// linux/if_link.h, and linux/if_bridge.h.
+    const STATE: u16 = 1;
+    const ISOLATED: u16 = 33;
+    const FORWARDING: u8 = 3;
+    let settings = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::ProtoInfoBridge(settings) => Some(settings),
+        _ => None,
+    })?;
+    let mut flow = Flow::default();
+    for setting in settings {
+        let mut value = [0];
+        if setting.value_len() != value.len() {
+            continue;
+        }
+        setting.emit_value(&mut value);
+        match setting.kind() {
+            STATE => flow.forwards = value == [FORWARDING],
+            ISOLATED => flow.isolated = value != [0],
+            _ => {}
+        }
+    }
+    Some(flow)
 }
 
 /// What a message in the family AF_BRIDGE says of the VLANs of a port; ranges are told by their ends
@@ -268,7 +405,11 @@ fn vlans(message: &LinkMessage) -> Option<(u32, PortVlans)> {
             continue;
         }
         let first = begin.take().filter(|_| flags.contains(BridgeVlanInfoFlags::RangeEnd));
-        vlans.member.extend(first.unwrap_or(*vid)..=*vid);
+        let range = first.unwrap_or(*vid)..=*vid;
+        if flags.contains(BridgeVlanInfoFlags::Untagged) {
+            vlans.bare.extend(range.clone());
+        }
+        vlans.member.extend(range);
     }
     Some((message.header.index, vlans))
 }
@@ -288,4 +429,27 @@ fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
         _ => None,
     });
     local.or(address).map(|address| (message.header.index, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_replaced_unless_it_is_right_or_an_operators() {
+        let entry = |state, mac: Mac| {
+            let mut entry = neighbour(2, IpAddr::from([10, 8, 64, 2]));
+            entry.header.state = state;
+            entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+            entry
+        };
+        let (old, new) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        for state in [NeighbourState::Reachable, NeighbourState::Stale, NeighbourState::Failed] {
+            assert!(is_outdated(&entry(state, old), new));
+            assert!(!is_outdated(&entry(state, new), new));
+        }
+        for state in [NeighbourState::Permanent, NeighbourState::Noarp] {
+            assert!(!is_outdated(&entry(state, old), new));
+        }
+    }
 }

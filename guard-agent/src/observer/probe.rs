@@ -1,5 +1,5 @@
 //! Asking a holder whether it is still there: a unicast ARP request or neighbour solicitation,
-//! straight to its port.
+//! straight to its port; and the frames and the socket for whatever else is sent out of ports.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ const NEXT_ICMP: u8 = 58;
 const HOP_LIMIT: u8 = 255;
 const SOLICITATION: u8 = 135;
 const SOURCE_LINK_LAYER: u8 = 1;
-const SOLICITATION_LEN: usize = 24 + 8;
+const DISCOVERY_LEN: usize = 24 + 8;
 
 /// The question for an address, to one station.
 pub fn probe(from: Mac, to: Mac, target: IpAddr) -> Bytes {
@@ -39,6 +39,11 @@ pub fn probe(from: Mac, to: Mac, target: IpAddr) -> Bytes {
 /// that it claims nothing and moves nobody's neighbour entry. Linux answers it (`arp_process` in
 /// net/ipv4/arp.c: "duplicate address detection packet").
 pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
+    arp_request(from, to, Ipv4Addr::UNSPECIFIED, target)
+}
+
+/// An ARP request by the holder of `sender`.
+pub(super) fn arp_request(from: Mac, to: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Bytes {
     let mut frame = BytesMut::with_capacity(FRAME_LEN);
     frame.put_slice(&to.0);
     frame.put_slice(&from.0);
@@ -49,7 +54,7 @@ pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
     frame.put_u8(4);
     frame.put_u16(REQUEST);
     frame.put_slice(&from.0);
-    frame.put_slice(&Ipv4Addr::UNSPECIFIED.octets());
+    frame.put_slice(&sender.octets());
     frame.put_slice(&[0; 6]);
     frame.put_slice(&target.octets());
     frame.freeze()
@@ -61,28 +66,49 @@ pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
 fn solicitation(from: Mac, to: Mac, target: Ipv6Addr) -> Bytes {
     let Mac([a, b, c, d, e, f]) = from;
     let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-    let mut message = BytesMut::with_capacity(SOLICITATION_LEN);
-    message.put_u8(SOLICITATION);
-    message.put_bytes(0, 7);
-    message.put_slice(&target.octets());
-    message.put_u8(SOURCE_LINK_LAYER);
-    message.put_u8(1);
-    message.put_slice(&from.0);
-    let checksum = checksum(&source, &target.octets(), &message);
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let discovery =
+        Discovery { kind: SOLICITATION, flags: 0, target, option: (SOURCE_LINK_LAYER, from) };
+    discovery.frame((from, source.into()), (to, target))
+}
 
-    let mut frame = BytesMut::with_capacity(14 + 40 + SOLICITATION_LEN);
-    frame.put_slice(&to.0);
-    frame.put_slice(&from.0);
-    frame.put_u16(ETHERTYPE_IPV6);
-    frame.put_u32(6 << 28);
-    frame.put_u16(u16::try_from(SOLICITATION_LEN).unwrap_or_default());
-    frame.put_u8(NEXT_ICMP);
-    frame.put_u8(HOP_LIMIT);
-    frame.put_slice(&source);
-    frame.put_slice(&target.octets());
-    frame.put_slice(&message);
-    frame.freeze()
+/// A solicitation or an advertisement with one option (RFC 4861 §4.3, §4.4).
+pub(super) struct Discovery {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) target: Ipv6Addr,
+    /// Its type, and the link-layer address in it (RFC 4861 §4.6.1).
+    pub(super) option: (u8, Mac),
+}
+
+impl Discovery {
+    pub(super) fn frame(&self, from: (Mac, Ipv6Addr), to: (Mac, Ipv6Addr)) -> Bytes {
+        let Self { kind, flags, target, option: (option, mac) } = self;
+        let (source, destination) = (from.1.octets(), to.1.octets());
+        let mut message = BytesMut::with_capacity(DISCOVERY_LEN);
+        message.put_u8(*kind);
+        message.put_bytes(0, 3);
+        message.put_u8(*flags);
+        message.put_bytes(0, 3);
+        message.put_slice(&target.octets());
+        message.put_u8(*option);
+        message.put_u8(1);
+        message.put_slice(&mac.0);
+        let checksum = checksum(&source, &destination, &message);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+
+        let mut frame = BytesMut::with_capacity(14 + 40 + DISCOVERY_LEN);
+        frame.put_slice(&to.0.0);
+        frame.put_slice(&from.0.0);
+        frame.put_u16(ETHERTYPE_IPV6);
+        frame.put_u32(6 << 28);
+        frame.put_u16(u16::try_from(DISCOVERY_LEN).unwrap_or_default());
+        frame.put_u8(NEXT_ICMP);
+        frame.put_u8(HOP_LIMIT);
+        frame.put_slice(&source);
+        frame.put_slice(&destination);
+        frame.put_slice(&message);
+        frame.freeze()
+    }
 }
 
 /// RFC 1071, over the pseudo-header of RFC 8200 §8.1 too.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::netlink::{Dump, Link, Notice, PortVlans};
+use super::netlink::{Dump, Flow, Link, Notice, PortVlans};
 use crate::mac::Mac;
 
 /// A watched bridge that exists.
@@ -35,6 +35,8 @@ pub struct Port {
     pub running: bool,
     /// Its VLANs, where the bridge filters them.
     pub vlans: Option<PortVlans>,
+    /// What the bridge does with its frames.
+    pub flow: Flow,
 }
 
 /// What there is to watch.
@@ -78,8 +80,11 @@ impl Topology {
                 // Which VLANs its ports are in is not told with it.
                 return known.is_none_or(|known| known.filters_vlans == filters);
             }
-            Notice::Vlans(ifindex, vlans) => {
+            Notice::Port(ifindex, vlans, flow) => {
                 self.vlans.insert(ifindex, vlans);
+                if let (Some(link), Some(flow)) = (self.links.get_mut(&ifindex), flow) {
+                    link.flow = flow;
+                }
             }
             Notice::LinkGone(ifindex) => {
                 self.links.remove(&ifindex);
@@ -136,6 +141,7 @@ impl Topology {
                 bridge_ifindex: *bridge_ifindex,
                 running: link.running,
                 vlans: self.vlans_of(link, bridge),
+                flow: link.flow,
             };
             view.ports.insert(link.ifindex, port);
         }
@@ -170,6 +176,7 @@ mod tests {
             filters_vlans: false,
             mac: Some(Mac::default()),
             running: true,
+            flow: Flow::default(),
         }
     }
 
@@ -196,16 +203,33 @@ mod tests {
     #[test]
     fn the_vlans_of_a_port_count_where_the_bridge_filters_them() {
         let mut topology = topology();
-        let vlans = PortVlans { untagged: Some(5), member: BTreeSet::from([5, 7]) };
-        assert!(topology.apply(Notice::Vlans(4, vlans.clone())));
+        let vlans = PortVlans {
+            untagged: Some(5),
+            member: BTreeSet::from([5, 7]),
+            bare: BTreeSet::from([5]),
+        };
+        assert!(topology.apply(Notice::Port(4, vlans.clone(), None)));
         assert_eq!(topology.view().ports[&4].vlans, None);
         let bridge = Link { filters_vlans: true, ..link(2, "br0", None) };
         assert!(!topology.apply(Notice::Link(bridge)), "those of all ports are asked for");
         assert_eq!(topology.view().ports[&4].vlans, Some(vlans));
-        topology.apply(Notice::Vlans(2, PortVlans { untagged: Some(1), ..PortVlans::default() }));
+        let own = PortVlans { untagged: Some(1), ..PortVlans::default() };
+        topology.apply(Notice::Port(2, own, None));
         assert_eq!(topology.view().bridges["br0"].vlan, 1);
         topology.apply(Notice::Link(link(6, "v6", Some(2))));
         assert!(topology.lacks_vlans(6) && !topology.lacks_vlans(4));
+    }
+
+    #[test]
+    fn a_port_forwards_when_its_bridge_says_so() {
+        let mut topology = topology();
+        let flow = Flow { forwards: false, isolated: false };
+        topology.apply(Notice::Port(4, PortVlans::default(), Some(flow)));
+        assert!(!topology.view().ports[&4].flow.forwards);
+        topology.apply(Notice::Port(4, PortVlans::default(), None));
+        assert!(!topology.view().ports[&4].flow.forwards, "nothing was said of it");
+        topology.apply(Notice::Port(4, PortVlans::default(), Some(Flow::default())));
+        assert!(topology.view().ports[&4].flow.forwards);
     }
 
     #[test]

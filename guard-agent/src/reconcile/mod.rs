@@ -4,10 +4,11 @@
 //! by [`Look`] and [`Brake`], which are pure; misses and releases are transactions of the ledger,
 //! which looks once more before each.
 
+mod brake;
 mod pass;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +16,16 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 
-pub use self::pass::{Brake, Ended, Judgement, Look, Verdict, consent_id, port_is_gone};
+pub use self::{
+    brake::{Brake, Recent, Verdict, consent_id},
+    pass::{Ended, Judgement, Look, port_is_gone},
+};
 use crate::{
     clock::Now,
     health::{self, Health},
-    inventory::{self, Sources, directory::Word},
+    inventory::{self, Sources},
     lease::{
-        Generation, Lease, Owner, Pools,
+        Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
     },
     ledger::Ledger,
@@ -64,9 +68,16 @@ pub struct Parts {
 pub struct Reconciler {
     parts: Parts,
     settings: watch::Sender<Settings>,
-    /// What waits for an operator's consent.
-    blocked: Mutex<Option<Blocked>>,
+    state: Mutex<State>,
     last: RwLock<Option<Last>>,
+}
+
+/// What one pass leaves to the next.
+#[derive(Debug, Default)]
+struct State {
+    /// What waits for an operator's consent.
+    blocked: Option<Blocked>,
+    recent: Recent,
 }
 
 /// A mass release that was stopped.
@@ -140,7 +151,7 @@ impl Reconciler {
     /// Makes no pass yet.
     pub fn new(parts: Parts) -> Self {
         let settings = watch::Sender::new(parts.settings);
-        Self { parts, settings, blocked: Mutex::default(), last: RwLock::default() }
+        Self { parts, settings, state: Mutex::default(), last: RwLock::default() }
     }
 
     /// Makes a pass in each interval.
@@ -184,10 +195,12 @@ impl Reconciler {
     /// # Errors
     /// The ledger refuses, or nothing waits for this consent.
     pub async fn pass(&self, ask: Ask) -> Result<Report, Refusal> {
-        let mut blocked = self.blocked.lock().await;
+        let State { blocked, recent } = &mut *self.state.lock().await;
         let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
         let (began, at) = (Instant::now(), Now::read());
-        let outcome = self.look_and_act(&consented, ask.dry_run, at).await;
+        let Settings { interval, misses, .. } = self.settings();
+        recent.forget(at.boot.saturating_sub(interval * misses));
+        let outcome = self.look_and_act(&consented, recent, ask.dry_run, at).await;
         if ask.dry_run {
             return outcome;
         }
@@ -202,7 +215,7 @@ impl Reconciler {
             Ok(report) => {
                 self.tell(report);
                 if report.ended.is_none() {
-                    *blocked = report.blocked.clone();
+                    blocked.clone_from(&report.blocked);
                     self.count_blocked(blocked.as_ref());
                 }
             }
@@ -219,6 +232,7 @@ impl Reconciler {
     async fn look_and_act(
         &self,
         consented: &BTreeSet<Generation>,
+        recent: &mut Recent,
         dry_run: bool,
         at: Now,
     ) -> Result<Report, Refusal> {
@@ -250,14 +264,19 @@ impl Reconciler {
             Ok(due) => due,
             Err(why) => return Ok(Report { silent, unverifiable, ..ended(why) }),
         };
-        let brake = Brake { share: max_reap_share, earlier: ledger.earlier_boot(), consented };
+        let earlier = ledger.earlier_boot();
+        let brake = Brake { share: max_reap_share, earlier, consented, recent };
         let Verdict { reap, blocked } = brake.apply(&due, &leases);
         let reaped = if reap.is_empty() {
             Vec::new()
         } else if dry_run {
             due.iter().filter(|lease| reap.contains(&lease.generation)).cloned().collect()
         } else {
-            leases_of(self.ask(Command::Reap { generations: reap, threshold }, false).await?)
+            let reap = Command::Reap { generations: reap, threshold };
+            let reaped = leases_of(self.ask(reap, false).await?);
+            let unasked: Vec<_> = reaped.iter().filter(|lease| !brake.is_free(lease)).collect();
+            recent.add(at.boot, unasked);
+            reaped
         };
         let blocked =
             (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });
@@ -265,31 +284,20 @@ impl Reconciler {
     }
 
     /// Rule 5: whom the index does not list is looked up by name, and any answer but that it is
-    /// gone keeps its leases. Whom it lists as ended is not looked up again.
+    /// gone keeps its leases. Whom it lists as ended is not looked up again. That is before the
+    /// brake, which counts what would be released: an index that lags is to block nothing.
     async fn look_up(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Ended> {
         let Parts { sources, live, .. } = &self.parts;
-        let mut gone: HashMap<Owner, bool> = HashMap::new();
-        let mut kept = Vec::with_capacity(due.len());
-        for lease in due {
-            let Some(owner) = &lease.owner else { continue };
-            let is_gone = match gone.get(owner) {
-                Some(known) => *known,
-                None if live.listings().is_dead(owner) => true,
-                None => match sources.look_up(owner).await {
-                    Ok(None | Some(Word::Dead | Word::NotFound)) => true,
-                    Ok(Some(Word::Alive)) => false,
-                    Err(error) => {
-                        let (name, why) = (inventory::DIRECTORY, error.to_string());
-                        return Err(Ended::Failed { name, why });
-                    }
-                },
-            };
-            gone.insert(owner.clone(), is_gone);
-            if is_gone {
-                kept.push(lease);
-            }
-        }
-        Ok(kept)
+        let owners: HashSet<_> = due.iter().filter_map(|lease| lease.owner.clone()).collect();
+        let (dead, unlisted): (HashSet<_>, HashSet<_>) =
+            owners.into_iter().partition(|owner| live.listings().is_dead(owner));
+        let mut gone = sources.gone(unlisted).await.map_err(|error| Ended::Failed {
+            name: inventory::DIRECTORY,
+            why: error.to_string(),
+        })?;
+        gone.extend(dead);
+        let is_gone = |lease: &Arc<Lease>| lease.owner.as_ref().is_some_and(|o| gone.contains(o));
+        Ok(due.into_iter().filter(is_gone).collect())
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {

@@ -1,19 +1,12 @@
 //! What one pass concludes (rules 6 and 7): reservations and evidence in, decisions out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
     lease::{Engine, Generation, Lease, State},
 };
-
-/// As few leases as this may always be reaped at once.
-const ALWAYS: usize = 8;
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
 /// address while the sources were read.
@@ -103,7 +96,7 @@ pub struct Judgement {
     pub unverifiable: Vec<Arc<Lease>>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     /// Compares every lease with its evidence.
     ///
     /// # Errors
@@ -111,11 +104,15 @@ impl Look<'_> {
     pub fn judge(self, view: &dyn EvidenceView) -> Result<Judgement, Ended> {
         self.check_sources()?;
         let mut judgement = Judgement::default();
-        let mut named = BTreeSet::new();
+        // Of whom it has to be known whether they name anyone.
+        let mut empty: BTreeSet<_> = self.empty().map(|heard| heard.source).collect();
         let mut port = None;
         for lease in self.leases.iter().filter(|lease| lease.state.is_owned()) {
-            let evidence = Engine::evidence_of(lease, view);
-            named.extend(evidence.iter().map(|evidence| evidence.source));
+            if !empty.is_empty() {
+                for evidence in Engine::evidence_of(lease, view) {
+                    empty.remove(&evidence.source);
+                }
+            }
             if port.is_none() && lease.binding.ifindex.is_some_and(|port| view.port_exists(port)) {
                 port = Some(lease);
             }
@@ -123,7 +120,7 @@ impl Look<'_> {
             if lease.state != State::Active || self.absent.contains(&lease.segment.bridge) {
                 continue;
             }
-            if !evidence.is_empty() {
+            if Engine::is_live(lease, view) {
                 judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
             } else if self.heard.is_empty() && !port_is_gone(lease, view) {
                 judgement.unverifiable.push(Arc::clone(lease));
@@ -131,7 +128,7 @@ impl Look<'_> {
                 judgement.silent.push(Arc::clone(lease));
             }
         }
-        self.check_empty(&named, port)?;
+        self.check_empty(&empty, port)?;
         Ok(judgement)
     }
 
@@ -145,11 +142,15 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Those that list nothing of ours.
+    fn empty(self) -> impl Iterator<Item = &'a Heard> {
+        self.heard.iter().filter(|heard| heard.ours == 0)
+    }
+
     /// An empty answer is believed, unless a port says otherwise.
-    fn check_empty(self, named: &BTreeSet<Source>, port: Option<&Arc<Lease>>) -> Result<(), Ended> {
+    fn check_empty(self, empty: &BTreeSet<Source>, port: Option<&Arc<Lease>>) -> Result<(), Ended> {
         let Some(lease) = port else { return Ok(()) };
-        let empty = |heard: &&Heard| heard.ours == 0 && !named.contains(&heard.source);
-        match self.heard.iter().find(empty) {
+        match self.empty().find(|heard| empty.contains(&heard.source)) {
             None => Ok(()),
             Some(Heard { name, .. }) => Err(Ended::Empty {
                 name,
@@ -168,66 +169,4 @@ pub fn port_is_gone(lease: &Lease, view: &dyn EvidenceView) -> bool {
         (None, Some(name)) => !view.link_exists(name),
         (None, None) => false,
     }
-}
-
-/// What a pass may take back.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Verdict {
-    /// These.
-    pub reap: Vec<Generation>,
-    /// Not these: there are too many of them to be true.
-    pub blocked: Vec<Arc<Lease>>,
-}
-
-/// What the brake goes by.
-#[derive(Clone, Copy, Debug)]
-pub struct Brake<'a> {
-    /// The share of a pool's held and active leases that a pass may take back unasked.
-    pub share: f64,
-    /// Generations up to this one are of an earlier boot, in which whoever had them has ended.
-    pub earlier: Generation,
-    /// What an operator has agreed to.
-    pub consented: &'a BTreeSet<Generation>,
-}
-
-impl Brake<'_> {
-    /// Stops at a mass release in any pool.
-    pub fn apply(&self, due: &[Arc<Lease>], leases: &[Arc<Lease>]) -> Verdict {
-        let free = |lease: &&Arc<Lease>| {
-            lease.generation <= self.earlier || self.consented.contains(&lease.generation)
-        };
-        let (free, doubtful): (Vec<_>, Vec<_>) = due.iter().partition(free);
-        let mut pools: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        for lease in &doubtful {
-            pools.entry(&lease.pool).or_default().0 += 1;
-        }
-        for lease in leases.iter().filter(|lease| lease.state.is_owned()) {
-            if let Some((_, all)) = pools.get_mut(&*lease.pool) {
-                *all += 1;
-            }
-        }
-        let too_many = pools.values().any(|&(due, all)| due > ALWAYS && self.is_more(due, all));
-        let generation = |lease: &Arc<Lease>| lease.generation;
-        let mut reap: Vec<_> = free.into_iter().map(generation).collect();
-        if too_many {
-            return Verdict { reap, blocked: doubtful.into_iter().cloned().collect() };
-        }
-        reap.extend(doubtful.into_iter().map(generation));
-        Verdict { reap, blocked: Vec::new() }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "no pool has 2^53 leases")]
-    fn is_more(&self, due: usize, all: usize) -> bool {
-        due as f64 > all as f64 * self.share
-    }
-}
-
-/// Names a set of leases: what an operator agrees to is what was shown.
-pub fn consent_id(leases: &[Arc<Lease>]) -> String {
-    let generations: BTreeSet<_> = leases.iter().map(|lease| lease.generation).collect();
-    let mut crc = crc32fast::Hasher::new();
-    for generation in generations {
-        crc.update(&generation.to_le_bytes());
-    }
-    format!("{:08x}", crc.finalize())
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::pass::*;
+use super::{brake::*, pass::*};
 use crate::{
     clock::Now,
     evidence::Source,
@@ -150,8 +150,18 @@ fn rule_6_what_speaks_for_a_lease_starts_its_count_anew() {
 }
 
 fn brake(due: &[Arc<Lease>], all: &[Arc<Lease>], earlier: u64, consented: &[u64]) -> Verdict {
+    braked(due, all, earlier, consented, &Recent::default())
+}
+
+fn braked(
+    due: &[Arc<Lease>],
+    all: &[Arc<Lease>],
+    earlier: u64,
+    consented: &[u64],
+    recent: &Recent,
+) -> Verdict {
     let consented = consented.iter().copied().collect();
-    Brake { share: 0.2, earlier, consented: &consented }.apply(due, all)
+    Brake { share: 0.2, earlier, consented: &consented, recent }.apply(due, all)
 }
 
 fn many(range: std::ops::Range<u64>) -> Vec<Arc<Lease>> {
@@ -173,6 +183,27 @@ fn rule_6_a_mass_release_waits_for_consent() {
     let shown: Vec<_> = (1..=20).collect();
     assert_eq!(brake(&all[..20], &all, 0, &shown).reap.len(), 20);
     assert_eq!(brake(&all, &all, 0, &shown).blocked.len(), 20);
+}
+
+#[test]
+fn rule_6_passes_in_a_row_add_up() {
+    let at = Duration::from_secs;
+    let all = many(1..41);
+    let mut recent = Recent::default();
+    recent.add(at(10), &all[..5]);
+    // The first pass has left 35, of 40 that were there.
+    let left = &all[5..];
+    assert!(braked(&left[..3], left, 0, &[], &recent).blocked.is_empty(), "8 of 40");
+    let ninth = braked(&left[..4], left, 0, &[], &recent);
+    assert_eq!((ninth.reap.len(), ninth.blocked.len()), (0, 4), "9 of 40");
+    assert_eq!(braked(&left[..4], left, 0, &[6, 7, 8, 9], &recent).reap.len(), 4, "agreed to");
+    recent.add(at(20), &all[..1]);
+    recent.forget(at(11));
+    assert!(braked(&left[..7], left, 0, &[], &recent).blocked.is_empty(), "long ago");
+    // Another pool's do not count.
+    let other = Arc::new(Lease { pool: "q".into(), ..lease(100, State::Active) });
+    recent.add(at(20), vec![&other; 20]);
+    assert!(braked(&left[..7], left, 0, &[], &recent).blocked.is_empty());
 }
 
 #[test]

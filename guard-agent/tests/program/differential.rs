@@ -146,7 +146,10 @@ fn the_program_does_what_the_decision_function_does() {
         });
         met.add(&model.unwrap_or_else(|| panic!("batch {seed:#x} differs")));
     }
-    met.check();
+    // Fewer need not meet everything.
+    if frames >= FRAMES {
+        met.check();
+    }
 }
 
 /// What the frames have met: chance must not leave out a path.

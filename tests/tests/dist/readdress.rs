@@ -16,7 +16,7 @@ fn a_duplicate_is_re_addressed_without_hurting_the_owner() -> Result<()> {
     other.add_address(lease.address)?;
     let _servers = (NameServer::start(&owner)?, NameServer::start(&other)?);
     other.announce(lease.address)?;
-    eventually("the conflict", || Ok(agent.list(&["conflicts"], "conflicts")?.pop()))?;
+    agent.journal().await_line(&["conflict: two claimants", &lease.address.to_string()])?;
 
     let new = agent.allocate("web-2")?;
     agent.bind(&new, &other)?;

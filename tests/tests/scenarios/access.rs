@@ -136,7 +136,7 @@ fn a_caller_has_so_many_calls_at_a_time_and_the_next_is_told() -> Result<()> {
         }
         let mut streams = Vec::new();
         for client in clients.iter().cycle().take(512) {
-            streams.push(client.clone().watch().await?);
+            streams.push(client.clone().watch("", None).await?);
         }
         let mut client = Client::connect(&agent.socket()).await?;
         let refused = client.allocate(POOL, "a").await.err().context("it was let in")?;

@@ -1,8 +1,14 @@
 //! Rule 5 with a controller's directory: an index that lags, and the word about a single sandbox.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
 use guard_tests::{Agent, Directory, Lab, Launch, Lease, POOL, eventually};
+
+#[path = "../../../guard-agent/examples/directory.rs"]
+#[expect(dead_code, reason = "it is a program")]
+mod example;
 
 fn start(lab: &Lab, directory: &Directory) -> Result<Agent> {
     let config = lab.config()?.with(&directory.section())?;
@@ -19,6 +25,43 @@ fn confirmed(agent: &Agent, sandbox: &str) -> Result<Lease> {
 fn state(agent: &Agent, lease: &Lease) -> Result<String> {
     let entry = agent.entry(lease.address)?.context("free")?;
     Ok(entry["state"].as_str().context("no state")?.to_owned())
+}
+
+/// The example that guard ships says of a sandbox what its file says.
+fn the_example_is_believed(lab: &Lab, file: &Path) -> Result<()> {
+    let section = format!("[directory]\nsocket = {:?}", lab.dir().join("directory.sock"));
+    let config = lab.config()?.with(&section)?.with("[reconcile]\ninterval = \"200ms\"")?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let (lives, dies) = (confirmed(&agent, "lives")?, confirmed(&agent, "dies")?);
+    let vanishes = confirmed(&agent, "vanishes")?;
+    std::fs::write(file, "lives alive\ndies dead\n")?;
+    for lease in [dies, vanishes] {
+        eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
+    }
+    assert_eq!(state(&agent, &lives)?, "active");
+    // What it cannot read is no answer.
+    std::fs::write(file, "lives\n")?;
+    await_passes(&agent, "ended", 4.0)?;
+    assert_eq!(state(&agent, &lives)?, "active");
+    std::fs::write(file, "")?;
+    eventually("its end", || Ok((state(&agent, &lives)? == "cooling").then_some(())))
+}
+
+fn sandboxes(lab: &Lab) -> Result<PathBuf> {
+    let file = lab.dir().join("sandboxes");
+    std::fs::write(&file, "lives alive\ndies alive\nvanishes alive\n")?;
+    Ok(file)
+}
+
+#[test]
+fn the_example_in_rust_is_a_directory() -> Result<()> {
+    let lab = Lab::new()?;
+    let (socket, file) = (lab.dir().join("directory.sock"), sandboxes(&lab)?);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn(example::serve(socket.clone(), file.clone()));
+    eventually("its socket", || Ok(socket.exists().then_some(())))?;
+    the_example_is_believed(&lab, &file)
 }
 
 fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {

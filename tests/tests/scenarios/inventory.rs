@@ -146,6 +146,43 @@ fn rule_6_while_containerd_is_away_nothing_is_reaped_and_afterwards_all_is_right
 }
 
 #[test]
+fn rule_6_while_containerd_is_replaced_by_later_versions_nothing_is_reaped() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut containerd = lab.containerd()?;
+    let agent = start(&lab, &containerd, QUICK)?;
+    let mut runs_on = Vec::new();
+    for (number, programs) in Containerd::others()?.into_iter().enumerate() {
+        let gone = format!("gone{number}");
+        runs_on.push(confirmed(&agent, &format!("runs{number}"))?);
+        let gone_lease = confirmed(&agent, &gone)?;
+        let newest = runs_on.last().context("it was just put there")?;
+        containerd.run(&format!("runs{number}"), None, &newest.address.to_string())?;
+        containerd.run(&gone, None, &gone_lease.address.to_string())?;
+        await_passes(&agent, "done", 2.0)?;
+        containerd.kill_for(programs)?;
+        await_passes(&agent, "ended", 4.0)?;
+        for lease in runs_on.iter().chain([&gone_lease]) {
+            assert_eq!((state(&agent, lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
+        }
+        containerd.start()?;
+        agent.await_readyz(200)?;
+        // What an earlier version has started ends under a later one.
+        containerd.remove(&gone)?;
+        await_state(&agent, &gone_lease, "cooling")?;
+        await_passes(&agent, "done", 4.0)?;
+        for lease in &runs_on {
+            assert_eq!((state(&agent, lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
+        }
+    }
+    // By the last one's events.
+    containerd.run("found", None, "10.8.64.77")?;
+    let found = || agent.entry([10, 8, 64, 77].into());
+    let lease = eventually("an adopted lease", found)?;
+    assert_eq!((&lease["state"], &lease["sandbox"]), (&"active".into(), &"found".into()));
+    Ok(())
+}
+
+#[test]
 fn rule_6_an_allocation_between_the_two_reads_has_no_miss() -> Result<()> {
     let lab = Lab::new()?;
     let containerd = lab.containerd()?;

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::process;
 use crate::terminal;
 
-/// What a guest needs, by the name of the target.
-const NEEDED: [&str; 4] = ["guard-agent", "guardctl", "program", "scenarios"];
+/// What a guest needs, by the kind of the target and its name.
+const NEEDED: [(&str, &str); 4] =
+    [("bin", "guard-agent"), ("bin", "guardctl"), ("test", "program"), ("test", "scenarios")];
 
 /// Builds them; their paths by their names.
 pub(super) fn build() -> Result<BTreeMap<&'static str, PathBuf>> {
@@ -31,16 +32,16 @@ pub(super) fn build() -> Result<BTreeMap<&'static str, PathBuf>> {
     let found = executables(&messages);
     NEEDED
         .into_iter()
-        .map(|name| {
-            let path = found.get(name).with_context(|| format!("cargo built no {name}"))?;
-            Ok((name, path.clone()))
+        .map(|(kind, name)| {
+            let path = found.get(&(kind.to_owned(), name.to_owned()));
+            Ok((name, path.with_context(|| format!("cargo built no {name}"))?.clone()))
         })
         .collect()
 }
 
 /// The executables that cargo tells of. A program is told of twice where its own tests are built
 /// too: the tests' is left out.
-fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+fn executables(messages: &str) -> BTreeMap<(String, String), PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
         .filter_map(|message| {
@@ -48,7 +49,8 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
             let kind = message.pointer("/target/kind/0")?.as_str()?;
             let is_test = message.pointer("/profile/test")?.as_bool()?;
             let name = message.pointer("/target/name")?.as_str()?;
-            ((kind == "test") == is_test).then(|| (name.to_owned(), PathBuf::from(path)))
+            let target = (kind.to_owned(), name.to_owned());
+            ((kind == "test") == is_test).then(|| (target, PathBuf::from(path)))
         })
         .collect()
 }
@@ -62,7 +64,13 @@ mod tests {
                 r#"{{"target":{{"kind":["{kind}"],"name":"a"}},"profile":{{"test":{test}}},"executable":"{path}"}}"#
             )
         };
-        let messages = [message("bin", false, "/a"), message("bin", true, "/a-tests")].join("\n");
-        assert_eq!(super::executables(&messages)["a"], std::path::Path::new("/a"));
+        let messages = [
+            message("bin", false, "/a"),
+            message("bin", true, "/a-tests"),
+            message("test", true, "/test-a"),
+        ];
+        let found = super::executables(&messages.join("\n"));
+        let path = |kind: &str| found[&(kind.to_owned(), "a".to_owned())].to_str().unwrap();
+        assert_eq!((path("bin"), path("test")), ("/a", "/test-a"));
     }
 }

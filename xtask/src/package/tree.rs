@@ -35,6 +35,13 @@ const DOCUMENTS: [(&str, &str); 3] = [
     ("docs/operations.md", "operations.md"),
 ];
 
+/// The shells, and where each looks for what completes a command.
+const COMPLETIONS: [(&str, &str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions", "guardctl"),
+    ("zsh", "usr/share/zsh/vendor-completions", "_guardctl"),
+    ("fish", "usr/share/fish/vendor_completions.d", "guardctl.fish"),
+];
+
 /// Lays everything out below `root`.
 pub(super) fn lay_out(root: &Path, programs: &Path, changelog: &str) -> Result<()> {
     for (name, directory) in PROGRAMS {
@@ -47,6 +54,7 @@ pub(super) fn lay_out(root: &Path, programs: &Path, changelog: &str) -> Result<(
         let name = from.file_name().context("a file without a name")?;
         copy(&from, &place(root, directory, Path::new(name))?, 0o644)?;
     }
+    of_guardctl(root, &programs.join("guardctl"))?;
     let doc = "usr/share/doc/guard";
     for (file, name) in DOCUMENTS {
         let to = place(root, doc, name)?;
@@ -58,6 +66,22 @@ pub(super) fn lay_out(root: &Path, programs: &Path, changelog: &str) -> Result<(
     compress(&to)?;
     let overrides = place(root, "usr/share/lintian/overrides", "guard")?;
     copy(&crate::top().join("dist/debian/lintian-overrides"), &overrides, 0o644)
+}
+
+/// The man pages, and what completes commands in Debian's shells.
+fn of_guardctl(root: &Path, guardctl: &Path) -> Result<()> {
+    let pages = root.join("usr/share/man/man1");
+    process::read(process::tool(guardctl).arg("man").arg(&pages))?;
+    for page in files(&pages)? {
+        let page = pages.join(page);
+        fs::set_permissions(&page, fs::Permissions::from_mode(0o644))?;
+        compress(&page)?;
+    }
+    for (shell, directory, name) in COMPLETIONS {
+        let text = process::read(process::tool(guardctl).args(["completions", shell]))?;
+        write(&place(root, directory, name)?, &text, 0o644)?;
+    }
+    Ok(())
 }
 
 /// The files below `root`, but for those of dpkg itself.

@@ -4,6 +4,7 @@
 mod apt_sources;
 mod cargo_tools;
 mod chart;
+mod containerds;
 mod debian;
 mod kernels;
 mod peers;
@@ -49,6 +50,7 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
     if profile >= Profile::Test {
         installed |= peers::ensure(&cache)?;
         installed |= rootfs::ensure(&cache)?;
+        installed |= containerds::ensure(&cache)?;
     }
     if profile >= Profile::Kernels {
         installed |= kernels::ensure(&cache)?;

@@ -11,7 +11,7 @@ const SOCKET: &str = "/run/guard/guard.sock";
 
 /// Leases, evidence and conflicts of this node, from guard's agent.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "guardctl", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent refused (or `check`
 found something, or `adopt` left something out), 2 usage, 3 the agent cannot be reached.

@@ -64,7 +64,7 @@ pub struct Claims {
     rules: HashMap<Arc<str>, Vec<Allow>>,
     /// The ports without a carrier.
     down: HashSet<u32>,
-    prober: Prober,
+    prober: Arc<Prober>,
     /// The watched bridges that exist, by ifindex.
     bridges: HashMap<u32, (Arc<str>, Mac)>,
     doubts: BTreeMap<AddressKey, Pending>,
@@ -105,7 +105,7 @@ impl Claims {
         live_map: KernelMap<MapData, AddressKey, Live>,
         challengers: KernelMap<MapData, ChallengerKey, Challenger>,
         prefix_map: LpmTrie<MapData, AddressKey, Prefix>,
-        prober: Prober,
+        prober: Arc<Prober>,
     ) -> Self {
         Self {
             live: parts.live.clone(),
@@ -229,6 +229,7 @@ impl Claims {
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
         let station = claim.station.clone();
         if self.live.claimed(segment, address, claim) {
+            self.bindings.heard(segment, address, &station);
             self.feed.tell(Command::Claimed { segment: segment.clone(), address, station });
         }
     }

@@ -11,6 +11,7 @@ mod disk;
 mod load;
 mod peer;
 mod raw;
+mod reconcile;
 mod report;
 mod throughput;
 
@@ -73,6 +74,12 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// What a pass of the reconciler costs in memory, by the number of leases
+    Reconcile {
+        /// One line of JSON for each point, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,5 +100,6 @@ fn run(bench: Bench) -> Result<()> {
         Bench::Datapath { json } => datapath::run(json).and_then(|()| throughput::run(json)),
         Bench::Throughput { json } => throughput::run(json),
         Bench::Detect { json } => detect::run(json),
+        Bench::Reconcile { json } => reconcile::run(json),
     }
 }

@@ -1,0 +1,231 @@
+//! Telling everyone on a segment who has an address now: a gratuitous ARP request (RFC 5227 §3,
+//! §2.3), or an unsolicited neighbour advertisement (RFC 4861 §7.2.6).
+//!
+//! It goes out of each other port, as if it came from the new holder: a neighbour takes it for what
+//! the holder itself would send. It does not pass through the bridge, whose FDB learns nothing from
+//! it, nor through the ingress of any port, where the program would take it for a claim. The holder
+//! must not hear it: an advertisement of its own address would fail its duplicate address detection
+//! (RFC 4862 §5.4.4). The host hears nothing of what leaves its ports, so its own neighbour table is
+//! set right by netlink.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::{
+    Observer,
+    probe::{Discovery, Prober, arp_request},
+    topology::{Port, View},
+};
+use crate::{bindings::Handover, mac::Mac, segment::Segment};
+
+/// All stations, and all nodes (RFC 2464 §7, RFC 4291 §2.7.1).
+const BROADCAST: Mac = Mac([0xff; 6]);
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+
+/// RFC 4861 §4.4 and §4.6.1. Neither solicited nor a router: what a pool hands out is no router's.
+const ADVERTISEMENT: u8 = 136;
+const OVERRIDE: u8 = 0x20;
+const TARGET_LINK_LAYER: u8 = 2;
+
+/// IEEE 802.1Q.
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ADDRESSES_LEN: usize = 12;
+
+impl Observer {
+    /// Has everyone hear of new holders whose ports are watched and forward.
+    pub(super) fn announce(&self) {
+        let handovers = {
+            let ports = self.ports.shared().read();
+            self.parts.bindings.take_handovers(|ifindex| {
+                let covered = ports.get(&ifindex).is_some_and(|port| port.coverage.is_some());
+                let port = self.view.ports.get(&ifindex);
+                covered && port.is_some_and(|port| port.running && port.flow.forwards)
+            })
+        };
+        for handover in handovers {
+            let sent = send(&self.prober, &self.view, &handover);
+            let Handover { segment, address, mac, ifindex } = handover;
+            tracing::debug!(%segment, %address, %mac, ifindex, sent, "announced a new holder");
+            let Some(bridge) = self.view.bridges.get(&segment.bridge) else { continue };
+            // The host's own table is that of the bridge's device: its addresses' VLAN.
+            if bridge.vlan == segment.vlan {
+                let (netlink, bridge) = (self.netlink.clone(), bridge.ifindex);
+                tokio::spawn(async move {
+                    if let Err(error) = netlink.renew_neighbour(bridge, address, mac).await {
+                        tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Tells everyone but the holder. Gives back how many ports it was sent to.
+fn send(prober: &Prober, view: &View, handover: &Handover) -> usize {
+    let Handover { segment, address, mac, ifindex } = handover;
+    let bare = announcement(*mac, *address);
+    let tagged = tagged(&bare, segment.vlan);
+    let listeners = listeners(view, segment, *ifindex);
+    let sent = listeners.into_iter().filter(|(port, tag)| {
+        let result = prober.send(*port, if *tag { &tagged } else { &bare });
+        if let Err(error) = &result {
+            tracing::debug!(%address, ifindex = port, %error, "cannot send an announcement");
+        }
+        result.is_ok()
+    });
+    sent.count()
+}
+
+/// What the holder itself would say.
+fn announcement(mac: Mac, address: IpAddr) -> Bytes {
+    match address {
+        IpAddr::V4(address) => arp_request(mac, BROADCAST, address, address),
+        IpAddr::V6(target) => {
+            let option = (TARGET_LINK_LAYER, mac);
+            let discovery = Discovery { kind: ADVERTISEMENT, flags: OVERRIDE, target, option };
+            discovery.frame((mac, target), (ALL_NODES_MAC, ALL_NODES))
+        }
+    }
+}
+
+fn tagged(frame: &Bytes, vlan: u16) -> Bytes {
+    let mut tagged = BytesMut::with_capacity(frame.len() + 4);
+    tagged.put_slice(&frame[..ADDRESSES_LEN]);
+    tagged.put_u16(ETHERTYPE_VLAN);
+    tagged.put_u16(vlan);
+    tagged.put_slice(&frame[ADDRESSES_LEN..]);
+    tagged.freeze()
+}
+
+/// The ports to which the bridge would flood a broadcast of the holder's, and whether with a tag.
+fn listeners(view: &View, segment: &Segment, holder: u32) -> Vec<(u32, bool)> {
+    let isolated = view.ports.get(&holder).is_some_and(|port| port.flow.isolated);
+    let hears = |(ifindex, port): (&u32, &Port)| {
+        let reached = *ifindex != holder
+            && port.bridge == segment.bridge
+            && port.running
+            && port.flow.forwards
+            && !(isolated && port.flow.isolated);
+        let tag = match &port.vlans {
+            Some(vlans) if !vlans.member.contains(&segment.vlan) => return None,
+            Some(vlans) => !vlans.bare.contains(&segment.vlan),
+            None => segment.vlan != 0,
+        };
+        reached.then_some((*ifindex, tag))
+    };
+    view.ports.iter().filter_map(hears).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::Ipv4Addr};
+
+    use guard_ebpf::abi::{self, STRENGTH_ASSERT};
+
+    use super::*;
+    use crate::observer::netlink::{Flow, PortVlans};
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn port(bridge: &str) -> Port {
+        Port {
+            interface: "veth".into(),
+            bridge: bridge.into(),
+            bridge_ifindex: 2,
+            running: true,
+            vlans: None,
+            flow: Flow::default(),
+        }
+    }
+
+    fn view(ports: impl IntoIterator<Item = Port>) -> View {
+        View { ports: (5..).zip(ports).collect(), ..View::default() }
+    }
+
+    fn hear(view: &View, vlan: u16) -> Vec<(u32, bool)> {
+        listeners(view, &Segment::new("br0", vlan), 5)
+    }
+
+    #[test]
+    fn an_announcement_is_the_claim_that_its_holder_would_make() {
+        for address in ["10.8.64.2", "2001:db8::2"] {
+            let address: IpAddr = address.parse().unwrap();
+            let frame = announcement(MAC, address);
+            let port = <abi::Port as bytemuck::Zeroable>::zeroed();
+            for frame in [&frame, &tagged(&frame, 7)] {
+                let parsed = guard_ebpf::frame::parse(&frame[..], &port);
+                let claim = parsed.claim().unwrap();
+                assert_eq!((claim.key.ip(), claim.strength), (address, STRENGTH_ASSERT));
+                assert_eq!(claim.mac, MAC.0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_advertisement_is_one_to_another_parser() {
+        let target: Ipv6Addr = "2001:db8::2".parse().unwrap();
+        let frame = announcement(MAC, target.into());
+        let parsed = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
+        let Some(etherparse::NetHeaders::Ipv6(ip, _)) = &parsed.net else { panic!("{parsed:?}") };
+        assert_eq!((ip.source_addr(), ip.destination_addr()), (target, ALL_NODES));
+        assert_eq!(ip.hop_limit, 255);
+        let Some(etherparse::TransportHeader::Icmpv6(icmp)) = &parsed.transport else {
+            panic!("{parsed:?}")
+        };
+        let etherparse::Icmpv6Type::NeighborAdvertisement(said) = &icmp.icmp_type else {
+            panic!("{icmp:?}")
+        };
+        assert!(said.r#override && !said.solicited && !said.router, "{said:?}");
+        let checksum =
+            icmp.icmp_type.calc_checksum(ip.source, ip.destination, parsed.payload.slice());
+        assert_eq!(checksum.unwrap(), icmp.checksum);
+    }
+
+    #[test]
+    fn an_arp_announcement_is_to_all_and_for_its_own_address() {
+        let address = Ipv4Addr::new(10, 8, 64, 2);
+        let frame = announcement(MAC, address.into());
+        let parsed = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
+        let Some(etherparse::NetHeaders::Arp(arp)) = &parsed.net else { panic!("{parsed:?}") };
+        assert_eq!(frame[..6], [0xff; 6]);
+        assert_eq!(arp.operation, etherparse::ArpOperation::REQUEST);
+        let own = address.octets();
+        assert_eq!((arp.sender_protocol_addr(), arp.target_protocol_addr()), (&own[..], &own[..]));
+    }
+
+    #[test]
+    fn everyone_on_the_segment_hears_it_but_the_holder() {
+        let down = Port { running: false, ..port("br0") };
+        let blocked = Port { flow: Flow { forwards: false, isolated: false }, ..port("br0") };
+        let view = view([port("br0"), port("br0"), port("br1"), down, blocked, port("br0")]);
+        assert_eq!(hear(&view, 0), [(6, false), (10, false)]);
+        // Where nobody filters VLANs, its frames go to every port with their tag.
+        assert_eq!(hear(&view, 7), [(6, true), (10, true)]);
+    }
+
+    #[test]
+    fn who_is_isolated_hears_of_nobody_who_is_too() {
+        let isolated = || Port { flow: Flow { forwards: true, isolated: true }, ..port("br0") };
+        assert_eq!(hear(&view([isolated(), isolated(), port("br0")]), 0), [(7, false)]);
+        assert_eq!(hear(&view([port("br0"), isolated()]), 0), [(6, false)]);
+    }
+
+    #[test]
+    fn a_vlan_is_heard_by_its_members_each_in_its_own_way() {
+        let member = |bare: &[u16]| {
+            let vlans = PortVlans {
+                untagged: None,
+                member: BTreeSet::from([5, 7]),
+                bare: bare.iter().copied().collect(),
+            };
+            Port { vlans: Some(vlans), ..port("br0") }
+        };
+        let other = Port { vlans: Some(PortVlans::default()), ..port("br0") };
+        let view = view([member(&[5]), member(&[5]), member(&[]), other]);
+        assert_eq!(hear(&view, 5), [(6, false), (7, true)]);
+        assert_eq!(hear(&view, 7), [(6, true), (7, true)]);
+        assert!(hear(&view, 9).is_empty());
+    }
+}

@@ -1,0 +1,195 @@
+//! Rule 9: subscribers that behave badly cost the allocator nothing, the agent little, and none of
+//! them an event without a marker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use guard_agent::proto::{Event, event};
+use guard_tests::{Agent, Client, Lab, Launch, POOL, eventually};
+use tokio::runtime::Runtime;
+use tokio::task::{JoinHandle, JoinSet};
+use tonic::Streaming;
+
+const NAMES: [&str; 2] = ["nfs-proxy", "firewall"];
+
+/// More than are held for those who lag, with those that are on their way.
+const FLOOD: usize = 6_000;
+
+/// With its store in memory: what is measured is who waits for whom, and not a disk.
+fn start(lab: &Lab) -> Result<Agent> {
+    lab.small_state(256 << 10)?;
+    let subscribers: String = NAMES
+        .iter()
+        .map(|name| format!("[[subscriber]]\nname = {name:?}\nhold_deadline = \"1h\"\n"))
+        .collect();
+    lab.agent_with(Launch::config(&lab.config()?.with(&subscribers)?)?)
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Allocates one after the other, and gives back how long each took, and what was given.
+async fn allocate(client: &mut Client, prefix: &str, count: usize) -> Result<Vec<(Duration, u64)>> {
+    let mut given = Vec::with_capacity(count);
+    for number in 0..count {
+        let asked = Instant::now();
+        let lease = client.allocate(POOL, &format!("{prefix}-{number}")).await?;
+        given.push((asked.elapsed(), lease.generation));
+    }
+    Ok(given)
+}
+
+/// Leases that come and go: two events each.
+async fn flood(agent: &Agent, prefix: &str, leases: usize) -> Result<()> {
+    const CLIENTS: usize = 32;
+    let mut tasks = JoinSet::new();
+    for number in 0..CLIENTS {
+        let mut client = Client::connect(&agent.socket()).await?;
+        let prefix = format!("{prefix}-{number}");
+        tasks.spawn(async move {
+            for (_, generation) in allocate(&mut client, &prefix, leases / CLIENTS).await? {
+                client.release(generation).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.context("a client panicked")??;
+    }
+    Ok(())
+}
+
+/// All ways to behave badly at once, for as long as it lives.
+struct Bad {
+    /// They have subscribed, and never read.
+    _unread: Vec<Streaming<Event>>,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Bad {
+    async fn new(agent: &Agent) -> Result<Self> {
+        let mut unread = Vec::new();
+        for name in NAMES.iter().copied().chain([""; 14]) {
+            unread.push(Client::connect(&agent.socket()).await?.watch(name, Some(0)).await?);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for name in NAMES {
+            let (socket, stop) = (agent.socket(), Arc::clone(&stop));
+            tasks.push(tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    // It vanishes in mid-stream, with all that is on its way to it, and
+                    // acknowledges twice what it has seen so far, or what is long over.
+                    let mut client = Client::connect(&socket).await?;
+                    let mut events = client.watch(name, Some(0)).await?;
+                    for _ in 0..3 {
+                        if let Some(event::Subject::Lease(lease)) =
+                            events.message().await?.and_then(|event| event.subject)
+                        {
+                            client.acknowledge(lease.generation, name).await?;
+                            client.acknowledge(lease.generation, name).await?;
+                        }
+                    }
+                }
+                Ok(())
+            }));
+        }
+        Ok(Self { _unread: unread, stop, tasks })
+    }
+
+    async fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.context("a subscriber panicked")??;
+        }
+        Ok(())
+    }
+}
+
+fn p99(mut latencies: Vec<Duration>) -> Result<Duration> {
+    latencies.sort_unstable();
+    latencies.get(latencies.len() * 99 / 100).copied().context("no latencies")
+}
+
+#[test]
+fn rule_9_bad_subscribers_do_not_slow_the_allocator() -> Result<()> {
+    const ROUNDS: usize = 5;
+    const EACH: usize = 100;
+    let lab = Lab::with_prefix(16)?;
+    let agent = start(&lab)?;
+    runtime()?.block_on(async {
+        let mut client = Client::connect(&agent.socket()).await?;
+        // What there is to be told of.
+        flood(&agent, "before", 640).await?;
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            // In turns, since a machine is not always equally fast.
+            alone.extend(allocate(&mut client, &format!("alone-{round}"), EACH).await?);
+            let bad = Bad::new(&agent).await?;
+            beside.extend(allocate(&mut client, &format!("beside-{round}"), EACH).await?);
+            bad.end().await?;
+        }
+        let latencies = |given: Vec<(Duration, u64)>| given.into_iter().map(|(took, _)| took);
+        let (alone, beside) = (p99(latencies(alone).collect())?, p99(latencies(beside).collect())?);
+        let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+        eprintln!("p99 alone {alone:?}, beside bad subscribers {beside:?}: {ratio:.2} times");
+        // They are read and written on the same two CPUs; what must not be is a wait for them.
+        ensure!(ratio < 3.0, "{alone:?} alone, {beside:?} beside bad subscribers");
+        Ok(())
+    })
+}
+
+/// Reads to the event about this generation: each number follows on the one before, unless a marker
+/// says how many were lost. Gives back how many were.
+async fn read(mut events: Streaming<Event>, last: u64) -> Result<u64> {
+    let (mut seq, mut lost) = (None, 0);
+    loop {
+        let event = events.message().await?.context("the stream has ended")?;
+        match seq {
+            Some(before) if event.r#type == "gap" => lost += event.seq - before,
+            Some(before) => ensure!(event.seq == before + 1, "{before}, and then {event:?}"),
+            None => {}
+        }
+        seq = Some(event.seq);
+        if let Some(event::Subject::Lease(lease)) = &event.subject
+            && lease.generation == last
+        {
+            return Ok(lost);
+        }
+    }
+}
+
+#[test]
+fn rule_9_who_sleeps_is_told_what_it_missed_and_costs_no_memory() -> Result<()> {
+    const SLEEPERS: usize = 16;
+    let lab = Lab::with_prefix(16)?;
+    let agent = start(&lab)?;
+    let files =
+        || -> Result<usize> { Ok(std::fs::read_dir(format!("/proc/{}/fd", agent.pid()))?.count()) };
+    runtime()?.block_on(async {
+        // What is held for everyone is held by now.
+        flood(&agent, "first", FLOOD).await?;
+        let (before, open) = (agent.resident_kib()?, files()?);
+        let mut asleep = Vec::new();
+        for number in 0..SLEEPERS {
+            let name = NAMES.get(number).copied().unwrap_or_default();
+            asleep.push(Client::connect(&agent.socket()).await?.watch(name, None).await?);
+        }
+        flood(&agent, "second", FLOOD).await?;
+        let grown = agent.resident_kib()?.saturating_sub(before);
+        eprintln!("{grown} KiB more, of which 6,000 leases have a part");
+        ensure!(grown < 32 << 10, "{grown} KiB more for {SLEEPERS} subscribers that sleep");
+
+        let last = Client::connect(&agent.socket()).await?.allocate(POOL, "last").await?;
+        for events in asleep {
+            let lost = read(events, last.generation).await?;
+            ensure!(lost > 1000, "only {lost} were lost: nothing is shown");
+        }
+        // Nothing is left of them.
+        eventually("their end", || Ok((files()? <= open).then_some(())))
+    })
+}
