@@ -1,6 +1,6 @@
 //! A node that reboots again and again with all of its leases out: nobody releases them, and nothing
 //! is left of those who had them.
-#![cfg(test)]
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
@@ -95,7 +95,7 @@ impl Node {
 
     /// Gives a sandbox a lease; every second one has its port by name and number.
     async fn start(&self, boot: u32, number: u32) -> Arc<Lease> {
-        let is_bound = number % 2 == 0;
+        let is_bound = number.is_multiple_of(2);
         let (name, ifindex) = (format!("veth{number}"), 1000 + number);
         let port = PortName { interface: name.clone().into(), bridge: "br0".into(), uplink: false };
         self.live.port_added(ifindex, port);
@@ -124,10 +124,8 @@ fn sandbox(boot: u32, number: u32) -> String {
 }
 
 fn one(reply: Reply) -> Arc<Lease> {
-    match reply {
-        Reply::Leases(leases) => Arc::clone(&leases[0]),
-        other => panic!("{other:?}"),
-    }
+    let Reply::Leases(mut leases) = reply else { unreachable!("a lease was asked for") };
+    leases.remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -167,7 +167,6 @@ mod tests {
         (Segment::new("br0", 0), IpAddr::from([10, 0, 0, 2]))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "as it is passed")]
     fn bound(generation: u64, mac: Option<Mac>, port: Option<u32>) -> Option<Bound> {
         Some(Bound { generation, mac, port })
     }

@@ -36,7 +36,7 @@ fn script(guide: &str) -> Result<String> {
                 }
             }
             // Shown: what is printed, and what is written by others or elsewhere.
-            "console" | "toml" | "json" | "python" | "sh no-run" => {}
+            "console" | "toml" | "json" | "python" | "go" | "sh no-run" => {}
             info => anyhow::bail!("nobody knows what to do with a block of {info:?}"),
         }
     }

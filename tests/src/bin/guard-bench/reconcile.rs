@@ -122,7 +122,8 @@ impl Node {
                 tasks.spawn(admit(self.ledger.clone(), *number));
             }
             while let Some(lease) = tasks.join_next().await {
-                self.use_address(&*lease.context("an allocation panicked")??)?;
+                let lease = lease.context("an allocation panicked")??;
+                self.use_address(&lease)?;
             }
         }
         self.filled = leases;
@@ -135,7 +136,7 @@ impl Node {
         if binding.ifindex.is_some() {
             return Ok(());
         }
-        if generation % 2 == 0 {
+        if generation.is_multiple_of(2) {
             self.listing.entries.push(Entry {
                 owner: owner.clone().context("no owner")?,
                 id: Arc::from(""),
@@ -183,7 +184,7 @@ impl Node {
 /// One in three has its port from the start.
 async fn admit(ledger: Ledger, number: u32) -> Result<Arc<Lease>> {
     let port = number % PORTS;
-    let is_bound = number % 3 == 0;
+    let is_bound = number.is_multiple_of(3);
     let allocate = Allocate {
         pools: vec![Arc::from(POOL)],
         sandbox: format!("sandbox-{number}").into(),
