@@ -119,7 +119,7 @@ impl Hub {
         for name in subscribers {
             let old = known.iter().position(|reader| reader.name == name);
             let new = || Reader { name, sent: Arc::new(AtomicU64::new(last)) };
-            readers.push(old.map(|at| known.swap_remove(at)).unwrap_or_else(new));
+            readers.push(old.map_or_else(new, |at| known.swap_remove(at)));
         }
     }
 

@@ -32,7 +32,10 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         let channel = match connect(Path::new(socket)).await {
             Ok(channel) => channel,
-            Err(error) => return Ok(println!("{error}")),
+            Err(error) => {
+                println!("{error}");
+                return Ok(());
+            }
         };
         let mut client = Grpc::new(channel);
         for method in methods {
