@@ -1,11 +1,11 @@
 //! The log as journald has it: each field of an event a field of the entry, and the text what the
 //! other formats show.
 //!
-//! The protocol is that of systemd's `sd_journal_send` [1]. tracing-journald, which speaks it too,
+//! The protocol is that of systemd's `sd_journal_send`, the [native protocol]. tracing-journald, which speaks it too,
 //! puts only an event's message into `MESSAGE`: `journalctl` would show a conflict without its
 //! address.
 //!
-//! [1] <https://systemd.io/JOURNAL_NATIVE_PROTOCOL>
+//! [native protocol]: https://systemd.io/JOURNAL_NATIVE_PROTOCOL
 
 use std::{
     fmt::{self, Write as _},
