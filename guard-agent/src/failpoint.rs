@@ -32,7 +32,7 @@ mod armed {
         LazyLock,
         atomic::{AtomicU64, Ordering},
     };
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use nix::sys::signal::{Signal, raise};
 
@@ -55,9 +55,17 @@ mod armed {
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
             match moment {
-                Moment::ObserverRound => std::thread::park_timeout(STANDSTILL),
+                Moment::ObserverRound => stand_still(),
                 _ => drop(raise(Signal::SIGKILL)),
             }
+        }
+    }
+
+    /// Whoever may wake this thread meanwhile.
+    fn stand_still() {
+        let end = Instant::now() + STANDSTILL;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            std::thread::park_timeout(left);
         }
     }
 

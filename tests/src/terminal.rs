@@ -102,11 +102,18 @@ impl Terminal {
     /// # Errors
     /// It goes on, or a signal ended it.
     pub fn await_exit(&self) -> Result<i32> {
-        let status = ["display-message", "-p", "#{pane_dead}:#{pane_dead_status}"];
+        let status =
+            ["display-message", "-p", "#{pane_dead} #{pane_dead_status} #{pane_dead_signal}"];
+        let mut last = String::new();
         let code = eventually("the end of the program", || {
-            let status = output(self.tmux().args(status))?;
-            Ok(status.trim().strip_prefix("1:").map(str::to_owned))
-        })?;
+            last = output(self.tmux().args(status))?;
+            // It is dead a moment before it is known of what.
+            let mut words = last.split(' ').map(str::trim);
+            let dead = words.next() == Some("1");
+            let ended = words.find(|word| !word.is_empty()).filter(|_| dead);
+            Ok(ended.map(str::to_owned))
+        })
+        .with_context(|| format!("{last:?}; the screen:\n{}", self.screen().unwrap_or_default()))?;
         code.parse().with_context(|| format!("it ended with {code:?}"))
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
@@ -213,9 +213,12 @@ impl proto::leases_server::Leases for Service {
         }
         // A message is made when it is sent: whoever does not read costs no more than the events.
         let context = self.0.clone();
-        let backlog =
-            backlog.into_iter().map(move |event| convert::event(&event, &context.config()));
-        let begin = gap.then(|| convert::gap(first)).into_iter().chain(backlog).map(Ok);
+        let backlog = stream::iter(backlog).then(move |event| {
+            let message = convert::event(&event, &context.config());
+            // A long backlog leaves others their turns.
+            tokio::task::yield_now().map(|()| message)
+        });
+        let begin = stream::iter(gap.then(|| convert::gap(first))).chain(backlog).map(Ok);
         let context = self.0.clone();
         let later =
             stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {
@@ -231,7 +234,7 @@ impl proto::leases_server::Leases for Service {
                     Err(RecvError::Closed) => None,
                 }
             });
-        let stream = stream::iter(begin).chain(later).take_until(stopped(self.0.stopping.clone()));
+        let stream = begin.chain(later).take_until(stopped(self.0.stopping.clone()));
         // The transport takes the next one when it has room: what is taken is sent.
         let stream = stream.inspect_ok(move |event| {
             if let Some(progress) = &progress {

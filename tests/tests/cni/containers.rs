@@ -27,10 +27,13 @@ fn interfaces(lab: &Lab) -> Result<BTreeSet<String>> {
 /// Nobody has an address, and nothing is on the bridge or pinned for a port of it.
 fn nothing_is_left(lab: &Lab, agent: &Agent, before: &BTreeSet<String>) -> Result<()> {
     ensure!(interfaces(lab)? == *before, "interfaces are left: {:?}", interfaces(lab)?);
+    let mut leases = Vec::new();
     eventually("the end of every lease", || {
-        let leases = agent.list(&["leases"], "leases")?;
-        Ok(leases.iter().all(|lease| lease["state"] == "cooling").then_some(()))
-    })?;
+        leases = agent.list(&["leases"], "leases")?;
+        leases.retain(|lease| lease["state"] != "cooling");
+        Ok(leases.is_empty().then_some(()))
+    })
+    .with_context(|| format!("{leases:#?}\n{}", agent.journal().text()))?;
     eventually("the end of every port", || {
         Ok(agent.list(&["ports"], "ports")?.is_empty().then_some(()))
     })?;

@@ -12,7 +12,6 @@ fn a_duplicate_is_re_addressed_without_hurting_the_owner() -> Result<()> {
     let (owner, other) = (lab.sandbox("web-1")?, lab.sandbox("web-2")?);
     let lease = agent.admit(&owner)?;
     agent.await_port(&other)?;
-    owner.add_address(lease.address)?;
     other.add_address(lease.address)?;
     let _servers = (NameServer::start(&owner)?, NameServer::start(&other)?);
     other.announce(lease.address)?;

@@ -1,7 +1,7 @@
 //! Clients that share no code with guard.
 
 use anyhow::{Context, Result};
-use guard_tests::{Lab, Launch, POOL, Peer};
+use guard_tests::{Lab, Launch, POOL, Peer, Sandbox, eventually};
 
 #[test]
 fn python_allocates_binds_and_releases() -> Result<()> {
@@ -74,25 +74,32 @@ fn the_example_admits_a_sandbox_and_waits_where_waiting_helps() -> Result<()> {
     let config = lab.config()?.with_pool("cooldown_bypass", "false")?;
     let agent = lab.agent_with(Launch::config(&config.with_pool("cooldown", "\"3s\"")?)?)?;
     let example = Peer::new(&agent)?.example(lab.dir())?;
-    let sandbox = lab.sandbox("a")?;
-    let (mac, port) = (sandbox.mac().to_string(), sandbox.port().to_owned());
-    let admit = |name: &str| {
+    let (first, second) = (lab.sandbox("a")?, lab.sandbox("b")?);
+    let (mac, port) = (first.mac().to_string(), first.port().to_owned());
+    let admit = |name: &str, sandbox: &Sandbox| {
+        let (mac, port) = (sandbox.mac().to_string(), sandbox.port().to_owned());
         let owner = ["admit", "--pool", POOL, "--sandbox", name, "--lifecycle", "1"];
         example(&[&owner[..], &["--mac", &mac, "--port", &port]].concat())
     };
-    let admitted = admit("first")?;
+    let admitted = admit("first", &first)?;
     anyhow::ensure!(admitted.stdout == "10.8.64.2/30 via 10.8.64.1\n", "{admitted:?}");
     let entry = agent.entry([10, 8, 64, 2].into())?.context("not listed")?;
     let says = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     let expected = ["active", "first", "1", &*mac, &*port].map(str::to_owned);
     assert_eq!(["state", "sandbox", "lifecycle", "mac", "interface"].map(says), expected);
     // Nobody knows when it is free: no use to wait.
-    let refused = admit("second")?;
+    let refused = admit("second", &second)?;
     anyhow::ensure!(refused.code == 1, "{refused:?}");
     assert!(refused.stderr.starts_with("RESOURCE_EXHAUSTED/POOL_EXHAUSTED: "), "{refused:?}");
+    // As a controller does: the sandbox goes first.
+    first.delete()?;
+    eventually("the end of its port", || {
+        let ports = agent.list(&["ports"], "ports")?;
+        Ok((!ports.iter().any(|shown| shown["interface"] == *port)).then_some(()))
+    })?;
     let dismissed = example(&["dismiss", "--sandbox", "first", "--lifecycle", "1"])?;
     assert_eq!(dismissed.stdout, "OUTCOME_COOLING\n", "{dismissed:?}");
-    let admitted = admit("second")?;
+    let admitted = admit("second", &second)?;
     assert_eq!(admitted.stdout, "10.8.64.2/30 via 10.8.64.1\n", "{admitted:?}");
     let again = example(&["dismiss", "--sandbox", "first", "--lifecycle", "1"])?;
     assert_eq!(again.stdout, "OUTCOME_NOT_FOUND\n", "{again:?}");

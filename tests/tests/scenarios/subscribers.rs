@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use guard_agent::proto::{Event, event};
-use guard_tests::{Agent, Client, Lab, Launch, POOL, eventually};
+use guard_tests::{Agent, Client, Lab, Launch, PATIENCE, POOL, eventually};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::Streaming;
@@ -116,7 +116,7 @@ fn p99(mut latencies: Vec<Duration>) -> Result<Duration> {
 }
 
 #[test]
-fn rule_9_bad_subscribers_do_not_slow_the_allocator() -> Result<()> {
+fn rule_9_the_allocator_waits_for_no_subscriber() -> Result<()> {
     const ROUNDS: usize = 5;
     const EACH: usize = 100;
     let lab = Lab::with_prefix(16)?;
@@ -133,12 +133,14 @@ fn rule_9_bad_subscribers_do_not_slow_the_allocator() -> Result<()> {
             beside.extend(allocate(&mut client, &format!("beside-{round}"), EACH).await?);
             bad.end().await?;
         }
+        let worst = beside.iter().map(|(took, _)| *took).max().context("no latencies")?;
         let latencies = |given: Vec<(Duration, u64)>| given.into_iter().map(|(took, _)| took);
         let (alone, beside) = (p99(latencies(alone).collect())?, p99(latencies(beside).collect())?);
         let ratio = beside.as_secs_f64() / alone.as_secs_f64();
         eprintln!("p99 alone {alone:?}, beside bad subscribers {beside:?}: {ratio:.2} times");
-        // They are read and written on the same two CPUs; what must not be is a wait for them.
-        ensure!(ratio < 3.0, "{alone:?} alone, {beside:?} beside bad subscribers");
+        // They are read and written on the same CPUs. What must not be is a wait for them, which
+        // would last as long as they do.
+        ensure!(worst < PATIENCE / 2, "{worst:?} beside bad subscribers");
         Ok(())
     })
 }
@@ -179,9 +181,10 @@ fn rule_9_who_sleeps_is_told_what_it_missed_and_costs_no_memory() -> Result<()> 
             let name = NAMES.get(number).copied().unwrap_or_default();
             asleep.push(Client::connect(&agent.socket()).await?.watch(name, None).await?);
         }
-        flood(&agent, "second", FLOOD).await?;
+        // Beyond what is held for them, and what their connections take in unread.
+        flood(&agent, "second", 2 * FLOOD).await?;
         let grown = agent.resident_kib()?.saturating_sub(before);
-        eprintln!("{grown} KiB more, of which 6,000 leases have a part");
+        eprintln!("{grown} KiB more, of which 12,000 leases have a part");
         ensure!(grown < 32 << 10, "{grown} KiB more for {SLEEPERS} subscribers that sleep");
 
         let last = Client::connect(&agent.socket()).await?.allocate(POOL, "last").await?;
