@@ -19,7 +19,7 @@ mod result;
 mod verify;
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, IsTerminal as _, Read as _, Write as _},
     process::ExitCode,
 };
 
@@ -51,9 +51,13 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(version: &mut String) -> Result<Option<Value>, Error> {
-    let command = Command::read()?;
-    let mut text = String::new();
-    io::stdin().take(LONGEST).read_to_string(&mut text).map_err(Error::Input)?;
+    let (command, mut text) = (Command::read(), String::new());
+    // Whatever else is wrong: a runtime that cannot write all of it never reads the answer. People
+    // who try it by hand are not to wait.
+    if command.is_ok() || !io::stdin().is_terminal() {
+        io::stdin().take(LONGEST).read_to_string(&mut text).map_err(Error::Input)?;
+    }
+    let command = command?;
     if command == Command::Version {
         // A runtime asks with its own version, which may be one that is not spoken here.
         if let Some(asked) = conf::version_of(&text) {
