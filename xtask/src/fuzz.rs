@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: libFuzzer on what reads others' bytes, which stable Rust builds as well.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{process, terminal};
 
@@ -25,8 +25,8 @@ struct Fuzzer {
     options: &'static [&'static str],
 }
 
-const FUZZERS: [Fuzzer; 3] = [
-    Fuzzer { name: "frame", longest: 400, options: &[] },
+static FUZZERS: [Fuzzer; 3] = [
+    Fuzzer { name: FRAME, longest: 400, options: &[] },
     Fuzzer { name: "cni", longest: 2048, options: &["-only_ascii=1", "-dict=fuzz/cni.dict"] },
     Fuzzer {
         name: "config",
@@ -35,9 +35,18 @@ const FUZZERS: [Fuzzer; 3] = [
     },
 ];
 
-/// Fuzzes each for so many seconds, going on with the inputs of the last time; one that breaks something
-/// stays in `target/fuzz`.
-pub(crate) fn run(seconds: u32) -> Result<()> {
+/// What the program in the kernel reads, and anyone can send.
+const FRAME: &str = "frame";
+
+/// Fuzzes each (or `only` one) for so many seconds, going on with the inputs of the last time; one that
+/// breaks something stays in `target/fuzz`.
+///
+/// # Errors
+/// There is no such fuzzer, or it has found something.
+pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<()> {
+    let fuzzers = FUZZERS.iter().filter(|fuzzer| only.is_none_or(|only| only == fuzzer.name));
+    let names = FUZZERS.each_ref().map(|fuzzer| fuzzer.name).join(", ");
+    ensure!(fuzzers.clone().count() > 0, "there is no such fuzzer; there are {names}");
     terminal::heading("Build the fuzzers");
     let mut build = process::tool("cargo");
     // With a target named, the flags are for it alone, and not for build scripts.
@@ -45,10 +54,13 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", COVERAGE.join(" "))
         .args(["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
         .args(["--target", TARGET, "--target-dir", "target/fuzz"]);
+    if only != Some(FRAME) {
+        build.args(["--features", "agent"]);
+    }
     process::shown(&mut build)?;
 
     let dir = crate::top().join("target/fuzz");
-    for Fuzzer { name, longest, options } in FUZZERS {
+    for Fuzzer { name, longest, options } in fuzzers {
         terminal::heading(&format!("Fuzz: {name}"));
         let corpus = dir.join("corpus").join(name);
         std::fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
@@ -57,7 +69,7 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
             .arg(format!("-max_len={longest}"))
             .arg(format!("-artifact_prefix={}/{name}-", dir.display()))
             .args(["-print_final_stats=1", "-verbosity=0"])
-            .args(options)
+            .args(*options)
             .arg(corpus);
         process::shown(&mut fuzz)?;
     }

@@ -80,11 +80,13 @@ enum Task {
     /// machine that does nothing else.
     Soak,
     /// Fuzz the frame parser, the CNI plugin's input and the configuration with libFuzzer
-    #[command(after_help = "Example: cargo xtask fuzz 600")]
+    #[command(after_help = "Examples: cargo xtask fuzz 600, cargo xtask fuzz 600 frame")]
     Fuzz {
         /// For how many seconds each
         #[arg(default_value_t = 60)]
         seconds: u32,
+        /// Only this one: frame, cni or config
+        only: Option<String>,
     },
     /// Check the Helm chart, without a cluster
     ///
@@ -129,7 +131,7 @@ fn main() -> ExitCode {
         Task::Soak => soak::run(),
         Task::Chart => chart::run(),
         Task::Package { dev, revision, out } => package::run(dev, revision, out),
-        Task::Fuzz { seconds } => fuzz::run(seconds),
+        Task::Fuzz { seconds, only } => fuzz::run(seconds, only.as_deref()),
         Task::Test { steps } => check::run(&steps),
     };
     match outcome {

@@ -28,7 +28,7 @@ pub(crate) enum Step {
     Build,
     /// All tests pass
     Test,
-    /// What reads others' bytes stands some seconds of libFuzzer
+    /// What reads frames stands some seconds of libFuzzer
     Fuzz,
     /// The Helm chart is valid; only when named, as its tools are a large download
     Chart,
@@ -103,7 +103,7 @@ impl Step {
                 "--workspace",
                 "--no-fail-fast",
             ]),
-            Self::Fuzz => command.args(["xtask", "fuzz", "20"]),
+            Self::Fuzz => command.args(["xtask", "fuzz", "20", "frame"]),
             Self::Chart => command.args(["xtask", "chart"]),
             Self::Kernels => command.args(["xtask", "kernels", "--share"]),
         };
