@@ -224,6 +224,8 @@ impl<L: Lister> Keeper<L> {
                 |address: IpAddr| segments.iter().map(move |segment| (segment.clone(), address));
             feed.tell(Command::Recheck(changed.into_iter().flat_map(everywhere).collect()));
         }
+        // An owner that is known by its id has no address here whose change would tell.
+        feed.tell(Command::RecheckReleasing);
         listing.entries.iter().filter(|entry| entry.labelled).count()
     }
 }

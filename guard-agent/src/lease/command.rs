@@ -92,6 +92,9 @@ pub enum Command {
     },
     /// Look at every lease and every live address again: at boot, and as the net beneath.
     RecheckAll,
+    /// Look at every released lease again: a source says something else, perhaps of an owner whose
+    /// addresses it does not know.
+    RecheckReleasing,
     /// Generations up to this one were handed out, whatever the store says.
     RaiseGeneration(Generation),
     /// An operator takes an address that nobody has out of use.

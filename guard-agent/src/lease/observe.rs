@@ -54,6 +54,20 @@ impl Step<'_> {
         }
     }
 
+    /// Compares what was given back.
+    pub(super) fn recheck_all_releasing(&mut self) {
+        let mut slots: Vec<Slot> = Vec::new();
+        for (id, table) in self.engine.tables.iter().enumerate() {
+            let releasing = table.rows.iter().filter(|(_, row)| {
+                row.lease().is_some_and(|lease| lease.state == State::Releasing)
+            });
+            slots.extend(releasing.map(|(address, _)| (id, *address)));
+        }
+        for slot in slots {
+            self.recheck(slot);
+        }
+    }
+
     /// An address that nobody has: if it is in use it is taken over or quarantined, at once.
     fn found(&mut self, slot: Slot, station: Option<&Station>) {
         let known = self.engine.lease(slot).is_some();

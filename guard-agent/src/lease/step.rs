@@ -66,6 +66,7 @@ impl<'a> Step<'a> {
                 }
             }
             Command::RecheckAll => self.recheck_all(),
+            Command::RecheckReleasing => self.recheck_all_releasing(),
             Command::PortAdded { bridge, interface, ifindex } => {
                 self.port_added(&bridge, &interface, ifindex);
             }

@@ -124,6 +124,23 @@ fn the_pass_finds_what_no_event_told() {
 }
 
 #[test]
+fn rule_4_what_was_given_back_is_looked_at_when_a_source_says_something_else() {
+    let mut world = World::with("10.0.0.0/24");
+    let (gone, left) = (world.lease("gone"), world.lease("left"));
+    for address in ["10.0.0.2", "10.0.0.3"] {
+        world.see_wire(address, 3);
+    }
+    world.release(gone.generation);
+    world.release(left.generation);
+    world.forget("10.0.0.2");
+    world.see_wire("10.0.0.77", 77);
+    world.run(Command::RecheckReleasing).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+    assert_eq!(world.state("10.0.0.3"), Some(State::Releasing), "it is live still");
+    assert_eq!(world.state("10.0.0.77"), None, "nobody has looked there");
+}
+
+#[test]
 fn an_operators_quarantine_ends_by_its_removal_only() {
     let mut world = World::with("10.0.0.0/24");
     let set = Command::Quarantine { segment: segment(), address: ip("10.0.0.2") };
