@@ -10,7 +10,7 @@ mod kernel;
 mod macs;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -115,8 +115,8 @@ struct Inner {
     ports: HashMap<u32, (Arc<str>, Arc<str>)>,
     ifindexes: HashMap<(Arc<str>, Arc<str>), u32>,
     gateways: HashSet<(Segment, IpAddr)>,
-    /// The host's addresses on each bridge, and their VLAN.
-    hosts: HashMap<Arc<str>, (u16, HashSet<IpAddr>)>,
+    /// The host's addresses on each bridge, each with its VLAN.
+    hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
 }
 
 impl Bindings {
@@ -139,17 +139,10 @@ impl Bindings {
 
     /// A bridge exists (again), with these addresses of the host: makes the kernel's entries for
     /// it what they should be, whatever an earlier agent left.
-    /// `vlan` is theirs: that of the bridge's own untagged frames, where it filters VLANs.
-    pub fn bridge_present(
-        &self,
-        bridge: &Arc<str>,
-        ifindex: u32,
-        vlan: u16,
-        hosts: HashSet<IpAddr>,
-    ) {
+    pub fn bridge_present(&self, bridge: &Arc<str>, ifindex: u32, hosts: BTreeSet<(u16, IpAddr)>) {
         let inner = &mut *self.inner.lock();
         let old = inner.bridges.insert(bridge.clone(), ifindex);
-        inner.hosts.insert(bridge.clone(), (vlan, hosts));
+        inner.hosts.insert(bridge.clone(), hosts);
         let result = inner.write_bridge(bridge, ifindex, old);
         self.report(result);
     }

@@ -238,20 +238,19 @@ pub const STRENGTH_USE: u8 = 2;
 /// The protocol says that the address is at the MAC.
 pub const STRENGTH_ASSERT: u8 = 3;
 
-/// A MAC within its segment (row L01).
+/// A MAC on its bridge (row L01), in whatever VLAN: one that does not filter VLANs learns a MAC once
+/// for all of them, and moves it with a frame of any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct MacKey {
     /// The bridge's ifindex.
     pub bridge: u32,
-    /// As in [`AddressKey::vlan`].
-    pub vlan: u16,
-    /// As in [`AddressKey::inner_vlan`].
-    pub inner_vlan: u16,
+    /// 0.
+    pub reserved: u32,
     /// The Ethernet source.
     pub mac: [u8; 6],
     /// Keeps the layout free of padding.
-    pub reserved: [u8; 2],
+    pub padding: [u8; 2],
 }
 
 /// The access port that a MAC is bound to or live on. Inserted by the agent for a binding, and by

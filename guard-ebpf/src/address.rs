@@ -99,11 +99,11 @@ impl AddressKey {
 }
 
 impl MacKey {
-    /// The key of a MAC in a segment.
+    /// The key of a MAC on the bridge with ifindex `bridge`.
     #[inline(always)]
     #[must_use]
-    pub fn new(segment: Segment, [a, b, c, d, e, f]: Mac) -> Self {
-        must_cast([must_cast::<Segment, u64>(segment), must_cast([a, b, c, d, e, f, 0, 0])])
+    pub fn new(bridge: u32, [a, b, c, d, e, f]: Mac) -> Self {
+        must_cast([must_cast::<[u32; 2], u64>([bridge, 0]), must_cast([a, b, c, d, e, f, 0, 0])])
     }
 }
 
@@ -175,10 +175,9 @@ mod tests {
 
     #[test]
     fn a_mac_key_made_of_words_is_the_same() {
-        let segment = Segment { bridge: 3, vlan: 7, inner_vlan: 9 };
         let mac = [2, 3, 4, 5, 6, 7];
-        let key = MacKey { bridge: 3, vlan: 7, inner_vlan: 9, mac, reserved: [0; 2] };
-        assert_eq!(MacKey::new(segment, mac), key);
+        let key = MacKey { bridge: 3, reserved: 0, mac, padding: [0; 2] };
+        assert_eq!(MacKey::new(3, mac), key);
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! How a frame is decoded, and what would come of it, as one record: for people who watch a port.
+//! How a frame is decoded, and what would come of it, as a record for each of its claims: for people
+//! who watch a port.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    abi::{AddressKey, EVENT_LIVE, EVENT_OWNER, Port},
-    claim::{Router, Says},
+    abi::{AddressKey, EVENT_LIVE, EVENT_OWNER, PORT_FILTERS_VLANS, Port},
+    claim::{Claim, Router, Says},
+    counters::NoClaim,
     decide::{Action, Tables, judge},
     frame::Frame,
     mac::Mac,
+    ndp::{MAX_CLAIMS, next_claim},
     watch::Scratch,
 };
 
@@ -15,7 +18,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Traced {
-    /// The segment, and the address of the first claim, unspecified without one.
+    /// The segment, and the address of the claim, unspecified without one.
     pub key: AddressKey,
     /// The MAC that the claim names.
     pub mac: Mac,
@@ -39,8 +42,10 @@ pub struct Traced {
     pub verdict: u8,
     /// 1 for the router flag, 2 for a router's message.
     pub router: u8,
+    /// Which of the frame's claims it is, from 1; 0 where it makes none.
+    pub claim: u8,
     /// Keeps the layout free of padding.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }
 
 /// Nothing about an address.
@@ -67,7 +72,9 @@ pub const DOES_REPORT: u8 = 4;
 /// It is over the port's quota.
 pub const DOES_OVER_QUOTA: u8 = 5;
 
-/// Reads a frame and judges its first claim, as [`crate::watch::watch`] would, and changes nothing.
+/// Reads a frame and judges each of its claims, as [`crate::watch::watch`] would, but by what was
+/// known before the frame: it changes nothing. What it has to say it hands to `tell`, once for each
+/// claim, and once for a frame without any.
 #[inline(always)]
 pub fn trace<F: Frame + ?Sized, T: Tables>(
     frame: &F,
@@ -76,8 +83,9 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     from: u32,
     now_ns: u64,
     scratch: &mut Scratch,
-) -> Traced {
-    let parsed = scratch.read(frame, port);
+    mut tell: impl FnMut(&Traced),
+) {
+    let (parsed, next, further) = scratch.read(frame, port);
     let mut traced = Traced::zeroed();
     traced.key = AddressKey::none(parsed.segment);
     traced.eth_src = parsed.eth_src;
@@ -87,33 +95,58 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
         Router::Flag => 1,
         Router::Message => 2,
     };
-    match parsed.says {
+    let mut says = parsed.says;
+    if port.flags & PORT_FILTERS_VLANS != 0 && !tables.is_member(from, parsed.segment.vlan) {
+        says = Says::NoClaim(NoClaim::Vlan);
+    }
+    match says {
         Says::Nothing => {}
         Says::NoClaim(reason) => (traced.says, traced.reason) = (SAYS_NO_CLAIM, reason as u8),
         Says::Malformed(reason) => (traced.says, traced.reason) = (SAYS_MALFORMED, reason as u8),
         Says::Opaque(reason) => (traced.says, traced.reason) = (SAYS_OPAQUE, reason as u8),
         Says::Claim => {
-            let claim = &parsed.claim;
             traced.says = SAYS_CLAIM;
-            traced.key = claim.key;
-            traced.mac = claim.mac;
-            traced.flags = claim.flags;
-            traced.strength = claim.strength;
-            let decision = judge(tables, port, from, claim, now_ns);
-            (traced.does, traced.event) = match decision.action {
-                Action::Nothing => (DOES_NOTHING, 0),
-                Action::NoClaim(reason) => (DOES_NOT_COUNT, reason as u8),
-                Action::RefreshOwner => (DOES_REFRESH, EVENT_OWNER),
-                Action::RefreshLive => (DOES_REFRESH, EVENT_LIVE),
-                Action::InsertLive => (DOES_LIVE, EVENT_LIVE),
-                Action::Report(report) => (DOES_REPORT, report.kind),
-                Action::OverQuota => (DOES_OVER_QUOTA, 0),
-            };
-            #[expect(clippy::cast_possible_truncation, reason = "there are fewer reasons")]
-            {
-                traced.verdict = decision.verdict.code() as u8;
+            for _ in 0..MAX_CLAIMS {
+                claim(tables, port, from, next, now_ns, &mut traced);
+                tell(&traced);
+                next_claim(frame, further, next);
+                if further.done != 0 {
+                    break;
+                }
             }
+            return;
         }
     }
-    traced
+    tell(&traced);
+}
+
+/// What a claim says, and what would be done about it. A program of its own within the kernel's.
+#[inline(never)]
+fn claim<T: Tables>(
+    tables: &T,
+    port: &Port,
+    from: u32,
+    claim: &Claim,
+    now_ns: u64,
+    traced: &mut Traced,
+) {
+    traced.claim += 1;
+    traced.key = claim.key;
+    traced.mac = claim.mac;
+    traced.flags = claim.flags;
+    traced.strength = claim.strength;
+    let decision = judge(tables, port, from, claim, now_ns);
+    (traced.does, traced.event) = match decision.action {
+        Action::Nothing => (DOES_NOTHING, 0),
+        Action::NoClaim(reason) => (DOES_NOT_COUNT, reason as u8),
+        Action::RefreshOwner => (DOES_REFRESH, EVENT_OWNER),
+        Action::RefreshLive => (DOES_REFRESH, EVENT_LIVE),
+        Action::InsertLive => (DOES_LIVE, EVENT_LIVE),
+        Action::Report(report) => (DOES_REPORT, report.kind),
+        Action::OverQuota => (DOES_OVER_QUOTA, 0),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "there are fewer reasons")]
+    {
+        traced.verdict = decision.verdict.code() as u8;
+    }
 }

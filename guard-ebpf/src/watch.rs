@@ -11,6 +11,7 @@ use crate::{
         PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS,
         PORT_UPLINK, Port, PortState, STRENGTH_NONE,
     },
+    address::Segment,
     apply::{Judged, Once, Told, claim, tell},
     claim::{Claim, Further, Parsed, Router, Says},
     counters::{DropReason, NoClaim},
@@ -67,11 +68,18 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Reads a frame, and does nothing about it.
+    /// Reads a frame, and does nothing about it: what it is, its first claim, and where the further
+    /// ones are.
     #[inline(always)]
-    pub(crate) fn read<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) -> &Parsed {
-        parse_into(frame, port, &mut self.parsed);
-        &self.parsed
+    pub(crate) fn read<F: Frame + ?Sized>(
+        &mut self,
+        frame: &F,
+        port: &Port,
+    ) -> (&Parsed, &mut Claim, &mut Further) {
+        let Self { parsed, claim, further, .. } = self;
+        parse_into(frame, port, parsed);
+        (*claim, *further) = (parsed.claim, parsed.further);
+        (parsed, claim, further)
     }
 }
 
@@ -209,7 +217,7 @@ fn claims<F: Frame + ?Sized, S: Store>(
 struct Sender {
     /// The first address that it claims, unspecified if it claims none that counts.
     key: AddressKey,
-    /// The MAC, in the segment of the frame.
+    /// The MAC.
     mac: MacKey,
     /// Not 0 if it is live with an address in its own name.
     lives: u32,
@@ -221,8 +229,10 @@ impl Sender {
     #[inline(always)]
     fn reset(&mut self, parsed: &Parsed) {
         let Parsed { segment, eth_src, .. } = *parsed;
-        self.key = AddressKey::none(segment);
-        self.mac = MacKey::new(segment, eth_src);
+        // Without an address it is about the MAC alone, which is on one port in all VLANs: an event
+        // for each of them would be a flood.
+        self.key = AddressKey::none(Segment { vlan: 0, inner_vlan: 0, ..segment });
+        self.mac = MacKey::new(segment.bridge, eth_src);
         self.lives = 0;
         self.verdict = PASS;
     }

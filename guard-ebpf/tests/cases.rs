@@ -6,7 +6,14 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use guard_ebpf::{frame::Frame, model::Model};
+use bytemuck::Zeroable as _;
+use guard_ebpf::{
+    abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION},
+    frame::Frame,
+    model::Model,
+    trace::{DOES_LIVE, DOES_REPORT, Traced, trace},
+    watch::Scratch,
+};
 
 use self::common::{Case, Outcome};
 
@@ -52,8 +59,9 @@ impl Frame for Stripped {
     }
 }
 
-fn run(case: &Case) -> Outcome {
-    let (key, port) = (case.key(), case.port());
+/// The state before a case.
+fn before(case: &Case) -> Model {
+    let key = case.key();
     let mut model = Model::new(NOW_NS);
     model.owned.extend(case.owned(NOW_NS).map(|owned| (key, owned)));
     model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
@@ -63,8 +71,17 @@ fn run(case: &Case) -> Outcome {
         model.add_prefix(key, len, prefix);
     }
     model.vlans.extend(case.vlans().map(|vlans| (case.port().ifindex, vlans)));
+    model
+}
+
+fn frame(case: &Case) -> Stripped {
+    Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }
+}
+
+fn run(case: &Case) -> Outcome {
+    let (key, port, mut model) = (case.key(), case.port(), before(case));
     let macs = model.macs.len();
-    model.watch(&Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }, &port);
+    model.watch(&frame(case), &port);
 
     let mut outcome = Outcome::default();
     outcome.told(&model.events, case);
@@ -89,6 +106,45 @@ fn the_decision_function_agrees() {
             case.name
         );
     }
+}
+
+/// What a trace shows of a case's frame.
+fn traced(case: &Case) -> Vec<Traced> {
+    let (model, port) = (before(case), case.port());
+    let (mut shown, mut scratch) = (Vec::new(), Scratch::zeroed());
+    trace(&frame(case), &model, &port, port.ifindex, NOW_NS, &mut scratch, |traced: &Traced| {
+        shown.push(*traced);
+    });
+    shown
+}
+
+#[test]
+fn a_trace_shows_each_claim_and_what_would_be_told_of_it() {
+    let mut most = 0;
+    for (file, case) in Case::all() {
+        let shown = traced(&case);
+        let claims: Vec<_> = shown.iter().filter(|traced| traced.claim > 0).collect();
+        assert!(claims.is_empty() && shown.len() == 1 || claims.len() == shown.len());
+        assert!((1..).zip(&claims).all(|(number, traced)| traced.claim == number));
+        let mut model = before(&case);
+        model.watch(&frame(&case), &case.port());
+        let kinds = [EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION];
+        let told = model.events.iter().filter(|event| kinds.contains(&event.kind));
+        let told: Vec<_> = told.map(|event| (event.key, event.mac, event.kind)).collect();
+        let mut foretold = claims.iter().filter(|t| [DOES_LIVE, DOES_REPORT].contains(&t.does));
+        // A claim that makes the address live is a claim against the next, which a trace does not know.
+        let known = |(at, told): (_, &(_, [u8; 6], u8))| at == 0 || told.2 != EVENT_CONTEST;
+        for (key, mac, kind) in told.iter().enumerate().filter(|told| known(*told)).map(|(_, t)| t)
+        {
+            assert!(
+                foretold.any(|t| (t.key, t.mac, t.event) == (*key, *mac, *kind)),
+                "{file}: {} is told of {kind}, and {claims:?} are shown",
+                case.name
+            );
+        }
+        most = most.max(claims.len());
+    }
+    assert!(most > 1, "there is a case with several claims");
 }
 
 #[test]

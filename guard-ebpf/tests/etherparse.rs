@@ -82,7 +82,7 @@ fn by_etherparse(frame: &[u8], port: &Port) -> Option<Seen> {
 
 #[test]
 fn sources_and_vlans_are_the_same() {
-    let (mut chance, mut met) = (Chance(1), 0);
+    let (mut chance, mut met) = (Chance::new(1), 0);
     for _ in 0..50_000 {
         let port = port(&mut chance);
         let frame = valid(&mut chance);
@@ -105,7 +105,7 @@ fn sources_and_vlans_are_the_same() {
 
 #[test]
 fn n07_the_target_of_an_advertisement_is_the_same() {
-    let (mut chance, mut met) = (Chance(2), 0);
+    let (mut chance, mut met) = (Chance::new(2), 0);
     for _ in 0..50_000 {
         let port = port(&mut chance);
         let frame = valid(&mut chance);

@@ -99,16 +99,15 @@ impl Inner {
         &'a self,
         bridge: &'a Arc<str>,
     ) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
-        let hosts = self.hosts.get(bridge).into_iter().flat_map(move |(vlan, hosts)| {
-            hosts.iter().map(move |address| (Segment::new(bridge.clone(), *vlan), *address))
-        });
+        let hosts = self.hosts.get(bridge).into_iter().flatten();
+        let hosts = hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host));
         let keys = self.holders.keys().chain(&self.gateways);
         keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
     }
 
     pub(super) fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
         let hosts = self.hosts.get(&segment.bridge);
-        hosts.is_some_and(|(vlan, hosts)| *vlan == segment.vlan && hosts.contains(&address))
+        hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
     }
 
     pub(super) fn kernel_key(&self, (segment, address): &(Segment, IpAddr)) -> Option<AddressKey> {

@@ -32,7 +32,7 @@ impl BoundMacs {
         let new = owned
             // 0 is no port's: one that is named and does not exist yet.
             .filter(|owned| owned.flags & both == both && owned.ifindex != 0)
-            .map(|owned| (MacKey::new(address.segment(), owned.mac), owned.ifindex));
+            .map(|owned| (MacKey::new(address.bridge, owned.mac), owned.ifindex));
         let old = match &new {
             Some((mac, _)) => self.of_address.insert(*address, *mac),
             None => self.of_address.remove(address),

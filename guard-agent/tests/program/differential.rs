@@ -96,7 +96,7 @@ impl Trace {
 /// Runs one batch, and gives back what the model saw, if the program saw the same. If `closely`,
 /// compares after each frame, to name the one that differs.
 fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let port = port(&mut chance);
     let mut model = Model::new(0);
     state(&mut chance, &mut model);

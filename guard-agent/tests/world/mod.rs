@@ -129,7 +129,7 @@ impl World {
         (self.engine, self.store) = (engine, Some(store));
         self.run(Command::HostAddresses {
             bridge: Arc::from("br0"),
-            addresses: self.truth.host.clone(),
+            addresses: self.truth.host.iter().map(|address| (0, *address)).collect(),
         })
         .unwrap();
         carry
@@ -186,7 +186,7 @@ impl World {
             }
             Op::Host(n) => {
                 self.truth.host = (n % 2 == 0).then(|| address(n, false)).into_iter().collect();
-                let addresses = self.truth.host.clone();
+                let addresses = self.truth.host.iter().map(|address| (0, *address)).collect();
                 let _ = self.run(Command::HostAddresses { bridge: Arc::from("br0"), addresses });
             }
             Op::Quarantine { address: n, on } => {

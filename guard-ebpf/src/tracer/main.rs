@@ -12,9 +12,17 @@ mod maps;
 #[path = "../program/skb.rs"]
 mod skb;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::__sk_buff,
+    macros::{classifier, map},
+    maps::PerCpuArray,
+    programs::TcContext,
+};
 use aya_log_ebpf::info;
-use guard_ebpf::{trace::trace, watch::Store as _};
+use guard_ebpf::{
+    trace::{Traced, trace},
+    watch::Store as _,
+};
 
 use crate::{
     maps::{Maps, SCRATCH, port},
@@ -24,15 +32,20 @@ use crate::{
 /// As the other program's.
 const NEXT: i32 = -1;
 
+/// How many records were told, with those for which aya-log had no room, of which it says nothing.
+/// A record is counted once it is in the ring or lost.
+#[map]
+static TOLD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Tells of the frames that a port delivers.
 #[classifier]
 fn guard_trace(ctx: TcContext) -> i32 {
-    let _ = tell(&Skb(ctx));
+    let _ = frame(&Skb(ctx));
     NEXT
 }
 
 #[inline(always)]
-fn tell(skb: &Skb) -> Option<()> {
+fn frame(skb: &Skb) -> Option<()> {
     let from = skb.ifindex();
     let port = port(from)?;
     let scratch = SCRATCH.get_ptr_mut(0)?;
@@ -40,10 +53,22 @@ fn tell(skb: &Skb) -> Option<()> {
     // SAFETY: this CPU's own, on which no second frame is traced meanwhile; zeroes, as the kernel
     // makes them, are valid.
     let scratch = unsafe { &mut *scratch };
-    let traced = trace(skb, &Maps, port, from, Maps.now_ns(), scratch);
-    let words = bytemuck::bytes_of(&traced);
-    info!(&skb.0, "{:x}", words);
+    let tell = |traced: &Traced| tell(skb.0.skb.skb, traced);
+    trace(skb, &Maps, port, from, Maps.now_ns(), scratch, tell);
     Some(())
+}
+
+/// A program of its own within the kernel's, for its stack.
+#[inline(never)]
+fn tell(skb: *mut __sk_buff, traced: &Traced) {
+    info!(&TcContext::new(skb), "{:x}", bytemuck::bytes_of(traced));
+    if let Some(told) = TOLD.get_ptr_mut(0) {
+        #[expect(unsafe_code, reason = "counters are written in place")]
+        // SAFETY: this CPU's own value, which the verifier keeps in bounds.
+        unsafe {
+            *told += 1;
+        }
+    }
 }
 
 #[panic_handler]

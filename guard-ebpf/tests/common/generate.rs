@@ -17,22 +17,18 @@ use super::{BRIDGE, ELSEWHERE, HERE};
 /// A stamp that is not due for an hour.
 pub const FRESH_NS: u64 = u64::MAX / 2;
 
-/// Chance that can be repeated (splitmix64).
+/// Chance that can be repeated.
 #[derive(Clone, Debug)]
-pub struct Chance(pub u64);
+pub struct Chance(fastrand::Rng);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
+    pub fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
+        self.0.usize(..bound)
     }
 
     /// Once in `often`.
@@ -45,7 +41,7 @@ impl Chance {
     }
 
     fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
+        self.0.u8(..)
     }
 }
 
@@ -293,7 +289,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
         for mac in MACS {
             if chance.once_in(4) {
                 let holder = MacHolder { ifindex: chance.of(&[HERE, ELSEWHERE]), flags: 0 };
-                model.macs.insert(MacKey::new(segment, mac), holder);
+                model.macs.insert(MacKey::new(segment.bridge, mac), holder);
             }
         }
     }

@@ -279,7 +279,7 @@ impl Case {
     /// The entry of the map of MACs.
     pub fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
         let holder = MacHolder { ifindex: self.mac_on?.ifindex(self.here), flags: 0 };
-        Some((MacKey::new(self.segment(), self.frame.eth_src()), holder))
+        Some((MacKey::new(self.segment().bridge, self.frame.eth_src()), holder))
     }
 
     /// The key of `owned` and `live`.
