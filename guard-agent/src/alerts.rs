@@ -1,4 +1,5 @@
-//! Where incidents become alerts: a log line, a metric and an event, before anything else is done.
+//! Where incidents become alerts: a metric and an event, before anything else is done, and then a line
+//! in the log and in the history.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,6 +22,13 @@ pub struct Alerts {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     history: History,
+    unwritten: Mutex<Vec<Line>>,
+}
+
+/// What is to be written of an incident.
+struct Line {
+    incident: Incident,
+    phase: Option<Phase>,
 }
 
 impl Alerts {
@@ -31,10 +39,12 @@ impl Alerts {
         metrics: Arc<Metrics>,
         history: History,
     ) -> Self {
-        Self { incidents: Mutex::new(incidents), hub, metrics, history }
+        let unwritten = Mutex::default();
+        Self { incidents: Mutex::new(incidents), hub, metrics, history, unwritten }
     }
 
-    /// A frame claims what another has. `latency` is the time since the kernel saw it.
+    /// A frame claims what another has. `latency` is the time since the kernel saw it. What is to be
+    /// written of it waits for [`Alerts::write_down`], as with [`Alerts::moved`].
     pub fn sighted(&self, sighting: Sighting, now: Now, latency: Duration) {
         if self.tell(sighting, now) == Some(Phase::Opened) {
             self.metrics.detected(latency);
@@ -47,25 +57,43 @@ impl Alerts {
         Some(phase)
     }
 
-    /// The one alert, and then everything else.
+    /// The one alert.
     fn alert(&self, phase: Phase, incident: Incident, now: Now) {
         if phase == Phase::Opened {
             // Those of which nobody is told count too.
             self.metrics.conflict_opened(&incident);
         }
-        if incident.silenced_until.is_none() {
-            // Those who wait are told first: a line in the log takes its time.
-            if incident.told {
-                self.publish(phase, &incident, now);
-            } else {
-                // It got worse than what was silenced.
-                self.end_silences(now);
-            }
-            if phase == Phase::Opened {
-                log_opened(&incident);
-            }
+        let told = incident.silenced_until.is_none();
+        if told && incident.told {
+            self.publish(phase, &incident, now);
+        } else if told {
+            // It got worse than what was silenced.
+            self.end_silences(now);
         }
-        self.history.write(incident);
+        self.write_later(told.then_some(phase), incident);
+    }
+
+    fn write_later(&self, phase: Option<Phase>, incident: Incident) {
+        self.unwritten.lock().push(Line { incident, phase });
+    }
+
+    /// Whether anything waits for [`Alerts::write_down`].
+    pub fn has_unwritten(&self) -> bool {
+        !self.unwritten.lock().is_empty()
+    }
+
+    /// Writes into the log and the history what has been told. Who waits for news should have had
+    /// them by now: this takes its time.
+    pub fn write_down(&self) {
+        let mut unwritten = self.unwritten.lock();
+        for Line { incident, phase } in unwritten.drain(..) {
+            match phase {
+                Some(Phase::Opened) => log_opened(&incident),
+                Some(Phase::Closed) => log_closed(&incident),
+                Some(Phase::Changed) | None => {}
+            }
+            self.history.write(incident);
+        }
     }
 
     fn publish(&self, phase: Phase, incident: &Incident, now: Now) {
@@ -79,8 +107,9 @@ impl Alerts {
         if incident.told {
             self.publish(Phase::Changed, &incident, now);
         }
-        self.history.write(incident.clone());
+        self.write_later(None, incident.clone());
         self.end_silences(now);
+        self.write_down();
         Some(incident)
     }
 
@@ -89,8 +118,7 @@ impl Alerts {
         let due = self.incidents.lock().end_silences(now);
         for incident in due {
             self.publish(Phase::Opened, &incident, now);
-            log_opened(&incident);
-            self.history.write(incident);
+            self.write_later(Some(Phase::Opened), incident);
         }
     }
 
@@ -129,6 +157,7 @@ impl Alerts {
     pub fn port_gone(&self, ifindex: u32, now: Now) {
         let closed = self.incidents.lock().port_gone(ifindex, now);
         self.closed(closed, now);
+        self.write_down();
     }
 
     /// Closes what has been quiet for long enough.
@@ -136,6 +165,7 @@ impl Alerts {
         self.end_silences(now);
         let closed = self.incidents.lock().close(now);
         self.closed(closed, now);
+        self.write_down();
     }
 
     /// The incidents, the oldest first.
@@ -161,21 +191,10 @@ impl Alerts {
 
     fn closed(&self, closed: Vec<Incident>, now: Now) {
         for incident in closed {
-            if !incident.told {
-                self.history.write(incident);
-                continue;
+            if incident.told {
+                self.publish(Phase::Closed, &incident, now);
             }
-            tracing::info!(
-                id = incident.id,
-                bridge = %incident.segment.bridge,
-                vlan = incident.segment.vlan,
-                address = %incident.target,
-                kind = incident.kind.name(),
-                claimants = claimants(&incident),
-                "conflict closed"
-            );
-            self.publish(Phase::Closed, &incident, now);
-            self.history.write(incident);
+            self.write_later(incident.told.then_some(Phase::Closed), incident);
         }
     }
 }
@@ -200,6 +219,7 @@ impl Lifecycle for Arc<Alerts> {
                 }
             }
         }
+        self.write_down();
     }
 }
 
@@ -276,6 +296,19 @@ fn log_opened(incident: &Incident) {
         claimants = claimants(incident),
         %first_seen,
         "{text}"
+    );
+}
+
+fn log_closed(incident: &Incident) {
+    let Incident { id, segment, target, kind, .. } = incident;
+    tracing::info!(
+        id,
+        bridge = %segment.bridge,
+        vlan = segment.vlan,
+        address = %target,
+        kind = kind.name(),
+        claimants = claimants(incident),
+        "conflict closed"
     );
 }
 

@@ -4,7 +4,7 @@
 //! exists, or until the observer has seen it age out; nothing here reads a clock or the kernel.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -71,7 +71,7 @@ struct Inner {
     claims: BTreeMap<(Segment, IpAddr), Vec<Claim>>,
     by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
     ports: HashMap<u32, PortName>,
-    hosts: HashMap<Arc<str>, Vec<IpAddr>>,
+    hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
     /// The names of every link of the namespace, alternative ones included.
     links: HashMap<u32, Vec<String>>,
     /// Who has a name. While two are renamed it can be both.
@@ -134,8 +134,8 @@ impl LiveSet {
         keys.into_iter().collect()
     }
 
-    /// The host's own addresses on a bridge, from netlink.
-    pub fn set_host_addresses(&self, bridge: &Arc<str>, addresses: Vec<IpAddr>) {
+    /// The host's own addresses on a bridge, each with its VLAN, from netlink.
+    pub fn set_host_addresses(&self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
         self.0.write().hosts.insert(bridge.clone(), addresses);
     }
 
@@ -187,7 +187,7 @@ impl LiveSet {
     pub fn count(&self, bridge: &str) -> (usize, usize) {
         let inner = self.0.read();
         let wire = inner.claims.keys().filter(|(segment, _)| *segment.bridge == *bridge).count();
-        (wire, inner.hosts.get(bridge).map_or(0, Vec::len))
+        (wire, inner.hosts.get(bridge).map_or(0, BTreeSet::len))
     }
 }
 
@@ -210,7 +210,8 @@ impl Inner {
     }
 
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
-        self.hosts.get(&segment.bridge).is_some_and(|hosts| hosts.contains(&address))
+        let hosts = self.hosts.get(&segment.bridge);
+        hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
     }
 
     fn withdraw(&mut self, key: &(Segment, IpAddr), ifindex: u32) {
@@ -238,7 +239,7 @@ impl EvidenceView for LiveSet {
         if is_host {
             evidence.push(Evidence {
                 source: Source::Kernel,
-                detail: format!("address of the host on {}", segment.bridge),
+                detail: format!("address of the host on {segment}"),
                 mac: None,
                 interface: Some(segment.bridge.clone()),
                 ifindex: None,
@@ -392,8 +393,9 @@ mod tests {
         let set = LiveSet::default();
         let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 1]));
         assert!(!set.is_live(&segment, address));
-        set.set_host_addresses(&segment.bridge, vec![address]);
+        set.set_host_addresses(&segment.bridge, BTreeSet::from([(0, address)]));
         assert_eq!(set.evidence(&segment, address)[0].source, Source::Kernel);
         assert!(set.is_live(&segment, address));
+        assert!(!set.is_live(&Segment::new("rt0", 5), address), "it is in another segment");
     }
 }

@@ -4,9 +4,14 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{JoinHandle, spawn};
+use std::time::Duration;
 
-use anyhow::Result;
-use aya::maps::{Map, MapData, RingBuf};
+use anyhow::{Context, Result, anyhow};
+use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
+use bytemuck::Zeroable;
+use guard_ebpf::abi::{AddressKey, Live};
 use nix::libc::{SYS_bpf, close, syscall};
 
 /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` (linux/bpf.h).
@@ -35,6 +40,90 @@ pub(crate) fn drain(pin: &Path) -> Result<usize> {
         records += 1;
     }
     Ok(records)
+}
+
+/// A bridge that nobody has: the agent takes its entries out whenever it looks.
+const NO_BRIDGE: u32 = u32::MAX;
+
+/// A map of live addresses that is kept full until this is dropped.
+#[derive(Debug)]
+pub struct FullMap {
+    /// Dropped, it says that it is over.
+    over: Option<Sender<()>>,
+    filler: Option<JoinHandle<Result<()>>>,
+}
+
+impl FullMap {
+    /// Fills the map with addresses of a bridge that does not exist.
+    pub(crate) fn fill(pin: &Path) -> Result<Self> {
+        let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+        let mut filler = Filler { map: HashMap::try_from(map)?, next: 0 };
+        filler.fill()?;
+        let (over, ended) = channel::<()>();
+        let filler = spawn(move || {
+            // The kernel tells nobody that there is room.
+            while ended.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+                filler.fill()?;
+            }
+            filler.empty()
+        });
+        Ok(Self { over: Some(over), filler: Some(filler) })
+    }
+
+    /// Takes the entries out again.
+    ///
+    /// # Errors
+    /// The map could not be filled, or not be emptied.
+    pub fn empty(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        drop(self.over.take());
+        let Some(filler) = self.filler.take() else { return Ok(()) };
+        filler.join().map_err(|_| anyhow!("the filler panicked"))?
+    }
+}
+
+impl Drop for FullMap {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+struct Filler {
+    map: HashMap<MapData, AddressKey, Live>,
+    next: u64,
+}
+
+impl Filler {
+    fn fill(&mut self) -> Result<()> {
+        loop {
+            self.next += 1;
+            let mut key = AddressKey { bridge: NO_BRIDGE, ..AddressKey::zeroed() };
+            key.address[8..].copy_from_slice(&self.next.to_be_bytes());
+            match self.map.insert(key, Live::zeroed(), 0) {
+                Ok(()) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) =>
+                {
+                    return Ok(());
+                }
+                Err(error) => return Err(error).context("filling a map"),
+            }
+        }
+    }
+
+    fn empty(&mut self) -> Result<()> {
+        let keys: Vec<_> = self.map.keys().filter_map(Result::ok).collect();
+        for key in keys.iter().filter(|key| key.bridge == NO_BRIDGE) {
+            // The agent may have been first.
+            let _ = self.map.remove(key);
+        }
+        Ok(())
+    }
 }
 
 fn bpf(command: i64, mut attributes: [u64; 2]) -> io::Result<i32> {

@@ -243,6 +243,36 @@ impl Containerd {
         self.detach(id, &args)
     }
 
+    /// Runs a container of any root, with options of `ctr run`, to its end, and gives back what it
+    /// says.
+    ///
+    /// # Errors
+    /// As [`Containerd::run`], or it failed.
+    pub fn run_to_end(
+        &self,
+        id: &str,
+        options: &[String],
+        rootfs: &Path,
+        words: &[&str],
+    ) -> Result<String> {
+        let args = rootfs_args(&["--rm"], options, rootfs, id, words);
+        output(self.command(self.program("ctr")?).args(args))
+    }
+
+    /// As [`Containerd::run_to_end`], for one that runs on.
+    ///
+    /// # Errors
+    /// As [`Containerd::run`].
+    pub fn run_on(
+        &self,
+        id: &str,
+        options: &[String],
+        rootfs: &Path,
+        words: &[&str],
+    ) -> Result<()> {
+        self.detach(id, &rootfs_args(&["--detach"], options, rootfs, id, words))
+    }
+
     fn detach(&self, id: &str, args: &[String]) -> Result<()> {
         self.remember(id);
         output(self.command(self.program("ctr")?).args(args))?;
@@ -251,13 +281,8 @@ impl Containerd {
 
     /// The arguments of `ctr run` for a container that runs `busybox` with these words.
     pub(crate) fn run_args(&self, id: &str, options: &[String], words: &[&str]) -> Vec<String> {
-        let mut args = vec!["run".to_owned(), "--rootfs".to_owned()];
-        args.extend_from_slice(options);
-        args.push(self.rootfs().to_string_lossy().into_owned());
-        args.push(id.to_owned());
-        args.push("/bin/busybox".to_owned());
-        args.extend(words.iter().map(|&word| word.to_owned()));
-        args
+        let words = [&["/bin/busybox"], words].concat();
+        rootfs_args(&[], options, &self.rootfs(), id, &words)
     }
 
     /// A container that runs on is the lab's to take away.
@@ -411,6 +436,26 @@ impl Containerd {
         let pid = line.and_then(|line| line.split_whitespace().nth(1));
         pid.and_then(|pid| pid.parse().ok()).with_context(|| format!("{id} is not in {tasks:?}"))
     }
+}
+
+/// The arguments of `ctr run` for a container of a root file system.
+fn rootfs_args(
+    flags: &[&str],
+    options: &[String],
+    rootfs: &Path,
+    id: &str,
+    words: &[&str],
+) -> Vec<String> {
+    let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let root = rootfs.to_string_lossy();
+    [
+        owned(&["run", "--rootfs"]),
+        owned(flags),
+        options.to_vec(),
+        owned(&[&*root, id]),
+        owned(words),
+    ]
+    .concat()
 }
 
 /// What every container is run with.

@@ -12,6 +12,7 @@ use crate::frame::Mac;
 use crate::lab::POOL;
 use crate::sandbox::Sandbox;
 use crate::stream::Stream;
+use crate::wait::eventually;
 
 /// What a call of `guardctl` came to.
 #[derive(Clone, Debug)]
@@ -99,6 +100,14 @@ impl Agent {
         CtlOutput::of(&mut self.guardctl(args)?)
     }
 
+    /// As [`Agent::ctl`], for a screen with so many columns.
+    ///
+    /// # Errors
+    /// As [`Agent::ctl`].
+    pub fn ctl_in_columns(&self, columns: usize, args: &[&str]) -> Result<CtlOutput> {
+        CtlOutput::of(self.guardctl(args)?.env("COLUMNS", columns.to_string()))
+    }
+
     /// Calls `guardctl` with `-o json` and reads the document that it prints.
     ///
     /// # Errors
@@ -154,6 +163,16 @@ impl Agent {
         self.lease(&["allocate", "--pool", POOL, "--sandbox", sandbox])
     }
 
+    /// Allocates an address for a sandbox, and confirms that it is used.
+    ///
+    /// # Errors
+    /// The agent refuses.
+    pub fn confirmed(&self, sandbox: &str) -> Result<Lease> {
+        let lease = self.allocate(sandbox)?;
+        self.json(&["confirm", "--generation", &lease.generation.to_string()])?;
+        Ok(lease)
+    }
+
     /// Binds a lease to the MAC and the port of a sandbox, and confirms it.
     ///
     /// # Errors
@@ -195,6 +214,25 @@ impl Agent {
         let leases = self.list(&["leases"], "leases")?;
         let address = address.to_string();
         Ok(leases.into_iter().find(|lease| lease["address"] == address.as_str()))
+    }
+
+    /// What has become of a lease's address; `free` where nobody has it.
+    ///
+    /// # Errors
+    /// The agent does not answer.
+    pub fn state(&self, lease: &Lease) -> Result<String> {
+        let Some(entry) = self.entry(lease.address)? else { return Ok("free".to_owned()) };
+        Ok(entry["state"].as_str().context("no state")?.to_owned())
+    }
+
+    /// Waits until that has become of it.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn await_state(&self, lease: &Lease, wanted: &str) -> Result<()> {
+        eventually(&format!("{} {wanted}", lease.address), || {
+            Ok((self.state(lease)? == wanted).then_some(()))
+        })
     }
 
     /// A command whose output is a lease.

@@ -1,12 +1,12 @@
 //! Frames.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Type, PacketBuilder,
-    icmpv6::RouterAdvertisementHeader,
+    icmpv6::{NeighborAdvertisementHeader, RouterAdvertisementHeader},
 };
 use macaddr::MacAddr6;
 
@@ -163,14 +163,39 @@ pub fn ipv4_udp(eth: (Mac, Mac), source: Ipv4Addr, destination: Ipv4Addr) -> Res
     Ok(frame)
 }
 
+/// All nodes on the link (RFC 4291 §2.7.1), and their MAC (RFC 2464 §7).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+
+/// An unsolicited advertisement to all nodes that `target` is at each of `macs` (N10, N12).
+///
+/// # Errors
+/// Never, for a frame this short.
+pub fn neighbour_advertisement(
+    eth_src: Mac,
+    source: Ipv6Addr,
+    target: Ipv6Addr,
+    macs: &[Mac],
+) -> Result<Vec<u8>> {
+    let header = NeighborAdvertisementHeader { router: false, solicited: false, r#override: true };
+    let builder = PacketBuilder::ethernet2(eth_src.octets(), ALL_NODES_MAC)
+        .ipv6(source.octets(), ALL_NODES.octets(), 255)
+        .icmpv6(Icmpv6Type::NeighborAdvertisement(header));
+    let mut rest = target.octets().to_vec();
+    for mac in macs {
+        rest.extend([2, 1]);
+        rest.extend(mac.octets());
+    }
+    let mut frame = Vec::with_capacity(builder.size(rest.len()));
+    builder.write(&mut frame, &rest).context("writing an advertisement")?;
+    Ok(frame)
+}
+
 /// A router's advertisement to all nodes, with its MAC (N09, RFC 4861 §4.2).
 ///
 /// # Errors
 /// Never, for a frame this short.
 pub fn router_advertisement(source: Mac) -> Result<Vec<u8>> {
-    /// All nodes on the link (RFC 4291 §2.7.1), and their MAC (RFC 2464 §7).
-    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
     const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let header = RouterAdvertisementHeader {
         cur_hop_limit: 64,
@@ -179,7 +204,7 @@ pub fn router_advertisement(source: Mac) -> Result<Vec<u8>> {
         router_lifetime: 1800,
     };
     let builder = PacketBuilder::ethernet2(source.octets(), ALL_NODES_MAC)
-        .ipv6(LINK_LOCAL, ALL_NODES, 255)
+        .ipv6(LINK_LOCAL, ALL_NODES.octets(), 255)
         .icmpv6(Icmpv6Type::RouterAdvertisement(header));
     // Reachable and retransmission times, and the source's link-layer address.
     let mut rest = vec![0; 8];

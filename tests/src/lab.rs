@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 
-use crate::bpf::{self, detach_link};
+use crate::bpf::{self, FullMap, detach_link};
 use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
 use crate::netns::Netns;
@@ -287,6 +287,15 @@ impl Lab {
     pub fn lose_events(&self) -> Result<usize> {
         let ring = self.pinned()?.into_iter().find(|pin| pin.ends_with("EVENTS"));
         bpf::drain(&ring.context("no ring is pinned")?)
+    }
+
+    /// Leaves no room in the program's map of live addresses.
+    ///
+    /// # Errors
+    /// No such map is pinned.
+    pub fn fill_live_map(&self) -> Result<FullMap> {
+        let map = self.pinned()?.into_iter().find(|pin| pin.ends_with("LIVE"));
+        FullMap::fill(&map.context("no map is pinned")?)
     }
 
     /// Starts a process in the host's namespace that does nothing, and returns its id: something

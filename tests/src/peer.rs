@@ -19,21 +19,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Finds the Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the
-    /// newest that `cargo xtask setup` has made.
+    /// A client of this agent.
     ///
     /// # Errors
-    /// There is none.
+    /// As [`peers_python`].
     pub fn new(agent: &Agent) -> Result<Self> {
-        let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
-            Some(path) => Some(PathBuf::from(path)),
-            None => newest()?,
-        };
-        let python = python.filter(|python| python.is_file()).context(
-            "the Python of the peers is missing: `cargo xtask setup` makes it from \
-             tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
-        )?;
-        Ok(Self { python, socket: agent.socket() })
+        Ok(Self { python: peers_python()?, socket: agent.socket() })
     }
 
     /// The Python, with gRPC in it.
@@ -88,6 +79,22 @@ impl Peer {
         command.arg("--socket").arg(&self.socket).args(args);
         command
     }
+}
+
+/// The Python of the peers: `GUARD_PEERS_PYTHON`, which `cargo xtask test` sets, or the newest that
+/// `cargo xtask setup` has made.
+///
+/// # Errors
+/// There is none.
+pub fn peers_python() -> Result<PathBuf> {
+    let python = match std::env::var_os("GUARD_PEERS_PYTHON") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => newest()?,
+    };
+    python.filter(|python| python.is_file()).context(
+        "the Python of the peers is missing: `cargo xtask setup` makes it from \
+         tests/peers/requirements.txt, or set GUARD_PEERS_PYTHON",
+    )
 }
 
 /// The last virtual environment that was made; each is named after its pins.

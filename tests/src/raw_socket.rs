@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -12,6 +13,7 @@ use nix::sys::socket::{
 };
 
 use crate::netns::Netns;
+use crate::wait::PATIENCE;
 
 /// A packet socket bound to one interface: it sends what it is given, and receives everything.
 #[derive(Debug)]
@@ -47,13 +49,20 @@ impl RawSocket {
         Ok(Self { socket })
     }
 
-    /// Sends one frame, as it is.
+    /// Sends one frame, as it is. Where a flood leaves the queue of the other end no room, it is sent
+    /// once there is some.
     ///
     /// # Errors
     /// The interface is down or gone.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
-        sent.map(drop).context("sending a frame")
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
+                // Nobody tells when there is.
+                Err(Errno::ENOBUFS) if Instant::now() < deadline => std::thread::yield_now(),
+                sent => return sent.map(drop).context("sending a frame"),
+            }
+        }
     }
 
     /// Waits for a frame that `wanted` makes something of.

@@ -12,7 +12,11 @@ use jiff::Timestamp;
 use tonic::Status;
 
 use super::{Context, convert, error, stopped};
-use crate::{mac::Mac, observer::Tracer, proto};
+use crate::{
+    mac::Mac,
+    observer::{Line, Tracer},
+    proto,
+};
 
 pub type TraceStream = Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Status>> + Send>>;
 
@@ -43,8 +47,8 @@ pub async fn trace(context: &Arc<Context>, port: String) -> Result<TraceStream, 
     let frames = stream::unfold(Some((tracer, ended, port)), |tracing| async move {
         let (mut tracer, mut ended, port) = tracing?;
         tokio::select! {
-            traced = tracer.next() => {
-                let frame = message(&traced?, &port);
+            line = tracer.next() => {
+                let frame = message(&line?, &port);
                 tracing::debug!(target: "guard_agent::trace", port, frame = ?frame, "frame");
                 Some((Ok(frame), Some((tracer, ended, port))))
             }
@@ -67,7 +71,19 @@ async fn ended(context: Arc<Context>, ifindex: u32) -> bool {
     }
 }
 
-fn message(traced: &Traced, port: &str) -> proto::TracedFrame {
+fn message(line: &Line, port: &str) -> proto::TracedFrame {
+    let empty = proto::TracedFrame {
+        time: Some(convert::timestamp(Timestamp::now())),
+        interface: port.to_owned(),
+        ..proto::TracedFrame::default()
+    };
+    match line {
+        Line::Traced(traced) => frame(traced, empty),
+        Line::Lost(lost) => proto::TracedFrame { lost: *lost, ..empty },
+    }
+}
+
+fn frame(traced: &Traced, empty: proto::TracedFrame) -> proto::TracedFrame {
     let Traced {
         key,
         mac,
@@ -81,6 +97,7 @@ fn message(traced: &Traced, port: &str) -> proto::TracedFrame {
         event,
         verdict,
         router,
+        claim,
         reserved: _,
     } = *traced;
     let claims = says == trace::SAYS_CLAIM;
@@ -103,8 +120,6 @@ fn message(traced: &Traced, port: &str) -> proto::TracedFrame {
     };
     let drop = verdict.checked_sub(1).map_or("", |at| name(DropReason::ALL, at, DropReason::name));
     proto::TracedFrame {
-        time: Some(convert::timestamp(Timestamp::now())),
-        interface: port.to_owned(),
         kind: name(FrameKind::ALL, kind, FrameKind::name).to_owned(),
         vlan: key.vlan.into(),
         inner_vlan: key.inner_vlan.into(),
@@ -125,6 +140,8 @@ fn message(traced: &Traced, port: &str) -> proto::TracedFrame {
         event: event.to_owned(),
         drop: drop.to_owned(),
         router: ["", "flag", "message"].get(usize::from(router)).copied().unwrap_or("").to_owned(),
+        claim: claim.into(),
+        ..empty
     }
 }
 

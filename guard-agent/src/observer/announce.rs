@@ -49,11 +49,11 @@ impl Observer {
             let Handover { segment, address, mac, ifindex } = handover;
             tracing::debug!(%segment, %address, %mac, ifindex, sent, "announced a new holder");
             let Some(bridge) = self.view.bridges.get(&segment.bridge) else { continue };
-            // The host's own table is that of the bridge's device: its addresses' VLAN.
-            if bridge.vlan == segment.vlan {
-                let (netlink, bridge) = (self.netlink.clone(), bridge.ifindex);
+            // The host's own table is that of its device in the segment.
+            if let Some(device) = bridge.devices.get(&segment.vlan).copied() {
+                let netlink = self.netlink.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = netlink.renew_neighbour(bridge, address, mac).await {
+                    if let Err(error) = netlink.renew_neighbour(device, address, mac).await {
                         tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
                     }
                 });

@@ -50,7 +50,7 @@ impl Counters {
         self.lost.swap(lost, Ordering::Relaxed) != lost
     }
 
-    /// Whether a claim found no room in the map of live addresses since this was last asked.
+    /// Whether a claim or a MAC found no room in its map since this was last asked.
     pub fn full_more(&self) -> bool {
         let full = self.full();
         self.full.swap(full, Ordering::Relaxed) != full
@@ -101,7 +101,7 @@ impl Counters {
     }
 
     fn full(&self) -> u64 {
-        self.each().map(|(bridge, _)| bridge.live_full).sum()
+        self.each().flat_map(|(bridge, _)| full(&bridge)).map(|(_, count)| count).sum()
     }
 
     fn lost(&self) -> u64 {

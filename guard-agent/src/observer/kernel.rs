@@ -284,14 +284,14 @@ fn chain(error: &ProgramError) -> String {
 /// It is not on a BPF file system, or cannot be made.
 pub fn directory(bpffs: &Path, name: &str) -> Result<PathBuf, KernelError> {
     let pins = bpffs.join(name);
-    fs::create_dir_all(&pins).map_err(|source| KernelError::Pin { path: pins.clone(), source })?;
-    let on = statfs(&pins)
-        .map_err(|errno| KernelError::Pin { path: pins.clone(), source: errno.into() })?;
+    let error = |source| KernelError::Pin { path: pins.clone(), source };
+    // Nothing is made on the wrong file system; on sysfs, where one is mounted over, nothing can be.
+    let there = pins.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let on = statfs(there).map_err(|errno| error(errno.into()))?;
     if on.filesystem_type() != BPF_FS_MAGIC {
-        // Leave nothing behind on the wrong file system.
-        let _ = fs::remove_dir(&pins).and_then(|()| fs::remove_dir(bpffs));
         return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
     }
+    fs::create_dir_all(&pins).map_err(error)?;
     Ok(pins)
 }
 

@@ -9,6 +9,7 @@ mod attach;
 mod claims;
 pub mod counters;
 mod doubt;
+mod follow;
 mod handle;
 mod kernel;
 mod lookout;
@@ -22,7 +23,7 @@ mod tc;
 mod topology;
 mod trace;
 
-use std::{collections::HashSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -36,6 +37,7 @@ use parking_lot::RwLock;
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc,
+    task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -44,7 +46,7 @@ pub use handle::{EnsureError, Handle};
 pub use kernel::{Coverage, Kernel, KernelError, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
-pub use trace::Tracer;
+pub use trace::{Line, Tracer};
 
 use claims::Claims;
 use counters::Counters;
@@ -73,6 +75,10 @@ use crate::{
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
 const BATCH: usize = 256;
+
+/// How maps without room are listed, and how soon it is looked whether they have some.
+const FULL: &str = "maps full";
+const ROOM: Duration = Duration::from_secs(5);
 
 /// How a failure of netlink is listed.
 const NETLINK: &str = "netlink";
@@ -204,7 +210,7 @@ impl Observer {
         observer.parts.bindings.forget_others();
         let snapshot = sweep::read(&observer.parts.bpffs)?;
         observer.take_snapshot(snapshot);
-        observer.drain();
+        observer.drain().await;
         Ok((observer, handle))
     }
 
@@ -219,6 +225,7 @@ impl Observer {
         let (lookout, mut uncovered) = Lookout::new();
         let bindings = self.parts.bindings.clone();
         loop {
+            self.follow_up().await;
             let doubt_at = self.claims.next_doubt();
             tokio::select! {
                 ready = self.ring.readable_mut() => match ready {
@@ -228,7 +235,7 @@ impl Observer {
                         if records.len() < BATCH {
                             guard.clear_ready();
                         }
-                        self.take(records);
+                        self.take(records).await;
                     }
                     Err(error) => return tracing::error!(%error, "the ring cannot be waited on"),
                 },
@@ -261,7 +268,10 @@ impl Observer {
                     self.ports.repair_pins();
                     lookout.look(self.ports.shared());
                     self.parts.alerts.close_quiet(Now::read());
-                    self.look_for_room();
+                    self.look_for_room(None);
+                    if self.parts.health.why(FULL).is_some() {
+                        sweep_at = sweep_at.min(Instant::now() + ROOM);
+                    }
                     if self.counters.lost_more() {
                         sweep_at = Instant::now();
                     }
@@ -279,13 +289,14 @@ impl Observer {
         }
     }
 
-    /// A full map means claims that nobody sees: nothing can be vouched for until entries age out.
-    fn look_for_room(&self) {
-        if self.counters.full_more() {
+    /// A full map means claims that nobody sees: nothing can be vouched for until it is found to have
+    /// room. `full` is what a look at the maps has shown.
+    fn look_for_room(&self, full: Option<bool>) {
+        if self.counters.full_more() || full == Some(true) {
             let why = "there are more claims than they have room for; some were not noted";
-            self.parts.health.degraded("maps full", why);
-        } else {
-            self.parts.health.recovered("maps full");
+            self.parts.health.degraded(FULL, why);
+        } else if full == Some(false) {
+            self.parts.health.recovered(FULL);
         }
     }
 
@@ -304,6 +315,7 @@ impl Observer {
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
     fn take_snapshot(&mut self, mut snapshot: Snapshot) {
+        self.look_for_room(Some(snapshot.full));
         let clones = std::mem::take(&mut snapshot.clones);
         self.ports.take_snapshot(&snapshot);
         self.claims.take_snapshot(snapshot);
@@ -317,17 +329,17 @@ impl Observer {
     }
 
     /// Takes all records off the ring that are there now.
-    fn drain(&mut self) {
+    async fn drain(&mut self) {
         loop {
             let records = batch(self.ring.get_mut());
             if records.is_empty() {
                 return;
             }
-            self.take(records);
+            self.take(records).await;
         }
     }
 
-    fn take(&mut self, records: Vec<Bytes>) {
+    async fn take(&mut self, records: Vec<Bytes>) {
         for record in records {
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.event(event),
@@ -336,6 +348,20 @@ impl Observer {
                     self.parts.health.degraded("ring", &why);
                 }
             }
+            self.follow_up().await;
+        }
+    }
+
+    /// What comes after an alert. The tasks that send it to subscribers go first: they are ready by
+    /// now, on this thread, and whatever wakes another thread would be in their way.
+    async fn follow_up(&mut self) {
+        let alerts = &self.parts.alerts;
+        if alerts.has_unwritten() {
+            yield_now().await;
+            self.claims.follow_up();
+            alerts.write_down();
+        } else {
+            self.claims.follow_up();
         }
     }
 
@@ -346,194 +372,6 @@ impl Observer {
             EVENT_FLOOD => self.claims.flooded(&event, self.ports.refused(ifindex)),
             _ => self.claims.event(event),
         }
-    }
-
-    async fn notice(&mut self, notice: Option<Notice>) {
-        match notice.map(|notice| self.apply(notice)) {
-            Some(true) => self.update(),
-            Some(false) => {
-                // What the buffer still held is older than this dump, and will be taken for newer.
-                self.dump_again = true;
-                self.try_resync().await;
-            }
-            None => {
-                // Opened anew with the next second, so that a socket that cannot be had costs little.
-                self.notices = stream::pending().boxed();
-                self.parts.health.degraded(NETLINK, "the connection has ended");
-            }
-        }
-    }
-
-    fn apply(&mut self, notice: Notice) -> bool {
-        match &notice {
-            Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
-            Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
-            Notice::Port(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
-        }
-        self.topology.apply(notice)
-    }
-
-    async fn try_resync(&mut self) {
-        match self.resync().await {
-            Ok(()) => self.parts.health.recovered(NETLINK),
-            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
-        }
-    }
-
-    /// After a failure: a new connection, and a dump of all that was missed.
-    async fn reconnect(&mut self) {
-        match Netlink::open() {
-            Ok((netlink, notices)) => {
-                (self.netlink, self.notices) = (netlink, notices);
-                self.try_resync().await;
-            }
-            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
-        }
-    }
-
-    async fn resync(&mut self) -> Result<(), NetlinkError> {
-        let dump = self.netlink.dump().await?;
-        self.topology.reset(dump);
-        self.parts.live.set_links(self.topology.names());
-        self.update();
-        Ok(())
-    }
-
-    async fn ensure(&mut self, Ensure { interface, bridge, reply }: Ensure) {
-        // Netlink's notice of a port that was just made may still be on its way.
-        match self.netlink.link(&interface).await {
-            Ok(Some(link)) => {
-                let ifindex = link.ifindex;
-                if !self.apply(Notice::Link(link)) || self.topology.lacks_vlans(ifindex) {
-                    self.try_resync().await;
-                }
-                self.update();
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let why = error.to_string();
-                let _ = reply.send(Err(EnsureError::NotCovered { interface, why }));
-                return;
-            }
-        }
-        let ports = self.ports.shared().read();
-        let port = ports.iter().find(|(_, status)| {
-            *status.port.interface == *interface && status.port.bridge == bridge
-        });
-        let answer = match port {
-            Some((ifindex, PortStatus { coverage: Some(_), .. })) => Ok(*ifindex),
-            Some(_) => {
-                let why = self.parts.health.why(&format!("port {interface}"));
-                Err(EnsureError::NotCovered { interface, why: why.unwrap_or_default() })
-            }
-            None => Err(EnsureError::NoSuchPort { interface, bridge: bridge.to_string() }),
-        };
-        drop(ports);
-        // The caller is gone: nobody wants it.
-        let _ = reply.send(answer);
-    }
-
-    /// Carries out what has changed since the last view.
-    fn update(&mut self) {
-        let new = self.topology.view();
-        let old = std::mem::take(&mut self.view);
-        for ifindex in old.ports.keys().filter(|ifindex| !new.ports.contains_key(ifindex)) {
-            self.port_gone(*ifindex);
-        }
-        self.update_bridges(&old, &new);
-        for (ifindex, port) in &new.ports {
-            let known = old.ports.get(ifindex);
-            if known.is_none_or(|known| known.running != port.running) {
-                self.ports.set_running(*ifindex, port.running);
-                self.claims.port_running(*ifindex, port.running);
-            }
-            if known.is_some_and(|known| {
-                (&known.interface, known.bridge_ifindex, &known.vlans)
-                    == (&port.interface, port.bridge_ifindex, &port.vlans)
-            }) {
-                continue;
-            }
-            let name = PortName {
-                interface: port.interface.clone(),
-                bridge: port.bridge.clone(),
-                uplink: self.ports.is_uplink(port),
-            };
-            self.parts.live.port_added(*ifindex, name);
-            self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
-            self.ports.cover(*ifindex, port);
-            self.parts.feed.tell(Command::PortAdded {
-                bridge: port.bridge.clone(),
-                interface: port.interface.clone(),
-                ifindex: *ifindex,
-            });
-        }
-        self.view = new;
-        self.announce();
-    }
-
-    fn update_bridges(&mut self, old: &View, new: &View) {
-        for Bridge { name, .. } in self.parts.bridges.clone() {
-            let (name, what) = (&name, health::bridge(&name));
-            let (was, is) = (old.bridges.get(name), new.bridges.get(name));
-            match is {
-                None => {
-                    let why = "it does not exist; it is picked up when it appears";
-                    self.parts.health.degraded(&what, why);
-                    if let Some(was) = was {
-                        self.parts.bindings.bridge_absent(name);
-                        self.claims.bridge_absent(was.ifindex);
-                        self.host_addresses(name, Vec::new());
-                    }
-                }
-                Some(is) if was != Some(is) => {
-                    self.claims.bridge_present(name, is);
-                    self.ports.bridge_mac(is.ifindex, is.mac);
-                    let addresses: Vec<_> = is.addresses.iter().copied().collect();
-                    if was.is_none_or(|was| {
-                        (was.ifindex, was.vlan, &was.addresses)
-                            != (is.ifindex, is.vlan, &is.addresses)
-                    }) {
-                        let hosts: HashSet<IpAddr> = addresses.iter().copied().collect();
-                        self.parts.bindings.bridge_present(name, is.ifindex, is.vlan, hosts);
-                        self.host_addresses(name, addresses);
-                    }
-                    self.parts.health.recovered(&what);
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn host_addresses(&mut self, bridge: &Arc<str>, addresses: Vec<IpAddr>) {
-        self.parts.live.set_host_addresses(bridge, addresses.clone());
-        self.parts.feed.tell(Command::HostAddresses { bridge: bridge.clone(), addresses });
-    }
-
-    /// The lease engine has missed something: tells it everything once more.
-    fn tell_all(&mut self) {
-        for (name, bridge) in &self.view.bridges {
-            let addresses = bridge.addresses.iter().copied().collect();
-            self.parts.feed.tell(Command::HostAddresses { bridge: name.clone(), addresses });
-        }
-        for (ifindex, port) in &self.view.ports {
-            self.parts.feed.tell(Command::PortAdded {
-                bridge: port.bridge.clone(),
-                interface: port.interface.clone(),
-                ifindex: *ifindex,
-            });
-        }
-        self.claims.tell_all();
-        self.parts.feed.tell(Command::RecheckAll);
-    }
-
-    fn port_gone(&mut self, ifindex: u32) {
-        self.ports.remove(ifindex);
-        self.parts.bindings.port_gone(ifindex);
-        let addresses = self.parts.live.port_gone(ifindex);
-        self.claims.port_gone(ifindex, &addresses);
-        self.parts.alerts.port_gone(ifindex, Now::read());
-        self.parts.feed.tell(Command::PortRemoved { ifindex });
-        self.parts.feed.tell(Command::Recheck(addresses));
     }
 }
 

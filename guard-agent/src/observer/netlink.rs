@@ -17,8 +17,8 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage},
     link::{
         AfSpecBridge, BridgePortState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge,
-        InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags,
-        LinkInfo, LinkMessage, Prop,
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute, LinkExtentMask,
+        LinkFlags, LinkInfo, LinkMessage, Prop,
     },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
@@ -42,6 +42,8 @@ pub struct Link {
     pub is_bridge: bool,
     /// It is a bridge that filters VLANs.
     pub filters_vlans: bool,
+    /// The ifindex of the link that it is a VLAN of, and the VLAN's id.
+    pub vlan: Option<(u32, u16)>,
     /// Its MAC, if it is an Ethernet device.
     pub mac: Option<Mac>,
     /// It is up and so is its carrier.
@@ -312,12 +314,17 @@ fn link(message: LinkMessage) -> Option<Link> {
         controller: None,
         is_bridge: false,
         filters_vlans: false,
+        vlan: None,
         mac: None,
         running: header.flags.contains(LinkFlags::Running),
         flow: Flow::default(),
     };
+    let (mut parent, mut vlan, mut elsewhere) = (None, None, false);
     for attribute in attributes {
         match attribute {
+            LinkAttribute::Link(ifindex) => parent = Some(ifindex),
+            // Its parent is in another namespace, where the ifindex means another link.
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::PropList(properties) => {
                 link.alternative = properties.into_iter().filter_map(alternative).collect();
@@ -328,12 +335,22 @@ fn link(message: LinkMessage) -> Option<Link> {
                 link.is_bridge =
                     infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
                 link.filters_vlans = infos.iter().any(filters_vlans);
+                vlan = infos.iter().find_map(vlan_id);
                 link.flow = infos.iter().find_map(flow).unwrap_or_default();
             }
             _ => {}
         }
     }
+    link.vlan = parent.zip(vlan).filter(|_| !elsewhere);
     (!link.name.is_empty()).then_some(link)
+}
+
+fn vlan_id(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(settings)) = info else { return None };
+    settings.iter().find_map(|setting| match setting {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 fn filters_vlans(info: &LinkInfo) -> bool {
@@ -451,5 +468,24 @@ mod tests {
         for state in [NeighbourState::Permanent, NeighbourState::Noarp] {
             assert!(!is_outdated(&entry(state, old), new));
         }
+    }
+
+    #[test]
+    fn a_vlan_device_is_known_by_its_parent_here_and_its_id() {
+        let info =
+            [LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(5)]))];
+        let message = |more: &[LinkAttribute]| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![
+                LinkAttribute::IfName("br0.5".to_owned()),
+                LinkAttribute::Link(2),
+                LinkAttribute::LinkInfo(info.to_vec()),
+            ];
+            message.attributes.extend_from_slice(more);
+            message
+        };
+        assert_eq!(link(message(&[])).unwrap().vlan, Some((2, 5)));
+        // There, 2 is the ifindex of another link.
+        assert_eq!(link(message(&[LinkAttribute::LinkNetNsId(0)])).unwrap().vlan, None);
     }
 }

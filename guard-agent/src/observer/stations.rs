@@ -116,5 +116,5 @@ impl Stations {
 }
 
 fn mac_key(key: &AddressKey, mac: [u8; 6]) -> MacKey {
-    MacKey::new(key.segment(), mac)
+    MacKey::new(key.bridge, mac)
 }

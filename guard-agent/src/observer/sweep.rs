@@ -12,7 +12,7 @@ use aya::{
 };
 use guard_ebpf::abi::{
     self, AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Event,
-    LAYOUT_VERSION, Live, MacHolder, MacKey, Owned, Prefix,
+    LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
 };
 
 use crate::entries::entries;
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub challengers: Vec<(ChallengerKey, Challenger)>,
     /// The events of MACs on a second port, as the program told them, or had no room to.
     pub clones: Vec<Event>,
+    /// A map that the program inserts into has no room.
+    pub full: bool,
 }
 
 /// Reads the maps through handles of its own, so that a thread can do it while the observer goes on
@@ -61,7 +63,9 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let challengers = entries(&challengers)?;
     let clones = challengers.iter().filter_map(|(key, challenger)| clone(key, challenger, &macs));
     let clones = clones.collect();
-    Ok(Snapshot { live, owned, strangers, challengers, clones })
+    let full = |entries: usize, room: u32| u32::try_from(entries).is_ok_and(|many| many >= room);
+    let full = full(live.len(), MAX_LIVE) || full(entries(&macs)?.len(), MAX_MACS);
+    Ok(Snapshot { live, owned, strangers, challengers, clones, full })
 }
 
 /// The event that a challenger was, if it was about a MAC that lives on another port still.
@@ -73,7 +77,7 @@ fn clone(
     let ChallengerKey { key, ifindex, mac, kind, .. } = *challenger;
     let holder_ifindex = match kind {
         EVENT_BRIDGE_MAC => key.bridge,
-        EVENT_CLONE => macs.get(&MacKey::new(key.segment(), mac), 0).ok()?.ifindex,
+        EVENT_CLONE => macs.get(&MacKey::new(key.bridge, mac), 0).ok()?.ifindex,
         _ => return None,
     };
     (holder_ifindex != ifindex).then_some(Event {

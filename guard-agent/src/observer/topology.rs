@@ -16,10 +16,11 @@ pub struct Bridge {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: Mac,
-    /// The VLAN of the host's addresses on it: 0, unless it filters VLANs.
-    pub vlan: u16,
-    /// The host's addresses on it.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The host's devices on it by their VLANs: itself, in VLAN 0 unless it filters VLANs, and the VLAN
+    /// devices on it.
+    pub devices: BTreeMap<u16, u32>,
+    /// The host's addresses on these, each with the VLAN.
+    pub addresses: BTreeSet<(u16, IpAddr)>,
 }
 
 /// A port of a watched bridge.
@@ -115,16 +116,19 @@ impl Topology {
             let Some(name) = self.watched.iter().find(|name| ***name == *link.name) else {
                 continue;
             };
-            let range = (link.ifindex, IpAddr::from([0; 4]))..;
-            let addresses = self.addresses.range(range);
+            let own = self.vlans_of(link, link).and_then(|vlans| vlans.untagged).unwrap_or(0);
+            let vlans = self.links.values().filter_map(|vlan| {
+                vlan.vlan.filter(|(of, _)| *of == link.ifindex).map(|(_, id)| (id, vlan.ifindex))
+            });
+            let devices: BTreeMap<_, _> = vlans.chain([(own, link.ifindex)]).collect();
             let bridge = Bridge {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
-                vlan: self.vlans_of(link, link).and_then(|vlans| vlans.untagged).unwrap_or(0),
-                addresses: addresses
-                    .take_while(|(ifindex, _)| *ifindex == link.ifindex)
-                    .map(|(_, address)| *address)
+                addresses: devices
+                    .iter()
+                    .flat_map(|(id, on)| self.addresses_on(*on).map(|address| (*id, address)))
                     .collect(),
+                devices,
             };
             names.insert(link.ifindex, (name, link));
             view.bridges.insert(name.clone(), bridge);
@@ -146,6 +150,12 @@ impl Topology {
             view.ports.insert(link.ifindex, port);
         }
         view
+    }
+
+    /// The host's addresses on a link.
+    fn addresses_on(&self, ifindex: u32) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.addresses.range((ifindex, IpAddr::from([0; 4]))..);
+        addresses.take_while(move |(of, _)| *of == ifindex).map(|(_, address)| *address)
     }
 
     /// The VLANs of a port of a bridge, or of the bridge itself, if that filters them. A port of which
@@ -174,6 +184,7 @@ mod tests {
             controller,
             is_bridge: name.starts_with("br"),
             filters_vlans: false,
+            vlan: None,
             mac: Some(Mac::default()),
             running: true,
             flow: Flow::default(),
@@ -196,7 +207,8 @@ mod tests {
         topology.apply(Notice::Link(link(5, "v5", Some(3))));
         let view = topology.view();
         assert_eq!(view.ports.keys().copied().collect::<Vec<_>>(), [4]);
-        assert_eq!(view.bridges["br0"].addresses, BTreeSet::from([IpAddr::from([10, 0, 0, 1])]));
+        let own = BTreeSet::from([(0, IpAddr::from([10, 0, 0, 1]))]);
+        assert_eq!(view.bridges["br0"].addresses, own);
         assert!(!view.bridges.contains_key("br1"));
     }
 
@@ -215,9 +227,26 @@ mod tests {
         assert_eq!(topology.view().ports[&4].vlans, Some(vlans));
         let own = PortVlans { untagged: Some(1), ..PortVlans::default() };
         topology.apply(Notice::Port(2, own, None));
-        assert_eq!(topology.view().bridges["br0"].vlan, 1);
+        let own = BTreeSet::from([(1, IpAddr::from([10, 0, 0, 1]))]);
+        assert_eq!(topology.view().bridges["br0"].addresses, own);
         topology.apply(Notice::Link(link(6, "v6", Some(2))));
         assert!(topology.lacks_vlans(6) && !topology.lacks_vlans(4));
+    }
+
+    #[test]
+    fn the_hosts_addresses_on_a_vlan_device_are_in_its_vlan() {
+        let mut topology = topology();
+        let device = |ifindex, of| Link { vlan: Some((of, 5)), ..link(ifindex, "v", None) };
+        topology.apply(Notice::Link(device(7, 2)));
+        topology.apply(Notice::Link(device(8, 3)));
+        let [own, there, other] = [1, 2, 3].map(|host| IpAddr::from([10, 0, 0, host]));
+        topology.apply(Notice::Address(7, there));
+        topology.apply(Notice::Address(8, other));
+        let addresses = |topology: &Topology| topology.view().bridges["br0"].addresses.clone();
+        assert_eq!(addresses(&topology), BTreeSet::from([(0, own), (5, there)]));
+        assert_eq!(topology.view().bridges["br0"].devices, BTreeMap::from([(0, 2), (5, 7)]));
+        topology.apply(Notice::LinkGone(7));
+        assert_eq!(addresses(&topology), BTreeSet::from([(0, own)]));
     }
 
     #[test]

@@ -5,12 +5,17 @@
 //! pinned: it goes with whoever asked for it, with the connection or with the agent.
 
 use std::{
+    io,
     path::Path,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aya::{
     Ebpf,
+    maps::{MapData, MapError, PerCpuArray},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         tc::{NlOptions, TcAttachOptions},
@@ -18,7 +23,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use guard_ebpf::{abi::LAYOUT_VERSION, trace::Traced};
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 use super::{
     Attach, KernelError,
@@ -29,11 +34,24 @@ use super::{
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-trace"));
 const PROGRAM: &str = "guard_trace";
+/// How many records the program has told, with those that found no room.
+const TOLD: &str = "TOLD";
+
+/// Lines that may wait for whoever reads them. What comes when there are as many is lost.
+const BACKLOG: usize = 4096;
+
+/// What there is to say.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A claim of a frame, or a frame without any.
+    Traced(Traced),
+    /// So many lines were lost.
+    Lost(u64),
+}
 
 /// A port that is traced. Dropped, it is not.
 pub struct Tracer {
-    logger: AsyncFd<EbpfLogger<Frames>>,
-    frames: Receiver<Traced>,
+    lines: mpsc::Receiver<Line>,
     _ebpf: Ebpf,
 }
 
@@ -45,10 +63,14 @@ impl Tracer {
     pub fn start(bpffs: &Path, interface: &str, attach: Attach) -> Result<Self, KernelError> {
         let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
         let mut ebpf = loader(&pins).load(OBJECT)?;
-        let (sender, frames) = channel();
-        let failed = |source: std::io::Error| KernelError::Pin { path: pins.clone(), source };
-        let logger = EbpfLogger::init_with_logger(&mut ebpf, Frames(sender))
-            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let failed = |source: io::Error| KernelError::Pin { path: pins.clone(), source };
+        let told = ebpf.take_map(TOLD).ok_or(KernelError::Missing(TOLD))?.try_into();
+        let told = told.map_err(|source| KernelError::Map { name: TOLD, source })?;
+        let (sender, lines) = mpsc::channel(BACKLOG);
+        let tally = Arc::new(Tally::default());
+        let frames = Frames { lines: sender.clone(), tally: tally.clone() };
+        let logger = EbpfLogger::init_with_logger(&mut ebpf, frames)
+            .map_err(|error| failed(io::Error::other(error)))?;
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
         // SAFETY: the logger owns its ring's descriptor, gives the same one always, and keeps it open
         // until it is dropped.
@@ -67,24 +89,95 @@ impl Tracer {
         program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(
             |source| KernelError::Attach { interface: interface.to_owned(), source: source.into() },
         )?;
-        Ok(Self { logger, frames, _ebpf: ebpf })
+        let reader = Reader { logger, told, tally, lines: sender };
+        // aya reads until the ring is empty, which under a flood it never is: on a thread of its own
+        // it is in nobody's way, and it ends with the program.
+        let runtime = Handle::current();
+        drop(spawn_blocking(move || runtime.block_on(reader.run())));
+        Ok(Self { lines, _ebpf: ebpf })
     }
 
-    /// The next frame; none once the ring cannot be waited on.
-    pub async fn next(&mut self) -> Option<Traced> {
+    /// What comes next; none once the ring cannot be read.
+    pub async fn next(&mut self) -> Option<Line> {
+        self.lines.recv().await
+    }
+}
+
+/// What became of the records.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Those that came out of the ring.
+    read: AtomicU64,
+    /// Those that are lost, and of which it is yet to be told.
+    missing: AtomicU64,
+}
+
+/// Takes the records off the ring, as long as somebody wants them.
+struct Reader {
+    logger: AsyncFd<EbpfLogger<Frames>>,
+    told: PerCpuArray<MapData, u64>,
+    tally: Arc<Tally>,
+    lines: mpsc::Sender<Line>,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let mut lost = 0;
         loop {
-            if let Ok(traced) = self.frames.try_recv() {
-                return Some(traced);
+            let mut ready = tokio::select! {
+                ready = self.logger.readable_mut() => match ready {
+                    Ok(ready) => ready,
+                    Err(error) => return tracing::error!(%error, "a trace has no ring any more"),
+                },
+                () = self.lines.closed() => return,
+            };
+            // Whatever was counted has come out once the ring was found empty, or never will.
+            loop {
+                let before = self.tally.read.load(Ordering::Relaxed);
+                let told = match count(&self.told) {
+                    Ok(told) => told,
+                    Err(error) => return tracing::error!(%error, "a trace cannot be counted"),
+                };
+                ready.get_inner_mut().flush();
+                let read = self.tally.read.load(Ordering::Relaxed);
+                if read == before {
+                    let more = told.saturating_sub(read).saturating_sub(lost);
+                    lost += more;
+                    self.tally.missing.fetch_add(more, Ordering::Relaxed);
+                    break;
+                }
             }
-            let mut ready = self.logger.readable_mut().await.ok()?;
-            ready.get_inner_mut().flush();
             ready.clear_ready();
+            let missing = self.tally.missing.swap(0, Ordering::Relaxed);
+            if missing > 0 && self.lines.send(Line::Lost(missing)).await.is_err() {
+                return;
+            }
         }
     }
 }
 
+fn count(told: &PerCpuArray<MapData, u64>) -> Result<u64, MapError> {
+    Ok(told.get(&0, 0)?.iter().sum())
+}
+
 /// Takes the program's records out of the log lines that aya makes of them.
-struct Frames(Sender<Traced>);
+struct Frames {
+    lines: mpsc::Sender<Line>,
+    tally: Arc<Tally>,
+}
+
+impl Frames {
+    fn pass_on(&self, traced: Traced) {
+        let Tally { missing, .. } = &*self.tally;
+        let before = missing.load(Ordering::Relaxed);
+        if before > 0 && self.lines.try_send(Line::Lost(before)).is_ok() {
+            missing.store(0, Ordering::Relaxed);
+        }
+        if self.lines.try_send(Line::Traced(traced)).is_err() {
+            missing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl log::Log for Frames {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
@@ -92,9 +185,9 @@ impl log::Log for Frames {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        self.tally.read.fetch_add(1, Ordering::Relaxed);
         if let Some(traced) = decode(&record.args().to_string()) {
-            // Nobody watches any more.
-            let _ = self.0.send(traced);
+            self.pass_on(traced);
         }
     }
 
@@ -122,5 +215,19 @@ mod tests {
         assert_eq!(decode(&digits), Some(traced));
         assert_eq!(decode(&digits[2..]), None);
         assert_eq!(decode("not a record"), None);
+    }
+
+    #[test]
+    fn what_a_slow_reader_misses_is_told_in_its_place() {
+        let (sender, mut lines) = mpsc::channel(2);
+        let frames = Frames { lines: sender, tally: Arc::default() };
+        let traced = Traced::zeroed();
+        (0..5).for_each(|_| frames.pass_on(traced));
+        assert_eq!(lines.try_recv(), Ok(Line::Traced(traced)));
+        assert_eq!(lines.try_recv(), Ok(Line::Traced(traced)));
+        frames.pass_on(traced);
+        assert_eq!(lines.try_recv(), Ok(Line::Lost(3)));
+        assert_eq!(lines.try_recv(), Ok(Line::Traced(traced)));
+        assert!(lines.try_recv().is_err());
     }
 }

@@ -12,6 +12,7 @@ mod cooling;
 mod demo;
 mod directory;
 mod exhaustion;
+mod full;
 mod garbage;
 mod handover;
 mod holds;

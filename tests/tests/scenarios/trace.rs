@@ -1,7 +1,7 @@
 //! `guardctl trace`: how each frame of one port is decoded.
 
 use anyhow::{Result, ensure};
-use guard_tests::{Lab, eventually};
+use guard_tests::{Arp, Lab, Mac, NOBODY, eventually, neighbour_advertisement};
 
 #[test]
 fn each_frame_of_a_traced_port_is_shown_and_nothing_is_left_of_it() -> Result<()> {
@@ -76,5 +76,63 @@ fn a_trace_ends_with_its_port_and_with_a_killed_agent() -> Result<()> {
     }
     agent.start_again()?;
     ensure!(lab.programs_on(stays.port())?.len() == 1, "the trace outlives the next agent's start");
+    Ok(())
+}
+
+#[test]
+fn all_claims_of_a_frame_are_shown() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let sandbox = lab.sandbox("one")?;
+    agent.await_port(&sandbox)?;
+    let trace = agent.watch(&["trace", sandbox.port()])?;
+    eventually("the second program", || {
+        Ok((lab.programs_on(sandbox.port())?.len() == 2).then_some(()))
+    })?;
+    // Two MACs for the target, and the sender's own address besides (row N12).
+    let (source, target) = ("fe80::b".parse()?, "fe80::a".parse()?);
+    let other = Mac::numbered(0xbb);
+    let macs = [sandbox.mac(), other];
+    sandbox.raw_socket()?.send(&neighbour_advertisement(sandbox.mac(), source, target, &macs)?)?;
+    let (own, other) = (sandbox.mac().to_string(), other.to_string());
+    for (number, address, mac, strength) in [
+        (1, "fe80::a", &own, "assert"),
+        (2, "fe80::a", &other, "assert"),
+        (3, "fe80::b", &own, "use"),
+    ] {
+        let (_, claim) = trace.next(|claim| claim["claim"] == number)?;
+        ensure!(claim["address"] == address && claim["mac"] == mac.as_str(), "{claim}");
+        ensure!(claim["strength"] == strength && claim["outcome"] == "live", "{claim}");
+    }
+    Ok(())
+}
+
+/// A frame is shown or counted as lost, however fast they come.
+#[test]
+fn frames_that_a_trace_loses_are_counted() -> Result<()> {
+    const FRAMES: u64 = 20_000;
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let sandbox = lab.sandbox("loud")?;
+    agent.await_port(&sandbox)?;
+    let trace = agent.watch(&["trace", sandbox.port()])?;
+    eventually("the second program", || {
+        Ok((lab.programs_on(sandbox.port())?.len() == 2).then_some(()))
+    })?;
+    let probe = Arp::probe(sandbox.mac(), NOBODY).frame();
+    let socket = sandbox.raw_socket()?;
+    for _ in 0..FRAMES {
+        socket.send(&probe)?;
+    }
+    let (mut shown, mut lost) = (0, 0);
+    while shown + lost < FRAMES {
+        let (_, line) = trace.next(|line| line["kind"] == "arp" || line["lost"].is_u64())?;
+        match line["lost"].as_u64() {
+            Some(more) => lost += more,
+            None => shown += 1,
+        }
+    }
+    ensure!(shown + lost == FRAMES, "{shown} were shown and {lost} were lost");
+    ensure!(lost > 0, "nothing was lost: send more");
     Ok(())
 }

@@ -92,3 +92,42 @@ fn a20_the_hosts_address_is_in_the_bridges_own_vlan() -> Result<()> {
     assert_eq!(conflict["severity"], "critical", "{conflict}");
     Ok(())
 }
+
+#[test]
+fn a20_an_address_of_the_host_on_a_vlan_device_is_the_hosts_in_that_vlan() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = lab.config()?.with(&format!(
+        "[[pool]]\nname = \"five\"\nbridge = {BRIDGE:?}\nvlan = 5\n\
+         prefix = \"10.9.0.0/29\"\ngateway = \"10.9.0.6\""
+    ))?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let thief = lab.sandbox("thief")?;
+    agent.await_port(&thief)?;
+    // While the agent runs.
+    let device = format!("{BRIDGE}.5");
+    match lab.host().ip(&format!("link add link {BRIDGE} name {device} type vlan id 5")) {
+        Err(error) if format!("{error:#}").contains("Unknown device type") => {
+            eprintln!("passed over: this kernel has no VLAN devices");
+            return Ok(());
+        }
+        done => done?,
+    }
+    lab.host().ip(&format!("address add 10.9.0.1/29 dev {device}\nlink set {device} up"))?;
+    let host = std::net::Ipv4Addr::new(10, 9, 0, 1);
+    eventually("the host's address known", || {
+        let why = agent.json(&["why", &host.to_string()])?.to_string();
+        Ok(why.contains("address of the host").then_some(()))
+    })?;
+    let ask = ["allocate", "--pool", "five", "--sandbox", "a", "--address", "10.9.0.1"];
+    assert_eq!(agent.ctl(&ask)?.refusal()?.reason, "ADDRESS_RESERVED");
+    let forged = Arp::announcement(thief.mac(), host).frame();
+    // Untagged it is another segment's, and nobody's.
+    thief.raw_socket()?.send(&forged)?;
+    thief.raw_socket()?.send(&tagged(5, forged))?;
+    let conflict = eventually("the impostor in VLAN 5", || {
+        Ok(agent.list(&["conflicts"], "conflicts")?.into_iter().next())
+    })?;
+    assert_eq!((&conflict["vlan"], &conflict["kind"]), (&5.into(), &"gateway".into()));
+    assert_eq!(conflict["severity"], "critical", "{conflict}");
+    Ok(())
+}

@@ -71,6 +71,8 @@ pub struct Claims {
     /// How often a claim that aged was asked for, by address and port.
     aging: HashMap<(AddressKey, u32), u32>,
     suspects: Vec<Suspect>,
+    /// Claims in conflicts that were told of, and are yet to be noted.
+    told: Vec<Seen>,
     notes: Notes,
 }
 
@@ -124,11 +126,13 @@ impl Claims {
             doubts: BTreeMap::new(),
             aging: HashMap::new(),
             suspects: Vec::new(),
+            told: Vec::new(),
             notes: Notes::default(),
         }
     }
 
-    /// Takes one record of the ring.
+    /// Takes one record of the ring. What follows from a conflict, beside the alert, waits for
+    /// [`Claims::follow_up`].
     pub fn event(&mut self, event: Event) {
         let Event {
             time_ns, key, ifindex, holder_ifindex, mac, holder_mac, kind, strength, ..
@@ -243,13 +247,20 @@ impl Claims {
         let holder = self.bindings.holder(&seen.segment, seen.address);
         if let Some(holder) = holder.filter(|holder| !holder.allows(&seen.claim.station)) {
             let owner = Some(holder.claimant(Now::read()));
-            // From here on the program tells when the owner is heard again.
-            self.bindings.listen(&seen.segment, seen.address);
             self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
         } else if let Some(owner) = self.by_rule(&seen) {
             self.sighted(&seen, Kind::Duplicate, Some(owner), Role::Impostor, EVENT_VIOLATION);
         }
-        self.claimed(&seen.segment, seen.address, seen.claim);
+        self.told.push(seen);
+    }
+
+    /// What a conflict leads to, once those who wait for news of it have been told.
+    pub fn follow_up(&mut self) {
+        for Seen { segment, address, claim, .. } in std::mem::take(&mut self.told) {
+            // From here on the program tells when the owner is heard again.
+            self.bindings.listen(&segment, address);
+            self.claimed(&segment, address, claim);
+        }
     }
 
     /// A claim by an allow rule: the address is in use, and its last claimant has the short way.
@@ -406,7 +417,7 @@ impl Claims {
         let heard = Claim { station: holder.clone(), ..seen.claim.clone() };
         let holder = claimant(Role::Claimant, &heard, 0, self.bindings.behind(holder.ifindex));
         self.sighted(&seen, Kind::Duplicate, Some(holder), Role::Claimant, EVENT_CONTEST);
-        self.claimed(&seen.segment, seen.address, seen.claim);
+        self.told.push(seen);
     }
 
     fn sighted(&self, seen: &Seen, kind: Kind, holder: Option<Claimant>, role: Role, event: u8) {

@@ -18,7 +18,7 @@ impl Claims {
 
     /// Takes in what the maps say. Reading them never withdraws evidence.
     pub fn take_snapshot(&mut self, snapshot: Snapshot) {
-        let Snapshot { live, owned, challengers, strangers: _, clones: _ } = snapshot;
+        let Snapshot { live, owned, challengers, strangers: _, clones: _, full: _ } = snapshot;
         for (key, Live { first_ns, seen_ns, ifindex, mac, strength, .. }) in live {
             let (first, seen) = (Duration::from_nanos(first_ns), Duration::from_nanos(seen_ns));
             match self.seen(key, ifindex, Mac(mac), strength, first, seen.max(first)) {
@@ -58,6 +58,7 @@ impl Claims {
                 None => drop(self.challengers.remove(&challenger)),
             }
         }
+        self.follow_up();
     }
 
     /// Asks for claims that have not been heard for the live window; one that stays silent is over.

@@ -1,4 +1,4 @@
-//! How a frame was decoded.
+//! How a frame was decoded, or how many were missed.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,13 @@ use serde::Serialize;
 
 use super::{text, time};
 use crate::output::{Screen, View, printable};
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Traced {
+    Frame(Box<TracedFrame>),
+    Lost { time: Option<Timestamp>, interface: String, lost: u64 },
+}
 
 #[derive(Debug, Serialize)]
 pub struct TracedFrame {
@@ -27,6 +34,17 @@ pub struct TracedFrame {
     event: Option<String>,
     drop: Option<String>,
     router: Option<String>,
+    claim: u32,
+}
+
+impl From<proto::TracedFrame> for Traced {
+    fn from(frame: proto::TracedFrame) -> Self {
+        if frame.lost == 0 {
+            return Self::Frame(Box::new(frame.into()));
+        }
+        let proto::TracedFrame { time: at, interface, lost, .. } = frame;
+        Self::Lost { time: time(at), interface, lost }
+    }
 }
 
 impl From<proto::TracedFrame> for TracedFrame {
@@ -48,15 +66,35 @@ impl From<proto::TracedFrame> for TracedFrame {
             event: text(frame.event),
             drop: text(frame.drop),
             router: text(frame.router),
+            claim: frame.claim,
         }
     }
 }
 
-/// One line, such as `arp from 02:…:0b: claim 10.8.64.2 at 02:…:0b (assert) -> report violation`.
-impl View for TracedFrame {
+impl View for Traced {
     fn text(&self, _: Screen) -> String {
-        let at = self.time.map_or_else(|| "-".to_owned(), |time| format!("{time:.6}"));
-        let mut line = format!("{at} {} from {}: {}", self.kind, self.eth_src, self.says);
+        match self {
+            Self::Frame(frame) => printable(&frame.line()),
+            Self::Lost { time, lost, .. } => {
+                format!(
+                    "{} lost {lost}: frames came faster than they could be shown",
+                    moment(*time)
+                )
+            }
+        }
+    }
+}
+
+fn moment(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.6}"))
+}
+
+impl TracedFrame {
+    /// Such as `arp from 02:…:0b: claim 10.8.64.2 at 02:…:0b, assert -> report violation`.
+    fn line(&self) -> String {
+        let also = if self.claim > 1 { "also " } else { "" };
+        let Self { kind, eth_src, says, .. } = self;
+        let mut line = format!("{} {kind} from {eth_src}: {also}{says}", moment(self.time));
         let mut add = |what: &str, value: &Option<String>| {
             if let Some(value) = value {
                 // Writing to a string does not fail.
@@ -73,7 +111,7 @@ impl View for TracedFrame {
         add("; would be dropped: ", &self.drop);
         add("; router ", &self.router);
         add(" vlan ", &(self.vlan != 0).then(|| self.vlan.to_string()));
-        printable(&line)
+        line
     }
 }
 
@@ -82,7 +120,7 @@ mod tests {
     use super::{super::testing::stamp, *};
 
     #[test]
-    fn a_frame_is_one_line() {
+    fn a_claim_is_one_line_and_so_is_a_loss() {
         let frame = proto::TracedFrame {
             time: stamp(1),
             kind: "arp".to_owned(),
@@ -94,13 +132,26 @@ mod tests {
             outcome: "report".to_owned(),
             event: "violation".to_owned(),
             drop: "violation".to_owned(),
+            claim: 1,
             ..proto::TracedFrame::default()
         };
         let now = Timestamp::UNIX_EPOCH;
+        let text = |frame| Traced::from(frame).text(Screen { width: 80, colour: false, now });
+        let further = proto::TracedFrame { claim: 2, event: String::new(), ..frame.clone() };
+        let lost = proto::TracedFrame { time: stamp(1), lost: 12, ..proto::TracedFrame::default() };
         assert_eq!(
-            TracedFrame::from(frame).text(Screen { width: 80, colour: false, now }),
+            text(frame),
             "1970-01-01T00:00:01.000000Z arp from 02:00:00:00:00:0b: claim 10.8.64.2 at \
              02:00:00:00:00:0b, assert -> report violation; would be dropped: violation"
+        );
+        assert_eq!(
+            text(further),
+            "1970-01-01T00:00:01.000000Z arp from 02:00:00:00:00:0b: also claim 10.8.64.2 at \
+             02:00:00:00:00:0b, assert -> report; would be dropped: violation"
+        );
+        assert_eq!(
+            text(lost),
+            "1970-01-01T00:00:01.000000Z lost 12: frames came faster than they could be shown"
         );
     }
 }

@@ -1,0 +1,191 @@
+//! Ports, bridges and addresses as netlink tells of them: what is new is carried out.
+
+use super::*;
+
+impl Observer {
+    pub(super) async fn notice(&mut self, notice: Option<Notice>) {
+        match notice.map(|notice| self.apply(notice)) {
+            Some(true) => self.update(),
+            Some(false) => {
+                // What the buffer still held is older than this dump, and will be taken for newer.
+                self.dump_again = true;
+                self.try_resync().await;
+            }
+            None => {
+                // Opened anew with the next second, so that a socket that cannot be had costs little.
+                self.notices = stream::pending().boxed();
+                self.parts.health.degraded(NETLINK, "the connection has ended");
+            }
+        }
+    }
+
+    fn apply(&mut self, notice: Notice) -> bool {
+        match &notice {
+            Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
+            Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
+            Notice::Port(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
+        }
+        self.topology.apply(notice)
+    }
+
+    pub(super) async fn try_resync(&mut self) {
+        match self.resync().await {
+            Ok(()) => self.parts.health.recovered(NETLINK),
+            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
+        }
+    }
+
+    /// After a failure: a new connection, and a dump of all that was missed.
+    pub(super) async fn reconnect(&mut self) {
+        match Netlink::open() {
+            Ok((netlink, notices)) => {
+                (self.netlink, self.notices) = (netlink, notices);
+                self.try_resync().await;
+            }
+            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
+        }
+    }
+
+    pub(super) async fn resync(&mut self) -> Result<(), NetlinkError> {
+        let dump = self.netlink.dump().await?;
+        self.topology.reset(dump);
+        self.parts.live.set_links(self.topology.names());
+        self.update();
+        Ok(())
+    }
+
+    pub(super) async fn ensure(&mut self, Ensure { interface, bridge, reply }: Ensure) {
+        // Netlink's notice of a port that was just made may still be on its way.
+        match self.netlink.link(&interface).await {
+            Ok(Some(link)) => {
+                let ifindex = link.ifindex;
+                if !self.apply(Notice::Link(link)) || self.topology.lacks_vlans(ifindex) {
+                    self.try_resync().await;
+                }
+                self.update();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let why = error.to_string();
+                let _ = reply.send(Err(EnsureError::NotCovered { interface, why }));
+                return;
+            }
+        }
+        let ports = self.ports.shared().read();
+        let port = ports.iter().find(|(_, status)| {
+            *status.port.interface == *interface && status.port.bridge == bridge
+        });
+        let answer = match port {
+            Some((ifindex, PortStatus { coverage: Some(_), .. })) => Ok(*ifindex),
+            Some(_) => {
+                let why = self.parts.health.why(&format!("port {interface}"));
+                Err(EnsureError::NotCovered { interface, why: why.unwrap_or_default() })
+            }
+            None => Err(EnsureError::NoSuchPort { interface, bridge: bridge.to_string() }),
+        };
+        drop(ports);
+        // The caller is gone: nobody wants it.
+        let _ = reply.send(answer);
+    }
+
+    /// Carries out what has changed since the last view.
+    fn update(&mut self) {
+        let new = self.topology.view();
+        let old = std::mem::take(&mut self.view);
+        for ifindex in old.ports.keys().filter(|ifindex| !new.ports.contains_key(ifindex)) {
+            self.port_gone(*ifindex);
+        }
+        self.update_bridges(&old, &new);
+        for (ifindex, port) in &new.ports {
+            let known = old.ports.get(ifindex);
+            if known.is_none_or(|known| known.running != port.running) {
+                self.ports.set_running(*ifindex, port.running);
+                self.claims.port_running(*ifindex, port.running);
+            }
+            if known.is_some_and(|known| {
+                (&known.interface, known.bridge_ifindex, &known.vlans)
+                    == (&port.interface, port.bridge_ifindex, &port.vlans)
+            }) {
+                continue;
+            }
+            let name = PortName {
+                interface: port.interface.clone(),
+                bridge: port.bridge.clone(),
+                uplink: self.ports.is_uplink(port),
+            };
+            self.parts.live.port_added(*ifindex, name);
+            self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
+            self.ports.cover(*ifindex, port);
+            self.parts.feed.tell(Command::PortAdded {
+                bridge: port.bridge.clone(),
+                interface: port.interface.clone(),
+                ifindex: *ifindex,
+            });
+        }
+        self.view = new;
+        self.announce();
+    }
+
+    fn update_bridges(&mut self, old: &View, new: &View) {
+        for Bridge { name, .. } in self.parts.bridges.clone() {
+            let (name, what) = (&name, health::bridge(&name));
+            let (was, is) = (old.bridges.get(name), new.bridges.get(name));
+            match is {
+                None => {
+                    let why = "it does not exist; it is picked up when it appears";
+                    self.parts.health.degraded(&what, why);
+                    if let Some(was) = was {
+                        self.parts.bindings.bridge_absent(name);
+                        self.claims.bridge_absent(was.ifindex);
+                        self.host_addresses(name, BTreeSet::new());
+                    }
+                }
+                Some(is) if was != Some(is) => {
+                    self.claims.bridge_present(name, is);
+                    self.ports.bridge_mac(is.ifindex, is.mac);
+                    if was.is_none_or(|was| {
+                        (was.ifindex, &was.addresses) != (is.ifindex, &is.addresses)
+                    }) {
+                        let hosts = is.addresses.clone();
+                        self.parts.bindings.bridge_present(name, is.ifindex, hosts.clone());
+                        self.host_addresses(name, hosts);
+                    }
+                    self.parts.health.recovered(&what);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn host_addresses(&mut self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
+        self.parts.live.set_host_addresses(bridge, addresses.clone());
+        self.parts.feed.tell(Command::HostAddresses { bridge: bridge.clone(), addresses });
+    }
+
+    /// The lease engine has missed something: tells it everything once more.
+    pub(super) fn tell_all(&mut self) {
+        for (name, bridge) in &self.view.bridges {
+            let addresses = bridge.addresses.clone();
+            self.parts.feed.tell(Command::HostAddresses { bridge: name.clone(), addresses });
+        }
+        for (ifindex, port) in &self.view.ports {
+            self.parts.feed.tell(Command::PortAdded {
+                bridge: port.bridge.clone(),
+                interface: port.interface.clone(),
+                ifindex: *ifindex,
+            });
+        }
+        self.claims.tell_all();
+        self.parts.feed.tell(Command::RecheckAll);
+    }
+
+    fn port_gone(&mut self, ifindex: u32) {
+        self.ports.remove(ifindex);
+        self.parts.bindings.port_gone(ifindex);
+        let addresses = self.parts.live.port_gone(ifindex);
+        self.claims.port_gone(ifindex, &addresses);
+        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.parts.feed.tell(Command::PortRemoved { ifindex });
+        self.parts.feed.tell(Command::Recheck(addresses));
+    }
+}
