@@ -38,11 +38,13 @@ fn prost_encode(files: &impl prost::Message) -> Vec<u8> {
 }
 
 fn ebpf() -> anyhow::Result<()> {
-    #[expect(unsafe_code, reason = "aya-build takes RUSTC_BOOTSTRAP from the environment only")]
+    #[expect(unsafe_code, reason = "what aya-build starts can be told only by the environment")]
     // SAFETY: nothing else runs in a build script.
     unsafe {
         // The stable compiler builds the eBPF target, which needs `-Z build-std`.
         std::env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build repeats each line of the inner cargo as a warning of ours.
+        std::env::set_var("CARGO_TERM_QUIET", "true");
     }
     let package = Package {
         name: "guard-ebpf",

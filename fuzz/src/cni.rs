@@ -32,8 +32,14 @@ fuzz_target!(|text: &str| {
     match conf::NetConf::parse(text, &mut version) {
         Ok(conf) => {
             assert_eq!(version, conf.cni_version);
-            if let Ok(conf::Role::Ipam(ipam)) = conf.role() {
-                let _ = (ipam.pools(), ipam.ranges(), &ipam.routes, &ipam.resolv_conf);
+            match conf.role() {
+                Ok(conf::Role::Ipam(ipam)) => {
+                    let _ = (ipam.pools(), ipam.ranges(), &ipam.routes, &ipam.resolv_conf);
+                }
+                Ok(conf::Role::Chained(previous)) => {
+                    assert!(previous.is_null() || conf.prev_result.is_some())
+                }
+                Err(_) => {}
             }
             let _ = (conf.socket(), conf.attachments().is_ok(), &conf.bridge);
             let _ = (&conf.args.cni.ips, &conf.runtime_config.ips);

@@ -88,7 +88,20 @@ fn status(code: Code, reason: &str, message: String, retry: Option<Duration>) ->
     if retry.is_some() {
         details.set_retry_info(retry);
     }
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, brief(message), details)
+}
+
+/// A message that fits the header that it is sent in: of a longer one, as the kernel's verifier
+/// writes them, the beginning and the end, where the reason is.
+fn brief(message: String) -> String {
+    const HEAD: usize = 512;
+    const TAIL: usize = 1536;
+    if message.len() <= HEAD + TAIL {
+        return message;
+    }
+    let head = message.floor_char_boundary(HEAD);
+    let tail = message.ceil_char_boundary(message.len() - TAIL);
+    format!("{} … {}", &message[..head], &message[tail..])
 }
 
 impl From<Closed> for Status {
@@ -194,6 +207,12 @@ pub fn conflict_unknown(id: &str) -> Status {
     status(Code::NotFound, "CONFLICT_UNKNOWN", message, None)
 }
 
+/// No `[[bridge]]` section has this name.
+pub fn bridge_unknown(name: &str) -> Status {
+    let message = format!("{name:?} is not a watched bridge; `guardctl status` lists them");
+    status(Code::NotFound, "BRIDGE_UNKNOWN", message, None)
+}
+
 /// No watched bridge has this port.
 pub fn port_unknown(port: &str) -> Status {
     let message =
@@ -216,7 +235,8 @@ pub fn store(error: &StoreError) -> Status {
         StoreError::NotAStore { .. } | StoreError::Newer { .. } => {
             status(Code::InvalidArgument, "NOT_A_STORE", message, None)
         }
-        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+        StoreError::Io { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            let message = format!("{} is there already; name another file", path.display());
             status(Code::AlreadyExists, "FILE_EXISTS", message, None)
         }
         StoreError::Io { .. } | StoreError::Unwritable { .. } | StoreError::Marker { .. } => {
@@ -282,6 +302,13 @@ pub fn refused(refusal: Refusal) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_never_longer_than_its_header() {
+        assert_eq!(brief("short".to_owned()), "short");
+        let long = brief(format!("what{}why", "é".repeat(100_000)));
+        assert!(long.len() < 2100 && long.starts_with("what") && long.ends_with("why"), "{long}");
+    }
 
     #[test]
     fn a_refusal_names_its_reason_and_when_to_retry() {

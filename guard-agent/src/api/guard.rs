@@ -36,6 +36,11 @@ impl proto::guard_server::Guard for Service {
     ) -> Result<Response<proto::LiveResponse>, Status> {
         let proto::LiveRequest { bridge } = request.into_inner();
         let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
+        let watched = self.0.config().bridges.iter().any(|watched| of_bridge(&watched.name));
+        if !watched {
+            // An empty list would say that nothing is in use there.
+            return Err(error::bridge_unknown(&bridge));
+        }
         let Context { ledger, live, .. } = &*self.0;
         // What is leased has the evidence of its bound port too; the rest is what the wire says.
         let leases = match ledger.leases(LeaseFilter::default()).await {

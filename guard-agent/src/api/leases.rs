@@ -305,7 +305,8 @@ fn unexpected(reply: &Reply) -> Status {
 }
 
 fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
-    let proto::AllocateRequest { pools, owner, key, address, mac, interface, labels } = request;
+    let proto::AllocateRequest { pools, owner, key, address, mac, interface, labels, confirmed } =
+        request;
     if pools.is_empty() {
         return Err(Invalid::Missing("no pool is named; name at least one"));
     }
@@ -328,6 +329,7 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         interface: Some(to_name("interface", &interface, 0)?).filter(|name| !name.is_empty()),
         ifindex: None,
         labels: labels.into_iter().collect(),
+        confirmed,
     })
 }
 

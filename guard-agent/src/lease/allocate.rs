@@ -43,6 +43,12 @@ impl Step<'_> {
                 }
             }
         }
+        if ask.confirmed {
+            for lease in leases.iter_mut().filter(|lease| lease.state == State::Held) {
+                let slot = self.engine.slot_of(lease);
+                *lease = self.put(slot, transition::activate(lease, self.now));
+            }
+        }
         Ok(Reply::Leases(leases))
     }
 
@@ -98,10 +104,13 @@ impl Step<'_> {
                     format!("{address} is in the child subnet {subnet}; release that first"),
                 ))
             }
-            Some((_, Standing::Outside)) | None => Err(Refusal::new(
-                Reason::AddressOutsidePool,
-                format!("{address} is in none of the pools {:?}", ask.pools),
-            )),
+            Some((_, Standing::Outside)) | None => {
+                let pools: Vec<_> = ask.pools.iter().map(|pool| format!("{pool:?}")).collect();
+                Err(Refusal::new(
+                    Reason::AddressOutsidePool,
+                    format!("{address} is not an address of pool {}", pools.join(" or ")),
+                ))
+            }
         }
     }
 
@@ -160,7 +169,7 @@ impl Step<'_> {
             return Refusal {
                 reason: Reason::NoConflictFreeAddress,
                 message: format!(
-                    "pool {pool:?} has no free address but {} that are in use without a lease{next}",
+                    "pool {pool:?} has no free address ({} in use without a lease){next}",
                     table.count(State::Quarantined)
                 ),
                 retry_after,

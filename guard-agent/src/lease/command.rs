@@ -1,6 +1,11 @@
 //! What can be asked of the engine, and what it answers.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -115,8 +120,8 @@ pub enum Command {
     HostAddresses {
         /// The bridge.
         bridge: Arc<str>,
-        /// All of them.
-        addresses: Vec<IpAddr>,
+        /// All of them, each with its VLAN.
+        addresses: BTreeSet<(u16, IpAddr)>,
     },
     /// Carve a child subnet out of a pool.
     ReserveSubnet(ReserveSubnet),
@@ -207,6 +212,8 @@ pub struct Allocate {
     pub ifindex: Option<u32>,
     /// The controller's own words.
     pub labels: BTreeMap<String, String>,
+    /// It is confirmed with this very command.
+    pub confirmed: bool,
 }
 
 /// The answer to a command that was carried out.

@@ -1,6 +1,6 @@
 //! Ports and the host's own addresses.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{Notice, State, index::Slot, step::Step};
 
@@ -37,11 +37,18 @@ impl Step<'_> {
     }
 
     /// What the host has is not handed out.
-    pub(super) fn host_addresses(&mut self, bridge: &Arc<str>, addresses: &[IpAddr]) {
+    pub(super) fn host_addresses(
+        &mut self,
+        bridge: &Arc<str>,
+        addresses: &BTreeSet<(u16, IpAddr)>,
+    ) {
         let mut taken: Vec<Slot> = Vec::new();
         for (id, table) in self.engine.tables.iter_mut().enumerate() {
-            if table.pool.segment().bridge == *bridge {
-                taken.extend(table.set_host(addresses).into_iter().map(|address| (id, address)));
+            let segment = table.pool.segment();
+            if segment.bridge == *bridge {
+                let here = addresses.iter().filter(|(vlan, _)| *vlan == segment.vlan);
+                let here: Vec<_> = here.map(|(_, address)| *address).collect();
+                taken.extend(table.set_host(&here).into_iter().map(|address| (id, address)));
             }
         }
         for slot in taken {

@@ -22,7 +22,7 @@ pub enum StoreError {
     /// There was one, and it is gone.
     #[error(
         "the lease store {0} is missing, but {0}.marker says that there was one; restore it with \
-         `guardctl recover --from BACKUP`, or delete the marker to start without any lease",
+         `guardctl recover --from BACKUP`, or find out what can be with `guardctl recover`",
         path.display()
     )]
     Missing {

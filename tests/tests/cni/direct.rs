@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use guard_tests::{Attachment, Lab, Launch, POOL, Plugin};
+use guard_tests::{Agent, Attachment, Lab, Launch, POOL, Plugin, eventually};
 use serde_json::{Value, json};
 
 use crate::{ipam, network, of};
@@ -87,6 +87,134 @@ fn dual_stack_from_several_ranges_is_all_or_nothing() -> Result<()> {
     let left = of(&agent, "b")?;
     assert!(left.iter().all(|(state, _)| state == "cooling"), "{left:?}");
     Ok(())
+}
+
+/// A dual stack, whose IPv4 network is two pieces of its pool.
+fn pieces(lab: &Lab) -> Result<(Agent, Plugin)> {
+    let second = "[[pool]]\nname = \"six\"\nbridge = \"rt0\"\nprefix = \"fd00:8::/64\"";
+    let config = lab.config()?.text()? + second;
+    let agent = lab.agent_with(Launch::text(&config))?;
+    let mut conf = network(&agent, "1.0.0", "bridge");
+    let piece = |from, to| json!({ "subnet": "10.8.64.0/24", "rangeStart": from, "rangeEnd": to });
+    conf["ipam"]["ranges"] = json!([
+        [piece("10.8.64.20", "10.8.64.60"), piece("10.8.64.100", "10.8.64.120")],
+        [{ "subnet": "fd00:8::/64" }],
+    ]);
+    conf["ipam"]["pool"] = Value::Null;
+    let plugin = Plugin::guard_ipam(None, conf)?;
+    Ok((agent, plugin))
+}
+
+#[test]
+fn a_wish_that_cannot_be_had_is_refused_and_changes_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let (agent, plugin) = pieces(&lab)?;
+    let call = |container, args, key: &str, value: Value| {
+        let netns = Path::new(NOBODY);
+        plugin
+            .with(key, value)
+            .call("ADD", Attachment { args, ..Attachment::new(container, netns) })
+    };
+    let (args, runtime) = ("args", "runtimeConfig");
+    let cni = |ips: Value| json!({ "cni": { "ips": ips } });
+    // The same address from everywhere is one wish, and a list that is none is no wish.
+    let taken = ["10.8.64.100", "fd00:8::10"];
+    let ips = json!({ "ips": taken });
+    let added = call("a", "IP=10.8.64.100/24;IP6=x", runtime, ips)?;
+    let added = added.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
+    assert_eq!(addresses(&added), ["10.8.64.100/24", "fd00:8::10/64"]);
+    let before = agent.list(&["leases"], "leases")?;
+    for (variable, key, value, code, word) in [
+        ("IP=10.8.64.100", args, json!({}), 100, "ADDRESS_HELD"),
+        ("IP=fd00:8::10", args, json!({}), 100, "ADDRESS_HELD"),
+        ("IP=fd00:8::", args, json!({}), 100, "ADDRESS_RESERVED"),
+        ("IP=10.8.64.100,fd00:8::11", args, json!({}), 100, "ADDRESS_HELD"),
+        ("IP=10.8.64.99", args, json!({}), 7, "rangeStart"),
+        ("IP=10.8.64.0/24", args, json!({}), 7, "rangeStart"),
+        ("IP=10.8.65.30", args, json!({}), 7, "no pool has it"),
+        ("IP=fd00:9::1", args, json!({}), 7, "no pool has it"),
+        ("IP=::ffff:10.8.64.30", args, json!({}), 7, "no pool has it"),
+        ("IP=10.8.64.30/33", args, json!({}), 7, "is none"),
+        ("IP=10.8.64.30/", args, json!({}), 7, "is none"),
+        ("IP=010.8.64.30", args, json!({}), 7, "is none"),
+        ("IP=fd00:8::11,fd00:8::12", args, json!({}), 7, "gives one"),
+        ("IP=10.8.64.30", runtime, json!({ "ips": ["10.8.64.31"] }), 7, "gives one"),
+        ("IP=10.8.64.30", args, cni(json!(["10.8.64.100"])), 7, "gives one"),
+        ("IP", args, json!({}), 4, "KEY=value"),
+        ("", args, cni(json!("10.8.64.30")), 6, "sequence"),
+        ("", args, cni(json!([7])), 6, "string"),
+        ("", args, json!("x"), 6, "string"),
+        ("", runtime, json!({ "ips": [""] }), 7, "is none"),
+        ("", runtime, json!({ "ips": { "10.8.64.30": 1 } }), 6, "sequence"),
+        ("", runtime, json!({ "ips": ["10.8.64.30", "10.8.64.101"] }), 7, "gives one"),
+    ] {
+        let case = format!("{variable:?} {key} {value}");
+        let refused = call("b", variable, key, value)?.err();
+        let refused = refused.with_context(|| format!("it passed: {case}"))?;
+        assert!(refused.code == code && refused.text.contains(word), "{case}: {refused:?}");
+        assert_eq!(agent.list(&["leases"], "leases")?, before, "{case}");
+    }
+    agent.check()
+}
+
+#[test]
+fn null_is_as_good_as_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    // As a Go program writes a list without anything in it.
+    let mut conf = network(&agent, "1.0.0", "bridge");
+    for key in ["pools", "ranges", "routes", "resolvConf", "subnet"] {
+        conf["ipam"][key] = Value::Null;
+    }
+    conf["args"] = json!({ "cni": { "ips": null } });
+    conf["runtimeConfig"] = Value::Null;
+    let plugin = Plugin::guard_ipam(None, conf)?;
+    let nobody = Attachment { args: "IP=", ..Attachment::new("a", Path::new(NOBODY)) };
+    assert_eq!(addresses(&plugin.done("ADD", nobody)?).len(), 1);
+    let args = plugin.with("args", Value::Null);
+    assert_eq!(addresses(&args.done("ADD", nobody)?).len(), 1);
+    Ok(())
+}
+
+#[test]
+fn del_of_what_is_still_in_use_may_be_repeated_and_leaves_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let plugin = ipam(&agent, "1.0.0")?;
+    let sandbox = lab.sandbox("c")?;
+    agent.await_port(&sandbox)?;
+    let netns = sandbox.netns().path();
+    let c = Attachment::new("c", &netns);
+    let address = |added: &Value| -> Result<std::net::Ipv4Addr> {
+        let address = addresses(added).pop().context("no address")?;
+        Ok(address.trim_end_matches("/24").parse()?)
+    };
+    let first = address(&plugin.done("ADD", c)?)?;
+    sandbox.announce(first)?;
+    eventually("evidence", || {
+        let (_, lease) = of(&agent, "c")?.pop().context("no lease")?;
+        Ok((!lease["evidence"].as_array().is_none_or(Vec::is_empty)).then_some(()))
+    })?;
+    let state = || -> Result<Vec<String>> {
+        Ok(of(&agent, "c")?.into_iter().map(|(state, _)| state).collect())
+    };
+    plugin.done("DEL", c)?;
+    let releasing = of(&agent, "c")?.pop().context("no lease")?;
+    assert_eq!(releasing.0, "releasing");
+    plugin.done("DEL", c)?;
+    let again = of(&agent, "c")?.pop().context("no lease")?;
+    assert_eq!(again.1["updated_at"], releasing.1["updated_at"], "a DEL that had nothing to do");
+    // The same container comes again before its first address is free, and goes, and goes.
+    let second = address(&plugin.done("ADD", c)?)?;
+    assert_ne!(second, first);
+    plugin.done("DEL", c)?;
+    plugin.done("DEL", c)?;
+    let mut left = state()?;
+    left.sort();
+    assert_eq!(left, ["cooling", "releasing"]);
+    sandbox.delete()?;
+    eventually("the end of both", || Ok((state()? == ["cooling", "cooling"]).then_some(())))?;
+    agent.check()
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! ADD: an address from each pool, for good until DEL.
+//!
+//! One connection, one call and one commit: a container waits for it.
 
 use std::collections::HashMap;
 
@@ -14,7 +16,7 @@ use crate::{
     result,
 };
 
-/// Allocates and confirms.
+/// Allocates.
 ///
 /// # Errors
 /// The configuration is wrong, or the agent refuses; then nothing is allocated.
@@ -27,7 +29,7 @@ pub async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Value, Erro
         };
         let asks = choice::choose(conf, ipam, &wishes, &known)?;
         let leases = allocate(&agent, conf, call, &asks).await?;
-        match finish(&agent, conf, ipam, &leases).await {
+        match finish(conf, ipam, &leases) {
             Ok(document) => Ok(document),
             Err(error) => {
                 give_back(&agent, &leases).await;
@@ -71,25 +73,17 @@ fn request(conf: &NetConf, call: &Call, asks: &[Ask]) -> AllocateRequest {
         key: conf.key(&call.ifname),
         address: address.unwrap_or_default(),
         labels: labels.into_iter().filter_map(label).collect::<HashMap<_, _>>(),
+        // A container may be silent for as long as it likes: DEL is what ends its lease.
+        confirmed: true,
         ..AllocateRequest::default()
     }
 }
 
-async fn finish(
-    agent: &Agent,
-    conf: &NetConf,
-    ipam: &Ipam,
-    leases: &[Lease],
-) -> Result<Value, Error> {
+fn finish(conf: &NetConf, ipam: &Ipam, leases: &[Lease]) -> Result<Value, Error> {
     for lease in leases {
         choice::verify(ipam, lease)?;
     }
-    let document = result::of(&conf.cni_version, ipam, leases)?;
-    for lease in leases {
-        // A container may be silent for as long as it likes: DEL is what ends its lease.
-        agent.confirm(lease.generation).await?;
-    }
-    Ok(document)
+    result::of(&conf.cni_version, ipam, leases)
 }
 
 /// What cannot be given back now is found by GC, and by the agent's own reconciliation.

@@ -8,10 +8,9 @@ use std::{
 use guard_agent::{
     client::{self, CallError, answer},
     proto::{
-        AllocateRequest, BindRequest, ConfirmRequest, Lease, LeaseState, ListLeasesRequest,
-        ListPoolsRequest, Owner, Pool, ReleaseRequest, StatusRequest, StatusResponse,
-        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
-        release_request::Which,
+        AllocateRequest, BindRequest, Lease, LeaseState, ListLeasesRequest, ListPoolsRequest,
+        Owner, Pool, ReleaseRequest, StatusRequest, StatusResponse, guard_client::GuardClient,
+        leases_client::LeasesClient, pools_client::PoolsClient, release_request::Which,
     },
 };
 use tokio::time::sleep;
@@ -69,11 +68,6 @@ impl Agent {
     /// An address from each pool, or none.
     pub async fn allocate(&self, request: AllocateRequest) -> Result<Vec<Lease>, CallError> {
         Ok(answer(self.client().allocate(request)).await?.leases)
-    }
-
-    /// Says that the container has it: it is kept until it is released.
-    pub async fn confirm(&self, generation: u64) -> Result<(), CallError> {
-        answer(self.client().confirm(ConfirmRequest { generation })).await.map(drop)
     }
 
     /// Declares MAC and port.

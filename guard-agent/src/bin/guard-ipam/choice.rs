@@ -31,12 +31,15 @@ pub struct Ask {
 /// One is not an address.
 pub fn wishes(conf: &NetConf, call: &Call) -> Result<Vec<IpAddr>, Error> {
     let args = call.args.get("IP").map(|list| list.split(',')).into_iter().flatten();
+    // As in host-local, no address is no wish.
+    let args = args.filter(|text| !text.is_empty());
     let others = conf.args.cni.ips.iter().chain(&conf.runtime_config.ips).map(String::as_str);
     let mut wishes = Vec::new();
-    for text in args.chain(others) {
-        let address = text.split_once('/').map_or(text, |(address, _)| address).trim();
-        let address = address
+    for text in args.chain(others).map(str::trim) {
+        let with_length = || text.parse::<IpNet>().map(|net| net.addr());
+        let address = text
             .parse()
+            .or_else(|_| with_length())
             .map_err(|_| Error::Conf(format!("the address asked for, {text:?}, is none")))?;
         if !wishes.contains(&address) {
             wishes.push(address);
@@ -64,6 +67,13 @@ pub fn choose(
     let named = ipam.pools();
     let pools = if named.is_empty() { by_ranges(conf, ipam, known)? } else { named };
     let mut asks: Vec<_> = pools.into_iter().map(|pool| Ask { pool, address: None }).collect();
+    let unknown = |ask: &&Ask| !known.iter().any(|pool| pool.name == ask.pool);
+    if let Some(ask) = asks.iter().find(unknown).filter(|_| needs_pools(ipam, wishes)) {
+        return Err(Error::Conf(format!(
+            "the agent has no pool {:?}; `guardctl pools` lists them",
+            ask.pool
+        )));
+    }
     for set in ipam.ranges() {
         let fits = |ask: &Ask| set.iter().any(|range| has(known, &ask.pool, range));
         if !asks.iter().any(fits) {
@@ -71,6 +81,18 @@ pub fn choose(
             return Err(Error::Conf(format!(
                 "ranges: {} is the prefix of none of the pools that ipam names",
                 subnets.join(", ")
+            )));
+        }
+    }
+    for pool in known.iter().filter(|pool| asks.iter().any(|ask| ask.pool == pool.name)) {
+        let mut ranges = ipam.ranges().iter().flatten();
+        let of_it = |range: &&Range| has(known, &pool.name, range);
+        if let Some(gateway) = ranges.find(of_it).and_then(|range| range.gateway)
+            && gateway.to_string() != pool.gateway
+        {
+            return Err(Error::Conf(format!(
+                "the gateway of pool {:?} is {:?}, and the configuration says {gateway}",
+                pool.name, pool.gateway
             )));
         }
     }
@@ -85,6 +107,11 @@ pub fn choose(
                 ask.pool
             )));
         }
+        if !allows(ipam, wish) {
+            return Err(Error::Conf(format!(
+                "{wish} is asked for, and is not between rangeStart and rangeEnd"
+            )));
+        }
         ask.address = Some(wish);
     }
     Ok(asks)
@@ -93,29 +120,26 @@ pub fn choose(
 /// Whether what was given is what the configuration's ranges allow.
 ///
 /// # Errors
-/// It is not: the pool and the configuration disagree.
+/// It is not: the pool has more than the ranges.
 pub fn verify(ipam: &Ipam, lease: &Lease) -> Result<(), Error> {
-    let Ok(address) = lease.address.parse::<IpAddr>() else { return Ok(()) };
-    let mut ranges = ipam.ranges().iter().flatten().filter(|r| r.subnet.contains(&address));
-    let Some(first) = ranges.next() else { return Ok(()) };
+    match lease.address.parse() {
+        Ok(address) if !allows(ipam, address) => Err(Error::Conf(format!(
+            "pool {:?} gave {address}, which is not between rangeStart and rangeEnd: exclude in \
+             the agent's configuration what this network is not to use",
+            lease.pool
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the ranges of an address' subnet, if there are any, have it.
+fn allows(ipam: &Ipam, address: IpAddr) -> bool {
     let within = |range: &Range| {
         range.range_start.is_none_or(|start| address >= start)
             && range.range_end.is_none_or(|end| address <= end)
     };
-    if !within(first) && !ranges.any(within) {
-        return Err(Error::Conf(format!(
-            "pool {:?} gave {address}, which is not between rangeStart and rangeEnd: exclude in \
-             the agent's configuration what this network is not to use",
-            lease.pool
-        )));
-    }
-    match first.gateway {
-        Some(gateway) if gateway.to_string() != lease.gateway => Err(Error::Conf(format!(
-            "the gateway of pool {:?} is {:?}, and the configuration says {gateway}",
-            lease.pool, lease.gateway
-        ))),
-        _ => Ok(()),
-    }
+    let mut ranges = ipam.ranges().iter().flatten().filter(|r| r.subnet.contains(&address));
+    ranges.next().is_none_or(|first| within(first) || ranges.any(within))
 }
 
 /// The pools whose prefixes the ranges name; where two have the same, the network's bridge tells.

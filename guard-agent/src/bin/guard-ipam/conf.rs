@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::{VERSIONS, error::Error};
@@ -39,10 +39,10 @@ pub struct NetConf {
     #[serde(default)]
     pub prev_result: Option<Value>,
     /// What one container asks for, by convention.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub args: Args,
     /// What the runtime asks for, by capability.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub runtime_config: Wishes,
     /// GC: all that is there.
     #[serde(default, rename = "cni.dev/valid-attachments")]
@@ -64,10 +64,10 @@ pub struct Ipam {
     #[serde(default)]
     pool: Option<String>,
     /// Several, an address from each.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pools: Vec<String>,
     /// An address from each set.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     ranges: Vec<Vec<Range>>,
     /// One range, as it was written before there were sets.
     #[serde(default)]
@@ -79,7 +79,7 @@ pub struct Ipam {
     #[serde(default)]
     gateway: Option<std::net::IpAddr>,
     /// Passed on.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub routes: Vec<Value>,
     /// A file in the format of `resolv.conf`, passed on as `dns`.
     #[serde(default)]
@@ -107,7 +107,7 @@ pub struct Range {
 #[derive(Debug, Default, Deserialize)]
 pub struct Args {
     /// Ours and other plugins'.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub cni: Wishes,
 }
 
@@ -115,7 +115,7 @@ pub struct Args {
 #[derive(Debug, Default, Deserialize)]
 pub struct Wishes {
     /// Addresses, with or without the length of their prefix.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub ips: Vec<String>,
 }
 
@@ -142,6 +142,13 @@ pub enum Role<'a> {
 pub fn version_of(text: &str) -> Option<String> {
     let document: Value = serde_json::from_str(text).ok()?;
     document.get("cniVersion").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// `null` is as good as nothing: Go writes it for an empty list.
+fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    value: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 impl NetConf {

@@ -55,7 +55,7 @@ fn a_subnet_is_the_lowest_aligned_block_without_reserved_addresses() {
     assert_eq!(prefix(&mut world, "f", 26), "10.0.0.128/26");
     assert_eq!(reason(&mut world, ask_length("g", 26)).0, Reason::SubnetExhausted);
     let bridge = Arc::from("br0");
-    let addresses = vec![ip("10.0.0.200")];
+    let addresses = [(0, ip("10.0.0.200"))].into();
     world.run(Command::HostAddresses { bridge, addresses }).unwrap();
     assert_eq!(prefix(&mut world, "h", 29), "10.0.0.32/29");
     assert_eq!(prefix(&mut world, "i", 28), "10.0.0.208/28", "the host has 10.0.0.200");
@@ -270,7 +270,7 @@ fn a_host_address_in_a_subnet_comes_and_goes() {
     reserve(&mut world, ask_length("a", 28)).unwrap();
     let host = |addresses: &[&str]| Command::HostAddresses {
         bridge: Arc::from("br0"),
-        addresses: addresses.iter().map(|address| ip(address)).collect(),
+        addresses: addresses.iter().map(|address| (0, ip(address))).collect(),
     };
     world.run(host(&["10.0.0.20", "10.0.0.99"])).unwrap();
     assert_eq!(sizes(&world), (253 - 16 - 1, 253 - 16 - 1));

@@ -115,3 +115,17 @@ fn confirm_is_idempotent() {
         assert_eq!(world.state("10.0.0.2"), Some(State::Active));
     }
 }
+
+#[test]
+fn an_allocation_that_is_confirmed_is_active_at_once_and_all_or_nothing() {
+    let mut world = World::with("10.0.0.0/24");
+    let confirmed = || Allocate { confirmed: true, ..ask("s") };
+    let lease = world.allocate(confirmed()).unwrap();
+    assert_eq!((lease.state, lease.until), (State::Active, None));
+    assert_eq!(world.allocate(confirmed()).unwrap().generation, lease.generation);
+    // One that was held until now is confirmed by asking so.
+    let held = world.allocate(ask("t")).unwrap();
+    assert_eq!(held.state, State::Held);
+    let again = world.allocate(Allocate { confirmed: true, ..ask("t") }).unwrap();
+    assert_eq!((again.state, again.generation), (State::Active, held.generation));
+}

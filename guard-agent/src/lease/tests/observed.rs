@@ -162,7 +162,7 @@ fn host_addresses_are_never_handed_out_and_a_lease_on_one_is_reported() {
     let mut world = World::with("10.0.0.0/29");
     let host = |addresses: &[&str]| Command::HostAddresses {
         bridge: Arc::from("br0"),
-        addresses: addresses.iter().map(|a| ip(a)).collect(),
+        addresses: addresses.iter().map(|a| (0, ip(a))).collect(),
     };
     world.run(host(&["10.0.0.2", "192.0.2.1"])).unwrap();
     assert_eq!((world.engine.pools()[0].capacity, world.engine.pools()[0].free), (4, 4));
