@@ -56,6 +56,15 @@ impl Entry {
     }
 }
 
+/// What an answer says that the last one did not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Something is listed that was not, or is no more.
+    pub any: bool,
+    /// The addresses of which something else is said.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// What one source is known to list.
 #[derive(Debug)]
 pub(super) struct Listed {
@@ -79,13 +88,16 @@ impl Listed {
     }
 
     /// Takes an answer over. What a partial one does not show may be there still: it is kept.
-    /// Gives back the addresses of which something else is said now.
-    pub(super) fn take(&mut self, listing: &Listing, now: Now) -> Vec<IpAddr> {
+    pub(super) fn take(&mut self, listing: &Listing, now: Now) -> News {
         let mut entries = listing.entries.clone();
         if !listing.unreadable.is_empty() {
             let shown: HashSet<_> = listing.entries.iter().collect();
             let kept = self.entries.iter().filter(|entry| !shown.contains(entry));
             entries.extend(kept.cloned());
+        }
+        self.seen = now.boot;
+        if entries == self.entries {
+            return News::default();
         }
         let before = std::mem::take(&mut self.by_address);
         let old = std::mem::replace(&mut self.entries, entries);
@@ -99,7 +111,6 @@ impl Listed {
                 self.by_name.entry(Arc::clone(name)).or_default().push(at);
             }
         }
-        self.seen = now.boot;
         let said = |entries: &[Entry], at: Option<&Vec<usize>>| -> Vec<Entry> {
             at.into_iter().flatten().map(|at| entries[*at].clone()).collect()
         };
@@ -107,7 +118,7 @@ impl Listed {
         let changed = |address: &IpAddr| {
             said(&old, before.get(address)) != said(&self.entries, self.by_address.get(address))
         };
-        addresses.into_iter().filter(changed).collect()
+        News { any: true, addresses: addresses.into_iter().filter(changed).collect() }
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
@@ -200,17 +211,22 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn news(addresses: &[&str]) -> News {
+        News { any: true, addresses: addresses.iter().map(|address| ip(address)).collect() }
+    }
+
     #[test]
     fn a_complete_answer_replaces_and_a_partial_one_only_adds() {
         let now = Now::read();
         let mut listed = Listed::new(Source::Inventory);
         let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
-        assert_eq!(listed.take(&complete(std::slice::from_ref(&a)), now), [ip("10.0.0.2")]);
-        assert!(listed.take(&complete(std::slice::from_ref(&a)), now).is_empty(), "nothing new");
+        assert_eq!(listed.take(&complete(std::slice::from_ref(&a)), now), news(&["10.0.0.2"]));
+        let same = listed.take(&complete(std::slice::from_ref(&a)), now);
+        assert_eq!(same, News::default(), "nothing new");
         let partial = Listing { entries: vec![b], unreadable: vec!["a label".to_owned()] };
-        assert_eq!(listed.take(&partial, now), [ip("10.0.0.3")]);
+        assert_eq!(listed.take(&partial, now), news(&["10.0.0.3"]));
         assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 1, "not shown, but kept");
-        assert_eq!(listed.take(&complete(&[]), now), [ip("10.0.0.2"), ip("10.0.0.3")]);
+        assert_eq!(listed.take(&complete(&[]), now), news(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 0);
         assert_eq!(listed.of_owner(&owner("a", "")).len(), 0);
     }
@@ -224,7 +240,7 @@ mod tests {
             entry("id-2", "b", "", &[]),
             entry("c", "c", "", &[]),
         ];
-        listed.take(&complete(&entries), now);
+        assert_eq!(listed.take(&complete(&entries), now), news(&[]), "none has an address");
         let known = |sandbox, lifecycle| {
             let owner = owner(sandbox, lifecycle);
             let said = listed.of_owner(&owner).len();

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use tonic::Status;
 
 use listing::Listed;
-pub use listing::{Entry, Listing};
+pub use listing::{Entry, Listing, News};
 pub use source::{Answer, Handle, Heard, PATIENCE, SourceStatus, Told};
 
 use self::{
@@ -151,9 +151,8 @@ impl Default for Listings {
 }
 
 impl Listings {
-    /// Takes an answer of a source over. Gives back the addresses of which it says something else
-    /// now.
-    pub fn take(&self, source: Source, listing: &Listing, now: Now) -> Vec<IpAddr> {
+    /// Takes an answer of a source over. Gives back what it says that the last one did not.
+    pub fn take(&self, source: Source, listing: &Listing, now: Now) -> News {
         let [inventory, controller] = &mut *self.0.write();
         match source {
             Source::Controller => controller.take(listing, now),

@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Listing, SourceError};
+use super::{Listing, News, SourceError};
 use crate::{
     clock::Now,
     evidence::Source,
@@ -218,14 +218,18 @@ impl<L: Lister> Keeper<L> {
     /// Evidence first, then those who act on it.
     fn publish(&self, listing: &Listing) -> usize {
         let Told { live, feed, segments, health: _ } = &self.told;
-        let changed = live.listings().take(self.source, listing, Now::read());
-        if !changed.is_empty() {
+        let News { any, addresses } = live.listings().take(self.source, listing, Now::read());
+        if !addresses.is_empty() {
             let everywhere =
                 |address: IpAddr| segments.iter().map(move |segment| (segment.clone(), address));
-            feed.tell(Command::Recheck(changed.into_iter().flat_map(everywhere).collect()));
+            feed.tell(Command::Recheck(addresses.into_iter().flat_map(everywhere).collect()));
         }
-        // An owner that is known by its id has no address here whose change would tell.
-        feed.tell(Command::RecheckReleasing);
+        // An owner that is known by its id has no address here whose change would tell, and what a
+        // source did not say while it was not well may have kept leases too.
+        let last = self.status.read().last.as_ref().map(|last| last.answer.clone());
+        if any || last != Some(Answer::Complete) {
+            feed.tell(Command::RecheckReleasing);
+        }
         listing.entries.iter().filter(|entry| entry.labelled).count()
     }
 }

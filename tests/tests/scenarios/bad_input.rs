@@ -125,9 +125,13 @@ fn a_kernel_without_btf_is_named() -> Result<()> {
 #[test]
 fn a_bpffs_that_is_not_mounted_is_named() -> Result<()> {
     let lab = Lab::new()?;
-    let nowhere = lab.dir().join("nowhere/guard");
-    let config = lab.config()?.with(&format!("bpffs = {:?}", nowhere.to_string_lossy()))?;
-    gives_up(&lab, Launch::config(&config)?, &["nowhere", "bpf"])
+    // On sysfs, where a bpffs is usually mounted, not even a directory can be made.
+    for nowhere in [lab.dir().join("nowhere/guard"), "/sys/fs/nowhere/guard".into()] {
+        let config = lab.config()?.with(&format!("bpffs = {:?}", nowhere.to_string_lossy()))?;
+        gives_up(&lab, Launch::config(&config)?, &["nowhere/guard: ", "mount -t bpf bpf"])?;
+    }
+    anyhow::ensure!(!lab.dir().join("nowhere").exists(), "left behind");
+    Ok(())
 }
 
 #[test]

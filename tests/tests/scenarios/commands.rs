@@ -80,6 +80,9 @@ fn lists_have_their_fields_and_their_tables() -> Result<()> {
         has(&live, LIVE)?;
         has(&live["evidence"][0], EVIDENCE)?;
     }
+    // A name that is mistyped is not a bridge on which nothing is in use.
+    let refusal = agent.ctl(&["live", "--bridge", "rt9"])?.refusal()?;
+    assert_eq!((&*refusal.status, &*refusal.reason), ("NOT_FOUND", "BRIDGE_UNKNOWN"));
     has(&both(&agent, &["ports"], "ports", &[owner.port(), thief.port()])?, PORT)?;
     let port = thief.port();
     for args in [&["conflicts"][..], &["conflicts", "--all"]] {

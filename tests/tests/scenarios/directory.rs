@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
-use guard_tests::{Agent, Directory, Lab, Launch, Lease, POOL, eventually};
+use guard_tests::{Agent, Directory, Lab, Launch, POOL, eventually};
 
 #[path = "../../../guard-agent/examples/directory.rs"]
 #[expect(dead_code, reason = "it is a program")]
@@ -16,35 +16,24 @@ fn start(lab: &Lab, directory: &Directory) -> Result<Agent> {
     lab.agent_with(Launch::config(&config)?)
 }
 
-fn confirmed(agent: &Agent, sandbox: &str) -> Result<Lease> {
-    let lease = agent.allocate(sandbox)?;
-    agent.json(&["confirm", "--generation", &lease.generation.to_string()])?;
-    Ok(lease)
-}
-
-fn state(agent: &Agent, lease: &Lease) -> Result<String> {
-    let entry = agent.entry(lease.address)?.context("free")?;
-    Ok(entry["state"].as_str().context("no state")?.to_owned())
-}
-
 /// The example that guard ships says of a sandbox what its file says.
 fn the_example_is_believed(lab: &Lab, file: &Path) -> Result<()> {
     let section = format!("[directory]\nsocket = {:?}", lab.dir().join("directory.sock"));
     let config = lab.config()?.with(&section)?.with("[reconcile]\ninterval = \"200ms\"")?;
     let agent = lab.agent_with(Launch::config(&config)?)?;
-    let (lives, dies) = (confirmed(&agent, "lives")?, confirmed(&agent, "dies")?);
-    let vanishes = confirmed(&agent, "vanishes")?;
+    let (lives, dies) = (agent.confirmed("lives")?, agent.confirmed("dies")?);
+    let vanishes = agent.confirmed("vanishes")?;
     std::fs::write(file, "lives alive\ndies dead\n")?;
     for lease in [dies, vanishes] {
-        eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
+        eventually("its end", || Ok((agent.state(&lease)? == "cooling").then_some(())))?;
     }
-    assert_eq!(state(&agent, &lives)?, "active");
+    assert_eq!(agent.state(&lives)?, "active");
     // What it cannot read is no answer.
     std::fs::write(file, "lives\n")?;
     await_passes(&agent, "ended", 4.0)?;
-    assert_eq!(state(&agent, &lives)?, "active");
+    assert_eq!(agent.state(&lives)?, "active");
     std::fs::write(file, "")?;
-    eventually("its end", || Ok((state(&agent, &lives)? == "cooling").then_some(())))
+    eventually("its end", || Ok((agent.state(&lives)? == "cooling").then_some(())))
 }
 
 fn sandboxes(lab: &Lab) -> Result<PathBuf> {
@@ -80,8 +69,8 @@ fn rule_5_an_index_that_omits_a_running_sandbox_costs_it_nothing() -> Result<()>
     let lab = Lab::new()?;
     let directory = lab.directory()?;
     let agent = start(&lab, &directory)?;
-    let (omitted, listed) = (confirmed(&agent, "omitted")?, confirmed(&agent, "listed")?);
-    let dead = confirmed(&agent, "dead")?;
+    let (omitted, listed) = (agent.confirmed("omitted")?, agent.confirmed("listed")?);
+    let dead = agent.confirmed("dead")?;
     directory.say(|said| {
         said.listed = [("listed", State::Alive), ("dead", State::Dead)]
             .map(|(name, state)| (name.to_owned(), state))
@@ -89,14 +78,14 @@ fn rule_5_an_index_that_omits_a_running_sandbox_costs_it_nothing() -> Result<()>
         said.found = [("omitted".to_owned(), State::Alive)].into();
     });
     await_passes(&agent, "done", 12.0)?;
-    assert_eq!(state(&agent, &omitted)?, "active");
+    assert_eq!(agent.state(&omitted)?, "active");
     assert!(directory.asked("omitted") >= 8, "it is looked up before each time");
-    assert_eq!((state(&agent, &listed)?.as_str(), directory.asked("listed")), ("active", 0));
+    assert_eq!((agent.state(&listed)?.as_str(), directory.asked("listed")), ("active", 0));
     // What the index knows the end of is not looked up.
-    assert_eq!((state(&agent, &dead)?.as_str(), directory.asked("dead")), ("cooling", 0));
+    assert_eq!((agent.state(&dead)?.as_str(), directory.asked("dead")), ("cooling", 0));
     // Its controller has removed it.
     directory.say(|said| said.found.clear());
-    eventually("its end", || Ok((state(&agent, &omitted)? == "cooling").then_some(())))
+    eventually("its end", || Ok((agent.state(&omitted)? == "cooling").then_some(())))
 }
 
 #[test]
@@ -104,11 +93,11 @@ fn rule_6_a_directory_that_fails_ends_the_pass() -> Result<()> {
     let lab = Lab::new()?;
     let directory = lab.directory()?;
     let agent = start(&lab, &directory)?;
-    let lease = confirmed(&agent, "a")?;
+    let lease = agent.confirmed("a")?;
     // By name: everything is counted, and nothing is taken back.
     directory.say(|said| said.get_fails = true);
     await_passes(&agent, "ended", 4.0)?;
-    assert_eq!(state(&agent, &lease)?, "active");
+    assert_eq!(agent.state(&lease)?, "active");
     assert_eq!(agent.entry(lease.address)?.context("free")?["misses"], 3);
     // At all, or with an answer that means nothing.
     for fails in [true, false] {
@@ -117,11 +106,11 @@ fn rule_6_a_directory_that_fails_ends_the_pass() -> Result<()> {
             said.listed = [("b".to_owned(), State::Unspecified)].into();
         });
         await_passes(&agent, "ended", 4.0)?;
-        assert_eq!(state(&agent, &lease)?, "active");
+        assert_eq!(agent.state(&lease)?, "active");
         assert!(agent.await_readyz(503)?.contains("source directory"));
     }
     directory.say(|said| *said = Default::default());
-    eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
+    eventually("its end", || Ok((agent.state(&lease)? == "cooling").then_some(())))?;
     agent.await_readyz(200).map(drop)
 }
 
@@ -132,7 +121,7 @@ fn rule_6_a_mass_release_waits_for_consent() -> Result<()> {
     let names: Vec<_> = (0..10).map(|number| format!("s{number}")).collect();
     directory.say(|said| said.listed = names.iter().map(|n| (n.clone(), State::Alive)).collect());
     let agent = start(&lab, &directory)?;
-    let leases: Vec<_> = names.iter().map(|name| confirmed(&agent, name)).collect::<Result<_>>()?;
+    let leases: Vec<_> = names.iter().map(|name| agent.confirmed(name)).collect::<Result<_>>()?;
     // It lies, or all of them are gone: who could tell.
     directory.say(|said| said.listed.clear());
     await_passes(&agent, "blocked", 3.0)?;
@@ -140,7 +129,7 @@ fn rule_6_a_mass_release_waits_for_consent() -> Result<()> {
     let shown = agent.json(&["reconcile", "--dry-run"])?;
     assert_eq!(shown["blocked"].as_array().map(Vec::len), Some(10), "{shown}");
     for lease in &leases {
-        assert_eq!(state(&agent, lease)?, "active");
+        assert_eq!(agent.state(lease)?, "active");
     }
     let refusal = agent.ctl(&["reconcile", "--consent", "00000000"])?.refusal()?;
     assert_eq!(
@@ -151,7 +140,7 @@ fn rule_6_a_mass_release_waits_for_consent() -> Result<()> {
     let agreed = agent.json(&["reconcile", "--consent", id])?;
     assert_eq!(agreed["reaped"].as_array().map(Vec::len), Some(10), "{agreed}");
     for lease in &leases {
-        assert_eq!(state(&agent, lease)?, "cooling");
+        assert_eq!(agent.state(lease)?, "cooling");
     }
     await_passes(&agent, "done", 1.0)?;
     assert_eq!(agent.metric("guard_reap_blocked", &[("pool", POOL)])?, Some(0.0));

@@ -13,25 +13,21 @@ use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::access::documented;
 
-/// Chance that can be repeated (splitmix64).
-struct Chance(u64);
+/// Bytes by chance, which can be repeated.
+struct Chance(fastrand::Rng);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
+        self.0.u64(..most)
     }
 
     /// No path comes of it, which a backup could be written to.
     fn byte(&mut self) -> u8 {
-        match self.next().to_le_bytes()[0] {
+        match self.0.u8(..) {
             b'/' => b'.',
             byte => byte,
         }
@@ -125,7 +121,7 @@ fn bytes_that_are_no_http_end_their_connection_and_nothing_else() -> Result<()> 
     let agent = lab.agent()?;
     agent.allocate("a")?;
     let before = state(&agent)?;
-    let mut chance = Chance(7);
+    let mut chance = Chance::new(7);
     for round in 0..300 {
         let mut stream = UnixStream::connect(agent.socket())?;
         stream.set_read_timeout(Some(guard_tests::PATIENCE))?;
@@ -170,7 +166,7 @@ fn messages_that_are_none_are_refused_by_every_method() -> Result<()> {
     runtime.block_on(async {
         let channel = guard_agent::client::connect(&agent.socket()).await?;
         let mut client = tonic::client::Grpc::new(channel);
-        let mut chance = Chance(8);
+        let mut chance = Chance::new(8);
         for (method, _) in documented()? {
             for round in 0..30 {
                 let bytes = if round % 3 == 0 { chance.bytes(80) } else { chance.message() };

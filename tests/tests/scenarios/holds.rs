@@ -1,6 +1,6 @@
 //! Rule 9: what must be over before an address is used again.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use guard_tests::{Agent, Client, Lab, Launch, Lease, eventually};
 
 fn start(lab: &Lab, deadline: &str) -> Result<Agent> {
@@ -9,11 +9,6 @@ fn start(lab: &Lab, deadline: &str) -> Result<Agent> {
          [[subscriber]]\nname = \"firewall\"\n"
     );
     lab.agent_with(Launch::config(&lab.config()?.with(&subscriber)?)?)
-}
-
-fn state(agent: &Agent, lease: &Lease) -> Result<String> {
-    let entry = agent.entry(lease.address)?.context("free")?;
-    Ok(entry["state"].as_str().context("no state")?.to_owned())
 }
 
 fn acknowledge(agent: &Agent, lease: &Lease, subscriber: &str) -> Result<String> {
@@ -39,10 +34,10 @@ fn rule_9_an_address_waits_for_every_hold_and_over_restarts() -> Result<()> {
     assert_eq!(acknowledge(&agent, &lease, "nobody")?, "Done");
     agent.kill()?;
     agent.start_again()?;
-    assert_eq!(state(&agent, &lease)?, "releasing");
+    assert_eq!(agent.state(&lease)?, "releasing");
     assert_eq!(agent.list(&["holds"], "holds")?.len(), 1);
     assert_eq!(acknowledge(&agent, &lease, "firewall")?, "Done");
-    assert_eq!(state(&agent, &lease)?, "cooling");
+    assert_eq!(agent.state(&lease)?, "cooling");
     assert_eq!(agent.metric("guard_holds_expired_total", &[])?, Some(0.0));
     // Of an owner that has it still.
     let held = agent.allocate("b")?;
@@ -63,7 +58,7 @@ fn rule_9_a_hold_that_expires_is_an_alert() -> Result<()> {
         "nfs-proxy",
         &lease.address.to_string(),
     ])?;
-    eventually("its end", || Ok((state(&agent, &lease)? == "cooling").then_some(())))?;
+    eventually("its end", || Ok((agent.state(&lease)? == "cooling").then_some(())))?;
     let expired = agent.metric("guard_holds_expired_total", &[("subscriber", "nfs-proxy")])?;
     assert_eq!(expired, Some(1.0));
     assert_eq!(acknowledge(&agent, &lease, "nfs-proxy")?, "Done", "late, and nothing waits");

@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
-use guard_tests::{Agent, Containerd, Lab, Launch, Lease, POOL, eventually};
+use guard_tests::{Agent, Arp, BRIDGE, Containerd, Lab, Launch, Lease, Mac, POOL, eventually};
 use serde_json::Value;
 
 /// Passes in quick succession, and addresses that are free soon.
-const QUICK: &str = "[reconcile]\ninterval = \"200ms\"";
+pub const QUICK: &str = "[reconcile]\ninterval = \"200ms\"";
 /// Only what is asked for by hand, and what events say.
 const BY_HAND: &str = "[reconcile]\ninterval = \"1h\"";
 
@@ -16,19 +16,7 @@ fn start(lab: &Lab, containerd: &Containerd, reconcile: &str) -> Result<Agent> {
     lab.agent_with(Launch::config(&config)?)
 }
 
-/// A lease of a sandbox that says nothing and that no port is bound to.
-fn confirmed(agent: &Agent, sandbox: &str) -> Result<Lease> {
-    let lease = agent.allocate(sandbox)?;
-    agent.json(&["confirm", "--generation", &lease.generation.to_string()])?;
-    Ok(lease)
-}
-
-fn state(agent: &Agent, lease: &Lease) -> Result<String> {
-    let entry = agent.entry(lease.address)?;
-    Ok(entry.map_or("free".to_owned(), |entry| entry["state"].as_str().unwrap_or("?").to_owned()))
-}
-
-fn misses(agent: &Agent, lease: &Lease) -> Result<u64> {
+pub fn misses(agent: &Agent, lease: &Lease) -> Result<u64> {
     agent.entry(lease.address)?.context("free")?["misses"].as_u64().context("no misses")
 }
 
@@ -37,16 +25,10 @@ fn runs(agent: &Agent, result: &str) -> Result<f64> {
 }
 
 /// Waits until so many more passes have come to this.
-fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {
+pub fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {
     let before = runs(agent, result)?;
     eventually(&format!("{more} passes that are {result}"), || {
         Ok((runs(agent, result)? >= before + more).then_some(()))
-    })
-}
-
-fn await_state(agent: &Agent, lease: &Lease, wanted: &str) -> Result<()> {
-    eventually(&format!("{} {wanted}", lease.address), || {
-        Ok((state(agent, lease)? == wanted).then_some(()))
     })
 }
 
@@ -66,24 +48,24 @@ fn the_incident_sandboxes_that_are_removed_without_a_word_give_their_addresses_b
     containerd.run("gone", Some(&gone), &gone_lease.address.to_string())?;
     containerd.run("left", Some(&left), &left_lease.address.to_string())?;
     await_passes(&agent, "done", 4.0)?;
-    assert_eq!(state(&agent, &gone_lease)?, "active");
+    assert_eq!(agent.state(&gone_lease)?, "active");
 
     // The port goes first: the container still speaks for it.
     let port = gone.port().to_owned();
     lab.host().ip(&format!("link delete {port}"))?;
     await_passes(&agent, "done", 4.0)?;
-    assert_eq!((state(&agent, &gone_lease)?.as_str(), misses(&agent, &gone_lease)?), ("active", 0));
+    assert_eq!((agent.state(&gone_lease)?.as_str(), misses(&agent, &gone_lease)?), ("active", 0));
 
     // The container goes, and the port is left.
     containerd.remove("left")?;
     await_passes(&agent, "done", 4.0)?;
-    assert_eq!((state(&agent, &left_lease)?.as_str(), misses(&agent, &left_lease)?), ("active", 0));
+    assert_eq!((agent.state(&left_lease)?.as_str(), misses(&agent, &left_lease)?), ("active", 0));
 
     // Nothing is left of either.
     containerd.remove("gone")?;
     left.delete()?;
-    await_state(&agent, &gone_lease, "cooling")?;
-    await_state(&agent, &left_lease, "cooling")?;
+    agent.await_state(&gone_lease, "cooling")?;
+    agent.await_state(&left_lease, "cooling")?;
     assert_eq!(agent.metric("guard_reaped_total", &[("pool", POOL)])?, Some(2.0));
     assert_eq!(agent.journal().count(&["reaped", &gone_lease.address.to_string()]), 1);
     agent.check()
@@ -94,7 +76,7 @@ fn rule_6_paused_and_stopped_containers_keep_their_addresses() -> Result<()> {
     let lab = Lab::new()?;
     let containerd = lab.containerd()?;
     let agent = start(&lab, &containerd, QUICK)?;
-    let (labelled, named) = (confirmed(&agent, "labelled")?, confirmed(&agent, "named")?);
+    let (labelled, named) = (agent.confirmed("labelled")?, agent.confirmed("named")?);
     containerd.run("labelled", None, &labelled.address.to_string())?;
     // As CNI knows a container: by its id.
     containerd.run_labelled("named", None, &[])?;
@@ -103,7 +85,7 @@ fn rule_6_paused_and_stopped_containers_keep_their_addresses() -> Result<()> {
         step(&containerd, "named")?;
         await_passes(&agent, "done", 4.0)?;
         for lease in [&labelled, &named] {
-            assert_eq!((state(&agent, lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
+            assert_eq!((agent.state(lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
         }
     }
     let entry = agent.entry(labelled.address)?.context("free")?;
@@ -117,14 +99,14 @@ fn rule_6_while_containerd_is_away_nothing_is_reaped_and_afterwards_all_is_right
     let lab = Lab::new()?;
     let mut containerd = lab.containerd()?;
     let agent = start(&lab, &containerd, QUICK)?;
-    let (runs_on, gone) = (confirmed(&agent, "runs")?, confirmed(&agent, "gone")?);
+    let (runs_on, gone) = (agent.confirmed("runs")?, agent.confirmed("gone")?);
     containerd.run("runs", None, &runs_on.address.to_string())?;
     containerd.run("gone", None, &gone.address.to_string())?;
     await_passes(&agent, "done", 2.0)?;
     containerd.kill()?;
     await_passes(&agent, "ended", 5.0)?;
     for lease in [&runs_on, &gone] {
-        assert_eq!((state(&agent, lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
+        assert_eq!((agent.state(lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
     }
     let source = inventory(&agent)?;
     assert_eq!(source["healthy"], false);
@@ -140,8 +122,8 @@ fn rule_6_while_containerd_is_away_nothing_is_reaped_and_afterwards_all_is_right
     containerd.start()?;
     agent.await_readyz(200)?;
     containerd.remove("gone")?;
-    await_state(&agent, &gone, "cooling")?;
-    assert_eq!((state(&agent, &runs_on)?.as_str(), misses(&agent, &runs_on)?), ("active", 0));
+    agent.await_state(&gone, "cooling")?;
+    assert_eq!((agent.state(&runs_on)?.as_str(), misses(&agent, &runs_on)?), ("active", 0));
     agent.allocate("new").map(drop)
 }
 
@@ -153,8 +135,8 @@ fn rule_6_while_containerd_is_replaced_by_later_versions_nothing_is_reaped() -> 
     let mut runs_on = Vec::new();
     for (number, programs) in Containerd::others()?.into_iter().enumerate() {
         let gone = format!("gone{number}");
-        runs_on.push(confirmed(&agent, &format!("runs{number}"))?);
-        let gone_lease = confirmed(&agent, &gone)?;
+        runs_on.push(agent.confirmed(&format!("runs{number}"))?);
+        let gone_lease = agent.confirmed(&gone)?;
         let newest = runs_on.last().context("it was just put there")?;
         containerd.run(&format!("runs{number}"), None, &newest.address.to_string())?;
         containerd.run(&gone, None, &gone_lease.address.to_string())?;
@@ -162,16 +144,16 @@ fn rule_6_while_containerd_is_replaced_by_later_versions_nothing_is_reaped() -> 
         containerd.kill_for(programs)?;
         await_passes(&agent, "ended", 4.0)?;
         for lease in runs_on.iter().chain([&gone_lease]) {
-            assert_eq!((state(&agent, lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
+            assert_eq!((agent.state(lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
         }
         containerd.start()?;
         agent.await_readyz(200)?;
         // What an earlier version has started ends under a later one.
         containerd.remove(&gone)?;
-        await_state(&agent, &gone_lease, "cooling")?;
+        agent.await_state(&gone_lease, "cooling")?;
         await_passes(&agent, "done", 4.0)?;
         for lease in &runs_on {
-            assert_eq!((state(&agent, lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
+            assert_eq!((agent.state(lease)?.as_str(), misses(&agent, lease)?), ("active", 0));
         }
     }
     // By the last one's events.
@@ -187,13 +169,13 @@ fn rule_6_an_allocation_between_the_two_reads_has_no_miss() -> Result<()> {
     let lab = Lab::new()?;
     let containerd = lab.containerd()?;
     let agent = start(&lab, &containerd, BY_HAND)?;
-    let silent = confirmed(&agent, "silent")?;
+    let silent = agent.confirmed("silent")?;
     // The leases are read, and containerd is asked and does not answer yet.
     containerd.freeze()?;
     let events = agent.follow(&["events"])?;
     let pass = std::thread::scope(|scope| -> Result<Value> {
         let pass = scope.spawn(|| agent.json(&["reconcile"]));
-        let new = confirmed(&agent, "new")?;
+        let new = agent.confirmed("new")?;
         events.next(|event| event["lease"]["generation"] == new.generation)?;
         containerd.thaw()?;
         let pass = pass.join().map_err(|_| anyhow::anyhow!("the pass panicked"))??;
@@ -210,7 +192,7 @@ fn rule_6_an_interval_has_one_miss_and_a_restart_forgets_none() -> Result<()> {
     let lab = Lab::new()?;
     let containerd = lab.containerd()?;
     let mut agent = start(&lab, &containerd, BY_HAND)?;
-    let lease = confirmed(&agent, "silent")?;
+    let lease = agent.confirmed("silent")?;
     let dry = agent.json(&["reconcile", "--dry-run"])?;
     assert_eq!((&dry["dry_run"], &dry["silent"][0]["misses"]), (&true.into(), &1.into()), "{dry}");
     assert_eq!(misses(&agent, &lease)?, 0, "a dry run counts nothing");
@@ -324,7 +306,7 @@ fn rule_8_after_the_boot_timeout_the_configuration_decides() -> Result<()> {
         let agent = lab.agent_with(Launch::config(&config)?.degraded())?;
         agent.journal().await_line(&["boot pass", "degraded"])?;
         if works {
-            let lease = confirmed(&agent, "a")?;
+            let lease = agent.confirmed("a")?;
             assert_eq!(misses(&agent, &lease)?, 0);
         } else {
             let refusal = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "a"])?.refusal()?;
@@ -342,11 +324,11 @@ fn rule_6_without_anybody_to_ask_a_lease_is_unverifiable_until_its_port_goes() -
     let lab = Lab::new()?;
     let agent = lab.agent_with(Launch::config(&lab.config()?.with(QUICK)?)?)?;
     let sandbox = lab.sandbox("bound")?;
-    let (bound, silent) = (agent.admit(&sandbox)?, confirmed(&agent, "silent")?);
+    let (bound, silent) = (agent.admit(&sandbox)?, agent.confirmed("silent")?);
     sandbox.delete()?;
-    await_state(&agent, &bound, "cooling")?;
+    agent.await_state(&bound, "cooling")?;
     await_passes(&agent, "done", 4.0)?;
-    assert_eq!(state(&agent, &silent)?, "active");
+    assert_eq!(agent.state(&silent)?, "active");
     let pass = agent.json(&["reconcile"])?;
     assert_eq!(pass["unverifiable"][0]["generation"], silent.generation, "{pass}");
     Ok(())
@@ -358,16 +340,40 @@ fn rule_6_an_inventory_that_lists_nothing_is_not_believed_beside_a_bound_port() 
     let containerd = lab.containerd()?;
     let agent = start(&lab, &containerd, QUICK)?;
     let sandbox = lab.sandbox("bound")?;
-    let (bound, silent) = (agent.admit(&sandbox)?, confirmed(&agent, "silent")?);
+    let (bound, silent) = (agent.admit(&sandbox)?, agent.confirmed("silent")?);
     await_passes(&agent, "ended", 5.0)?;
-    assert_eq!((state(&agent, &silent)?.as_str(), misses(&agent, &silent)?), ("active", 0));
+    assert_eq!((agent.state(&silent)?.as_str(), misses(&agent, &silent)?), ("active", 0));
     let pass = agent.json(&["reconcile", "--dry-run"])?;
     let why = pass["why"].as_str().context("no reason")?;
     assert!(why.contains(sandbox.port()) && why.contains("labels"), "{why}");
     // Now it is rightly empty.
     sandbox.delete()?;
-    await_state(&agent, &bound, "cooling")?;
-    await_state(&agent, &silent, "cooling")
+    agent.await_state(&bound, "cooling")?;
+    agent.await_state(&silent, "cooling")
+}
+
+#[test]
+fn rule_6_leaked_veths_and_strangers_on_an_uplink_hold_nothing_up() -> Result<()> {
+    let lab = Lab::new()?;
+    let containerd = lab.containerd()?;
+    let (leaked, uplink) = (lab.sandbox("leaked")?, lab.sandbox("uplink")?);
+    let bridge = format!("[[bridge]]\nname = {BRIDGE:?}\nuplinks = [{:?}]", uplink.port());
+    let config = lab.config()?.with(&bridge)?.with_containerd(&containerd)?.with(QUICK)?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let silent = agent.confirmed("silent")?;
+    // A port of nobody's that has spoken, and hosts behind the uplink that we know nothing of.
+    leaked.announce([10, 8, 64, 77].into())?;
+    let socket = uplink.raw_socket()?;
+    for number in 0..8 {
+        let stranger = Arp::announcement(
+            Mac::numbered(0x55_0000 + u32::from(number)),
+            [10, 8, 64, 100 + number].into(),
+        );
+        socket.send(&stranger.frame())?;
+    }
+    let live = || Ok((agent.list(&["live"], "live")?.len() >= 9).then_some(()));
+    eventually("the strangers", live)?;
+    agent.await_state(&silent, "cooling")
 }
 
 #[test]
@@ -378,7 +384,7 @@ fn rule_6_a_release_that_cannot_be_stored_is_tried_again_by_every_pass() -> Resu
     directory.say(|said| said.found = [("a".to_owned(), State::Alive)].into());
     let config = lab.config()?.with(&directory.section())?.with(QUICK)?;
     let agent = lab.agent_with(Launch::config(&config)?)?;
-    let lease = confirmed(&agent, "a")?;
+    let lease = agent.confirmed("a")?;
     eventually("three misses", || Ok((misses(&agent, &lease)? == 3).then_some(())))?;
     // Until there is no room for one byte more.
     let filler = disk.join("filler");
@@ -387,9 +393,9 @@ fn rule_6_a_release_that_cannot_be_stored_is_tried_again_by_every_pass() -> Resu
     assert!(full, "it never filled up");
     directory.say(|said| said.found.clear());
     await_passes(&agent, "failed", 4.0)?;
-    assert_eq!((state(&agent, &lease)?.as_str(), misses(&agent, &lease)?), ("active", 3));
+    assert_eq!((agent.state(&lease)?.as_str(), misses(&agent, &lease)?), ("active", 3));
     assert!(agent.await_readyz(503)?.contains("store"));
     std::fs::remove_file(&filler)?;
-    await_state(&agent, &lease, "cooling")?;
+    agent.await_state(&lease, "cooling")?;
     agent.check()
 }

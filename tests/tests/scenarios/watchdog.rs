@@ -32,7 +32,10 @@ impl Parts {
 
     fn with(containerd: Option<PathBuf>) -> Result<Self> {
         // One address, so that it can go to nobody else while it is somebody's.
-        let lab = Lab::with_prefix(30)?;
+        Self::of(Lab::with_prefix(30)?, containerd)
+    }
+
+    fn of(lab: Lab, containerd: Option<PathBuf>) -> Result<Self> {
         let (containerd, directory) = (lab.containerd_of(containerd)?, lab.directory()?);
         Ok(Self { lab, containerd, directory })
     }
@@ -58,23 +61,6 @@ impl Parts {
 }
 
 const SLEEP: [&str; 2] = ["sleep", "1000000"];
-
-fn confirmed(agent: &Agent, sandbox: &str) -> Result<Lease> {
-    let lease = agent.allocate(sandbox)?;
-    agent.json(&["confirm", "--generation", &lease.generation.to_string()])?;
-    Ok(lease)
-}
-
-fn state(agent: &Agent, lease: &Lease) -> Result<String> {
-    let entry = agent.entry(lease.address)?;
-    Ok(entry.map_or("free".to_owned(), |entry| entry["state"].as_str().unwrap_or("?").to_owned()))
-}
-
-fn await_state(agent: &Agent, lease: &Lease, wanted: &str) -> Result<()> {
-    eventually(&format!("{} {wanted}", lease.address), || {
-        Ok((state(agent, lease)? == wanted).then_some(()))
-    })
-}
 
 /// A pass by hand; how it ended, and what it says.
 fn pass(agent: &Agent, args: &[&str]) -> Result<(CtlOutput, Value)> {
@@ -122,7 +108,7 @@ fn an_orphan_is_removed(parts: &Parts) -> Result<()> {
     assert_eq!((output.code, fate(&dry, "orphan")), (0, Some("removed")), "{dry}");
     assert_eq!(dry["released"][0]["generation"], lease.generation, "{dry}");
     assert_eq!(fate(&dry, "stranger"), None, "{dry}");
-    assert_eq!((containerd.tasks()?.len(), state(&agent, &lease)?.as_str()), (2, "active"));
+    assert_eq!((containerd.tasks()?.len(), agent.state(&lease)?.as_str()), (2, "active"));
 
     // Without a terminal it wants to be told that it is meant.
     assert_eq!(agent.ctl(&["watchdog"])?.code, 2);
@@ -137,7 +123,7 @@ fn an_orphan_is_removed(parts: &Parts) -> Result<()> {
     assert_eq!(done["released"][0]["state"], "releasing", "{done}");
     assert_eq!(agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "new"])?.code, 1);
     sandbox.delete()?;
-    await_state(&agent, &lease, "cooling")?;
+    agent.await_state(&lease, "cooling")?;
     assert_eq!(agent.allocate("new")?.address, lease.address);
     assert_eq!((removed(&agent, "removed")?, removed(&agent, "failed")?), (1.0, 0.0));
     assert_eq!(agent.journal().count(&["watchdog: removed", "orphan"]), 1);
@@ -149,7 +135,7 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
     let parts = Parts::new()?;
     let Parts { containerd, directory, .. } = &parts;
     let mut agent = parts.agent(QUICK)?;
-    let lease = confirmed(&agent, "a")?;
+    let lease = agent.confirmed("a")?;
     parts.say(&[], &[("a", State::Alive)]);
     parts.run(&lease, "a", &SLEEP)?;
     let kept = |agent: &Agent| -> Result<()> {
@@ -189,7 +175,7 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
     eventually("another that fails", || Ok((removed(&agent, "failed")? >= 1.0).then_some(())))?;
     kept(&agent)?;
     drop(frozen);
-    await_state(&agent, &lease, "cooling")?;
+    agent.await_state(&lease, "cooling")?;
     assert!(containerd.list()?.is_empty() && containerd.tasks()?.is_empty());
     agent.await_readyz(200)?;
     assert_eq!(agent.journal().count(&["watchdog: removed"]), 1);
@@ -201,7 +187,7 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
 fn rule_5_a_death_past_its_grace_is_not_looked_up() -> Result<()> {
     let parts = Parts::new()?;
     let agent = parts.agent(&BY_HAND.replace("grace = \"0s\"", "grace = \"2s\""))?;
-    let lease = confirmed(&agent, "a")?;
+    let lease = agent.confirmed("a")?;
     parts.say(&[("a", State::Alive)], &[]);
     parts.run(&lease, "a", &SLEEP)?;
     let (_, first) = pass(&agent, &["--yes"])?;
@@ -250,7 +236,7 @@ fn a_container_may_end_by_itself_at_sigquit_and_is_killed_where_it_does_not() ->
     let Parts { containerd, .. } = &parts;
     // Nobody's test lasts as long as that.
     let agent = parts.agent(&BY_HAND.replace("200ms", "10m"))?;
-    let lease = confirmed(&agent, "polite")?;
+    let lease = agent.confirmed("polite")?;
     let script = "trap 'echo > /quit; exit 0' QUIT; echo > /up; while :; do :; done";
     parts.run(&lease, "polite", &["sh", "-c", script])?;
     let at = |name: &str| containerd.rootfs().join(name).exists();
@@ -281,7 +267,7 @@ fn rule_6_a_source_that_fails_ends_the_pass_of_the_watchdog_too() -> Result<()> 
     let parts = Parts::new()?;
     let Parts { containerd, directory, .. } = &parts;
     let agent = parts.agent(BY_HAND)?;
-    let lease = confirmed(&agent, "a")?;
+    let lease = agent.confirmed("a")?;
     parts.run(&lease, "a", &SLEEP)?;
     let ended = |agent: &Agent, says: &str| -> Result<()> {
         let (output, pass) = pass(agent, &["--yes"])?;
@@ -303,7 +289,59 @@ fn rule_6_a_source_that_fails_ends_the_pass_of_the_watchdog_too() -> Result<()> 
     parts.say(&[], &[]);
     containerd.label("a", "runtime.computer/ip0", "none")?;
     ended(&agent, "containerd answered in part")?;
-    assert_eq!(state(&agent, &lease)?, "active");
+    assert_eq!(agent.state(&lease)?, "active");
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_lost_its_list_removes_nothing_unasked() -> Result<()> {
+    let parts = Parts::of(Lab::new()?, None)?;
+    let Parts { containerd, .. } = &parts;
+    let agent = parts.agent(QUICK)?;
+    // One more than may go at once.
+    let names: Vec<_> = (0..9).map(|number| format!("s{number}")).collect();
+    let alive: Vec<_> = names.iter().map(|name| (name.as_str(), State::Alive)).collect();
+    parts.say(&alive, &alive);
+    let leases = names.iter().map(|name| {
+        let lease = agent.confirmed(name)?;
+        parts.run(&lease, name, &SLEEP)?;
+        Ok(lease)
+    });
+    let leases = leases.collect::<Result<Vec<_>>>()?;
+
+    parts.say(&[], &[]);
+    let why = agent.await_readyz(503)?;
+    assert!(why.contains("9 of 9 containers") && why.contains("guardctl watchdog"), "{why}");
+    // Each pass looks all of them up, and leaves them alone.
+    let asked = parts.directory.asked("s0");
+    eventually("passes", || Ok((parts.directory.asked("s0") >= asked + 5).then_some(())))?;
+    assert_eq!((containerd.tasks()?.len(), removed(&agent, "removed")?), (9, 0.0));
+    for lease in &leases {
+        assert_eq!(agent.state(lease)?, "active");
+    }
+    // As few as always may go are removed without a word from anybody.
+    parts.say(&alive[..1], &alive[..1]);
+    eventually("their end", || Ok((containerd.tasks()? == ["s0"]).then_some(())))?;
+    agent.await_readyz(200)?;
+    for lease in &leases[1..] {
+        agent.await_state(lease, "cooling")?;
+    }
+    assert_eq!((agent.state(&leases[0])?.as_str(), removed(&agent, "removed")?), ("active", 8.0));
+    agent.check()
+}
+
+#[test]
+fn a_mass_removal_is_carried_out_for_whoever_asks() -> Result<()> {
+    let parts = Parts::of(Lab::new()?, None)?;
+    let Parts { containerd, .. } = &parts;
+    let agent = parts.agent(BY_HAND)?;
+    for number in 0..9 {
+        let name = format!("s{number}");
+        parts.run(&agent.confirmed(&name)?, &name, &SLEEP)?;
+    }
+    let (output, done) = pass(&agent, &["--yes"])?;
+    assert_eq!((output.code, done["released"].as_array().map(Vec::len)), (0, Some(9)), "{done}");
+    assert!(containerd.list()?.is_empty() && containerd.tasks()?.is_empty());
     Ok(())
 }
 
@@ -313,7 +351,7 @@ fn the_watchdog_is_off_unless_it_is_asked_for() -> Result<()> {
     let Parts { lab, containerd, .. } = &parts;
     let quick = QUICK.replace("enabled = true", "enabled = false");
     let agent = parts.agent(&quick)?;
-    let lease = confirmed(&agent, "a")?;
+    let lease = agent.confirmed("a")?;
     parts.run(&lease, "a", &SLEEP)?;
     let refusal = agent.ctl(&["watchdog", "--yes"])?.refusal()?;
     assert_eq!((&*refusal.status, &*refusal.reason), ("FAILED_PRECONDITION", "WATCHDOG_OFF"));
