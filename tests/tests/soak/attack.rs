@@ -2,40 +2,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use fastrand::Rng;
 use guard_tests::Mac;
 
-/// Chance that can be repeated (splitmix64).
-pub struct Chance(pub u64);
+/// Any of these.
+fn one<T: Copy, const N: usize>(chance: &mut Rng, values: [T; N]) -> T {
+    values[chance.usize(..N)]
+}
 
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> usize {
-        usize::try_from(self.next() % bound).unwrap_or(0)
-    }
-
-    fn once_in(&mut self, often: u64) -> bool {
-        self.below(often) == 0
-    }
-
-    fn of<T: Copy, const N: usize>(&mut self, values: [T; N]) -> T {
-        values[self.below(N as u64)]
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn mac(&mut self) -> Mac {
-        let [_, a, b, c, d, ..] = self.next().to_le_bytes();
-        Mac::new([0x02, 0xee, a, b, c, d])
-    }
+fn stranger(chance: &mut Rng) -> Mac {
+    Mac::new([0x02, 0xee, chance.u8(..), chance.u8(..), chance.u8(..), chance.u8(..)])
 }
 
 /// One that has an address: a neighbour whom the attacker knows, and the victim talks to.
@@ -47,21 +23,21 @@ pub struct Station {
 }
 
 /// A frame against `owner`, for `victim`.
-pub fn frame(chance: &mut Chance, attacker: Mac, owner: &Station, victim: &Station) -> Vec<u8> {
-    let stranger = chance.mac();
-    let source = chance.of([attacker, attacker, attacker, owner.mac, stranger]);
+pub fn frame(chance: &mut Rng, attacker: Mac, owner: &Station, victim: &Station) -> Vec<u8> {
+    let stranger = stranger(chance);
+    let source = one(chance, [attacker, attacker, attacker, owner.mac, stranger]);
     let group = Mac::new([0x33, 0x33, 0, 0, 0, 1]);
-    let mut bytes = chance.of([victim.mac, victim.mac, Mac::BROADCAST, group]).octets().to_vec();
+    let mut bytes = one(chance, [victim.mac, victim.mac, Mac::BROADCAST, group]).octets().to_vec();
     bytes.extend(source.octets());
-    if chance.once_in(6) {
-        for _ in 0..=chance.below(2) {
-            // No VLAN: the priority only.
-            bytes.extend(chance.of([[0x81, 0x00], [0x81, 0x00], [0x88, 0xa8]]));
-            bytes.extend(chance.of([[0, 0], [0xe0, 0], [0x10, 0]]));
+    if chance.u8(..6) == 0 {
+        for _ in 0..=chance.usize(..2) {
+            // Mostly the priority only, which is no VLAN.
+            bytes.extend(one(chance, [[0x81, 0x00], [0x81, 0x00], [0x88, 0xa8]]));
+            bytes.extend(one(chance, [[0, 0], [0xe0, 0], [0x10, 0], [0, 5]]));
         }
     }
     let begin = bytes.len();
-    match chance.below(10) {
+    match chance.usize(..10) {
         0..=3 => arp(chance, source, owner, victim, &mut bytes),
         4..=7 => discovery(chance, source, owner, victim, &mut bytes),
         8 => {
@@ -72,63 +48,63 @@ pub fn frame(chance: &mut Chance, attacker: Mac, owner: &Station, victim: &Stati
         }
         _ => bytes.extend([0x88, 0xb5, 0, 0]),
     }
-    if chance.once_in(5) {
-        let at = begin + chance.below((bytes.len() - begin) as u64);
-        bytes[at] = chance.byte();
+    if chance.u8(..5) == 0 {
+        let at = begin + chance.usize(..bytes.len() - begin);
+        bytes[at] = chance.u8(..);
     }
-    if chance.once_in(4) {
-        bytes.resize(bytes.len() + chance.below(20), 0);
+    if chance.u8(..4) == 0 {
+        bytes.resize(bytes.len() + chance.usize(..20), 0);
     }
     bytes
 }
 
-fn arp(chance: &mut Chance, source: Mac, owner: &Station, victim: &Station, bytes: &mut Vec<u8>) {
-    bytes.extend([8, 6, 0, chance.of([1, 1, 1, 6]), 8, 0, 6, 4, 0, chance.of([1, 2])]);
-    let (stranger, other) = (chance.mac(), chance.byte());
+fn arp(chance: &mut Rng, source: Mac, owner: &Station, victim: &Station, bytes: &mut Vec<u8>) {
+    bytes.extend([8, 6, 0, one(chance, [1, 1, 1, 6]), 8, 0, 6, 4, 0, one(chance, [1, 2])]);
+    let (stranger, other) = (stranger(chance), chance.u8(..));
     let cluster = Mac::new([0x03, 0xbf, 0, 0, 0, other]);
-    let sender = chance.of([source, source, source, stranger, cluster, Mac::BROADCAST]);
+    let sender = one(chance, [source, source, source, stranger, cluster, Mac::BROADCAST]);
     bytes.extend(sender.octets());
     let nobody = Ipv4Addr::UNSPECIFIED;
-    bytes.extend(chance.of([owner.ipv4, owner.ipv4, owner.ipv4, owner.ipv4, nobody]).octets());
-    bytes.extend(chance.of([victim.mac, Mac::ZERO, Mac::BROADCAST]).octets());
-    bytes.extend(chance.of([victim.ipv4, victim.ipv4, owner.ipv4]).octets());
+    bytes.extend(one(chance, [owner.ipv4, owner.ipv4, owner.ipv4, owner.ipv4, nobody]).octets());
+    bytes.extend(one(chance, [victim.mac, Mac::ZERO, Mac::BROADCAST]).octets());
+    bytes.extend(one(chance, [victim.ipv4, victim.ipv4, owner.ipv4]).octets());
 }
 
 fn discovery(
-    chance: &mut Chance,
+    chance: &mut Rng,
     source: Mac,
     owner: &Station,
     victim: &Station,
     bytes: &mut Vec<u8>,
 ) {
-    let kind = chance.of([133_u8, 135, 135, 136, 136, 136, 136, 137]);
-    let flags = chance.of([0x20, 0x20, 0x60, 0xa0, 0]);
+    let kind = one(chance, [133_u8, 135, 135, 136, 136, 136, 136, 137]);
+    let flags = one(chance, [0x20, 0x20, 0x60, 0xa0, 0]);
     let mut message = vec![kind, 0, 0, 0, if kind == 136 { flags } else { 0 }, 0, 0, 0];
     match kind {
         135 => message.extend(victim.ipv6.octets()),
         136 => message.extend(owner.ipv6.octets()),
         137 => {
             message.extend(owner.ipv6.octets());
-            message.extend(chance.of([owner.ipv6, victim.ipv6]).octets());
+            message.extend(one(chance, [owner.ipv6, victim.ipv6]).octets());
         }
         _ => {}
     }
-    for _ in 0..chance.of([0, 1, 1, 1, 2, 3]) {
+    for _ in 0..one(chance, [0, 1, 1, 1, 2, 3]) {
         let by_kind = if kind < 136 { 1 } else { 2 };
-        message.extend([chance.of([by_kind, by_kind, by_kind, 14, 1, 2]), 1]);
-        let stranger = chance.mac();
-        message.extend(chance.of([source, source, stranger, owner.mac]).octets());
+        message.extend([one(chance, [by_kind, by_kind, by_kind, 14, 1, 2]), 1]);
+        let stranger = stranger(chance);
+        message.extend(one(chance, [source, source, stranger, owner.mac]).octets());
     }
     // Another one each time: an incident is about an address, and takes in whoever claims it.
-    let own = (0xfe80_u128 << 112 | u128::from(chance.next())).into();
-    let from = chance.of([owner.ipv6, owner.ipv6, own]);
+    let own = (0xfe80_u128 << 112 | u128::from(chance.u64(..))).into();
+    let from = one(chance, [owner.ipv6, owner.ipv6, own]);
     let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let to = chance.of([victim.ipv6, victim.ipv6, victim.ipv6, all]);
+    let to = one(chance, [victim.ipv6, victim.ipv6, victim.ipv6, all]);
     let sum = checksum(from, to, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 
     // Extension headers that Linux reads over, and fewer than are too many for guard.
-    let count = if chance.once_in(5) { 1 + chance.below(3) } else { 0 };
+    let count = if chance.u8(..5) == 0 { 1 + chance.usize(..3) } else { 0 };
     let headers: Vec<u8> = (0..count)
         .flat_map(|at| [if at + 1 == count { 58 } else { 60 }, 0, 1, 4, 0, 0, 0, 0])
         .collect();

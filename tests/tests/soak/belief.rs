@@ -12,7 +12,7 @@ use guard_tests::{
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::attack::{Chance, Station, frame};
+use crate::attack::{Station, frame};
 use crate::{ONE_AT_A_TIME, asked};
 
 /// How many frames, instead of the share.
@@ -104,7 +104,8 @@ impl<'a> World<'a> {
         let socket = self.thief.raw_socket()?;
         let mut frames = Vec::new();
         for (owner, seed) in owners.iter().zip(u64::try_from(number * BATCH)?..) {
-            let bytes = frame(&mut Chance(seed), self.thief.mac(), owner, &self.target);
+            let bytes =
+                frame(&mut fastrand::Rng::with_seed(seed), self.thief.mac(), owner, &self.target);
             socket.send(&bytes)?;
             frames.push(bytes);
         }
@@ -129,7 +130,7 @@ impl<'a> World<'a> {
         }
 
         let (neighbours, stations) = (self.neighbours()?, self.stations()?);
-        for (owner, frame) in owners.iter().zip(&frames) {
+        for ((number, owner), frame) in owners.iter().enumerate().zip(&frames) {
             let (mac, port) = (owner.mac.to_string(), self.owner.port());
             for (address, count) in
                 [(IpAddr::from(owner.ipv4), &mut moved.ipv4), (owner.ipv6.into(), &mut moved.ipv6)]
@@ -140,7 +141,8 @@ impl<'a> World<'a> {
                     ensure!(told, "{address} moved by {frame:02x?}, and nobody was told");
                 }
             }
-            if stations.get(&mac).map(String::as_str) != Some(port) {
+            let elsewhere = |at: &String| at != port;
+            if stations.get(&mac).map_or(has_spoken(number), elsewhere) {
                 moved.macs += 1;
                 ensure!(macs.contains(&mac), "{mac} moved by {frame:02x?}, and nobody was told");
             }
@@ -165,20 +167,23 @@ impl<'a> World<'a> {
     fn introduce(&self, owners: &[Station]) -> Result<()> {
         let socket = self.owner.raw_socket()?;
         let mut entries = "neigh flush dev eth0\n".to_owned();
-        for Station { mac, ipv4, ipv6 } in owners {
-            socket.send(&Arp::announcement(*mac, *ipv4).frame())?;
+        for (number, Station { mac, ipv4, ipv6 }) in owners.iter().enumerate() {
+            if has_spoken(number) {
+                socket.send(&Arp::announcement(*mac, *ipv4).frame())?;
+            }
             writeln!(entries, "neigh replace {ipv4} lladdr {mac} dev eth0 nud stale")?;
             writeln!(entries, "neigh replace {ipv6} lladdr {mac} dev eth0 nud stale")?;
         }
         self.victim.netns().ip(&entries)?;
         let (neighbours, stations) = (self.neighbours()?, self.stations()?);
-        for Station { mac, ipv4, ipv6 } in owners {
+        for (number, Station { mac, ipv4, ipv6 }) in owners.iter().enumerate() {
             let mac = mac.to_string();
             for address in [ipv4.to_string(), ipv6.to_string()] {
                 ensure!(neighbours.get(&address) == Some(&mac), "{address} is not known");
             }
             let port = stations.get(&mac).map(String::as_str);
-            ensure!(port == Some(self.owner.port()), "{mac} is at {port:?}");
+            let known = has_spoken(number).then(|| self.owner.port());
+            ensure!(port == known, "{mac} is at {port:?}");
         }
         Ok(())
     }
@@ -194,6 +199,11 @@ impl<'a> World<'a> {
         let netns = self.lab.host().name();
         pairs(&run("bridge", &["-n", netns, "-j", "fdb", "show", "br", BRIDGE])?, "mac", "ifname")
     }
+}
+
+/// Every second owner is silent: the bridge does not know its MAC, and its binding alone speaks for it.
+fn has_spoken(number: usize) -> bool {
+    number.is_multiple_of(2)
 }
 
 async fn station(client: &mut Client, name: &str, mac: Mac, port: &str) -> Result<Station> {

@@ -1,6 +1,7 @@
 //! `detect`: from the second claimant's frame to the news at a subscriber, next to what arpwatch and
-//! arpalert make of the same frames.
+//! arpalert make of the same frames, and to what two wake-ups take at least.
 
+mod bare;
 mod cost;
 mod peers;
 
@@ -17,6 +18,7 @@ use guard_tests::{
 };
 use serde::Serialize;
 
+use self::bare::BARE;
 use self::cost::Cost;
 use self::peers::{ARPALERT, ARPWATCH, Peer};
 use crate::report::{line, percentile, round};
@@ -75,20 +77,26 @@ pub fn run(json: bool) -> Result<()> {
         );
     }
     let watch = agent.incidents()?;
-    let done = AtomicBool::new(false);
+    let (done, quiet_over) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let done = &done;
+        let (done, quiet_over) = (&done, &quiet_over);
+        let (lab, thief, bare) = (&lab, thief.mac(), sender.clone());
+        let limit = scope.spawn(move || bare::tell(lab, thief, &bare, quiet_over));
         let subscriber = scope.spawn(move || subscribe(&watch, &sender, done));
         let (quiet, loud) = leased.split_at(INCIDENTS);
         let addresses = |leased: &[(Mac, Ipv4Addr)]| -> Vec<Ipv4Addr> {
             leased.iter().map(|(_, address)| *address).collect()
         };
-        let outcome =
-            bench.load("quiet", &addresses(quiet), &news, Duration::ZERO).and_then(|()| {
+        let quiet = bench.load("quiet", &[BARE], &addresses(quiet), &news, Duration::ZERO);
+        // A flood would be too much for it, and it for the others.
+        quiet_over.store(true, Ordering::Relaxed);
+        let outcome = quiet
+            .and_then(|()| limit.join().map_err(|_| anyhow::anyhow!("the limit panicked"))?)
+            .and_then(|()| {
                 // Nothing of it is new to anybody.
                 let frame = Arp::request(flooder.mac(), known.address, NOBODY).frame();
                 let flood = lab.flood(&flooder, &[frame])?;
-                bench.load("flood", &addresses(loud), &news, FLOOD)?;
+                bench.load("flood", &[], &addresses(loud), &news, FLOOD)?;
                 eprintln!("the flood was {:.0} frames a second", flood.rate()?);
                 Ok(())
             });
@@ -160,10 +168,11 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Counts what all take of the processors for a while, has each address claimed by the thief,
-    /// and reports who told of it when.
+    /// and reports who told of it when: the agent, its peers, and these.
     fn load(
         &self,
         load: &'static str,
+        more: &[&'static str],
         addresses: &[Ipv4Addr],
         news: &Receiver<News>,
         counted: Duration,
@@ -174,22 +183,24 @@ impl Bench<'_> {
         let before = self.costs()?;
         heard.listen(news, Instant::now() + counted, |_| false)?;
         let after = self.costs()?;
+        let names = [&[GUARD, ARPWATCH, ARPALERT], more].concat();
         for &address in addresses {
             let frame = Arp::announcement(self.thief.mac(), address).frame();
             let sent = Instant::now();
             socket.send(&frame)?;
             heard.sent.insert(address, sent);
-            let names = [GUARD, ARPWATCH, ARPALERT];
             heard.listen(news, sent + PACE, |heard| {
                 names.iter().all(|name| heard.told.contains_key(&(*name, address)))
             })?;
         }
-        let all = 3 * addresses.len();
+        let all = names.len() * addresses.len();
         heard.listen(news, Instant::now() + GRACE, |heard| heard.told.len() == all)?;
-        for ((peer, before), (_, after)) in before.into_iter().zip(after) {
+        let costs =
+            before.into_iter().zip(after).map(|((_, before), (_, after))| after.since(&before));
+        let costs = costs.map(Some).chain(more.iter().map(|_| None));
+        for (peer, cost) in names.iter().zip(costs) {
             let mut latencies = heard.latencies(peer, addresses);
             latencies.sort_unstable();
-            let cost = after.since(&before);
             self.report(&Point {
                 bench: "detect",
                 peer,
@@ -197,9 +208,9 @@ impl Bench<'_> {
                 p50_us: percentile(&latencies, 0.5),
                 p99_us: percentile(&latencies, 0.99),
                 missed: addresses.len() - latencies.len(),
-                cpu_s_per_million: cost.seconds_per_million(),
-                frames: cost.frames,
-                dropped: cost.dropped,
+                cpu_s_per_million: cost.as_ref().and_then(Cost::seconds_per_million),
+                frames: cost.as_ref().map_or(0, |cost| cost.frames),
+                dropped: cost.as_ref().map_or(0, |cost| cost.dropped),
             })?;
         }
         ensure!(heard.told.len() <= all, "told of more than there was");
