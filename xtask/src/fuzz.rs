@@ -26,17 +26,17 @@ struct Fuzzer {
 }
 
 static FUZZERS: [Fuzzer; 3] = [
-    Fuzzer { name: FRAME, longest: 400, options: &[] },
+    Fuzzer { name: "frame", longest: 400, options: &[] },
     Fuzzer { name: "cni", longest: 2048, options: &["-only_ascii=1", "-dict=fuzz/cni.dict"] },
     Fuzzer {
-        name: "config",
+        name: CONFIG,
         longest: 8192,
         options: &["-only_ascii=1", "-seed_inputs=docs/agent.toml"],
     },
 ];
 
-/// What the program in the kernel reads, and anyone can send.
-const FRAME: &str = "frame";
+/// The one that is built with the agent.
+const CONFIG: &str = "config";
 
 /// Fuzzes each (or `only` one) for so many seconds, going on with the inputs of the last time; one that
 /// breaks something stays in `target/fuzz`.
@@ -54,7 +54,7 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<()> {
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", COVERAGE.join(" "))
         .args(["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
         .args(["--target", TARGET, "--target-dir", "target/fuzz"]);
-    if only != Some(FRAME) {
+    if only.is_none_or(|only| only == CONFIG) {
         build.args(["--features", "agent"]);
     }
     process::shown(&mut build)?;

@@ -116,7 +116,7 @@ enum Task {
     /// network namespaces and load eBPF programs.
     #[command(after_help = "Example: cargo xtask test fmt clippy")]
     Test {
-        /// Only these steps; all of them but `chart` and `kernels` when none is named
+        /// Only these steps; all of them but `chart` when none is named
         #[arg(value_name = "STEP")]
         steps: Vec<Step>,
     },

@@ -10,7 +10,7 @@ use std::{
 
 use documented::{Documented, DocumentedFields};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::AllowKind;
 use crate::{
@@ -233,6 +233,7 @@ pub(super) struct Pool {
     #[serde(default)]
     pub vlan: u16,
     /// What its addresses are of.
+    #[serde(deserialize_with = "prefix")]
     pub prefix: IpNet,
     /// Never handed out; by default the first host address.
     pub gateway: Option<IpAddr>,
@@ -252,6 +253,13 @@ pub(super) struct Pool {
     pub probation: Option<Duration>,
     /// How many addresses in use one allocation passes over.
     pub max_attempts: Option<u32>,
+}
+
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!("{text:?} is not a prefix; write it as \"10.8.64.0/24\""))
+    })
 }
 
 impl Pool {

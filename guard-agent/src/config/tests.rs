@@ -51,6 +51,12 @@ fn overlapping_pools_are_refused_as_numbers() {
 }
 
 #[test]
+fn what_is_no_prefix_is_shown_one() {
+    let wrong = GOOD.replace("10.8.64.0/24", "10.8.64.0/33");
+    refused(&wrong, &["\"10.8.64.0/33\" is not a prefix", "write it as \"10.8.64.0/24\""]);
+}
+
+#[test]
 fn a_gateway_outside_its_prefix_is_refused() {
     refused(&format!("{GOOD}gateway = \"10.9.0.1\"\n"), &["sandboxes", "10.9.0.1"]);
 }

@@ -44,6 +44,9 @@ fn every_alert_is_tested_and_has_an_entry_in_the_runbook() -> Result<()> {
             .collect::<BTreeSet<_>>(),
         alerts
     );
+    for entry in docs.split("\n### Guard").skip(1) {
+        assert!(entry.contains("**Over when** "), "nothing says when it is over: {entry}");
+    }
     let anchors = names(&rules()?, "runbook: operations.md#");
     assert_eq!(anchors, alerts.iter().map(|alert| alert.to_lowercase()).collect());
     Ok(())

@@ -2,6 +2,7 @@
 //! tool that its users have, and against the real agent.
 
 mod alerts;
+mod container;
 mod dashboard;
 mod metrics;
 mod readdress;

@@ -15,7 +15,7 @@ use serde_json::Value;
 const UNIT: &str = "guard-agent";
 
 /// The package of the build under test.
-fn package(dir: &Path, revision: u32) -> Result<PathBuf> {
+pub(crate) fn package(dir: &Path, revision: u32) -> Result<PathBuf> {
     let mut xtask = Command::new(binary("xtask")?);
     xtask.args(["package", "--dev", "--revision", &revision.to_string(), "--out"]).arg(dir);
     checked(&mut xtask, b"")?;

@@ -17,7 +17,7 @@ fn every_piece_of_configuration_is_one_that_the_agent_takes() -> Result<()> {
     let mut pieces = 0;
     for document in ["README.md", "docs/guide.md", "docs/operations.md"] {
         for (info, piece) in blocks(&read(document)?) {
-            if info != "toml" {
+            if !info.starts_with("toml") {
                 continue;
             }
             pieces += 1;
@@ -33,5 +33,19 @@ fn every_piece_of_configuration_is_one_that_the_agent_takes() -> Result<()> {
         }
     }
     assert!(pieces >= 5, "{pieces} pieces");
+    Ok(())
+}
+
+#[test]
+fn the_example_that_the_package_installs_is_one_that_the_agent_takes() -> Result<()> {
+    require_root()?;
+    let text = read("dist/debian/agent.toml")?;
+    let (_, example) = text.split_once("\n\n").context("an introduction")?;
+    let example: Vec<_> = example.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), example.join("\n"))?;
+    let path = file.path().to_string_lossy().into_owned();
+    let said = run(&binary("guard-agent")?.to_string_lossy(), &["check-config", &path])?;
+    assert!(said.contains("good: 1 bridge(s), 1 pool(s)"), "{said}");
     Ok(())
 }

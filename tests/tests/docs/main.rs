@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod go;
 mod guide;
 mod names;
 mod python;

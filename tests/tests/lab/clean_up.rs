@@ -30,7 +30,10 @@ fn it_goes_when_it_is_dropped() -> Result<()> {
 
 /// Runs [`a_lab_that_waits`] as a process of its own, ends it, and sees what it leaves.
 fn ends_without_a_trace(signal: &str) -> Result<()> {
-    let mut child = Command::new(std::env::current_exe()?)
+    // A shell has what it runs in the background ignore SIGINT.
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(std::env::current_exe()?)
         .args(["--exact", "clean_up::a_lab_that_waits", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

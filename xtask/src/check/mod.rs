@@ -32,9 +32,10 @@ pub(crate) fn run(steps: &[Step]) -> Result<()> {
 
     let mut times = Vec::new();
     let mut failure = None;
-    for &step in steps {
+    for (number, &step) in (1..).zip(steps) {
         let mut command = step.command(&peers);
-        terminal::heading(&format!("{}: {}", step.name(), process::describe(&command)));
+        let (name, said) = (step.name(), process::describe(&command));
+        terminal::heading(&format!("{name} ({number} of {}): {said}", steps.len()));
         let started = Instant::now();
         let outcome = match step {
             Step::Test => cargo_test::run(&mut command),

@@ -17,7 +17,7 @@ struct Package {
 
 const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
 
-const PACKAGES: [Package; 20] = [
+const PACKAGES: &[Package] = &[
     Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
     Package { name: "iproute2", why: "lays out namespaces and bridges", profiles: ALL },
     Package {
@@ -80,8 +80,44 @@ const PACKAGES: [Package; 20] = [
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {
+        name: "tcpdump",
+        why: "captures what the guide replays",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
         name: "tmux",
         why: "the terminal of the tests",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "buildah",
+        why: "builds the container image",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "golang-go",
+        why: "compiles the controller in Go",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    // Before gRPC, which would as well take an earlier one that Go's generator is not for.
+    Package {
+        name: "golang-github-golang-protobuf-1-5-dev",
+        why: "its messages",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "golang-google-grpc-dev",
+        why: "its gRPC",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "protoc-gen-go-grpc",
+        why: "its client",
+        profiles: &[Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "protoc-gen-go",
+        why: "and what that sends",
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {

@@ -24,7 +24,8 @@ const PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 
 /// The modules that bridges, their ports and their filters need, in the order of loading. What a
 /// kernel does not have as a module is built into it.
-const MODULES: [&str; 7] = ["llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf", "af_packet"];
+const MODULES: [&str; 10] =
+    ["llc", "stp", "garp", "mrp", "8021q", "bridge", "veth", "sch_ingress", "cls_bpf", "af_packet"];
 
 /// A kernel that can be booted.
 pub(crate) struct Kernel {

@@ -13,8 +13,9 @@ const SOCKET: &str = "/run/guard/guard.sock";
 #[derive(Debug, Parser)]
 #[command(name = "guardctl", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
-Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent refused (or `check`
-found something, or `adopt` left something out), 2 usage, 3 the agent cannot be reached.
+Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent
+refused (or `check` found something, or `adopt` left something out), 2 usage,
+3 the agent cannot be reached.
 
 Example:
   guardctl allocate --pool sandboxes --sandbox web-1 -o json")]
@@ -69,8 +70,9 @@ pub enum Command {
     /// Get one address from each of the pools, all or none.
     ///
     /// Asking again with the same sandbox, lifecycle and key gives the same leases.
-    #[command(after_help = "Example:\n  guardctl allocate --pool sandboxes --sandbox web-1 \
-        --lifecycle 7 --interface veth-web-1")]
+    #[command(after_help = "Examples:\n  \
+        guardctl allocate --pool sandboxes --sandbox web-1 --lifecycle 7\n  \
+        guardctl allocate --pool sandboxes --sandbox web-1 --interface veth-web-1")]
     Allocate(Allocate),
 
     /// Say that the sandbox runs: held becomes active.
@@ -82,8 +84,9 @@ pub enum Command {
     },
 
     /// Name the only MAC and the only port that may use a lease's address.
-    #[command(after_help = "Example:\n  guardctl bind --generation 1866435632857088 \
-        --mac 02:00:00:00:00:0a --interface veth-web-1")]
+    #[command(after_help = "Examples:\n  \
+        guardctl bind --generation 1866435632857088 --interface veth-web-1\n  \
+        guardctl bind --generation 1866435632857088 --mac 02:00:00:00:00:0a")]
     Bind(Bind),
 
     /// Give leases back, by generation or by owner.
@@ -102,7 +105,7 @@ pub enum Command {
     Pools,
 
     /// List the addresses that are in use now, with the evidence.
-    #[command(after_help = "Example:\n  guardctl live --bridge rt0")]
+    #[command(after_help = "Example:\n  guardctl live --bridge br0")]
     Live {
         /// Only those on this bridge.
         #[arg(long)]
@@ -312,6 +315,8 @@ mod tests {
             let (_, examples) = examples.unwrap_or_else(|| panic!("{words} has no example"));
             assert!(examples.contains(&words), "{words} is not in its own examples");
             for line in examples.lines() {
+                // Else a terminal of eighty columns breaks it, and half of it is copied.
+                assert!(line.len() <= 80, "{line}");
                 let typed = line.trim().split(['#', '|', '>']).next().unwrap_or_default();
                 parse(typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
             }

@@ -79,7 +79,7 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
         }
         Command::Trace { port: interface } => {
             let stream = answer(guard.trace(TraceRequest { interface })).await?;
-            follow::<_, view::TracedFrame>(stream, output).await
+            follow::<_, view::Traced>(stream, output).await
         }
         Command::Silence { id, span } => {
             let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());
@@ -128,6 +128,7 @@ impl From<Allocate> for AllocateRequest {
             mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
             interface: interface.unwrap_or_default(),
             labels: label.into_iter().collect(),
+            confirmed: false,
         }
     }
 }

@@ -33,7 +33,7 @@ pub enum Command {
     /// in one direction (tcpdump -Q in). Otherwise each interface is taken for one behind which
     /// everybody is, as on a bridge. Exits with 1 if the file cannot be read to its end.
     #[command(after_help = "Examples:\n  \
-        guardctl replay rt0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
+        guardctl replay br0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
         guardctl replay ports.pcapng --ingress --uplink eth0 -o json")]
     Replay(Replay),
 

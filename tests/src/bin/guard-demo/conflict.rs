@@ -51,7 +51,7 @@ pub(crate) fn take_neighbours_address(
         "curl http://127.0.0.1:9477/metrics",
         &format!("guard_conflicts_total{{bridge=\"{BRIDGE}\",kind=\"duplicate\"}} {metric}"),
     );
-    let shown = agent.ctl(&["conflicts"])?;
+    let shown = agent.ctl_in_columns(screen.columns(), &["conflicts"])?;
     ensure!(shown.code == 0 && shown.stdout.contains(&text), "guardctl conflicts: {shown:?}");
     screen.quote("guardctl conflicts", shown.stdout.trim_end());
 

@@ -68,7 +68,7 @@ pub(crate) fn with_guard(
         "guard",
         &format!("is told to release {address}; the answer is: {}", measured.release_while_live),
     );
-    let shown = agent.ctl(&["leases", "--sandbox", "alpha"])?;
+    let shown = agent.ctl_in_columns(screen.columns(), &["leases", "--sandbox", "alpha"])?;
     screen.quote("guardctl leases --sandbox alpha", shown.stdout.trim_end());
 
     let beta = admit(screen, measured, lab, agent, "beta", &[address])?;

@@ -35,7 +35,7 @@ pub(crate) fn take_free_address(
     ensure!(names(&entry, mac, port), "neither {mac} nor {port} is in {entry}");
     let quarantined = agent.list(&["leases", "--state", "quarantined"], "leases")?;
     measured.quarantined = u64::try_from(quarantined.len()).context("the number of entries")?;
-    let shown = agent.ctl(&["leases", "--state", "quarantined"])?;
+    let shown = agent.ctl_in_columns(screen.columns(), &["leases", "--state", "quarantined"])?;
     screen.quote("guardctl leases --state quarantined", shown.stdout.trim_end());
 
     let in_use = [sandboxes.alpha.lease.address, sandboxes.beta.lease.address, taken];

@@ -21,7 +21,7 @@ pub enum Subnets {
     /// Asking again with the same identifier gives the same subnet.
     #[command(after_help = "Examples:\n  \
         guardctl subnets reserve --pool sandboxes --id node-a --length 28\n  \
-        guardctl subnets reserve --pool sandboxes --id node-b --prefix 10.8.64.32/28 --dry-run")]
+        guardctl subnets reserve --pool sandboxes --id node-b --prefix 10.8.64.32/28")]
     Reserve(ReserveSubnet),
     /// Give a child subnet's addresses back to its pool.
     ///

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
-    style::{Color, Modifier, Style, Stylize as _},
+    style::{Color, Modifier, Style, Stylize},
     text::{Line, Span},
     widgets::{Paragraph, Row, Table},
 };
@@ -15,17 +15,20 @@ use super::{
 };
 use crate::{
     output::printable,
+    table::folded,
     view::{Claimant, Conflict, Degraded, Pool, Port, Status, ago, bar, segment},
 };
 
-/// How many lines there are for what is degraded.
+/// How many are listed of what is degraded.
 const DEGRADED: usize = 4;
+/// How many lines there are for each complaint.
+const COMPLAINT: usize = 2;
 /// How many lines there are for the conflict that is selected, and its claimants.
 const DETAILS: u16 = 6;
 
 /// Draws all of it; what has not changed is not sent.
 pub fn draw(frame: &mut Frame<'_>, model: &mut Model) {
-    let head = head(model);
+    let head = head(model, frame.area().width.into());
     let lines = u16::try_from(head.len()).unwrap_or(u16::MAX);
     let [top, tabs, view, keys] = Layout::vertical([
         Constraint::Length(lines),
@@ -40,20 +43,27 @@ pub fn draw(frame: &mut Frame<'_>, model: &mut Model) {
     frame.render_widget(Line::from("tab: next view   arrows: move   q: quit").dim(), keys);
 }
 
-fn head(model: &Model) -> Vec<Line<'static>> {
+fn head(model: &Model, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     match &model.sample {
         Some(sample) => {
             lines.push(agent(sample));
             lines.push(Line::from(rates(model)));
-            lines.extend(degraded(&sample.status, sample.now));
+            lines.extend(degraded(&sample.status, sample.now, width));
         }
         None => lines.push(Line::from("guard")),
     }
     if let Some(fault) = &model.fault {
-        lines.push(Line::from(format!("{}; trying again", printable(fault))).red().bold());
+        let text = format!("trying again: {fault}");
+        lines.extend(complaint(&text, width).into_iter().map(Stylize::bold));
     }
     lines
+}
+
+/// What is wrong, with as much of the reason as there is room for.
+fn complaint(text: &str, width: usize) -> Vec<Line<'static>> {
+    let lines = folded(text, "", width);
+    lines.lines().take(COMPLAINT).map(|line| Line::from(line.to_owned()).red()).collect()
 }
 
 fn agent(sample: &Sample) -> Line<'static> {
@@ -82,14 +92,14 @@ fn rates(model: &Model) -> String {
     )
 }
 
-fn degraded(status: &Status, now: Timestamp) -> Vec<Line<'static>> {
+fn degraded(status: &Status, now: Timestamp, width: usize) -> Vec<Line<'static>> {
     let all = &status.degraded;
-    let line = |degraded: &Degraded| {
-        let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
+    let said = |degraded: &Degraded| {
+        let or_dash = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
         let (what, why) = (or_dash(&degraded.what), or_dash(&degraded.why));
-        Line::from(format!("{what}: {why} ({})", ago(degraded.since, now))).red()
+        complaint(&format!("{what}: {why} ({})", ago(degraded.since, now)), width)
     };
-    let mut lines: Vec<_> = all.iter().take(DEGRADED).map(line).collect();
+    let mut lines: Vec<_> = all.iter().take(DEGRADED).flat_map(said).collect();
     if all.len() > DEGRADED {
         lines.push(Line::from(format!("and {} more: guardctl status", all.len() - DEGRADED)).red());
     }
@@ -223,11 +233,11 @@ fn conflicts(sample: &Sample) -> Table<'static> {
         Constraint::Length(8),
     ];
     Table::new(sample.conflicts.iter().map(row), widths)
-        .header(header(["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "LAST", "FRAMES", "ID"]))
+        .header(header(["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "LAST", "FRAMES"]))
 }
 
 fn conflict_below(conflict: Option<&Conflict>, now: Timestamp) -> Vec<Line<'static>> {
-    let Some(conflict) = conflict else { return vec![] };
+    let Some(conflict) = conflict else { return vec![Line::from("no conflict is open")] };
     // In full: the one is what `guardctl silence` wants, and the other may not fit above.
     let (id, address) = (text(conflict.id.as_deref()), text(conflict.address.as_deref()));
     let note = |claimant: &Claimant| Line::from(printable(&claimant.note(now)));
@@ -314,6 +324,17 @@ mod tests {
                 assert!(screen.contains(part), "{part} is not in:\n{screen}");
             }
         }
+    }
+
+    #[test]
+    fn what_to_do_is_not_cut_off() {
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        let mut model = Model::default();
+        let fault = "cannot reach the agent at /run/guard/guard.sock: No such file or directory \
+                     (os error 2); is guard-agent running?";
+        model.update(Err(fault.to_owned()));
+        let screen = screen(&mut terminal, &mut model);
+        assert!(screen.contains("is guard-agent running?"), "{screen}");
     }
 
     #[test]

@@ -49,7 +49,20 @@ impl Claimant {
 
     /// As above, with how often and how long ago.
     pub fn note(&self, now: Timestamp) -> String {
-        format!("{}: {} frames, last {}", self.brief(), self.frames, ago(self.last_seen, now))
+        // An owner need not have spoken: it is its bound port that was seen last.
+        let last = match self.frames {
+            0 => String::new(),
+            _ => format!(", last {}", ago(self.last_seen, now)),
+        };
+        format!("{}: {}{last}", self.brief(), counted(self.frames))
+    }
+}
+
+fn counted(frames: u64) -> String {
+    match frames {
+        0 => "no frames".to_owned(),
+        1 => "1 frame".to_owned(),
+        frames => format!("{frames} frames"),
     }
 }
 
@@ -108,13 +121,13 @@ impl Conflict {
             .collect();
         let silenced = self.silence().map(|note| format!("; {note}")).unwrap_or_default();
         printable(&format!(
-            "{} {} {} on {}: {}; {} frames{silenced}",
+            "{} {} {} on {}: {}; {}{silenced}",
             self.severity.as_deref().unwrap_or("-"),
             self.kind.as_deref().unwrap_or("-"),
             self.address.as_deref().unwrap_or("-"),
             segment(self.bridge.as_deref(), self.vlan),
             claimants.join(", "),
-            self.frames()
+            counted(self.frames())
         ))
     }
 }
@@ -251,6 +264,16 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
   impostor 02:00:00:00:00:0b@veth-web-2 web-2: 11 frames, last 2s ago
 "
         );
+    }
+
+    #[test]
+    fn an_owner_that_never_spoke_was_not_heard_last() {
+        let mut conflict = duplicate();
+        conflict.claimants[0].frames = 0;
+        conflict.claimants[1].frames = 1;
+        let text = shown(&Conflicts::from(proto::ConflictsResponse { conflicts: vec![conflict] }));
+        assert!(text.contains("veth-web-1 web-1: no frames\n"), "{text}");
+        assert!(text.contains("veth-web-2 web-2: 1 frame, last 2s ago\n"), "{text}");
     }
 
     #[test]

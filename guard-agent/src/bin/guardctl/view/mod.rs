@@ -38,7 +38,7 @@ pub use reserve::{
     Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
 };
 pub use status::{Degraded, Status};
-pub use trace::TracedFrame;
+pub use trace::Traced;
 pub use watchdog::Watched;
 
 /// The API writes "none" as an empty string.

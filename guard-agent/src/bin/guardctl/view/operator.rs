@@ -158,6 +158,10 @@ impl Quarantine {
 
 impl View for Quarantine {
     fn text(&self, screen: Screen) -> String {
+        if self.outcome.as_deref() == Some("not_found") {
+            let what = "not_found: no operator has quarantined it; nothing was changed";
+            return format!("{}{what}\n", dry(self.dry_run));
+        }
         changed(self.dry_run, self.outcome.as_deref(), &self.leases, screen)
     }
 }
@@ -302,5 +306,15 @@ mod tests {
         let gc = Gc::new(gc, true);
         golden(&gc, &format!(r#"{{"dry_run":true,"released":[{ACTIVE}],"unverifiable":[]}}"#));
         assert!(shown(&gc).starts_with("dry run: nothing was changed\n"));
+    }
+
+    #[test]
+    fn what_is_in_no_quarantine_is_not_said_to_be_no_lease() {
+        let outcome = proto::Outcome::NotFound.into();
+        let missing = proto::QuarantineResponse { outcome, leases: vec![] };
+        assert_eq!(
+            shown(&Quarantine::new(missing, false)),
+            "not_found: no operator has quarantined it; nothing was changed\n"
+        );
     }
 }
