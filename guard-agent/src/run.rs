@@ -153,9 +153,10 @@ async fn serve(
     let vitals = Vitals {
         ledger: ledger.clone(),
         observer: handle.heartbeat.clone(),
+        tasks: tokio::runtime::Handle::current(),
         health: health.clone(),
     };
-    let vitals = tokio::spawn(vitals.run());
+    let vitals = vitals.start().context("starting the thread that watches the others")?;
     let told = Told {
         live: live.clone(),
         feed: feed.clone(),
@@ -227,7 +228,7 @@ async fn serve(
     reconciling.abort();
     reloading.abort();
     store.abort();
-    vitals.abort();
+    drop(vitals);
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended

@@ -1,16 +1,22 @@
-//! Whether the agent is really well: the store's writer answers, and the observer comes round. Only
-//! then does the service manager's watchdog hear of it, so that it restarts an agent that is there
-//! and does nothing.
+//! Whether the agent is really well: the store's writer answers, the observer comes round, and the
+//! runtime takes up what it is given. Only then does the service manager's watchdog hear of it, so that
+//! it restarts an agent that is there and does nothing.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::oneshot,
+    time::{MissedTickBehavior, interval, timeout},
+};
 
 use crate::{
     health::{Health, OBSERVER, STORE},
@@ -24,6 +30,8 @@ const WRITER: Duration = Duration::from_secs(5);
 /// How long the observer, which comes round each second, may take: far more than a loaded machine
 /// lets it wait, since nothing is handed out meanwhile.
 const ROUND: Duration = Duration::from_secs(10);
+/// How long the runtime may take to run a task that does nothing.
+const TASK: Duration = Duration::from_secs(5);
 
 /// When a loop last came round.
 #[derive(Debug)]
@@ -71,14 +79,39 @@ pub struct Vitals {
     pub ledger: Ledger,
     /// The observer's.
     pub observer: Arc<Heartbeat>,
+    /// Where everything else runs.
+    pub tasks: runtime::Handle,
     /// Who is told.
     pub health: Arc<Health>,
 }
 
 impl Vitals {
     /// Looks again and again, and feeds the watchdog of the service manager, if it has one, while
-    /// all is well.
-    pub async fn run(self) {
+    /// all is well: until what this returns is dropped.
+    ///
+    /// It has a thread and a clock of its own, and depends on nothing that it watches. A task that
+    /// blocks may leave a runtime of several threads without one that waits for sockets and timers;
+    /// the task that each look gives to it makes another thread take that up.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(self) -> io::Result<oneshot::Sender<()>> {
+        let (stop, stopped) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+        thread::Builder::new().name("vitals".into()).spawn(move || self.run(&runtime, stopped))?;
+        Ok(stop)
+    }
+
+    fn run(self, runtime: &Runtime, stopped: oneshot::Receiver<()>) {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = stopped => {}
+                () = self.look_on() => {}
+            }
+        });
+    }
+
+    async fn look_on(&self) {
         let watchdog = watchdog();
         let every = watchdog.map_or(INTERVAL, |limit| INTERVAL.min(limit / 4));
         let mut turn = interval(every);
@@ -100,12 +133,16 @@ impl Vitals {
             let why = format!("it has not come round for {ROUND:?}: what happens goes unseen");
             self.health.degraded(OBSERVER, &why);
         }
+        let runs = timeout(TASK, self.tasks.spawn(async {})).await.is_ok();
+        if !runs {
+            tracing::error!("no task has been taken up for {TASK:?}: nobody is answered");
+        }
         let writes = writer_answers(&self.ledger).await;
         if let Err(why) = &writes {
             // Whoever watches the store says when it is over.
             self.health.degraded(STORE, why);
         }
-        turns && writes.is_ok()
+        turns && runs && writes.is_ok()
     }
 }
 
