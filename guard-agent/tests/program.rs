@@ -23,7 +23,7 @@ use guard_ebpf::abi::{
 
 use self::{
     common::{BRIDGE, Case, HERE},
-    kernel::{Program, coarse_ns},
+    kernel::{Program, coarse_ns, load, pins},
 };
 
 #[cfg(test)]
@@ -43,6 +43,14 @@ fn the_program_agrees_with_the_cases() {
         let outcome = program.outcome(&case).cut_to(&case.expect);
         assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
     }
+}
+
+/// On every kernel that this runs on; what it tells there is a scenario's.
+#[test]
+fn the_kernel_takes_the_tracer() {
+    let Some(pins) = pins() else { return };
+    let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-trace"));
+    load(&pins, object, "guard_trace");
 }
 
 #[test]

@@ -72,6 +72,17 @@ pub const DOES_REPORT: u8 = 4;
 /// It is over the port's quota.
 pub const DOES_OVER_QUOTA: u8 = 5;
 
+/// Where and when a frame came in. One argument, since newer kernels hold a function that has more than
+/// five to what its type says, whatever became of them (`MAX_BPF_FUNC_REG_ARGS`).
+pub struct Arrival<'a> {
+    /// What the agent says of the port.
+    pub port: &'a Port,
+    /// The port's ifindex.
+    pub from: u32,
+    /// `CLOCK_MONOTONIC`, coarse.
+    pub now_ns: u64,
+}
+
 /// Reads a frame and judges each of its claims, as [`crate::watch::watch`] would, but by what was
 /// known before the frame: it changes nothing. What it has to say it hands to `tell`, once for each
 /// claim, and once for a frame without any.
@@ -79,13 +90,11 @@ pub const DOES_OVER_QUOTA: u8 = 5;
 pub fn trace<F: Frame + ?Sized, T: Tables>(
     frame: &F,
     tables: &T,
-    port: &Port,
-    from: u32,
-    now_ns: u64,
+    at: &Arrival<'_>,
     scratch: &mut Scratch,
     mut tell: impl FnMut(&Traced),
 ) {
-    let (parsed, next, further) = scratch.read(frame, port);
+    let (parsed, next, further) = scratch.read(frame, at.port);
     let mut traced = Traced::zeroed();
     traced.key = AddressKey::none(parsed.segment);
     traced.eth_src = parsed.eth_src;
@@ -96,7 +105,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
         Router::Message => 2,
     };
     let mut says = parsed.says;
-    if port.flags & PORT_FILTERS_VLANS != 0 && !tables.is_member(from, parsed.segment.vlan) {
+    if at.port.flags & PORT_FILTERS_VLANS != 0 && !tables.is_member(at.from, parsed.segment.vlan) {
         says = Says::NoClaim(NoClaim::Vlan);
     }
     match says {
@@ -107,7 +116,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
         Says::Claim => {
             traced.says = SAYS_CLAIM;
             for _ in 0..MAX_CLAIMS {
-                claim(tables, port, from, next, now_ns, &mut traced);
+                claim(tables, at, next, &mut traced);
                 tell(&traced);
                 next_claim(frame, further, next);
                 if further.done != 0 {
@@ -122,20 +131,13 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
 
 /// What a claim says, and what would be done about it. A program of its own within the kernel's.
 #[inline(never)]
-fn claim<T: Tables>(
-    tables: &T,
-    port: &Port,
-    from: u32,
-    claim: &Claim,
-    now_ns: u64,
-    traced: &mut Traced,
-) {
+fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Traced) {
     traced.claim += 1;
     traced.key = claim.key;
     traced.mac = claim.mac;
     traced.flags = claim.flags;
     traced.strength = claim.strength;
-    let decision = judge(tables, port, from, claim, now_ns);
+    let decision = judge(tables, at.port, at.from, claim, at.now_ns);
     (traced.does, traced.event) = match decision.action {
         Action::Nothing => (DOES_NOTHING, 0),
         Action::NoClaim(reason) => (DOES_NOT_COUNT, reason as u8),

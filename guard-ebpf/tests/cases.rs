@@ -11,7 +11,7 @@ use guard_ebpf::{
     abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION},
     frame::Frame,
     model::Model,
-    trace::{DOES_LIVE, DOES_REPORT, Traced, trace},
+    trace::{Arrival, DOES_LIVE, DOES_REPORT, Traced, trace},
     watch::Scratch,
 };
 
@@ -112,7 +112,8 @@ fn the_decision_function_agrees() {
 fn traced(case: &Case) -> Vec<Traced> {
     let (model, port) = (before(case), case.port());
     let (mut shown, mut scratch) = (Vec::new(), Scratch::zeroed());
-    trace(&frame(case), &model, &port, port.ifindex, NOW_NS, &mut scratch, |traced: &Traced| {
+    let at = Arrival { port: &port, from: port.ifindex, now_ns: NOW_NS };
+    trace(&frame(case), &model, &at, &mut scratch, |traced: &Traced| {
         shown.push(*traced);
     });
     shown

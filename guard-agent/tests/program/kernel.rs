@@ -21,10 +21,35 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
+use tempfile::TempDir;
+
 use crate::common::{Case, Outcome};
 
 /// What the program returns for every frame: `TCX_NEXT`.
 const NEXT: u32 = u32::MAX;
+
+/// A file system of this thread's own for pins; none without root.
+pub fn pins() -> Option<TempDir> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("passed over: loading a program needs root");
+        return None;
+    }
+    let none = None::<&Path>;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    // Gone with the thread: no other one sees the mount, and the directory below it is empty.
+    let pins = tempfile::tempdir().unwrap();
+    mount(none, pins.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
+    Some(pins)
+}
+
+/// What the kernel has made of a program's object.
+pub fn load(pins: &TempDir, object: &[u8], name: &str) -> Ebpf {
+    let mut ebpf = guard_agent::observer::loader(pins.path()).load(object).unwrap();
+    let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+    program.load().unwrap();
+    ebpf
+}
 
 /// The program in the kernel, with its maps.
 pub struct Program {
@@ -46,21 +71,9 @@ pub struct Program {
 impl Program {
     /// Loads it with its maps pinned in a file system of this thread's own.
     pub fn load() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("passed over: loading a program needs root");
-            return None;
-        }
-        let none = None::<&Path>;
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        // Gone with the thread: no other one sees the mount, and the directory below it is empty.
-        let pins = tempfile::tempdir().unwrap();
-        mount(none, pins.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
-
+        let pins = pins()?;
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
-        let mut ebpf = guard_agent::observer::loader(pins.path()).load(object).unwrap();
-        let program: &mut SchedClassifier = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
-        program.load().unwrap();
+        let mut ebpf = load(&pins, object, PROGRAM);
         let mut map = |name: &str| {
             assert!(pins.path().join(name).exists(), "{name} is pinned");
             ebpf.take_map(name).unwrap()

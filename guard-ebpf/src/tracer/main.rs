@@ -20,7 +20,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::info;
 use guard_ebpf::{
-    trace::{Traced, trace},
+    trace::{Arrival, Traced, trace},
     watch::Store as _,
 };
 
@@ -54,7 +54,8 @@ fn frame(skb: &Skb) -> Option<()> {
     // makes them, are valid.
     let scratch = unsafe { &mut *scratch };
     let tell = |traced: &Traced| tell(skb.0.skb.skb, traced);
-    trace(skb, &Maps, port, from, Maps.now_ns(), scratch, tell);
+    let at = Arrival { port, from, now_ns: Maps.now_ns() };
+    trace(skb, &Maps, &at, scratch, tell);
     Some(())
 }
 
