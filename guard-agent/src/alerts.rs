@@ -77,9 +77,9 @@ impl Alerts {
         self.unwritten.lock().push(Line { incident, phase });
     }
 
-    /// Whether anything waits for [`Alerts::write_down`].
-    pub fn has_unwritten(&self) -> bool {
-        !self.unwritten.lock().is_empty()
+    /// How much waits for [`Alerts::write_down`].
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.lock().len()
     }
 
     /// Writes into the log and the history what has been told. Who waits for news should have had

@@ -192,6 +192,7 @@ async fn serve(
         }
     });
 
+    let last_alerts = alerts.clone();
     let (current, settings) = watch::channel(Arc::new(config.clone()));
     let Signals { terminate, interrupt, hangup } = signals;
     let reloader = Reloader {
@@ -229,6 +230,7 @@ async fn serve(
     reloading.abort();
     store.abort();
     drop(vitals);
+    last_alerts.write_down();
     ledger.shutdown().await;
     tracing::info!("stopped; the program goes on watching");
     ended

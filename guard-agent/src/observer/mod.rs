@@ -76,6 +76,10 @@ use crate::{
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
 const BATCH: usize = 256;
 
+/// How long what follows an alert waits: the tasks that send it to subscribers, and those, have the
+/// processors for themselves meanwhile. What comes in this time is written down together.
+const FOLLOW_UP: Duration = Duration::from_millis(1);
+
 /// How maps without room are listed, and how soon it is looked whether they have some.
 const FULL: &str = "maps full";
 const ROOM: Duration = Duration::from_secs(5);
@@ -143,6 +147,8 @@ pub struct Observer {
     heartbeat: Arc<Heartbeat>,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
+    /// When to do what follows the alerts that were sent.
+    follow_up_at: Option<Instant>,
 }
 
 impl Observer {
@@ -204,6 +210,7 @@ impl Observer {
             prober,
             heartbeat,
             dump_again: false,
+            follow_up_at: None,
         };
         observer.resync().await?;
         observer.ports.forget_others(&observer.view);
@@ -211,6 +218,7 @@ impl Observer {
         let snapshot = sweep::read(&observer.parts.bpffs)?;
         observer.take_snapshot(snapshot);
         observer.drain().await;
+        observer.follow_up();
         Ok((observer, handle))
     }
 
@@ -225,8 +233,8 @@ impl Observer {
         let (lookout, mut uncovered) = Lookout::new();
         let bindings = self.parts.bindings.clone();
         loop {
-            self.follow_up().await;
             let doubt_at = self.claims.next_doubt();
+            let follow_up_at = self.next_follow_up();
             tokio::select! {
                 ready = self.ring.readable_mut() => match ready {
                     Ok(mut guard) => {
@@ -248,6 +256,8 @@ impl Observer {
                 () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
                     self.claims.judge_doubts();
                 }
+                () = sleep_until(follow_up_at.unwrap_or_else(Instant::now)),
+                    if follow_up_at.is_some() => self.follow_up(),
                 Some(snapshot) = swept.recv() => {
                     self.take_snapshot(snapshot);
                     self.claims.age();
@@ -341,6 +351,7 @@ impl Observer {
 
     async fn take(&mut self, records: Vec<Bytes>) {
         for record in records {
+            let unwritten = self.parts.alerts.unwritten();
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.event(event),
                 Err(error) => {
@@ -348,21 +359,27 @@ impl Observer {
                     self.parts.health.degraded("ring", &why);
                 }
             }
-            self.follow_up().await;
+            if self.parts.alerts.unwritten() > unwritten {
+                // The tasks that send it to subscribers are ready now, on this thread: they go first.
+                yield_now().await;
+            }
         }
     }
 
-    /// What comes after an alert. The tasks that send it to subscribers go first: they are ready by
-    /// now, on this thread, and whatever wakes another thread would be in their way.
-    async fn follow_up(&mut self) {
-        let alerts = &self.parts.alerts;
-        if alerts.has_unwritten() {
-            yield_now().await;
-            self.claims.follow_up();
-            alerts.write_down();
-        } else {
-            self.claims.follow_up();
+    /// When to do what follows the alerts, if there are any.
+    fn next_follow_up(&mut self) -> Option<Instant> {
+        if self.follow_up_at.is_none()
+            && (self.claims.has_follow_up() || self.parts.alerts.unwritten() > 0)
+        {
+            self.follow_up_at = Some(Instant::now() + FOLLOW_UP);
         }
+        self.follow_up_at
+    }
+
+    fn follow_up(&mut self) {
+        self.follow_up_at = None;
+        self.claims.follow_up();
+        self.parts.alerts.write_down();
     }
 
     fn event(&mut self, event: Event) {

@@ -4,12 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use aya::maps::MapInfo;
 use aya::programs::{ProgramInfo, loaded_programs};
+use bytemuck::must_cast;
+use guard_ebpf::abi::{AddressKey, MAP_OWNED};
 use nix::libc::{SYS_bpf, syscall};
 
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_PROG_TEST_RUN: i64 = 10;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+/// A helper of the kernel, by its number.
+const BPF_MAP_LOOKUP_ELEM: u32 = 1;
 /// `mov64 r0, -1` and `exit`.
 const EMPTY: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
 /// Where `__sk_buff` has the interface.
@@ -37,11 +42,38 @@ impl Classifier {
     /// # Errors
     /// The kernel's refusal.
     pub fn empty() -> Result<Self> {
+        Self::load(&EMPTY)
+    }
+
+    /// One that looks an address up among the owned ones of another program, once: what a program that
+    /// asks for the owner of each frame takes at least.
+    ///
+    /// # Errors
+    /// The program is gone, or the kernel's refusal.
+    pub fn look_up(program: u32, key: AddressKey) -> Result<Self> {
+        let maps = info(program)?.map_ids()?.context("a kernel that lists a program's maps")?;
+        let maps = maps.into_iter().filter_map(|id| MapInfo::from_id(id).ok());
+        let owned = maps.into_iter().find(|map| map.name_as_str() == Some(MAP_OWNED));
+        let owned = owned.with_context(|| format!("program {program} has no {MAP_OWNED}"))?.fd()?;
+        let map = u32::try_from(owned.as_fd().as_raw_fd())?;
+        let mut program = Vec::new();
+        for (word, at) in must_cast::<_, [u64; 3]>(key).into_iter().zip([-24_i16, -16, -8]) {
+            // r1 = word; *(u64 *)(r10 + at) = r1
+            program.extend([0x118 | (word << 32), word & !u64::from(u32::MAX)]);
+            program.push(0x1a7b | u64::from(at.cast_unsigned()) << 16);
+        }
+        // r1 = map; r2 = r10; r2 += -24; call bpf_map_lookup_elem
+        program.extend([pair(0x1118, map), 0, 0xa2bf, pair(0x207, (-24_i32).cast_unsigned())]);
+        program.push(pair(0x85, BPF_MAP_LOOKUP_ELEM));
+        Self::load(&[&program, &EMPTY[..]].concat())
+    }
+
+    fn load(program: &[u64]) -> Result<Self> {
         let mut attributes = [0; 16];
-        attributes[0] = pair(BPF_PROG_TYPE_SCHED_CLS, u32::try_from(EMPTY.len())?);
-        attributes[1] = EMPTY.as_ptr() as u64;
+        attributes[0] = pair(BPF_PROG_TYPE_SCHED_CLS, u32::try_from(program.len())?);
+        attributes[1] = program.as_ptr() as u64;
         attributes[2] = c"GPL".as_ptr() as u64;
-        let fd = bpf(BPF_PROG_LOAD, &mut attributes).context("loading an empty program")?;
+        let fd = bpf(BPF_PROG_LOAD, &mut attributes).context("loading a program")?;
         let fd = i32::try_from(fd).context("a descriptor")?;
         #[expect(unsafe_code, reason = "a descriptor comes as a number")]
         // SAFETY: the kernel has just opened it for us.

@@ -1,11 +1,15 @@
 //! `datapath`: what a frame costs, by the path that it takes through the program that the agent has
-//! put on a port, over an empty program in the same run.
+//! put on a port, over an empty program in the same run; next to that of one look-up, which no program
+//! that asks for the owner of each frame can do without.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use etherparse::PacketBuilder;
+use guard_ebpf::abi::AddressKey;
+use guard_ebpf::address::Segment;
 use guard_tests::{
     Agent, Arp, BRIDGE, Client, Lab, Launch, NOBODY, PATIENCE, POOL, Sandbox, ipv4_udp,
 };
@@ -24,6 +28,9 @@ const BATCHES: usize = 1_000;
 
 /// Runs of the other CPU, as often as a batch lasts: a batch counts where most of its time had them.
 const ROUND: u32 = 1_000;
+
+/// What is no path of the program's, but the least that any could be.
+const LOOK_UP: &str = "look_up";
 
 #[derive(Serialize)]
 struct Point {
@@ -45,9 +52,12 @@ pub fn run(json: bool) -> Result<()> {
     );
     let agent = lab.agent_with(Launch::config(&lab.config()?.with(&pools)?)?)?;
     let sender = lab.sandbox("sender")?;
-    let paths = paths(&agent, &sender)?;
+    let (ipv4, paths) = paths(&agent, &sender)?;
     let program = *lab.programs_on(sender.port())?.first().context("no program on the port")?;
     let (guard, empty) = (Classifier::of_id(program)?, Classifier::empty()?);
+    let segment =
+        Segment { bridge: lab.host().run(|| if_nametoindex(BRIDGE))??, vlan: 0, inner_vlan: 0 };
+    let look_up = Classifier::look_up(program, AddressKey::v4(segment, ipv4.octets()))?;
     if !json {
         println!("{:<14} {:>9} {:>9} {:>9}", "path", "empty", "net", "two CPUs");
     }
@@ -55,7 +65,8 @@ pub fn run(json: bool) -> Result<()> {
         eprintln!("{path}");
         let measure = || -> Result<Point> {
             let ifindex = if_nametoindex(sender.port())?;
-            let bench = Bench { guard: &guard, empty: &empty, frame: &frame, ifindex };
+            let program = if path == LOOK_UP { &look_up } else { &guard };
+            let bench = Bench { program, empty: &empty, frame: &frame, ifindex };
             bench.point(path)
         };
         let point = lab.host().run(measure)?.with_context(|| path)?;
@@ -69,8 +80,8 @@ pub fn run(json: bool) -> Result<()> {
     agent.stop()
 }
 
-/// A frame for each path, of a sender who has one address of each family.
-fn paths(agent: &Agent, sender: &Sandbox) -> Result<Vec<(&'static str, Vec<u8>)>> {
+/// A frame for each path, of a sender who has one address of each family, and that of IPv4.
+fn paths(agent: &Agent, sender: &Sandbox) -> Result<(Ipv4Addr, Vec<(&'static str, Vec<u8>)>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let leases = runtime.block_on(async {
         let mut client = Client::connect(&agent.socket()).await?;
@@ -78,11 +89,11 @@ fn paths(agent: &Agent, sender: &Sandbox) -> Result<Vec<(&'static str, Vec<u8>)>
         anyhow::Ok(client.allocate_bound(&[POOL, "six"], "sender", mac, port).await?)
     })?;
     let [ipv4, ipv6] = &*leases else { anyhow::bail!("{} leases", leases.len()) };
-    let (ipv4, ipv6) = (ipv4.address.parse()?, ipv6.address.parse::<std::net::Ipv6Addr>()?);
+    let (ipv4, ipv6) = (ipv4.address.parse()?, ipv6.address.parse::<Ipv6Addr>()?);
     let mac = sender.mac();
     let peer = guard_tests::Mac::numbered(9);
     let builder = PacketBuilder::ethernet2(mac.octets(), peer.octets());
-    let other = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+    let other = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
     let mut packet = Vec::new();
     builder.ipv6(ipv6.octets(), other.octets(), 64).udp(40_000, 9).write(&mut packet, &[])?;
 
@@ -99,17 +110,20 @@ fn paths(agent: &Agent, sender: &Sandbox) -> Result<Vec<(&'static str, Vec<u8>)>
     opaque.extend([2, 1]);
     opaque.extend(mac.octets());
 
-    Ok(vec![
-        ("ipv4_known", ipv4_udp((mac, peer), ipv4, NOBODY)?),
+    let known = ipv4_udp((mac, peer), ipv4, NOBODY)?;
+    let paths = vec![
+        (LOOK_UP, known.clone()),
+        ("ipv4_known", known),
         ("ipv6_known", packet),
         ("arp_known", Arp::request(mac, ipv4, NOBODY).frame()),
         ("ipv4_unowned", ipv4_udp((mac, peer), [10, 8, 64, 200].into(), NOBODY)?),
         ("opaque", opaque),
-    ])
+    ];
+    Ok((ipv4, paths))
 }
 
 struct Bench<'a> {
-    guard: &'a Classifier,
+    program: &'a Classifier,
     empty: &'a Classifier,
     frame: &'a [u8],
     ifindex: u32,
@@ -121,13 +135,13 @@ impl Bench<'_> {
         let (mut empty_ns, mut path_ns) = (u32::MAX, u32::MAX);
         for _ in 0..BATCHES {
             empty_ns = empty_ns.min(self.run(self.empty)?);
-            path_ns = path_ns.min(self.run(self.guard)?);
+            path_ns = path_ns.min(self.run(self.program)?);
         }
         let net_ns = path_ns.saturating_sub(empty_ns);
         let two_cpu_ratio = match *cpus {
             [first, second, ..] => {
                 let pair = [first, second];
-                let both = self.on_two(self.guard, pair)?;
+                let both = self.on_two(self.program, pair)?;
                 let net = both.saturating_sub(self.on_two(self.empty, pair)?);
                 Some((f64::from(net) / f64::from(net_ns.max(1)) * 100.0).round() / 100.0)
             }

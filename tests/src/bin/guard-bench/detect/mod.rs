@@ -52,6 +52,28 @@ struct Point {
     dropped: u64,
 }
 
+impl Point {
+    fn new(
+        peer: &'static str,
+        load: &'static str,
+        mut latencies: Vec<Duration>,
+        sent: usize,
+    ) -> Self {
+        latencies.sort_unstable();
+        Self {
+            bench: "detect",
+            peer,
+            load,
+            p50_us: percentile(&latencies, 0.5),
+            p99_us: percentile(&latencies, 0.99),
+            missed: sent.saturating_sub(latencies.len()),
+            cpu_s_per_million: None,
+            frames: 0,
+            dropped: 0,
+        }
+    }
+}
+
 /// That somebody tells of an address, and when.
 type News = (&'static str, Ipv4Addr, Instant);
 
@@ -77,26 +99,22 @@ pub fn run(json: bool) -> Result<()> {
         );
     }
     let watch = agent.incidents()?;
-    let (done, quiet_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (done, quiet_over) = (&done, &quiet_over);
-        let (lab, thief, bare) = (&lab, thief.mac(), sender.clone());
-        let limit = scope.spawn(move || bare::tell(lab, thief, &bare, quiet_over));
+        let done = &done;
         let subscriber = scope.spawn(move || subscribe(&watch, &sender, done));
         let (quiet, loud) = leased.split_at(INCIDENTS);
         let addresses = |leased: &[(Mac, Ipv4Addr)]| -> Vec<Ipv4Addr> {
             leased.iter().map(|(_, address)| *address).collect()
         };
-        let quiet = bench.load("quiet", &[BARE], &addresses(quiet), &news, Duration::ZERO);
-        // A flood would be too much for it, and it for the others.
-        quiet_over.store(true, Ordering::Relaxed);
-        let outcome = quiet
-            .and_then(|()| limit.join().map_err(|_| anyhow::anyhow!("the limit panicked"))?)
+        let outcome = bench
+            .load("quiet", &addresses(quiet), &news, Duration::ZERO)
+            .and_then(|()| bench.limit(&lab, own.address))
             .and_then(|()| {
                 // Nothing of it is new to anybody.
                 let frame = Arp::request(flooder.mac(), known.address, NOBODY).frame();
                 let flood = lab.flood(&flooder, &[frame])?;
-                bench.load("flood", &[], &addresses(loud), &news, FLOOD)?;
+                bench.load("flood", &addresses(loud), &news, FLOOD)?;
                 eprintln!("the flood was {:.0} frames a second", flood.rate()?);
                 Ok(())
             });
@@ -168,11 +186,10 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Counts what all take of the processors for a while, has each address claimed by the thief,
-    /// and reports who told of it when: the agent, its peers, and these.
+    /// and reports who told of it when: the agent and its peers.
     fn load(
         &self,
         load: &'static str,
-        more: &[&'static str],
         addresses: &[Ipv4Addr],
         news: &Receiver<News>,
         counted: Duration,
@@ -183,7 +200,7 @@ impl Bench<'_> {
         let before = self.costs()?;
         heard.listen(news, Instant::now() + counted, |_| false)?;
         let after = self.costs()?;
-        let names = [&[GUARD, ARPWATCH, ARPALERT], more].concat();
+        let names = [GUARD, ARPWATCH, ARPALERT];
         for &address in addresses {
             let frame = Arp::announcement(self.thief.mac(), address).frame();
             let sent = Instant::now();
@@ -197,24 +214,23 @@ impl Bench<'_> {
         heard.listen(news, Instant::now() + GRACE, |heard| heard.told.len() == all)?;
         let costs =
             before.into_iter().zip(after).map(|((_, before), (_, after))| after.since(&before));
-        let costs = costs.map(Some).chain(more.iter().map(|_| None));
-        for (peer, cost) in names.iter().zip(costs) {
-            let mut latencies = heard.latencies(peer, addresses);
-            latencies.sort_unstable();
+        for (peer, cost) in names.into_iter().zip(costs) {
+            let latencies = heard.latencies(peer, addresses);
             self.report(&Point {
-                bench: "detect",
-                peer,
-                load,
-                p50_us: percentile(&latencies, 0.5),
-                p99_us: percentile(&latencies, 0.99),
-                missed: addresses.len() - latencies.len(),
-                cpu_s_per_million: cost.as_ref().and_then(Cost::seconds_per_million),
-                frames: cost.as_ref().map_or(0, |cost| cost.frames),
-                dropped: cost.as_ref().map_or(0, |cost| cost.dropped),
+                cpu_s_per_million: cost.seconds_per_million(),
+                frames: cost.frames,
+                dropped: cost.dropped,
+                ..Point::new(peer, load, latencies, addresses.len())
             })?;
         }
         ensure!(heard.told.len() <= all, "told of more than there was");
         Ok(())
+    }
+
+    /// Reports what a watcher without any logic would reach in the same minute.
+    fn limit(&self, lab: &Lab, own: Ipv4Addr) -> Result<()> {
+        let latencies = bare::latencies(lab, self.thief, own, INCIDENTS)?;
+        self.report(&Point::new(BARE, "quiet", latencies, INCIDENTS))
     }
 
     fn costs(&self) -> Result<[(&'static str, Cost); 3]> {
