@@ -11,7 +11,7 @@ use etherparse::PacketBuilder;
 use guard_ebpf::abi::AddressKey;
 use guard_ebpf::address::Segment;
 use guard_tests::{
-    Agent, Arp, BRIDGE, Client, Lab, Launch, NOBODY, PATIENCE, POOL, Sandbox, ipv4_udp,
+    Agent, Arp, BRIDGE, Client, Lab, Launch, Mac, NOBODY, PATIENCE, POOL, Sandbox, ipv4_udp,
 };
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -52,7 +52,8 @@ pub fn run(json: bool) -> Result<()> {
     );
     let agent = lab.agent_with(Launch::config(&lab.config()?.with(&pools)?)?)?;
     let sender = lab.sandbox("sender")?;
-    let (ipv4, paths) = paths(&agent, &sender)?;
+    let (ipv4, ipv6) = lease(&agent, &sender)?;
+    let paths = paths(sender.mac(), ipv4, ipv6)?;
     let program = *lab.programs_on(sender.port())?.first().context("no program on the port")?;
     let (guard, empty) = (Classifier::of_id(program)?, Classifier::empty()?);
     let segment =
@@ -80,8 +81,8 @@ pub fn run(json: bool) -> Result<()> {
     agent.stop()
 }
 
-/// A frame for each path, of a sender who has one address of each family, and that of IPv4.
-fn paths(agent: &Agent, sender: &Sandbox) -> Result<(Ipv4Addr, Vec<(&'static str, Vec<u8>)>)> {
+/// One address of each family, the sender's own.
+fn lease(agent: &Agent, sender: &Sandbox) -> Result<(Ipv4Addr, Ipv6Addr)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let leases = runtime.block_on(async {
         let mut client = Client::connect(&agent.socket()).await?;
@@ -89,9 +90,12 @@ fn paths(agent: &Agent, sender: &Sandbox) -> Result<(Ipv4Addr, Vec<(&'static str
         anyhow::Ok(client.allocate_bound(&[POOL, "six"], "sender", mac, port).await?)
     })?;
     let [ipv4, ipv6] = &*leases else { anyhow::bail!("{} leases", leases.len()) };
-    let (ipv4, ipv6) = (ipv4.address.parse()?, ipv6.address.parse::<Ipv6Addr>()?);
-    let mac = sender.mac();
-    let peer = guard_tests::Mac::numbered(9);
+    Ok((ipv4.address.parse()?, ipv6.address.parse()?))
+}
+
+/// A frame for each path, of a sender who has these addresses.
+fn paths(mac: Mac, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let peer = Mac::numbered(9);
     let builder = PacketBuilder::ethernet2(mac.octets(), peer.octets());
     let other = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
     let mut packet = Vec::new();
@@ -111,15 +115,14 @@ fn paths(agent: &Agent, sender: &Sandbox) -> Result<(Ipv4Addr, Vec<(&'static str
     opaque.extend(mac.octets());
 
     let known = ipv4_udp((mac, peer), ipv4, NOBODY)?;
-    let paths = vec![
+    Ok(vec![
         (LOOK_UP, known.clone()),
         ("ipv4_known", known),
         ("ipv6_known", packet),
         ("arp_known", Arp::request(mac, ipv4, NOBODY).frame()),
         ("ipv4_unowned", ipv4_udp((mac, peer), [10, 8, 64, 200].into(), NOBODY)?),
         ("opaque", opaque),
-    ];
-    Ok((ipv4, paths))
+    ])
 }
 
 struct Bench<'a> {
