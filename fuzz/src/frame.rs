@@ -43,7 +43,7 @@ fn world() -> Model {
     }
     let segment = Segment { bridge: BRIDGE, vlan: 0, inner_vlan: 0 };
     let holder = MacHolder { ifindex: ELSEWHERE, flags: 0 };
-    model.macs.insert(MacKey::new(segment.bridge, OWNER), holder);
+    model.macs.insert(MacKey::new(segment.bridge, segment.vlan, OWNER), holder);
     model
 }
 

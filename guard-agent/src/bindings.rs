@@ -139,11 +139,18 @@ impl Bindings {
 
     /// A bridge exists (again), with these addresses of the host: makes the kernel's entries for
     /// it what they should be, whatever an earlier agent left.
-    pub fn bridge_present(&self, bridge: &Arc<str>, ifindex: u32, hosts: BTreeSet<(u16, IpAddr)>) {
+    pub fn bridge_present(
+        &self,
+        bridge: &Arc<str>,
+        ifindex: u32,
+        filters_vlans: bool,
+        hosts: BTreeSet<(u16, IpAddr)>,
+    ) {
         let inner = &mut *self.inner.lock();
         let old = inner.bridges.insert(bridge.clone(), ifindex);
         inner.hosts.insert(bridge.clone(), hosts);
-        let result = inner.write_bridge(bridge, ifindex, old);
+        let macs = inner.macs.set_filtering(ifindex, filters_vlans);
+        let result = inner.write_bridge(bridge, ifindex, old).and(macs);
         self.report(result);
     }
 
@@ -238,11 +245,9 @@ impl Bindings {
         inner.hosts.remove(bridge);
         let Some(ifindex) = inner.bridges.remove(bridge) else { return };
         let over = inner.kernel_keys(|key| key.bridge == ifindex);
-        self.report(
-            over.and_then(|over| {
-                over.iter().map(|key| inner.remove(key)).fold(Ok(()), Result::and)
-            }),
-        );
+        let result = over
+            .and_then(|over| over.iter().map(|key| inner.remove(key)).fold(Ok(()), Result::and));
+        self.report(result.and(inner.macs.set_filtering(ifindex, false)));
     }
 
     /// A port exists: bindings that name it count for it from now on. Called before the program is

@@ -118,7 +118,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
         Prefix { on_link, allow, allow_virtual, declared }
         Owned { generation, seen_ns, ifindex, mac, flags, reserved }
         Live { first_ns, seen_ns, ifindex, mac, strength, reserved }
-        MacKey { bridge, reserved, mac, padding }
+        MacKey { bridge, vlan, reserved, mac, padding }
         MacHolder { ifindex, flags }
         PortState { window_ns, told_ns, refused, addresses, frames }
         ChallengerKey { key, ifindex, mac, kind, reserved }

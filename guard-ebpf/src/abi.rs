@@ -238,15 +238,18 @@ pub const STRENGTH_USE: u8 = 2;
 /// The protocol says that the address is at the MAC.
 pub const STRENGTH_ASSERT: u8 = 3;
 
-/// A MAC on its bridge (row L01), in whatever VLAN: one that does not filter VLANs learns a MAC once
-/// for all of them, and moves it with a frame of any.
+/// A MAC as its bridge learns it (row L01): one that filters VLANs learns it in each of them, one that
+/// does not learns it once for all, and moves it with a frame of any (`br_fdb_update` in
+/// `net/bridge/br_fdb.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct MacKey {
     /// The bridge's ifindex.
     pub bridge: u32,
-    /// 0.
-    pub reserved: u32,
+    /// The outer VLAN id where the bridge filters VLANs, else 0.
+    pub vlan: u16,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
     /// The Ethernet source.
     pub mac: [u8; 6],
     /// Keeps the layout free of padding.

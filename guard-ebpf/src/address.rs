@@ -99,11 +99,12 @@ impl AddressKey {
 }
 
 impl MacKey {
-    /// The key of a MAC on the bridge with ifindex `bridge`.
+    /// The key of a MAC on the bridge with ifindex `bridge`, in a VLAN if that filters them, else in 0.
     #[inline(always)]
     #[must_use]
-    pub fn new(bridge: u32, [a, b, c, d, e, f]: Mac) -> Self {
-        must_cast([must_cast::<[u32; 2], u64>([bridge, 0]), must_cast([a, b, c, d, e, f, 0, 0])])
+    pub fn new(bridge: u32, vlan: u16, [a, b, c, d, e, f]: Mac) -> Self {
+        let segment = Segment { bridge, vlan, inner_vlan: 0 };
+        must_cast([must_cast::<Segment, u64>(segment), must_cast([a, b, c, d, e, f, 0, 0])])
     }
 }
 
@@ -176,8 +177,8 @@ mod tests {
     #[test]
     fn a_mac_key_made_of_words_is_the_same() {
         let mac = [2, 3, 4, 5, 6, 7];
-        let key = MacKey { bridge: 3, reserved: 0, mac, padding: [0; 2] };
-        assert_eq!(MacKey::new(3, mac), key);
+        let key = MacKey { bridge: 3, vlan: 5, reserved: [0; 2], mac, padding: [0; 2] };
+        assert_eq!(MacKey::new(3, 5, mac), key);
     }
 
     #[test]

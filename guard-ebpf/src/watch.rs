@@ -116,7 +116,7 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         ingress.counters.verdict(drop_no_claim(port, NoClaim::Vlan).code());
         return;
     }
-    sender.reset(parsed);
+    sender.reset(parsed, ingress.port);
     let mut notice = Notice::No;
     let verdict = match parsed.says {
         Says::Nothing => PASS,
@@ -227,12 +227,13 @@ struct Sender {
 
 impl Sender {
     #[inline(always)]
-    fn reset(&mut self, parsed: &Parsed) {
+    fn reset(&mut self, parsed: &Parsed, port: &Port) {
         let Parsed { segment, eth_src, .. } = *parsed;
-        // Without an address it is about the MAC alone, which is on one port in all VLANs: an event
-        // for each of them would be a flood.
-        self.key = AddressKey::none(Segment { vlan: 0, inner_vlan: 0, ..segment });
-        self.mac = MacKey::new(segment.bridge, eth_src);
+        // Without an address it is about the MAC alone. Where that is on one port in all VLANs, an
+        // event for each of them would be a flood.
+        let vlan = if port.flags & PORT_FILTERS_VLANS == 0 { 0 } else { segment.vlan };
+        self.key = AddressKey::none(Segment { vlan, inner_vlan: 0, ..segment });
+        self.mac = MacKey::new(segment.bridge, vlan, eth_src);
         self.lives = 0;
         self.verdict = PASS;
     }

@@ -1,7 +1,7 @@
 //! The MACs that bindings name, in the kernel's map of MACs (row L01): one is known on its port
 //! before it has spoken, and a frame from it on any other port is a clone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
 use guard_ebpf::abi::{AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned};
@@ -15,11 +15,39 @@ pub(super) struct BoundMacs {
     /// The addresses whose binding names a MAC, each with its port.
     addresses: HashMap<MacKey, BTreeMap<AddressKey, u32>>,
     of_address: HashMap<AddressKey, MacKey>,
+    /// The bridges that filter VLANs.
+    filtering: HashSet<u32>,
 }
 
 impl BoundMacs {
     pub(super) fn set_map(&mut self, map: KernelMap<MapData, MacKey, MacHolder>) {
         self.map = Some(map);
+    }
+
+    /// A bridge filters VLANs, or does not.
+    pub(super) fn set_filtering(&mut self, bridge: u32, filters: bool) -> Result<(), MapError> {
+        let before =
+            if filters { !self.filtering.insert(bridge) } else { self.filtering.remove(&bridge) };
+        if before == filters {
+            return Ok(());
+        }
+        let of_bridge = self.of_address.iter().filter(|(address, _)| address.bridge == bridge);
+        let known: Vec<_> = of_bridge
+            .filter_map(|(address, key)| {
+                Some((*address, *key, *self.addresses.get(key)?.get(address)?))
+            })
+            .collect();
+        let mut result = Ok(());
+        for (address, key, ifindex) in known {
+            let new = Some((self.key(&address, key.mac), ifindex));
+            result = result.and(self.change(&address, new));
+        }
+        result
+    }
+
+    fn key(&self, address: &AddressKey, mac: [u8; 6]) -> MacKey {
+        let vlan = if self.filtering.contains(&address.bridge) { address.vlan } else { 0 };
+        MacKey::new(address.bridge, vlan, mac)
     }
 
     /// The owner of an address is this now.
@@ -32,7 +60,11 @@ impl BoundMacs {
         let new = owned
             // 0 is no port's: one that is named and does not exist yet.
             .filter(|owned| owned.flags & both == both && owned.ifindex != 0)
-            .map(|owned| (MacKey::new(address.bridge, owned.mac), owned.ifindex));
+            .map(|owned| (self.key(address, owned.mac), owned.ifindex));
+        self.change(address, new)
+    }
+
+    fn change(&mut self, address: &AddressKey, new: Option<(MacKey, u32)>) -> Result<(), MapError> {
         let old = match &new {
             Some((mac, _)) => self.of_address.insert(*address, *mac),
             None => self.of_address.remove(address),

@@ -144,10 +144,13 @@ impl Observer {
                     self.claims.bridge_present(name, is);
                     self.ports.bridge_mac(is.ifindex, is.mac);
                     if was.is_none_or(|was| {
-                        (was.ifindex, &was.addresses) != (is.ifindex, &is.addresses)
+                        (was.ifindex, was.filters_vlans, &was.addresses)
+                            != (is.ifindex, is.filters_vlans, &is.addresses)
                     }) {
+                        let topology::Bridge { ifindex, filters_vlans, .. } = *is;
                         let hosts = is.addresses.clone();
-                        self.parts.bindings.bridge_present(name, is.ifindex, hosts.clone());
+                        let bindings = &self.parts.bindings;
+                        bindings.bridge_present(name, ifindex, filters_vlans, hosts.clone());
                         self.host_addresses(name, hosts);
                     }
                     self.parts.health.recovered(&what);

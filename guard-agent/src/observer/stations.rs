@@ -42,9 +42,8 @@ impl Stations {
     /// A MAC has left a port for another, where the program finds it with its next claim. False if a
     /// binding keeps it.
     pub fn moved(&mut self, key: &AddressKey, mac: [u8; 6], from: u32) -> bool {
-        let key = mac_key(key, mac);
         let bound = |holder: &MacHolder| holder.flags & MAC_BOUND != 0;
-        match self.macs.get(&key, 0) {
+        mac_keys(*key, mac).into_iter().all(|key| match self.macs.get(&key, 0) {
             Ok(holder) if bound(&holder) => false,
             // Not there is as good as removed.
             Ok(holder) if holder.ifindex == from => {
@@ -52,7 +51,7 @@ impl Stations {
                 true
             }
             _ => true,
-        }
+        })
     }
 
     /// What the port in a slot had refused because of its quota.
@@ -63,13 +62,15 @@ impl Stations {
     /// Forgets the MACs that nothing shows any more.
     pub fn forget_others(&mut self, snapshot: &Snapshot) {
         let mut shown = HashSet::new();
-        let mut ports_of_any_mac = HashSet::new();
+        let (mut macs_of_any_port, mut ports_of_any_mac) = (HashSet::new(), HashSet::new());
         for (key, live) in &snapshot.live {
-            shown.insert(mac_key(key, live.mac));
+            shown.extend(mac_keys(*key, live.mac).map(|key| (key, live.ifindex)));
         }
         for (key, Owned { ifindex, mac, flags, .. }) in &snapshot.owned {
-            if flags & OWNED_MAC != 0 {
-                shown.insert(mac_key(key, *mac));
+            if flags & (OWNED_MAC | OWNED_PORT) == OWNED_MAC | OWNED_PORT {
+                shown.extend(mac_keys(*key, *mac).map(|key| (key, *ifindex)));
+            } else if flags & OWNED_MAC != 0 {
+                macs_of_any_port.extend(mac_keys(*key, *mac));
             } else if flags & OWNED_PORT != 0 {
                 ports_of_any_mac.insert(*ifindex);
             }
@@ -77,7 +78,10 @@ impl Stations {
         // A port that may use any MAC has so many at a time, lest it fills the map with them.
         let mut others = HashMap::<u32, usize>::new();
         self.retain(|key, holder| {
-            if holder.flags & MAC_BOUND != 0 || shown.contains(key) {
+            if holder.flags & MAC_BOUND != 0
+                || shown.contains(&(*key, holder.ifindex))
+                || macs_of_any_port.contains(key)
+            {
                 return true;
             }
             let others = others.entry(holder.ifindex).or_default();
@@ -115,6 +119,8 @@ impl Stations {
     }
 }
 
-fn mac_key(key: &AddressKey, mac: [u8; 6]) -> MacKey {
-    MacKey::new(key.bridge, mac)
+/// The keys that a MAC may have: where the bridge filters VLANs, and where it does not. There are no
+/// others of it in the map.
+pub fn mac_keys(AddressKey { bridge, vlan, .. }: AddressKey, mac: [u8; 6]) -> [MacKey; 2] {
+    [vlan, 0].map(|vlan| MacKey::new(bridge, vlan, mac))
 }

@@ -15,6 +15,7 @@ use guard_ebpf::abi::{
     LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
 };
 
+use super::stations::mac_keys;
 use crate::entries::entries;
 
 /// All that the program has noted.
@@ -77,7 +78,7 @@ fn clone(
     let ChallengerKey { key, ifindex, mac, kind, .. } = *challenger;
     let holder_ifindex = match kind {
         EVENT_BRIDGE_MAC => key.bridge,
-        EVENT_CLONE => macs.get(&MacKey::new(key.bridge, mac), 0).ok()?.ifindex,
+        EVENT_CLONE => mac_keys(key, mac).iter().find_map(|key| macs.get(key, 0).ok())?.ifindex,
         _ => return None,
     };
     (holder_ifindex != ifindex).then_some(Event {

@@ -16,6 +16,8 @@ pub struct Bridge {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: Mac,
+    /// It filters VLANs.
+    pub filters_vlans: bool,
     /// The host's devices on it by their VLANs: itself, in VLAN 0 unless it filters VLANs, and the VLAN
     /// devices on it.
     pub devices: BTreeMap<u16, u32>,
@@ -76,10 +78,13 @@ impl Topology {
     pub fn apply(&mut self, notice: Notice) -> bool {
         match notice {
             Notice::Link(link) => {
-                let filters = link.filters_vlans;
-                let known = self.links.insert(link.ifindex, link);
-                // Which VLANs its ports are in is not told with it.
-                return known.is_none_or(|known| known.filters_vlans == filters);
+                let (ifindex, filters) = (link.ifindex, link.filters_vlans);
+                let known = self.links.insert(ifindex, link);
+                // Which VLANs it and its ports are in is not told with it.
+                return match known {
+                    Some(known) => known.filters_vlans == filters,
+                    None => !filters || self.vlans.contains_key(&ifindex),
+                };
             }
             Notice::Port(ifindex, vlans, flow) => {
                 self.vlans.insert(ifindex, vlans);
@@ -124,6 +129,7 @@ impl Topology {
             let bridge = Bridge {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
+                filters_vlans: link.filters_vlans,
                 addresses: devices
                     .iter()
                     .flat_map(|(id, on)| self.addresses_on(*on).map(|address| (*id, address)))

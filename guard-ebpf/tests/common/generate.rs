@@ -289,7 +289,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
         for mac in MACS {
             if chance.once_in(4) {
                 let holder = MacHolder { ifindex: chance.of(&[HERE, ELSEWHERE]), flags: 0 };
-                model.macs.insert(MacKey::new(segment.bridge, mac), holder);
+                model.macs.insert(MacKey::new(segment.bridge, segment.vlan, mac), holder);
             }
         }
     }

@@ -59,6 +59,8 @@ pub struct Case {
     pub bridge_mac: Option<String>,
     /// The port that the frame's Ethernet source is known to be on.
     pub mac_on: Option<Where>,
+    /// In another VLAN than that of the frame, where the bridge filters them.
+    pub mac_vlan: Option<u16>,
     /// The most addresses that nobody owns, and how many there are.
     #[serde(default)]
     pub quota_addresses: (u32, u32),
@@ -279,7 +281,9 @@ impl Case {
     /// The entry of the map of MACs.
     pub fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
         let holder = MacHolder { ifindex: self.mac_on?.ifindex(self.here), flags: 0 };
-        Some((MacKey::new(self.segment().bridge, self.frame.eth_src()), holder))
+        let vlan = if self.member.is_none() { 0 } else { self.segment().vlan };
+        let vlan = self.mac_vlan.unwrap_or(vlan);
+        Some((MacKey::new(BRIDGE, vlan, self.frame.eth_src()), holder))
     }
 
     /// The key of `owned` and `live`.
