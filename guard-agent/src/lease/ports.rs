@@ -36,19 +36,26 @@ impl Step<'_> {
         }
     }
 
-    /// What the host has is not handed out.
+    /// What the host has is not handed out, and what waited for it to go waits no more.
     pub(super) fn host_addresses(
         &mut self,
         bridge: &Arc<str>,
         addresses: &BTreeSet<(u16, IpAddr)>,
     ) {
-        let mut taken: Vec<Slot> = Vec::new();
+        let (mut taken, mut free): (Vec<Slot>, Vec<Slot>) = Default::default();
         for (id, table) in self.engine.tables.iter_mut().enumerate() {
             let segment = table.pool.segment();
             if segment.bridge == *bridge {
                 let here = addresses.iter().filter(|(vlan, _)| *vlan == segment.vlan);
                 let here: Vec<_> = here.map(|(_, address)| *address).collect();
-                taken.extend(table.set_host(&here).into_iter().map(|address| (id, address)));
+                let (added, left) = table.set_host(&here);
+                taken.extend(added.into_iter().map(|address| (id, address)));
+                free.extend(left.into_iter().map(|address| (id, address)));
+            }
+        }
+        for slot in free {
+            if self.lease(slot).is_some_and(|lease| lease.state == State::Releasing) {
+                self.recheck(slot);
             }
         }
         for slot in taken {

@@ -140,23 +140,25 @@ impl Table {
         self.derived = self.derived_anew();
     }
 
-    /// The host's own addresses are these now. Answers those that are new to the pool.
-    pub(super) fn set_host(&mut self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    /// The host's own addresses are these now. Answers those that are new to the pool, and those that
+    /// are the host's no more.
+    pub(super) fn set_host(&mut self, addresses: &[IpAddr]) -> (Vec<IpAddr>, Vec<IpAddr>) {
         let inside = |address: &&IpAddr| self.pool.standing(**address) != Standing::Outside;
         let wanted: BTreeSet<_> = addresses.iter().filter(inside).copied().collect();
         let differ: Vec<_> = self.host.symmetric_difference(&wanted).copied().collect();
-        let mut added = Vec::new();
+        let (mut added, mut left) = (Vec::new(), Vec::new());
         for address in differ {
             self.derive(address, false);
             if self.host.remove(&address) {
                 self.derive(address, true);
+                left.push(address);
             } else {
                 self.host.insert(address);
                 self.derive(address, true);
                 added.push(address);
             }
         }
-        added
+        (added, left)
     }
 
     /// A child subnet has this prefix from now on, or has it no more.

@@ -278,6 +278,10 @@ impl Reconciler {
             recent.add(at.boot, unasked);
             reaped
         };
+        if !dry_run {
+            // The net beneath what tells that an address is used no more.
+            self.ask(Command::RecheckReleasing, false).await?;
+        }
         let blocked =
             (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });
         Ok(Report { ended: None, silent, reaped, unverifiable, blocked })

@@ -141,6 +141,23 @@ fn rule_4_what_was_given_back_is_looked_at_when_a_source_says_something_else() {
 }
 
 #[test]
+fn rule_4_what_waits_for_the_host_comes_free_when_the_host_leaves_it() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    let host = |addresses: &[&str]| Command::HostAddresses {
+        bridge: Arc::from("br0"),
+        addresses: addresses.iter().map(|address| (0, ip(address))).collect(),
+    };
+    world.see_wire("10.0.0.2", 3);
+    world.run(host(&["10.0.0.2"])).unwrap();
+    world.release(lease.generation);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
+    world.forget("10.0.0.2");
+    world.run(host(&[])).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}
+
+#[test]
 fn an_operators_quarantine_ends_by_its_removal_only() {
     let mut world = World::with("10.0.0.0/24");
     let set = Command::Quarantine { segment: segment(), address: ip("10.0.0.2") };
