@@ -204,22 +204,27 @@ impl Lifecycle for Arc<Alerts> {
 
     /// The owner's side of a dispute ends with its lease, and what is in use without one is nobody's.
     fn committed(&mut self, changes: &[Change], now: Now) {
+        let mut told = false;
         for change in changes {
             match change {
                 Change::Put(lease) if lease.state == State::Quarantined => {
                     for sighting in unowned(lease, now).into_iter().chain(disputed(lease, now)) {
-                        self.tell(sighting, now);
+                        told |= self.tell(sighting, now).is_some();
                     }
                 }
                 Change::Put(lease) if lease.state == State::Releasing => {}
                 Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {}
                 Change::Put(lease) | Change::Free(lease) => {
                     let closed = self.incidents.lock().settled(&lease.segment, lease.address, now);
+                    told |= closed.is_some();
                     self.closed(closed.into_iter().collect(), now);
                 }
             }
         }
-        self.write_down();
+        // Or else whoever commits would wait for what the observer has to write.
+        if told {
+            self.write_down();
+        }
     }
 }
 

@@ -230,8 +230,8 @@ async fn serve(
     reloading.abort();
     store.abort();
     drop(vitals);
-    last_alerts.write_down();
     ledger.shutdown().await;
+    last_alerts.write_down();
     tracing::info!("stopped; the program goes on watching");
     ended
 }

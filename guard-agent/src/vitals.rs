@@ -97,12 +97,17 @@ impl Vitals {
     /// There is no thread to be had.
     pub fn start(self) -> io::Result<oneshot::Sender<()>> {
         let (stop, stopped) = oneshot::channel();
-        let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
-        thread::Builder::new().name("vitals".into()).spawn(move || self.run(&runtime, stopped))?;
+        thread::Builder::new().name("vitals".into()).spawn(move || {
+            match runtime::Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => self.run(&runtime, stopped),
+                // Then the service manager's watchdog hears of nothing.
+                Err(error) => tracing::error!(%error, "nobody watches over the agent"),
+            }
+        })?;
         Ok(stop)
     }
 
-    fn run(self, runtime: &Runtime, stopped: oneshot::Receiver<()>) {
+    fn run(&self, runtime: &Runtime, stopped: oneshot::Receiver<()>) {
         runtime.block_on(async {
             tokio::select! {
                 _ = stopped => {}

@@ -76,9 +76,9 @@ use crate::{
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
 const BATCH: usize = 256;
 
-/// How long what follows an alert waits: the tasks that send it to subscribers, and those, have the
-/// processors for themselves meanwhile. What comes in this time is written down together.
-const FOLLOW_UP: Duration = Duration::from_millis(1);
+/// How long alerts wait to be written down: the tasks that send them to subscribers, and those, have
+/// the processors for themselves meanwhile. What comes in this time is written down together.
+const WRITE_DOWN: Duration = Duration::from_millis(1);
 
 /// How maps without room are listed, and how soon it is looked whether they have some.
 const FULL: &str = "maps full";
@@ -147,8 +147,8 @@ pub struct Observer {
     heartbeat: Arc<Heartbeat>,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
-    /// When to do what follows the alerts that were sent.
-    follow_up_at: Option<Instant>,
+    /// When to write down the alerts that were sent.
+    write_down_at: Option<Instant>,
 }
 
 impl Observer {
@@ -210,7 +210,7 @@ impl Observer {
             prober,
             heartbeat,
             dump_again: false,
-            follow_up_at: None,
+            write_down_at: None,
         };
         observer.resync().await?;
         observer.ports.forget_others(&observer.view);
@@ -218,7 +218,7 @@ impl Observer {
         let snapshot = sweep::read(&observer.parts.bpffs)?;
         observer.take_snapshot(snapshot);
         observer.drain().await;
-        observer.follow_up();
+        observer.write_down();
         Ok((observer, handle))
     }
 
@@ -233,8 +233,9 @@ impl Observer {
         let (lookout, mut uncovered) = Lookout::new();
         let bindings = self.parts.bindings.clone();
         loop {
+            self.claims.follow_up();
             let doubt_at = self.claims.next_doubt();
-            let follow_up_at = self.next_follow_up();
+            let write_down_at = self.next_write_down();
             tokio::select! {
                 ready = self.ring.readable_mut() => match ready {
                     Ok(mut guard) => {
@@ -256,8 +257,8 @@ impl Observer {
                 () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
                     self.claims.judge_doubts();
                 }
-                () = sleep_until(follow_up_at.unwrap_or_else(Instant::now)),
-                    if follow_up_at.is_some() => self.follow_up(),
+                () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
+                    if write_down_at.is_some() => self.write_down(),
                 Some(snapshot) = swept.recv() => {
                     self.take_snapshot(snapshot);
                     self.claims.age();
@@ -363,22 +364,20 @@ impl Observer {
                 // The tasks that send it to subscribers are ready now, on this thread: they go first.
                 yield_now().await;
             }
+            self.claims.follow_up();
         }
     }
 
-    /// When to do what follows the alerts, if there are any.
-    fn next_follow_up(&mut self) -> Option<Instant> {
-        if self.follow_up_at.is_none()
-            && (self.claims.has_follow_up() || self.parts.alerts.unwritten() > 0)
-        {
-            self.follow_up_at = Some(Instant::now() + FOLLOW_UP);
+    /// When to write down the alerts, if there are any.
+    fn next_write_down(&mut self) -> Option<Instant> {
+        if self.write_down_at.is_none() && self.parts.alerts.unwritten() > 0 {
+            self.write_down_at = Some(Instant::now() + WRITE_DOWN);
         }
-        self.follow_up_at
+        self.write_down_at
     }
 
-    fn follow_up(&mut self) {
-        self.follow_up_at = None;
-        self.claims.follow_up();
+    fn write_down(&mut self) {
+        self.write_down_at = None;
         self.parts.alerts.write_down();
     }
 

@@ -44,8 +44,12 @@ impl Claims {
                 .evidence(&seen.segment, seen.address)
                 .iter()
                 .any(|evidence| evidence.mac == mac && evidence.ifindex == Some(holder));
-        let none = Ipv6Addr::UNSPECIFIED.into();
-        Seen { address: if is_his { seen.address } else { none }, ..seen }
+        if is_his {
+            return seen;
+        }
+        // As a frame that claims nothing is: about the MAC, in all VLANs.
+        let segment = Segment::new(seen.segment.bridge.clone(), 0);
+        Seen { segment, address: Ipv6Addr::UNSPECIFIED.into(), ..seen }
     }
 
     fn clone_found(&mut self, seen: &Seen, holder: u32, bound: bool) {

@@ -254,17 +254,9 @@ impl Claims {
         self.told.push(seen);
     }
 
-    /// Whether anything waits for [`Claims::follow_up`].
-    pub fn has_follow_up(&self) -> bool {
-        !self.told.is_empty()
-    }
-
     /// What a conflict leads to, once those who wait for news of it have been told.
     pub fn follow_up(&mut self) {
         for Seen { segment, address, claim, .. } in std::mem::take(&mut self.told) {
-            if self.live.port(claim.station.ifindex).is_none() {
-                continue; // It has left meanwhile, and what it claimed is over.
-            }
             // From here on the program tells when the owner is heard again.
             self.bindings.listen(&segment, address);
             self.claimed(&segment, address, claim);
