@@ -1,4 +1,4 @@
-//! Where incidents become alerts: a metric and an event, before anything else is done, and then a line
+//! Where incidents become alerts: an event and a metric, before anything else is done, and then a line
 //! in the log and in the history.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -59,16 +59,16 @@ impl Alerts {
 
     /// The one alert.
     fn alert(&self, phase: Phase, incident: Incident, now: Now) {
-        if phase == Phase::Opened {
-            // Those of which nobody is told count too.
-            self.metrics.conflict_opened(&incident);
-        }
         let told = incident.silenced_until.is_none();
         if told && incident.told {
             self.publish(phase, &incident, now);
         } else if told {
             // It got worse than what was silenced.
             self.end_silences(now);
+        }
+        if phase == Phase::Opened {
+            // Those of which nobody is told count too.
+            self.metrics.conflict_opened(&incident);
         }
         self.write_later(told.then_some(phase), incident);
     }

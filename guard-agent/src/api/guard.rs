@@ -102,7 +102,7 @@ impl proto::guard_server::Guard for Service {
                 match receiver.recv().await {
                     Ok(event) => {
                         if let Subject::Conflict(_, incident) = &event.subject {
-                            break messages(&[(**incident).clone()]);
+                            break vec![Ok(convert::conflict(incident))];
                         }
                     }
                     // Some were lost to this subscriber: it gets the state anew.

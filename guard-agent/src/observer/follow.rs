@@ -90,6 +90,8 @@ impl Observer {
 
     /// Carries out what has changed since the last view.
     fn update(&mut self) {
+        // The lease engine hears of a claim before it hears that its port is gone.
+        self.claims.follow_up();
         let new = self.topology.view();
         let old = std::mem::take(&mut self.view);
         for ifindex in old.ports.keys().filter(|ifindex| !new.ports.contains_key(ifindex)) {

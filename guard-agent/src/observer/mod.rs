@@ -76,8 +76,9 @@ use crate::{
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
 const BATCH: usize = 256;
 
-/// How long alerts wait to be written down: the tasks that send them to subscribers, and those, have
-/// the processors for themselves meanwhile. What comes in this time is written down together.
+/// How long alerts wait to be written down, and what follows from them: the tasks that send them to
+/// subscribers, and those, have the processors for themselves meanwhile. What comes in this time is
+/// written down together.
 const WRITE_DOWN: Duration = Duration::from_millis(1);
 
 /// How maps without room are listed, and how soon it is looked whether they have some.
@@ -233,7 +234,6 @@ impl Observer {
         let (lookout, mut uncovered) = Lookout::new();
         let bindings = self.parts.bindings.clone();
         loop {
-            self.claims.follow_up();
             let doubt_at = self.claims.next_doubt();
             let write_down_at = self.next_write_down();
             tokio::select! {
@@ -364,13 +364,13 @@ impl Observer {
                 // The tasks that send it to subscribers are ready now, on this thread: they go first.
                 yield_now().await;
             }
-            self.claims.follow_up();
         }
     }
 
-    /// When to write down the alerts, if there are any.
+    /// When to write down the alerts and what follows from them, if there are any.
     fn next_write_down(&mut self) -> Option<Instant> {
-        if self.write_down_at.is_none() && self.parts.alerts.unwritten() > 0 {
+        let waiting = self.claims.must_follow_up() || self.parts.alerts.unwritten() > 0;
+        if self.write_down_at.is_none() && waiting {
             self.write_down_at = Some(Instant::now() + WRITE_DOWN);
         }
         self.write_down_at
@@ -378,6 +378,7 @@ impl Observer {
 
     fn write_down(&mut self) {
         self.write_down_at = None;
+        self.claims.follow_up();
         self.parts.alerts.write_down();
     }
 

@@ -71,8 +71,8 @@ pub struct Claims {
     /// How often a claim that aged was asked for, by address and port.
     aging: HashMap<(AddressKey, u32), u32>,
     suspects: Vec<Suspect>,
-    /// Claims in conflicts that were told of, and are yet to be noted.
-    told: Vec<Seen>,
+    /// Addresses in conflict, each with the claimant that the lease engine is yet to hear of.
+    told: Vec<(Segment, IpAddr, Option<Station>)>,
     notes: Notes,
 }
 
@@ -131,8 +131,8 @@ impl Claims {
         }
     }
 
-    /// Takes one record of the ring. What follows from a conflict, beside the alert, waits for
-    /// [`Claims::follow_up`].
+    /// Takes one record of the ring. What follows from a conflict, beside the alert and the claim
+    /// itself, waits for [`Claims::follow_up`].
     pub fn event(&mut self, event: Event) {
         let Event {
             time_ns, key, ifindex, holder_ifindex, mac, holder_mac, kind, strength, ..
@@ -233,9 +233,13 @@ impl Claims {
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
         let station = claim.station.clone();
         if self.live.claimed(segment, address, claim) {
-            self.bindings.heard(segment, address, &station);
-            self.feed.tell(Command::Claimed { segment: segment.clone(), address, station });
+            self.news(segment.clone(), address, station);
         }
+    }
+
+    fn news(&self, segment: Segment, address: IpAddr, station: Station) {
+        self.bindings.heard(&segment, address, &station);
+        self.feed.tell(Command::Claimed { segment, address, station });
     }
 
     /// A claim on an address whose declared owner, gateway or host it is not.
@@ -251,15 +255,29 @@ impl Claims {
         } else if let Some(owner) = self.by_rule(&seen) {
             self.sighted(&seen, Kind::Duplicate, Some(owner), Role::Impostor, EVENT_VIOLATION);
         }
-        self.told.push(seen);
+        self.in_conflict(seen);
+    }
+
+    /// Whoever allocates sees the claim from now on; the rest waits for [`Claims::follow_up`].
+    fn in_conflict(&mut self, Seen { segment, address, claim, .. }: Seen) {
+        let station = claim.station.clone();
+        let new = self.live.claimed(&segment, address, claim).then_some(station);
+        self.told.push((segment, address, new));
+    }
+
+    /// Whether something waits for [`Claims::follow_up`].
+    pub fn must_follow_up(&self) -> bool {
+        !self.told.is_empty()
     }
 
     /// What a conflict leads to, once those who wait for news of it have been told.
     pub fn follow_up(&mut self) {
-        for Seen { segment, address, claim, .. } in std::mem::take(&mut self.told) {
+        for (segment, address, new) in std::mem::take(&mut self.told) {
             // From here on the program tells when the owner is heard again.
             self.bindings.listen(&segment, address);
-            self.claimed(&segment, address, claim);
+            if let Some(station) = new {
+                self.news(segment, address, station);
+            }
         }
     }
 
@@ -417,7 +435,7 @@ impl Claims {
         let heard = Claim { station: holder.clone(), ..seen.claim.clone() };
         let holder = claimant(Role::Claimant, &heard, 0, self.bindings.behind(holder.ifindex));
         self.sighted(&seen, Kind::Duplicate, Some(holder), Role::Claimant, EVENT_CONTEST);
-        self.told.push(seen);
+        self.in_conflict(seen);
     }
 
     fn sighted(&self, seen: &Seen, kind: Kind, holder: Option<Claimant>, role: Role, event: u8) {

@@ -58,7 +58,6 @@ impl Claims {
                 None => drop(self.challengers.remove(&challenger)),
             }
         }
-        self.follow_up();
     }
 
     /// Asks for claims that have not been heard for the live window; one that stays silent is over.
