@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use guard_tests::{Arp, BRIDGE, Lab, RawSocket, Sandbox};
 
-use super::PACE;
+use super::{Next, PACE};
 
 pub const BARE: &str = "bare";
 
@@ -28,6 +28,7 @@ pub fn latencies(
     thief: &Sandbox,
     own: Ipv4Addr,
     frames: usize,
+    next: Next,
 ) -> Result<Vec<Duration>> {
     let (seen, done) = (RawSocket::open(lab.host(), BRIDGE)?, AtomicBool::new(false));
     let (writer, reader) = UnixStream::pair().context("a pair of sockets")?;
@@ -47,7 +48,7 @@ pub fn latencies(
             }
             anyhow::Ok(())
         });
-        let latencies = measure(&thief.raw_socket()?, &frame, frames, &told);
+        let latencies = measure(&thief.raw_socket()?, &frame, frames, &told, next);
         done.store(true, Ordering::Relaxed);
         writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
         reading.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
@@ -65,6 +66,7 @@ fn measure(
     frame: &[u8],
     frames: usize,
     told: &Receiver<Instant>,
+    next: Next,
 ) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     for _ in 0..frames {
@@ -75,6 +77,9 @@ fn measure(
             told.recv_timeout((sent + PACE).saturating_duration_since(Instant::now()))
         {
             latencies.push(at.saturating_duration_since(sent));
+            if next == Next::Told {
+                break;
+            }
         }
     }
     Ok(latencies)
