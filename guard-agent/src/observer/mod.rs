@@ -240,11 +240,16 @@ impl Observer {
                 ready = self.ring.readable_mut() => match ready {
                     Ok(mut guard) => {
                         let records = batch(guard.get_inner_mut());
-                        // What is left keeps the ring ready: others get their turn in between.
-                        if records.len() < BATCH {
+                        let full = records.len() == BATCH;
+                        // What is left keeps the ring ready.
+                        if !full {
                             guard.clear_ready();
                         }
                         self.take(records).await;
+                        if full {
+                            // Others get their turn in between, the timers among them.
+                            yield_now().await;
+                        }
                     }
                     Err(error) => return tracing::error!(%error, "the ring cannot be waited on"),
                 },
@@ -363,6 +368,9 @@ impl Observer {
             if self.parts.alerts.unwritten() > unwritten {
                 // The tasks that send it to subscribers are ready now, on this thread: they go first.
                 yield_now().await;
+            }
+            if self.next_write_down().is_some_and(|at| at <= Instant::now()) {
+                self.write_down();
             }
         }
     }

@@ -44,7 +44,10 @@ pub(super) fn run(task: &Task, kernel: &Kernel, plan: Plan, userland: &[u8]) -> 
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("could not run `{}`", process::describe(&qemu)))?;
-    let log = crate::top().join(format!("target/kernels-{}.log", kernel.release));
+    // Cargo may have been told of another one than this, which is not there then.
+    let target = crate::top().join("target");
+    fs::create_dir_all(&target).with_context(|| target.display().to_string())?;
+    let log = target.join(format!("kernels-{}.log", kernel.release));
     let console = listen(task, &mut child, &log);
     // It has turned itself off, or it never will.
     let _ = child.kill();

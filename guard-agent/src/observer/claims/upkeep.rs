@@ -62,6 +62,8 @@ impl Claims {
 
     /// Asks for claims that have not been heard for the live window; one that stays silent is over.
     pub fn age(&mut self) {
+        // The lease engine hears of a claim before it hears that it is over.
+        self.follow_up();
         let now = clock::monotonic();
         let bridges: HashMap<_, _> = self
             .bridges
