@@ -1,7 +1,6 @@
 //! More frames than anybody sends.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
@@ -21,27 +20,30 @@ pub const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 9);
 /// Frames that a sandbox sends over and over, as fast as the machine can, until this is dropped.
 #[derive(Debug)]
 pub struct Flood {
-    tcpreplay: Child,
+    trafgen: Child,
     host: Netns,
     port: String,
     began: (Instant, u64),
 }
 
 impl Lab {
-    /// Floods a port, and waits until it does.
+    /// Floods a port by so many senders, and waits until they do. Each has a processor of its own.
     ///
     /// # Errors
-    /// `tcpreplay` is not installed, or sends nothing.
-    pub fn flood(&self, from: &Sandbox, frames: &[Vec<u8>]) -> Result<Flood> {
-        let file = self.dir().join(format!("flood-{}.pcap", from.name()));
-        write_pcap(&file, frames)?;
-        let mut command = from.netns().command("tcpreplay");
-        command.args(["--topspeed", "--preload-pcap", "--loop=0", "--quiet", "--intf1=eth0"]);
-        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let tcpreplay = command.spawn().context("cannot start tcpreplay")?;
-        self.reaper().pid(tcpreplay.id())?;
+    /// `trafgen` is not installed, or sends nothing.
+    pub fn flood(&self, from: &Sandbox, frames: &[Vec<u8>], senders: usize) -> Result<Flood> {
+        let file = self.dir().join(format!("flood-{}.cfg", from.name()));
+        std::fs::write(&file, packets(frames)).with_context(|| file.display().to_string())?;
+        // It sends from children. In a PID namespace of theirs they end with whoever began it.
+        let mut command = from.netns().command("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "trafgen", "--dev=eth0"]);
+        command.args(["--no-sock-mem", "--notouch-irq", "--no-cpu-stats"]);
+        command.args([&format!("--cpus={senders}"), "--conf"]).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let trafgen = command.spawn().context("cannot start trafgen")?;
+        self.reaper().pid(trafgen.id())?;
         let (host, port) = (self.host().clone(), from.port().to_owned());
-        let mut flood = Flood { tcpreplay, host, port, began: (Instant::now(), 0) };
+        let mut flood = Flood { trafgen, host, port, began: (Instant::now(), 0) };
         let before = flood.received()?;
         eventually("a flood", || Ok((flood.received()? > before + 10_000).then_some(())))?;
         flood.began = (Instant::now(), flood.received()?);
@@ -75,25 +77,12 @@ impl Flood {
 
 impl Drop for Flood {
     fn drop(&mut self) {
-        let _ = self.tcpreplay.kill();
-        let _ = self.tcpreplay.wait();
+        let _ = self.trafgen.kill();
+        let _ = self.trafgen.wait();
     }
 }
 
-/// Writes frames as a capture: the classic format of libpcap, pcap-savefile(5).
-fn write_pcap(path: &Path, frames: &[Vec<u8>]) -> Result<()> {
-    const ETHERNET: u32 = 1;
-    const SNAPLEN: u32 = 65_535;
-    let mut bytes = Vec::new();
-    for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, SNAPLEN, ETHERNET] {
-        bytes.extend(word.to_le_bytes());
-    }
-    for frame in frames {
-        let len = u32::try_from(frame.len()).context("a frame's length")?;
-        for word in [0, 0, len, len] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(frame);
-    }
-    std::fs::write(path, bytes).with_context(|| path.display().to_string())
+/// Frames in trafgen's language, trafgen(8).
+fn packets(frames: &[Vec<u8>]) -> String {
+    frames.iter().map(|frame| format!("{frame:?}\n").replace('[', "{").replace(']', "}")).collect()
 }

@@ -66,7 +66,9 @@ fn each_is_flagged_once(frames: Frames) -> Result<()> {
     agent.await_port(&sink)?;
 
     let watch = agent.incidents()?;
-    let flood = lab.flood(&flooder, &frames(&lab, &flooder, known.address, &sink)?)?;
+    let frames = frames(&lab, &flooder, known.address, &sink)?;
+    let senders = if asked.is_some() { std::thread::available_parallelism()?.get() } else { 1 };
+    let flood = lab.flood(&flooder, &frames, senders)?;
     let mut flagged = Flagged::default();
     for round in 0..rounds {
         let socket = crowd.raw_socket(round)?;

@@ -26,8 +26,8 @@ const PACKAGES: &[Package] = &[
         profiles: ALL,
     },
     Package {
-        name: "tcpreplay",
-        why: "floods bridges",
+        name: "netsniff-ng",
+        why: "its trafgen floods bridges",
         profiles: &[Profile::Bench, Profile::Test, Profile::Kernels],
     },
     Package { name: "iperf3", why: "measures what a bridge carries", profiles: &[Profile::Bench] },

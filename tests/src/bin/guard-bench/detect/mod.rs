@@ -125,7 +125,7 @@ pub fn run(json: bool) -> Result<()> {
             .and_then(|()| {
                 // Nothing of it is new to anybody.
                 let frame = Arp::request(flooder.mac(), known.address, NOBODY).frame();
-                let flood = lab.flood(&flooder, &[frame])?;
+                let flood = lab.flood(&flooder, &[frame], 1)?;
                 bench.load("flood", Next::Paced, &addresses(loud), &news, FLOOD)?;
                 eprintln!("the flood was {:.0} frames a second", flood.rate()?);
                 Ok(())
