@@ -33,6 +33,7 @@ use crate::{
     lease::{Generation, Lease, Owner, Place, State, command::Change, model::Binding},
     ledger::Lifecycle,
     mac::Mac,
+    observer::Table,
     segment::Segment,
     store::KernelHolder,
 };
@@ -100,7 +101,7 @@ pub struct Bindings {
 struct Inner {
     /// The leases are known. Until then the kernel keeps what an earlier agent wrote.
     known: bool,
-    map: Option<KernelMap<MapData, AddressKey, Owned>>,
+    map: Option<Table<Owned>>,
     macs: BoundMacs,
     handovers: Handovers,
     /// All watched bridges that exist are in `bridges`.
@@ -127,11 +128,7 @@ impl Bindings {
     }
 
     /// Writes to these maps from now on: of owners, and of MACs.
-    pub fn set_maps(
-        &self,
-        owned: KernelMap<MapData, AddressKey, Owned>,
-        macs: KernelMap<MapData, MacKey, MacHolder>,
-    ) {
+    pub fn set_maps(&self, owned: Table<Owned>, macs: KernelMap<MapData, MacKey, MacHolder>) {
         let inner = &mut *self.inner.lock();
         inner.map = Some(owned);
         inner.macs.set_map(macs);
@@ -163,7 +160,7 @@ impl Bindings {
         let inner = self.inner.lock();
         let Some(map) = &inner.map else { return Ok(Vec::new()) };
         let bridges: HashMap<_, _> = inner.bridges.iter().map(|(name, at)| (*at, name)).collect();
-        let mut leased = entries(map)?;
+        let mut leased = entries(&**map)?;
         leased.retain(|(_, owned)| owned.flags & OWNED_LEASED != 0);
         let holder = |(key, owned): &(AddressKey, Owned)| {
             let segment = Segment::new(Arc::clone(bridges.get(&key.bridge)?), key.vlan);
@@ -209,7 +206,7 @@ impl Bindings {
             wrong.extend(strangers.map(|key| (key.clone(), "there is a binding and no lease")));
         }
         let Some(map) = &inner.map else { return Ok(wrong) };
-        let mut kernel: HashMap<_, _> = entries(map)?.into_iter().collect();
+        let mut kernel: HashMap<_, _> = entries(&**map)?.into_iter().collect();
         for bridge in inner.bridges.keys() {
             // A gateway can be the host's, too.
             for place in inner.wanted(bridge).collect::<HashSet<_>>() {
@@ -324,7 +321,7 @@ impl Bindings {
         let Some(key) = inner.kernel_key(&(segment.clone(), address)) else { return };
         let Some(map) = inner.map.as_mut() else { return };
         if let Ok(owned) = map.get(&key, 0)
-            && let Err(error) = map.insert(key, Owned { seen_ns: 0, ..owned }, 0)
+            && let Err(error) = map.insert(key, Owned { seen_ns: 0, ..owned })
         {
             tracing::debug!(%address, %error, "cannot ask the kernel for the owner's next claim");
         }

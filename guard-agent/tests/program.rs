@@ -15,10 +15,13 @@ mod kernel;
 #[cfg(test)]
 mod wire;
 
-use aya::maps::lpm_trie::Key;
+use std::os::fd::AsFd as _;
+
+use aya::maps::{HashMap, IterableMap as _, Map, MapData, lpm_trie::Key};
 use bytemuck::Zeroable as _;
 use guard_ebpf::abi::{
-    AddressKey, BridgeCounters, EVENT_VIOLATION, Port, Prefix, STRENGTH_ASSERT, near_slot,
+    AddressKey, BridgeCounters, EVENT_LIVE, EVENT_VIOLATION, Owned, Port, Prefix, STRENGTH_ASSERT,
+    near_slot,
 };
 
 use self::{
@@ -150,7 +153,60 @@ fn rule_12_a_port_that_tries_mac_after_mac_is_told_for_the_first_four() {
     let other = [10, 8, 64, 77];
     bytes[28..32].copy_from_slice(&other);
     let key = AddressKey::new(BRIDGE, 0, other.into());
-    program.owned.insert(key, case.owned(coarse_ns()).unwrap(), 0).unwrap();
+    program.owned.insert(key, case.owned(coarse_ns()).unwrap()).unwrap();
     program.run(&bytes, 1);
     assert_eq!(program.event().map(|event| event.key), Some(key));
+}
+
+/// A map of owners, and the way to change it behind the program's back.
+#[cfg(test)]
+fn behind(owned: &HashMap<MapData, AddressKey, Owned>) -> HashMap<MapData, AddressKey, Owned> {
+    let fd = owned.map().fd().as_fd().try_clone_to_owned().unwrap();
+    Map::from_map_data(MapData::from_fd(fd).unwrap()).unwrap().try_into().unwrap()
+}
+
+#[test]
+fn one_who_is_known_is_remembered_until_the_next_tick() {
+    let Some(mut program) = Program::load() else { return };
+    let case = case("arp", "request_by_the_owner_seen_just_now");
+    let bytes = case.frame.bytes();
+    let mut owned = behind(&program.owned);
+    let mut is_asked_for = || {
+        program.prepare(&case, coarse_ns());
+        program.run(&bytes, 1);
+        assert_eq!(program.event(), None);
+        owned.remove(&case.key()).unwrap();
+        program.run(&bytes, 1);
+        program.event().is_some()
+    };
+    // A tick may pass in between, but not each time.
+    assert!((0..100).any(|_| !is_asked_for()), "nobody is remembered");
+}
+
+#[test]
+fn one_who_is_known_is_forgotten_with_the_agents_first_change() {
+    let Some(mut program) = Program::load() else { return };
+    let case = case("arp", "request_by_the_owner_seen_just_now");
+    let (key, bytes) = (case.key(), case.frame.bytes());
+    // Mostly within one tick.
+    for _ in 0..100 {
+        program.prepare(&case, coarse_ns());
+        program.run(&bytes, 2);
+        assert_eq!(program.event(), None);
+        let mut owned = case.owned(coarse_ns()).unwrap();
+        owned.mac[5] ^= 1;
+        program.owned.insert(key, owned).unwrap();
+        program.run(&bytes, 1);
+        assert_eq!(program.event().map(|event| event.kind), Some(EVENT_VIOLATION));
+        program.challengers.remove(&program.challenger(case.frame.mac()).0).unwrap();
+        program.prepare(&case, coarse_ns());
+        program.run(&bytes, 2);
+        program.owned.remove(&key).unwrap();
+        program.run(&bytes, 1);
+        assert_eq!(program.event().map(|event| event.kind), Some(EVENT_LIVE));
+        program.run(&bytes, 2);
+        program.live.remove(&key).unwrap();
+        program.run(&bytes, 1);
+        assert_eq!(program.event().map(|event| event.kind), Some(EVENT_LIVE));
+    }
 }

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use crate::counters::BridgeCounters;
 
-/// Part of the pin path. Raise it with every change to a type or a map in this file.
+/// Part of the pin path. Raise it with every change to a type or a pinned map in this file.
 pub const LAYOUT_VERSION: u32 = 3;
 
 /// The program, as the object file names it.
@@ -43,6 +43,12 @@ pub const MAP_MACS: &str = "MACS";
 pub const MAP_VLANS: &str = "VLANS";
 /// Array by [`Port::port_slot`]: [`PortState`].
 pub const MAP_PORT_STATES: &str = "PORT_STATES";
+/// Array of one: how often (`u64`) the agent that loaded the program has changed [`MAP_OWNED`]. The
+/// program remembers whom it knew, and with each change forgets them all (see
+/// [`recent`](crate::recent)). Not pinned: the next program remembers nobody.
+pub const MAP_OWNED_CHANGES: &str = "OWNED_CHANGES";
+/// The same for [`MAP_LIVE`].
+pub const MAP_LIVE_CHANGES: &str = "LIVE_CHANGES";
 
 /// All maps that are pinned, each under its name.
 pub const MAPS: [&str; 12] = [

@@ -38,6 +38,27 @@ pub fn known<F: Frame + ?Sized, T: Tables>(
     from: u32,
     now_ns: impl FnOnce() -> u64,
 ) -> Option<FrameKind> {
+    let plain = plain(frame, port)?;
+    plain.is_known(tables, from, now_ns).then_some(plain.kind)
+}
+
+/// The one claim of an untagged packet, by its Ethernet source.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain {
+    /// What the frame is counted as.
+    pub kind: FrameKind,
+    /// The address.
+    pub key: AddressKey,
+    /// Who claims it.
+    pub mac: Mac,
+    /// `STRENGTH_USE` or `STRENGTH_ASSERT`.
+    pub strength: u8,
+}
+
+/// Reads a frame that is nothing but that; most are.
+#[inline(always)]
+#[must_use]
+pub fn plain<F: Frame + ?Sized>(frame: &F, port: &Port) -> Option<Plain> {
     let Ethernet { source, ethertype, .. } = must_cast(frame.head::<ETHERNET_LEN>(0)?);
     if frame.stripped_tag().is_some() || !mac::is_host(source) {
         return None;
@@ -49,23 +70,39 @@ pub fn known<F: Frame + ?Sized, T: Tables>(
         TYPE_IPV6 => (FrameKind::Ipv6, AddressKey::v6(segment, ipv6(frame)?), STRENGTH_USE),
         _ => return None,
     };
-    let bits = OWNED_MAC | OWNED_PORT;
-    let (station, seen_ns) = match tables.owned(&key) {
-        Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) == bits => {
-            ((owned.ifindex, owned.mac), owned.seen_ns)
-        }
-        // A lease whose binding is learned.
-        Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) != 0 => return None,
-        _ => {
-            let live = tables.live(&key)?;
-            if strength > live.strength {
-                return None;
+    Some(Plain { kind, key, mac: source, strength })
+}
+
+impl Plain {
+    /// Whether it was seen just now, and is its owner's, or the live claimant's of an address without
+    /// one.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_known<T: Tables>(&self, tables: &T, from: u32, now_ns: impl FnOnce() -> u64) -> bool {
+        self.seen_ns(tables, from).is_some_and(|seen_ns| !is_stale(seen_ns, now_ns()))
+    }
+
+    /// When whom the maps have with the address was last seen, if that is who claims it.
+    #[inline(always)]
+    fn seen_ns<T: Tables>(&self, tables: &T, from: u32) -> Option<u64> {
+        let Self { key, mac, strength, .. } = *self;
+        let bits = OWNED_MAC | OWNED_PORT;
+        let (station, seen_ns) = match tables.owned(&key) {
+            Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) == bits => {
+                ((owned.ifindex, owned.mac), owned.seen_ns)
             }
-            ((live.ifindex, live.mac), live.seen_ns)
-        }
-    };
-    let is_known = station.0 == from && mac::same(station.1, source);
-    (is_known && !is_stale(seen_ns, now_ns())).then_some(kind)
+            // A lease whose binding is learned.
+            Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) != 0 => return None,
+            _ => {
+                let live = tables.live(&key)?;
+                if strength > live.strength {
+                    return None;
+                }
+                ((live.ifindex, live.mac), live.seen_ns)
+            }
+        };
+        (station.0 == from && mac::same(station.1, mac)).then_some(seen_ns)
+    }
 }
 
 #[inline(always)]

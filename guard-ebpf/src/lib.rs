@@ -26,6 +26,7 @@ pub mod mac;
 #[cfg(feature = "model")]
 pub mod model;
 mod ndp;
+pub mod recent;
 pub mod trace;
 #[cfg(feature = "user")]
 mod user;

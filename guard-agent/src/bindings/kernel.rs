@@ -24,7 +24,7 @@ impl Inner {
         old: Option<u32>,
     ) -> Result<(), MapError> {
         let Some(map) = self.map.as_ref().filter(|_| self.known) else { return Ok(()) };
-        let mut there: HashMap<AddressKey, Owned> = entries(map)?
+        let mut there: HashMap<AddressKey, Owned> = entries(&**map)?
             .into_iter()
             .filter(|(key, _)| key.bridge == ifindex || Some(key.bridge) == old)
             .collect();
@@ -119,7 +119,7 @@ impl Inner {
         &self,
         of: impl Fn(&AddressKey) -> bool,
     ) -> Result<Vec<AddressKey>, MapError> {
-        let entries = self.map.as_ref().map_or_else(|| Ok(Vec::new()), entries)?;
+        let entries = self.map.as_ref().map_or_else(|| Ok(Vec::new()), |map| entries(&**map))?;
         Ok(entries.into_iter().map(|(key, _)| key).filter(of).collect())
     }
 
@@ -161,7 +161,7 @@ impl Inner {
         {
             return macs; // As it should be; what the program noted in it stays.
         }
-        map.insert(kernel, owned, 0).and(macs)
+        map.insert(kernel, owned).and(macs)
     }
 
     pub(super) fn remove(&mut self, key: &AddressKey) -> Result<(), MapError> {

@@ -23,7 +23,10 @@ use guard_ebpf::abi::{
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::attach::{self, Attach};
+use super::{
+    attach::{self, Attach},
+    table::Table,
+};
 
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
@@ -107,7 +110,7 @@ pub struct Maps {
     /// What ports have used of their quotas, by port slot.
     pub port_states: Array<MapData, PortState>,
     /// Who was seen with addresses that have no declared owner.
-    pub live: HashMap<MapData, AddressKey, Live>,
+    pub live: Table<Live>,
     /// Who claims what another holds.
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
     /// The prefixes on each segment, and the rules about them.
@@ -177,7 +180,7 @@ impl Kernel {
             near_ports: self.map(abi::MAP_NEAR_PORTS)?,
             macs: self.map(abi::MAP_MACS)?,
             port_states: self.map(abi::MAP_PORT_STATES)?,
-            live: self.map(abi::MAP_LIVE)?,
+            live: Table::new(self.map(abi::MAP_LIVE)?, self.map(abi::MAP_LIVE_CHANGES)?),
             challengers: self.map(abi::MAP_CHALLENGERS)?,
             prefixes: self.map(abi::MAP_PREFIXES)?,
             vlans: self.map(abi::MAP_VLANS)?,
@@ -190,8 +193,8 @@ impl Kernel {
     ///
     /// # Errors
     /// A pinned map of another kind.
-    pub fn owned(&mut self) -> Result<HashMap<MapData, AddressKey, Owned>, KernelError> {
-        self.map(abi::MAP_OWNED)
+    pub fn owned(&mut self) -> Result<Table<Owned>, KernelError> {
+        Ok(Table::new(self.map(abi::MAP_OWNED)?, self.map(abi::MAP_OWNED_CHANGES)?))
     }
 
     /// Opens the map of MACs once more: bindings write it too.

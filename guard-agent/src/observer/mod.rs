@@ -19,6 +19,7 @@ mod probe;
 mod rules;
 mod stations;
 mod sweep;
+mod table;
 mod tc;
 mod topology;
 mod trace;
@@ -46,6 +47,7 @@ pub use handle::{EnsureError, Handle};
 pub use kernel::{Coverage, Kernel, KernelError, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
+pub use table::Table;
 pub use trace::{Line, Tracer};
 
 use claims::Claims;

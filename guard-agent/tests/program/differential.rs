@@ -11,14 +11,16 @@ use aya::maps::{self, MapData, lpm_trie};
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_LIVE, Event,
-        Live, MacHolder, MacKey, Owned, PortState,
+        Live, MacHolder, MacKey, Owned, Port, PortState,
     },
+    claim::Claim,
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
+    frame::parse,
     model::Model,
 };
 
 use crate::{
-    common::generate::{Chance, FRESH_NS, any, port, state},
+    common::generate::{Chance, FRESH_NS, any, owned, port, state},
     kernel::{Program, coarse_ns},
 };
 
@@ -103,10 +105,10 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     program.clear();
     program.set_port(port, model.state);
     for (key, owned) in &model.owned {
-        program.owned.insert(key, owned, 0).unwrap();
+        program.owned.insert(*key, *owned).unwrap();
     }
     for (key, live) in &model.live {
-        program.live.insert(key, live, 0).unwrap();
+        program.live.insert(*key, *live).unwrap();
     }
     for (key, holder) in &model.macs {
         program.macs.insert(key, holder, 0).unwrap();
@@ -118,8 +120,14 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
         program.vlans.insert(ifindex, vlans, 0).unwrap();
     }
     let mut told = Vec::new();
+    let mut frame = any(&mut chance);
     for _ in 0..BATCH {
-        let frame = any(&mut chance);
+        // Some come again: whom the program knew it remembers, until the agent changes something.
+        if !chance.once_in(4) {
+            frame = any(&mut chance);
+        } else if chance.once_in(2) {
+            change(program, &mut model, &mut chance, &frame, &port);
+        }
         model.now_ns = coarse_ns();
         model.watch(&frame[..], &port);
         program.run(&frame, 1);
@@ -131,6 +139,25 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     }
     told.extend(std::iter::from_fn(|| program.event()));
     (Trace::of_program(program, &told) == Trace::of_model(&model)).then_some(model)
+}
+
+/// The agent has another owner for what a frame claims, or withdraws who lives there.
+fn change(
+    program: &mut Program,
+    model: &mut Model,
+    chance: &mut Chance,
+    frame: &[u8],
+    port: &Port,
+) {
+    let parsed = parse(frame, port);
+    let Some(Claim { key, .. }) = parsed.claim() else { return };
+    if chance.once_in(2) {
+        let owned = owned(chance);
+        model.owned.insert(*key, owned);
+        program.owned.insert(*key, owned).unwrap();
+    } else if model.live.remove(key).is_some() {
+        program.live.remove(key).unwrap();
+    }
 }
 
 #[test]

@@ -9,11 +9,12 @@ use aya::{
     util::nr_cpus,
 };
 use bytemuck::Zeroable as _;
+use guard_agent::observer::Table;
 use guard_ebpf::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAP_CHALLENGERS,
-    MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_MACS, MAP_NEAR_PORTS, MAP_OWNED,
-    MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, Owned, PROGRAM, Port,
-    PortState, Prefix, Vlans, near_slot,
+    MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES, MAP_MACS, MAP_NEAR_PORTS,
+    MAP_OWNED, MAP_OWNED_CHANGES, MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder,
+    MacKey, Owned, PROGRAM, Port, PortState, Prefix, Vlans, near_slot,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -58,8 +59,8 @@ pub struct Program {
     pub near_ports: Array<MapData, Port>,
     pub macs: HashMap<MapData, MacKey, MacHolder>,
     pub states: Array<MapData, PortState>,
-    pub owned: HashMap<MapData, AddressKey, Owned>,
-    pub live: HashMap<MapData, AddressKey, Live>,
+    pub owned: Table<Owned>,
+    pub live: Table<Live>,
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
     pub prefixes: LpmTrie<MapData, AddressKey, Prefix>,
     pub vlans: HashMap<MapData, u32, Vlans>,
@@ -74,6 +75,8 @@ impl Program {
         let pins = pins()?;
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
         let mut ebpf = load(&pins, object, PROGRAM);
+        let owned_changes = ebpf.take_map(MAP_OWNED_CHANGES).unwrap().try_into().unwrap();
+        let live_changes = ebpf.take_map(MAP_LIVE_CHANGES).unwrap().try_into().unwrap();
         let mut map = |name: &str| {
             assert!(pins.path().join(name).exists(), "{name} is pinned");
             ebpf.take_map(name).unwrap()
@@ -83,8 +86,8 @@ impl Program {
             near_ports: map(MAP_NEAR_PORTS).try_into().unwrap(),
             macs: map(MAP_MACS).try_into().unwrap(),
             states: map(MAP_PORT_STATES).try_into().unwrap(),
-            owned: map(MAP_OWNED).try_into().unwrap(),
-            live: map(MAP_LIVE).try_into().unwrap(),
+            owned: Table::new(map(MAP_OWNED).try_into().unwrap(), owned_changes),
+            live: Table::new(map(MAP_LIVE).try_into().unwrap(), live_changes),
             challengers: map(MAP_CHALLENGERS).try_into().unwrap(),
             prefixes: map(MAP_PREFIXES).try_into().unwrap(),
             vlans: map(MAP_VLANS).try_into().unwrap(),
@@ -101,10 +104,10 @@ impl Program {
         let key = case.key();
         self.set_port(case.port(), case.port_state(now_ns));
         if let Some(owned) = case.owned(now_ns) {
-            self.owned.insert(key, owned, 0).unwrap();
+            self.owned.insert(key, owned).unwrap();
         }
         if let Some(live) = case.live(now_ns) {
-            self.live.insert(key, live, 0).unwrap();
+            self.live.insert(key, live).unwrap();
         }
         if let Some((key, holder)) = case.mac_holder() {
             self.macs.insert(key, holder, 0).unwrap();
@@ -129,8 +132,12 @@ impl Program {
             let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
             keys.iter().for_each(|key| map.remove(key).unwrap());
         }
-        clear(&mut self.owned);
-        clear(&mut self.live);
+        fn empty<V: aya::Pod>(table: &mut Table<V>) {
+            let keys: Vec<_> = table.keys().map(Result::unwrap).collect();
+            keys.iter().for_each(|key| table.remove(key).unwrap());
+        }
+        empty(&mut self.owned);
+        empty(&mut self.live);
         clear(&mut self.macs);
         clear(&mut self.challengers);
         clear(&mut self.vlans);

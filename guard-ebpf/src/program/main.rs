@@ -6,17 +6,19 @@
 
 mod clock;
 mod maps;
+mod recent;
 mod skb;
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use guard_ebpf::{
     abi::{BridgeCounters, Port},
-    known::known,
-    watch::{Ingress, Store as _, watch_closely},
+    known::plain,
+    watch::{Ingress, watch_closely},
 };
 
 use crate::{
     maps::{COUNTERS, FRAMES, Maps, SCRATCH, port},
+    recent::is_known,
     skb::Skb,
 };
 
@@ -41,9 +43,9 @@ fn watch(skb: &Skb) -> Option<()> {
     // SAFETY: this CPU's own values, which the verifier keeps in bounds.
     let (frames, counters) = unsafe { (&mut *frames, &mut *counters) };
     *frames += 1;
-    match known(skb, &Maps, port, from, || Maps.now_ns()) {
-        Some(kind) => counters.frame(kind),
-        None => closely(skb.0.skb.skb, port, from, counters),
+    match plain(skb, port) {
+        Some(plain) if is_known(&plain, from) => counters.frame(plain.kind),
+        _ => closely(skb.0.skb.skb, port, from, counters),
     }
     Some(())
 }

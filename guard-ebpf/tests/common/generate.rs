@@ -297,7 +297,8 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
     model.state = PortState { addresses: chance.of(&[0, 1, 16]), ..PortState::default() };
 }
 
-fn owned(chance: &mut Chance) -> Owned {
+/// An owner by chance.
+pub fn owned(chance: &mut Chance) -> Owned {
     let bits = [OWNED_MAC | OWNED_PORT, OWNED_MAC | OWNED_PORT, OWNED_MAC, OWNED_PORT, 0];
     Owned {
         generation: 1,

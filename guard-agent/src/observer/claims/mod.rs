@@ -30,6 +30,7 @@ use super::{
     probe::{Prober, probe},
     rules,
     sweep::Snapshot,
+    table::Table,
     topology::Bridge,
 };
 use crate::{
@@ -56,7 +57,7 @@ pub struct Claims {
     bindings: Arc<Bindings>,
     feed: Feed,
     conflict: Conflict,
-    live_map: KernelMap<MapData, AddressKey, Live>,
+    live_map: Table<Live>,
     challengers: KernelMap<MapData, ChallengerKey, Challenger>,
     prefix_map: LpmTrie<MapData, AddressKey, Prefix>,
     prefixes: Vec<(Segment, IpNet)>,
@@ -104,7 +105,7 @@ impl Seen {
 impl Claims {
     pub(super) fn new(
         parts: &Parts,
-        live_map: KernelMap<MapData, AddressKey, Live>,
+        live_map: Table<Live>,
         challengers: KernelMap<MapData, ChallengerKey, Challenger>,
         prefix_map: LpmTrie<MapData, AddressKey, Prefix>,
         prober: Arc<Prober>,
@@ -335,7 +336,7 @@ impl Claims {
             return self.take_over(&key, &segment, address, claim);
         }
         // From here on the program tells when the holder is heard again.
-        let _ = self.live_map.insert(key, Live { seen_ns: 0, ..live }, 0);
+        let _ = self.live_map.insert(key, Live { seen_ns: 0, ..live });
         if self.alerts.is_disputed(&segment, address) {
             return self.dispute(Seen { key, segment, address, claim }, &holder.station);
         }
@@ -425,7 +426,7 @@ impl Claims {
             strength: guard_ebpf::abi::STRENGTH_USE,
             reserved: [0; 5],
         };
-        if let Err(error) = self.live_map.insert(key, live, 0) {
+        if let Err(error) = self.live_map.insert(*key, live) {
             tracing::warn!(%segment, %address, %error, "cannot note a move in the kernel");
         }
     }

@@ -1,0 +1,58 @@
+//! The maps, asked once for a burst of frames.
+
+use aya_ebpf::{
+    helpers::bpf_jiffies64,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
+use guard_ebpf::{
+    known::Plain,
+    recent::{Moment, Recent, SLOTS, slot},
+    watch::Store as _,
+};
+
+use crate::maps::Maps;
+
+#[map]
+static OWNED_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+static LIVE_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(SLOTS, 0);
+
+/// Asks the maps, unless they were asked a moment ago.
+#[inline(always)]
+pub fn is_known(plain: &Plain, from: u32) -> bool {
+    let moment = moment();
+    let recent = RECENT.get_ptr_mut(slot(&plain.key));
+    #[expect(unsafe_code, reason = "what is remembered is written in place")]
+    // SAFETY: this CPU's own, on which no second frame is watched meanwhile (one may be during a test
+    // run, and mix two claims until the next tick); zeroes, as the kernel makes them, are valid.
+    let recent = recent.map(|recent| unsafe { &mut *recent });
+    if recent.as_ref().is_some_and(|recent| recent.is(plain, from, moment)) {
+        return true;
+    }
+    let is_known = plain.is_known(&Maps, from, || Maps.now_ns());
+    if is_known && let Some(recent) = recent {
+        *recent = Recent::new(plain, from, moment);
+    }
+    is_known
+}
+
+/// The clock's tick, and the agent's changes up to now. The kernel puts a read of `jiffies`, and
+/// the address of an array's slot, in the place of the calls.
+#[inline(always)]
+fn moment() -> Moment {
+    let changes = |map: &Array<u64>| match map.get_ptr(0) {
+        #[expect(unsafe_code, reason = "a map's value may change while it is read")]
+        // SAFETY: a word that the verifier keeps in bounds, read before what it tells of.
+        Some(count) => unsafe { count.read_volatile() },
+        None => 0,
+    };
+    #[expect(unsafe_code, reason = "bpf_jiffies64 is a helper")]
+    // SAFETY: the helper takes nothing and returns a number.
+    let tick = unsafe { bpf_jiffies64() };
+    Moment { tick, owned: changes(&OWNED_CHANGES), live: changes(&LIVE_CHANGES) }
+}

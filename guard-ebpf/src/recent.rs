@@ -1,0 +1,129 @@
+//! Whom the program knew a moment ago: the next frame of a burst need not ask for them again.
+//!
+//! What [`Plain::is_known`] found in the maps stays true until the clock's next tick, and until the agent
+//! changes an entry, which it counts. The program itself makes nobody unknown: it stamps entries, and
+//! inserts where there is none. So a claim is stamped anew a tick late at the most, and a change that
+//! another CPU has not seen the count of yet is seen with the next tick.
+
+use bytemuck::{Zeroable, must_cast};
+
+use crate::{abi::AddressKey, known::Plain, mac};
+
+/// How many are remembered on each CPU. Two that fall on one slot take it from each other.
+pub const SLOTS: u32 = 512;
+
+/// As long as this is the same, nobody who was known has become unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(C)]
+pub struct Moment {
+    /// The clock's tick (`jiffies`); never 0.
+    pub tick: u64,
+    /// The agent's changes of the owners.
+    pub owned: u64,
+    /// The agent's changes of the live claimants.
+    pub live: u64,
+}
+
+/// One who was known.
+#[derive(Clone, Copy, Debug, Zeroable)]
+#[repr(C)]
+pub struct Recent {
+    moment: Moment,
+    key: AddressKey,
+    ifindex: u32,
+    mac: mac::Mac,
+    strength: u8,
+}
+
+impl Recent {
+    /// A claim that is known at this moment, which was read before the maps were asked.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(plain: &Plain, from: u32, moment: Moment) -> Self {
+        let Plain { key, mac, strength, .. } = *plain;
+        Self { moment, key, ifindex: from, mac, strength }
+    }
+
+    /// Whether the same claim, or a weaker one, was known at this same moment.
+    #[inline(always)]
+    #[must_use]
+    pub fn is(&self, plain: &Plain, from: u32, moment: Moment) -> bool {
+        self.moment == moment
+            && self.ifindex == from
+            && self.key == plain.key
+            && mac::same(self.mac, plain.mac)
+            && plain.strength <= self.strength
+    }
+}
+
+/// Where a claim on an address is remembered, below [`SLOTS`].
+#[inline(always)]
+#[must_use]
+pub fn slot(key: &AddressKey) -> u32 {
+    /// 2^32 over the golden ratio: neighbours fall far from each other.
+    const SPREAD: u32 = 0x9e37_79b9;
+    let [segment, vlans, a, b, c, d]: [u32; 6] = must_cast(*key);
+    let mixed = segment.rotate_left(16) ^ vlans ^ a.rotate_left(8) ^ b ^ c ^ d;
+    mixed.wrapping_mul(SPREAD) >> (u32::BITS - SLOTS.ilog2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        abi::{STRENGTH_ASSERT, STRENGTH_USE},
+        counters::FrameKind,
+    };
+
+    const MOMENT: Moment = Moment { tick: 9, owned: 1, live: 2 };
+
+    fn plain(address: [u8; 4], mac: mac::Mac, strength: u8) -> Plain {
+        let key = AddressKey::new(3, 0, core::net::IpAddr::from(address));
+        Plain { kind: FrameKind::Arp, key, mac, strength }
+    }
+
+    #[test]
+    fn the_same_claim_is_known_for_the_moment_and_no_other() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let known = plain([10, 0, 0, 1], mac, STRENGTH_USE);
+        let recent = Recent::new(&known, 7, MOMENT);
+        assert!(recent.is(&known, 7, MOMENT));
+        assert!(!recent.is(&known, 8, MOMENT), "another port");
+        for other in [
+            plain([10, 0, 0, 2], mac, STRENGTH_USE),
+            plain([10, 0, 0, 1], [2, 0, 0, 0, 0, 2], STRENGTH_USE),
+            plain([10, 0, 0, 1], mac, STRENGTH_ASSERT),
+        ] {
+            assert!(!recent.is(&other, 7, MOMENT), "{other:?}");
+        }
+        for later in [
+            Moment { tick: 10, ..MOMENT },
+            Moment { owned: 2, ..MOMENT },
+            Moment { live: 3, ..MOMENT },
+        ] {
+            assert!(!recent.is(&known, 7, later), "{later:?}");
+        }
+        let stronger = Recent::new(&plain([10, 0, 0, 1], mac, STRENGTH_ASSERT), 7, MOMENT);
+        assert!(stronger.is(&known, 7, MOMENT));
+    }
+
+    #[test]
+    fn an_empty_slot_knows_nobody() {
+        let nobody = plain([0; 4], [0; 6], 0);
+        assert!(!Recent::zeroed().is(&nobody, 0, MOMENT));
+    }
+
+    #[test]
+    fn each_address_has_a_slot_and_neighbours_have_their_own() {
+        let mut taken = std::collections::BTreeSet::new();
+        for last in 0..=255 {
+            let at = slot(&plain([10, 0, 0, last], [0; 6], 0).key);
+            assert!(at < SLOTS);
+            taken.insert(at);
+        }
+        assert!(taken.len() > 200, "{}", taken.len());
+        let key = plain([10, 0, 0, 1], [0; 6], 0).key;
+        assert_ne!(slot(&key), slot(&AddressKey { vlan: 5, ..key }));
+        assert_ne!(slot(&key), slot(&AddressKey { bridge: 4, ..key }));
+    }
+}
