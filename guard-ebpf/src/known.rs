@@ -47,8 +47,8 @@ pub fn known<F: Frame + ?Sized, T: Tables>(
 pub struct Plain {
     /// What the frame is counted as.
     pub kind: FrameKind,
-    /// The address.
-    pub key: AddressKey,
+    /// The [`AddressKey`], in words: so it needs no memory.
+    pub key: [u64; 3],
     /// Who claims it.
     pub mac: Mac,
     /// `STRENGTH_USE` or `STRENGTH_ASSERT`.
@@ -65,9 +65,17 @@ pub fn plain<F: Frame + ?Sized>(frame: &F, port: &Port) -> Option<Plain> {
     }
     let segment = Segment { bridge: port.bridge, vlan: port.pvid, inner_vlan: 0 };
     let (kind, key, strength) = match u16::from_be_bytes(ethertype) {
-        TYPE_IPV4 => (FrameKind::Ipv4, AddressKey::v4(segment, ipv4(frame)?), STRENGTH_USE),
-        TYPE_ARP => (FrameKind::Arp, AddressKey::v4(segment, arp(frame, source)?), STRENGTH_ASSERT),
-        TYPE_IPV6 => (FrameKind::Ipv6, AddressKey::v6(segment, ipv6(frame)?), STRENGTH_USE),
+        TYPE_IPV4 => {
+            (FrameKind::Ipv4, must_cast(AddressKey::v4(segment, ipv4(frame)?)), STRENGTH_USE)
+        }
+        TYPE_ARP => (
+            FrameKind::Arp,
+            must_cast(AddressKey::v4(segment, arp(frame, source)?)),
+            STRENGTH_ASSERT,
+        ),
+        TYPE_IPV6 => {
+            (FrameKind::Ipv6, must_cast(AddressKey::v6(segment, ipv6(frame)?)), STRENGTH_USE)
+        }
         _ => return None,
     };
     Some(Plain { kind, key, mac: source, strength })
@@ -86,6 +94,7 @@ impl Plain {
     #[inline(always)]
     fn seen_ns<T: Tables>(&self, tables: &T, from: u32) -> Option<u64> {
         let Self { key, mac, strength, .. } = *self;
+        let key: AddressKey = must_cast(key);
         let bits = OWNED_MAC | OWNED_PORT;
         let (station, seen_ns) = match tables.owned(&key) {
             Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) == bits => {

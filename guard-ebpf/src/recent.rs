@@ -5,9 +5,9 @@
 //! inserts where there is none. So a claim is stamped anew a tick late at the most, and a change that
 //! another CPU has not seen the count of yet is seen with the next tick.
 
-use bytemuck::{Zeroable, must_cast};
+use bytemuck::Zeroable;
 
-use crate::{abi::AddressKey, known::Plain, mac};
+use crate::{known::Plain, mac};
 
 /// How many are remembered on each CPU. Two that fall on one slot take it from each other.
 pub const SLOTS: u32 = 512;
@@ -29,7 +29,7 @@ pub struct Moment {
 #[repr(C)]
 pub struct Recent {
     moment: Moment,
-    key: AddressKey,
+    key: [u64; 3],
     ifindex: u32,
     mac: mac::Mac,
     strength: u8,
@@ -59,19 +59,24 @@ impl Recent {
 /// Where a claim on an address is remembered, below [`SLOTS`].
 #[inline(always)]
 #[must_use]
-pub fn slot(key: &AddressKey) -> u32 {
-    /// 2^32 over the golden ratio: neighbours fall far from each other.
-    const SPREAD: u32 = 0x9e37_79b9;
-    let [segment, vlans, a, b, c, d]: [u32; 6] = must_cast(*key);
-    let mixed = segment.rotate_left(16) ^ vlans ^ a.rotate_left(8) ^ b ^ c ^ d;
-    mixed.wrapping_mul(SPREAD) >> (u32::BITS - SLOTS.ilog2())
+pub const fn slot(key: &[u64; 3]) -> u32 {
+    /// 2^64 over the golden ratio: neighbours fall far from each other.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let [segment, high, low] = *key;
+    let mixed = segment ^ high ^ low;
+    #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
+    {
+        (mixed.wrapping_mul(SPREAD) >> (u64::BITS - SLOTS.ilog2())) as u32
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::must_cast;
+
     use super::*;
     use crate::{
-        abi::{STRENGTH_ASSERT, STRENGTH_USE},
+        abi::{AddressKey, STRENGTH_ASSERT, STRENGTH_USE},
         counters::FrameKind,
     };
 
@@ -79,7 +84,7 @@ mod tests {
 
     fn plain(address: [u8; 4], mac: mac::Mac, strength: u8) -> Plain {
         let key = AddressKey::new(3, 0, core::net::IpAddr::from(address));
-        Plain { kind: FrameKind::Arp, key, mac, strength }
+        Plain { kind: FrameKind::Arp, key: must_cast(key), mac, strength }
     }
 
     #[test]
@@ -122,8 +127,9 @@ mod tests {
             taken.insert(at);
         }
         assert!(taken.len() > 200, "{}", taken.len());
-        let key = plain([10, 0, 0, 1], [0; 6], 0).key;
-        assert_ne!(slot(&key), slot(&AddressKey { vlan: 5, ..key }));
-        assert_ne!(slot(&key), slot(&AddressKey { bridge: 4, ..key }));
+        let key: AddressKey = must_cast(plain([10, 0, 0, 1], [0; 6], 0).key);
+        for other in [AddressKey { vlan: 5, ..key }, AddressKey { bridge: 4, ..key }] {
+            assert_ne!(slot(&must_cast(key)), slot(&must_cast(other)));
+        }
     }
 }

@@ -22,23 +22,31 @@ static LIVE_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(SLOTS, 0);
 
-/// Asks the maps, unless they were asked a moment ago.
+/// Whether the claim was known a moment ago.
+#[inline(always)]
+pub fn is_remembered(plain: &Plain, from: u32) -> bool {
+    recent(plain).is_some_and(|recent| recent.is(plain, from, moment()))
+}
+
+/// Asks the maps, and remembers who is known.
 #[inline(always)]
 pub fn is_known(plain: &Plain, from: u32) -> bool {
     let moment = moment();
-    let recent = RECENT.get_ptr_mut(slot(&plain.key));
-    #[expect(unsafe_code, reason = "what is remembered is written in place")]
-    // SAFETY: this CPU's own, on which no second frame is watched meanwhile (one may be during a test
-    // run, and mix two claims until the next tick); zeroes, as the kernel makes them, are valid.
-    let recent = recent.map(|recent| unsafe { &mut *recent });
-    if recent.as_ref().is_some_and(|recent| recent.is(plain, from, moment)) {
-        return true;
-    }
     let is_known = plain.is_known(&Maps, from, || Maps.now_ns());
-    if is_known && let Some(recent) = recent {
+    if is_known && let Some(recent) = recent(plain) {
         *recent = Recent::new(plain, from, moment);
     }
     is_known
+}
+
+/// Where the claim is remembered.
+#[inline(always)]
+fn recent(plain: &Plain) -> Option<&'static mut Recent> {
+    let recent = RECENT.get_ptr_mut(slot(&plain.key))?;
+    #[expect(unsafe_code, reason = "what is remembered is written in place")]
+    // SAFETY: this CPU's own, on which no second frame is watched meanwhile (one may be during a test
+    // run, and mix two claims until the next tick); zeroes, as the kernel makes them, are valid.
+    Some(unsafe { &mut *recent })
 }
 
 /// The clock's tick, and the agent's changes up to now. The kernel puts a read of `jiffies`, and
