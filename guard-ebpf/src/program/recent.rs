@@ -25,7 +25,7 @@ static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(SLOTS, 0);
 /// Whether the claim was known a moment ago.
 #[inline(always)]
 pub fn is_remembered(plain: &Plain, from: u32) -> bool {
-    recent(plain).is_some_and(|recent| recent.is(plain, from, moment()))
+    recent(plain).is_some_and(|recent| recent.is(plain, from, moment))
 }
 
 /// Asks the maps, and remembers who is known.
