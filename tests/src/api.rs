@@ -85,7 +85,8 @@ impl Client {
     /// The agent refuses, or is gone.
     pub async fn release(&mut self, generation: u64) -> Result<Outcome, Status> {
         let which = Some(release_request::Which::Generation(generation));
-        let answer = self.0.release(ReleaseRequest { which }).await?.into_inner();
+        let answer =
+            self.0.release(ReleaseRequest { which, only_if_gone: false }).await?.into_inner();
         Ok(answer.outcome())
     }
 

@@ -56,7 +56,7 @@ pub enum Invalid {
     Mac(String),
     /// Not a name.
     #[error(
-        "{field} {value:?} is not a name: {least} to 253 printable ASCII characters without spaces"
+        "{field} {value:?} is not a name: {least} to {most} printable ASCII characters without spaces"
     )]
     Name {
         /// Which field.
@@ -65,6 +65,8 @@ pub enum Invalid {
         value: String,
         /// The shortest it may be.
         least: usize,
+        /// The longest it may be.
+        most: usize,
     },
     /// Not a prefix.
     #[error("prefix {0:?} is not a prefix; write it as 10.8.64.16/28")]

@@ -34,6 +34,9 @@ pub enum Command {
     },
     /// Give back one lease.
     Release(Generation),
+    /// Give back one lease, whose sandbox the caller infers to be gone; not while anything says that it
+    /// is there.
+    ReleaseGone(Generation),
     /// Give back all leases of an owner; without a lifecycle only where just one has leases.
     ReleaseOwner {
         /// The sandbox's name.
@@ -214,6 +217,8 @@ pub struct Allocate {
     pub labels: BTreeMap<String, String>,
     /// It is confirmed with this very command.
     pub confirmed: bool,
+    /// What the sandbox is one run of; may be empty.
+    pub workload: Arc<str>,
 }
 
 /// The answer to a command that was carried out.

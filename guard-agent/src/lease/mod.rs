@@ -33,6 +33,7 @@ mod subnet;
 mod table;
 mod tick;
 mod transition;
+mod workload;
 
 pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
 pub use exclusion::{Exclusion, ExclusionError};
@@ -44,6 +45,7 @@ pub use restore::{Carry, HighWater, Restored};
 pub use row::{Contents, Place, Row, RowChange, Swap, Write};
 pub use subnet::Subnet;
 pub(crate) use transition::empty as no_text;
+pub use workload::WORKLOAD;
 
 #[cfg(test)]
 pub(crate) mod tests;

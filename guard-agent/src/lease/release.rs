@@ -98,21 +98,21 @@ impl Step<'_> {
     pub(super) fn give_back(&mut self, slot: Slot) -> Arc<Lease> {
         let lease = self.lease(slot).expect("the index names leases that exist");
         let in_use = !self.evidence(slot).is_empty();
-        let until = |deadline: &Duration| self.now.boot + *deadline;
-        let holds: Vec<_> = self
-            .engine
-            .subscribers
-            .iter()
-            .map(|(subscriber, deadline)| Hold {
-                subscriber: Arc::clone(subscriber),
-                until: until(deadline),
-            })
-            .collect();
+        let holds = self.holds();
         if !in_use && holds.is_empty() {
             return self.cool(slot, &lease);
         }
         let why = if in_use { reason::LIVE } else { reason::HOLD };
         self.put(slot, transition::release(&lease, why, holds, self.now))
+    }
+
+    /// What a lease that is released now waits for.
+    pub(super) fn holds(&self) -> Vec<Hold> {
+        let hold = |(subscriber, deadline): &(Arc<str>, Duration)| Hold {
+            subscriber: Arc::clone(subscriber),
+            until: self.now.boot + *deadline,
+        };
+        self.engine.subscribers.iter().map(hold).collect()
     }
 
     pub(super) fn cool(&mut self, slot: Slot, lease: &Lease) -> Arc<Lease> {
@@ -126,7 +126,7 @@ fn given_back(lease: &Lease) -> bool {
     matches!(lease.state, State::Releasing | State::Cooling)
 }
 
-fn released(leases: Vec<Arc<Lease>>) -> Reply {
+pub(super) fn released(leases: Vec<Arc<Lease>>) -> Reply {
     let in_use = leases.iter().any(|lease| lease.state == State::Releasing);
     Reply::Released(if in_use { State::Releasing } else { State::Cooling }, leases)
 }

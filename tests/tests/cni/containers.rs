@@ -26,7 +26,13 @@ fn interfaces(lab: &Lab) -> Result<BTreeSet<String>> {
 
 /// Nobody has an address, and nothing is on the bridge or pinned for a port of it.
 fn nothing_is_left(lab: &Lab, agent: &Agent, before: &BTreeSet<String>) -> Result<()> {
-    ensure!(interfaces(lab)? == *before, "interfaces are left: {:?}", interfaces(lab)?);
+    // Those of a namespace go a little later than its last process.
+    let mut links = BTreeSet::new();
+    eventually("the end of every interface", || {
+        links = interfaces(lab)?;
+        Ok((links == *before).then_some(()))
+    })
+    .with_context(|| format!("{links:?}"))?;
     let mut leases = Vec::new();
     eventually("the end of every lease", || {
         leases = agent.list(&["leases"], "leases")?;

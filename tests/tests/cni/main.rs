@@ -5,6 +5,7 @@ mod collect;
 mod containers;
 mod direct;
 mod from_host_local;
+mod workload;
 
 use anyhow::Result;
 use guard_tests::{Agent, BRIDGE, Lab, POOL, Plugin};
