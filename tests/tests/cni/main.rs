@@ -5,6 +5,7 @@ mod collect;
 mod containers;
 mod direct;
 mod from_host_local;
+mod patience;
 mod workload;
 
 use anyhow::Result;

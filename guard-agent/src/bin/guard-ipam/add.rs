@@ -52,7 +52,7 @@ async fn allocate(
         return Ok(agent.allocate(request(conf, call, asks)).await?);
     }
     // What an ADD before this one was given is its container's.
-    let before = agent.leases_of(&call.container, &conf.key(&call.ifname)).await?;
+    let before = agent.leases_of(&call.container, conf, &call.ifname).await?;
     let mut leases: Vec<Lease> = Vec::new();
     for asks in asks.chunks(1) {
         match agent.allocate(request(conf, call, asks)).await {

@@ -17,7 +17,7 @@ use guard_agent::{
 use tokio::time::sleep;
 use tonic::transport::Channel;
 
-use crate::error::Error;
+use crate::{conf::NetConf, error::Error};
 
 /// How long a restart of the agent may take. Runtimes wait a minute and more for a plugin.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,10 +59,16 @@ impl Agent {
         Ok(leases)
     }
 
-    /// Those of one interface of a container.
-    pub async fn leases_of(&self, container: &str, key: &str) -> Result<Vec<Lease>, CallError> {
+    /// Those of one interface of a container, and those that were taken over from a `host-local`
+    /// too old to say whose interface they are.
+    pub async fn leases_of(
+        &self,
+        container: &str,
+        conf: &NetConf,
+        ifname: &str,
+    ) -> Result<Vec<Lease>, CallError> {
         let mut leases = self.leases(container).await?;
-        leases.retain(|lease| lease.key == key);
+        leases.retain(|lease| lease.key == conf.key(ifname) || lease.key == conf.key(""));
         Ok(leases)
     }
 

@@ -98,7 +98,7 @@ async fn pairs(
     call: &Call,
 ) -> Result<Vec<(Lease, Veth)>, Error> {
     let key = conf.key(&call.ifname);
-    let leases = agent.leases_of(&call.container, &key).await?;
+    let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
     if leases.is_empty() {
         return Err(Error::Chain(format!(
             "container {:?} has no lease for {key:?}: make guard-ipam the ipam of this network too",

@@ -14,9 +14,8 @@ use crate::{
 /// # Errors
 /// The agent is not there, or refuses some of it; the rest is released.
 pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
-    let key = conf.key(&call.ifname);
     patiently(&conf.socket(), async |agent| {
-        let leases = agent.leases_of(&call.container, &key).await?;
+        let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
         release(&agent, leases, false).await
     })
     .await
@@ -57,7 +56,10 @@ async fn release(agent: &Agent, leases: Vec<Lease>, only_if_gone: bool) -> Resul
 
 fn is_gone(lease: &Lease, network: &str, valid: &[Attachment]) -> bool {
     let Some(ifname) = lease.key.strip_prefix(network) else { return false };
-    !valid.iter().any(|valid| valid.container == lease.sandbox && valid.ifname == ifname)
+    let is_it = |valid: &Attachment| {
+        valid.container == lease.sandbox && (valid.ifname == ifname || ifname.is_empty())
+    };
+    !valid.iter().any(is_it)
 }
 
 #[cfg(test)]
@@ -78,6 +80,8 @@ mod tests {
             (lease("b", "net/eth0"), true),
             (lease("b", "net2/eth0"), false),
             (lease("b", ""), false),
+            (lease("a", "net/"), false),
+            (lease("b", "net/"), true),
         ] {
             assert_eq!(is_gone(&lease, "net/", &valid), gone, "{lease:?}");
         }
