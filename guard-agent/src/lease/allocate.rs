@@ -196,8 +196,8 @@ impl Step<'_> {
         }
     }
 
-    /// Whether this owner can have this very address, and whether a lease of an earlier sandbox of its
-    /// workload ended for it.
+    /// Whether this owner can have this very address, and whether a lease of an earlier sandbox of
+    /// its workload ended for it.
     fn requested(&mut self, slot: Slot, owner: &Owner, ask: &Allocate) -> Result<bool, Refusal> {
         let (_, address) = slot;
         let former = self.lease(slot).filter(|lease| is_former(lease, owner, ask));

@@ -34,8 +34,8 @@ pub enum Command {
     },
     /// Give back one lease.
     Release(Generation),
-    /// Give back one lease, whose sandbox the caller infers to be gone; not while anything says that it
-    /// is there.
+    /// Give back one lease, whose sandbox the caller infers to be gone; not while anything says that
+    /// it is there.
     ReleaseGone(Generation),
     /// Give back all leases of an owner; without a lifecycle only where just one has leases.
     ReleaseOwner {

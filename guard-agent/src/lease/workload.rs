@@ -1,5 +1,5 @@
-//! A sandbox that is said to be over, by its workload in another sandbox or by a list that leaves it
-//! out: what it has ends only where nothing speaks for it.
+//! A sandbox that is said to be over, by its workload in another sandbox or by a list that leaves
+//! it out: what it has ends only where nothing speaks for it.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 

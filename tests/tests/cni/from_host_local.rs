@@ -1,8 +1,8 @@
-//! The configuration that a network had with `host-local`, and the containers that have its addresses.
+//! The configuration that a network had with `host-local`, and what becomes of its containers.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use guard_tests::{Agent, Attachment, BRIDGE, GATEWAY, Lab, Launch, Plugin, eventually};
 use serde_json::{Value, json};
 
@@ -12,7 +12,13 @@ use crate::{VERSIONS, of};
 fn network(lab: &Lab, version: &str, mut ipam: Value) -> Value {
     ipam["type"] = "host-local".into();
     ipam["dataDir"] = json!(lab.dir().join(format!("host-local-{version}")));
-    json!({ "cniVersion": version, "name": "net", "type": "bridge", "bridge": BRIDGE, "ipam": ipam })
+    json!({
+        "cniVersion": version,
+        "name": "net",
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "ipam": ipam,
+    })
 }
 
 /// The same with another `type`, and the socket of the lab.

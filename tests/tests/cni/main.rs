@@ -37,6 +37,20 @@ fn ipam(agent: &Agent, version: &str) -> Result<Plugin> {
     Plugin::guard_ipam(None, network(agent, version, "bridge"))
 }
 
+/// Us behind `bridge`, with its result.
+fn chained(agent: &Agent, version: &str, result: &Value) -> Result<Plugin> {
+    Plugin::guard_ipam(
+        None,
+        json!({
+            "cniVersion": version,
+            "name": "net",
+            "type": "guard-ipam",
+            "socket": agent.socket(),
+            "prevResult": result,
+        }),
+    )
+}
+
 /// What one container has, by state.
 fn of(agent: &Agent, container: &str) -> Result<Vec<(String, Value)>> {
     let leases = agent.list(&["leases", "--sandbox", container], "leases")?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use guard_tests::{Attachment, Lab, Launch, Plugin, eventually};
 use serde_json::{Value, json};
 
-use crate::{ipam, network, of};
+use crate::{chained, ipam, of};
 
 /// How long the plugin waits, as the guide says.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,14 +40,11 @@ fn a_call_waits_for_an_agent_that_restarts_and_status_does_not() -> Result<()> {
     let sandbox = lab.sandbox("b")?;
     agent.await_port(&sandbox)?;
     plugin.done("ADD", Attachment::new("b", Path::new(NOBODY)))?;
-    let mut conf = network(&agent, "1.1.0", "guard-ipam");
-    conf["socket"] = json!(agent.socket());
-    conf.as_object_mut().context("an object")?.remove("ipam");
-    conf["prevResult"] = json!({ "cniVersion": "1.1.0", "interfaces": [
+    let veth = json!({ "cniVersion": "1.1.0", "interfaces": [
         { "name": sandbox.port() },
         { "name": "eth0", "mac": sandbox.mac().to_string(), "sandbox": NOBODY },
     ] });
-    let chained = Plugin::guard_ipam(None, conf)?;
+    let chained = chained(&agent, "1.1.0", &veth)?;
 
     agent.kill()?;
     let refused = plugin.call("STATUS", a)?.err().context("STATUS of nobody")?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use guard_tests::{Agent, Attachment, Client, Lab, Launch, Plugin, Refused, eventually};
 use serde_json::{Value, json};
 
-use crate::{bridge, ipam, network, of};
+use crate::{bridge, chained, ipam, network, of};
 
 const NOBODY: &str = "/proc/self/ns/net";
 
@@ -151,15 +151,11 @@ fn a_port_or_a_container_that_is_there_keeps_the_address_of_a_silent_sandbox() -
     let containerd = lab.containerd()?;
     let agent = lab.agent_with(Launch::config(&lab.config()?.with_containerd(&containerd)?)?)?;
     let plugin = bridge(&lab, &agent, "1.0.0")?;
-    let mut conf = network(&agent, "1.0.0", "guard-ipam");
-    conf["socket"] = json!(agent.socket());
-    conf.as_object_mut().context("an object")?.remove("ipam");
-    let chained = Plugin::guard_ipam(None, conf)?;
 
     // A veth that is bound, without a frame.
     let (one, two) = (lab.container("one")?.path(), lab.container("two")?.path());
     let added = plugin.done("ADD", pod("c1", &one, WEB))?;
-    chained.with("prevResult", added).done("ADD", pod("c1", &one, WEB))?;
+    chained(&agent, "1.0.0", &added)?.done("ADD", pod("c1", &one, WEB))?;
     let port = of(&agent, "c1")?[0].1["interface"].as_str().context("a port")?.to_owned();
     let live = refused(&plugin, pod("c2", &two, WEB))?;
     assert!(live.text.contains("ADDRESS_LIVE") && live.text.contains(&port), "{live:?}");

@@ -70,8 +70,8 @@ impl Call {
         Self::new(variable("CNI_CONTAINERID")?, variable("CNI_IFNAME")?, &args)
     }
 
-    /// The pod that the container is a sandbox of, by the name that the next one has too. What cannot
-    /// be the name of a pod names none.
+    /// The pod that the container is a sandbox of, by the name that the next one has too. What
+    /// cannot be the name of a pod names none.
     pub fn workload(&self) -> Option<String> {
         // DNS labels, and dots between them: RFC 1123, as Kubernetes has it.
         let name = |key: &str, most: usize| {

@@ -12,7 +12,8 @@ use crate::VERSIONS;
 pub enum Error {
     /// The configuration is of a version that is not spoken here.
     #[error(
-        "cniVersion {asked:?} is not supported; write one of these in the network's configuration: {}",
+        "cniVersion {asked:?} is not supported; write one of these in the network's \
+         configuration: {}",
         VERSIONS.join(", ")
     )]
     Version {
