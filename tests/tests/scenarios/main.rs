@@ -36,3 +36,4 @@ mod terminal;
 mod trace;
 mod vlan;
 mod watchdog;
+mod workload;
