@@ -296,7 +296,12 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
         Reason::PoolUnknown => Code::NotFound,
-        Reason::StoreDamaged | Reason::StoreUnwritable | Reason::Stopping => Code::Unavailable,
+        Reason::StoreDamaged
+        | Reason::StoreUnwritable
+        | Reason::Starting
+        | Reason::BridgeAbsent
+        | Reason::InventoryDegraded
+        | Reason::Stopping => Code::Unavailable,
     };
     status(code, reason.name(), message, retry_after)
 }

@@ -123,13 +123,7 @@ impl proto::leases_server::Leases for Service {
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
         let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
         let command = match which {
-            Some(Which::Generation(generation)) if only_if_gone => {
-                // What is not seen is no reason while not all is seen.
-                if let Some(lease) = self.find(generation).await? {
-                    self.open(&[Arc::clone(&lease.pool)]).map_err(|(_, status)| status)?;
-                }
-                Command::ReleaseGone(generation)
-            }
+            Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
             Some(Which::Generation(generation)) => Command::Release(generation),
             Some(Which::Owner(_)) if only_if_gone => {
                 let what = "release with only_if_gone names no generation; a sandbox that is named \

@@ -7,12 +7,10 @@ use super::{
     Generation, Hold, Lease, Owner, State,
     allocate::who,
     command::{Allocate, Reason, Refusal, Reply},
-    reason,
     release::released,
     step::Step,
-    transition,
 };
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Unknown};
 
 /// The label that a lease has its workload in: what its sandbox is one run of.
 pub const WORKLOAD: &str = "guard.v1/workload";
@@ -56,18 +54,23 @@ impl Step<'_> {
             ));
         }
         let slot = self.engine.slot_of(former);
-        let holds = match former.state {
-            State::Held | State::Active => self.holds(),
-            State::Releasing => former.holds.clone(),
+        let known = match former.state {
+            State::Held | State::Active => self.complete_since_asked(slot, former),
+            State::Releasing => {
+                let since = self.silent_since(slot);
+                self.complete(slot, since).map(|()| since)
+            }
             State::Cooling | State::Quarantined => return Ok(false),
+        };
+        let since = known.map_err(|unknown| not_known(&may_be_there(former), &unknown))?;
+        let holds = match former.state {
+            State::Releasing => former.holds.clone(),
+            _ if self.engine.subscribers.is_empty() => Vec::new(),
+            _ => self.give_back(slot, since).holds.clone(),
         };
         if holds.is_empty() {
             self.cool(slot, former);
             return Ok(true);
-        }
-        if former.state.is_owned() {
-            let released = transition::release(former, reason::HOLD, holds.clone(), self.now);
-            self.put(slot, released);
         }
         Err(waits_for(former.address, &holds))
     }
@@ -77,13 +80,14 @@ impl Step<'_> {
         let Some((slot, lease)) = self.owned(generation) else {
             return Ok(self.no_lease(generation));
         };
-        match self.speaks_for_owner(&lease, None) {
-            None => Ok(released(vec![self.give_back(slot)])),
-            Some((sandbox, speaks)) => Err(Refusal::new(
-                Reason::AddressLive,
-                format!("sandbox {sandbox} is still there: {speaks}"),
-            )),
+        if let Some((sandbox, speaks)) = self.speaks_for_owner(&lease, None) {
+            let message = format!("sandbox {sandbox} is still there: {speaks}");
+            return Err(Refusal::new(Reason::AddressLive, message));
         }
+        let since = self
+            .complete_since_asked(slot, &lease)
+            .map_err(|unknown| not_known(&may_be_there(&lease), &unknown))?;
+        Ok(released(vec![self.give_back(slot, since)]))
     }
 
     /// The owner of a lease and what says that it is there: evidence of any address that it has or
@@ -105,6 +109,21 @@ impl Step<'_> {
         let itself = || self.view.owner(owner).into_iter().find(counts).map(|e| e.detail);
         Some((owner.clone(), speaks.or_else(itself)?))
     }
+}
+
+fn may_be_there(lease: &Lease) -> String {
+    let owner = lease.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("sandbox {owner}, which has {}, may still be there", lease.address)
+}
+
+/// Nothing speaks for an address, and that proves nothing yet.
+pub(super) fn not_known(what: &str, unknown: &Unknown) -> Refusal {
+    let reason = match unknown {
+        Unknown::Boot => Reason::Starting,
+        Unknown::Bridge(_) => Reason::BridgeAbsent,
+        Unknown::Source(_) => Reason::InventoryDegraded,
+    };
+    Refusal { reason, message: format!("{what}: {unknown}"), retry_after: Some(SOON) }
 }
 
 /// A released address that subscribers have not acknowledged.

@@ -1,6 +1,7 @@
 //! A workload with an address of its own that comes again in another sandbox.
 
 use super::*;
+use crate::evidence::Unknown;
 
 const ADDRESS: &str = "10.0.0.20";
 
@@ -204,4 +205,64 @@ fn what_a_list_leaves_out_is_released_only_where_nothing_speaks_for_it() {
         assert_eq!(world.run(gone), Ok(Reply::Stale));
     }
     assert_eq!(world.run(Command::ReleaseGone(42)), Ok(Reply::NotFound));
+}
+
+#[test]
+fn rule_8_nothing_ends_by_inference_while_not_all_is_known() {
+    let unknowns = [
+        (Unknown::Boot, Reason::Starting),
+        (Unknown::Bridge(Arc::from("br0")), Reason::BridgeAbsent),
+        (Unknown::Source("a source"), Reason::InventoryDegraded),
+    ];
+    for state in [State::Held, State::Active, State::Releasing, State::Cooling] {
+        for (unknown, reason) in unknowns.clone() {
+            let mut world = World::with("10.0.0.0/24");
+            let confirmed = state != State::Held;
+            let old = world.allocate(Allocate { confirmed, ..web("a") }).unwrap();
+            if state == State::Cooling {
+                world.release(old.generation);
+            }
+            world.view.unknown = Some(unknown);
+            if state == State::Releasing {
+                world.release(old.generation);
+            }
+            let before = world.at(ADDRESS);
+            assert_eq!(before.state, state);
+            let refusal = world.allocate(active("b")).unwrap_err();
+            assert_eq!(refusal.reason, reason, "{state:?}: {refusal}");
+            assert!(refusal.retry_after.is_some() && world.changes.is_empty(), "{refusal}");
+            if before.state.is_owned() {
+                let refusal = world.run(Command::ReleaseGone(old.generation)).unwrap_err();
+                assert_eq!(refusal.reason, reason, "{state:?}: {refusal}");
+            }
+            assert_eq!(world.at(ADDRESS), before);
+            world.view.unknown = None;
+            world.allocate(active("b")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_asked_now_and_then_has_to_answer_after_the_first_who_asked() {
+    let mut world = World::with("10.0.0.0/24");
+    let old = world.allocate(active("a")).unwrap();
+    // It has answered since the hand-out, perhaps before the container was made.
+    world.now.boot += Duration::from_secs(10);
+    let first = world.now.boot;
+    world.view.complete_since = Some(first - Duration::from_secs(1));
+    let asks = [Command::Allocate(active("b")), Command::ReleaseGone(old.generation)];
+    for ask in &asks {
+        world.now.boot += Duration::from_secs(1);
+        assert_eq!(world.run(ask.clone()).unwrap_err().reason, Reason::InventoryDegraded);
+    }
+    // It is asked to answer, once.
+    assert_eq!(world.engine.take_wanted(), ["a source"].into());
+    world.view.complete_since = Some(first + Duration::from_secs(1));
+    // Whoever asks much later asks anew, and then it counts from that ask on, whoever asks again.
+    world.now.boot = first + Duration::from_secs(120);
+    assert_eq!(world.run(asks[0].clone()).unwrap_err().reason, Reason::InventoryDegraded);
+    world.view.complete_since = Some(world.now.boot);
+    world.now.boot += Duration::from_secs(30);
+    let gone = world.run(asks[1].clone());
+    assert!(matches!(gone, Ok(Reply::Released(State::Cooling, _))), "{gone:?}");
 }
