@@ -239,3 +239,34 @@ fn rule_9_a_hold_on_the_old_address_is_waited_for() -> Result<()> {
     assert_eq!(lease(&agent, "c2")?.0, "active");
     agent.check()
 }
+
+#[test]
+fn rule_8_a_runtime_that_has_not_listed_its_containers_is_waited_for() -> Result<()> {
+    let lab = Lab::new()?;
+    let containerd = lab.containerd()?;
+    let allow = "[allocate]\nboot_timeout = \"1s\"\nwhen_degraded = \"allow\"\n";
+    let config = lab.config()?.with_containerd(&containerd)?.with(allow)?;
+    let mut agent = lab.agent_with(Launch::config(&config)?)?;
+    let plugin = ipam(&agent, "1.1.0")?;
+    let netns = Path::new(NOBODY);
+    plugin.done("ADD", pod("c1", netns, WEB))?;
+    containerd.run_in("c1", None, &[])?;
+    let before = lease(&agent, "c1")?;
+    agent.kill()?;
+    containerd.freeze()?;
+    agent.start_again_degraded()?;
+    // Others are given addresses, and nobody's lease ends.
+    plugin.done("ADD", Attachment::new("other", netns))?;
+    let refused_blind = refused(&plugin, pod("c2", netns, WEB))?;
+    assert!(refused_blind.code == 11 && refused_blind.text.contains("c1"), "{refused_blind:?}");
+    assert_eq!(lease(&agent, "c1")?, before);
+    containerd.thaw()?;
+    await_evidence(&agent, "c1", true)?;
+    let live = refused(&plugin, pod("c2", netns, WEB))?;
+    assert!(live.code == 100 && live.text.contains("ADDRESS_LIVE"), "{live:?}");
+    assert_eq!(lease(&agent, "c1")?, before);
+    containerd.remove("c1")?;
+    eventually("its end", || Ok(plugin.call("ADD", pod("c2", netns, WEB))?.ok()))?;
+    assert_eq!(lease(&agent, "c2")?.0, "active");
+    agent.check()
+}
