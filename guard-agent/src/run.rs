@@ -27,7 +27,7 @@ use crate::{
     http,
     hub::Hub,
     incident::{Flaps, Incident, Incidents},
-    inventory::{Sources, Told},
+    inventory::{Awaited, Sources, Told},
     lease::command::Command,
     ledger::{Ledger, Lifecycle, Loss},
     live::LiveSet,
@@ -162,6 +162,7 @@ async fn serve(
         feed: feed.clone(),
         health: health.clone(),
         segments: config.segments().into(),
+        alerts: alerts.clone(),
     };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told));
     let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
@@ -303,10 +304,8 @@ async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), 
     // What the observer has read, so that the pass does not miss it.
     look().await?;
     reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
-    let sources = reconciler.sources().status();
-    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
-        let why = waiting.why().unwrap_or_default();
-        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
+    if let Some(Awaited { name, why, .. }) = reconciler.sources().unanswered() {
+        return Err(format!("{name} has not answered completely yet: {why}"));
     }
     // What the sources have answered.
     look().await

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Binding, Lease, Owner, Standing, State,
+    Binding, Lease, Notice, Owner, Standing, State,
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
@@ -26,8 +26,24 @@ impl Step<'_> {
         }
     }
 
-    /// Compares one address with its evidence.
+    /// Compares one address with its evidence, and tells who is said to have it.
     pub(super) fn recheck(&mut self, slot: Slot) {
+        self.compare(slot);
+        self.tell_named(slot);
+    }
+
+    fn tell_named(&mut self, slot: Slot) {
+        let holder = self.lease(slot).filter(|lease| lease.state.is_owned());
+        let owner = holder.as_ref().and_then(|lease| lease.owner.as_ref());
+        let evidence = self.evidence(slot);
+        // Of a lease's evidence, what is about its owner and not about the address names no other.
+        let others = evidence.iter().filter(|e| owner.is_none_or(|owner| !e.names(owner)));
+        let others = inventory_owners(others).into_iter().collect();
+        let segment = self.table(slot).pool.segment().clone();
+        self.notice(Notice::Named { segment, address: slot.1, holder, others });
+    }
+
+    fn compare(&mut self, slot: Slot) {
         let Some(lease) = self.lease(slot) else { return self.found(slot, None) };
         match lease.state {
             State::Cooling => self.found(slot, None),
@@ -307,8 +323,8 @@ fn sole_owner(evidence: &[Evidence]) -> Option<Owner> {
     (ports.len() <= 1).then(|| owner.clone())
 }
 
-fn inventory_owners(evidence: &[Evidence]) -> BTreeSet<Owner> {
-    let named = evidence.iter().filter(|e| e.source == Source::Inventory);
+fn inventory_owners<'a>(evidence: impl IntoIterator<Item = &'a Evidence>) -> BTreeSet<Owner> {
+    let named = evidence.into_iter().filter(|e| e.source == Source::Inventory && !e.unsure);
     named.filter_map(|e| e.owner.clone()).collect()
 }
 
@@ -321,6 +337,8 @@ fn seen(station: &Station, since: jiff::Timestamp) -> Evidence {
         interface: Some(Arc::clone(interface)),
         ifindex: Some(*ifindex),
         owner: None,
+        id: None,
+        unsure: false,
         since,
         age: Duration::ZERO,
     }
