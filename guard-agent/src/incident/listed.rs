@@ -31,6 +31,7 @@ impl Incidents {
         all: &[Unreadable],
         now: Now,
     ) -> Vec<(Phase, Incident)> {
+        self.listed |= source == Source::Inventory;
         let shown: BTreeMap<_, _> = all.iter().map(|one| (&one.entry, one)).collect();
         let of_source = |target: &Target| match target {
             Target::Entry(of, entry) if *of == source => Some(Arc::clone(entry)),
@@ -71,7 +72,8 @@ impl Incidents {
     }
 
     /// These are said to have an address: its holder first, where there is one. Two of them are a
-    /// dispute, until there is one.
+    /// dispute, until there is one; one that an earlier run has written down is not over before the
+    /// inventory has been read.
     pub fn disputed(
         &mut self,
         segment: &Segment,
@@ -84,6 +86,9 @@ impl Incidents {
         let Some(incident) = self.open.get_mut(&key) else {
             return (named.len() > 1).then(|| self.open(key, Kind::Duplicate, claimants(), now));
         };
+        if named.len() < 2 && !self.listed {
+            return None;
+        }
         let was_told = incident.claimants.iter().any(Claimant::is_listed);
         for known in incident.claimants.iter_mut().filter(|known| known.is_listed()) {
             known.gone = !named.iter().any(|named| known.owner.as_ref() == Some(&named.owner));
@@ -93,7 +98,7 @@ impl Incidents {
             let incident = over.then(|| self.open.remove(&key)).flatten()?;
             return Some((Phase::Closed, self.remember(incident, now)));
         }
-        if named.len() > Incident::MAX_MACS {
+        if incident.claimants.len() + named.len() > Incident::MAX_MACS {
             // Those that are over make room.
             incident.claimants.retain(|known| !(known.is_listed() && known.gone));
         }

@@ -47,6 +47,8 @@ pub struct Incidents {
     open: BTreeMap<(Segment, Target), Incident>,
     closed: VecDeque<Incident>,
     silences: Silences,
+    /// The inventory has been read: whom it does not name is not named.
+    listed: bool,
 }
 
 impl Incidents {
@@ -59,6 +61,7 @@ impl Incidents {
             open: BTreeMap::new(),
             closed: VecDeque::new(),
             silences: Silences::default(),
+            listed: false,
         }
     }
 

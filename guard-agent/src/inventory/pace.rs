@@ -36,6 +36,11 @@ impl Backoff {
         jittered(longest)
     }
 
+    /// The source itself was away: what its streams were like before says nothing any more.
+    pub(super) fn reset(&mut self) {
+        self.0 = 0;
+    }
+
     /// Whether a stream of this age can be relied on to last.
     pub(super) fn is_held(&self, age: Duration) -> bool {
         self.0 < 2 || age >= HELD

@@ -226,6 +226,7 @@ impl<L: Lister> Keeper<L> {
             }
             Err(error) => {
                 self.lister.reset();
+                self.backoff.reset();
                 (Answer::Failed(error.to_string()), 0)
             }
         };
