@@ -195,7 +195,7 @@ impl Alerts {
     }
 
     /// The addresses that several were said to have, as far as that is not over.
-    pub fn listed(&self) -> Vec<IpAddr> {
+    pub fn listed(&self) -> Vec<(Segment, IpAddr)> {
         self.incidents.lock().listed()
     }
 

@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use guard_agent::{
     alerts::Alerts,
     clock::Now,
-    feed::Feed,
     health::Health,
     history::History,
     hub::Hub,
@@ -75,10 +74,13 @@ impl Node {
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
         let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
-        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new()).unwrap();
+        let changes = live.changes().clone();
+        let ledger =
+            Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
+        live.set_watched(&segment.bridge, true);
+        live.boot_pass_ended();
         let told = Told {
             live: live.clone(),
-            feed: Feed::start(ledger.clone(), health.clone()),
             health: health.clone(),
             segments: Arc::new([segment]),
             alerts: alerts(),

@@ -115,9 +115,12 @@ impl Incidents {
     }
 
     /// The addresses that several were said to have, as far as that is not over.
-    pub fn listed(&self) -> Vec<IpAddr> {
+    pub fn listed(&self) -> Vec<(Segment, IpAddr)> {
         let listed = |incident: &&Incident| incident.claimants.iter().any(Claimant::is_listed);
-        self.open.values().filter(listed).filter_map(|incident| incident.target.address()).collect()
+        let place = |incident: &Incident| {
+            incident.target.address().map(|address| (incident.segment.clone(), address))
+        };
+        self.open.values().filter(listed).filter_map(place).collect()
     }
 }
 

@@ -304,7 +304,7 @@ fn what_sources_say_lasts_as_long_as_they_do() {
     // Not by silence, and not before the inventory has been read.
     assert!(incidents.close(at(100_000)).is_empty());
     assert_eq!(incidents.disputed(&segment, address, &named(&["a"]), at(3)), None);
-    assert_eq!(incidents.listed(), [address]);
+    assert_eq!(incidents.listed(), [(segment.clone(), address)]);
     assert!(incidents.unreadable(Source::Inventory, &[], at(3)).is_empty());
     // More than can be told apart come and go.
     let many: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();

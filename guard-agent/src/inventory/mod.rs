@@ -176,6 +176,7 @@ impl Sources {
             }
             let was_ignored = status.is_ignored(now.boot);
             status.ignored = ignored;
+            told.answered(&known);
             was_ignored
         };
         if !span.is_zero() {
@@ -199,16 +200,6 @@ impl Sources {
         self.all.iter().filter(move |handle| !handle.known().read().status.is_ignored(now))
     }
 
-    /// Whether what no source lists now did not exist at `since` either, on `CLOCK_BOOTTIME`, or at any
-    /// time after it.
-    ///
-    /// # Errors
-    /// The first source that cannot tell.
-    pub fn prove_absence(&self, since: Duration) -> Result<(), Awaited> {
-        let unsure = |handle: &&Handle| !handle.known().read().proves_absence(since);
-        self.heeded().find(unsure).map_or(Ok(()), |handle| Err(handle.status().awaited()))
-    }
-
     /// The first source that has never answered completely.
     pub fn unanswered(&self) -> Option<Awaited> {
         let never = |handle: &&Handle| handle.known().read().status.complete.is_none();
@@ -224,13 +215,6 @@ impl Sources {
             failing.is_some_and(|since| complete.is_none() || now.saturating_sub(since) >= good_for)
         };
         self.heeded().find(outdated).map(|handle| handle.status().awaited())
-    }
-
-    /// Has a source asked soon, without waiting for the answer.
-    pub fn refresh(&self, source: Source) {
-        for handle in self.all.iter().filter(|handle| handle.source() == source) {
-            handle.refresh();
-        }
     }
 
     /// The directory's word about an owner; nothing where there is no directory.

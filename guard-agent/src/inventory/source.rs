@@ -7,7 +7,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 
@@ -63,7 +63,6 @@ pub struct Handle {
     source: Source,
     name: &'static str,
     requests: mpsc::Sender<oneshot::Sender<Heard>>,
-    hurry: Arc<Notify>,
     known: Arc<RwLock<Known>>,
 }
 
@@ -77,18 +76,18 @@ impl Handle {
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let known = Known::new(source, name, Now::read().boot);
-        let (known, hurry) = (Arc::new(RwLock::new(known)), Arc::new(Notify::new()));
+        told.answered(&known);
+        let known = Arc::new(RwLock::new(known));
         let keeper = Keeper {
             source,
             name,
             lister,
             told,
             known: Arc::clone(&known),
-            hurry: Arc::clone(&hurry),
             backoff: Backoff::default(),
         };
         tokio::spawn(keeper.run(asked));
-        Self { source, name, requests, hurry, known }
+        Self { source, name, requests, known }
     }
 
     /// What kind of evidence it gives.
@@ -127,11 +126,6 @@ impl Handle {
         let answer = Answer::Failed("its task has ended".to_owned());
         Heard { source: self.source, name: self.name, asked, answer, ours: 0 }
     }
-
-    /// Has it asked soon, without waiting for the answer.
-    pub fn refresh(&self) {
-        self.hurry.notify_one();
-    }
 }
 
 struct Keeper<L> {
@@ -140,7 +134,6 @@ struct Keeper<L> {
     lister: L,
     told: Told,
     known: Arc<RwLock<Known>>,
-    hurry: Arc<Notify>,
     backoff: Backoff,
 }
 
@@ -167,9 +160,10 @@ impl<L: Lister> Keeper<L> {
 
     /// Waits until it is to be asked by itself.
     async fn next(&mut self, pause: impl Future<Output = ()>) {
-        let hurry = Arc::clone(&self.hurry);
+        let changes = Arc::clone(self.told.live.changes());
+        let wanted = || changes.wanted(self.name);
         if !self.answers() {
-            let hurried = async { tokio::join!(hurry.notified(), pause, sleep(HURRIED_RETRY)) };
+            let hurried = async { tokio::join!(wanted(), pause, sleep(HURRIED_RETRY)) };
             tokio::select! {
                 () = sleep(RETRY) => {}
                 _ = hurried => {}
@@ -180,16 +174,18 @@ impl<L: Lister> Keeper<L> {
         let faulty = self.known.read().status.stream_fault.is_some();
         let changed = tokio::select! {
             changed = self.lister.changed() => changed,
-            () = hurry.notified() => Changed::News,
+            () = changes.wanted(self.name) => Changed::News,
             () = sleep(HELD), if faulty => Changed::News,
         };
+        // What was told and is not listed yet is not known.
+        self.told.answered(&self.known.read());
         match changed {
             Changed::News => pause.await,
             Changed::Ended(why, age) => {
                 self.stream_ended(&why);
                 tokio::select! {
                     () = sleep(self.backoff.ended(age)) => {}
-                    () = hurry.notified() => {}
+                    () = changes.wanted(self.name) => {}
                 }
                 pause.await;
             }
@@ -258,6 +254,7 @@ impl<L: Lister> Keeper<L> {
             }
         }
         let why = status.why();
+        self.told.answered(&known);
         drop(known);
         if heeded {
             self.told.heeded(self.name);

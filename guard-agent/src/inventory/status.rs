@@ -98,12 +98,6 @@ impl SourceStatus {
         self.failing.is_some_and(|since| now.saturating_sub(since) >= AWAY)
     }
 
-    /// Whether what it does not list now did not exist at `since` either, on `CLOCK_BOOTTIME`, or at
-    /// any time after it.
-    pub fn proves_absence(&self, since: Duration) -> bool {
-        self.complete.is_some_and(|complete| complete >= since || self.streaming)
-    }
-
     /// It, as one that something waits for.
     pub(super) fn awaited(&self) -> Awaited {
         let older = || "its last complete answer is older".to_owned();
@@ -143,11 +137,5 @@ impl Known {
     /// How it is at this moment.
     pub(super) fn now(&self) -> SourceStatus {
         SourceStatus { streaming: self.is_streaming(), ..self.status.clone() }
-    }
-
-    /// As [`SourceStatus::proves_absence`], without a copy.
-    pub(super) fn proves_absence(&self, since: Duration) -> bool {
-        let complete = self.status.complete;
-        complete.is_some_and(|complete| complete >= since || self.is_streaming())
     }
 }

@@ -1,20 +1,25 @@
 //! Those who are told of what a source says, each in its turn.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use super::{Listing, News};
+use super::{
+    Listing,
+    status::{Known, SourceStatus},
+};
 use crate::{
-    alerts::Alerts, clock::Now, evidence::Source, feed::Feed, health::Health,
-    lease::command::Command, live::LiveSet, segment::Segment,
+    alerts::Alerts,
+    clock::Now,
+    evidence::Source,
+    health::Health,
+    live::{Answered, LiveSet},
+    segment::Segment,
 };
 
 /// Who is told of what a source says.
 #[derive(Clone)]
 pub struct Told {
-    /// Evidence.
+    /// Evidence, on which the ledger acts at once.
     pub live: Arc<LiveSet>,
-    /// The ledger, which acts on it at once.
-    pub feed: Feed,
     /// What is degraded.
     pub health: Arc<Health>,
     /// Where addresses can be.
@@ -28,25 +33,23 @@ impl Told {
     ///
     /// `answered` says whether the answer before this one was complete as well.
     pub(super) fn publish(&self, source: Source, listing: &Listing, answered: bool) -> usize {
-        let Self { live, feed, segments, alerts, health: _ } = self;
-        let now = Now::read();
-        let News { any, mut addresses } = live.listings().take(source, listing, now);
-        alerts.unreadable(source, &listing.unreadable, now);
-        if !answered {
-            // What was said of them before may be over.
-            addresses.extend(alerts.listed());
-        }
-        if !addresses.is_empty() {
-            let everywhere =
-                |address: IpAddr| segments.iter().map(move |segment| (segment.clone(), address));
-            feed.tell(Command::Recheck(addresses.into_iter().flat_map(everywhere).collect()));
-        }
-        // An owner that is known by its id has no address here whose change would tell, and what a
-        // source did not say while it was not well may have kept leases too.
-        if any || !answered {
-            feed.tell(Command::RecheckReleasing);
+        let Self { live, segments, alerts, health: _ } = self;
+        live.listed(source, listing, segments);
+        alerts.unreadable(source, &listing.unreadable, Now::read());
+        let disputed = alerts.listed();
+        if !answered && !disputed.is_empty() {
+            // What an earlier run, or an earlier answer, said of them may be over.
+            live.changes().tell(|changes| changes.places.extend(disputed));
         }
         listing.entries.iter().filter(|entry| entry.labelled).count()
+    }
+
+    /// What a source's answers prove now.
+    pub(super) fn answered(&self, known: &Known) {
+        let SourceStatus { name, complete, ignored, .. } = known.status;
+        let streaming = known.is_streaming();
+        let answered = Answered { complete, streaming, ignored_until: ignored };
+        self.live.set_answered(name, answered);
     }
 
     /// An operator does without a source until then.

@@ -3,6 +3,16 @@
 use std::time::Instant;
 
 use super::*;
+use crate::{evidence::Unknown, segment::Segment};
+
+impl Asked {
+    /// Whether what is not there now is known not to have been there since.
+    fn complete(&self, since: Duration) -> Result<(), Unknown> {
+        self.live.boot_pass_ended();
+        self.live.set_watched(&"rt0".into(), true);
+        self.live.complete(&Segment::new("rt0", 0), since)
+    }
+}
 
 #[test]
 fn rule_8_a_stream_that_ends_at_once_is_no_loop_and_not_healthy() {
@@ -42,26 +52,25 @@ fn complete_since_t_is_until_now_only_while_a_stream_lasts_and_has_told_nothing_
         let (events, _) = broadcast::channel(8);
         let served = serve_with(&socket, Way::Good, Follow::These(events.clone()));
         let asked = asking(&socket);
-        assert!(asked.sources.prove_absence(Duration::ZERO).is_err(), "nobody has answered yet");
+        assert!(asked.complete(Duration::ZERO).is_err(), "nobody has answered yet");
         asked.until("a stream", |status| status.streaming).await;
         let now = Now::read().boot;
-        assert_eq!(asked.sources.prove_absence(now), Ok(()));
+        assert_eq!(asked.complete(now), Ok(()));
         // It tells of something, and the list that would show it does not come.
         *served.way.lock() = Way::Slow;
         events.send(()).unwrap();
         asked.until("the news", |status| !status.streaming).await;
         let complete = asked.status().complete.unwrap();
-        assert_eq!(asked.sources.prove_absence(complete), Ok(()));
-        let awaited = asked.sources.prove_absence(now).unwrap_err();
-        assert_eq!(awaited.name, "containerd");
+        assert_eq!(asked.complete(complete), Ok(()));
+        assert_eq!(asked.complete(now), Err(Unknown::Source("containerd")));
         *served.way.lock() = Way::Empty;
         asked.until("the list", |status| status.streaming).await;
-        assert!(!asked.is_known() && asked.sources.prove_absence(Now::read().boot).is_ok());
+        assert!(!asked.is_known() && asked.complete(Now::read().boot).is_ok());
         // It ends with its connection, at once.
         served.runtime.shutdown_background();
         let status = asked.until("the end", |status| !status.streaming).await;
-        assert!(asked.sources.prove_absence(Now::read().boot).is_err());
-        assert!(status.proves_absence(status.complete.unwrap()));
+        assert!(asked.complete(Now::read().boot).is_err());
+        assert_eq!(asked.complete(status.complete.unwrap()), Ok(()));
     });
 }
 
@@ -81,7 +90,7 @@ fn a_stream_that_says_nothing_has_begun_when_a_second_has_passed() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(served.lists.load(Ordering::Relaxed), before);
         // But when somebody wants to know soon.
-        asked.sources.refresh(Source::Inventory);
+        asked.live.changes().want("containerd");
         asked.until("a third list", |status| status.complete > second.complete).await;
         served.runtime.shutdown_background();
     });
@@ -127,7 +136,7 @@ fn a_source_that_is_ignored_holds_nothing_back_until_it_answers() {
         assert!(asked.sources.ignored("containerd"));
         assert_eq!(asked.sources.outdated(Duration::ZERO), None);
         assert_eq!(asked.sources.unanswered(), None);
-        assert_eq!(asked.sources.prove_absence(Now::read().boot), Ok(()));
+        assert_eq!(asked.complete(Now::read().boot), Ok(()));
         assert!(asked.sources.ask().await.is_empty(), "no pass waits for it");
         // Its time is over.
         asked.sources.ignore("containerd", Duration::from_nanos(1), false).unwrap();

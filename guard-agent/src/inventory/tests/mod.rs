@@ -28,7 +28,6 @@ use super::*;
 use crate::{
     alerts::Alerts,
     evidence::EvidenceView as _,
-    feed::Feed,
     health::{self, Health},
     history::History,
     hub::Hub,
@@ -209,12 +208,11 @@ fn asking(socket: &Path) -> Asked {
     let store = Store::open(&dir.path().join("leases.db"), &boot).unwrap();
     let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
     let pools = Pools::new(Vec::new()).unwrap();
-    let ledger = Ledger::start(pools, store, live.clone(), Vec::new()).unwrap();
-    let feed = Feed::start(ledger, health.clone());
+    let changes = live.changes().clone();
+    let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
     let alerts = alerts(dir.path());
     let told = Told {
         live: live.clone(),
-        feed,
         health: health.clone(),
         segments: Arc::new([]),
         alerts: alerts.clone(),
