@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, check, convert,
     error::{self, Invalid},
+    sources,
 };
 use crate::{
     lease::{
@@ -167,6 +168,13 @@ impl proto::admin_server::Admin for Service {
         }
         let leases = self.messages(&leases);
         Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
+    }
+
+    async fn ignore_source(
+        &self,
+        request: Request<proto::IgnoreSourceRequest>,
+    ) -> Result<Response<proto::IgnoreSourceResponse>, Status> {
+        sources::ignore(&self.0, request.into_inner()).map(Response::new)
     }
 
     async fn quarantine(

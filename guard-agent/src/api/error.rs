@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::access::Role;
 use crate::{
     health::Degraded,
+    inventory::{Awaited, IgnoreError},
     lease::command::{Reason, Refusal, Reply},
     observer::EnsureError,
     store::{StoreError, host_local::HostLocalError},
@@ -37,9 +38,13 @@ pub enum Closed {
     /// There is no store to write to.
     #[error("{0}")]
     Store(Refusal),
-    /// The inventory or the directory has not answered completely.
-    #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
-    InventoryDegraded(Degraded),
+    /// The inventory or the directory has not answered completely, or not for too long.
+    #[error(
+        "source {}: {}; nothing is handed out meanwhile (allocate.source_stale, \
+         allocate.when_degraded)",
+        .0.name, .0.why
+    )]
+    InventoryDegraded(Awaited),
     /// The observer does not see all.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     ObserverDegraded(Degraded),
@@ -190,6 +195,15 @@ impl From<EnsureError> for Status {
             }
         }
     }
+}
+
+/// The source is not done without.
+pub fn not_ignored(error: &IgnoreError) -> Status {
+    let (code, reason) = match error {
+        IgnoreError::Unknown { .. } => (Code::NotFound, "SOURCE_UNKNOWN"),
+        IgnoreError::Healthy { .. } => (Code::FailedPrecondition, "SOURCE_HEALTHY"),
+    };
+    status(code, reason, error.to_string(), None)
 }
 
 /// The kernel does not have what was asked for.

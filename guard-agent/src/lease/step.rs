@@ -192,9 +192,6 @@ impl<'a> Step<'a> {
             // The claim that told of it has ended by now.
             lease.until = Some(self.now.boot + table.pool.spec().probation);
         }
-        let lease = self.put(slot, lease);
-        if why == reason::DISPUTED {
-            self.notice(Notice::Disputed(lease));
-        }
+        self.put(slot, lease);
     }
 }

@@ -30,6 +30,7 @@ mod replay;
 mod restart;
 mod retry;
 mod silence;
+mod sources;
 mod store;
 mod subscribers;
 mod terminal;

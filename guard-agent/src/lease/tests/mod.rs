@@ -115,6 +115,8 @@ pub(crate) fn evidence(
         interface: station.map(|s| Arc::clone(&s.interface)),
         ifindex: station.map(|s| s.ifindex),
         owner,
+        id: None,
+        unsure: false,
         since: Timestamp::UNIX_EPOCH,
         age: Duration::ZERO,
     }
