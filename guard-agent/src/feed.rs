@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    health::{self, Health},
+    health::Health,
     lease::command::{Command, Reason, Refusal, Reply},
     ledger::Ledger,
 };
@@ -27,21 +27,15 @@ pub struct Feed {
 
 impl Feed {
     /// Starts the task that hands everything on.
-    pub fn start(ledger: Ledger, health: Arc<Health>) -> Self {
+    pub fn start(ledger: Ledger, _health: Arc<Health>) -> Self {
         let (commands, mut waiting) = mpsc::channel::<(Command, Option<Answer>)>(CAPACITY);
         let missed = Arc::new(AtomicBool::new(false));
         let feed = Self { commands, missed: missed.clone() };
         tokio::spawn(async move {
             while let Some((command, answer)) = waiting.recv().await {
                 let result = ledger.call(command).await;
-                match &result {
-                    Ok(_) => health.recovered(health::STORE),
-                    Err(refusal) => {
-                        missed.store(true, Ordering::Relaxed);
-                        if refusal.reason != Reason::Stopping {
-                            health.degraded(health::STORE, &refusal.message);
-                        }
-                    }
+                if result.is_err() {
+                    missed.store(true, Ordering::Relaxed);
                 }
                 if let Some(answer) = answer {
                     // Whoever asked may have given up.

@@ -7,11 +7,15 @@ use std::{
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
-use super::{Lifecycle, Loss, Request, View, books::Books};
+use super::{
+    Lifecycle, Loss, Request, View,
+    books::Books,
+    trouble::{AFTER_FAILURE, Trouble},
+};
 use crate::{
     clock::Now,
     failpoint::{self, Moment},
@@ -21,10 +25,6 @@ use crate::{
     },
     store::CommitError,
 };
-
-/// How long deadlines rest after a commit that failed, and callers are told to.
-pub(super) const AFTER_FAILURE: Duration =
-    Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// How many requests make up a batch at most, so that its first caller does not wait for ever.
 const MOST: usize = 1024;
@@ -39,6 +39,9 @@ pub(super) struct Writer {
     pub(super) books: Books,
     /// Why there is no store, for those who do not want to wait for the thread.
     pub(super) loss: Arc<RwLock<Option<Refusal>>>,
+    pub(super) trouble: Trouble,
+    /// Why the store cannot be written, for those who watch it.
+    pub(super) told: watch::Receiver<Option<String>>,
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
     /// The highest generation of an earlier boot.
     pub(super) earlier_boot: Arc<AtomicU64>,
@@ -72,17 +75,27 @@ impl Writer {
         let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
         let earlier_boot = Arc::default();
         let subscribers = Vec::new();
-        let writer =
-            Self { engine, pools, books, loss, subscribers, earlier_boot, view, observers, inbox };
+        let (trouble, told) = Trouble::new();
+        let writer = Self {
+            engine,
+            pools,
+            books,
+            loss,
+            trouble,
+            told,
+            subscribers,
+            earlier_boot,
+            view,
+            observers,
+            inbox,
+        };
         (writer, requests)
     }
 
     pub(super) async fn run(mut self) {
-        let mut failed = false;
         loop {
             let mut batch = Batch::default();
-            let wait = self.wait(failed);
-            match timeout(wait, self.inbox.recv()).await {
+            match timeout(self.wait(), self.inbox.recv()).await {
                 Ok(Some(first)) => {
                     self.take(first, &mut batch);
                     // Everything that waits goes into one transaction.
@@ -97,13 +110,13 @@ impl Writer {
             }
             self.try_again();
             let now = Now::read();
-            let open = matches!(self.books, Books::Open(_));
-            if open && !failed && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
+            let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests();
+            if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
                 // Nobody asked, so there is nobody to answer.
                 let _ = self.apply(Command::Tick, now, &mut batch);
             }
             let stop = batch.stop;
-            failed = !self.finish(batch, now);
+            self.finish(batch, now);
             if stop {
                 break;
             }
@@ -119,8 +132,8 @@ impl Writer {
     }
 
     /// How long there is nothing to do, unless someone asks.
-    fn wait(&self, failed: bool) -> Duration {
-        if failed || matches!(self.books, Books::Lost(_)) {
+    fn wait(&self) -> Duration {
+        if self.trouble.is_on() {
             return AFTER_FAILURE;
         }
         let due = self.engine.next_deadline();
@@ -159,15 +172,10 @@ impl Writer {
         applied.result
     }
 
-    /// Commits, tells, answers. Answers itself whether the store could be written.
-    fn finish(&mut self, batch: Batch, now: Now) -> bool {
+    /// Commits, tells the observers, answers the callers.
+    fn finish(&mut self, batch: Batch, now: Now) {
         let Batch { waiting, changes, notices, questions, stop: _ } = batch;
-        let committed = match &mut self.books {
-            Books::Open(store) if !changes.is_empty() => {
-                store.commit(&changes, self.engine.high_water(), now)
-            }
-            Books::Open(_) | Books::Lost(_) => Ok(()),
-        };
+        let committed = if changes.is_empty() { Ok(()) } else { self.commit(&changes, now) };
         let refusal = match committed {
             Ok(()) => {
                 let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
@@ -183,16 +191,10 @@ impl Writer {
                 None
             }
             Err(error) => {
-                tracing::error!(%error, changes = changes.len(), "a commit failed");
                 self.engine.undo(&changes);
-                let refusal = refusal(&error);
-                if error.is_damage() {
-                    self.lose_open(&error.to_string());
-                }
-                Some(refusal)
+                Some(refusal(&error))
             }
         };
-        let ok = refusal.is_none();
         for (answer, result) in waiting {
             // Whoever has gone away does not wait for the answer.
             let _ = answer.send(refusal.clone().map_or(result, Err));
@@ -200,7 +202,21 @@ impl Writer {
         for question in questions {
             self.answer(question);
         }
-        ok
+    }
+
+    /// Writes changes. The one place that says that they cannot be written.
+    pub(super) fn commit(&mut self, changes: &[Write], now: Now) -> Result<(), CommitError> {
+        let Books::Open(store) = &mut self.books else { return Ok(()) };
+        let committed = store.commit(changes, self.engine.high_water(), now);
+        match &committed {
+            Ok(()) => self.trouble.wrote(),
+            Err(error) if error.is_damage() => self.lose_open(&error.to_string()),
+            Err(error) => {
+                tracing::debug!(%error, changes = changes.len(), "a commit failed");
+                self.trouble.failed(&error.to_string());
+            }
+        }
+        committed
     }
 
     /// What no lease's state shows goes to the log, and to those who count.
@@ -240,9 +256,6 @@ impl Writer {
             }
             Request::CheckStore(answer) => {
                 let _ = answer.send(self.check_store());
-            }
-            Request::Probe(answer) => {
-                let _ = answer.send(self.probe());
             }
             Request::Backup(to, answer) => {
                 let _ = answer.send(self.backup(&to));
