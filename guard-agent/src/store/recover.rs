@@ -157,7 +157,11 @@ fn salvage_old(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
 
 fn salvage_backup(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     // An agent that has it open keeps others out; a copy would be torn.
-    drop(super::connect(path, false)?);
+    let mut conn = super::connect(path, false)?;
+    if let Err(newer @ StoreError::Newer { .. }) = schema::version(&mut conn, path, false, boot) {
+        return Err(newer);
+    }
+    drop(conn);
     let copy = copy_beside(path);
     let copy = copy.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
     salvage(&copy, path, boot)
@@ -165,9 +169,10 @@ fn salvage_backup(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
 
 fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), StoreError> {
     let mut store = Store::open(new, boot)?;
-    store.take_restored();
+    let HighWater { boot: first, .. } = store.take_restored().high_water;
     store.raise_epoch(epoch);
     let mut high_water = all.high_water;
+    high_water.boot = high_water.boot.max(first);
     for row in all.rows.values() {
         high_water.note(row);
     }
@@ -258,11 +263,12 @@ impl Salvage {
                 self.unreadable.push(place);
             }
         }
-        let HighWater { seed, generation, release_order } = backup.high_water;
+        let HighWater { seed, generation, release_order, boot } = backup.high_water;
         let high = &mut self.high_water;
         high.seed = if high.seed == 0 { seed } else { high.seed.min(seed) };
         high.generation = high.generation.max(generation);
         high.release_order = high.release_order.max(release_order);
+        high.boot = high.boot.max(boot);
         added
     }
 
@@ -288,16 +294,20 @@ fn salvage(copy: &Copy, path: &Path, boot: &Boot) -> Result<Salvage, StoreError>
     let fault = |source| StoreError::sqlite(path, source);
     let conn =
         Connection::open_with_flags(copy.db(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
+    // The tables say which version it is; the number in the header may be damaged.
+    let version = schema::of_tables(&conn, path)?.unwrap_or(schema::VERSION);
+    conn.pragma_update(None, "user_version", version).map_err(fault)?;
     let mut salvage = Salvage::default();
     let mut carry = None;
     if let Ok(meta) = Meta::read(&conn, path) {
         salvage.high_water = meta.high_water;
+        salvage.high_water.boot += u64::from(meta.boot_id != boot.id);
         carry = (meta.boot_id != boot.id).then_some(Carry {
             then: std::time::Duration::from_nanos(meta.boot_time_ns),
             now: boot.now.boot,
         });
     }
-    columns::scan(&conn, |found| match found {
+    columns::scan(&conn, version, |found| match found {
         columns::Found::Row(place, mut row, _) => {
             if let Some(carry) = carry {
                 carry.row(&mut row);
@@ -309,7 +319,7 @@ fn salvage(copy: &Copy, path: &Path, boot: &Boot) -> Result<Salvage, StoreError>
     })
     .or_else(|error| salvage.goes_on_without(error))
     .map_err(fault)?;
-    if contents::has_records(schema::of_tables(&conn, path)?.unwrap_or(schema::VERSION)) {
+    if contents::has_records(version) {
         let key = |subnet: &Subnet| Arc::clone(&subnet.id);
         keep(&conn, &mut salvage.subnets, &mut salvage.lost, key).map_err(fault)?;
         let key = |name: &InterfaceName| Arc::clone(&name.name);
@@ -406,6 +416,8 @@ fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {
         reason: Arc::from(reason::RECOVERED),
         holds: Vec::new(),
         misses: 0,
+        missed_at: None,
+        boot: 0,
         created_at: boot.now.wall,
         updated_at: boot.now.wall,
         until: None,
