@@ -8,6 +8,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::atomic::Ordering,
+    time::Instant,
 };
 
 use super::{Lifecycle, Writer, trouble::AFTER_FAILURE};
@@ -204,7 +205,7 @@ impl Writer {
 
     /// There is no store (any more).
     pub(super) fn lose(&mut self, loss: Loss) {
-        if self.trouble.lost(&loss.why) && !loss.passes {
+        if self.trouble.lost(&loss.why, Instant::now()) && !loss.passes {
             tracing::error!(why = loss.why, "the lease store is lost: nothing is handed out");
         }
         *self.loss.write() = Some(loss.refusal());
@@ -228,7 +229,7 @@ impl Writer {
     /// Once a second: opens a store that could not be opened for a fault that passes, or looks
     /// whether one that could not be written can be again.
     pub(super) fn try_again(&mut self) {
-        if !self.trouble.try_now() {
+        if !self.trouble.try_now(Instant::now()) {
             return;
         }
         let loss = match &self.books {
@@ -361,7 +362,8 @@ impl Writer {
         let (path, boot) = (loss.path.clone(), loss.boot());
         if !dry_run && let Books::Open(_) = &self.books {
             // Whatever comes of the recovery, the next second opens what is there then.
-            if let Books::Open(store) = std::mem::replace(&mut self.books, Books::Lost(loss))
+            let lost = Books::Lost(loss.clone());
+            if let Books::Open(store) = std::mem::replace(&mut self.books, lost)
                 && let Err(error) = store.close()
             {
                 tracing::warn!(%error, "closing the lease store");
@@ -369,11 +371,18 @@ impl Writer {
         }
         let recovered = recover(&path, from.as_deref(), known, &boot, dry_run);
         if dry_run || recovered.is_err() {
+            if let Books::Lost(loss) = &self.books {
+                self.trouble.lost(&loss.why, Instant::now());
+            }
             return Ok(recovered);
         }
         let store = match Store::open(&path, &boot) {
             Ok(store) => store,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                // It is there, and is opened as soon as that can be.
+                self.lose(Loss { why: error.to_string(), passes: true, ..loss });
+                return Ok(Err(error));
+            }
         };
         self.install(store);
         self.loss_refusal()?;

@@ -28,8 +28,7 @@ impl Trouble {
     }
 
     /// A commit failed.
-    pub(super) fn failed(&mut self, why: &str) {
-        let now = Instant::now();
+    pub(super) fn failed(&mut self, why: &str, now: Instant) {
         (self.failed, self.tried) = (Some(now), Some(now));
         // The first reason stands until it is over: two that take turns are no news.
         if self.why.borrow().is_none() {
@@ -38,8 +37,8 @@ impl Trouble {
     }
 
     /// There is no store. Returns whether that is news.
-    pub(super) fn lost(&mut self, why: &str) -> bool {
-        self.tried = Some(Instant::now());
+    pub(super) fn lost(&mut self, why: &str, now: Instant) -> bool {
+        self.tried = Some(now);
         self.why.send_if_modified(|known| {
             let is_news = known.as_deref() != Some(why);
             *known = Some(why.to_owned());
@@ -48,8 +47,8 @@ impl Trouble {
     }
 
     /// Something was written.
-    pub(super) fn wrote(&mut self) {
-        if self.failed.is_some_and(|failed| failed.elapsed() >= AFTER_FAILURE * SETTLED) {
+    pub(super) fn wrote(&mut self, now: Instant) {
+        if self.failed.is_some_and(|failed| now - failed >= AFTER_FAILURE * SETTLED) {
             self.over();
         }
     }
@@ -65,17 +64,17 @@ impl Trouble {
     }
 
     /// Whether what nobody waits for is to rest.
-    pub(super) fn rests(&self) -> bool {
-        self.failed.is_some_and(|failed| failed.elapsed() < AFTER_FAILURE)
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|failed| now - failed < AFTER_FAILURE)
     }
 
     /// Whether it is time to try again; if so, that is now.
-    pub(super) fn try_now(&mut self) -> bool {
-        let due = self.tried.is_none_or(|tried| tried.elapsed() >= AFTER_FAILURE);
-        if due && self.is_on() {
-            self.tried = Some(Instant::now());
+    pub(super) fn try_now(&mut self, now: Instant) -> bool {
+        let due = self.is_on() && self.tried.is_none_or(|tried| now - tried >= AFTER_FAILURE);
+        if due {
+            self.tried = Some(now);
         }
-        due && self.is_on()
+        due
     }
 }
 
@@ -86,28 +85,30 @@ mod tests {
     #[test]
     fn rule_11_it_is_told_once_and_over_when_nothing_fails_any_more() {
         let (mut trouble, mut told) = Trouble::new();
+        let mut now = Instant::now();
         for _ in 0..100 {
-            trouble.failed("the disk is full");
-            trouble.failed("the disk is slow");
+            trouble.failed("the disk is full", now);
+            trouble.failed("the disk is slow", now);
             // There is room for this one.
-            trouble.wrote();
+            trouble.wrote(now);
         }
-        assert!(trouble.rests() && !trouble.try_now() && told.has_changed().unwrap());
+        assert!(trouble.rests(now) && !trouble.try_now(now));
         assert_eq!(told.borrow_and_update().as_deref(), Some("the disk is full"));
-        std::thread::sleep(AFTER_FAILURE);
-        assert!(!trouble.rests() && trouble.try_now() && !trouble.try_now());
-        trouble.wrote();
+        now += AFTER_FAILURE;
+        assert!(!trouble.rests(now) && trouble.try_now(now) && !trouble.try_now(now));
+        trouble.wrote(now);
         assert!(!told.has_changed().unwrap(), "not over yet");
-        std::thread::sleep(AFTER_FAILURE * SETTLED);
-        trouble.wrote();
+        now += AFTER_FAILURE * SETTLED;
+        trouble.wrote(now);
         assert_eq!(*told.borrow_and_update(), None);
-        assert!(!trouble.is_on() && !trouble.try_now());
+        assert!(!trouble.is_on() && !trouble.try_now(now));
     }
 
     #[test]
     fn another_reason_for_a_loss_is_news() {
         let (mut trouble, _told) = Trouble::new();
-        assert!(trouble.lost("it is missing") && !trouble.lost("it is missing"));
-        assert!(trouble.lost("it is damaged"));
+        let now = Instant::now();
+        assert!(trouble.lost("it is missing", now) && !trouble.lost("it is missing", now));
+        assert!(trouble.lost("it is damaged", now));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::RwLock;
@@ -110,7 +110,7 @@ impl Writer {
             }
             self.try_again();
             let now = Now::read();
-            let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests();
+            let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests(Instant::now());
             if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
                 // Nobody asked, so there is nobody to answer.
                 let _ = self.apply(Command::Tick, now, &mut batch);
@@ -209,11 +209,11 @@ impl Writer {
         let Books::Open(store) = &mut self.books else { return Ok(()) };
         let committed = store.commit(changes, self.engine.high_water(), now);
         match &committed {
-            Ok(()) => self.trouble.wrote(),
+            Ok(()) => self.trouble.wrote(Instant::now()),
             Err(error) if error.is_damage() => self.lose_open(&error.to_string()),
             Err(error) => {
                 tracing::debug!(%error, changes = changes.len(), "a commit failed");
-                self.trouble.failed(&error.to_string());
+                self.trouble.failed(&error.to_string(), Instant::now());
             }
         }
         committed

@@ -19,6 +19,7 @@ mod recover;
 mod schema;
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -58,6 +59,8 @@ pub struct Store {
     path: PathBuf,
     marker: Marker,
     meta: Meta,
+    /// Which file it is: device and inode.
+    file: (u64, u64),
     restored: Option<Restored>,
     /// How many commits are to fail, for tests of what happens then.
     #[cfg(test)]
@@ -137,6 +140,7 @@ impl Store {
             path: path.to_owned(),
             marker,
             meta,
+            file: identity(path)?,
             restored: Some(restored),
             #[cfg(test)]
             failing: Default::default(),
@@ -259,6 +263,11 @@ impl Store {
     /// # Errors
     /// What is on disk is not what was written.
     pub fn read_again(&self) -> Result<Contents, StoreError> {
+        // What is written to a file without a name is gone with the agent.
+        if identity(&self.path).ok() != Some(self.file) {
+            let what = "its file was removed or replaced while it was open".to_owned();
+            return Err(StoreError::damaged(&self.path, what));
+        }
         // Pages in memory are as they were written.
         self.conn.release_memory().map_err(|source| StoreError::sqlite(&self.path, source))?;
         let meta = Meta::read(&self.conn, &self.path)?;
@@ -308,6 +317,13 @@ fn is_first_start(path: &Path, marker: Option<&Marker>) -> Result<bool, StoreErr
         (Some(0), _) => Err(StoreError::damaged(path, "the file is empty".to_owned())),
         (Some(_), marker) => Ok(marker.is_some_and(Marker::is_creating)),
     }
+}
+
+/// What tells a file from another one of the same name.
+fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    let file = std::fs::metadata(path);
+    let file = file.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+    Ok((file.dev(), file.ino()))
 }
 
 /// How long a file is, if there is one.

@@ -368,6 +368,19 @@ fn a_row_that_is_gone_is_noticed() {
 }
 
 #[test]
+fn a_file_that_is_removed_or_replaced_under_it_is_noticed() {
+    let files = Files::new();
+    let (store, _) = files.filled(3);
+    store.read_again().unwrap();
+    fs::rename(files.db(), files.path("elsewhere")).unwrap();
+    for _ in 0..2 {
+        let error = store.read_again().unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        fs::copy(files.path("elsewhere"), files.db()).unwrap();
+    }
+}
+
+#[test]
 fn a_commit_is_a_compare_and_swap() {
     let files = Files::new();
     let (mut store, mut engine) = files.filled(2);

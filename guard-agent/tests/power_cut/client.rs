@@ -192,11 +192,11 @@ impl Client {
             assert_eq!(waits, !done, "the hold: {found:?}, {doubt:?}");
             assert!(*done || found.state == State::Releasing, "{found:?}");
         }
-        for (own, all) in [(&self.names, &seen.names)] {
-            assert!(own.iter().all(|(name, told)| all.get(name) == Some(told)), "{own:?} {all:?}");
-            let of_ours = |name: &InterfaceName| *name.prefix == *format!("tap{}x", self.id);
-            assert_eq!(all.values().filter(|name| of_ours(name)).count(), own.len(), "{doubt:?}");
-        }
+        let names = &seen.names;
+        assert!(self.names.iter().all(|(name, told)| names.get(name) == Some(told)), "{doubt:?}");
+        let prefix = format!("tap{}x", self.id);
+        let found = names.values().filter(|name| *name.prefix == *prefix).count();
+        assert_eq!(found, self.names.len(), "{doubt:?}");
         let of_ours = |id: &str| id.ends_with(&format!("{}x", self.id));
         assert!(self.subnets.iter().all(|(id, told)| seen.subnets.get(id) == Some(told)));
         let found = seen.subnets.keys().filter(|id| of_ours(id)).count();

@@ -7,10 +7,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs, mem,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock},
 };
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 
 /// A disk writes so many bytes whole or not at all.
 const SECTOR: usize = 512;
@@ -88,44 +89,44 @@ impl Disk {
         let (files, lines) = (BTreeMap::new(), Vec::new());
         let inner = Inner { files, marker, lines, left: u64::MAX, off: false, lies };
         let disk = Arc::new(Self(Mutex::new(inner)));
-        lock(&DISKS).insert(directory.to_owned(), Arc::clone(&disk));
+        DISKS.lock().insert(directory.to_owned(), Arc::clone(&disk));
         disk
     }
 
     /// The one that has a file on it.
     pub(crate) fn with(file: &Path) -> Option<Arc<Self>> {
-        lock(&DISKS).get(file.parent()?).cloned()
+        DISKS.lock().get(file.parent()?).cloned()
     }
 
     /// From now on there is power, for so many changes.
     pub(crate) fn power_on(&self, changes: u64) {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         (inner.left, inner.off) = (changes, false);
     }
 
     pub(crate) fn is_off(&self) -> bool {
-        lock(&self.0).off
+        self.0.lock().off
     }
 
     /// The power is cut now, if it was not before.
     pub(crate) fn cut(&self) {
-        lock(&self.0).cut();
+        self.0.lock().cut();
     }
 
     /// The store syncs its directory and its marker at known moments, past SQLite.
     pub(crate) fn all_is_named(&self) {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         inner.name_all();
         inner.lines.clear();
         inner.note_marker();
     }
 
     pub(crate) fn directory_synced(&self) {
-        lock(&self.0).name_all();
+        self.0.lock().name_all();
     }
 
     pub(crate) fn opened(&self, file: &Path, is_new: bool) -> Result<(), Off> {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         inner.step()?;
         if is_new {
             let old = inner.files.remove(file);
@@ -136,7 +137,7 @@ impl Disk {
     }
 
     pub(crate) fn changed(&self, file: &Path, change: Change) -> Result<(), Off> {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         if inner.off {
             return Err(Off);
         }
@@ -147,7 +148,7 @@ impl Disk {
 
     /// A file was synced; with it, where it is a new log or journal, the names in its directory.
     pub(crate) fn synced(&self, file: &Path, names: bool) -> Result<(), Off> {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         inner.step()?;
         if inner.lies {
             return Ok(());
@@ -163,7 +164,7 @@ impl Disk {
     }
 
     pub(crate) fn deleted(&self, file: &Path) -> Result<(), Off> {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         inner.step()?;
         if let Some(shadow) = inner.files.get_mut(file) {
             shadow.deleted = true;
@@ -173,7 +174,7 @@ impl Disk {
 
     /// Makes the files what the cut has left of them.
     pub(crate) fn lose(&self, rng: &mut Rng) {
-        let inner = &mut *lock(&self.0);
+        let inner = &mut *self.0.lock();
         assert!(inner.off, "there is power still");
         for (path, mut shadow) in mem::take(&mut inner.files) {
             let kept =
@@ -234,8 +235,4 @@ impl Inner {
             (shadow.named, shadow.before) = (true, None);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
