@@ -61,7 +61,8 @@ impl Step<'_> {
                 && lease.misses >= threshold
                 && self.evidence(slot).is_empty()
             {
-                reaped.push(self.give_back(slot));
+                let since = lease.missed_at.unwrap_or(self.now.boot);
+                reaped.push(self.give_back(slot, since));
             }
         }
         Reply::Leases(reaped)

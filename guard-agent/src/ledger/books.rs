@@ -181,6 +181,8 @@ impl Writer {
                 observer.handed_out(high.generation);
             }
         }
+        // What the node has is asked for anew: this engine knows nothing of it.
+        self.changes.tell(|changes| (changes.hosts, changes.known) = (true, true));
         self.engine = engine;
         self.books = Books::Open(Box::new(store));
         *self.loss.write() = None;

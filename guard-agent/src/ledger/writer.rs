@@ -8,7 +8,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::sleep,
 };
 
 use super::{
@@ -18,13 +18,18 @@ use super::{
 };
 use crate::{
     clock::Now,
+    evidence::Changes,
     failpoint::{self, Moment},
     lease::{
         Engine, HighWater, Notice, Pools, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
+    live::ChangeQueue,
     store::CommitError,
 };
+
+/// How many places are looked at in one transaction at most, so that callers do not wait for ever.
+const MOST_PLACES: usize = 4096;
 
 /// How many requests make up a batch at most, so that its first caller does not wait for ever.
 const MOST: usize = 1024;
@@ -46,6 +51,8 @@ pub(super) struct Writer {
     /// The highest generation of an earlier boot.
     pub(super) earlier_boot: Arc<AtomicU64>,
     pub(super) view: View,
+    /// What the view has learned, and the engine has not looked at yet.
+    pub(super) changes: Arc<ChangeQueue>,
     pub(super) observers: Vec<Box<dyn Lifecycle>>,
     inbox: mpsc::Receiver<Request>,
 }
@@ -55,6 +62,8 @@ type Waiting = (oneshot::Sender<Result<Reply, Refusal>>, Result<Reply, Refusal>)
 
 #[derive(Default)]
 struct Batch {
+    /// What the engine has looked at with it.
+    looked_at: Changes,
     waiting: Vec<Waiting>,
     changes: Vec<Write>,
     notices: Vec<Notice>,
@@ -68,6 +77,7 @@ impl Writer {
     pub(super) fn new(
         pools: Pools,
         view: View,
+        changes: Arc<ChangeQueue>,
         observers: Vec<Box<dyn Lifecycle>>,
     ) -> (Self, mpsc::Sender<Request>) {
         let (requests, inbox) = mpsc::channel(super::QUEUE);
@@ -86,6 +96,7 @@ impl Writer {
             subscribers,
             earlier_boot,
             view,
+            changes,
             observers,
             inbox,
         };
@@ -95,20 +106,28 @@ impl Writer {
     pub(super) async fn run(mut self) {
         loop {
             let mut batch = Batch::default();
-            match timeout(self.wait(), self.inbox.recv()).await {
-                Ok(Some(first)) => {
-                    self.take(first, &mut batch);
-                    // Everything that waits goes into one transaction.
-                    for _ in 1..MOST {
-                        let Ok(next) = self.inbox.try_recv() else { break };
-                        self.take(next, &mut batch);
+            let rests = self.trouble.rests(Instant::now());
+            let (wait, changes) = (self.wait(), Arc::clone(&self.changes));
+            tokio::select! {
+                request = self.inbox.recv() => match request {
+                    Some(first) => {
+                        self.look(&mut batch);
+                        self.take(first, &mut batch);
+                        // Everything that waits goes into one transaction.
+                        for _ in 1..MOST {
+                            let Ok(next) = self.inbox.try_recv() else { break };
+                            self.look(&mut batch);
+                            self.take(next, &mut batch);
+                        }
                     }
-                }
-                // All handles are gone.
-                Ok(None) => batch.stop = true,
-                Err(_) => {}
+                    // All handles are gone.
+                    None => batch.stop = true,
+                },
+                () = changes.changed(), if !rests => {}
+                () = sleep(wait) => {}
             }
             self.try_again();
+            self.look(&mut batch);
             let now = Now::read();
             let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests(Instant::now());
             if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
@@ -140,6 +159,21 @@ impl Writer {
         due.map_or(LONGEST_WAIT, |due| due.saturating_sub(Now::read().boot).min(LONGEST_WAIT))
     }
 
+    /// Looks at what has changed, as far as it can be stored: what could not be is looked at again no
+    /// sooner than [`AFTER_FAILURE`] later.
+    fn look(&mut self, batch: &mut Batch) {
+        if self.trouble.rests(Instant::now()) || matches!(self.books, Books::Lost(_)) {
+            return;
+        }
+        let changes = self.changes.take(MOST_PLACES);
+        if changes.is_empty() {
+            return;
+        }
+        // Nobody asked, so there is nobody to answer.
+        let _ = self.apply(Command::Look(changes.clone()), Now::read(), batch);
+        batch.looked_at.add(changes);
+    }
+
     fn take(&mut self, request: Request, batch: &mut Batch) {
         match request {
             Request::Call(command, answer) => {
@@ -169,12 +203,15 @@ impl Writer {
         let applied = self.engine.apply(command, &*self.view, now);
         batch.changes.extend(applied.changes);
         batch.notices.extend(applied.notices);
+        for source in self.engine.take_wanted() {
+            self.changes.want(source);
+        }
         applied.result
     }
 
     /// Commits, tells the observers, answers the callers.
     fn finish(&mut self, batch: Batch, now: Now) {
-        let Batch { waiting, changes, notices, questions, stop: _ } = batch;
+        let Batch { looked_at, waiting, changes, notices, questions, stop: _ } = batch;
         let committed = if changes.is_empty() { Ok(()) } else { self.commit(&changes, now) };
         let refusal = match committed {
             Ok(()) => {
@@ -192,6 +229,8 @@ impl Writer {
             }
             Err(error) => {
                 self.engine.undo(&changes);
+                self.engine.look_again(&changes);
+                self.changes.put_back(Changes { known: true, ..looked_at });
                 Some(refusal(&error))
             }
         };

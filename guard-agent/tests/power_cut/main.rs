@@ -73,7 +73,9 @@ impl Node {
         let six = PoolSpec::new("six", segment(), "fd00::/64".parse().unwrap());
         let pools = [four, six].map(|spec| Pool::new(spec).unwrap());
         let pools = Pools::new(pools.into()).unwrap();
-        Ledger::start(pools, store, Arc::new(LiveSet::default()), Vec::new()).unwrap()
+        let live = Arc::new(LiveSet::default());
+        let changes = live.changes().clone();
+        Ledger::start(pools, store, live, changes, Vec::new()).unwrap()
     }
 
     /// From power to power: opens the store, compares, and works until the power is cut.

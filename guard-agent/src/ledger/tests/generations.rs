@@ -67,8 +67,10 @@ impl Node {
         let view: View = Arc::new(FakeView::default());
         let observers: Vec<Box<dyn Lifecycle>> = vec![Box::new(self.memory.clone())];
         match opened {
-            Ok(store) => Ledger::start(pools, store, view, observers).unwrap(),
-            Err(loss) => Ledger::start_without(pools, loss, view, observers).unwrap(),
+            Ok(store) => Ledger::start(pools, store, view, Arc::default(), observers).unwrap(),
+            Err(loss) => {
+                Ledger::start_without(pools, loss, view, Arc::default(), observers).unwrap()
+            }
         }
     }
 
