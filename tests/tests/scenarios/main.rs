@@ -18,7 +18,6 @@ mod garbage;
 mod handover;
 mod holds;
 mod http;
-mod identity;
 mod incident;
 mod inventory;
 mod loss;
