@@ -27,7 +27,7 @@ use crate::{
     http,
     hub::Hub,
     incident::{Flaps, Incident, Incidents},
-    inventory::{Sources, Told},
+    inventory::{Awaited, Sources, Told},
     lease::{Generation, command::Command},
     ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
@@ -152,8 +152,12 @@ async fn serve(
         health: health.clone(),
     };
     let vitals = vitals.start().context("starting the thread that watches the others")?;
-    let told =
-        Told { live: live.clone(), health: health.clone(), segments: config.segments().into() };
+    let told = Told {
+        live: live.clone(),
+        health: health.clone(),
+        segments: config.segments().into(),
+        alerts: alerts.clone(),
+    };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told));
     let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
         settings: config.watchdog,
@@ -315,10 +319,8 @@ async fn look_at_everything(
     // What the observer has read, so that the pass does not miss it.
     look().await?;
     reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
-    let sources = reconciler.sources().status();
-    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
-        let why = waiting.why().unwrap_or_default();
-        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
+    if let Some(Awaited { name, why, .. }) = reconciler.sources().unanswered() {
+        return Err(format!("{name} has not answered completely yet: {why}"));
     }
     // From here on absence proves something.
     live.boot_pass_ended();

@@ -326,10 +326,8 @@ fn report(notices: &[Notice]) {
                 address = %lease.address, segment = %lease.segment, state = lease.state.name(),
                 generation = lease.generation, "the host has an address that is not free"
             ),
-            Notice::Disputed(lease) => tracing::warn!(
-                address = %lease.address, segment = %lease.segment,
-                owners = lease.labels.get("owners"), "the inventory names several owners"
-            ),
+            // Its incident says so, if it is one.
+            Notice::Named { .. } => {}
             Notice::HoldExpired(lease, late) => tracing::warn!(
                 address = %lease.address, segment = %lease.segment,
                 generation = lease.generation, subscribers = ?late,
