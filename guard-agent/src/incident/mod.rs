@@ -12,6 +12,7 @@ mod target;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
+    ops::Bound,
     time::Duration,
 };
 
@@ -44,6 +45,8 @@ pub struct Incidents {
     next_id: u64,
     open: BTreeMap<(Segment, Target), Incident>,
     closed: VecDeque<Incident>,
+    /// The keys of the open ones, by id.
+    keys: BTreeMap<u64, (Segment, Target)>,
     silences: Silences,
 }
 
@@ -56,6 +59,7 @@ impl Incidents {
             next_id: first_id,
             open: BTreeMap::new(),
             closed: VecDeque::new(),
+            keys: BTreeMap::new(),
             silences: Silences::default(),
         }
     }
@@ -66,7 +70,7 @@ impl Incidents {
             self.next_id = self.next_id.max(incident.id + 1);
             self.silences.restore(&incident, now);
             if incident.closed_at.is_none() {
-                self.open.insert((incident.segment.clone(), incident.target), incident);
+                self.put((incident.segment.clone(), incident.target), incident);
             } else {
                 self.closed.push_back(incident);
             }
@@ -145,7 +149,7 @@ impl Incidents {
         for claimant in claimants {
             incident.join(claimant, now);
         }
-        self.open.insert(key, incident.clone());
+        self.put(key, incident.clone());
         (Phase::Opened, incident)
     }
 
@@ -180,7 +184,7 @@ impl Incidents {
         let (flaps, holders) = self.flaps.found(&key)?;
         let (phase, mut incident) = self.open(target.clone(), Kind::Flap, holders, now);
         incident.flaps = flaps;
-        self.open.insert(target, incident.clone());
+        self.put(target, incident.clone());
         Some((phase, incident))
     }
 
@@ -204,7 +208,7 @@ impl Incidents {
 
     /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
     pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
-        let incident = self.open.remove(&(segment.clone(), Target::Address(address)))?;
+        let incident = self.take(&(segment.clone(), Target::Address(address)))?;
         Some(self.remember(incident, now))
     }
 
@@ -219,11 +223,26 @@ impl Incidents {
             .map(|(key, _)| key.clone())
             .collect();
         over.iter()
-            .filter_map(|key| self.open.remove(key))
+            .filter_map(|key| self.take(key))
             .collect::<Vec<_>>()
             .into_iter()
             .map(|incident| self.remember(incident, now))
             .collect()
+    }
+
+    fn put(&mut self, key: (Segment, Target), incident: Incident) {
+        let id = incident.id;
+        // What an earlier run wrote down can be the second about its key.
+        if let Some(other) = self.open.insert(key.clone(), incident) {
+            self.keys.remove(&other.id);
+        }
+        self.keys.insert(id, key);
+    }
+
+    fn take(&mut self, key: &(Segment, Target)) -> Option<Incident> {
+        let incident = self.open.remove(key)?;
+        self.keys.remove(&incident.id);
+        Some(incident)
     }
 
     fn remember(&mut self, mut incident: Incident, now: Now) -> Incident {
@@ -241,6 +260,16 @@ impl Incidents {
         let mut list: Vec<_> = closed.chain(self.open.values()).cloned().collect();
         list.sort_by_key(|incident| incident.id);
         list
+    }
+
+    /// Those of [`Self::list`] that come after an id, at most so many.
+    pub fn list_after(&self, all: bool, id: u64, most: usize) -> Vec<Incident> {
+        let after = (Bound::Excluded(id), Bound::Unbounded);
+        let open = self.keys.range(after).filter_map(|(_, key)| self.open.get(key)).take(most);
+        let closed = self.closed.iter().filter(|incident| all && incident.id > id);
+        let mut some: Vec<_> = open.chain(closed).collect();
+        some.sort_by_key(|incident| incident.id);
+        some.into_iter().take(most).cloned().collect()
     }
 
     /// How many are open, by bridge and kind.

@@ -119,7 +119,7 @@ mod tests {
             quarantined: 1,
             utilisation: 0.25,
         };
-        Pools::from(proto::ListPoolsResponse { pools: vec![pool] })
+        Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
     }
 
     #[test]
