@@ -21,6 +21,7 @@ mod crowd;
 mod ctl;
 mod ctr_cni;
 mod directory;
+mod filled;
 mod flood;
 mod frame;
 mod go;

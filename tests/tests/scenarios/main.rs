@@ -22,6 +22,7 @@ mod inventory;
 mod loss;
 mod operators;
 mod ordinary_life;
+mod pages;
 mod peers;
 mod ports;
 mod quota;
