@@ -19,12 +19,20 @@ use crate::lab::{BRIDGE, Lab, POOL};
 const AT_ONCE: u32 = 1024;
 
 impl Lab {
-    /// Fills the pool with so many active leases of one sandbox each: `s0`, `s1` and so on. To be
-    /// called before the agent starts.
+    /// Fills the pool with so many active leases, each of a sandbox of its own: `s0`, `s1` and so on.
+    /// To be called before the agent starts.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn fill(&self, leases: u32) -> Result<()> {
+        self.fill_with(leases, |number| (format!("s{number}"), String::new()))
+    }
+
+    /// As [`Lab::fill`], with the sandbox and the interface key that each number gives.
+    ///
+    /// # Errors
+    /// As [`Lab::fill`].
+    pub fn fill_with(&self, leases: u32, owner: impl Fn(u32) -> (String, String)) -> Result<()> {
         let state = self.dir().join("state");
         std::fs::create_dir_all(&state).context("the state directory")?;
         let boot = Boot { id: clock::boot_id()?, now: Now::read() };
@@ -40,7 +48,8 @@ impl Lab {
                 let mut calls = JoinSet::new();
                 for number in first..leases.min(first + AT_ONCE) {
                     let ledger = ledger.clone();
-                    calls.spawn(async move { ledger.call(lease(number)).await });
+                    let (sandbox, key) = owner(number);
+                    calls.spawn(async move { ledger.call(lease(&sandbox, &key)).await });
                 }
                 while let Some(called) = calls.join_next().await {
                     called??;
@@ -52,10 +61,11 @@ impl Lab {
     }
 }
 
-fn lease(number: u32) -> Command {
+fn lease(sandbox: &str, key: &str) -> Command {
     Command::Allocate(Allocate {
         pools: vec![POOL.into()],
-        sandbox: format!("s{number}").into(),
+        sandbox: sandbox.into(),
+        key: key.into(),
         confirmed: true,
         ..Allocate::default()
     })

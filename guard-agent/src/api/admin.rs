@@ -79,7 +79,7 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::GcRequest>,
     ) -> Result<Response<proto::GcResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = self.page("Gc", &mut request)?;
+        let mut page = self.page("Gc", &mut request)?.of_work();
         let dry_run = request.dry_run;
         // What is not seen is no reason while not all is seen.
         self.0.may_allocate(std::iter::empty())?;
@@ -194,7 +194,7 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::AdoptRequest>,
     ) -> Result<Response<proto::AdoptResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = self.page("Adopt", &mut request)?;
+        let mut page = self.page("Adopt", &mut request)?.of_work();
         let proto::AdoptRequest { from_host_local, pool, dry_run, .. } = request;
         let config = self.0.config();
         let only = named(&config.pools, &pool)?;

@@ -89,6 +89,14 @@ impl<K: Key> Page<K> {
         Ok(Self { of, seq, after, rows_left, bytes_left: BYTES, last: None, full: false })
     }
 
+    /// Where something is done for each row, a page has no more of them than where nobody asks for
+    /// any number: others wait for it, and the caller does.
+    #[must_use]
+    pub fn of_work(mut self) -> Self {
+        self.rows_left = self.rows_left.min(ROWS);
+        self
+    }
+
     /// An answer that has no second page.
     pub fn only() -> Self {
         let (rows_left, bytes_left) = (MOST_ROWS, BYTES);

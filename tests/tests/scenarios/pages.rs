@@ -10,10 +10,10 @@ use guard_agent::pages::{self, Page as _, Request};
 use guard_agent::proto::{
     AllocateRequest, ConflictsRequest, GcRequest, LeaseState, ListInterfacesRequest,
     ListLeasesRequest, ListLeasesResponse, ListPoolsRequest, ListSubnetsRequest, LiveRequest,
-    Owner, PortsRequest, QuarantineAction, QuarantineRequest, WatchRequest,
+    Owner, PortsRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, WatchRequest,
     leases_client::LeasesClient,
 };
-use guard_tests::{Agent, BRIDGE, Client, Lab, Launch, POOL, Peer, eventually};
+use guard_tests::{Agent, BRIDGE, Client, Lab, Launch, POOL, Peer, Sandbox, eventually};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
@@ -220,23 +220,20 @@ fn rule_14_what_changes_between_two_pages_is_told_from_their_seq_on() -> Result<
     })
 }
 
-#[test]
-fn rule_14_every_list_is_the_same_by_pages_of_one_row() -> Result<()> {
-    let lab = Lab::new()?;
+/// An agent with several of everything that is listed.
+fn crowded(lab: &Lab) -> Result<(Agent, Vec<Sandbox>)> {
     // A second pool on the bridge, and one whose name comes first.
-    let second = format!(
+    let others = format!(
         "[[pool]]\nname = \"after\"\nbridge = {BRIDGE:?}\nprefix = \"10.9.0.0/24\"\n\
          [[pool]]\nname = \"before\"\nbridge = {BRIDGE:?}\nprefix = \"fd00::/64\"\n"
     );
-    let text = format!("{}{second}", lab.config()?.text()?);
-    let agent = lab.agent_with(Launch::text(&text))?;
+    let agent = lab.agent_with(Launch::text(&format!("{}{others}", lab.config()?.text()?)))?;
     for (number, pool) in [POOL, "after", "before"].into_iter().cycle().take(9).enumerate() {
         let sandbox = format!("s{number}");
         let lease = agent.json(&["allocate", "--pool", pool, "--sandbox", &sandbox])?;
         agent.json(&["confirm", "--generation", &lease["generation"].to_string()])?;
-        let id = format!("id{number}");
-        agent.json(&["interfaces", "reserve", "--prefix", "tap", "--id", &id])?;
-        let carve = ["subnets", "reserve", "--pool", "before", "--length", "80", "--id", &id];
+        agent.json(&["interfaces", "reserve", "--prefix", "tap", "--id", &sandbox])?;
+        let carve = ["subnets", "reserve", "--pool", "before", "--length", "80", "--id", &sandbox];
         agent.json(&carve)?;
         let address = format!("10.9.0.{}", 100 + number);
         agent.json(&["quarantine", "add", "--pool", "after", "--address", &address])?;
@@ -255,48 +252,124 @@ fn rule_14_every_list_is_the_same_by_pages_of_one_row() -> Result<()> {
         let conflicts = agent.list(&["conflicts"], "conflicts")?;
         Ok((live.len() >= 5 && conflicts.len() >= 5).then_some(()))
     })?;
+    Ok((agent, sandboxes))
+}
+
+/// Reads a list in one page and in pages of one row each, and compares two fields of the rows.
+macro_rules! same {
+    ($channel:expr, $request:expr, $rows:ident, $first:ident, $second:ident) => {
+        same($channel, $request, |page| {
+            page.$rows.iter().map(|row| (row.$first.clone(), row.$second.clone())).collect()
+        })
+        .await?
+    };
+}
+
+#[test]
+fn rule_14_every_list_is_the_same_by_pages_of_one_row() -> Result<()> {
+    let lab = Lab::new()?;
+    let (agent, _sandboxes) = crowded(&lab)?;
     runtime()?.block_on(async {
         let channel = &connect(&agent.socket()).await?;
-        let list =
+        let quarantined =
             QuarantineRequest { action: QuarantineAction::List.into(), ..Default::default() };
-        same(channel, ListLeasesRequest::default(), |page| {
-            keys(&page.leases, |l| (&l.pool, &l.address))
-        })
-        .await?;
-        same(channel, list, |page| keys(&page.leases, |l| (&l.pool, &l.address))).await?;
-        same(channel, ListPoolsRequest::default(), |page| {
-            keys(&page.pools, |p| (&p.name, &p.prefix))
-        })
-        .await?;
-        same(channel, ListSubnetsRequest::default(), |page| {
-            keys(&page.subnets, |s| (&s.id, &s.prefix))
-        })
-        .await?;
-        same(channel, ListInterfacesRequest::default(), |page| {
-            keys(&page.interfaces, |i| (&i.name, &i.id))
-        })
-        .await?;
-        same(channel, LiveRequest::default(), |page| keys(&page.live, |l| (&l.bridge, &l.address)))
-            .await?;
-        let bridge = LiveRequest { bridge: BRIDGE.to_owned(), ..LiveRequest::default() };
-        same(channel, bridge, |page| keys(&page.live, |l| (&l.bridge, &l.address))).await?;
-        same(channel, PortsRequest::default(), |page| {
-            keys(&page.ports, |p| (&p.interface, &p.bridge))
-        })
-        .await?;
-        same(channel, ConflictsRequest::default(), |page| {
-            keys(&page.conflicts, |c| (&c.id, &c.address))
-        })
-        .await?;
-        same(channel, GcRequest { dry_run: true, ..Default::default() }, |page| {
-            keys(&page.unverifiable, |l| (&l.pool, &l.address))
-        })
-        .await
+        let on_bridge = LiveRequest { bridge: BRIDGE.to_owned(), ..Default::default() };
+        let dry = GcRequest { dry_run: true, ..Default::default() };
+        same!(channel, ListLeasesRequest::default(), leases, pool, address);
+        same!(channel, quarantined, leases, pool, address);
+        same!(channel, ListPoolsRequest::default(), pools, name, prefix);
+        same!(channel, ListSubnetsRequest::default(), subnets, id, prefix);
+        same!(channel, ListInterfacesRequest::default(), interfaces, name, id);
+        same!(channel, LiveRequest::default(), live, bridge, address);
+        same!(channel, on_bridge, live, bridge, address);
+        same!(channel, PortsRequest::default(), ports, interface, bridge);
+        same!(channel, ConflictsRequest::default(), conflicts, id, address);
+        same!(channel, dry, unverifiable, pool, address);
+        // No dry run: what is left as it is can be read to its end all the same.
+        same!(channel, ReconcileRequest::default(), unverifiable, pool, address);
+        Ok(())
     })
 }
 
-fn keys<T>(rows: &[T], key: impl Fn(&T) -> (&String, &String)) -> Vec<(String, String)> {
-    rows.iter().map(|row| (key(row).0.clone(), key(row).1.clone())).collect()
+#[test]
+fn rule_14_a_release_of_more_than_an_answer_takes_says_how_many_there_were() -> Result<()> {
+    let lab = Lab::with_prefix(18)?;
+    lab.fill_with(12_000, |number| ("wide".to_owned(), format!("interface-{number:05}")))?;
+    let agent = lab.agent()?;
+    let released = agent.ctl(&["release", "--sandbox", "wide", "-o", "json"])?;
+    ensure!(released.code == 0, "{}", released.stderr);
+    let answer = released.json()?;
+    let listed = answer["leases"].as_array().context("no list")?.len();
+    assert!((1000..12_000).contains(&listed), "{listed} are listed");
+    let said = format!("the answer lists {listed} of 12000; `guardctl leases` shows");
+    assert!(released.stderr.starts_with(&said), "{}", released.stderr);
+    let all = agent.list(&["leases", "--sandbox", "wide"], "leases")?;
+    assert_eq!(all.len(), 12_000);
+    let ended =
+        |lease: &&Value| ["cooling", "releasing"].iter().any(|state| lease["state"] == *state);
+    assert_eq!(all.iter().filter(ended).count(), 12_000);
+    Ok(())
+}
+
+#[test]
+fn rule_14_a_collection_goes_page_by_page_to_the_end() -> Result<()> {
+    const LEASES: usize = 1_100;
+    let lab = Lab::with_prefix(20)?;
+    let agent = lab.agent()?;
+    let sandbox = lab.sandbox("many")?;
+    agent.await_port(&sandbox)?;
+    runtime()?.block_on(async {
+        let client = LeasesClient::new(connect(&agent.socket()).await?);
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..LEASES {
+            let mut client = client.clone();
+            let request = AllocateRequest {
+                pools: vec![POOL.to_owned()],
+                owner: Some(Owner { sandbox: format!("s{number}"), ..Owner::default() }),
+                interface: sandbox.port().to_owned(),
+                confirmed: true,
+                ..AllocateRequest::default()
+            };
+            calls.spawn(async move { client.allocate(request).await });
+        }
+        while let Some(called) = calls.join_next().await {
+            called??;
+        }
+        anyhow::Ok(())
+    })?;
+    sandbox.delete()?;
+    eventually("the end of its port", || {
+        Ok(agent.list(&["ports"], "ports")?.is_empty().then_some(()))
+    })?;
+    assert_eq!(agent.list(&["gc", "--dry-run"], "released")?.len(), LEASES);
+    assert_eq!(agent.list(&["leases", "--state", "active"], "leases")?.len(), LEASES);
+    assert_eq!(agent.list(&["gc", "--yes"], "released")?.len(), LEASES);
+    assert!(agent.list(&["leases", "--state", "active"], "leases")?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn rule_14_reservations_are_taken_over_page_by_page() -> Result<()> {
+    const RESERVATIONS: usize = 1_100;
+    let lab = Lab::with_prefix(20)?;
+    let agent = lab.agent()?;
+    let dir = lab.dir().join("host-local");
+    std::fs::create_dir(&dir)?;
+    let mut addresses = lab.prefix().trunc().hosts().skip(5);
+    for number in 0..RESERVATIONS {
+        let address = addresses.next().context("the pool is too small")?;
+        std::fs::write(dir.join(address.to_string()), format!("container-{number}\r\neth0"))?;
+    }
+    let adopt = ["adopt", "--from-host-local", &dir.to_string_lossy()].map(str::to_owned);
+    let adopt: Vec<_> = adopt.iter().map(String::as_str).collect();
+    let dry = agent.list(&[&adopt[..], &["--dry-run"]].concat(), "leases")?;
+    assert_eq!((dry.len(), agent.list(&["leases"], "leases")?.len()), (RESERVATIONS, 0));
+    // All but the host's own address, if that is among them.
+    let answer = agent.ctl(&[&adopt[..], &["-o", "json"]].concat())?.json()?;
+    let length = |list: &str| answer[list].as_array().map_or(0, Vec::len);
+    assert_eq!((length("leases"), length("refused")), (RESERVATIONS, 0));
+    assert_eq!(agent.list(&["leases"], "leases")?.len(), RESERVATIONS);
+    Ok(())
 }
 
 /// Reads a list in one page and in pages of one row each, and compares the rows.
