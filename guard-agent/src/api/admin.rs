@@ -259,8 +259,11 @@ impl Service {
                 let is_silent = lease.state.is_owned()
                     && !Engine::is_live(&lease, &*self.0.live)
                     && self.bridge_present(&lease);
-                let is_gone = is_silent && self.port_is_gone(&lease);
-                if !is_gone && !(is_silent && lease.state == State::Active) {
+                if !is_silent {
+                    continue;
+                }
+                let is_gone = self.port_is_gone(&lease);
+                if !is_gone && lease.state != State::Active {
                     continue;
                 }
                 let message = self.0.message(&lease);
