@@ -2,6 +2,7 @@
 //! down in the reverse.
 
 use std::{
+    io::ErrorKind,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,16 +21,15 @@ use crate::{
     bindings::Bindings,
     clock::{self, Now},
     config::{Config, WhenDegraded},
-    feed::Feed,
     generations::{self, Generations},
     health::{BOOT, Health, STORE},
     history::{History, HistoryError},
     http,
     hub::Hub,
     incident::{Flaps, Incident, Incidents},
-    inventory::{Sources, Told},
-    lease::command::Command,
-    ledger::{Ledger, Lifecycle, Loss},
+    inventory::{Awaited, Sources, Told},
+    lease::{Generation, command::Command},
+    ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
     memory,
     metrics::Metrics,
@@ -41,8 +41,8 @@ use crate::{
     watchdog::{self, Watchdog},
 };
 
-/// How often a store that could not be written is tried again.
-const STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon the boot pass is tried again.
+const BOOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -91,7 +91,7 @@ async fn serve(
     let bpffs = config.bpffs.clone();
     let apart = (generations::NAME, generations::pin(&bpffs));
     let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
-    let opened = open_store(&config.state_dir, &boot)?;
+    let opened = open_store(&config.state_dir, &boot, &generations.known())?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     metrics.prepare(&config);
     let epoch = match &opened {
@@ -117,18 +117,14 @@ async fn serve(
         Box::new(metrics.clone()),
         Box::new(hub.clone()),
     ];
-    let pools = config.pools.clone();
+    let (pools, changes) = (config.pools.clone(), live.changes().clone());
     let ledger = match opened {
-        Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
-        Err(loss) => Ledger::start_without(pools, loss, live.clone(), observers)?,
+        Ok(store) => Ledger::start(pools, store, live.clone(), changes, observers)?,
+        Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
     };
 
-    if let Some(loss) = ledger.loss() {
-        health.degraded(STORE, &loss.message);
-    }
     // Before anything can be released.
     ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
-    let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
     let kernel = kernel.await.context("loading the program panicked")??;
@@ -144,12 +140,11 @@ async fn serve(
             alerts: alerts.clone(),
             bindings: bindings.clone(),
             health: health.clone(),
-            feed: feed.clone(),
         },
     )
     .await?;
     let watching = tokio::spawn(observer.run());
-    let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let store = tokio::spawn(watch_store(ledger.trouble(), health.clone()));
     let vitals = Vitals {
         ledger: ledger.clone(),
         observer: handle.heartbeat.clone(),
@@ -159,9 +154,9 @@ async fn serve(
     let vitals = vitals.start().context("starting the thread that watches the others")?;
     let told = Told {
         live: live.clone(),
-        feed: feed.clone(),
         health: health.clone(),
         segments: config.segments().into(),
+        alerts: alerts.clone(),
     };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told));
     let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
@@ -183,7 +178,8 @@ async fn serve(
         bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
         pools: config.pools.clone(),
     }));
-    let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
+    let boot =
+        boot_pass(config.clone(), live.clone(), ledger.clone(), health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
         let (reconciler, watchdog) = (reconciler.clone(), watchdog.clone());
         async move {
@@ -237,11 +233,19 @@ async fn serve(
 }
 
 /// The store, or why the agent has to do without it. An error is what it cannot do without.
-fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Result<Store, Loss>> {
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
+fn open_store(
+    state_dir: &Path,
+    boot: &Boot,
+    given: &[Generation],
+) -> anyhow::Result<Result<Store, Loss>> {
+    if let Err(error) = std::fs::create_dir_all(state_dir)
+        && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
+    {
+        let what = format!("cannot make state_dir {}", state_dir.display());
+        return Err(anyhow::Error::new(error).context(what));
+    }
     let path = state_dir.join("leases.db");
-    Ok(match Store::open(&path, boot) {
+    Ok(match ledger::open(&path, boot, given) {
         Ok(store) => Ok(store),
         Err(error) => Err(Loss::of(error, &path, boot)?),
     })
@@ -256,14 +260,16 @@ fn open_history(state_dir: &Path, boot_id: &str) -> Result<(History, Vec<Inciden
     })
 }
 
-/// Looks whether a store that could not be written can be again.
-async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+/// Lists the store as degraded while it is not there or cannot be written.
+async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: Arc<Health>) {
     loop {
-        tokio::time::sleep(STORE_INTERVAL).await;
-        if let Some(loss) = ledger.loss() {
-            health.degraded(STORE, &loss.message);
-        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
-            health.recovered(STORE);
+        let why = trouble.borrow_and_update().clone();
+        match why {
+            Some(why) => health.degraded(STORE, &why),
+            None => health.recovered(STORE),
+        }
+        if trouble.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -271,14 +277,20 @@ async fn watch_store(ledger: Ledger, health: Arc<Health>) {
 /// Rule 8: the observer has read ports, host addresses and maps, every configured source has
 /// answered completely once, and the ledger has looked at every lease with that evidence. Only then
 /// is anything handed out.
-async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>, reconciler: Arc<Reconciler>) {
+async fn boot_pass(
+    config: Config,
+    live: Arc<LiveSet>,
+    ledger: Ledger,
+    health: Arc<Health>,
+    reconciler: Arc<Reconciler>,
+) {
     let began = Instant::now();
     let mut why = "it takes longer than allocate.boot_timeout".to_owned();
     loop {
         let left = config.boot_timeout.saturating_sub(began.elapsed());
         // Once it is late it takes as long as it takes.
         let left = if left.is_zero() { Duration::MAX } else { left };
-        match tokio::time::timeout(left, look_at_everything(&feed, &reconciler)).await {
+        match tokio::time::timeout(left, look_at_everything(&live, &ledger, &reconciler)).await {
             Ok(Ok(())) => break,
             Ok(Err(reason)) => why = reason,
             Err(_) => {}
@@ -289,25 +301,29 @@ async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>, reconciler: 
                 health.boot_pass_ended();
             }
         }
-        tokio::time::sleep(STORE_INTERVAL.min(left)).await;
+        tokio::time::sleep(BOOT_INTERVAL.min(left)).await;
     }
     health.recovered(BOOT);
     health.boot_pass_ended();
     memory::give_back();
 }
 
-async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), String> {
+async fn look_at_everything(
+    live: &LiveSet,
+    ledger: &Ledger,
+    reconciler: &Reconciler,
+) -> Result<(), String> {
     let look = || async {
-        feed.ask(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
+        ledger.call(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
     };
     // What the observer has read, so that the pass does not miss it.
     look().await?;
     reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
-    let sources = reconciler.sources().status();
-    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
-        let why = waiting.why().unwrap_or_default();
-        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
+    if let Some(Awaited { name, why, .. }) = reconciler.sources().unanswered() {
+        return Err(format!("{name} has not answered completely yet: {why}"));
     }
+    // From here on absence proves something.
+    live.boot_pass_ended();
     // What the sources have answered.
     look().await
 }

@@ -2,13 +2,16 @@
 //! is left of those who had them.
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guard_agent::{
+    alerts::Alerts,
     clock::Now,
-    feed::Feed,
     health::Health,
+    history::History,
+    hub::Hub,
+    incident::{Flaps, Incidents},
     inventory::{Settings as Asked, Sources, Told},
     lease::{
         Lease, Pool, PoolSpec, Pools,
@@ -71,12 +74,16 @@ impl Node {
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
         let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
-        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new()).unwrap();
+        let changes = live.changes().clone();
+        let ledger =
+            Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
+        live.set_watched(&segment.bridge, true);
+        live.boot_pass_ended();
         let told = Told {
             live: live.clone(),
-            feed: Feed::start(ledger.clone(), health.clone()),
             health: health.clone(),
             segments: Arc::new([segment]),
+            alerts: alerts(),
         };
         let asked = Asked { containerd: None, directory: Some(directory.to_owned()) };
         let reconciler = Reconciler::new(Parts {
@@ -117,6 +124,15 @@ impl Node {
         assert_eq!(report.result(), "done", "{:?}", report.why());
         report.reaped.len()
     }
+}
+
+/// Incidents that nobody looks at.
+fn alerts() -> Arc<Alerts> {
+    let minute = Duration::from_secs(60);
+    let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
+    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (history, _) = History::open(Path::new(":memory:"), "boot").unwrap();
+    Arc::new(Alerts::new(incidents, hub, metrics, history))
 }
 
 fn sandbox(boot: u32, number: u32) -> String {

@@ -43,7 +43,8 @@ impl Lab {
         let view = Arc::new(LiveSet::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let ledger = Ledger::start(pools, store, view, Vec::new())?;
+            let changes = Arc::clone(view.changes());
+            let ledger = Ledger::start(pools, store, view, changes, Vec::new())?;
             for first in (0..leases).step_by(AT_ONCE as usize) {
                 let mut calls = JoinSet::new();
                 for number in first..leases.min(first + AT_ONCE) {

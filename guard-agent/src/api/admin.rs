@@ -14,11 +14,11 @@ use super::{
     Context, check,
     error::{self, Invalid},
     page::{self, Key, Page, Paged},
-    report,
+    report, sources,
 };
 use crate::{
     lease::{
-        Engine, Generation, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Standing,
+        Engine, Generation, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing,
         State, Stretch, StretchOf,
         command::{Command, Reason, Refusal, Reply},
     },
@@ -144,6 +144,13 @@ impl proto::admin_server::Admin for Service {
         Ok(self.0.released(outcome, leases))
     }
 
+    async fn ignore_source(
+        &self,
+        request: Request<proto::IgnoreSourceRequest>,
+    ) -> Result<Response<proto::IgnoreSourceResponse>, Status> {
+        sources::ignore(&self.0, request.into_inner()).map(Response::new)
+    }
+
     async fn quarantine(
         &self,
         request: Request<proto::QuarantineRequest>,
@@ -257,7 +264,7 @@ impl Service {
             let Stretch { leases, reached } = stretch.await?;
             for lease in leases {
                 let is_silent = lease.state.is_owned()
-                    && !Engine::is_live(&lease, &*self.0.live)
+                    && !Engine::is_live(&lease, &*self.0.live, Run::Latest)
                     && self.bridge_present(&lease);
                 if !is_silent {
                     continue;
@@ -291,11 +298,12 @@ impl Service {
         only: Option<&Pool>,
         dry_run: bool,
     ) -> Result<Result<Vec<Arc<Lease>>, proto::NotAdopted>, Status> {
-        let host_local::Reservation { address, container, interface } = reservation;
+        let key = reservation.key();
+        let host_local::Reservation { address, container, .. } = reservation;
         let owner = Owner { sandbox: Arc::from(&*container), lifecycle: Arc::from("") };
         let result = match pool_of(pools, address, only) {
             Ok(pool) => {
-                let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*interface));
+                let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*key));
                 self.0.ask(Command::Adopt { pool, address, owner, key }, dry_run).await
             }
             Err(refusal) => Err(refusal),
@@ -308,7 +316,7 @@ impl Service {
             Err(Refusal { reason, message, retry_after: _ }) => Ok(Err(proto::NotAdopted {
                 address: address.to_string(),
                 sandbox: container,
-                key: interface,
+                key,
                 reason: reason.name().to_owned(),
                 message,
             })),

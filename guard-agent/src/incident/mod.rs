@@ -5,19 +5,22 @@
 //! was seen and the time come in, what changed goes out.
 
 mod flap;
+mod listed;
 mod model;
+mod open;
 mod silence;
 mod target;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
-    ops::Bound,
     time::Duration,
 };
 
 pub use flap::Flaps;
+pub use listed::Named;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+use open::Open;
 use silence::Silences;
 pub use target::Target;
 
@@ -43,11 +46,11 @@ pub struct Incidents {
     quiet: Duration,
     flaps: Flaps,
     next_id: u64,
-    open: BTreeMap<(Segment, Target), Incident>,
+    open: Open,
     closed: VecDeque<Incident>,
-    /// The keys of the open ones, by id.
-    keys: BTreeMap<u64, (Segment, Target)>,
     silences: Silences,
+    /// The inventory has been read: whom it does not name is not named.
+    listed: bool,
 }
 
 impl Incidents {
@@ -57,10 +60,10 @@ impl Incidents {
             quiet,
             flaps,
             next_id: first_id,
-            open: BTreeMap::new(),
+            open: Open::default(),
             closed: VecDeque::new(),
-            keys: BTreeMap::new(),
             silences: Silences::default(),
+            listed: false,
         }
     }
 
@@ -70,7 +73,7 @@ impl Incidents {
             self.next_id = self.next_id.max(incident.id + 1);
             self.silences.restore(&incident, now);
             if incident.closed_at.is_none() {
-                self.put((incident.segment.clone(), incident.target), incident);
+                self.open.insert((incident.segment.clone(), incident.target.clone()), incident);
             } else {
                 self.closed.push_back(incident);
             }
@@ -93,7 +96,7 @@ impl Incidents {
     pub fn end_silences(&mut self, now: Now) -> Vec<Incident> {
         self.silences.end(now);
         let mut due = Vec::new();
-        for (key, incident) in &mut self.open {
+        for (key, incident) in self.open.iter_mut() {
             if !self.silences.covers(key, incident.kind) {
                 incident.silenced_until = None;
                 if !std::mem::replace(&mut incident.told, true) {
@@ -149,7 +152,7 @@ impl Incidents {
         for claimant in claimants {
             incident.join(claimant, now);
         }
-        self.put(key, incident.clone());
+        self.open.insert(key, incident.clone());
         (Phase::Opened, incident)
     }
 
@@ -184,7 +187,7 @@ impl Incidents {
         let (flaps, holders) = self.flaps.found(&key)?;
         let (phase, mut incident) = self.open(target.clone(), Kind::Flap, holders, now);
         incident.flaps = flaps;
-        self.put(target, incident.clone());
+        self.open.insert(target, incident.clone());
         Some((phase, incident))
     }
 
@@ -208,7 +211,7 @@ impl Incidents {
 
     /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
     pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
-        let incident = self.take(&(segment.clone(), Target::Address(address)))?;
+        let incident = self.open.remove(&(segment.clone(), Target::Address(address)))?;
         Some(self.remember(incident, now))
     }
 
@@ -223,26 +226,11 @@ impl Incidents {
             .map(|(key, _)| key.clone())
             .collect();
         over.iter()
-            .filter_map(|key| self.take(key))
+            .filter_map(|key| self.open.remove(key))
             .collect::<Vec<_>>()
             .into_iter()
             .map(|incident| self.remember(incident, now))
             .collect()
-    }
-
-    fn put(&mut self, key: (Segment, Target), incident: Incident) {
-        let id = incident.id;
-        // What an earlier run wrote down can be the second about its key.
-        if let Some(other) = self.open.insert(key.clone(), incident) {
-            self.keys.remove(&other.id);
-        }
-        self.keys.insert(id, key);
-    }
-
-    fn take(&mut self, key: &(Segment, Target)) -> Option<Incident> {
-        let incident = self.open.remove(key)?;
-        self.keys.remove(&incident.id);
-        Some(incident)
     }
 
     fn remember(&mut self, mut incident: Incident, now: Now) -> Incident {
@@ -264,8 +252,7 @@ impl Incidents {
 
     /// Those of [`Self::list`] that come after an id, at most so many.
     pub fn list_after(&self, all: bool, id: u64, most: usize) -> Vec<Incident> {
-        let after = (Bound::Excluded(id), Bound::Unbounded);
-        let open = self.keys.range(after).filter_map(|(_, key)| self.open.get(key)).take(most);
+        let open = self.open.after(id).take(most);
         let closed = self.closed.iter().filter(|incident| all && incident.id > id);
         let mut some: Vec<_> = open.chain(closed).collect();
         some.sort_by_key(|incident| incident.id);

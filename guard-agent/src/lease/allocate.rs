@@ -3,15 +3,24 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
-    Binding, Engine, Lease, Owner, Standing, State,
+    Binding, Lease, Owner, Standing, State,
     command::{Allocate, Reason, Refusal, Reply},
     index::Slot,
     reason,
     step::Step,
     table::Candidate,
     transition::{self, HandOut},
+    workload::{is_former, not_known, waits_for, with_workload},
 };
 use crate::evidence::Evidence;
+
+/// An address that can be handed out.
+struct Chosen {
+    slot: Slot,
+    cooldown_bypassed: bool,
+    /// A lease ended for it in this command.
+    ended: bool,
+}
 
 impl Step<'_> {
     /// One lease from each pool, or none and the reason.
@@ -29,10 +38,16 @@ impl Step<'_> {
             let pool = self.engine.tables[table].pool.name();
             let same = self.engine.index.same_asker(&owner, &ask.key, pool).cloned();
             let outcome = match same {
-                Some(lease) => same_again(lease, ask, wanted).map(|lease| self.asked_for(lease)),
-                None => self.choose(table, &owner, wanted).map(|(slot, bypassed)| {
-                    given.push(slot);
-                    self.hand_out(slot, ask, &owner, bypassed)
+                Some(lease) => same_again(lease, ask, wanted).map(|lease| {
+                    let now = self.declare_again(Arc::clone(&lease), ask);
+                    given.extend((!Arc::ptr_eq(&lease, &now)).then(|| self.engine.slot_of(&now)));
+                    now
+                }),
+                None => self.choose(table, &owner, wanted, ask).map(|chosen| {
+                    let Chosen { slot, cooldown_bypassed, ended } = chosen;
+                    // One change for each: what ended for it is taken back with it.
+                    given.extend(std::iter::repeat_n(slot, 1 + usize::from(ended)));
+                    self.hand_out(slot, ask, &owner, cooldown_bypassed)
                 }),
             };
             match outcome {
@@ -42,6 +57,10 @@ impl Step<'_> {
                     return Err(refusal);
                 }
             }
+        }
+        // All are given: from now on the port speaks for them and for nobody else's.
+        for ifindex in leases.iter().filter_map(|lease| lease.binding.ifindex) {
+            self.port_taken(ifindex, Some(&owner));
         }
         if ask.confirmed {
             for lease in leases.iter_mut().filter(|lease| lease.state == State::Held) {
@@ -104,6 +123,13 @@ impl Step<'_> {
                     format!("{address} is in the child subnet {subnet}; release that first"),
                 ))
             }
+            Some((table, Standing::Elsewhere)) => Err(Refusal::new(
+                Reason::AddressHeld,
+                format!(
+                    "{address} is leased on the segment that pool {:?} was on before",
+                    self.engine.tables[table].pool.name()
+                ),
+            )),
             Some((_, Standing::Outside)) | None => {
                 let pools: Vec<_> = ask.pools.iter().map(|pool| format!("{pool:?}")).collect();
                 Err(Refusal::new(
@@ -114,15 +140,17 @@ impl Step<'_> {
         }
     }
 
-    /// An address for this owner, and whether its cooldown was cut short.
+    /// An address for this owner.
     fn choose(
         &mut self,
         table: usize,
         owner: &Owner,
         wanted: Option<Slot>,
-    ) -> Result<(Slot, bool), Refusal> {
+        ask: &Allocate,
+    ) -> Result<Chosen, Refusal> {
         if let Some(slot) = wanted {
-            return self.requested(slot, owner).map(|()| (slot, false));
+            let ended = self.requested(slot, owner, ask)?;
+            return Ok(Chosen { slot, cooldown_bypassed: false, ended });
         }
         let mut tries = 0;
         let max = self.engine.tables[table].pool.spec().max_attempts;
@@ -130,9 +158,15 @@ impl Step<'_> {
             let Some(candidate) = self.engine.tables[table].candidate(&mut tries) else { break };
             let (Candidate::Free(address) | Candidate::Cooling(address)) = candidate;
             let slot = (table, address);
+            if let Candidate::Cooling(_) = candidate
+                && self.complete(slot, self.silent_since(slot)).is_err()
+            {
+                break;
+            }
             let evidence = self.against(slot, owner);
             if evidence.is_empty() {
-                return Ok((slot, matches!(candidate, Candidate::Cooling(_))));
+                let cooldown_bypassed = matches!(candidate, Candidate::Cooling(_));
+                return Ok(Chosen { slot, cooldown_bypassed, ended: false });
             }
             tries += 1;
             self.quarantine_live(slot, &evidence);
@@ -141,14 +175,15 @@ impl Step<'_> {
     }
 
     /// Evidence that stands against handing the address to this owner: all that does not name it.
-    fn against(&self, slot: Slot, owner: &Owner) -> Vec<Evidence> {
+    pub(super) fn against(&self, slot: Slot, owner: &Owner) -> Vec<Evidence> {
         let mut evidence = self.evidence(slot);
         evidence.retain(|e| !e.names(owner));
         evidence
     }
 
     fn exhausted(&self, table: usize, tries: u32) -> Refusal {
-        let table = &self.engine.tables[table];
+        let id = table;
+        let table = &self.engine.tables[id];
         let (pool, max) = (table.pool.name(), table.pool.spec().max_attempts);
         if tries >= max {
             return Refusal::new(
@@ -161,10 +196,13 @@ impl Step<'_> {
         }
         let until = table.first_cooled();
         let retry_after = until.map(|until| until.saturating_sub(self.now.boot));
-        let next = until.map_or_else(
+        let mut next = until.map_or_else(
             || "; none is cooling down".to_owned(),
             |until| format!("; the next one cools down at {}", self.now.wall_at(until)),
         );
+        for (unknown, waiting) in self.engine.waiting.of_table(id) {
+            next += &format!("; {waiting} wait, since {unknown}");
+        }
         if tries > 0 || table.has_live() {
             return Refusal {
                 reason: Reason::NoConflictFreeAddress,
@@ -182,11 +220,13 @@ impl Step<'_> {
         }
     }
 
-    /// Whether this owner can have this very address.
-    fn requested(&mut self, slot: Slot, owner: &Owner) -> Result<(), Refusal> {
+    /// Whether this owner can have this very address, and whether a lease of an earlier sandbox of
+    /// its workload ended for it.
+    fn requested(&mut self, slot: Slot, owner: &Owner, ask: &Allocate) -> Result<bool, Refusal> {
         let (_, address) = slot;
-        let lease = self.lease(slot);
-        if let Some(lease) = &lease {
+        let former = self.lease(slot).filter(|lease| is_former(lease, owner, ask));
+        let ended = former.as_ref().map_or(Ok(false), |former| self.end_former(former, owner))?;
+        if let Some(lease) = &self.lease(slot) {
             let has = lease.owner.as_ref().map_or_else(String::new, |o| format!(" ({o})"));
             match lease.state {
                 State::Held | State::Active => {
@@ -196,37 +236,49 @@ impl Step<'_> {
                     ));
                 }
                 State::Releasing if &*lease.reason == reason::HOLD => {
-                    let waits: Vec<_> = lease.holds.iter().map(ToString::to_string).collect();
-                    return Err(Refusal::new(
-                        Reason::AddressHeld,
-                        format!("{address} is released and waits for {}", waits.join(", ")),
-                    ));
+                    return Err(waits_for(address, &lease.holds));
                 }
                 State::Releasing => {
+                    let still = match self.complete(slot, self.silent_since(slot)) {
+                        Err(unknown) if &*lease.reason == reason::UNKNOWN => {
+                            format!("may be in use still: {unknown}")
+                        }
+                        _ => "is still in use".to_owned(),
+                    };
                     return Err(Refusal::new(
                         Reason::AddressLive,
-                        format!("{address} was released{has} and is still in use"),
+                        format!("{address} was released{has} and {still}"),
                     ));
                 }
                 State::Quarantined => {
-                    return Err(Refusal::new(
-                        Reason::AddressQuarantined,
-                        format!("{address} is quarantined: {}", lease.reason),
-                    ));
+                    let mut message = format!("{address} is quarantined: {}", lease.reason);
+                    let user = used_by(&lease.binding);
+                    if !user.is_empty() {
+                        message += &format!("; it was last in use{user}");
+                    }
+                    return Err(Refusal {
+                        reason: Reason::AddressQuarantined,
+                        message,
+                        retry_after: lease.until.map(|u| u.saturating_sub(self.now.boot)),
+                    });
                 }
-                State::Cooling if lease.owner.as_ref() != Some(owner) => {
+                State::Cooling if lease.owner.as_ref() != Some(owner) && former.is_none() => {
                     return Err(Refusal {
                         reason: Reason::AddressCooling,
                         message: format!("{address} was released a short time ago{has}"),
                         retry_after: lease.until.map(|u| u.saturating_sub(self.now.boot)),
                     });
                 }
-                State::Cooling => {}
+                State::Cooling => {
+                    self.complete(slot, self.silent_since(slot)).map_err(|unknown| {
+                        not_known(&format!("{address} may be in use"), &unknown)
+                    })?;
+                }
             }
         }
         let evidence = self.against(slot, owner);
         if evidence.is_empty() {
-            return Ok(());
+            return Ok(ended);
         }
         let by = who(address, &evidence);
         self.quarantine_live(slot, &evidence);
@@ -242,11 +294,7 @@ impl Step<'_> {
     ) -> Arc<Lease> {
         let generation = self.next_generation();
         let key = self.engine.shared_key(&ask.key);
-        let pool = &self.table(slot).pool;
-        let ifindex = ask.interface.as_ref().and_then(|interface| {
-            let known = self.engine.port(&pool.segment().bridge, interface);
-            known.or(ask.ifindex).filter(|ifindex| self.view.port_exists(*ifindex))
-        });
+        let ifindex = self.port_asked_for(slot, ask);
         let given = HandOut {
             owner: owner.clone(),
             key,
@@ -256,12 +304,57 @@ impl Step<'_> {
                 mac: ask.mac,
                 interface: ask.interface.clone(),
                 ifindex,
+                device: ifindex.and_then(|ifindex| self.view.device(ifindex)),
+                port_ended: false,
             },
-            labels: ask.labels.clone(),
+            labels: with_workload(ask),
             cooldown_bypassed,
+            boot: self.engine.high_water.boot,
         };
-        let lease = transition::hand_out(pool, slot.1, given, self.now);
+        let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
+        self.spoken(slot);
         self.put(slot, lease)
+    }
+
+    /// The port that an allocation declares, if it exists by now.
+    fn port_asked_for(&self, slot: Slot, ask: &Allocate) -> Option<u32> {
+        let bridge = &self.table(slot).pool.segment().bridge;
+        let known = self.view.port_named(bridge, ask.interface.as_ref()?);
+        known.or(ask.ifindex).filter(|ifindex| self.view.port_exists(*ifindex))
+    }
+
+    /// The asker has a lease already: the same one. What it declares now and did not before is taken.
+    fn declare_again(&mut self, lease: Arc<Lease>, ask: &Allocate) -> Arc<Lease> {
+        let slot = self.engine.slot_of(&lease);
+        let mut now = (*lease).clone();
+        let binding = &mut now.binding;
+        if let Some(mac) = ask.mac
+            && !(binding.declared && binding.mac == Some(mac))
+        {
+            let same = binding.mac == Some(mac);
+            *binding = Binding {
+                declared: true,
+                mac: Some(mac),
+                interface: binding.interface.take().filter(|_| binding.declared),
+                ifindex: binding.ifindex.filter(|_| binding.declared || same),
+                ..binding.clone()
+            };
+        }
+        if let Some(interface) = &ask.interface
+            && binding.interface.is_none()
+        {
+            binding.declared = true;
+            binding.interface = Some(Arc::clone(interface));
+            binding.ifindex = self.port_asked_for(slot, ask);
+            binding.port_ended = false;
+        }
+        if now.binding == lease.binding {
+            return self.asked_for(lease);
+        }
+        now.binding.device = now.binding.ifindex.and_then(|ifindex| self.view.device(ifindex));
+        let boot = self.engine.high_water.boot;
+        let updated_at = self.now.wall;
+        self.put(slot, Lease { misses: 0, missed_at: None, boot, updated_at, ..now })
     }
 }
 
@@ -273,7 +366,7 @@ fn same_again(
 ) -> Result<Arc<Lease>, Refusal> {
     let other = match (wanted, ask.mac) {
         (Some((_, address)), _) if address != lease.address => format!("address {address}"),
-        (_, Some(mac)) if lease.binding.mac != Some(mac) => format!("MAC {mac}"),
+        (_, Some(mac)) if lease.is_declared_to_another(mac) => format!("MAC {mac}"),
         _ => return Ok(lease),
     };
     let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
@@ -288,17 +381,15 @@ fn same_again(
 }
 
 /// "10.8.64.9 is in use by 02:… on veth7 (claimed by ARP)".
-fn who(address: IpAddr, evidence: &[Evidence]) -> String {
-    let user = transition::user(evidence);
-    let mac = user.mac.map(|mac| format!(" by {mac}")).unwrap_or_default();
-    let port = user.interface.map(|port| format!(" on {port}")).unwrap_or_default();
+pub(super) fn who(address: IpAddr, evidence: &[Evidence]) -> String {
+    let user = used_by(&transition::user(evidence));
     let detail = evidence.first().map(|e| e.detail.as_str()).unwrap_or_default();
-    format!("{address} is in use{mac}{port} ({detail})")
+    format!("{address} is in use{user} ({detail})")
 }
 
-impl Engine {
-    /// The ifindex of a port that exists.
-    pub(super) fn port(&self, bridge: &Arc<str>, interface: &Arc<str>) -> Option<u32> {
-        self.ports.get(&(Arc::clone(bridge), Arc::clone(interface))).copied()
-    }
+/// " by 02:… on veth7", as far as it is known.
+fn used_by(binding: &Binding) -> String {
+    let mac = binding.mac.map(|mac| format!(" by {mac}")).unwrap_or_default();
+    let port = binding.interface.as_ref().map(|port| format!(" on {port}")).unwrap_or_default();
+    mac + &port
 }

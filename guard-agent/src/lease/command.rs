@@ -1,16 +1,11 @@
 //! What can be asked of the engine, and what it answers.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
 use crate::{
-    evidence::Station,
+    evidence::Changes,
     lease::{Generation, InterfaceName, Lease, Owner, Pools, State, Subnet},
     mac::Mac,
     segment::Segment,
@@ -34,6 +29,9 @@ pub enum Command {
     },
     /// Give back one lease.
     Release(Generation),
+    /// Give back one lease, whose sandbox the caller infers to be gone; not while anything says that
+    /// it is there.
+    ReleaseGone(Generation),
     /// Give back all leases of an owner; without a lifecycle only where just one has leases.
     ReleaseOwner {
         /// The sandbox's name.
@@ -70,36 +68,10 @@ pub enum Command {
         /// The interface key.
         key: Arc<str>,
     },
-    /// A claim on the wire that made the address live, or was its owner's first.
-    Claimed {
-        /// Where.
-        segment: Segment,
-        /// What.
-        address: IpAddr,
-        /// By whom.
-        station: Station,
-    },
-    /// Evidence about these addresses came or went: look at them again.
-    Recheck(Vec<(Segment, IpAddr)>),
-    /// A port with this name exists now: bindings that name it get its ifindex.
-    PortAdded {
-        /// The bridge it belongs to.
-        bridge: Arc<str>,
-        /// Its name.
-        interface: Arc<str>,
-        /// Its ifindex.
-        ifindex: u32,
-    },
-    /// The port with this ifindex is gone: leases that wait for its end are looked at again.
-    PortRemoved {
-        /// Its ifindex, which no port of this boot gets again.
-        ifindex: u32,
-    },
+    /// Something else is known of these: look at them again.
+    Look(Changes),
     /// Look at every lease and every live address again: at boot, and as the net beneath.
     RecheckAll,
-    /// Look at every released lease again: a source says something else, perhaps of an owner whose
-    /// addresses it does not know.
-    RecheckReleasing,
     /// Generations up to this one were handed out, whatever the store says.
     RaiseGeneration(Generation),
     /// An operator takes an address that nobody has out of use.
@@ -115,13 +87,6 @@ pub enum Command {
         segment: Segment,
         /// What.
         address: IpAddr,
-    },
-    /// The host has these addresses on this bridge, which no pool may hand out.
-    HostAddresses {
-        /// The bridge.
-        bridge: Arc<str>,
-        /// All of them, each with its VLAN.
-        addresses: BTreeSet<(u16, IpAddr)>,
     },
     /// Carve a child subnet out of a pool.
     ReserveSubnet(ReserveSubnet),
@@ -214,6 +179,8 @@ pub struct Allocate {
     pub labels: BTreeMap<String, String>,
     /// It is confirmed with this very command.
     pub confirmed: bool,
+    /// What the sandbox is one run of; may be empty.
+    pub workload: Arc<str>,
 }
 
 /// The answer to a command that was carried out.
@@ -309,6 +276,12 @@ pub enum Reason {
     ConsentUnknown,
     /// The watchdog is off, or has nobody to ask.
     WatchdogOff,
+    /// Not all that may be in use is known: the boot pass has not ended.
+    Starting,
+    /// Nor is it known while the bridge does not exist.
+    BridgeAbsent,
+    /// Nor before a source has answered.
+    InventoryDegraded,
     /// The agent is ending.
     Stopping,
 }
@@ -359,6 +332,9 @@ impl Reason {
             Self::StoreHealthy => "STORE_HEALTHY",
             Self::ConsentUnknown => "CONSENT_UNKNOWN",
             Self::WatchdogOff => "WATCHDOG_OFF",
+            Self::Starting => "STARTING",
+            Self::BridgeAbsent => "BRIDGE_ABSENT",
+            Self::InventoryDegraded => "INVENTORY_DEGRADED",
             Self::Stopping => "STOPPING",
         }
     }

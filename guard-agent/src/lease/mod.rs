@@ -11,6 +11,7 @@
 pub mod command;
 pub mod model;
 
+mod absence;
 mod allocate;
 mod carve;
 mod confirm;
@@ -29,11 +30,13 @@ mod reap;
 mod release;
 mod restore;
 mod row;
+mod run;
 mod step;
 mod subnet;
 mod table;
 mod tick;
 mod transition;
+mod workload;
 
 pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
 pub use exclusion::{Exclusion, ExclusionError};
@@ -44,8 +47,10 @@ pub use pool::{Pool, PoolError, PoolSpec, Standing};
 pub use pools::Pools;
 pub use restore::{Carry, HighWater, Restored};
 pub use row::{Contents, Place, Row, RowChange, Swap, Write};
+pub use run::{Run, Runs};
 pub use subnet::Subnet;
 pub(crate) use transition::empty as no_text;
+pub use workload::WORKLOAD;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -4,14 +4,25 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, backup::Backup};
 
-use super::{Boot, StoreError, meta::Meta, nanos};
-use crate::lease::HighWater;
+use super::{
+    Boot, StoreError,
+    columns::{self, Columns},
+    header,
+    meta::Meta,
+    nanos,
+    record::Record as _,
+};
+use crate::lease::{Contents, HighWater};
 
 /// "gIPL", in the file's header: tells a lease store from any other SQLite database.
 const APPLICATION_ID: i64 = 0x6749_504c;
 
 /// Each brings a store one version further, from an empty file to version 1 first.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+
+/// The migration that drops the tables `lease` and `meta`, whose rows are then written anew.
+const REWRITES: usize = 3;
 
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -69,17 +80,43 @@ pub(super) fn version(
         });
         return made.map(|()| VERSION).map_err(fault);
     }
-    if found > VERSION {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
+    // The tables say which version it is; the number in the header is only a number.
+    let tables = of_tables(conn, path)?;
+    match tables {
+        Some(version) if version == found => Ok(found),
+        None if found > VERSION => {
+            Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION })
+        }
+        _ => {
+            let tables = tables.map_or("none".to_owned(), |version| version.to_string());
+            let what = format!("its header has the version {found}, and its tables have {tables}");
+            Err(StoreError::damaged(path, what))
+        }
     }
-    if found < 1 {
-        return Err(StoreError::damaged(path, format!("its schema has the version {found}")));
+}
+
+/// The version whose tables a store has.
+pub(super) fn of_tables(conn: &Connection, path: &Path) -> Result<Option<i64>, StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let shape = header::shape(conn).map_err(fault)?;
+    let model = Connection::open_in_memory().map_err(fault)?;
+    for (version, migration) in (1..).zip(MIGRATIONS) {
+        model.execute_batch(migration).map_err(fault)?;
+        if header::shape(&model).map_err(fault)? == shape {
+            return Ok(Some(version));
+        }
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// Brings the tables of an older store to [`VERSION`], after a backup.
-pub(super) fn migrate(conn: &mut Connection, path: &Path, found: i64) -> Result<(), StoreError> {
+pub(super) fn migrate(
+    conn: &mut Connection,
+    path: &Path,
+    found: i64,
+    contents: &Contents,
+    meta: &mut Meta,
+) -> Result<(), StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
     let done = usize::try_from(found).unwrap_or(MIGRATIONS.len());
     if done < MIGRATIONS.len() {
@@ -92,12 +129,33 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path, found: i64) -> Result<
     for (at, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let migrated = conn.transaction().and_then(|transaction| {
             transaction.execute_batch(migration)?;
+            if at + 1 == REWRITES {
+                *meta = rewritten(&transaction, contents, meta)?;
+            }
             transaction.pragma_update(None, "user_version", at + 1)?;
             transaction.commit()
         });
         migrated.map_err(fault)?;
     }
     Ok(())
+}
+
+/// Writes the rows of addresses into their new table, and meta's with what their checksums are now.
+fn rewritten(conn: &Connection, contents: &Contents, meta: &Meta) -> rusqlite::Result<Meta> {
+    let Contents { rows, subnets, interfaces } = contents;
+    let mut meta = meta.clone();
+    (meta.rows, meta.digest) = (0, 0);
+    for (place, row) in rows {
+        let columns = Columns::of(place, row);
+        columns::swap(conn, None, Some(&columns))?;
+        meta.count(None, Some(columns.checksum()));
+    }
+    let subnets = subnets.iter().map(|subnet| subnet.values());
+    for values in subnets.chain(interfaces.iter().map(|interface| interface.values())) {
+        meta.count(None, Some(columns::checksum(&values)));
+    }
+    meta.write(conn)?;
+    Ok(meta)
 }
 
 fn first_meta(boot: &Boot) -> Meta {

@@ -55,7 +55,39 @@ fn two_containers_with_one_address_are_both_named() {
     let lease = world.at("10.0.0.9");
     assert_eq!((lease.state, &*lease.reason), (State::Quarantined, reason::DISPUTED));
     assert_eq!(lease.labels["owners"], "s/1, t/1");
-    assert_eq!(world.notices, [Notice::Disputed(lease)]);
+    assert_eq!(named(&world), [owner("s", "1"), owner("t", "1")]);
+    // One of them goes: it is the other's.
+    world.forget("10.0.0.9");
+    world.see("10.0.0.9", inventory("t"));
+    world.recheck("10.0.0.9");
+    assert_eq!(named(&world), [owner("t", "1")]);
+}
+
+/// Who the last command said is named at an address, its holder first.
+fn named(world: &World) -> Vec<Owner> {
+    let [.., Notice::Named { holder, others, .. }] = &world.notices[..] else {
+        panic!("{:?}", world.notices)
+    };
+    holder.iter().filter_map(|lease| lease.owner.clone()).chain(others.clone()).collect()
+}
+
+#[test]
+fn two_containers_with_a_leased_address_are_both_named() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    let address = lease.address.to_string();
+    world.see(&address, evidence(Source::Inventory, None, Some(owner("s", ""))));
+    world.recheck(&address);
+    assert_eq!(named(&world), [owner("s", "")], "its own label is nobody else's");
+    // As CNI knows it: by the container's id, whatever its sandbox is called.
+    let by_id = Evidence { id: Some("s".into()), ..inventory("pod") };
+    world.see(&address, by_id);
+    world.recheck(&address);
+    assert_eq!(named(&world), [owner("s", "")]);
+    world.see(&address, inventory("t"));
+    world.recheck(&address);
+    assert_eq!(named(&world), [owner("s", ""), owner("t", "1")]);
+    assert_eq!(world.at(&address).owner, Some(owner("s", "")), "it is the holder's all the same");
 }
 
 #[test]
@@ -83,7 +115,10 @@ fn probation_counts_from_the_end_of_the_evidence() {
 fn probation_that_ends_with_evidence_goes_on() {
     let mut world = World::with("10.0.0.0/24");
     world.claim("10.0.0.9", 9);
-    assert!(world.at("10.0.0.9").until.is_some(), "the claim is gone already");
+    world.forget("10.0.0.9");
+    world.recheck("10.0.0.9");
+    assert!(world.at("10.0.0.9").until.is_some(), "the claim is gone");
+    // The next claim has not been told yet.
     world.see_wire("10.0.0.9", 9);
     world.pass(10);
     assert_eq!(world.state("10.0.0.9"), Some(State::Quarantined));
@@ -134,7 +169,7 @@ fn rule_4_what_was_given_back_is_looked_at_when_a_source_says_something_else() {
     world.release(left.generation);
     world.forget("10.0.0.2");
     world.see_wire("10.0.0.77", 77);
-    world.run(Command::RecheckReleasing).unwrap();
+    world.look(|changes| changes.owners = true);
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
     assert_eq!(world.state("10.0.0.3"), Some(State::Releasing), "it is live still");
     assert_eq!(world.state("10.0.0.77"), None, "nobody has looked there");
@@ -144,16 +179,12 @@ fn rule_4_what_was_given_back_is_looked_at_when_a_source_says_something_else() {
 fn rule_4_what_waits_for_the_host_comes_free_when_the_host_leaves_it() {
     let mut world = World::with("10.0.0.0/24");
     let lease = world.lease("s");
-    let host = |addresses: &[&str]| Command::HostAddresses {
-        bridge: Arc::from("br0"),
-        addresses: addresses.iter().map(|address| (0, ip(address))).collect(),
-    };
     world.see_wire("10.0.0.2", 3);
-    world.run(host(&["10.0.0.2"])).unwrap();
+    world.host(&["10.0.0.2"]);
     world.release(lease.generation);
     assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
     world.forget("10.0.0.2");
-    world.run(host(&[])).unwrap();
+    world.host(&[]);
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
 }
 
@@ -177,22 +208,18 @@ fn an_operators_quarantine_ends_by_its_removal_only() {
 #[test]
 fn host_addresses_are_never_handed_out_and_a_lease_on_one_is_reported() {
     let mut world = World::with("10.0.0.0/29");
-    let host = |addresses: &[&str]| Command::HostAddresses {
-        bridge: Arc::from("br0"),
-        addresses: addresses.iter().map(|a| (0, ip(a))).collect(),
-    };
-    world.run(host(&["10.0.0.2", "192.0.2.1"])).unwrap();
+    world.host(&["10.0.0.2", "192.0.2.1"]);
     assert_eq!((world.engine.pools()[0].capacity, world.engine.pools()[0].free), (4, 4));
     let lease = world.lease("s");
     assert_eq!(lease.address, ip("10.0.0.3"));
-    world.run(host(&["10.0.0.2", "10.0.0.3"])).unwrap();
+    world.host(&["10.0.0.2", "10.0.0.3"]);
     assert_eq!(world.notices, [Notice::HostAddress(Arc::clone(&lease))]);
     world.release(lease.generation);
     world.pass(30);
     let rest: Vec<_> = ["a", "b", "c"].map(|s| world.address(s)).into();
     assert_eq!(rest, ["10.0.0.4", "10.0.0.5", "10.0.0.6"]);
     assert_eq!(world.refused(ask("d")), Reason::PoolExhausted);
-    world.run(host(&[])).unwrap();
+    world.host(&[]);
     assert_eq!(world.address("d"), "10.0.0.2");
 }
 

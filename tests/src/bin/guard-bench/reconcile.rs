@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guard_agent::clock::{self, Now};
 use guard_agent::evidence::{Source, Station};
 use guard_agent::health::Health;
-use guard_agent::inventory::{Entry, Listing, Sources};
+use guard_agent::inventory::{Entry, Listing, Sources, Unread};
 use guard_agent::lease::command::{Allocate, Command, Reply};
 use guard_agent::lease::{Lease, Pool, PoolSpec, Pools};
 use guard_agent::ledger::Ledger;
@@ -88,7 +88,10 @@ impl Node {
         let spec = PoolSpec::new(POOL, segment.clone(), "10.8.0.0/16".parse()?);
         let live = Arc::new(LiveSet::default());
         let pools = Pools::new(vec![Pool::new(spec)?])?;
-        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new())?;
+        let changes = live.changes().clone();
+        let ledger = Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new())?;
+        live.set_watched(&segment.bridge, true);
+        live.boot_pass_ended();
         for port in 0..PORTS {
             let name =
                 PortName { interface: port_name(port), bridge: BRIDGE.into(), uplink: false };
@@ -146,6 +149,7 @@ impl Node {
                 dead: false,
                 detail: Arc::from("the directory lists the sandbox"),
                 since: Now::read().wall,
+                unread: Unread::default(),
             });
             return Ok(());
         }

@@ -12,15 +12,16 @@ use guard_agent::{
     client::{answer, patiently},
     pages,
     proto::{
-        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
-        ListLeasesRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, RecoverRequest,
-        WatchdogRequest, WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
+        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest,
+        IgnoreSourceRequest, LeaseState, ListLeasesRequest, QuarantineAction, QuarantineRequest,
+        ReconcileRequest, RecoverRequest, WatchdogRequest, WhyRequest, admin_client::AdminClient,
+        guard_client::GuardClient,
     },
 };
 use tonic::transport::Channel;
 
 pub use self::args::Command;
-use self::args::{Place, Quarantine, Sure};
+use self::args::{Place, Quarantine, Source, Sure};
 use crate::{
     error::Error,
     output::{Output, partly},
@@ -42,6 +43,10 @@ impl Command {
             }
             Self::ForceRelease { place: Place { pool, address }, sure } => {
                 (format!("end the lease of {address} in pool {pool}"), "force-release", sure)
+            }
+            // To let it count again asks nobody.
+            Self::Source { action: Source::Ignore { name, span, sure } } if !span.is_zero() => {
+                (format!("do without source {name}"), "source ignore", sure)
             }
             _ => return Ok(()),
         };
@@ -144,6 +149,14 @@ impl Command {
                 }
                 let quarantined = answer(admin.quarantine(request)).await?;
                 output.print(&view::Quarantine::new(quarantined, dry_run))
+            }
+            Self::Source { action: Source::Ignore { name, span, sure: Sure { dry_run, .. } } } => {
+                let duration = Some(span.try_into().map_err(|_| {
+                    Error::Usage(format!("--for {span:?} is longer than any time"))
+                })?);
+                let request = IgnoreSourceRequest { name, duration, dry_run };
+                let response = answer(admin.ignore_source(request)).await?;
+                output.print(&view::Ignored::new(response, dry_run))
             }
             Self::Subnets { action } => action.run(channel, output).await,
             Self::Interfaces { action } => action.run(channel, output).await,
