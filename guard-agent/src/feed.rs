@@ -11,6 +11,7 @@ use crate::{
     health::{self, Health},
     lease::command::{Command, Reason, Refusal, Reply},
     ledger::Ledger,
+    supervisor::Supervisor,
 };
 
 /// What may wait for the ledger. Beyond it nothing is kept: everything is told anew.
@@ -27,11 +28,11 @@ pub struct Feed {
 
 impl Feed {
     /// Starts the task that hands everything on.
-    pub fn start(ledger: Ledger, health: Arc<Health>) -> Self {
+    pub fn start(ledger: Ledger, health: Arc<Health>, supervisor: &Supervisor) -> Self {
         let (commands, mut waiting) = mpsc::channel::<(Command, Option<Answer>)>(CAPACITY);
         let missed = Arc::new(AtomicBool::new(false));
         let feed = Self { commands, missed: missed.clone() };
-        tokio::spawn(async move {
+        supervisor.spawn("feed", async move {
             while let Some((command, answer)) = waiting.recv().await {
                 let result = ledger.call(command).await;
                 match &result {

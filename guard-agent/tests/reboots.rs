@@ -24,6 +24,7 @@ use guard_agent::{
     reconcile::{Ask, Parts, Reconciler, Settings},
     segment::Segment,
     store::{Boot, Store},
+    supervisor::Supervisor,
 };
 use parking_lot::Mutex;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -74,7 +75,7 @@ impl Node {
         let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new()).unwrap();
         let told = Told {
             live: live.clone(),
-            feed: Feed::start(ledger.clone(), health.clone()),
+            feed: Feed::start(ledger.clone(), health.clone(), &Supervisor::new().0),
             health: health.clone(),
             segments: Arc::new([segment]),
         };
@@ -84,7 +85,7 @@ impl Node {
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },
             ledger: ledger.clone(),
             live: live.clone(),
-            sources: Arc::new(Sources::start(asked, &told)),
+            sources: Arc::new(Sources::start(asked, &told, &Supervisor::new().0)),
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
             bridges: vec!["br0".into()],

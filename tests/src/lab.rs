@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 use crate::bpf::{self, FullMap, detach_link};
 use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
+use crate::launch::PANIC;
 use crate::netns::Netns;
 use crate::reaper::Reaper;
 use crate::sandbox::Sandbox;
@@ -308,6 +309,16 @@ impl Lab {
         let pid = child.context("cannot start a process")?.id();
         self.reaper.pid(pid)?;
         Ok(pid)
+    }
+
+    /// Takes back what [`Agent::panic`] asked for.
+    ///
+    /// # Errors
+    /// Nothing was asked for.
+    ///
+    /// [`Agent::panic`]: crate::Agent::panic
+    pub fn forget_panic(&self) -> Result<()> {
+        std::fs::remove_file(self.dir.join(PANIC)).context("nothing was asked to panic")
     }
 
     pub(crate) fn id(&self) -> &str {

@@ -20,6 +20,7 @@ use crate::{
     lease::command::Command,
     live::LiveSet,
     segment::Segment,
+    supervisor::Supervisor,
 };
 
 /// How long an answer may take.
@@ -126,12 +127,13 @@ impl Handle {
         name: &'static str,
         lister: impl Lister,
         told: Told,
+        supervisor: &Supervisor,
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let status = SourceStatus { source, name, last: None, complete: None };
         let status = Arc::new(RwLock::new(status));
         let keeper = Keeper { source, name, lister, told, status: Arc::clone(&status) };
-        tokio::spawn(keeper.run(asked));
+        supervisor.spawn(name, keeper.run(asked));
         Self { source, name, requests, status }
     }
 

@@ -24,6 +24,7 @@ use crate::{
         events::{Envelope, SubscribeRequest, events_server},
     },
     store::{Boot, Store},
+    supervisor::Supervisor,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ fn asking(socket: &Path) -> Asked {
     let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
     let pools = Pools::new(Vec::new()).unwrap();
     let ledger = Ledger::start(pools, store, live.clone(), Vec::new()).unwrap();
-    let feed = Feed::start(ledger, health.clone());
+    let feed = Feed::start(ledger, health.clone(), &Supervisor::new().0);
     let told = Told { live: live.clone(), feed, health: health.clone(), segments: Arc::new([]) };
     let containerd = containerd::Settings {
         socket: socket.to_owned(),
@@ -157,7 +158,12 @@ fn asking(socket: &Path) -> Asked {
         address_label: "x/ip".to_owned(),
     };
     let settings = Settings { containerd: Some(containerd), directory: None };
-    Asked { sources: Sources::start(settings, &told), live, health, _dir: dir }
+    Asked {
+        sources: Sources::start(settings, &told, &Supervisor::new().0),
+        live,
+        health,
+        _dir: dir,
+    }
 }
 
 impl Asked {

@@ -72,6 +72,7 @@ use crate::{
     lease::command::Command,
     live::{LiveSet, PortName},
     segment::Segment,
+    supervisor::Supervisor,
     vitals::Heartbeat,
 };
 
@@ -112,6 +113,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// What the lease engine has to know.
     pub feed: Feed,
+    /// Who hears of work that panics.
+    pub supervisor: Supervisor,
 }
 
 /// Why the observer does not start.
@@ -233,7 +236,7 @@ impl Observer {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
-        let (lookout, mut uncovered) = Lookout::new();
+        let (lookout, mut uncovered) = Lookout::new(self.parts.supervisor.clone());
         let bindings = self.parts.bindings.clone();
         loop {
             let doubt_at = self.claims.next_doubt();
@@ -321,14 +324,15 @@ impl Observer {
     /// Reads the maps on a thread of its own; the result comes back through the channel.
     fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
         let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        tokio::task::spawn_blocking(move || match sweep::read(&bpffs) {
+        let sweep = move || match sweep::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.
                 let _ = snapshots.blocking_send(snapshot);
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
-        });
+        };
+        self.parts.supervisor.spawn_blocking("sweep of the maps", sweep);
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.

@@ -1,0 +1,124 @@
+//! The boot pass, and the wait for a store that cannot be written.
+
+use std::{
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, task::AbortHandle};
+
+use crate::{
+    config::{Config, WhenDegraded},
+    feed::Feed,
+    health::{BOOT, Health, STORE},
+    lease::command::Command,
+    ledger::Ledger,
+    memory,
+    reconcile::{Ask, Reconciler},
+    supervisor::Supervisor,
+    watchdog::Watchdog,
+};
+
+/// How often a store that could not be written is tried again.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the boot pass, and what makes passes once it is over. Returns what is to be stopped before
+/// the ledger is.
+pub fn start_passes(
+    config: &Arc<Config>,
+    feed: Feed,
+    health: &Arc<Health>,
+    reconciler: &Arc<Reconciler>,
+    watchdog: &Arc<Watchdog>,
+    supervisor: &Supervisor,
+) -> Vec<AbortHandle> {
+    let (over, booted) = watch::channel(false);
+    let pass = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
+    let pass = async move {
+        pass.await;
+        over.send_replace(true);
+    };
+    let mut tasks = vec![supervisor.spawn_once("boot pass", pass)];
+    let (waits, reconciler) = (booted.clone(), reconciler.clone());
+    tasks.push(supervisor.spawn("reconciler", async move {
+        until(waits).await;
+        reconciler.run().await;
+    }));
+    if config.watchdog.enabled {
+        let watchdog = watchdog.clone();
+        tasks.push(supervisor.spawn("watchdog", async move {
+            until(booted).await;
+            watchdog.run().await;
+        }));
+    }
+    tasks
+}
+
+/// Waits until the boot pass is over. Where it is lost, so is the agent.
+async fn until(mut booted: watch::Receiver<bool>) {
+    if booted.wait_for(|over| *over).await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+/// Looks whether a store that could not be written can be again.
+pub async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+    loop {
+        tokio::time::sleep(STORE_INTERVAL).await;
+        if let Some(loss) = ledger.loss() {
+            health.degraded(STORE, &loss.message);
+        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
+            health.recovered(STORE);
+        }
+    }
+}
+
+/// Rule 8: the observer has read ports, host addresses and maps, every configured source has
+/// answered completely once, and the ledger has looked at every lease with that evidence. Only then
+/// is anything handed out.
+async fn boot_pass(
+    config: Arc<Config>,
+    feed: Feed,
+    health: Arc<Health>,
+    reconciler: Arc<Reconciler>,
+) {
+    let began = Instant::now();
+    let mut why = "it takes longer than allocate.boot_timeout".to_owned();
+    loop {
+        let left = config.boot_timeout.saturating_sub(began.elapsed());
+        // Once it is late it takes as long as it takes.
+        let left = if left.is_zero() { Duration::MAX } else { left };
+        match tokio::time::timeout(left, look_at_everything(&feed, &reconciler)).await {
+            Ok(Ok(())) => break,
+            Ok(Err(reason)) => why = reason,
+            Err(_) => {}
+        }
+        if began.elapsed() >= config.boot_timeout {
+            health.degraded(BOOT, &why);
+            if config.when_degraded == WhenDegraded::Allow {
+                health.boot_pass_ended();
+            }
+        }
+        tokio::time::sleep(STORE_INTERVAL.min(left)).await;
+    }
+    health.recovered(BOOT);
+    health.boot_pass_ended();
+    memory::give_back();
+}
+
+async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), String> {
+    let look = || async {
+        feed.ask(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
+    };
+    // What the observer has read, so that the pass does not miss it.
+    look().await?;
+    reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
+    let sources = reconciler.sources().status();
+    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
+        let why = waiting.why().unwrap_or_default();
+        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
+    }
+    // What the sources have answered.
+    look().await
+}
