@@ -44,7 +44,7 @@ use tokio::{
 
 pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, Kernel, KernelError, detach, directory, loader};
+pub use kernel::{Coverage, Kernel, KernelError, LEASES, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 pub use table::Table;
