@@ -20,7 +20,6 @@ use crate::{
     api,
     clock::{self, Now},
     config::Config,
-    feed::Feed,
     generations::{self, Generations},
     health::Health,
     http,
@@ -140,13 +139,11 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let Leases { health, metrics, hub, live, bindings, alerts, ledger } = leases;
         let Faces { path, hangup, listener, web } = faces;
-        let feed = Feed::start(ledger.clone(), health.clone(), supervisor);
         let (observer, handle) =
-            Observer::start(kernel, observer_parts(config, leases, feed.clone(), supervisor))
-                .await?;
+            Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
         let vitals = start_vitals(leases, &handle, supervisor)?;
-        let (reconciler, watchdog) = judges(config, leases, &feed, supervisor);
+        let (reconciler, watchdog) = judges(config, leases, supervisor);
         let (current, settings) = watch::channel(config.clone());
         let reloader = Reloader {
             path: path.to_owned(),
@@ -157,8 +154,7 @@ impl Running {
             reconciler: reconciler.clone(),
         };
         let store = boot::watch_store(ledger.clone(), health.clone());
-        let mut tasks =
-            boot::start_passes(config, feed, health, &reconciler, &watchdog, supervisor);
+        let mut tasks = boot::start_passes(config, leases, &reconciler, &watchdog, supervisor);
         tasks.push(supervisor.spawn("watch over the store", store));
         tasks.push(supervisor.spawn("reloader", reloader.run(hangup)));
         let (stop, stopping) = watch::channel(false);
@@ -191,12 +187,7 @@ impl Running {
     }
 }
 
-fn observer_parts(
-    config: &Config,
-    leases: &Leases,
-    feed: Feed,
-    supervisor: &Supervisor,
-) -> observer::Parts {
+fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Parts {
     let Leases { health, live, bindings, alerts, .. } = leases;
     let prefixes = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
     observer::Parts {
@@ -209,7 +200,6 @@ fn observer_parts(
         alerts: alerts.clone(),
         bindings: bindings.clone(),
         health: health.clone(),
-        feed,
         supervisor: supervisor.clone(),
     }
 }
@@ -218,16 +208,11 @@ fn observer_parts(
 fn judges(
     config: &Config,
     leases: &Leases,
-    feed: &Feed,
     supervisor: &Supervisor,
 ) -> (Arc<Reconciler>, Arc<Watchdog>) {
     let Leases { health, metrics, live, ledger, .. } = leases;
-    let told = Told {
-        live: live.clone(),
-        feed: feed.clone(),
-        health: health.clone(),
-        segments: config.segments().into(),
-    };
+    let told =
+        Told { live: live.clone(), health: health.clone(), segments: config.segments().into() };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told, supervisor));
     let watchdog = Watchdog::new(watchdog::Parts {
         settings: config.watchdog,

@@ -7,7 +7,6 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use guard_agent::{
     clock::Now,
-    feed::Feed,
     health::Health,
     inventory::{Settings as Asked, Sources, Told},
     lease::{
@@ -72,13 +71,13 @@ impl Node {
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
         let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
-        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new()).unwrap();
-        let told = Told {
-            live: live.clone(),
-            feed: Feed::start(ledger.clone(), health.clone(), &Supervisor::new().0),
-            health: health.clone(),
-            segments: Arc::new([segment]),
-        };
+        let changes = live.changes().clone();
+        let ledger =
+            Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
+        live.set_watched(&segment.bridge, true);
+        live.boot_pass_ended();
+        let told =
+            Told { live: live.clone(), health: health.clone(), segments: Arc::new([segment]) };
         let asked = Asked { containerd: None, directory: Some(directory.to_owned()) };
         let reconciler = Reconciler::new(Parts {
             // Each pass counts.

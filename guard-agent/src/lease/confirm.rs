@@ -12,7 +12,10 @@ impl Step<'_> {
             return self.no_lease(generation);
         };
         let lease = match lease.state {
-            State::Held => self.put(slot, transition::activate(&lease, self.now)),
+            State::Held => {
+                let boot = self.engine.high_water.boot;
+                self.put(slot, Lease { boot, ..transition::activate(&lease, self.now) })
+            }
             _ => self.asked_for(lease),
         };
         Reply::Leases(vec![lease])
@@ -35,6 +38,7 @@ impl Step<'_> {
             // the MAC was learned on stays known.
             let same = mac.is_some() && binding.mac == mac;
             binding.ifindex = binding.ifindex.filter(|_| same);
+            binding.device = binding.device.filter(|_| same);
             binding.mac = None;
             binding.interface = None;
             binding.declared = true;
@@ -45,11 +49,16 @@ impl Step<'_> {
         if let Some((interface, ifindex)) = port {
             binding.interface = Some(interface);
             binding.ifindex = Some(ifindex);
+            binding.device = self.view.device(ifindex);
+            binding.port_ended = false;
+            self.port_taken(ifindex, lease.owner.as_ref());
         }
         if bound.binding == lease.binding && lease.state == State::Active {
             return Reply::Leases(vec![self.asked_for(lease)]);
         }
         bound.misses = 0;
+        bound.missed_at = None;
+        bound.boot = self.engine.high_water.boot;
         Reply::Leases(vec![self.put(slot, bound)])
     }
 

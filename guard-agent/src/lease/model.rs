@@ -33,10 +33,14 @@ pub mod reason {
     pub const LIVE: &str = "live";
     /// Releasing: a subscriber has not acknowledged.
     pub const HOLD: &str = "hold";
+    /// Releasing: nothing shows it in use, and not everyone who would know was asked since.
+    pub const UNKNOWN: &str = "unknown";
     /// Quarantined: never confirmed, and in use by somebody else.
     pub const UNCONFIRMED_LIVE: &str = "unconfirmed_live";
     /// Quarantined: the inventory names two owners.
     pub const DISPUTED: &str = "disputed";
+    /// Quarantined: its last owner gave it back, and runs with it.
+    pub const RELEASED_RUNNING: &str = "released_running";
     /// Quarantined: an operator said so; only an operator ends it.
     pub const OPERATOR: &str = "operator";
     /// Quarantined: found after a loss of the store, explained by nothing.
@@ -93,6 +97,22 @@ pub struct Binding {
     pub interface: Option<Arc<str>>,
     /// The port's ifindex, once the port exists. Ends with the port.
     pub ifindex: Option<u32>,
+    /// What tells the port from the next one with its ifindex.
+    pub device: Option<Device>,
+    /// The port that it named, or was learned on, has ended since.
+    pub port_ended: bool,
+}
+
+/// What a link is known by over a restart of the agent, where nothing else tells: interface numbers
+/// repeat within a boot, and so do names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Device {
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// The ifindex of the link that it is joined to (`IFLA_LINK`), a veth's other end.
+    pub peer: Option<u32>,
+    /// The id of the namespace that this one is in (`IFLA_LINK_NETNSID`), where it is another.
+    pub netns: Option<i32>,
 }
 
 /// A subscriber whose acknowledgement a releasing address waits for.
@@ -136,6 +156,11 @@ pub struct Lease {
     pub holds: Vec<Hold>,
     /// Reconciler passes in a row without evidence.
     pub misses: u32,
+    /// On `CLOCK_BOOTTIME`, when the last of them was counted.
+    pub missed_at: Option<Duration>,
+    /// The boot in which its owner last asked for, confirmed or bound it; see
+    /// [`super::HighWater::boot`].
+    pub boot: u64,
     /// When it was handed out (or quarantined).
     pub created_at: Timestamp,
     /// When it last changed.
@@ -156,6 +181,22 @@ impl Lease {
         self.state == State::Quarantined && !self.is_operators()
     }
 
+    /// The port that it is bound to has ended: what is left is the address and a declared MAC.
+    pub(super) fn end_port(&mut self) {
+        let Binding { declared, mac, interface, ifindex, device, port_ended } = &mut self.binding;
+        (*interface, *ifindex, *device, *port_ended) = (None, None, None, true);
+        // Who uses a quarantined address stays on record.
+        if !*declared && self.state != State::Quarantined {
+            *mac = None;
+        }
+    }
+
+    /// Whether another MAC than this one was declared.
+    pub(super) fn is_declared_to_another(&self, mac: Mac) -> bool {
+        let Binding { declared, mac: bound, .. } = self.binding;
+        declared && bound.is_some_and(|bound| bound != mac)
+    }
+
     /// Whether an operator quarantined it.
     pub fn is_operators(&self) -> bool {
         self.state == State::Quarantined && &*self.reason == reason::OPERATOR
@@ -163,7 +204,7 @@ impl Lease {
 
     /// Whether a station may use the address: what the binding names, it has.
     pub fn is_bound_to(&self, mac: Option<Mac>, ifindex: Option<u32>) -> bool {
-        let Binding { declared: _, mac: bound_mac, interface, ifindex: bound_port } = &self.binding;
+        let Binding { mac: bound_mac, interface, ifindex: bound_port, .. } = &self.binding;
         if bound_mac.is_none() && interface.is_none() && bound_port.is_none() {
             return false;
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Contents, Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, Subnet, Swap,
-    Write, index::Slot, table::Table,
+    Write, absence::Waiting, index::Slot, table::Table,
 };
 
 /// What is never given twice.
@@ -18,6 +18,8 @@ pub struct HighWater {
     pub generation: Generation,
     /// The highest place in the order of releases that was given.
     pub release_order: u64,
+    /// Counts the boots of the machine that the store has seen; the running one is the last.
+    pub boot: u64,
 }
 
 impl HighWater {
@@ -25,7 +27,7 @@ impl HighWater {
     pub fn seed(now: Timestamp) -> Self {
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let seed = seconds << 20;
-        Self { seed, generation: seed, release_order: 0 }
+        Self { seed, generation: seed, release_order: 0, boot: 1 }
     }
 
     /// Goes up to what a row has.
@@ -59,14 +61,22 @@ impl Carry {
         self.now + until.saturating_sub(self.then)
     }
 
+    /// What was so long ago at the last write is so long ago again, or began with the boot.
+    fn past(&self, at: Duration) -> Duration {
+        self.now.saturating_sub(self.then.saturating_sub(at))
+    }
+
     /// Brings a lease over from the earlier boot.
     fn lease(&self, lease: &mut Lease) {
         lease.until = lease.until.map(|until| self.deadline(until));
         for Hold { until, subscriber: _ } in &mut lease.holds {
             *until = self.deadline(*until);
         }
-        // Ports get new numbers with each boot; those with names are found again by them.
-        lease.binding.ifindex = None;
+        lease.missed_at = lease.missed_at.map(|missed| self.past(missed));
+        // No link outlives a boot. A name that was given before there was such a link waits for it still.
+        if lease.binding.ifindex.is_some() {
+            lease.end_port();
+        }
     }
 
     /// Brings a row over from the earlier boot.
@@ -86,18 +96,21 @@ pub struct Restored {
     pub high_water: HighWater,
     /// Set if the store was last written in an earlier boot.
     pub carry: Option<Carry>,
+    /// When it was read, on `CLOCK_BOOTTIME`.
+    pub opened: Duration,
 }
 
 impl Engine {
     /// Rebuilds the engine from what the store kept. The changes have to be stored before anything
     /// is handed out: deadlines of an earlier boot, pools that were renamed.
     pub fn restore(pools: Pools, restored: Restored) -> (Self, Vec<Write>, Vec<Notice>) {
-        let Restored { contents, mut high_water, carry } = restored;
+        let Restored { contents, mut high_water, carry, opened } = restored;
         let Contents { rows, subnets, interfaces } = contents;
         for (_, row) in &rows {
             high_water.note(row);
         }
         let mut engine = Self::new(pools, high_water);
+        engine.waiting = Waiting::since(opened);
         let (mut changes, mut notices) = (Vec::new(), Vec::new());
         for (place, row) in rows {
             let slot = engine.home(&place, &row);
@@ -143,10 +156,21 @@ impl Engine {
             table.draining && *table.pool.name() == name && *table.pool.segment() == place.segment
         });
         let table = known.unwrap_or_else(|| {
-            let pool = Pool::left_over(name, place.segment.clone(), place.address);
-            self.add_table(Table::draining(pool))
+            let pool = Pool::left_over(Arc::clone(&name), place.segment.clone(), place.address);
+            let named = |table: &Table| !table.draining && *table.pool.name() == name;
+            let moved_to = self.tables.iter().position(named);
+            self.add_table(Table::draining(pool, moved_to))
         });
         (table, place.address)
+    }
+
+    /// What is leased where its pool was before is not handed out where the pool is now: whoever has
+    /// it uses it still.
+    pub(super) fn hold_back(&mut self, (table, address): Slot) {
+        let Some(now) = self.tables[table].moved_to else { return };
+        let from = |other: &Table| other.moved_to == Some(now) && other.lease(address).is_some();
+        let leased = self.tables.iter().any(from);
+        self.tables[now].set_elsewhere(address, leased);
     }
 
     /// The subnet under the name that its pool has today; nothing where no pool has it.

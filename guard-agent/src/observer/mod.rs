@@ -67,10 +67,8 @@ use crate::{
     clock::{self, Now},
     config::{Bridge, Conflict, Quota},
     failpoint::{self, Moment},
-    feed::Feed,
     health::{self, Health},
-    lease::command::Command,
-    live::{LiveSet, PortName},
+    live::LiveSet,
     segment::Segment,
     supervisor::Supervisor,
     vitals::Heartbeat,
@@ -111,8 +109,6 @@ pub struct Parts {
     pub bindings: Arc<Bindings>,
     /// What is degraded.
     pub health: Arc<Health>,
-    /// What the lease engine has to know.
-    pub feed: Feed,
     /// Who hears of work that panics.
     pub supervisor: Supervisor,
 }
@@ -218,7 +214,7 @@ impl Observer {
             dump_again: false,
             write_down_at: None,
         };
-        observer.resync().await?;
+        observer.begin().await?;
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
         let snapshot = sweep::read(&observer.parts.bpffs)?;
@@ -295,9 +291,6 @@ impl Observer {
                     }
                     if self.counters.lost_more() {
                         sweep_at = Instant::now();
-                    }
-                    if self.parts.feed.take_missed() {
-                        self.tell_all();
                     }
                     failpoint::reach(Moment::ObserverRound);
                     self.heartbeat.beat(std::time::Instant::now());

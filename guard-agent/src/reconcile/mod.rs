@@ -280,7 +280,7 @@ impl Reconciler {
         };
         if !dry_run {
             // The net beneath what tells that an address is used no more.
-            self.ask(Command::RecheckReleasing, false).await?;
+            self.ask(Command::RecheckAll, false).await?;
         }
         let blocked =
             (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
-    lease::{Engine, Generation, Lease, State},
+    lease::{Engine, Generation, Lease, Runs, State},
 };
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
@@ -104,6 +104,7 @@ impl<'a> Look<'a> {
     pub fn judge(self, view: &dyn EvidenceView) -> Result<Judgement, Ended> {
         self.check_sources()?;
         let mut judgement = Judgement::default();
+        let runs = Runs::of_all(self.leases);
         // Of whom it has to be known whether they name anyone.
         let mut empty: BTreeSet<_> = self.empty().map(|heard| heard.source).collect();
         let mut port = None;
@@ -120,7 +121,7 @@ impl<'a> Look<'a> {
             if lease.state != State::Active || self.absent.contains(&lease.segment.bridge) {
                 continue;
             }
-            if Engine::is_live(lease, view) {
+            if Engine::is_live(lease, view, runs.of(lease)) {
                 judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
             } else if self.heard.is_empty() && !port_is_gone(lease, view) {
                 judgement.unverifiable.push(Arc::clone(lease));

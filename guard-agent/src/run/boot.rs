@@ -8,12 +8,13 @@ use std::{
 
 use tokio::{sync::watch, task::AbortHandle};
 
+use super::build::Leases;
 use crate::{
     config::{Config, WhenDegraded},
-    feed::Feed,
     health::{BOOT, Health, STORE},
     lease::command::Command,
     ledger::Ledger,
+    live::LiveSet,
     memory,
     reconcile::{Ask, Reconciler},
     supervisor::Supervisor,
@@ -27,14 +28,15 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// the ledger is.
 pub fn start_passes(
     config: &Arc<Config>,
-    feed: Feed,
-    health: &Arc<Health>,
+    leases: &Leases,
     reconciler: &Arc<Reconciler>,
     watchdog: &Arc<Watchdog>,
     supervisor: &Supervisor,
 ) -> Vec<AbortHandle> {
     let (over, booted) = watch::channel(false);
-    let pass = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
+    let Leases { live, ledger, health, .. } = leases;
+    let (live, ledger, health) = (live.clone(), ledger.clone(), health.clone());
+    let pass = boot_pass(config.clone(), live, ledger, health, reconciler.clone());
     let pass = async move {
         pass.await;
         over.send_replace(true);
@@ -79,7 +81,8 @@ pub async fn watch_store(ledger: Ledger, health: Arc<Health>) {
 /// is anything handed out.
 async fn boot_pass(
     config: Arc<Config>,
-    feed: Feed,
+    live: Arc<LiveSet>,
+    ledger: Ledger,
     health: Arc<Health>,
     reconciler: Arc<Reconciler>,
 ) {
@@ -89,7 +92,7 @@ async fn boot_pass(
         let left = config.boot_timeout.saturating_sub(began.elapsed());
         // Once it is late it takes as long as it takes.
         let left = if left.is_zero() { Duration::MAX } else { left };
-        match tokio::time::timeout(left, look_at_everything(&feed, &reconciler)).await {
+        match tokio::time::timeout(left, look_at_everything(&live, &ledger, &reconciler)).await {
             Ok(Ok(())) => break,
             Ok(Err(reason)) => why = reason,
             Err(_) => {}
@@ -107,9 +110,13 @@ async fn boot_pass(
     memory::give_back();
 }
 
-async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), String> {
+async fn look_at_everything(
+    live: &LiveSet,
+    ledger: &Ledger,
+    reconciler: &Reconciler,
+) -> Result<(), String> {
     let look = || async {
-        feed.ask(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
+        ledger.call(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
     };
     // What the observer has read, so that the pass does not miss it.
     look().await?;
@@ -119,6 +126,8 @@ async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), 
         let why = waiting.why().unwrap_or_default();
         return Err(format!("{} has not answered completely yet: {why}", waiting.name));
     }
+    // From here on absence proves something.
+    live.boot_pass_ended();
     // What the sources have answered.
     look().await
 }

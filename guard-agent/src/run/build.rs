@@ -74,10 +74,10 @@ impl Leases {
             Box::new(metrics.clone()),
             Box::new(hub.clone()),
         ];
-        let pools = config.pools.clone();
+        let (pools, changes) = (config.pools.clone(), live.changes().clone());
         let ledger = match opened {
-            Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
-            Err(loss) => Ledger::start_without(pools, loss, live.clone(), observers)?,
+            Ok(store) => Ledger::start(pools, store, live.clone(), changes, observers)?,
+            Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
         };
         let thread = ledger.clone();
         supervisor.spawn_fallible("ledger", async move { thread.ended().await });

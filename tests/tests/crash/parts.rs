@@ -11,10 +11,9 @@ use guard_tests::{Agent, Exit, Lab, Launch, Lease, Sandbox, eventually};
 
 /// Those that run in every agent, one with a directory, a runtime and a watchdog. The boot pass is
 /// over when the others can be asked to panic.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 14] = [
     "ledger",
     "incident log",
-    "feed",
     "observer",
     "sweep of the maps",
     "look at the ports",
