@@ -11,7 +11,9 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 /// How long a hung agent may keep us: far above any answer, which comes from memory or one commit.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// As [`DEADLINE`], where the agent itself asks others and gives them their time.
+pub(crate) const PATIENCE: Duration = DEADLINE.saturating_mul(3);
 
 /// Why a call did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,12 @@ impl CallError {
             }
             Self::Deadline(_) | Self::Lost(_) => true,
         }
+    }
+
+    /// Whether the same call may go through later: it is passing, or the agent says when.
+    pub fn retry_helps(&self) -> bool {
+        let says_when = |status: &Status| status.get_details_retry_info().is_some();
+        self.is_passing() || matches!(self, Self::Refused(status) if says_when(status))
     }
 
     /// `ErrorInfo.reason` of a refusal; empty where there is none.
@@ -106,10 +114,10 @@ pub async fn answer<T>(
 pub async fn patiently<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    within(3 * DEADLINE, call).await
+    within(PATIENCE, call).await
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {

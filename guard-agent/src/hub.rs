@@ -33,6 +33,13 @@ pub enum Subject {
     Free(Arc<Lease>),
     /// An incident.
     Conflict(Phase, Box<Incident>),
+    /// An operator does without a source until then, or does so no more.
+    Source {
+        /// Its name in the configuration.
+        name: &'static str,
+        /// Until when.
+        ignored_until: Option<Timestamp>,
+    },
 }
 
 impl Subject {
@@ -50,6 +57,8 @@ impl Subject {
             Self::Conflict(Phase::Opened, _) => "conflict.opened",
             Self::Conflict(Phase::Changed, _) => "conflict.changed",
             Self::Conflict(Phase::Closed, _) => "conflict.closed",
+            Self::Source { ignored_until: Some(_), .. } => "source.ignored",
+            Self::Source { ignored_until: None, .. } => "source.heeded",
         }
     }
 }
@@ -136,6 +145,11 @@ impl Hub {
         let lag = |reader: &Reader| last.saturating_sub(reader.sent.load(Ordering::Relaxed));
         let readers = self.readers.read();
         readers.iter().map(|reader| (Arc::clone(&reader.name), lag(reader))).collect()
+    }
+
+    /// The number of the last event: whatever changes from now on gets a greater one.
+    pub fn last(&self) -> u64 {
+        self.inner.lock().last
     }
 
     /// Tells all subscribers.

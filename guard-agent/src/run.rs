@@ -153,7 +153,7 @@ impl Running {
             metrics: metrics.clone(),
             reconciler: reconciler.clone(),
         };
-        let store = boot::watch_store(ledger.clone(), health.clone());
+        let store = boot::watch_store(ledger.trouble(), health.clone());
         let mut tasks = boot::start_passes(config, leases, &reconciler, &watchdog, supervisor);
         tasks.push(supervisor.spawn("watch over the store", store));
         tasks.push(supervisor.spawn("reloader", reloader.run(hangup)));
@@ -210,9 +210,13 @@ fn judges(
     leases: &Leases,
     supervisor: &Supervisor,
 ) -> (Arc<Reconciler>, Arc<Watchdog>) {
-    let Leases { health, metrics, live, ledger, .. } = leases;
-    let told =
-        Told { live: live.clone(), health: health.clone(), segments: config.segments().into() };
+    let Leases { health, metrics, live, alerts, ledger, .. } = leases;
+    let told = Told {
+        live: live.clone(),
+        health: health.clone(),
+        segments: config.segments().into(),
+        alerts: alerts.clone(),
+    };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told, supervisor));
     let watchdog = Watchdog::new(watchdog::Parts {
         settings: config.watchdog,

@@ -2,12 +2,16 @@
 //! is left of those who had them.
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guard_agent::{
+    alerts::Alerts,
     clock::Now,
     health::Health,
+    history::History,
+    hub::Hub,
+    incident::{Flaps, Incidents},
     inventory::{Settings as Asked, Sources, Told},
     lease::{
         Lease, Pool, PoolSpec, Pools,
@@ -76,8 +80,12 @@ impl Node {
             Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
         live.set_watched(&segment.bridge, true);
         live.boot_pass_ended();
-        let told =
-            Told { live: live.clone(), health: health.clone(), segments: Arc::new([segment]) };
+        let told = Told {
+            live: live.clone(),
+            health: health.clone(),
+            segments: Arc::new([segment]),
+            alerts: alerts(),
+        };
         let asked = Asked { containerd: None, directory: Some(directory.to_owned()) };
         let reconciler = Reconciler::new(Parts {
             // Each pass counts.
@@ -117,6 +125,15 @@ impl Node {
         assert_eq!(report.result(), "done", "{:?}", report.why());
         report.reaped.len()
     }
+}
+
+/// Incidents that nobody looks at.
+fn alerts() -> Arc<Alerts> {
+    let minute = Duration::from_secs(60);
+    let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
+    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (history, _) = History::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
+    Arc::new(Alerts::new(incidents, hub, metrics, history))
 }
 
 fn sandbox(boot: u32, number: u32) -> String {

@@ -50,7 +50,7 @@ impl Client {
             owner: Some(Owner { sandbox: sandbox.to_owned(), lifecycle: String::new() }),
             ..AllocateRequest::default()
         };
-        let leases = self.0.allocate(request).await?.into_inner().leases;
+        let leases = self.ask(request).await?;
         let missing = || Status::internal("an answer without a lease");
         leases.into_iter().next().ok_or_else(missing)
     }
@@ -73,7 +73,23 @@ impl Client {
             interface: port.to_owned(),
             ..AllocateRequest::default()
         };
+        self.ask(request).await
+    }
+
+    /// Allocates what is asked for.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn ask(&mut self, request: AllocateRequest) -> Result<Vec<Lease>, Status> {
         Ok(self.0.allocate(request).await?.into_inner().leases)
+    }
+
+    /// Releases what is named.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn end(&mut self, request: ReleaseRequest) -> Result<Outcome, Status> {
+        Ok(self.0.release(request).await?.into_inner().outcome())
     }
 
     /// Says that the sandbox runs.
@@ -91,8 +107,7 @@ impl Client {
     /// The agent refuses, or is gone.
     pub async fn release(&mut self, generation: u64) -> Result<Outcome, Status> {
         let which = Some(release_request::Which::Generation(generation));
-        let answer = self.0.release(ReleaseRequest { which }).await?.into_inner();
-        Ok(answer.outcome())
+        self.end(ReleaseRequest { which, only_if_gone: false }).await
     }
 
     /// Says for a subscriber that a released lease need not wait for it.
@@ -151,11 +166,16 @@ impl Client {
     /// # Errors
     /// The agent refuses, or is gone.
     pub async fn leases(&mut self) -> Result<Vec<Lease>, Status> {
-        // A /16 makes a list far above the default of 4 MiB.
-        let client = self.0.clone();
-        let mut client = client.max_decoding_message_size(usize::MAX);
-        let answer = client.list(ListLeasesRequest::default()).await?;
-        Ok(answer.into_inner().leases)
+        let mut request = ListLeasesRequest::default();
+        let mut all = Vec::new();
+        loop {
+            let page = self.0.list(request.clone()).await?.into_inner();
+            all.extend(page.leases);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// As [`Client::release`], and the address must be given back by it.

@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::access::Role;
 use crate::{
     health::Degraded,
+    inventory::{Awaited, IgnoreError},
     lease::command::{Reason, Refusal, Reply},
     observer::EnsureError,
     store::{StoreError, host_local::HostLocalError},
@@ -37,9 +38,13 @@ pub enum Closed {
     /// There is no store to write to.
     #[error("{0}")]
     Store(Refusal),
-    /// The inventory or the directory has not answered completely.
-    #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
-    InventoryDegraded(Degraded),
+    /// The inventory or the directory has not answered completely, or not for too long.
+    #[error(
+        "source {}: {}; nothing is handed out meanwhile (allocate.source_stale, \
+         allocate.when_degraded)",
+        .0.name, .0.why
+    )]
+    InventoryDegraded(Awaited),
     /// The observer does not see all.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     ObserverDegraded(Degraded),
@@ -56,7 +61,7 @@ pub enum Invalid {
     Mac(String),
     /// Not a name.
     #[error(
-        "{field} {value:?} is not a name: {least} to 253 printable ASCII characters without spaces"
+        "{field} {value:?} is not a name: {least} to {most} printable ASCII characters without spaces"
     )]
     Name {
         /// Which field.
@@ -65,6 +70,8 @@ pub enum Invalid {
         value: String,
         /// The shortest it may be.
         least: usize,
+        /// The longest it may be.
+        most: usize,
     },
     /// Not a prefix.
     #[error("prefix {0:?} is not a prefix; write it as 10.8.64.16/28")]
@@ -75,6 +82,23 @@ pub enum Invalid {
     /// Nothing is asked for.
     #[error("{0}")]
     Missing(&'static str),
+    /// A page of some other list.
+    #[error(
+        "page_token is not one of this list: send the next_page_token of the answer before as it is, \
+         and everything else as in that call; without a token the list begins anew"
+    )]
+    PageToken,
+    /// More than an answer can have.
+    #[error(
+        "labels of {bytes} bytes for each of {pools} leases do not fit into one answer: shorten the \
+         labels, or ask for fewer pools at a time"
+    )]
+    Labels {
+        /// How long they are.
+        bytes: usize,
+        /// How many leases would have them.
+        pools: usize,
+    },
     /// A path that depends on who reads it.
     #[error("path {0:?} is not absolute")]
     Path(String),
@@ -93,7 +117,7 @@ fn status(code: Code, reason: &str, message: String, retry: Option<Duration>) ->
 
 /// A message that fits the header that it is sent in: of a longer one, as the kernel's verifier
 /// writes them, the beginning and the end, where the reason is.
-fn brief(message: String) -> String {
+pub fn brief(message: String) -> String {
     const HEAD: usize = 512;
     const TAIL: usize = 1536;
     if message.len() <= HEAD + TAIL {
@@ -126,7 +150,11 @@ impl From<Invalid> for Status {
             Invalid::Name { field: "id", .. } => "ID_MALFORMED",
             Invalid::Name { .. } => "OWNER_MALFORMED",
             Invalid::Prefix(_) | Invalid::Length(_) => Reason::SubnetMalformed.name(),
-            Invalid::Missing(_) | Invalid::PoolTwice(_) | Invalid::Path(_) => "REQUEST_MALFORMED",
+            Invalid::PageToken => "PAGE_TOKEN",
+            Invalid::Missing(_)
+            | Invalid::PoolTwice(_)
+            | Invalid::Path(_)
+            | Invalid::Labels { .. } => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
     }
@@ -188,6 +216,15 @@ impl From<EnsureError> for Status {
             }
         }
     }
+}
+
+/// The source is not done without.
+pub fn not_ignored(error: &IgnoreError) -> Status {
+    let (code, reason) = match error {
+        IgnoreError::Unknown { .. } => (Code::NotFound, "SOURCE_UNKNOWN"),
+        IgnoreError::Healthy { .. } => (Code::FailedPrecondition, "SOURCE_HEALTHY"),
+    };
+    status(code, reason, error.to_string(), None)
 }
 
 /// The kernel does not have what was asked for.
@@ -294,7 +331,12 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
         Reason::PoolUnknown => Code::NotFound,
-        Reason::StoreDamaged | Reason::StoreUnwritable | Reason::Stopping => Code::Unavailable,
+        Reason::StoreDamaged
+        | Reason::StoreUnwritable
+        | Reason::Starting
+        | Reason::BridgeAbsent
+        | Reason::InventoryDegraded
+        | Reason::Stopping => Code::Unavailable,
     };
     status(code, reason.name(), message, retry_after)
 }

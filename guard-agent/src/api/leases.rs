@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, convert,
     error::{self, Invalid},
+    page::{self, Page},
     stopped,
 };
 use crate::{
@@ -25,8 +26,11 @@ use crate::{
     },
     mac::Mac,
     observer::EnsureError,
-    proto::{self, Outcome},
+    proto::{self, Outcome, release_request::Which},
 };
+
+/// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
+const LONGEST_WORKLOAD: usize = 512;
 
 pub struct Service(pub Arc<Context>);
 
@@ -63,7 +67,7 @@ impl proto::leases_server::Leases for Service {
         }
         match result {
             Ok(Reply::Leases(leases)) => {
-                let leases = leases.iter().map(|lease| self.message(lease)).collect();
+                let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
                 Ok(Response::new(proto::AllocateResponse { leases }))
             }
             Ok(reply) => Err(unexpected(&reply)),
@@ -118,11 +122,16 @@ impl proto::leases_server::Leases for Service {
         &self,
         request: Request<proto::ReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
-        let command = match request.into_inner().which {
-            Some(proto::release_request::Which::Generation(generation)) => {
-                Command::Release(generation)
+        let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
+        let command = match which {
+            Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
+            Some(Which::Generation(generation)) => Command::Release(generation),
+            Some(Which::Owner(_)) if only_if_gone => {
+                let what = "release with only_if_gone names no generation; a sandbox that is named \
+                            is released by its controller's word";
+                return Err(Invalid::Missing(what).into());
             }
-            Some(proto::release_request::Which::Owner(owner)) => Command::ReleaseOwner {
+            Some(Which::Owner(owner)) => Command::ReleaseOwner {
                 sandbox: to_name("sandbox", &owner.sandbox, 1)?,
                 lifecycle: Some(to_name("lifecycle", &owner.lifecycle, 0)?)
                     .filter(|lifecycle| !lifecycle.is_empty()),
@@ -144,8 +153,7 @@ impl proto::leases_server::Leases for Service {
             let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
             self.0.metrics.releases.with_label_values(&[&*lease.pool, result]).inc();
         }
-        let leases = leases.iter().map(|lease| self.message(lease)).collect();
-        Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
+        Ok(self.0.released(outcome, leases))
     }
 
     async fn get(
@@ -155,14 +163,15 @@ impl proto::leases_server::Leases for Service {
         let proto::GetLeaseRequest { generation } = request.into_inner();
         let lease = self.find(generation).await?;
         let lease = lease.ok_or_else(|| error::lease_unknown(generation))?;
-        Ok(Response::new(self.message(&lease)))
+        Ok(Response::new(self.0.message(&lease)))
     }
 
     async fn list(
         &self,
         request: Request<proto::ListLeasesRequest>,
     ) -> Result<Response<proto::ListLeasesResponse>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = Page::of("Leases.List", &mut request, self.0.hub.last())?;
         let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
         if let Some(name) = pool
             && self.0.config().pools.get(name).is_none()
@@ -176,11 +185,9 @@ impl proto::leases_server::Leases for Service {
             sandbox: sandbox.map(Arc::from),
             ..LeaseFilter::default()
         };
-        let leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
-        let config = self.0.config();
-        let leases =
-            leases.iter().map(|(lease, all)| convert::lease(lease, all, &config)).collect();
-        Ok(Response::new(proto::ListLeasesResponse { leases }))
+        let leases = self.0.page(filter, &mut page).await.map_err(error::refused)?;
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListLeasesResponse { leases, next_page_token, seq }))
     }
 
     async fn ack_hold(
@@ -260,7 +267,7 @@ impl Service {
     async fn one(&self, command: Command) -> Result<(Outcome, Option<proto::Lease>), Status> {
         match self.call(command).await.map_err(error::refused)? {
             Reply::Leases(leases) => {
-                Ok((Outcome::Done, leases.first().map(|lease| self.message(lease))))
+                Ok((Outcome::Done, leases.first().map(|lease| self.0.message(lease))))
             }
             Reply::Stale => Ok((Outcome::Stale, None)),
             Reply::NotFound => Ok((Outcome::NotFound, None)),
@@ -293,11 +300,6 @@ impl Service {
             Err(error) => Err(error),
         }
     }
-
-    fn message(&self, lease: &Lease) -> proto::Lease {
-        let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
-        convert::lease(lease, &evidence, &self.0.config())
-    }
 }
 
 fn unexpected(reply: &Reply) -> Status {
@@ -305,8 +307,17 @@ fn unexpected(reply: &Reply) -> Status {
 }
 
 fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
-    let proto::AllocateRequest { pools, owner, key, address, mac, interface, labels, confirmed } =
-        request;
+    let proto::AllocateRequest {
+        pools,
+        owner,
+        key,
+        address,
+        mac,
+        interface,
+        labels,
+        confirmed,
+        workload,
+    } = request;
     if pools.is_empty() {
         return Err(Invalid::Missing("no pool is named; name at least one"));
     }
@@ -314,6 +325,10 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         if pools[..at].contains(pool) {
             return Err(Invalid::PoolTwice(pool.clone()));
         }
+    }
+    let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    if bytes * pools.len() > page::BYTES {
+        return Err(Invalid::Labels { bytes, pools: pools.len() });
     }
     let owner = owner.unwrap_or_default();
     Ok(Allocate {
@@ -330,6 +345,7 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         ifindex: None,
         labels: labels.into_iter().collect(),
         confirmed,
+        workload: to_bounded("workload", &workload, 0, LONGEST_WORKLOAD)?,
     })
 }
 
@@ -345,12 +361,21 @@ fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
 }
 
 pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+    to_bounded(field, value, least, 253)
+}
+
+fn to_bounded(
+    field: &'static str,
+    value: &str,
+    least: usize,
+    most: usize,
+) -> Result<Arc<str>, Invalid> {
     if value.is_empty() && least == 0 {
         return Ok(crate::lease::no_text());
     }
-    let length = (least..=253).contains(&value.len());
+    let length = (least..=most).contains(&value.len());
     if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(value.into());
     }
-    Err(Invalid::Name { field, value: value.chars().take(64).collect(), least })
+    Err(Invalid::Name { field, value: value.chars().take(64).collect(), least, most })
 }

@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Contents, Generation, InterfaceName, Lease, Place, Pools, Row, RowChange, Run, Standing, State,
-    Subnet, Swap, Write,
+    Contents, Generation, InterfaceName, Lease, Owner, Place, Pools, Row, RowChange, Run, Standing,
+    State, Subnet, Swap, Write,
     absence::Waiting,
     command::{Command, Refusal, Reply},
     index::{Index, Slot},
@@ -69,8 +69,17 @@ pub struct Applied {
 pub enum Notice {
     /// The host has an address that is leased, cooling or quarantined.
     HostAddress(Arc<Lease>),
-    /// The inventory names several owners of one address.
-    Disputed(Arc<Lease>),
+    /// Who is said to have an address: more than one, one, or nobody any more.
+    Named {
+        /// Where the address lives.
+        segment: Segment,
+        /// The address.
+        address: IpAddr,
+        /// Its lease, where somebody has it.
+        holder: Option<Arc<Lease>>,
+        /// The others that the inventory names.
+        others: Vec<Owner>,
+    },
     /// Subscribers did not acknowledge a release in time.
     HoldExpired(Arc<Lease>, Vec<Arc<str>>),
     /// No pool of the configuration has the address any more; the lease is kept until it ends.
@@ -241,6 +250,8 @@ impl Engine {
                 interface: lease.binding.interface.clone(),
                 ifindex: Some(ifindex),
                 owner: lease.owner.clone(),
+                id: None,
+                unsure: false,
                 since: lease.updated_at,
                 age: Duration::ZERO,
             });
@@ -285,19 +296,12 @@ impl Engine {
         &'a self,
         filter: &'a LeaseFilter,
     ) -> impl Iterator<Item = &'a Arc<Lease>> + 'a {
-        let LeaseFilter { pool, state, sandbox, generation, address } = filter;
-        let only = generation.map(|generation| self.index.generation(generation));
+        let only = filter.generation.map(|generation| self.index.generation(generation));
         let one = only.flatten();
         let all = self.tables.iter().flat_map(|table| table.rows.values()).filter_map(Row::lease);
         one.into_iter()
             .chain(all.take(if only.is_some() { 0 } else { usize::MAX }))
-            .filter(move |l| pool.as_ref().is_none_or(|pool| l.pool == *pool))
-            .filter(move |l| state.is_none_or(|state| l.state == state))
-            .filter(move |l| address.is_none_or(|address| l.address == address))
-            .filter(move |l| {
-                let of = |s: &Arc<str>| l.owner.as_ref().is_some_and(|owner| owner.sandbox == *s);
-                sandbox.as_ref().is_none_or(of)
-            })
+            .filter(move |lease| filter.admits(lease))
     }
 
     /// From now on released addresses wait for these, each at most so long.

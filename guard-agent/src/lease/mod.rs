@@ -21,6 +21,7 @@ mod index;
 mod interface;
 mod number;
 mod observe;
+mod page;
 mod pool;
 mod pools;
 mod ports;
@@ -35,11 +36,13 @@ mod subnet;
 mod table;
 mod tick;
 mod transition;
+mod workload;
 
 pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
 pub use exclusion::{Exclusion, ExclusionError};
 pub use interface::InterfaceName;
 pub use model::{Binding, Generation, Hold, Lease, Owner, State, reason};
+pub use page::{LeaseKey, Order, Stretch, StretchOf};
 pub use pool::{Pool, PoolError, PoolSpec, Standing};
 pub use pools::Pools;
 pub use restore::{Carry, HighWater, Restored};
@@ -47,6 +50,7 @@ pub use row::{Contents, Place, Row, RowChange, Swap, Write};
 pub use run::{Run, Runs};
 pub use subnet::Subnet;
 pub(crate) use transition::empty as no_text;
+pub use workload::WORKLOAD;
 
 #[cfg(test)]
 pub(crate) mod tests;

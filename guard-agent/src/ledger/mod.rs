@@ -6,6 +6,7 @@
 //! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
 
 mod books;
+mod trouble;
 mod writer;
 
 use std::{
@@ -18,20 +19,21 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-pub use self::books::{Loss, Recovery};
+pub use self::books::{Loss, Recovery, open};
 use self::writer::Writer;
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     failpoint,
     lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Stretch,
+        StretchOf, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     live::ChangeQueue,
-    store::{CommitError, Recovered, Store, StoreError},
+    store::{Recovered, Store, StoreError},
     supervisor::panicked,
 };
 
@@ -53,27 +55,24 @@ pub trait Lifecycle: Send {
     /// What no lease's state shows.
     fn noticed(&mut self, _notices: &[Notice]) {}
 
-    /// The highest generation that was ever handed out, as far as it knows: a store that knows less
-    /// is an old copy.
-    fn highest(&self) -> Generation {
-        0
+    /// Generations that were handed out, as far as it knows, 0 for none: a store that knows less is
+    /// an old copy.
+    fn given(&self) -> Vec<Generation> {
+        Vec::new()
     }
 
     /// No generation above this one was handed out. Once for each commit, after
     /// [`Self::committed`].
     fn handed_out(&mut self, _generation: Generation) {}
+
+    /// What it returns from [`Self::given`] is damaged: this is the highest one.
+    fn correct(&mut self, _generation: Generation) {}
 }
 
 /// The ledger's thread did not come up.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// What was carried over from an earlier boot or configuration could not be stored.
-    #[error("carrying the leases over: {0}")]
-    Carry(#[from] CommitError),
-    /// No thread.
-    #[error("starting the ledger's thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
+#[error("starting the ledger's thread: {0}")]
+pub struct LedgerError(#[from] std::io::Error);
 
 /// A handle; clones are the same ledger.
 #[derive(Clone)]
@@ -82,6 +81,7 @@ pub struct Ledger {
     view: View,
     epoch: u64,
     loss: Arc<RwLock<Option<Refusal>>>,
+    trouble: watch::Receiver<Option<String>>,
     earlier_boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -94,15 +94,16 @@ enum Request {
     /// Leases that somebody has.
     Reservations(oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
+    Stretch(StretchOf, oneshot::Sender<Result<Stretch, Refusal>>),
     Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
-    Subnets(oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
-    Interfaces(oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
+    /// Those after an identifier, at most so many.
+    Subnets(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
+    /// Those after a name, at most so many.
+    Interfaces(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
     /// Looks for contradictions within the engine.
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
     CheckStore(oneshot::Sender<Result<Vec<String>, Refusal>>),
-    /// Whether the store can be written.
-    Probe(oneshot::Sender<Result<(), Refusal>>),
     Backup(PathBuf, oneshot::Sender<Result<Result<u64, StoreError>, Refusal>>),
     Recover(Recovery, oneshot::Sender<Result<Result<Recovered, StoreError>, Refusal>>),
     Stop,
@@ -110,10 +111,11 @@ enum Request {
 
 impl Ledger {
     /// Restores the engine from the store and starts the thread that owns both. When it returns,
-    /// the observers know all leases, and what had to be carried over is on disk.
+    /// the observers know all leases, and what had to be carried over is on disk; where that could
+    /// not be written, it has no store yet, as after [`Ledger::start_without`].
     ///
     /// # Errors
-    /// Deadlines of an earlier boot or the rows of renamed pools could not be written.
+    /// There is no thread to be had.
     pub fn start(
         pools: Pools,
         store: Store,
@@ -123,7 +125,7 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let epoch = store.epoch();
         let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, observers);
-        writer.install(store)?;
+        writer.install(store);
         Self::spawn(writer, requests, view, epoch)
     }
 
@@ -151,7 +153,7 @@ impl Ledger {
         view: View,
         epoch: u64,
     ) -> Result<Self, LedgerError> {
-        let loss = Arc::clone(&writer.loss);
+        let (loss, trouble) = (Arc::clone(&writer.loss), writer.told.clone());
         let earlier_boot = Arc::clone(&writer.earlier_boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -163,6 +165,7 @@ impl Ledger {
             view,
             epoch,
             loss,
+            trouble,
             earlier_boot,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -194,6 +197,16 @@ impl Ledger {
         Ok(leases.into_iter().map(with_evidence).collect())
     }
 
+    /// The next leases in an order. Other requests have their turns between two of these, however
+    /// many leases there are.
+    ///
+    /// # Errors
+    /// The ledger has ended, or does not know the leases.
+    pub async fn stretch(&self, of: StretchOf) -> Result<Stretch, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Stretch(of, answer), answered).await?
+    }
+
     /// The leases that somebody has.
     ///
     /// # Errors
@@ -212,22 +225,30 @@ impl Ledger {
         self.ask(Request::Pools(answer), answered).await?
     }
 
-    /// All child subnets, by identifier.
+    /// The child subnets after an identifier, in the order of these, at most so many.
     ///
     /// # Errors
     /// The ledger has ended, or does not know the leases.
-    pub async fn subnets(&self) -> Result<Vec<Arc<Subnet>>, Refusal> {
+    pub async fn subnets(
+        &self,
+        after: Option<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Arc<Subnet>>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Subnets(answer), answered).await?
+        self.ask(Request::Subnets(after, most, answer), answered).await?
     }
 
-    /// All interface names that are reserved, in their order.
+    /// The reserved interface names after a name, in their order, at most so many.
     ///
     /// # Errors
     /// As [`Ledger::subnets`].
-    pub async fn interfaces(&self) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
+    pub async fn interfaces(
+        &self,
+        after: Option<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Interfaces(answer), answered).await?
+        self.ask(Request::Interfaces(after, most, answer), answered).await?
     }
 
     /// What a command would answer. Nothing is changed.
@@ -246,15 +267,6 @@ impl Ledger {
     pub async fn check_store(&self) -> Result<Vec<String>, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::CheckStore(answer), answered).await?
-    }
-
-    /// Writes to the store, and changes nothing in it.
-    ///
-    /// # Errors
-    /// The ledger has ended, has no store, or it cannot be written.
-    pub async fn probe(&self) -> Result<(), Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.ask(Request::Probe(answer), answered).await?
     }
 
     /// Copies the store, as it is now, into a new file. Answers how many rows it has.
@@ -279,6 +291,11 @@ impl Ledger {
     /// Why there is no store, if there is none.
     pub fn loss(&self) -> Option<Refusal> {
         self.loss.read().clone()
+    }
+
+    /// Why the store cannot be written, or is not there; nothing while all is well.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// What within the engine contradicts itself; empty is good.

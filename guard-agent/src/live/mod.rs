@@ -9,6 +9,7 @@ mod known;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -243,6 +244,29 @@ impl LiveSet {
             .collect()
     }
 
+    /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.
+    pub fn claimed_after(
+        &self,
+        bridge: Option<&Arc<str>>,
+        after: Option<&(Segment, IpAddr)>,
+        most: usize,
+    ) -> Vec<(Segment, IpAddr)> {
+        let first =
+            bridge.map(|bridge| (Segment::new(Arc::clone(bridge), 0), IpAddr::from([0; 4])));
+        let from = match (after, &first) {
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(first)) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        let inner = self.inner.read();
+        let places = inner.claims.range((from, Bound::Unbounded)).map(|(place, _)| place);
+        places
+            .take_while(|(segment, _)| bridge.is_none_or(|bridge| segment.bridge == *bridge))
+            .take(most)
+            .cloned()
+            .collect()
+    }
+
     /// How many addresses claim to be behind a port.
     pub fn addresses_behind(&self, ifindex: u32) -> usize {
         self.inner.read().by_port.get(&ifindex).map_or(0, HashSet::len)
@@ -344,6 +368,8 @@ impl EvidenceView for LiveSet {
                 interface: Some(segment.bridge.clone()),
                 ifindex: None,
                 owner: None,
+                id: None,
+                unsure: false,
                 since: clock::Now::read().wall,
                 age: Duration::ZERO,
             });
@@ -429,6 +455,8 @@ fn wire(claim: &Claim, now: clock::Now, monotonic: Duration) -> Evidence {
         interface: Some(interface.clone()),
         ifindex: Some(*ifindex),
         owner: None,
+        id: None,
+        unsure: false,
         since: now.wall.checked_sub(since).unwrap_or(now.wall),
         age: monotonic.saturating_sub(*seen),
     }

@@ -12,6 +12,7 @@ use super::build::Leases;
 use crate::{
     config::{Config, WhenDegraded},
     health::{BOOT, Health, STORE},
+    inventory::Awaited,
     lease::command::Command,
     ledger::Ledger,
     live::LiveSet,
@@ -21,8 +22,8 @@ use crate::{
     watchdog::Watchdog,
 };
 
-/// How often a store that could not be written is tried again.
-const STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon the boot pass is tried again.
+const BOOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the boot pass, and what makes passes once it is over. Returns what is to be stopped before
 /// the ledger is.
@@ -64,14 +65,17 @@ async fn until(mut booted: watch::Receiver<bool>) {
     }
 }
 
-/// Looks whether a store that could not be written can be again.
-pub async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+/// Lists the store as degraded while it is not there or cannot be written. Where the ledger has ended
+/// there is nothing to list, and its own end is what the agent ends with.
+pub async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: Arc<Health>) {
     loop {
-        tokio::time::sleep(STORE_INTERVAL).await;
-        if let Some(loss) = ledger.loss() {
-            health.degraded(STORE, &loss.message);
-        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
-            health.recovered(STORE);
+        let why = trouble.borrow_and_update().clone();
+        match why {
+            Some(why) => health.degraded(STORE, &why),
+            None => health.recovered(STORE),
+        }
+        if trouble.changed().await.is_err() {
+            return pending().await;
         }
     }
 }
@@ -103,7 +107,7 @@ async fn boot_pass(
                 health.boot_pass_ended();
             }
         }
-        tokio::time::sleep(STORE_INTERVAL.min(left)).await;
+        tokio::time::sleep(BOOT_INTERVAL.min(left)).await;
     }
     health.recovered(BOOT);
     health.boot_pass_ended();
@@ -121,10 +125,8 @@ async fn look_at_everything(
     // What the observer has read, so that the pass does not miss it.
     look().await?;
     reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
-    let sources = reconciler.sources().status();
-    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
-        let why = waiting.why().unwrap_or_default();
-        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
+    if let Some(Awaited { name, why, .. }) = reconciler.sources().unanswered() {
+        return Err(format!("{name} has not answered completely yet: {why}"));
     }
     // From here on absence proves something.
     live.boot_pass_ended();

@@ -1,6 +1,6 @@
 //! What stands before anything runs: the leases, and those who hear of each change of them.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 
@@ -9,12 +9,12 @@ use crate::{
     bindings::Bindings,
     config::Config,
     generations::Generations,
-    health::{Health, STORE},
+    health::Health,
     history::{History, HistoryError},
     hub::Hub,
     incident::{Flaps, Incident, Incidents},
-    lease::command::Command,
-    ledger::{Ledger, Lifecycle, Loss},
+    lease::{Generation, command::Command},
+    ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
     metrics::Metrics,
     store::{Boot, Store},
@@ -48,7 +48,7 @@ impl Leases {
         health: Arc<Health>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let opened = open_store(&config.state_dir, boot)?;
+        let opened = open_store(&config.state_dir, boot, &generations.known())?;
         let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
         metrics.prepare(config);
         let epoch = match &opened {
@@ -81,9 +81,6 @@ impl Leases {
         };
         let thread = ledger.clone();
         supervisor.spawn_fallible("ledger", async move { thread.ended().await });
-        if let Some(loss) = ledger.loss() {
-            health.degraded(STORE, &loss.message);
-        }
         // Before anything can be released.
         ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
         Ok(Self { health, metrics, hub, live, bindings, alerts, ledger })
@@ -91,11 +88,19 @@ impl Leases {
 }
 
 /// The store, or why the agent has to do without it. An error is what it cannot do without.
-fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Result<Store, Loss>> {
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
+fn open_store(
+    state_dir: &Path,
+    boot: &Boot,
+    given: &[Generation],
+) -> anyhow::Result<Result<Store, Loss>> {
+    if let Err(error) = std::fs::create_dir_all(state_dir)
+        && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
+    {
+        let what = format!("cannot make state_dir {}", state_dir.display());
+        return Err(anyhow::Error::new(error).context(what));
+    }
     let path = state_dir.join("leases.db");
-    Ok(match Store::open(&path, boot) {
+    Ok(match ledger::open(&path, boot, given) {
         Ok(store) => Ok(store),
         Err(error) => Err(Loss::of(error, &path, boot)?),
     })

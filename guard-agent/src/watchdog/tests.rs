@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    inventory::{SourceError, directory::Word},
+    inventory::{SourceError, Unread, directory::Word},
     lease::{State, tests::owner},
     reconcile::tests::lease,
 };
@@ -27,6 +27,7 @@ fn container(id: &str, sandbox: &str, lifecycle: &str, since: i64) -> Entry {
         dead: false,
         detail: "".into(),
         since: at(since),
+        unread: Unread::default(),
     }
 }
 
