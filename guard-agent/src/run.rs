@@ -175,6 +175,7 @@ async fn serve(
     }));
     let reconciler = Arc::new(Reconciler::new(reconcile::Parts {
         settings: config.reconcile,
+        grace: config.watchdog.grace,
         ledger: ledger.clone(),
         live: live.clone(),
         sources,

@@ -82,6 +82,7 @@ impl Node {
         let reconciler = Reconciler::new(Parts {
             // Each pass counts.
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },
+            grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
             sources: Arc::new(Sources::start(asked, &told)),

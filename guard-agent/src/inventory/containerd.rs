@@ -159,7 +159,7 @@ impl Settings {
             addresses,
             labelled,
             named: sandbox.is_some(),
-            dead: false,
+            dead: None,
             detail: Arc::from(format!("container {id} in {}", self.namespace)),
             since: since.unwrap_or(Timestamp::UNIX_EPOCH),
         });

@@ -29,11 +29,20 @@ pub struct Entry {
     /// The owner's name is that of a sandbox, and not the container's id for want of one.
     pub named: bool,
     /// It has ended: no evidence, but an answer to whoever asks what became of it.
-    pub dead: bool,
+    pub dead: Option<Death>,
     /// For people.
     pub detail: Arc<str>,
-    /// Since when it exists.
+    /// Since when it exists, or is dead: what the source says, or else when it was first listed.
     pub since: Timestamp,
+}
+
+/// What is known of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Death {
+    /// When it was first listed, on `CLOCK_BOOTTIME`. It is no earlier than the end itself.
+    pub listed: Duration,
+    /// When it was by the source's clock, if the source says so.
+    pub at: Option<Timestamp>,
 }
 
 /// An answer of a source.
@@ -159,13 +168,7 @@ impl Listed {
     fn alive(&self, owner: &Owner) -> impl Iterator<Item = &Entry> {
         let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
         let named = named.map(|at| &self.entries[*at]);
-        named.filter(|entry| !entry.dead && entry.speaks_for(owner))
-    }
-
-    /// Whether an owner is listed as one that has ended.
-    pub(super) fn is_dead(&self, owner: &Owner) -> bool {
-        let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
-        named.map(|at| &self.entries[*at]).any(|entry| entry.dead && entry.speaks_for(owner))
+        named.filter(|entry| entry.dead.is_none() && entry.speaks_for(owner))
     }
 
     fn evidence(&self, entry: &Entry, now: Now) -> Evidence {
@@ -193,7 +196,7 @@ mod tests {
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             labelled: true,
             named: true,
-            dead: false,
+            dead: None,
             detail: format!("container {id}").into(),
             since: Timestamp::UNIX_EPOCH,
         }

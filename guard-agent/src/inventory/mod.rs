@@ -10,14 +10,19 @@ mod listing;
 pub mod removal;
 mod source;
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tonic::Status;
 
 use listing::Listed;
-pub use listing::{Entry, Listing, News};
+pub use listing::{Death, Entry, Listing, News};
 pub use source::{Answer, Handle, Heard, PATIENCE, SourceStatus, Told};
 
 use self::{
@@ -102,25 +107,16 @@ impl Sources {
         Self { all: containerd.into_iter().chain(listed).collect(), directory }
     }
 
-    /// The directory's word about an owner; nothing where there is no directory.
-    ///
-    /// # Errors
-    /// There is one, and it does not answer.
-    pub async fn look_up(&self, owner: &Owner) -> Result<Option<Word>, SourceError> {
-        let Some(socket) = &self.directory else { return Ok(None) };
-        let words = directory::look_up(socket, HashSet::from([owner.clone()])).await?;
-        Ok(words.into_iter().map(|(_, word)| word).next())
-    }
-
-    /// Which of these owners are gone by the directory's word; all where there is no directory.
+    /// The directory's word about each of these owners; nothing where there is no directory.
     ///
     /// # Errors
     /// There is one, and about one of them it does not answer.
-    pub async fn gone(&self, owners: HashSet<Owner>) -> Result<HashSet<Owner>, SourceError> {
-        let Some(socket) = &self.directory else { return Ok(owners) };
-        let answers = directory::look_up(socket, owners).await?;
-        let gone = answers.into_iter().filter(|(_, word)| *word != Word::Alive);
-        Ok(gone.map(|(owner, _)| owner).collect())
+    pub async fn look_up(
+        &self,
+        owners: HashSet<Owner>,
+    ) -> Result<Option<HashMap<Owner, Word>>, SourceError> {
+        let Some(socket) = &self.directory else { return Ok(None) };
+        directory::look_up(socket, owners).await.map(Some)
     }
 
     /// Asks all of them now.
@@ -190,11 +186,6 @@ impl Listings {
     /// Whether anything is said of an owner.
     pub fn knows(&self, owner: &Owner) -> bool {
         self.0.read().iter().any(|listed| listed.knows(owner))
-    }
-
-    /// Whether any source lists an owner as one that has ended.
-    pub fn is_dead(&self, owner: &Owner) -> bool {
-        self.0.read().iter().any(|listed| listed.is_dead(owner))
     }
 }
 

@@ -8,7 +8,7 @@ mod brake;
 mod pass;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,8 +22,10 @@ pub use self::{
 };
 use crate::{
     clock::Now,
+    evidence::Source,
     health::{self, Health},
     inventory::{self, Sources},
+    judgement::{Index, Kept, Subject, Verdict as Judged, judge_answer},
     lease::{
         Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
@@ -48,6 +50,8 @@ pub struct Settings {
 pub struct Parts {
     /// How slow and how sure, to begin with.
     pub settings: Settings,
+    /// How long the leases of a sandbox that is listed as dead are left to its controller.
+    pub grace: Duration,
     /// The leases.
     pub ledger: Ledger,
     /// What is in use.
@@ -287,21 +291,45 @@ impl Reconciler {
         Ok(Report { ended: None, silent, reaped, unverifiable, blocked })
     }
 
-    /// Rule 5: whom the index does not list is looked up by name, and any answer but that it is
-    /// gone keeps its leases. Whom it lists as ended is not looked up again. That is before the
-    /// brake, which counts what would be released: an index that lags is to block nothing.
+    /// Rule 5: of what is due, what the directory does not keep. That is before the brake, which
+    /// counts what would be released: an index that lags is to block nothing.
     async fn look_up(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Ended> {
-        let Parts { sources, live, .. } = &self.parts;
-        let owners: HashSet<_> = due.iter().filter_map(|lease| lease.owner.clone()).collect();
-        let (dead, unlisted): (HashSet<_>, HashSet<_>) =
-            owners.into_iter().partition(|owner| live.listings().is_dead(owner));
-        let mut gone = sources.gone(unlisted).await.map_err(|error| Ended::Failed {
+        if due.is_empty() {
+            return Ok(due);
+        }
+        let (mut over, mut doubtful) = (Vec::new(), Vec::new());
+        let (index, now) = (self.index(), Now::read().boot);
+        for lease in due {
+            match Subject::lease(&lease).map(|of| index.judge(of, now, self.parts.grace)) {
+                Some(Judged::Over(_)) => over.push(lease),
+                Some(Judged::LookUp(doubt)) => doubtful.push((lease, doubt)),
+                Some(Judged::Keep(_)) | None => {}
+            }
+        }
+        let owners = doubtful.iter().filter_map(|(lease, _)| lease.owner.clone()).collect();
+        let words = self.parts.sources.look_up(owners).await.map_err(|error| Ended::Failed {
             name: inventory::DIRECTORY,
             why: error.to_string(),
         })?;
-        gone.extend(dead);
-        let is_gone = |lease: &Arc<Lease>| lease.owner.as_ref().is_some_and(|o| gone.contains(o));
-        Ok(due.into_iter().filter(is_gone).collect())
+        over.extend(doubtful.into_iter().filter_map(|(lease, doubt)| {
+            // Where there is no directory, nobody is asked.
+            let Some(words) = &words else { return Some(lease) };
+            let word = words.get(lease.owner.as_ref()?).copied();
+            let verdict = judge_answer(doubt, Ok(Some(word.into_iter().collect())));
+            matches!(verdict, Judged::Over(_)).then_some(lease)
+        }));
+        Ok(over)
+    }
+
+    /// What keeps a lease that nothing speaks for, as far as the index tells.
+    pub fn kept(&self, lease: &Lease) -> Option<Kept> {
+        let verdict =
+            self.index().judge(Subject::lease(lease)?, Now::read().boot, self.parts.grace);
+        if let Judged::Keep(kept) = verdict { Some(kept) } else { None }
+    }
+
+    fn index(&self) -> Index {
+        Index::new(self.parts.live.listings().entries(Source::Controller))
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {

@@ -100,6 +100,7 @@ impl Node {
                 misses: 3,
                 max_reap_share: 0.2,
             },
+            grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
             sources: Arc::new(Sources::default()),
@@ -143,7 +144,7 @@ impl Node {
                 addresses: Vec::new(),
                 labelled: true,
                 named: true,
-                dead: false,
+                dead: None,
                 detail: Arc::from("the directory lists the sandbox"),
                 since: Now::read().wall,
             });
