@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::{
@@ -25,6 +26,8 @@ pub struct Said {
     pub listed: BTreeMap<String, State>,
     /// Those that it finds when it is asked by name, which are written in the same way.
     pub found: BTreeMap<String, State>,
+    /// Since when those are in their state, as far as it says so.
+    pub since: BTreeMap<String, SystemTime>,
     /// It answers no list, for this reason.
     pub list_fails: bool,
     /// It answers no question by name.
@@ -45,10 +48,13 @@ pub struct Directory {
 
 struct Service(Arc<Mutex<Said>>);
 
-fn sandbox((name, state): (&String, &State)) -> Sandbox {
-    let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
-    let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
-    Sandbox { sandbox, lifecycle, state: (*state).into(), since: None }
+impl Said {
+    fn sandbox(&self, (name, state): (&String, &State)) -> Sandbox {
+        let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
+        let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
+        let since = self.since.get(name).map(|since| (*since).into());
+        Sandbox { sandbox, lifecycle, state: (*state).into(), since }
+    }
 }
 
 #[tonic::async_trait]
@@ -58,7 +64,7 @@ impl directory_server::Directory for Service {
         if said.list_fails {
             return Err(Status::unavailable("the index is being built"));
         }
-        let sandboxes = said.listed.iter().map(sandbox).collect();
+        let sandboxes = said.listed.iter().map(|entry| said.sandbox(entry)).collect();
         Ok(Response::new(ListResponse { sandboxes }))
     }
 
@@ -78,7 +84,7 @@ impl directory_server::Directory for Service {
         if said.get_fails {
             return Err(Status::internal("the store does not answer"));
         }
-        let sandbox = said.found.get_key_value(&name).map(sandbox);
+        let sandbox = said.found.get_key_value(&name).map(|entry| said.sandbox(entry));
         Ok(Response::new(GetResponse { sandbox }))
     }
 }

@@ -136,6 +136,9 @@ fn next_of_active(lease: &Lease, live: bool, context: &Context) -> String {
             unhealthy.name
         );
     }
+    if let Some(kept) = reconciler.kept(lease) {
+        return format!("nothing speaks for it, but {kept}: it stays");
+    }
     let left = misses.saturating_sub(lease.misses);
     if left == 0 {
         return "nothing is left of it: the next pass of the reconciler takes it back".to_owned();
