@@ -233,7 +233,7 @@ fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
     if ![reason::LIVE, reason::UNCONFIRMED_LIVE].contains(&&*lease.reason) {
         return None;
     }
-    let Binding { mac, interface, ifindex, declared: _ } = lease.binding.clone();
+    let Binding { mac, interface, ifindex, .. } = lease.binding.clone();
     let challenger = Claimant {
         role: Role::Claimant,
         mac,

@@ -58,7 +58,7 @@ impl Holder {
 
     /// Whether the binding names this station, as far as it names any.
     pub fn allows(&self, station: &Station) -> bool {
-        let Binding { mac, interface, ifindex, declared: _ } = &self.binding;
+        let Binding { mac, interface, ifindex, .. } = &self.binding;
         let named = mac.is_some() || interface.is_some() || ifindex.is_some();
         named
             && mac.is_none_or(|mac| mac == station.mac)
@@ -70,7 +70,7 @@ impl Holder {
 
     /// The owner's side of an incident.
     pub fn claimant(&self, now: Now) -> Claimant {
-        let Binding { mac, interface, ifindex, declared: _ } = self.binding.clone();
+        let Binding { mac, interface, ifindex, .. } = self.binding.clone();
         Claimant {
             role: Role::Owner,
             mac,

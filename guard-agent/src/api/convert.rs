@@ -100,7 +100,7 @@ pub fn to_state(state: proto::LeaseState) -> Option<State> {
 fn binding(binding: &Binding) -> proto::Binding {
     match binding {
         Binding { declared: true, .. } => proto::Binding::Declared,
-        Binding { declared: false, mac: None, interface: None, ifindex: None } => {
+        Binding { declared: false, mac: None, interface: None, ifindex: None, .. } => {
             proto::Binding::Unspecified
         }
         Binding { declared: false, .. } => proto::Binding::Learned,

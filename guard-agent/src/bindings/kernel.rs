@@ -69,6 +69,7 @@ impl Inner {
             interface: ifindex.map(|ifindex| self.ports[&ifindex].1.clone()),
             ifindex,
             declared: true,
+            ..Binding::default()
         }
     }
 

@@ -256,9 +256,11 @@ impl Step<'_> {
                 mac: ask.mac,
                 interface: ask.interface.clone(),
                 ifindex,
+                ..Binding::default()
             },
             labels: ask.labels.clone(),
             cooldown_bypassed,
+            boot: self.engine.high_water.boot,
         };
         let lease = transition::hand_out(pool, slot.1, given, self.now);
         self.put(slot, lease)

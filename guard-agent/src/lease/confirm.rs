@@ -12,7 +12,10 @@ impl Step<'_> {
             return self.no_lease(generation);
         };
         let lease = match lease.state {
-            State::Held => self.put(slot, transition::activate(&lease, self.now)),
+            State::Held => {
+                let boot = self.engine.high_water.boot;
+                self.put(slot, Lease { boot, ..transition::activate(&lease, self.now) })
+            }
             _ => self.asked_for(lease),
         };
         Reply::Leases(vec![lease])
@@ -50,6 +53,8 @@ impl Step<'_> {
             return Reply::Leases(vec![self.asked_for(lease)]);
         }
         bound.misses = 0;
+        bound.missed_at = None;
+        bound.boot = self.engine.high_water.boot;
         Reply::Leases(vec![self.put(slot, bound)])
     }
 

@@ -93,6 +93,22 @@ pub struct Binding {
     pub interface: Option<Arc<str>>,
     /// The port's ifindex, once the port exists. Ends with the port.
     pub ifindex: Option<u32>,
+    /// What tells the port from the next one with its ifindex.
+    pub device: Option<Device>,
+    /// The port that it named, or was learned on, has ended since.
+    pub port_ended: bool,
+}
+
+/// What a link is known by over a restart of the agent, where nothing else tells: interface numbers
+/// repeat within a boot, and so do names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Device {
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// The ifindex of the link that it is joined to (`IFLA_LINK`), a veth's other end.
+    pub peer: Option<u32>,
+    /// The id of the namespace that this one is in (`IFLA_LINK_NETNSID`), where it is another.
+    pub netns: Option<i32>,
 }
 
 /// A subscriber whose acknowledgement a releasing address waits for.
@@ -136,6 +152,11 @@ pub struct Lease {
     pub holds: Vec<Hold>,
     /// Reconciler passes in a row without evidence.
     pub misses: u32,
+    /// On `CLOCK_BOOTTIME`, when the last of them was counted.
+    pub missed_at: Option<Duration>,
+    /// The boot in which its owner last asked for, confirmed or bound it; see
+    /// [`super::HighWater::boot`].
+    pub boot: u64,
     /// When it was handed out (or quarantined).
     pub created_at: Timestamp,
     /// When it last changed.
@@ -163,7 +184,7 @@ impl Lease {
 
     /// Whether a station may use the address: what the binding names, it has.
     pub fn is_bound_to(&self, mac: Option<Mac>, ifindex: Option<u32>) -> bool {
-        let Binding { declared: _, mac: bound_mac, interface, ifindex: bound_port } = &self.binding;
+        let Binding { mac: bound_mac, interface, ifindex: bound_port, .. } = &self.binding;
         if bound_mac.is_none() && interface.is_none() && bound_port.is_none() {
             return false;
         }

@@ -111,7 +111,9 @@ impl Step<'_> {
     ) -> Arc<Lease> {
         let generation = self.next_generation();
         let labels = std::collections::BTreeMap::default();
-        let given = HandOut { owner, key, generation, binding, labels, cooldown_bypassed: false };
+        let boot = self.engine.high_water.boot;
+        let given =
+            HandOut { owner, key, generation, binding, labels, cooldown_bypassed: false, boot };
         let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
         let mut lease = transition::activate(&lease, self.now);
         Self::mark_adopted(&mut lease);
@@ -233,6 +235,7 @@ impl Step<'_> {
                 mac: Some(station.mac),
                 interface: Some(Arc::clone(&station.interface)),
                 ifindex: Some(station.ifindex),
+                ..Binding::default()
             };
         }
         let learned = Lease { binding, ..(*lease).clone() };

@@ -15,7 +15,8 @@ impl Step<'_> {
     pub(super) fn count_misses(&mut self, found: &CountMisses) -> Reply {
         for generation in &found.seen {
             if let Some((_, lease)) = self.owned(*generation) {
-                self.asked_for(lease);
+                let boot = lease.boot;
+                self.not_missed(lease, boot);
             }
         }
         let mut silent = Vec::with_capacity(found.silent.len());
@@ -66,13 +67,20 @@ impl Step<'_> {
         Reply::Leases(reaped)
     }
 
-    /// The owner asks for it, or something speaks for it: what was missed does not count.
+    /// The owner asks for it: it is of this boot, and what was missed does not count.
     pub(super) fn asked_for(&mut self, lease: Arc<Lease>) -> Arc<Lease> {
-        if lease.misses == 0 {
+        let boot = self.engine.high_water.boot;
+        self.not_missed(lease, boot)
+    }
+
+    /// What was missed does not count, and the lease is of this boot.
+    fn not_missed(&mut self, lease: Arc<Lease>, boot: u64) -> Arc<Lease> {
+        if lease.misses == 0 && lease.boot == boot {
             return lease;
         }
         let slot = self.engine.slot_of(&lease);
-        self.put(slot, Lease { misses: 0, updated_at: self.now.wall, ..(*lease).clone() })
+        let updated_at = self.now.wall;
+        self.put(slot, Lease { misses: 0, missed_at: None, boot, updated_at, ..(*lease).clone() })
     }
 
     /// The lease of a generation, if it can miss anything and nothing speaks for it. One that is

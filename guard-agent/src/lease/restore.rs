@@ -18,6 +18,8 @@ pub struct HighWater {
     pub generation: Generation,
     /// The highest place in the order of releases that was given.
     pub release_order: u64,
+    /// Counts the boots of the machine that the store has seen; the running one is the last.
+    pub boot: u64,
 }
 
 impl HighWater {
@@ -25,7 +27,7 @@ impl HighWater {
     pub fn seed(now: Timestamp) -> Self {
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let seed = seconds << 20;
-        Self { seed, generation: seed, release_order: 0 }
+        Self { seed, generation: seed, release_order: 0, boot: 1 }
     }
 
     /// Goes up to what a row has.
@@ -59,12 +61,18 @@ impl Carry {
         self.now + until.saturating_sub(self.then)
     }
 
+    /// What was so long ago at the last write is so long ago again, or began with the boot.
+    fn past(&self, at: Duration) -> Duration {
+        self.now.saturating_sub(self.then.saturating_sub(at))
+    }
+
     /// Brings a lease over from the earlier boot.
     fn lease(&self, lease: &mut Lease) {
         lease.until = lease.until.map(|until| self.deadline(until));
         for Hold { until, subscriber: _ } in &mut lease.holds {
             *until = self.deadline(*until);
         }
+        lease.missed_at = lease.missed_at.map(|missed| self.past(missed));
         // Ports get new numbers with each boot; those with names are found again by them.
         lease.binding.ifindex = None;
     }

@@ -29,11 +29,12 @@ pub(super) struct HandOut {
     pub(super) binding: Binding,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) cooldown_bypassed: bool,
+    pub(super) boot: u64,
 }
 
 /// free, cooling → held; quarantined, free → active where the inventory names the owner.
 pub(super) fn hand_out(pool: &Pool, address: IpAddr, given: HandOut, now: Now) -> Lease {
-    let HandOut { owner, key, generation, binding, labels, cooldown_bypassed } = given;
+    let HandOut { owner, key, generation, binding, labels, cooldown_bypassed, boot } = given;
     Lease {
         segment: pool.segment().clone(),
         address,
@@ -46,6 +47,8 @@ pub(super) fn hand_out(pool: &Pool, address: IpAddr, given: HandOut, now: Now) -
         reason: empty(),
         holds: Vec::new(),
         misses: 0,
+        missed_at: None,
+        boot,
         created_at: now.wall,
         updated_at: now.wall,
         until: Some(now.boot + pool.spec().unconfirmed_ttl),
@@ -68,6 +71,7 @@ pub(super) fn release(lease: &Lease, why: &str, holds: Vec<Hold>, now: Now) -> L
         until: holds.iter().map(|hold| hold.until).min(),
         holds,
         misses: 0,
+        missed_at: None,
         updated_at: now.wall,
         ..lease.clone()
     }
@@ -80,6 +84,7 @@ pub(super) fn cool(lease: &Lease, cooldown: Duration, release_order: u64, now: N
         reason: empty(),
         holds: Vec::new(),
         misses: 0,
+        missed_at: None,
         until: Some(now.boot + cooldown),
         release_order,
         updated_at: now.wall,
@@ -113,6 +118,8 @@ pub(super) fn quarantine(
         reason: Arc::from(why),
         holds: Vec::new(),
         misses: 0,
+        missed_at: None,
+        boot: before.map_or(0, |lease| lease.boot),
         created_at: now.wall,
         updated_at: now.wall,
         until: None,
@@ -134,6 +141,7 @@ pub(super) fn user(evidence: &[Evidence]) -> Binding {
         mac: best.mac,
         interface: best.interface.clone(),
         ifindex: best.ifindex,
+        ..Binding::default()
     })
 }
 

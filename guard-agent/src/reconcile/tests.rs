@@ -32,6 +32,8 @@ pub(crate) fn lease(generation: Generation, state: State) -> Lease {
         reason: "".into(),
         holds: Vec::new(),
         misses: 0,
+        missed_at: None,
+        boot: 1,
         created_at: now.wall,
         updated_at: now.wall,
         until: None,
@@ -49,6 +51,7 @@ fn bound(generation: Generation, port: u8) -> Lease {
         mac: Some(station.mac),
         interface: Some(station.interface),
         ifindex: Some(station.ifindex),
+        ..Binding::default()
     };
     Lease { binding, ..lease(generation, State::Active) }
 }

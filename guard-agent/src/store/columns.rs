@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
 
 use crate::{
-    lease::{Binding, Hold, Lease, Owner, Place, Row, State},
+    lease::{Binding, Hold, Lease, Owner, Place, Row, State, model::Device},
     mac::Mac,
     segment::Segment,
 };
@@ -23,17 +23,23 @@ pub(super) struct Columns {
     crc: u32,
 }
 
-const COUNT: usize = 22;
+const COUNT: usize = 28;
+/// How many of them there were before version 3.
+pub(super) const COUNT_BEFORE_3: usize = 22;
 const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
     generation, declared, mac, interface, ifindex, reason, holds, misses, created_ns, updated_ns, \
-    until_ns, bypassed, labels";
+    until_ns, bypassed, labels, boot, missed_ns, port_ended, port_mac, port_peer, port_netns";
+pub(super) const NAMES_BEFORE_3: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, \
+    key, generation, declared, mac, interface, ifindex, reason, holds, misses, created_ns, \
+    updated_ns, until_ns, bypassed, labels";
 const INSERT: &str = "INSERT INTO lease VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
-    ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+    ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)";
 const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6, sandbox = ?7, \
     lifecycle = ?8, key = ?9, generation = ?10, declared = ?11, mac = ?12, interface = ?13, \
     ifindex = ?14, reason = ?15, holds = ?16, misses = ?17, created_ns = ?18, updated_ns = ?19, \
-    until_ns = ?20, bypassed = ?21, labels = ?22, crc = ?23 \
-    WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?24";
+    until_ns = ?20, bypassed = ?21, labels = ?22, boot = ?23, missed_ns = ?24, port_ended = ?25, \
+    port_mac = ?26, port_peer = ?27, port_netns = ?28, crc = ?29 \
+    WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?30";
 const DELETE: &str =
     "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
 
@@ -84,13 +90,19 @@ pub(super) enum Found {
     Unreadable { place: Option<Place>, contents: String },
 }
 
-/// Reads all rows, whatever stands in them, and hands them over one by one.
-pub(super) fn scan(conn: &Connection, mut take: impl FnMut(Found)) -> rusqlite::Result<()> {
-    let mut statement = conn.prepare(&format!("SELECT {NAMES}, crc FROM lease"))?;
+/// Reads all rows of a store of this version, whatever stands in them, and hands them over one by one.
+pub(super) fn scan(
+    conn: &Connection,
+    version: i64,
+    mut take: impl FnMut(Found),
+) -> rusqlite::Result<()> {
+    let (names, count) =
+        if version < 3 { (NAMES_BEFORE_3, COUNT_BEFORE_3) } else { (NAMES, COUNT) };
+    let mut statement = conn.prepare(&format!("SELECT {names}, crc FROM lease"))?;
     let mut rows = statement.query([])?;
     let mut words = Words::default();
     while let Some(row) = rows.next()? {
-        let (columns, crc) = Columns::read(row)?;
+        let (columns, crc) = Columns::read(row, count)?;
         let whole = i64::from(columns.crc) == crc;
         let read = whole.then(|| columns.to_row(&mut words)).flatten();
         take(read.map_or_else(
@@ -143,7 +155,13 @@ impl Columns {
             zero.clone(),
             zero.clone(),
             none.clone(),
+            zero.clone(),
+            none.clone(),
+            zero.clone(),
+            none.clone(),
             zero,
+            none.clone(),
+            none.clone(),
             none,
         ])
     }
@@ -157,10 +175,12 @@ impl Columns {
             owner,
             key,
             generation,
-            binding: Binding { declared, mac, interface, ifindex },
+            binding: Binding { declared, mac, interface, ifindex, device, port_ended },
             reason,
             holds,
             misses,
+            missed_at,
+            boot,
             created_at,
             updated_at,
             until,
@@ -168,6 +188,7 @@ impl Columns {
             release_order,
             labels,
         } = lease;
+        let device = device.unwrap_or_default();
         let holds: Vec<_> = holds.iter().map(|h| (&*h.subscriber, nanos(h.until))).collect();
         Self::new([
             bridge,
@@ -181,7 +202,7 @@ impl Columns {
             text(key),
             Value::Integer(generation.cast_signed()),
             Value::Integer(i64::from(*declared)),
-            mac.map_or(Value::Null, |mac| Value::Blob(mac.0.to_vec())),
+            mac_blob(*mac),
             optional(interface.as_ref()),
             ifindex.map_or(Value::Null, |i| Value::Integer(i64::from(i))),
             text(reason),
@@ -192,15 +213,28 @@ impl Columns {
             until.map_or(Value::Null, |until| Value::Integer(nanos(until))),
             Value::Integer(i64::from(*cooldown_bypassed)),
             json(labels, labels.is_empty()),
+            Value::Integer(boot.cast_signed()),
+            missed_at.map_or(Value::Null, |missed| Value::Integer(nanos(missed))),
+            Value::Integer(i64::from(*port_ended)),
+            mac_blob(device.mac),
+            device.peer.map_or(Value::Null, |peer| Value::Integer(i64::from(peer))),
+            device.netns.map_or(Value::Null, |netns| Value::Integer(i64::from(netns))),
         ])
     }
 
-    fn read(row: &SqlRow<'_>) -> rusqlite::Result<(Self, i64)> {
+    /// A row that has so many columns and then its checksum. What it has not says nothing.
+    fn read(row: &SqlRow<'_>, count: usize) -> rusqlite::Result<(Self, i64)> {
         let mut values = [const { Value::Null }; COUNT];
-        for (at, value) in values.iter_mut().enumerate() {
+        for (at, value) in values.iter_mut().take(count).enumerate() {
             *value = row.get(at)?;
         }
-        Ok((Self::new(values), row.get(COUNT)?))
+        let crc = checksum(&values[..count]);
+        if count == COUNT_BEFORE_3 {
+            let [boot, _, port_ended, ..] = &mut values[COUNT_BEFORE_3..] else { unreachable!() };
+            // That of the store's first boot, as it counts from version 3 on.
+            (*boot, *port_ended) = (Value::Integer(1), Value::Integer(0));
+        }
+        Ok((Self { values, crc }, row.get(count)?))
     }
 
     /// CRC-32 over all values, each with its type and length.
@@ -239,6 +273,12 @@ impl Columns {
             until,
             bypassed,
             labels,
+            boot,
+            missed,
+            port_ended,
+            port_mac,
+            port_peer,
+            port_netns,
         ] = &self.values;
         let Place { segment: Segment { bridge, vlan }, address } = self.place()?;
         let segment = Segment { bridge: words.shared(bridge), vlan };
@@ -252,11 +292,8 @@ impl Columns {
             (None, None) => None,
             _ => return None,
         };
-        let mac = match mac {
-            Value::Null => None,
-            Value::Blob(mac) => Some(Mac(<[u8; 6]>::try_from(&mac[..]).ok()?)),
-            _ => return None,
-        };
+        let device =
+            Device { mac: mac_of(port_mac)?, peer: number(port_peer)?, netns: number(port_netns)? };
         let holds = match holds {
             Value::Null => Vec::new(),
             holds => serde_json::from_str::<Vec<(String, u64)>>(&string(holds)?)
@@ -282,22 +319,20 @@ impl Columns {
             generation: int(generation)?.cast_unsigned(),
             binding: Binding {
                 declared: int(declared)? != 0,
-                mac,
+                mac: mac_of(mac)?,
                 interface: maybe(interface)?,
-                ifindex: match ifindex {
-                    Value::Null => None,
-                    ifindex => Some(u32::try_from(int(ifindex)?).ok()?),
-                },
+                ifindex: number(ifindex)?,
+                device: (device != Device::default()).then_some(device),
+                port_ended: int(port_ended)? != 0,
             },
             reason: words.shared(string(reason)?),
             holds,
             misses: u32::try_from(int(misses)?).ok()?,
+            missed_at: time(missed)?,
+            boot: int(boot)?.cast_unsigned(),
             created_at: Timestamp::from_nanosecond(i128::from(int(created)?)).ok()?,
             updated_at: Timestamp::from_nanosecond(i128::from(int(updated)?)).ok()?,
-            until: match until {
-                Value::Null => None,
-                until => Some(Duration::from_nanos(int(until)?.cast_unsigned())),
-            },
+            until: time(until)?,
             cooldown_bypassed: int(bypassed)? != 0,
             release_order,
             labels,
@@ -376,6 +411,30 @@ pub(super) fn string(value: &Value) -> Option<Arc<str>> {
         Value::Text(text) => Some(Arc::from(text.as_str())),
         _ => None,
     }
+}
+
+fn mac_blob(mac: Option<Mac>) -> Value {
+    mac.map_or(Value::Null, |mac| Value::Blob(mac.0.to_vec()))
+}
+
+#[expect(clippy::option_option, reason = "unreadable, absent, present")]
+fn mac_of(value: &Value) -> Option<Option<Mac>> {
+    match value {
+        Value::Null => Some(None),
+        Value::Blob(mac) => Some(Some(Mac(<[u8; 6]>::try_from(&mac[..]).ok()?))),
+        _ => None,
+    }
+}
+
+#[expect(clippy::option_option, reason = "unreadable, absent, present")]
+fn number<T: TryFrom<i64>>(value: &Value) -> Option<Option<T>> {
+    if *value == Value::Null { Some(None) } else { T::try_from(int(value)?).ok().map(Some) }
+}
+
+#[expect(clippy::option_option, reason = "unreadable, absent, present")]
+fn time(value: &Value) -> Option<Option<Duration>> {
+    let nanos = number::<i64>(value)?;
+    Some(nanos.map(|nanos| Duration::from_nanos(nanos.cast_unsigned())))
 }
 
 #[expect(clippy::option_option, reason = "unreadable, absent, present")]

@@ -71,7 +71,7 @@ pub(super) fn read(
     let expected = usize::try_from(meta.rows).unwrap_or_default().min(MOST_EXPECTED);
     let mut tally = Tally::default();
     let mut all = Contents { rows: Vec::with_capacity(expected), ..Contents::default() };
-    columns::scan(conn, |found| match found {
+    columns::scan(conn, version, |found| match found {
         columns::Found::Row(place, row, crc) => {
             tally.add(crc);
             all.rows.push((place, row));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::StoreError;
+use super::{StoreError, schema};
 use crate::lease::HighWater;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,20 +27,23 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    fn checksum(&self) -> u32 {
+    pub(super) fn checksum(&self, version: i64) -> u32 {
         let Self {
             boot_id,
             boot_time_ns,
-            high_water: HighWater { seed, generation, release_order },
+            high_water: HighWater { seed, generation, release_order, boot },
             epoch,
             commits,
             rows,
             digest,
             pending_boot: _,
         } = self;
-        let numbers = [boot_time_ns, seed, generation, release_order, epoch, commits, rows, digest];
+        let numbers =
+            [boot_time_ns, seed, generation, release_order, epoch, commits, rows, digest, boot];
         let mut crc = crc32fast::Hasher::new();
-        for number in numbers {
+        // Before version 3 boots were not counted.
+        let known = if version < 3 { numbers.len() - 1 } else { numbers.len() };
+        for number in &numbers[..known] {
             crc.update(&number.to_le_bytes());
         }
         crc.update(boot_id.as_bytes());
@@ -60,11 +63,16 @@ impl Meta {
     }
 
     pub(super) fn read(conn: &Connection, path: &Path) -> Result<Self, StoreError> {
+        let fault = |source| StoreError::sqlite(path, source);
+        let version = schema::found(conn).map_err(fault)?;
+        let boot = if version < 3 { "1" } else { "boot" };
         let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
         let read = conn
             .query_row(
-                "SELECT boot_time_ns, seed, generation, release_order, epoch, commits, rows, \
-                 digest, boot_id, crc FROM meta WHERE id = 1",
+                &format!(
+                    "SELECT boot_time_ns, seed, generation, release_order, epoch, commits, rows, \
+                     digest, boot_id, crc, {boot} FROM meta WHERE id = 1"
+                ),
                 [],
                 |row| {
                     let meta = Self {
@@ -73,6 +81,7 @@ impl Meta {
                             seed: number(row, 1)?,
                             generation: number(row, 2)?,
                             release_order: number(row, 3)?,
+                            boot: number(row, 10)?,
                         },
                         epoch: number(row, 4)?,
                         commits: number(row, 5)?,
@@ -85,20 +94,20 @@ impl Meta {
                 },
             )
             .optional()
-            .map_err(|source| StoreError::sqlite(path, source))?;
+            .map_err(fault)?;
         match read {
-            Some((meta, crc)) if i64::from(meta.checksum()) == crc => Ok(meta),
+            Some((meta, crc)) if i64::from(meta.checksum(version)) == crc => Ok(meta),
             Some(_) => Err(StoreError::damaged(path, "the store's own row has changed".to_owned())),
             None => Err(StoreError::damaged(path, "the store's own row is missing".to_owned())),
         }
     }
 
     pub(super) fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
-        let HighWater { seed, generation, release_order } = self.high_water;
+        let HighWater { seed, generation, release_order, boot } = self.high_water;
         conn.prepare_cached(
             "INSERT OR REPLACE INTO meta (id, boot_time_ns, seed, generation, release_order, \
-             epoch, commits, rows, digest, boot_id, crc) \
-             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+             epoch, commits, rows, digest, boot_id, boot, crc) \
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             self.boot_time_ns.cast_signed(),
@@ -110,7 +119,8 @@ impl Meta {
             self.rows.cast_signed(),
             self.digest.cast_signed(),
             self.boot_id,
-            self.checksum(),
+            boot.cast_signed(),
+            self.checksum(schema::VERSION),
         ])?;
         Ok(())
     }

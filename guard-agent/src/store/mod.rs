@@ -91,10 +91,12 @@ impl Store {
         }
         let contents = contents::read(&conn, path, &meta, version)?;
         // What is damaged stays as it was found; this is whole.
-        schema::migrate(&mut conn, path, version)?;
+        schema::migrate(&mut conn, path, version, &contents, &mut meta)?;
         let carry = (meta.boot_id != boot.id)
             .then_some(Carry { then: Duration::from_nanos(meta.boot_time_ns), now: boot.now.boot });
-        let restored = Restored { contents, high_water: meta.high_water, carry };
+        let mut high_water = meta.high_water;
+        high_water.boot += u64::from(carry.is_some());
+        let restored = Restored { contents, high_water, carry };
 
         // What is not written anew at once would be read by the new boot's clock.
         if carry.is_none() {

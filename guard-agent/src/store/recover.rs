@@ -160,6 +160,7 @@ fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), St
         // Hand-outs that nothing tells of have generations below the seed of today.
         generation: all.high_water.generation.max(seed.generation),
         release_order: all.high_water.release_order,
+        boot: all.high_water.boot.max(seed.boot),
     };
     for row in all.rows.values() {
         high_water.note(row);
@@ -245,11 +246,12 @@ impl Salvage {
                 self.unreadable.push(place);
             }
         }
-        let HighWater { seed, generation, release_order } = backup.high_water;
+        let HighWater { seed, generation, release_order, boot } = backup.high_water;
         let high = &mut self.high_water;
         high.seed = if high.seed == 0 { seed } else { high.seed.min(seed) };
         high.generation = high.generation.max(generation);
         high.release_order = high.release_order.max(release_order);
+        high.boot = high.boot.max(boot);
         added
     }
 
@@ -283,12 +285,14 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     let mut carry = None;
     if let Ok(meta) = Meta::read(&conn, path) {
         salvage.high_water = meta.high_water;
+        salvage.high_water.boot += u64::from(meta.boot_id != boot.id);
         carry = (meta.boot_id != boot.id).then_some(Carry {
             then: std::time::Duration::from_nanos(meta.boot_time_ns),
             now: boot.now.boot,
         });
     }
-    columns::scan(&conn, |found| match found {
+    let version = schema::found(&conn).map_err(fault)?;
+    columns::scan(&conn, version, |found| match found {
         columns::Found::Row(place, mut row, _) => {
             if let Some(carry) = carry {
                 carry.row(&mut row);
@@ -300,7 +304,7 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     })
     .or_else(|error| salvage.goes_on_without(error))
     .map_err(fault)?;
-    if contents::has_records(schema::found(&conn).map_err(fault)?) {
+    if contents::has_records(version) {
         let key = |subnet: &Subnet| Arc::clone(&subnet.id);
         keep(&conn, &mut salvage.subnets, &mut salvage.lost, key).map_err(fault)?;
         let key = |name: &InterfaceName| Arc::clone(&name.name);
@@ -404,6 +408,8 @@ fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {
         reason: Arc::from(reason::RECOVERED),
         holds: Vec::new(),
         misses: 0,
+        missed_at: None,
+        boot: 0,
         created_at: boot.now.wall,
         updated_at: boot.now.wall,
         until: None,

@@ -4,14 +4,24 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, backup::Backup};
 
-use super::{Boot, StoreError, meta::Meta, nanos};
-use crate::lease::HighWater;
+use super::{
+    Boot, StoreError,
+    columns::{self, Columns},
+    meta::Meta,
+    nanos,
+    record::Record as _,
+};
+use crate::lease::{Contents, HighWater};
 
 /// "gIPL", in the file's header: tells a lease store from any other SQLite database.
 const APPLICATION_ID: i64 = 0x6749_504c;
 
 /// Each brings a store one version further, from an empty file to version 1 first.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+
+/// The migration that drops the tables `lease` and `meta`, whose rows are then written anew.
+const REWRITES: usize = 3;
 
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -79,7 +89,13 @@ pub(super) fn version(
 }
 
 /// Brings the tables of an older store to [`VERSION`], after a backup.
-pub(super) fn migrate(conn: &mut Connection, path: &Path, found: i64) -> Result<(), StoreError> {
+pub(super) fn migrate(
+    conn: &mut Connection,
+    path: &Path,
+    found: i64,
+    contents: &Contents,
+    meta: &mut Meta,
+) -> Result<(), StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
     let done = usize::try_from(found).unwrap_or(MIGRATIONS.len());
     if done < MIGRATIONS.len() {
@@ -92,12 +108,33 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path, found: i64) -> Result<
     for (at, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let migrated = conn.transaction().and_then(|transaction| {
             transaction.execute_batch(migration)?;
+            if at + 1 == REWRITES {
+                *meta = rewritten(&transaction, contents, meta)?;
+            }
             transaction.pragma_update(None, "user_version", at + 1)?;
             transaction.commit()
         });
         migrated.map_err(fault)?;
     }
     Ok(())
+}
+
+/// Writes the rows of addresses into their new table, and meta's with what their checksums are now.
+fn rewritten(conn: &Connection, contents: &Contents, meta: &Meta) -> rusqlite::Result<Meta> {
+    let Contents { rows, subnets, interfaces } = contents;
+    let mut meta = meta.clone();
+    (meta.rows, meta.digest) = (0, 0);
+    for (place, row) in rows {
+        let columns = Columns::of(place, row);
+        columns::swap(conn, None, Some(&columns))?;
+        meta.count(None, Some(columns.checksum()));
+    }
+    let subnets = subnets.iter().map(|subnet| subnet.values());
+    for values in subnets.chain(interfaces.iter().map(|interface| interface.values())) {
+        meta.count(None, Some(columns::checksum(&values)));
+    }
+    meta.write(conn)?;
+    Ok(meta)
 }
 
 fn first_meta(boot: &Boot) -> Meta {

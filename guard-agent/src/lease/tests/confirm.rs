@@ -15,6 +15,7 @@ fn the_first_claim_is_learned_and_a_second_claimant_changes_nothing() {
             mac: Some(station(3).mac),
             interface: Some(Arc::from("veth3")),
             ifindex: Some(3),
+            ..Binding::default()
         }
     );
     world.see_wire("10.0.0.2", 4);

@@ -1,8 +1,8 @@
-use rusqlite::Connection;
+use rusqlite::{Connection, types::Value};
 
 use super::*;
 use crate::lease::{
-    Contents,
+    Contents, HighWater,
     command::{ReserveSubnet, WhichSubnet},
 };
 
@@ -34,22 +34,83 @@ fn filled(files: &Files) -> (Store, Engine) {
 fn version_1(files: &Files, leases: usize) -> Engine {
     let (store, engine) = files.filled(leases);
     store.close().unwrap();
+    older(files, 1);
+    engine
+}
+
+/// Writes a closed store anew, as an agent with an older schema left it.
+fn older(files: &Files, version: i64) {
     let new = files.path("new.db");
     fs::rename(files.db(), &new).unwrap();
     let old = Connection::open(files.db()).unwrap();
-    old.execute_batch(include_str!("../schema/1.sql")).unwrap();
-    old.execute("ATTACH ?1 AS new", [new.to_str().unwrap()]).unwrap();
-    old.execute_batch(
-        "INSERT INTO main.lease SELECT * FROM new.lease;
-         INSERT INTO main.meta SELECT * FROM new.meta;
-         DETACH new;
-         PRAGMA user_version = 1;
-         PRAGMA application_id = 1732857932;",
+    let migrations = [include_str!("../schema/1.sql"), include_str!("../schema/2.sql")];
+    for (sql, _) in migrations.iter().zip(0..version) {
+        old.execute_batch(sql).unwrap();
+    }
+    let from = Connection::open(&new).unwrap();
+    let (mut rows, mut digest) = (0, 0);
+    // Each row has its checksum last, over all that is before it.
+    let mut copy = |table: &str, columns: &str, count: usize| {
+        let mut read = from.prepare(&format!("SELECT {columns} FROM {table}")).unwrap();
+        let mut read = read.query([]).unwrap();
+        while let Some(row) = read.next().unwrap() {
+            let mut values: Vec<Value> = (0..count).map(|at| row.get(at).unwrap()).collect();
+            let crc = columns::checksum(&values);
+            (rows, digest) = (rows + 1, digest + u64::from(crc));
+            values.push(Value::Integer(crc.into()));
+            let places: Vec<_> = (1..=values.len()).map(|at| format!("?{at}")).collect();
+            let insert = format!("INSERT INTO {table} VALUES ({})", places.join(", "));
+            old.execute(&insert, rusqlite::params_from_iter(values)).unwrap();
+        }
+    };
+    copy("lease", columns::NAMES_BEFORE_3, columns::COUNT_BEFORE_3);
+    if version > 1 {
+        copy("subnet", "id, bridge, vlan, network, length, pool, created_ns", 7);
+        copy("interface", "name, prefix, id, created_ns", 4);
+    }
+    let meta = Meta { rows, digest, ..Meta::read(&from, &new).unwrap() };
+    let HighWater { seed, generation, release_order, boot: _ } = meta.high_water;
+    old.execute(
+        "INSERT INTO meta (id, boot_time_ns, seed, generation, release_order, epoch, commits, \
+         rows, digest, boot_id, crc) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        rusqlite::params![
+            meta.boot_time_ns.cast_signed(),
+            seed.cast_signed(),
+            generation.cast_signed(),
+            release_order.cast_signed(),
+            meta.epoch.cast_signed(),
+            meta.commits.cast_signed(),
+            rows.cast_signed(),
+            digest.cast_signed(),
+            meta.boot_id,
+            meta.checksum(version),
+        ],
     )
     .unwrap();
+    old.pragma_update(None, "user_version", version).unwrap();
+    old.pragma_update(None, "application_id", 1_732_857_932).unwrap();
     old.close().unwrap();
+    from.close().unwrap();
     fs::remove_file(new).unwrap();
-    engine
+}
+
+#[test]
+fn a_store_of_version_2_becomes_one_of_today_with_all_that_is_in_it() {
+    let files = Files::new();
+    let (store, mut engine) = filled(&files);
+    let rows = store.rows();
+    store.close().unwrap();
+    older(&files, 2);
+    let mut store = files.open().unwrap();
+    assert_eq!(store.rows(), rows);
+    let restored = store.take_restored();
+    assert_eq!(contents(restored.contents), contents(engine.contents()));
+    assert_eq!(restored.high_water.boot, 1);
+    step(&mut store, &mut engine, allocate("another"));
+    store.close().unwrap();
+    let mut store = files.open().unwrap();
+    assert_eq!(contents(store.take_restored().contents), contents(engine.contents()));
+    assert!(files.path("leases.db.v2.bak").exists());
 }
 
 fn tables(path: &Path) -> Vec<String> {
@@ -64,7 +125,8 @@ fn the_schema_is_the_one_that_is_written_down() {
     let crc = |sql: &str| crc32fast::hash(sql.as_bytes());
     assert_eq!(crc(include_str!("../schema/1.sql")), 0xc29e_cbea);
     assert_eq!(crc(include_str!("../schema/2.sql")), 0xffd5_d7e0);
-    assert_eq!(schema::VERSION, 2);
+    assert_eq!(crc(include_str!("../schema/3.sql")), 0x614d_c440);
+    assert_eq!(schema::VERSION, 3);
 }
 
 #[test]
