@@ -1,7 +1,6 @@
 //! `guard.v1.Admin`.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,7 +19,7 @@ use crate::{
     },
     ledger::Recovery,
     proto::{self, Outcome, QuarantineAction},
-    reconcile,
+    reconcile::{self, port_is_gone},
     store::{Recovered, host_local},
     watchdog::{self, Report},
 };
@@ -83,7 +82,7 @@ impl proto::admin_server::Admin for Service {
             lease.state.is_owned() && evidence.is_empty() && self.bridge_present(lease)
         });
         let (gone, mut unverifiable): (Vec<_>, Vec<_>) =
-            silent.map(|(lease, _)| lease).partition(|lease| self.port_is_gone(lease));
+            silent.map(|(lease, _)| lease).partition(|lease| port_is_gone(lease, &*self.0.live));
         unverifiable.retain(|lease| lease.state == State::Active);
         let generations = gone.iter().map(|lease| lease.generation).collect();
         // It looks once more: one of them may be in use by now.
@@ -262,18 +261,6 @@ impl Service {
 
     fn bridge_present(&self, lease: &Lease) -> bool {
         self.0.health.why(&crate::health::bridge(&lease.segment.bridge)).is_none()
-    }
-
-    /// Whether the lease was bound to a port that does not exist any more.
-    fn port_is_gone(&self, lease: &Lease) -> bool {
-        let ports = self.0.observer.ports.read();
-        let names: HashSet<_> = ports.values().map(|status| &status.port.interface).collect();
-        match (&lease.binding.ifindex, &lease.binding.interface) {
-            (Some(ifindex), _) => !ports.contains_key(ifindex),
-            // After a reboot ports have names only. One that is held may be yet to come.
-            (None, Some(name)) => lease.state == State::Active && !names.contains(name),
-            (None, None) => false,
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     evidence::{Evidence, EvidenceView as _},
     lease::{Lease, LeaseFilter, Pool, Standing, State, reason},
     proto,
-    reconcile::{Settings, port_is_gone},
+    reconcile::Settings,
 };
 
 /// One explanation for each pool that has the address.
@@ -120,12 +120,12 @@ fn next(lease: &Lease, evidence: &[Evidence], context: &Context) -> String {
 }
 
 fn next_of_active(lease: &Lease, live: bool, context: &Context) -> String {
-    let Context { live: view, reconciler, .. } = context;
+    let Context { reconciler, .. } = context;
     let Settings { interval, misses, .. } = reconciler.settings();
     if live {
         return "it stays as long as something speaks for it, or until it is released".to_owned();
     }
-    if reconciler.sources().status().is_empty() && !port_is_gone(lease, &**view) {
+    if !reconciler.is_verifiable(lease) {
         return "unverifiable: nothing speaks for it, and nobody is configured who could tell \
                 ([inventory.containerd], [directory]); it stays until it is released"
             .to_owned();

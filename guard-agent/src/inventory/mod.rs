@@ -129,6 +129,11 @@ impl Sources {
         Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
     }
 
+    /// Whether none is configured.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// How they are.
     pub fn status(&self) -> Vec<SourceStatus> {
         self.all.iter().map(Handle::status).collect()

@@ -45,8 +45,6 @@ pub struct Engine {
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
     pub(super) subnets: Subnets,
     pub(super) interfaces: Interfaces,
-    /// When the last miss of a lease was counted by this run, on `CLOCK_BOOTTIME`.
-    pub(super) counted: HashMap<Generation, Duration>,
 }
 
 /// What came of a command.
@@ -164,10 +162,10 @@ impl Engine {
         view: &dyn EvidenceView,
         now: Now,
     ) -> Result<Reply, Refusal> {
-        let (high_water, counted) = (self.high_water, self.counted.clone());
+        let high_water = self.high_water;
         let applied = self.apply(command, view, now);
         self.undo(&applied.changes);
-        (self.high_water, self.counted) = (high_water, counted);
+        self.high_water = high_water;
         applied.result
     }
 
@@ -176,9 +174,6 @@ impl Engine {
         for change in changes.iter().rev() {
             match change {
                 Write::Address(RowChange { place, table, old, new: _ }) => {
-                    if let Some(lease) = old.as_ref().and_then(Row::lease) {
-                        self.counted.remove(&lease.generation);
-                    }
                     self.set((*table, place.address), old.clone());
                     let cursor = &mut self.tables[*table].cursor;
                     *cursor = (*cursor).min(super::number::of(place.address));

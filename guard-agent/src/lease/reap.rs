@@ -1,7 +1,7 @@
 //! Taking back what nobody uses any more (rule 6), slow and sure: misses first, in a transaction
 //! of their own, and then the leases that are at the threshold, after a last look.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Generation, Lease, State,
@@ -25,31 +25,19 @@ impl Step<'_> {
                 silent.push(self.missed(slot, lease, found));
             }
         }
-        let still: HashSet<_> = silent.iter().map(|lease| lease.generation).collect();
-        self.engine.counted.retain(|generation, _| still.contains(generation));
         Reply::Leases(silent)
     }
 
     fn missed(&mut self, slot: Slot, lease: Arc<Lease>, found: &CountMisses) -> Arc<Lease> {
         let CountMisses { started, interval, threshold, silent: _, seen: _ } = found;
-        let due = match self.engine.counted.get(&lease.generation) {
-            Some(last) => *started >= *last + *interval,
-            // An earlier run has counted, when only the wall clock tells.
-            None if lease.misses > 0 => {
-                let since = self.now.wall.duration_since(lease.updated_at);
-                since.unsigned_abs() >= *interval && since.is_positive()
-            }
-            None => true,
-        };
-        if !due {
+        // Of a miss that an older version counted, nobody knows when it was.
+        let due = lease.misses == 0 || lease.missed_at.is_some_and(|at| *started >= at + *interval);
+        if lease.misses >= *threshold || !due && lease.missed_at.is_some() {
             return lease;
         }
-        self.engine.counted.insert(lease.generation, *started);
-        if lease.misses >= *threshold {
-            return lease;
-        }
-        let (misses, updated_at) = (lease.misses + 1, self.now.wall);
-        self.put(slot, Lease { misses, updated_at, ..(*lease).clone() })
+        let (misses, missed_at) = (lease.misses + u32::from(due), Some(*started));
+        let updated_at = self.now.wall;
+        self.put(slot, Lease { misses, missed_at, updated_at, ..(*lease).clone() })
     }
 
     /// The last look, within the transaction that releases. What is held has no misses, so that it

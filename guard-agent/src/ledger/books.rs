@@ -137,8 +137,7 @@ impl Writer {
             return Ok(());
         }
         let carried = restored.carry.is_some();
-        let earlier = if carried { restored.high_water.generation } else { 0 };
-        self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        self.boot.store(restored.high_water.boot, Ordering::Relaxed);
         let (mut engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
         if carried || !changes.is_empty() {
             store.commit(&changes, engine.high_water(), Now::read())?;

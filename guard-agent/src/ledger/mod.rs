@@ -79,7 +79,7 @@ pub struct Ledger {
     view: View,
     epoch: u64,
     loss: Arc<RwLock<Option<Refusal>>>,
-    earlier_boot: Arc<AtomicU64>,
+    boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -147,20 +147,13 @@ impl Ledger {
         epoch: u64,
     ) -> Result<Self, LedgerError> {
         let loss = Arc::clone(&writer.loss);
-        let earlier_boot = Arc::clone(&writer.earlier_boot);
+        let boot = Arc::clone(&writer.boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
-        Ok(Self {
-            requests,
-            view,
-            epoch,
-            loss,
-            earlier_boot,
-            thread: Arc::new(Mutex::new(Some(thread))),
-        })
+        Ok(Self { requests, view, epoch, loss, boot, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Carries out a command. When it returns, what it changed is on disk and the observers know.
@@ -291,9 +284,9 @@ impl Ledger {
         self.epoch
     }
 
-    /// Generations up to this one were handed out in an earlier boot, as far as this run knows.
-    pub fn earlier_boot(&self) -> Generation {
-        self.earlier_boot.load(Ordering::Relaxed)
+    /// The number of the running boot: leases with a lower one are of an earlier boot.
+    pub fn boot(&self) -> u64 {
+        self.boot.load(Ordering::Relaxed)
     }
 
     /// Whether the thread still answers.

@@ -40,8 +40,8 @@ pub(super) struct Writer {
     /// Why there is no store, for those who do not want to wait for the thread.
     pub(super) loss: Arc<RwLock<Option<Refusal>>>,
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
-    /// The highest generation of an earlier boot.
-    pub(super) earlier_boot: Arc<AtomicU64>,
+    /// The number of the running boot, for those who do not want to wait for the thread.
+    pub(super) boot: Arc<AtomicU64>,
     pub(super) view: View,
     pub(super) observers: Vec<Box<dyn Lifecycle>>,
     inbox: mpsc::Receiver<Request>,
@@ -70,10 +70,9 @@ impl Writer {
         let (requests, inbox) = mpsc::channel(super::QUEUE);
         let engine = Engine::new(pools.clone(), HighWater::default());
         let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
-        let earlier_boot = Arc::default();
+        let boot = Arc::default();
         let subscribers = Vec::new();
-        let writer =
-            Self { engine, pools, books, loss, subscribers, earlier_boot, view, observers, inbox };
+        let writer = Self { engine, pools, books, loss, subscribers, boot, view, observers, inbox };
         (writer, requests)
     }
 

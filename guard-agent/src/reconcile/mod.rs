@@ -253,8 +253,8 @@ impl Reconciler {
         if let Some(why) = degraded() {
             return Ok(ended(why));
         }
-        let absent = self.absent();
-        let look = Look { leases: &leases, read, heard: &heard, absent: &absent };
+        let (absent, boot) = (self.absent(), ledger.boot());
+        let look = Look { leases: &leases, read, heard: &heard, absent: &absent, boot };
         let Judgement { silent, seen, unverifiable } = match look.judge(&**live) {
             Ok(judgement) => judgement,
             Err(why) => return Ok(ended(why)),
@@ -268,8 +268,7 @@ impl Reconciler {
             Ok(due) => due,
             Err(why) => return Ok(Report { silent, unverifiable, ..ended(why) }),
         };
-        let earlier = ledger.earlier_boot();
-        let brake = Brake { share: max_reap_share, earlier, consented, recent };
+        let brake = Brake { share: max_reap_share, boot, consented, recent };
         let Verdict { reap, blocked } = brake.apply(&due, &leases);
         let reaped = if reap.is_empty() {
             Vec::new()
@@ -319,6 +318,12 @@ impl Reconciler {
             matches!(verdict, Judged::Over(_)).then_some(lease)
         }));
         Ok(over)
+    }
+
+    /// Whether it means anything that nothing speaks for a lease.
+    pub fn is_verifiable(&self, lease: &Lease) -> bool {
+        let Parts { ledger, live, sources, .. } = &self.parts;
+        !sources.is_empty() || pass::is_over(lease, ledger.boot(), &**live)
     }
 
     /// What keeps a lease that nothing speaks for, as far as the index tells.

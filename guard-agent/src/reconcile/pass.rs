@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
-    lease::{Engine, Generation, Lease, State},
+    lease::{Binding, Engine, Generation, Lease, State},
 };
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
@@ -20,6 +20,8 @@ pub struct Look<'a> {
     pub heard: &'a [Heard],
     /// Bridges that do not exist: nothing is known of their leases.
     pub absent: &'a BTreeSet<Arc<str>>,
+    /// The number of the running boot.
+    pub boot: u64,
 }
 
 /// Why a pass ends without a miss.
@@ -122,7 +124,7 @@ impl<'a> Look<'a> {
             }
             if Engine::is_live(lease, view) {
                 judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
-            } else if self.heard.is_empty() && !port_is_gone(lease, view) {
+            } else if self.heard.is_empty() && !is_over(lease, self.boot, view) {
                 judgement.unverifiable.push(Arc::clone(lease));
             } else {
                 judgement.silent.push(Arc::clone(lease));
@@ -161,12 +163,19 @@ impl<'a> Look<'a> {
     }
 }
 
+/// Whether it means something that nothing speaks for a lease, also where no source is configured:
+/// whoever had it has ended with its port, or with an earlier boot.
+pub fn is_over(lease: &Lease, boot: u64, view: &dyn EvidenceView) -> bool {
+    lease.boot < boot || port_is_gone(lease, view)
+}
+
 /// Whether a lease was bound to a port that does not exist any more. After a reboot ports have
-/// names only.
+/// names only, and that of a held one may be yet to come.
 pub fn port_is_gone(lease: &Lease, view: &dyn EvidenceView) -> bool {
-    match (lease.binding.ifindex, &lease.binding.interface) {
-        (Some(ifindex), _) => !view.port_exists(ifindex),
-        (None, Some(name)) => !view.link_exists(name),
-        (None, None) => false,
+    let Binding { ifindex, interface, port_ended, .. } = &lease.binding;
+    match (ifindex, interface) {
+        (Some(ifindex), _) => !view.port_exists(*ifindex),
+        (None, Some(name)) => lease.state != State::Held && !view.link_exists(name),
+        (None, None) => *port_ended,
     }
 }

@@ -1,6 +1,6 @@
 //! Rule 6, the engine's part: misses, the threshold and the last look.
 
-use super::*;
+use super::{restored::restart, *};
 use crate::lease::command::CountMisses;
 
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -157,12 +157,62 @@ fn rule_6_a_miss_that_was_not_stored_is_counted_by_the_next_pass() {
 }
 
 #[test]
+fn rule_10_a_step_of_the_wall_clock_neither_stops_nor_hastens_a_miss() {
+    for step in [-86_400, 86_400] {
+        let mut world = World::with("10.0.0.0/24");
+        let lease = world.silent("s");
+        assert_eq!(world.count(&[lease], &[]), [1]);
+        world.now.wall += jiff::SignedDuration::from_secs(step);
+        restart(&mut world, [spec("10.0.0.0/24")], None);
+        world.pass(4);
+        assert_eq!(world.count(&[lease], &[]), [1], "{step}: the interval is not over");
+        world.pass(1);
+        assert_eq!(world.count(&[lease], &[]), [2], "{step}");
+    }
+}
+
+#[test]
+fn rule_10_after_a_reboot_a_miss_waits_for_what_was_left_of_its_interval() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.silent("s");
+    assert_eq!(world.count(&[lease], &[]), [1]);
+    world.pass(3);
+    // The machine is off for a day, and the new boot's clock starts anew.
+    let carry = Carry { then: world.now.boot, now: Duration::from_secs(600) };
+    world.now.boot = carry.now;
+    world.now.wall += jiff::SignedDuration::from_hours(24);
+    restart(&mut world, [spec("10.0.0.0/24")], Some(carry));
+    world.pass(1);
+    assert_eq!(world.count(&[lease], &[]), [1]);
+    world.pass(1);
+    assert_eq!(world.count(&[lease], &[]), [2]);
+}
+
+#[test]
+fn a_miss_of_which_nobody_knows_when_it_was_is_waited_for() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.silent("s");
+    world.count(&[lease], &[]);
+    // As an older version has left it.
+    let mut contents = world.engine.contents();
+    let (_, Row::Lease(row)) = &mut contents.rows[0] else { panic!("{contents:?}") };
+    Arc::make_mut(row).missed_at = None;
+    let restored = Restored { contents, high_water: world.engine.high_water(), carry: None };
+    world.engine = Engine::restore(pools([spec("10.0.0.0/24")]), restored).0;
+    assert_eq!(world.count(&[lease], &[]), [1]);
+    world.pass(4);
+    assert_eq!(world.count(&[lease], &[]), [1]);
+    world.pass(1);
+    assert_eq!(world.count(&[lease], &[]), [2]);
+}
+
+#[test]
 fn rule_6_misses_of_an_earlier_run_count_and_so_does_their_interval() {
     let mut world = World::with("10.0.0.0/24");
     let lease = world.silent("s");
     world.count(&[lease], &[]);
     world.pass(1);
-    world.engine.counted.clear(); // As after a restart.
+    restart(&mut world, [spec("10.0.0.0/24")], None);
     assert_eq!(world.count(&[lease], &[]), [1], "the interval is not over");
     world.pass(4);
     assert_eq!(world.count(&[lease], &[]), [2]);
