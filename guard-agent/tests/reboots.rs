@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guard_agent::{
-    clock::Now,
+    clock::{self, Now},
+    evidence::Station,
     feed::Feed,
     health::Health,
     inventory::{Settings as Asked, Sources, Told},
@@ -15,13 +16,13 @@ use guard_agent::{
         command::{Allocate, Command, Reply},
     },
     ledger::Ledger,
-    live::{LiveSet, PortName},
+    live::{Claim, LiveSet, PortName, Strength},
     mac::Mac,
     metrics::Metrics,
     proto::directory::{
         GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
     },
-    reconcile::{Ask, Parts, Reconciler, Settings},
+    reconcile::{Ask, Parts, Reconciler, Report, Settings},
     segment::Segment,
     store::{Boot, Store},
 };
@@ -51,6 +52,17 @@ impl directory_server::Directory for Directory {
     }
 }
 
+impl Directory {
+    fn serve(socket: &Path) -> Self {
+        let directory = Self::default();
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let service = directory_server::DirectoryServer::new(directory.clone());
+        let serving = Server::builder().add_service(service);
+        tokio::spawn(serving.serve_with_incoming(UnixListenerStream::new(listener)));
+        directory
+    }
+}
+
 fn alive(name: &str) -> Sandbox {
     Sandbox { sandbox: name.to_owned(), state: State::Alive.into(), ..Sandbox::default() }
 }
@@ -63,7 +75,8 @@ struct Node {
 }
 
 impl Node {
-    fn boot(number: u32, store: &Path, directory: &Path) -> Self {
+    /// The agent's first or next start in a boot.
+    fn start(number: u32, store: &Path, directory: Option<&Path>) -> Self {
         let boot = Boot { id: format!("boot-{number}"), now: Now::read() };
         let store = Store::open(store, &boot).unwrap();
         let segment = Segment::new("br0", 0);
@@ -78,7 +91,7 @@ impl Node {
             health: health.clone(),
             segments: Arc::new([segment]),
         };
-        let asked = Asked { containerd: None, directory: Some(directory.to_owned()) };
+        let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
         let reconciler = Reconciler::new(Parts {
             // Each pass counts.
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },
@@ -95,7 +108,7 @@ impl Node {
     }
 
     /// Gives a sandbox a lease; every second one has its port by name and number.
-    async fn start(&self, boot: u32, number: u32) -> Arc<Lease> {
+    async fn admit(&self, boot: u32, number: u32) -> Arc<Lease> {
         let is_bound = number.is_multiple_of(2);
         let (name, ifindex) = (format!("veth{number}"), 1000 + number);
         let port = PortName { interface: name.clone().into(), bridge: "br0".into(), uplink: false };
@@ -113,8 +126,36 @@ impl Node {
         one(self.ledger.call(Command::Confirm(lease.generation)).await.unwrap())
     }
 
+    /// Gives sandboxes leases that nothing is bound to.
+    async fn admit_unbound(&self, names: &[&str]) {
+        for name in names {
+            let allocate = Allocate {
+                pools: vec!["p".into()],
+                sandbox: (*name).into(),
+                confirmed: true,
+                ..Allocate::default()
+            };
+            one(self.ledger.call(Command::Allocate(allocate)).await.unwrap());
+        }
+    }
+
+    /// A frame of who has the lease.
+    fn claims(&self, lease: &Lease) {
+        let port = PortName { interface: "veth".into(), bridge: "br0".into(), uplink: false };
+        self.live.port_added(7, port);
+        let station =
+            Station { mac: Mac([2, 0, 0, 0, 0, 7]), interface: "veth".into(), ifindex: 7 };
+        let seen = clock::monotonic();
+        let claim = Claim { station, strength: Strength::Assert, first: seen, seen };
+        assert!(self.live.claimed(&lease.segment, lease.address, claim));
+    }
+
+    async fn pass(&self) -> Report {
+        self.reconciler.pass(Ask::default()).await.unwrap()
+    }
+
     async fn reaped(&self) -> usize {
-        let report = self.reconciler.pass(Ask::default()).await.unwrap();
+        let report = self.pass().await;
         assert_eq!(report.result(), "done", "{:?}", report.why());
         report.reaped.len()
     }
@@ -129,19 +170,23 @@ fn one(reply: Reply) -> Arc<Lease> {
     leases.remove(0)
 }
 
+/// Owners of leases, oldest first.
+fn owners(leases: &[Arc<Lease>]) -> Vec<&str> {
+    let owner = |lease: &&Arc<Lease>| lease.generation;
+    let mut leases: Vec<_> = leases.iter().collect();
+    leases.sort_by_key(owner);
+    leases.iter().map(|lease| &*lease.owner.as_ref().unwrap().sandbox).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_reboots_leave_no_lease_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (store, socket) = (dir.path().join("leases.db"), dir.path().join("directory.sock"));
-    let directory = Directory::default();
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let service = directory_server::DirectoryServer::new(directory.clone());
-    let serving = Server::builder().add_service(service);
-    tokio::spawn(serving.serve_with_incoming(UnixListenerStream::new(listener)));
+    let directory = Directory::serve(&socket);
 
     let mut highest = 0;
     for boot in 0..REBOOTS {
-        let node = Node::boot(boot, &store, &socket);
+        let node = Node::start(boot, &store, Some(&socket));
         let had = if boot == 0 { 0 } else { LEASES as usize };
         assert_eq!(node.ledger.reservations().await.unwrap().len(), had, "boot {boot}");
         // Slow and sure, and without consent: whoever had them has ended with their boot.
@@ -153,7 +198,7 @@ async fn three_hundred_reboots_leave_no_lease_behind() {
 
         let names = (0..LEASES).map(|number| sandbox(boot, number));
         directory.0.lock().extend(names);
-        let leases = join_all((0..LEASES).map(|number| node.start(boot, number))).await;
+        let leases = join_all((0..LEASES).map(|number| node.admit(boot, number))).await;
         let addresses: BTreeSet<_> = leases.iter().map(|lease| lease.address).collect();
         assert_eq!(addresses.len(), LEASES as usize);
         assert!(leases.iter().all(|lease| lease.generation > highest), "boot {boot}");
@@ -163,4 +208,60 @@ async fn three_hundred_reboots_leave_no_lease_behind() {
         node.ledger.shutdown().await;
         directory.0.lock().clear();
     }
+}
+
+const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+
+#[tokio::test]
+async fn rule_6_whose_owner_has_asked_in_this_boot_is_of_this_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, socket) = (dir.path().join("leases.db"), dir.path().join("directory.sock"));
+    let directory = Directory::serve(&socket);
+    let start = |boot| Node::start(boot, &store, Some(&socket));
+    let node = start(0);
+    node.admit_unbound(&TEN).await;
+    node.admit_unbound(&["dead"]).await;
+    node.ledger.shutdown().await;
+
+    // The ten come back with the node and ask again; the generations are those of before.
+    let node = start(1);
+    node.admit_unbound(&TEN).await;
+    // That the agent has been restarted since takes nothing from what it knows.
+    node.ledger.shutdown().await;
+    let node = start(1);
+    // The directory loses its list: what says so of the dead one says so of all.
+    directory.0.lock().clear();
+    assert_eq!((node.reaped().await, node.reaped().await), (0, 0));
+    let report = node.pass().await;
+    assert_eq!((report.result(), owners(&report.reaped)), ("blocked", vec!["dead"]));
+    assert_eq!(owners(&report.blocked.unwrap().leases), TEN);
+    node.ledger.shutdown().await;
+}
+
+#[tokio::test]
+async fn rule_6_after_a_reboot_what_nothing_speaks_for_goes_also_where_nobody_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("leases.db");
+    let node = Node::start(0, &store, None);
+    node.admit_unbound(&TEN).await;
+    node.admit_unbound(&["again", "seen"]).await;
+    let report = node.pass().await;
+    assert_eq!((report.silent.len(), report.unverifiable.len()), (0, 12), "within a boot");
+    node.ledger.shutdown().await;
+
+    let node = Node::start(1, &store, None);
+    node.admit_unbound(&["again"]).await;
+    let leases = node.ledger.reservations().await.unwrap();
+    let seen = leases.iter().find(|lease| owners(&[(*lease).clone()]) == ["seen"]).unwrap();
+    node.claims(seen);
+    // Slow and sure, one miss in each pass, and without consent, however many they are.
+    for misses in 1..=3 {
+        let report = node.pass().await;
+        assert_eq!(owners(&report.silent), TEN);
+        assert!(report.silent.iter().all(|lease| lease.misses == misses));
+        assert_eq!(owners(&report.unverifiable), ["again"]);
+        assert_eq!(report.reaped.len(), if misses == 3 { 10 } else { 0 });
+    }
+    assert_eq!(owners(&node.ledger.reservations().await.unwrap()), ["again", "seen"]);
+    node.ledger.shutdown().await;
 }
