@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
 use guard_tests::{Agent, Directory, Lab, Launch, POOL, eventually};
+use serde_json::Value;
 
 const QUICK: &str = "[reconcile]\ninterval = \"200ms\"\n[watchdog]\ngrace = \"0s\"";
 
@@ -174,6 +175,33 @@ fn rule_5_the_grace_is_for_leases_too_and_no_wall_clock_shortens_it() -> Result<
     }
     assert!(began.elapsed() < GRACE * 4, "{:?}", began.elapsed());
     assert!(names.iter().all(|name| directory.asked(&format!("{name}/1")) == 0));
+    Ok(())
+}
+
+#[test]
+fn rule_9_a_miss_is_no_event() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let agent = start(&lab, &directory)?;
+    let lease = agent.confirmed("a")?;
+    directory.say(|said| said.found = states(&[("a", State::Alive)]));
+    let misses = |wanted: u64| {
+        eventually(&format!("{wanted} misses"), || {
+            Ok((agent.entry(lease.address)?.context("free")?["misses"] == wanted).then_some(()))
+        })
+    };
+    misses(3)?;
+    // Something speaks for it, and then nothing again.
+    directory.say(|said| said.listed = states(&[("a", State::Alive)]));
+    misses(0)?;
+    directory.say(|said| said.listed.clear());
+    misses(3)?;
+    agent.release(&lease)?;
+    let events = agent.follow(&["events", "--from", "0"])?;
+    let of_lease = |event: &Value| event["lease"]["generation"] == lease.generation;
+    for wanted in ["lease.held", "lease.active", "lease.cooling"] {
+        assert_eq!(events.next(of_lease)?.1["type"], wanted);
+    }
     Ok(())
 }
 

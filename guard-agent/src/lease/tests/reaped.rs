@@ -56,6 +56,19 @@ fn rule_6_an_interval_has_one_miss_whoever_asks() {
 }
 
 #[test]
+fn rule_9_a_miss_is_stored_and_no_event() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.silent("s");
+    for (silent, seen) in [([lease].as_slice(), [].as_slice()), (&[], &[lease])] {
+        world.count(silent, seen);
+        assert_eq!(world.changes.len(), 1);
+        assert_eq!(world.changes[0].change(), None);
+    }
+    world.release(lease);
+    assert!(world.changes[0].change().is_some());
+}
+
+#[test]
 fn rule_6_evidence_starts_the_count_anew() {
     let mut world = World::with("10.0.0.0/24");
     let lease = world.silent("s");
