@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::{
@@ -32,7 +32,7 @@ pub struct Said {
     pub list_fails: bool,
     /// It answers no question by name.
     pub get_fails: bool,
-    /// It leaves questions by name open.
+    /// It leaves questions by name open, until it does not any more.
     pub get_hangs: bool,
     /// Whom it was asked for by name.
     pub asked: Vec<String>,
@@ -73,14 +73,11 @@ impl directory_server::Directory for Service {
         if !lifecycle.is_empty() {
             name = format!("{name}/{lifecycle}");
         }
-        let said = {
-            let mut said = self.0.lock();
-            said.asked.push(name.clone());
-            said.clone()
-        };
-        if said.get_hangs {
-            std::future::pending::<()>().await;
+        self.0.lock().asked.push(name.clone());
+        while self.0.lock().get_hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let said = self.0.lock().clone();
         if said.get_fails {
             return Err(Status::internal("the store does not answer"));
         }

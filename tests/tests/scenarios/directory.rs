@@ -179,6 +179,33 @@ fn rule_5_the_grace_is_for_leases_too_and_no_wall_clock_shortens_it() -> Result<
 }
 
 #[test]
+fn rule_6_the_last_look_sees_what_comes_while_the_directory_is_asked() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    directory.say(|said| {
+        said.listed = states(&[("another", State::Alive)]);
+        said.get_hangs = true;
+    });
+    let agent = start(&lab, &directory)?;
+    let (sandbox, lease) = (lab.sandbox("a")?, agent.confirmed("a")?);
+    agent.await_port(&sandbox)?;
+    eventually("a look-up", || Ok((directory.asked("a") > 0).then_some(())))?;
+    assert_eq!(agent.entry(lease.address)?.context("free")?["misses"], 3);
+    // The directory does not know of it, and is about to say so.
+    sandbox.add_address(lease.address)?;
+    sandbox.announce(lease.address)?;
+    eventually("its frame", || {
+        let entry = agent.entry(lease.address)?.context("free")?;
+        Ok(entry["evidence"].to_string().contains("wire").then_some(()))
+    })?;
+    directory.say(|said| said.get_hangs = false);
+    await_passes(&agent, "done", 3.0)?;
+    let entry = agent.entry(lease.address)?.context("free")?;
+    assert_eq!((&entry["state"], &entry["misses"]), (&"active".into(), &0.into()), "{entry}");
+    Ok(())
+}
+
+#[test]
 fn rule_9_a_miss_is_no_event() -> Result<()> {
     let lab = Lab::new()?;
     let directory = lab.directory()?;
