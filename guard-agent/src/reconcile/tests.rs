@@ -258,16 +258,17 @@ proptest! {
     /// within the brake.
     #[test]
     fn rule_6_nothing_live_is_ever_silent(
-        leases in proptest::collection::vec((0..2_usize, proptest::option::of(1..6_u8), 0..4_u32), 0..40),
+        leases in proptest::collection::vec(
+            (0..2_usize, proptest::option::of(1..6_u8), 0..4_u32, BOOT - 1..=BOOT), 0..40,
+        ),
         ports in proptest::collection::hash_set(1..6_u32, 0..5),
         owners in proptest::collection::hash_set(1..40_u64, 0..20),
         answers in proptest::collection::vec(0..4_u8, 0..3),
-        boots in proptest::collection::vec(BOOT - 1..=BOOT, 40),
     ) {
-        let all: Vec<_> = leases.iter().zip(1..).map(|((state, port, misses), generation)| {
+        let all: Vec<_> = leases.iter().zip(1..).map(|((state, port, misses, boot), generation)| {
             let made = port.map_or_else(|| lease(generation, State::Active), |p| bound(generation, p));
             let state = [State::Held, State::Active][*state];
-            Arc::new(Lease { state, misses: *misses, boot: boots[generation as usize % 40], ..made })
+            Arc::new(Lease { state, misses: *misses, boot: *boot, ..made })
         }).collect();
         let view = FakeView {
             ports,
