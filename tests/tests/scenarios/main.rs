@@ -25,6 +25,7 @@ mod ordinary_life;
 mod peers;
 mod ports;
 mod quota;
+mod reboot;
 mod reload;
 mod replay;
 mod restart;
