@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use crate::command::binary;
 use crate::config::Config;
 use crate::journal::Journal;
-use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::reaper::Reaper;
@@ -58,18 +57,6 @@ impl Launch {
 
     pub(crate) fn is_degraded(&self) -> bool {
         self.degraded
-    }
-
-    /// In another boot of the machine, as far as the boot's id tells: it is read from a file. What
-    /// else a reboot takes away is the test's to remove.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn in_boot(self, lab: &Lab, number: u32) -> Result<Self> {
-        let id = lab.dir().join(format!("boot-{number}"));
-        std::fs::write(&id, format!("00000000-0000-4000-8000-{number:012}\n"))?;
-        let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
-        Ok(self.under(&["unshare", "--mount", "sh", "-c", script, &id.to_string_lossy()]))
     }
 
     /// Under a program that executes what follows its own arguments.

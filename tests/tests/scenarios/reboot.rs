@@ -1,8 +1,10 @@
 //! Rules 6 and 10 over a reboot: a container does not survive one, and a lease may.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
-use guard_tests::{Agent, Config, Directory, Lab, Launch, Lease, eventually};
+use guard_tests::{Agent, Config, Directory, Lab, Launch, Lease, POOL, eventually};
 use serde_json::Value;
 
 /// A node whose sandboxes have no ports: nothing but what they ask for tells that they run.
@@ -116,5 +118,45 @@ fn rule_6_whose_owner_has_asked_in_this_boot_is_of_this_boot() -> Result<()> {
     lists(&[]);
     node.await_passes("blocked", 2.0)?;
     assert_eq!(node.states(&again)?, ["active"; 10]);
+    Ok(())
+}
+
+#[test]
+fn rule_10_a_step_of_the_wall_clock_neither_stops_nor_hastens_a_miss() -> Result<()> {
+    const INTERVAL: Duration = Duration::from_secs(3);
+    const DAYS: i64 = 10 * 86_400;
+    for step in [-DAYS, DAYS] {
+        let lab = Lab::new()?;
+        let directory = lab.directory()?;
+        let config = lab.config()?.with(&directory.section())?;
+        let config = config.with("[reconcile]\ninterval = \"3s\"")?;
+        let launch = Launch::config(&config)?;
+        let mut agent = lab.agent_with(launch.clone())?;
+        let lease = agent.confirmed("a")?;
+        let misses = |agent: &Agent| -> Result<u64> {
+            agent.entry(lease.address)?.context("free")?["misses"].as_u64().context("no misses")
+        };
+        // By hand, so that it is known when the first one was.
+        let began = Instant::now();
+        agent.json(&["reconcile"])?;
+        assert_eq!(misses(&agent)?, 1);
+        agent.stop()?;
+        agent.start_again_with(launch.with_clock_ahead(&lab, step)?)?;
+        let now = agent.entry(lease.address)?.context("free")?;
+        assert!(now["misses"] == 1 || began.elapsed() >= INTERVAL, "{step}: {now}");
+        // The clock really is another one.
+        let b = agent.json(&["allocate", "--pool", POOL, "--sandbox", "b"])?;
+        let date = |lease: &Value| {
+            lease["created_at"].as_str().and_then(|at| at.get(..10)).map(str::to_owned)
+        };
+        assert!(
+            if step < 0 { date(&b) < date(&now) } else { date(&b) > date(&now) },
+            "{step}: {b}"
+        );
+        eventually("the second miss", || Ok((misses(&agent)? == 2).then_some(())))?;
+        assert!(began.elapsed() >= INTERVAL, "{step}: {:?}", began.elapsed());
+        agent.await_state(&lease, "cooling")?;
+        assert!(began.elapsed() >= INTERVAL * 2, "{step}: {:?}", began.elapsed());
+    }
     Ok(())
 }
