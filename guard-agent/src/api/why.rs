@@ -8,6 +8,7 @@ use super::{Context, convert, error};
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView as _},
+    judgement::Verdict,
     lease::{Lease, LeaseFilter, Pool, Standing, State, reason},
     proto,
     reconcile::Settings,
@@ -136,17 +137,21 @@ fn next_of_active(lease: &Lease, live: bool, context: &Context) -> String {
             unhealthy.name
         );
     }
-    if let Some(kept) = reconciler.kept(lease) {
-        return format!("nothing speaks for it, but {kept}: it stays");
-    }
+    let unless = match reconciler.judged(lease) {
+        Some(Verdict::Keep(kept)) => {
+            return format!("nothing speaks for it, but {kept}: it stays");
+        }
+        Some(Verdict::LookUp(_)) => ", unless the directory finds it by name",
+        Some(Verdict::Over(_)) | None => "",
+    };
     let left = misses.saturating_sub(lease.misses);
     if left == 0 {
-        return "nothing is left of it: the next pass of the reconciler takes it back".to_owned();
+        return format!("nothing speaks for it: the next pass takes it back{unless}");
     }
     let span = humantime::format_duration(Duration::from_secs((interval * left).as_secs()));
     format!(
         "nothing speaks for it: {} of {misses} misses; it is taken back after {left} more, in \
-         about {span}",
+         about {span}{unless}",
         lease.misses
     )
 }

@@ -129,6 +129,11 @@ impl Sources {
         Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
     }
 
+    /// Whether there is a directory to be asked.
+    pub fn has_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+
     /// Whether none is configured.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -25,7 +25,7 @@ use crate::{
     evidence::Source,
     health::{self, Health},
     inventory::{self, Sources},
-    judgement::{Index, Kept, Subject, Verdict as Judged, judge_answer},
+    judgement::{Index, Subject, Verdict as Judged, judge_answer},
     lease::{
         Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
@@ -326,11 +326,11 @@ impl Reconciler {
         !sources.is_empty() || pass::is_over(lease, ledger.boot(), &**live)
     }
 
-    /// What keeps a lease that nothing speaks for, as far as the index tells.
-    pub fn kept(&self, lease: &Lease) -> Option<Kept> {
-        let verdict =
-            self.index().judge(Subject::lease(lease)?, Now::read().boot, self.parts.grace);
-        if let Judged::Keep(kept) = verdict { Some(kept) } else { None }
+    /// What the directory's index tells of a lease; nothing where there is no directory.
+    pub fn judged(&self, lease: &Lease) -> Option<Judged> {
+        let Parts { sources, grace, .. } = &self.parts;
+        let subject = Subject::lease(lease).filter(|_| sources.has_directory())?;
+        Some(self.index().judge(subject, Now::read().boot, *grace))
     }
 
     fn index(&self) -> Index {
