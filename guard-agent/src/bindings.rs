@@ -11,6 +11,7 @@ mod macs;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::Hash,
     net::IpAddr,
     sync::Arc,
 };
@@ -30,7 +31,11 @@ use crate::{
     evidence::Station,
     health::Health,
     incident::{Claimant, Role},
-    lease::{Generation, Lease, Owner, Place, State, command::Change, model::Binding},
+    lease::{
+        Generation, Lease, Owner, Place, State,
+        command::Change,
+        model::{Binding, Device},
+    },
     ledger::Lifecycle,
     mac::Mac,
     observer::Table,
@@ -110,8 +115,12 @@ struct Inner {
     bridges: HashMap<Arc<str>, u32>,
     /// The leases that bind an address; the ledger has them anyway.
     holders: BTreeMap<(Segment, IpAddr), Arc<Lease>>,
-    /// The holders whose binding names a port, by that name.
+    /// The holders whose binding names a port that is yet to come, by that name.
     by_interface: HashMap<Arc<str>, HashSet<(Segment, IpAddr)>>,
+    /// The holders that are bound to a port, by its ifindex.
+    by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
+    /// Holders whose port has ended, while their lease does not say so yet.
+    ended: HashSet<(Segment, IpAddr)>,
     /// The ports that exist: bridge and name by ifindex, and the other way round.
     ports: HashMap<u32, (Arc<str>, Arc<str>)>,
     ifindexes: HashMap<(Arc<str>, Arc<str>), u32>,
@@ -255,28 +264,49 @@ impl Bindings {
         let name = (bridge.clone(), interface.clone());
         inner.ports.insert(ifindex, name.clone());
         inner.ifindexes.insert(name, ifindex);
-        let result = inner.write_bound_to(interface);
+        let keys = inner.bound_to(ifindex, interface);
+        let result = inner.write_all(&keys);
         // At the start they are not new, but only found.
         if inner.settled {
-            inner.hand_over_port(interface);
+            inner.hand_over_again_to(&keys);
         }
         self.report(result);
     }
 
-    /// A port is gone: declared bindings to it end, and what they held may be claimed anew.
-    pub fn port_gone(&self, ifindex: u32) {
+    /// A port has left its bridge. What is bound to it stays bound, as long as the link exists.
+    pub fn port_left(&self, ifindex: u32) {
+        self.inner.lock().forget_port(ifindex);
+    }
+
+    /// A link has ended: so do bindings to it, at once, and what they held may be claimed anew. The
+    /// next link with its ifindex is another one.
+    pub fn link_ended(&self, ifindex: u32) {
         let inner = &mut *self.inner.lock();
-        if let Some((_, interface)) = inner.forget_port(ifindex) {
-            let result = inner.write_bound_to(&interface);
-            inner.hand_over_port(&interface);
-            self.report(result);
-        }
+        inner.forget_port(ifindex);
+        let keys: Vec<_> = inner.by_port.get(&ifindex).into_iter().flatten().cloned().collect();
+        inner.ended.extend(keys.iter().cloned());
+        let result = inner.write_all(&keys);
+        inner.hand_over_again_to(&keys);
+        self.report(result);
+    }
+
+    /// What the leases say of the links that they are bound to, by ifindex.
+    pub fn devices(&self) -> BTreeMap<u32, Option<Device>> {
+        let inner = self.inner.lock();
+        let bound = inner.holders.values().map(|lease| &lease.binding);
+        bound.filter_map(|binding| Some((binding.ifindex?, binding.device))).collect()
     }
 
     /// The lease that holds an address.
     pub fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
         let inner = self.inner.lock();
-        inner.holders.get(&(segment.clone(), address)).and_then(|lease| Holder::of(lease))
+        let key = (segment.clone(), address);
+        let mut holder = inner.holders.get(&key).and_then(|lease| Holder::of(lease))?;
+        if inner.ended.contains(&key) {
+            let binding = &mut holder.binding;
+            (binding.interface, binding.ifindex) = (None, None);
+        }
+        Some(holder)
     }
 
     /// Whether it is a gateway's or the host's, which no port may claim.
@@ -288,18 +318,15 @@ impl Bindings {
     /// Who is known to be behind a port: the owner of a lease that is bound to it.
     pub fn behind(&self, ifindex: u32) -> Option<Owner> {
         let inner = self.inner.lock();
-        let (_, interface) = inner.ports.get(&ifindex)?;
-        let keys = inner.by_interface.get(interface)?.iter();
-        keys.filter_map(|key| inner.holders.get(key))
-            .find(|lease| lease.binding.ifindex == Some(ifindex))
-            .and_then(|lease| lease.owner.clone())
+        let mut keys = inner.by_port.get(&ifindex)?.iter().filter(|key| !inner.ended.contains(key));
+        keys.find_map(|key| inner.holders.get(key)?.owner.clone())
     }
 
     /// Whether a lease's binding names this MAC on this port.
     pub fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
         let inner = self.inner.lock();
-        let Some((_, interface)) = inner.ports.get(&ifindex) else { return false };
-        let keys = inner.by_interface.get(interface).into_iter().flatten();
+        let keys = inner.by_port.get(&ifindex).into_iter().flatten();
+        let keys = keys.filter(|key| !inner.ended.contains(key));
         keys.filter_map(|key| inner.holders.get(key)).any(|lease| {
             let Binding { declared, mac: bound, ifindex: port, .. } = &lease.binding;
             *declared && *bound == Some(mac) && *port == Some(ifindex)
@@ -362,8 +389,13 @@ impl Inner {
         fn seen(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
             (&lease.owner, lease.generation, &lease.binding)
         }
-        let interface = |holder: Option<&Arc<Lease>>| holder?.binding.interface.clone();
-        let new = interface(holder);
+        let interface = |holder: Option<&Arc<Lease>>| {
+            let binding = &holder?.binding;
+            binding.interface.clone().filter(|_| binding.ifindex.is_none())
+        };
+        let port = |holder: Option<&Arc<Lease>>| holder?.binding.ifindex;
+        let (new, new_port) = (interface(holder), port(holder));
+        self.ended.remove(key);
         let old = match holder {
             Some(holder) => self.holders.insert(key.clone(), Arc::clone(holder)),
             None => self.holders.remove(key),
@@ -375,22 +407,15 @@ impl Inner {
             self.handovers.bound(key, was, is);
         }
         let changed = old.as_deref().map(seen) != holder.map(|lease| seen(lease));
-        let old = interface(old.as_ref());
-        if old == new {
-            return changed;
-        }
-        if let Some(name) = old
-            && let Some(keys) = self.by_interface.get_mut(&name)
-        {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_interface.remove(&name);
-            }
-        }
-        if let Some(name) = new {
-            self.by_interface.entry(name).or_default().insert(key.clone());
-        }
+        move_key(&mut self.by_interface, key, interface(old.as_ref()), new);
+        move_key(&mut self.by_port, key, port(old.as_ref()), new_port);
         changed
+    }
+
+    /// The holders that are bound to a port, or wait for one of its name.
+    fn bound_to(&self, ifindex: u32, interface: &Arc<str>) -> Vec<(Segment, IpAddr)> {
+        let bound = self.by_port.get(&ifindex).into_iter().flatten();
+        bound.chain(self.by_interface.get(interface).into_iter().flatten()).cloned().collect()
     }
 
     fn forget_port(&mut self, ifindex: u32) -> Option<(Arc<str>, Arc<str>)> {
@@ -399,6 +424,29 @@ impl Inner {
             self.ifindexes.remove(&name);
         }
         Some(name)
+    }
+}
+
+/// An address is listed under another key now.
+fn move_key<K: Eq + Hash>(
+    keys: &mut HashMap<K, HashSet<(Segment, IpAddr)>>,
+    place: &(Segment, IpAddr),
+    old: Option<K>,
+    new: Option<K>,
+) {
+    if old == new {
+        return;
+    }
+    if let Some(old) = old
+        && let Some(places) = keys.get_mut(&old)
+    {
+        places.remove(place);
+        if places.is_empty() {
+            keys.remove(&old);
+        }
+    }
+    if let Some(new) = new {
+        keys.entry(new).or_default().insert(place.clone());
     }
 }
 

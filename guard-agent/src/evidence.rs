@@ -1,10 +1,14 @@
 //! Evidence: a source's word that an address is in use.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{lease::Owner, mac::Mac, segment::Segment};
+use crate::{
+    lease::{Owner, model::Device},
+    mac::Mac,
+    segment::Segment,
+};
 
 /// Who says it. A source may only ever add a reason to keep an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +42,7 @@ pub struct Station {
     pub mac: Mac,
     /// The port's name.
     pub interface: Arc<str>,
-    /// The port's ifindex, which no other port of this boot gets.
+    /// The port's ifindex.
     pub ifindex: u32,
 }
 
@@ -72,6 +76,71 @@ impl Evidence {
     }
 }
 
+/// A port of a watched bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortName {
+    /// Its name.
+    pub interface: Arc<str>,
+    /// The bridge it belongs to.
+    pub bridge: Arc<str>,
+    /// It leads to other hosts.
+    pub uplink: bool,
+}
+
+/// What is not known (yet), so that the absence of evidence proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum Unknown {
+    /// Ports, maps, host addresses and sources are being read for the first time.
+    #[error("the boot pass has not ended")]
+    Boot,
+    /// A bridge does not exist, or is not watched.
+    #[error("bridge {0} is not there to be watched")]
+    Bridge(Arc<str>),
+    /// A source has not listed all that it knows since then.
+    #[error("{0} has not answered completely since")]
+    Source(&'static str),
+}
+
+/// What has changed since the engine last looked. The view itself says what is true now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Links that have ended, by ifindex: the next link with that number is another one.
+    pub ended: BTreeSet<u32>,
+    /// Ports that are new, or have another name or bridge.
+    pub ports: BTreeSet<u32>,
+    /// The host has other addresses.
+    pub hosts: bool,
+    /// Of these addresses something else is known.
+    pub places: BTreeSet<(Segment, IpAddr)>,
+    /// A source lists others than before, perhaps owners whose addresses it does not know.
+    pub owners: bool,
+    /// More is known than before: what waits for that is looked at again.
+    pub known: bool,
+}
+
+impl Changes {
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, others: Self) {
+        let Self { ended, ports, hosts, places, owners, known } = others;
+        self.ended.extend(ended);
+        self.ports.extend(ports);
+        self.places.extend(places);
+        self.hosts |= hosts;
+        self.owners |= owners;
+        self.known |= known;
+    }
+
+    /// Only this address.
+    pub fn of(segment: Segment, address: IpAddr) -> Self {
+        Self { places: BTreeSet::from([(segment, address)]), ..Self::default() }
+    }
+}
+
 /// Answers from memory, without I/O, what is known of an address.
 pub trait EvidenceView {
     /// All current evidence that the address is in use; empty if there is none.
@@ -93,8 +162,29 @@ pub trait EvidenceView {
         !self.owner(owner).is_empty()
     }
 
-    /// Whether the port with this ifindex exists: it is evidence for the leases bound to it.
+    /// Whether the link exists that leases with this ifindex are bound to, whatever its name and its
+    /// bridge are now: it is evidence for them. False from its end on, also where another link has the
+    /// number by now, until the engine has looked at [`Changes::ended`].
     fn port_exists(&self, ifindex: u32) -> bool;
+
+    /// The port of a watched bridge with this ifindex.
+    fn port(&self, ifindex: u32) -> Option<PortName>;
+
+    /// The port of a bridge that has this name now.
+    fn port_named(&self, bridge: &str, interface: &str) -> Option<u32>;
+
+    /// What a link is known by over a restart.
+    fn device(&self, ifindex: u32) -> Option<Device>;
+
+    /// The host's own addresses on a segment.
+    fn hosts(&self, segment: &Segment) -> Vec<IpAddr>;
+
+    /// Whether all that was in use on a segment at that moment on `CLOCK_BOOTTIME` or since, and still
+    /// is, is known: only then does the absence of evidence prove anything.
+    ///
+    /// # Errors
+    /// What is not known.
+    fn complete(&self, segment: &Segment, since: Duration) -> Result<(), Unknown>;
 
     /// Whether an interface of the namespace has this name, or this alternative name.
     fn link_exists(&self, name: &str) -> bool;

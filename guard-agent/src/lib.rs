@@ -10,7 +10,6 @@ pub mod config;
 mod entries;
 pub mod evidence;
 mod failpoint;
-pub mod feed;
 pub mod generations;
 pub mod health;
 pub mod history;

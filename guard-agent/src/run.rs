@@ -20,7 +20,6 @@ use crate::{
     bindings::Bindings,
     clock::{self, Now},
     config::{Config, WhenDegraded},
-    feed::Feed,
     generations::{self, Generations},
     health::{BOOT, Health, STORE},
     history::{History, HistoryError},
@@ -117,10 +116,10 @@ async fn serve(
         Box::new(metrics.clone()),
         Box::new(hub.clone()),
     ];
-    let pools = config.pools.clone();
+    let (pools, changes) = (config.pools.clone(), live.changes().clone());
     let ledger = match opened {
-        Ok(store) => Ledger::start(pools, store, live.clone(), observers)?,
-        Err(loss) => Ledger::start_without(pools, loss, live.clone(), observers)?,
+        Ok(store) => Ledger::start(pools, store, live.clone(), changes, observers)?,
+        Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
     };
 
     if let Some(loss) = ledger.loss() {
@@ -128,7 +127,6 @@ async fn serve(
     }
     // Before anything can be released.
     ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
-    let feed = Feed::start(ledger.clone(), health.clone());
     let prefixes =
         config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix())).collect();
     let kernel = kernel.await.context("loading the program panicked")??;
@@ -144,7 +142,6 @@ async fn serve(
             alerts: alerts.clone(),
             bindings: bindings.clone(),
             health: health.clone(),
-            feed: feed.clone(),
         },
     )
     .await?;
@@ -157,12 +154,8 @@ async fn serve(
         health: health.clone(),
     };
     let vitals = vitals.start().context("starting the thread that watches the others")?;
-    let told = Told {
-        live: live.clone(),
-        feed: feed.clone(),
-        health: health.clone(),
-        segments: config.segments().into(),
-    };
+    let told =
+        Told { live: live.clone(), health: health.clone(), segments: config.segments().into() };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told));
     let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
         settings: config.watchdog,
@@ -181,10 +174,10 @@ async fn serve(
         sources,
         health: health.clone(),
         metrics: metrics.clone(),
-        bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
         pools: config.pools.clone(),
     }));
-    let boot = boot_pass(config.clone(), feed, health.clone(), reconciler.clone());
+    let boot =
+        boot_pass(config.clone(), live.clone(), ledger.clone(), health.clone(), reconciler.clone());
     let reconciling = tokio::spawn({
         let (reconciler, watchdog) = (reconciler.clone(), watchdog.clone());
         async move {
@@ -272,14 +265,20 @@ async fn watch_store(ledger: Ledger, health: Arc<Health>) {
 /// Rule 8: the observer has read ports, host addresses and maps, every configured source has
 /// answered completely once, and the ledger has looked at every lease with that evidence. Only then
 /// is anything handed out.
-async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>, reconciler: Arc<Reconciler>) {
+async fn boot_pass(
+    config: Config,
+    live: Arc<LiveSet>,
+    ledger: Ledger,
+    health: Arc<Health>,
+    reconciler: Arc<Reconciler>,
+) {
     let began = Instant::now();
     let mut why = "it takes longer than allocate.boot_timeout".to_owned();
     loop {
         let left = config.boot_timeout.saturating_sub(began.elapsed());
         // Once it is late it takes as long as it takes.
         let left = if left.is_zero() { Duration::MAX } else { left };
-        match tokio::time::timeout(left, look_at_everything(&feed, &reconciler)).await {
+        match tokio::time::timeout(left, look_at_everything(&live, &ledger, &reconciler)).await {
             Ok(Ok(())) => break,
             Ok(Err(reason)) => why = reason,
             Err(_) => {}
@@ -297,9 +296,13 @@ async fn boot_pass(config: Config, feed: Feed, health: Arc<Health>, reconciler: 
     memory::give_back();
 }
 
-async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), String> {
+async fn look_at_everything(
+    live: &LiveSet,
+    ledger: &Ledger,
+    reconciler: &Reconciler,
+) -> Result<(), String> {
     let look = || async {
-        feed.ask(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
+        ledger.call(Command::RecheckAll).await.map(drop).map_err(|refusal| refusal.to_string())
     };
     // What the observer has read, so that the pass does not miss it.
     look().await?;
@@ -309,6 +312,8 @@ async fn look_at_everything(feed: &Feed, reconciler: &Reconciler) -> Result<(), 
         let why = waiting.why().unwrap_or_default();
         return Err(format!("{} has not answered completely yet: {why}", waiting.name));
     }
+    // From here on absence proves something.
+    live.boot_pass_ended();
     // What the sources have answered.
     look().await
 }

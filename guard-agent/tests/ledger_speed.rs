@@ -10,10 +10,11 @@ use std::{
 
 use guard_agent::{
     clock::Now,
-    evidence::{Evidence, EvidenceView},
+    evidence::{Evidence, EvidenceView, PortName, Unknown},
     lease::{
         LeaseFilter, Owner, Pool, PoolSpec, Pools,
         command::{Allocate, Command, Reply},
+        model::Device,
     },
     ledger::{Ledger, View},
     segment::Segment,
@@ -39,6 +40,26 @@ impl EvidenceView for Nothing {
         false
     }
 
+    fn port(&self, _: u32) -> Option<PortName> {
+        None
+    }
+
+    fn port_named(&self, _: &str, _: &str) -> Option<u32> {
+        None
+    }
+
+    fn device(&self, _: u32) -> Option<Device> {
+        None
+    }
+
+    fn hosts(&self, _: &Segment) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    fn complete(&self, _: &Segment, _: Duration) -> Result<(), Unknown> {
+        Ok(())
+    }
+
     fn link_exists(&self, _: &str) -> bool {
         false
     }
@@ -51,7 +72,7 @@ fn start(dir: &Path) -> Ledger {
     let spec = PoolSpec::new("p", Segment::new("rt0", 0), prefix);
     let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
     let view: View = Arc::new(Nothing);
-    Ledger::start(pools, store, view, Vec::new()).unwrap()
+    Ledger::start(pools, store, view, Arc::default(), Vec::new()).unwrap()
 }
 
 fn allocate(sandbox: String) -> Command {

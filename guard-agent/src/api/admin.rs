@@ -13,8 +13,9 @@ use super::{
     error::{self, Invalid},
 };
 use crate::{
+    clock::Now,
     lease::{
-        Lease, LeaseFilter, Owner, Pool, Pools, Standing, State,
+        Engine, Lease, LeaseFilter, Owner, Pool, Pools, Standing, State,
         command::{Command, Reason, Refusal, Reply},
     },
     ledger::Recovery,
@@ -78,19 +79,26 @@ impl proto::admin_server::Admin for Service {
         // What is not seen is no reason while not all is seen.
         self.0.may_allocate(std::iter::empty())?;
         let leases = self.0.ledger.leases(LeaseFilter::default()).await.map_err(error::refused)?;
+        // Reservations first, evidence second: what is not known since then keeps them.
+        let since = Now::read().boot;
+        self.0.reconciler.sources().ask().await;
         let silent = leases.into_iter().filter(|(lease, evidence)| {
             lease.state.is_owned() && evidence.is_empty() && self.bridge_present(lease)
         });
         let (gone, mut unverifiable): (Vec<_>, Vec<_>) =
             silent.map(|(lease, _)| lease).partition(|lease| port_is_gone(lease, &*self.0.live));
-        unverifiable.retain(|lease| lease.state == State::Active);
         let generations = gone.iter().map(|lease| lease.generation).collect();
         // It looks once more: one of them may be in use by now.
-        let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
-        {
+        let reap = Command::Reap { generations, threshold: 0, since };
+        let released = match self.call(reap, dry_run).await? {
             Reply::Leases(leases) => leases,
             _ => Vec::new(),
         };
+        // Nor is it known of those for which a source has yet to answer.
+        let is_released = |l: &Arc<Lease>| released.iter().any(|r| r.generation == l.generation);
+        let is_silent = |lease: &Arc<Lease>| Engine::evidence_of(lease, &*self.0.live).is_empty();
+        unverifiable.extend(gone.into_iter().filter(|l| !is_released(l) && is_silent(l)));
+        unverifiable.retain(|lease| lease.state == State::Active);
         Ok(Response::new(proto::GcResponse {
             released: self.messages(&released),
             unverifiable: self.messages(&unverifiable),
@@ -253,7 +261,7 @@ impl Service {
     fn messages(&self, leases: &[Arc<Lease>]) -> Vec<proto::Lease> {
         let config = self.0.config();
         let message = |lease: &Arc<Lease>| {
-            let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
+            let evidence = Engine::evidence_of(lease, &*self.0.live);
             convert::lease(lease, &evidence, &config)
         };
         leases.iter().map(message).collect()

@@ -82,6 +82,9 @@ fn next_of_free(standing: Standing, evidence: &[Evidence]) -> String {
             "it is the network, broadcast, gateway or a host address: never \
                                handed out"
         }
+        Standing::Elsewhere => {
+            "it is leased on the segment that the pool was on before: not handed out until that ends"
+        }
         Standing::Excluded => "the configuration excludes it: never handed out",
         Standing::Carved => "a child subnet has it: not handed out until that is released",
         Standing::Allocatable | Standing::Outside if evidence.is_empty() => {

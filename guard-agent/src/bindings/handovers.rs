@@ -127,17 +127,18 @@ impl Bindings {
 impl Inner {
     /// Who may use the address of a lease, if that is declared.
     pub(super) fn bound(&self, lease: &Lease) -> Option<Bound> {
-        let Lease { segment, generation, binding, .. } = lease;
-        let (port, mac) = binding.declared.then(|| self.declared(&segment.bridge, binding))?;
+        let Lease { segment, address, generation, binding, .. } = lease;
+        let key = (segment.clone(), *address);
+        let (port, mac) = binding.declared.then(|| self.declared(&key, binding))?;
         Some(Bound { generation: *generation, mac, port })
     }
 
     /// A port has come or gone: so has what the bindings that name it are announced with.
-    pub(super) fn hand_over_port(&mut self, interface: &Arc<str>) {
-        for key in self.by_interface.get(interface).cloned().unwrap_or_default() {
-            let bound = self.holders.get(&key).and_then(|lease| self.bound(lease));
-            self.handovers.forget(&key);
-            self.handovers.bound(&key, None, bound);
+    pub(super) fn hand_over_again_to(&mut self, keys: &[(Segment, IpAddr)]) {
+        for key in keys {
+            let bound = self.holders.get(key).and_then(|lease| self.bound(lease));
+            self.handovers.forget(key);
+            self.handovers.bound(key, None, bound);
         }
     }
 

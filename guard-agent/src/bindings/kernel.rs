@@ -73,26 +73,24 @@ impl Inner {
         }
     }
 
-    pub(super) fn write_bound_to(&mut self, interface: &Arc<str>) -> Result<(), MapError> {
-        let keys = self.by_interface.get(interface).cloned().unwrap_or_default();
+    pub(super) fn write_all(&mut self, keys: &[(Segment, IpAddr)]) -> Result<(), MapError> {
         keys.iter().map(|key| self.write(key)).fold(Ok(()), Result::and)
     }
 
     /// The port and the MAC that a declared binding allows now.
     pub(super) fn declared(
         &self,
-        bridge: &Arc<str>,
+        key: &(Segment, IpAddr),
         binding: &Binding,
     ) -> (Option<u32>, Option<Mac>) {
-        let Some(interface) = &binding.interface else { return (None, binding.mac) };
-        let named = self.ifindexes.get(&(bridge.clone(), interface.clone())).copied();
-        match binding.ifindex {
-            Some(ifindex) if self.ports.contains_key(&ifindex) => (Some(ifindex), binding.mac),
-            // The port ended, and with it the MAC behind it; one of the same name takes its place.
-            Some(_) => (named, None),
-            // It was named before it existed. Until then no port matches: 0 is no ifindex.
-            None => (Some(named.unwrap_or(0)), binding.mac),
-        }
+        // Nobody has named the port, or it has ended: the MAC alone is right, wherever it claims.
+        let Some(interface) = binding.interface.as_ref().filter(|_| !self.ended.contains(key))
+        else {
+            return (None, binding.mac);
+        };
+        // It was named before it existed. Until then no port matches: 0 is no ifindex.
+        let named = || self.ifindexes.get(&(key.0.bridge.clone(), interface.clone())).copied();
+        (Some(binding.ifindex.or_else(named).unwrap_or(0)), binding.mac)
     }
 
     /// All addresses of a bridge that should have an entry.
@@ -138,7 +136,7 @@ impl Inner {
             owned.flags |= OWNED_LEASED;
             owned.generation = lease.generation;
             if binding.declared {
-                let (ifindex, mac) = self.declared(&key.0.bridge, binding);
+                let (ifindex, mac) = self.declared(key, binding);
                 if let Some(Mac(mac)) = mac {
                     owned.flags |= OWNED_MAC;
                     owned.mac = mac;

@@ -111,6 +111,10 @@ impl Lister for Containerd {
         }
     }
 
+    fn streams(&self) -> bool {
+        self.connected.as_ref().is_some_and(|connected| !connected.fresh)
+    }
+
     fn reset(&mut self) {
         self.connected = None;
     }

@@ -3,7 +3,7 @@
 //! The task that owns the connection lists, publishes what it heard and says whether it was
 //! complete. An answer that is cut off, late or not to be read is a failure, never an empty list.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use tokio::{
@@ -11,14 +11,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Listing, News, SourceError};
+use super::{Listing, SourceError};
 use crate::{
     clock::Now,
     evidence::Source,
-    feed::Feed,
     health::{self, Health},
-    lease::command::Command,
-    live::LiveSet,
+    live::{Answered, LiveSet},
     segment::Segment,
 };
 
@@ -35,6 +33,11 @@ pub(super) trait Lister: Send + 'static {
 
     /// Waits until there may be something new.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Whether it tells of every change since before its last list was asked for.
+    fn streams(&self) -> bool {
+        false
+    }
 
     /// Something went wrong: whatever the connection still brings is not to be trusted.
     fn reset(&mut self);
@@ -102,8 +105,6 @@ impl SourceStatus {
 pub struct Told {
     /// Evidence.
     pub live: Arc<LiveSet>,
-    /// The ledger, which acts on it at once.
-    pub feed: Feed,
     /// What is degraded.
     pub health: Arc<Health>,
     /// Where addresses can be.
@@ -130,6 +131,7 @@ impl Handle {
         let (requests, asked) = mpsc::channel(1);
         let status = SourceStatus { source, name, last: None, complete: None };
         let status = Arc::new(RwLock::new(status));
+        told.live.set_answered(name, Answered::default());
         let keeper = Keeper { source, name, lister, told, status: Arc::clone(&status) };
         tokio::spawn(keeper.run(asked));
         Self { source, name, requests, status }
@@ -170,6 +172,7 @@ struct Keeper<L> {
 impl<L: Lister> Keeper<L> {
     async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<Heard>>) {
         let mut waiting: Option<oneshot::Sender<Heard>> = None;
+        let changes = Arc::clone(self.told.live.changes());
         loop {
             let heard = self.list().await;
             let healthy = heard.answer == Answer::Complete;
@@ -183,6 +186,7 @@ impl<L: Lister> Keeper<L> {
                     None => return,
                 },
                 () = self.lister.changed(), if healthy => None,
+                () = changes.wanted(self.name) => None,
                 () = sleep(RETRY), if !healthy => None,
             };
         }
@@ -212,24 +216,20 @@ impl<L: Lister> Keeper<L> {
             status.complete = Some(asked);
         }
         status.last = Some(heard.clone());
+        self.told.live.set_answered(self.name, self.answered(status.complete, &heard.answer));
         heard
+    }
+
+    /// What the answers so far prove.
+    fn answered(&self, complete: Option<Duration>, last: &Answer) -> Answered {
+        let streaming = *last == Answer::Complete && self.lister.streams();
+        Answered { complete, streaming, ignored_until: None }
     }
 
     /// Evidence first, then those who act on it.
     fn publish(&self, listing: &Listing) -> usize {
-        let Told { live, feed, segments, health: _ } = &self.told;
-        let News { any, addresses } = live.listings().take(self.source, listing, Now::read());
-        if !addresses.is_empty() {
-            let everywhere =
-                |address: IpAddr| segments.iter().map(move |segment| (segment.clone(), address));
-            feed.tell(Command::Recheck(addresses.into_iter().flat_map(everywhere).collect()));
-        }
-        // An owner that is known by its id has no address here whose change would tell, and what a
-        // source did not say while it was not well may have kept leases too.
-        let last = self.status.read().last.as_ref().map(|last| last.answer.clone());
-        if any || last != Some(Answer::Complete) {
-            feed.tell(Command::RecheckReleasing);
-        }
+        let Told { live, segments, health: _ } = &self.told;
+        live.listed(self.source, listing, segments);
         listing.entries.iter().filter(|entry| entry.labelled).count()
     }
 }

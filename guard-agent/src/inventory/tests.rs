@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status, transport::Server};
 use super::*;
 use crate::{
     evidence::EvidenceView as _,
-    feed::Feed,
     health::{self, Health},
     lease::Pools,
     ledger::Ledger,
@@ -146,9 +145,9 @@ fn asking(socket: &Path) -> Asked {
     let store = Store::open(&dir.path().join("leases.db"), &boot).unwrap();
     let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
     let pools = Pools::new(Vec::new()).unwrap();
-    let ledger = Ledger::start(pools, store, live.clone(), Vec::new()).unwrap();
-    let feed = Feed::start(ledger, health.clone());
-    let told = Told { live: live.clone(), feed, health: health.clone(), segments: Arc::new([]) };
+    let changes = live.changes().clone();
+    let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
+    let told = Told { live: live.clone(), health: health.clone(), segments: Arc::new([]) };
     let containerd = containerd::Settings {
         socket: socket.to_owned(),
         namespace: "sandbox".to_owned(),

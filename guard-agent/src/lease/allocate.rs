@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
-    Binding, Engine, Lease, Owner, Standing, State,
+    Binding, Lease, Owner, Standing, State,
     command::{Allocate, Reason, Refusal, Reply},
     index::Slot,
     reason,
@@ -29,7 +29,11 @@ impl Step<'_> {
             let pool = self.engine.tables[table].pool.name();
             let same = self.engine.index.same_asker(&owner, &ask.key, pool).cloned();
             let outcome = match same {
-                Some(lease) => same_again(lease, ask, wanted).map(|lease| self.asked_for(lease)),
+                Some(lease) => same_again(lease, ask, wanted).map(|lease| {
+                    let now = self.declare_again(Arc::clone(&lease), ask);
+                    given.extend((!Arc::ptr_eq(&lease, &now)).then(|| self.engine.slot_of(&now)));
+                    now
+                }),
                 None => self.choose(table, &owner, wanted).map(|(slot, bypassed)| {
                     given.push(slot);
                     self.hand_out(slot, ask, &owner, bypassed)
@@ -42,6 +46,10 @@ impl Step<'_> {
                     return Err(refusal);
                 }
             }
+        }
+        // All are given: from now on the port speaks for them and for nobody else's.
+        for ifindex in leases.iter().filter_map(|lease| lease.binding.ifindex) {
+            self.port_taken(ifindex, Some(&owner));
         }
         if ask.confirmed {
             for lease in leases.iter_mut().filter(|lease| lease.state == State::Held) {
@@ -104,6 +112,13 @@ impl Step<'_> {
                     format!("{address} is in the child subnet {subnet}; release that first"),
                 ))
             }
+            Some((table, Standing::Elsewhere)) => Err(Refusal::new(
+                Reason::AddressHeld,
+                format!(
+                    "{address} is leased on the segment that pool {:?} was on before",
+                    self.engine.tables[table].pool.name()
+                ),
+            )),
             Some((_, Standing::Outside)) | None => {
                 let pools: Vec<_> = ask.pools.iter().map(|pool| format!("{pool:?}")).collect();
                 Err(Refusal::new(
@@ -130,6 +145,11 @@ impl Step<'_> {
             let Some(candidate) = self.engine.tables[table].candidate(&mut tries) else { break };
             let (Candidate::Free(address) | Candidate::Cooling(address)) = candidate;
             let slot = (table, address);
+            if let Candidate::Cooling(_) = candidate
+                && self.complete(slot, self.silent_since(slot)).is_err()
+            {
+                break;
+            }
             let evidence = self.against(slot, owner);
             if evidence.is_empty() {
                 return Ok((slot, matches!(candidate, Candidate::Cooling(_))));
@@ -148,7 +168,8 @@ impl Step<'_> {
     }
 
     fn exhausted(&self, table: usize, tries: u32) -> Refusal {
-        let table = &self.engine.tables[table];
+        let id = table;
+        let table = &self.engine.tables[id];
         let (pool, max) = (table.pool.name(), table.pool.spec().max_attempts);
         if tries >= max {
             return Refusal::new(
@@ -161,10 +182,13 @@ impl Step<'_> {
         }
         let until = table.first_cooled();
         let retry_after = until.map(|until| until.saturating_sub(self.now.boot));
-        let next = until.map_or_else(
+        let mut next = until.map_or_else(
             || "; none is cooling down".to_owned(),
             |until| format!("; the next one cools down at {}", self.now.wall_at(until)),
         );
+        for (unknown, waiting) in self.engine.waiting.of_table(id) {
+            next += &format!("; {waiting} wait, since {unknown}");
+        }
         if tries > 0 || table.has_live() {
             return Refusal {
                 reason: Reason::NoConflictFreeAddress,
@@ -203,9 +227,15 @@ impl Step<'_> {
                     ));
                 }
                 State::Releasing => {
+                    let still = match self.complete(slot, self.silent_since(slot)) {
+                        Err(unknown) if &*lease.reason == reason::UNKNOWN => {
+                            format!("may be in use still: {unknown}")
+                        }
+                        _ => "is still in use".to_owned(),
+                    };
                     return Err(Refusal::new(
                         Reason::AddressLive,
-                        format!("{address} was released{has} and is still in use"),
+                        format!("{address} was released{has} and {still}"),
                     ));
                 }
                 State::Quarantined => {
@@ -221,7 +251,12 @@ impl Step<'_> {
                         retry_after: lease.until.map(|u| u.saturating_sub(self.now.boot)),
                     });
                 }
-                State::Cooling => {}
+                State::Cooling => {
+                    if let Err(unknown) = self.complete(slot, self.silent_since(slot)) {
+                        let message = format!("{address} may be in use: {unknown}");
+                        return Err(Refusal::new(Reason::AddressCooling, message));
+                    }
+                }
             }
         }
         let evidence = self.against(slot, owner);
@@ -242,11 +277,7 @@ impl Step<'_> {
     ) -> Arc<Lease> {
         let generation = self.next_generation();
         let key = self.engine.shared_key(&ask.key);
-        let pool = &self.table(slot).pool;
-        let ifindex = ask.interface.as_ref().and_then(|interface| {
-            let known = self.engine.port(&pool.segment().bridge, interface);
-            known.or(ask.ifindex).filter(|ifindex| self.view.port_exists(*ifindex))
-        });
+        let ifindex = self.port_asked_for(slot, ask);
         let given = HandOut {
             owner: owner.clone(),
             key,
@@ -256,14 +287,57 @@ impl Step<'_> {
                 mac: ask.mac,
                 interface: ask.interface.clone(),
                 ifindex,
-                ..Binding::default()
+                device: ifindex.and_then(|ifindex| self.view.device(ifindex)),
+                port_ended: false,
             },
             labels: ask.labels.clone(),
             cooldown_bypassed,
             boot: self.engine.high_water.boot,
         };
-        let lease = transition::hand_out(pool, slot.1, given, self.now);
+        let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
+        self.spoken(slot);
         self.put(slot, lease)
+    }
+
+    /// The port that an allocation declares, if it exists by now.
+    fn port_asked_for(&self, slot: Slot, ask: &Allocate) -> Option<u32> {
+        let bridge = &self.table(slot).pool.segment().bridge;
+        let known = self.view.port_named(bridge, ask.interface.as_ref()?);
+        known.or(ask.ifindex).filter(|ifindex| self.view.port_exists(*ifindex))
+    }
+
+    /// The asker has a lease already: the same one. What it declares now and did not before is taken.
+    fn declare_again(&mut self, lease: Arc<Lease>, ask: &Allocate) -> Arc<Lease> {
+        let slot = self.engine.slot_of(&lease);
+        let mut now = (*lease).clone();
+        let binding = &mut now.binding;
+        if let Some(mac) = ask.mac
+            && !(binding.declared && binding.mac == Some(mac))
+        {
+            let same = binding.mac == Some(mac);
+            *binding = Binding {
+                declared: true,
+                mac: Some(mac),
+                interface: binding.interface.take().filter(|_| binding.declared),
+                ifindex: binding.ifindex.filter(|_| binding.declared || same),
+                ..binding.clone()
+            };
+        }
+        if let Some(interface) = &ask.interface
+            && binding.interface.is_none()
+        {
+            binding.declared = true;
+            binding.interface = Some(Arc::clone(interface));
+            binding.ifindex = self.port_asked_for(slot, ask);
+            binding.port_ended = false;
+        }
+        if now.binding == lease.binding {
+            return self.asked_for(lease);
+        }
+        now.binding.device = now.binding.ifindex.and_then(|ifindex| self.view.device(ifindex));
+        let boot = self.engine.high_water.boot;
+        let updated_at = self.now.wall;
+        self.put(slot, Lease { misses: 0, missed_at: None, boot, updated_at, ..now })
     }
 }
 
@@ -275,7 +349,7 @@ fn same_again(
 ) -> Result<Arc<Lease>, Refusal> {
     let other = match (wanted, ask.mac) {
         (Some((_, address)), _) if address != lease.address => format!("address {address}"),
-        (_, Some(mac)) if lease.binding.mac != Some(mac) => format!("MAC {mac}"),
+        (_, Some(mac)) if lease.is_declared_to_another(mac) => format!("MAC {mac}"),
         _ => return Ok(lease),
     };
     let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
@@ -296,11 +370,4 @@ fn who(address: IpAddr, evidence: &[Evidence]) -> String {
     let port = user.interface.map(|port| format!(" on {port}")).unwrap_or_default();
     let detail = evidence.first().map(|e| e.detail.as_str()).unwrap_or_default();
     format!("{address} is in use{mac}{port} ({detail})")
-}
-
-impl Engine {
-    /// The ifindex of a port that exists.
-    pub(super) fn port(&self, bridge: &Arc<str>, interface: &Arc<str>) -> Option<u32> {
-        self.ports.get(&(Arc::clone(bridge), Arc::clone(interface))).copied()
-    }
 }

@@ -1,16 +1,11 @@
 //! What can be asked of the engine, and what it answers.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
 use crate::{
-    evidence::Station,
+    evidence::Changes,
     lease::{Generation, InterfaceName, Lease, Owner, Pools, State, Subnet},
     mac::Mac,
     segment::Segment,
@@ -70,36 +65,10 @@ pub enum Command {
         /// The interface key.
         key: Arc<str>,
     },
-    /// A claim on the wire that made the address live, or was its owner's first.
-    Claimed {
-        /// Where.
-        segment: Segment,
-        /// What.
-        address: IpAddr,
-        /// By whom.
-        station: Station,
-    },
-    /// Evidence about these addresses came or went: look at them again.
-    Recheck(Vec<(Segment, IpAddr)>),
-    /// A port with this name exists now: bindings that name it get its ifindex.
-    PortAdded {
-        /// The bridge it belongs to.
-        bridge: Arc<str>,
-        /// Its name.
-        interface: Arc<str>,
-        /// Its ifindex.
-        ifindex: u32,
-    },
-    /// The port with this ifindex is gone: leases that wait for its end are looked at again.
-    PortRemoved {
-        /// Its ifindex, which no port of this boot gets again.
-        ifindex: u32,
-    },
+    /// Something else is known of these: look at them again.
+    Look(Changes),
     /// Look at every lease and every live address again: at boot, and as the net beneath.
     RecheckAll,
-    /// Look at every released lease again: a source says something else, perhaps of an owner whose
-    /// addresses it does not know.
-    RecheckReleasing,
     /// Generations up to this one were handed out, whatever the store says.
     RaiseGeneration(Generation),
     /// An operator takes an address that nobody has out of use.
@@ -115,13 +84,6 @@ pub enum Command {
         segment: Segment,
         /// What.
         address: IpAddr,
-    },
-    /// The host has these addresses on this bridge, which no pool may hand out.
-    HostAddresses {
-        /// The bridge.
-        bridge: Arc<str>,
-        /// All of them, each with its VLAN.
-        addresses: BTreeSet<(u16, IpAddr)>,
     },
     /// Carve a child subnet out of a pool.
     ReserveSubnet(ReserveSubnet),
@@ -144,6 +106,8 @@ pub enum Command {
         generations: Vec<Generation>,
         /// How many misses it takes.
         threshold: u32,
+        /// When the leases were read, on `CLOCK_BOOTTIME`: all that is known has to be of later.
+        since: Duration,
     },
     /// Let deadlines that have passed take effect.
     Tick,
@@ -158,6 +122,8 @@ pub struct CountMisses {
     pub seen: Vec<Generation>,
     /// When the pass began, on `CLOCK_BOOTTIME`.
     pub started: Duration,
+    /// When it had read the leases: all that is known has to be of later.
+    pub since: Duration,
     /// A lease gets no second miss before this much time has passed since its last one.
     pub interval: Duration,
     /// Misses beyond this many are not counted.

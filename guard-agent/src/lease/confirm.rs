@@ -38,6 +38,7 @@ impl Step<'_> {
             // the MAC was learned on stays known.
             let same = mac.is_some() && binding.mac == mac;
             binding.ifindex = binding.ifindex.filter(|_| same);
+            binding.device = binding.device.filter(|_| same);
             binding.mac = None;
             binding.interface = None;
             binding.declared = true;
@@ -48,6 +49,9 @@ impl Step<'_> {
         if let Some((interface, ifindex)) = port {
             binding.interface = Some(interface);
             binding.ifindex = Some(ifindex);
+            binding.device = self.view.device(ifindex);
+            binding.port_ended = false;
+            self.port_taken(ifindex, lease.owner.as_ref());
         }
         if bound.binding == lease.binding && lease.state == State::Active {
             return Reply::Leases(vec![self.asked_for(lease)]);

@@ -1,7 +1,7 @@
 //! The engine: rows, what they imply, and how a command changes them.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -10,11 +10,13 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Contents, Generation, InterfaceName, Lease, Place, Pools, Row, RowChange, Standing, State,
+    Contents, Generation, InterfaceName, Lease, Place, Pools, Row, RowChange, Run, Standing, State,
     Subnet, Swap, Write,
+    absence::Waiting,
     command::{Command, Refusal, Reply},
     index::{Index, Slot},
     interface::Interfaces,
+    reason,
     restore::HighWater,
     step::Step,
     subnet::Subnets,
@@ -23,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    evidence::{Evidence, EvidenceView, Source},
+    evidence::{Evidence, EvidenceView, Source, Unknown},
     segment::Segment,
 };
 
@@ -36,8 +38,6 @@ pub struct Engine {
     pub(super) tables: Vec<Table>,
     pub(super) by_segment: HashMap<Segment, Vec<usize>>,
     pub(super) index: Index,
-    /// Ports that exist, by bridge and name: declared bindings find theirs at hand-out.
-    pub(super) ports: HashMap<(Arc<str>, Arc<str>), u32>,
     pub(super) high_water: HighWater,
     /// Interface keys, of which nearly all leases have one of a few.
     keys: HashSet<Arc<str>>,
@@ -45,6 +45,8 @@ pub struct Engine {
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
     pub(super) subnets: Subnets,
     pub(super) interfaces: Interfaces,
+    /// What waits until more is known.
+    pub(super) waiting: Waiting,
 }
 
 /// What came of a command.
@@ -110,6 +112,10 @@ pub struct PoolStatus {
     pub states: [u64; State::ALL.len()],
     /// It is not in the configuration any more; its leases are kept until they end.
     pub draining: bool,
+    /// How many of its addresses are leased still on a segment that it was on before.
+    pub held_back: u64,
+    /// How many of its addresses wait until more is known, by what they wait for.
+    pub waiting: BTreeMap<Unknown, u64>,
 }
 
 impl PoolStatus {
@@ -162,10 +168,11 @@ impl Engine {
         view: &dyn EvidenceView,
         now: Now,
     ) -> Result<Reply, Refusal> {
-        let high_water = self.high_water;
+        let (high_water, waiting) = (self.high_water, self.waiting.clone());
         let applied = self.apply(command, view, now);
         self.undo(&applied.changes);
         self.high_water = high_water;
+        self.set_waiting(waiting);
         applied.result
     }
 
@@ -213,6 +220,11 @@ impl Engine {
     /// All evidence that a lease's address is in use: what is known of the address, the port that
     /// the lease is bound to, if it exists, and while it has an owner what is known of that.
     pub fn evidence_of(lease: &Lease, view: &dyn EvidenceView) -> Vec<Evidence> {
+        Self::evidence_of_run(lease, view, Run::Latest)
+    }
+
+    /// As [`Engine::evidence_of`], for a run of the sandbox that is the latest, or is not.
+    pub fn evidence_of_run(lease: &Lease, view: &dyn EvidenceView, run: Run) -> Vec<Evidence> {
         let mut all = view.evidence(&lease.segment, lease.address);
         if let Some(ifindex) = Self::bound_port(lease, view) {
             all.push(Evidence {
@@ -226,8 +238,8 @@ impl Engine {
                 age: Duration::ZERO,
             });
         }
-        if let Some(owner) = lease.owner.as_ref().filter(|_| lease.state.is_owned()) {
-            for of_owner in view.owner(owner) {
+        if let Some(owner) = run.owner(lease) {
+            for of_owner in view.owner(owner).into_iter().filter(|e| run.is_meant(owner, e)) {
                 let said =
                     |e: &Evidence| e.source == of_owner.source && e.detail == of_owner.detail;
                 if !all.iter().any(said) {
@@ -239,16 +251,26 @@ impl Engine {
     }
 
     /// Whether [`Self::evidence_of`] has anything to say.
-    pub fn is_live(lease: &Lease, view: &dyn EvidenceView) -> bool {
+    pub fn is_live(lease: &Lease, view: &dyn EvidenceView, run: Run) -> bool {
         Self::bound_port(lease, view).is_some()
             || view.is_live(&lease.segment, lease.address)
-            || lease.state.is_owned() && lease.owner.as_ref().is_some_and(|owner| view.knows(owner))
+            || run.owner(lease).is_some_and(|owner| {
+                view.knows(owner) && view.owner(owner).iter().any(|e| run.is_meant(owner, e))
+            })
     }
 
     /// The port that a lease is bound to, if it exists.
     fn bound_port(lease: &Lease, view: &dyn EvidenceView) -> Option<u32> {
-        let bound = lease.state.is_owned() || lease.state == State::Releasing;
-        lease.binding.ifindex.filter(|ifindex| bound && view.port_exists(*ifindex))
+        let kept = Self::is_kept_by_port(lease);
+        lease.binding.ifindex.filter(|ifindex| kept && view.port_exists(*ifindex))
+    }
+
+    /// Whether the port that it is bound to, if it exists, is a reason to keep the address. Who used a
+    /// quarantined one is on record only, but for one that was found after a loss of the store.
+    pub(super) fn is_kept_by_port(lease: &Lease) -> bool {
+        lease.state.is_owned()
+            || lease.state == State::Releasing
+            || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED
     }
 
     /// The leases that match, by pool and address.
@@ -300,9 +322,10 @@ impl Engine {
 
     /// All pools, those that only drain last.
     pub fn pools(&self) -> Vec<PoolStatus> {
-        let tables = self.tables.iter().filter(|t| !t.draining || !t.rows.is_empty());
+        let tables = self.tables.iter().enumerate();
         tables
-            .map(|table| PoolStatus {
+            .filter(|(_, table)| !table.draining || !table.rows.is_empty())
+            .map(|(id, table)| PoolStatus {
                 name: Arc::clone(table.pool.name()),
                 segment: table.pool.segment().clone(),
                 prefix: table.pool.prefix(),
@@ -311,6 +334,8 @@ impl Engine {
                 free: table.free(),
                 states: State::ALL.map(|state| table.count(state)),
                 draining: table.draining,
+                held_back: table.held_back(),
+                waiting: self.waiting.of_table(id),
             })
             .collect()
     }
@@ -351,12 +376,14 @@ impl Engine {
     pub(super) fn set(&mut self, slot: Slot, row: Option<Row>) -> Option<Row> {
         let (table, address) = slot;
         let old = self.tables[table].set(address, row);
+        self.hold_back(slot);
         if let Some(lease) = old.as_ref().and_then(Row::lease) {
             self.index.remove(lease);
         }
         if let Some(lease) = self.tables[table].lease(address) {
             self.index.add(lease);
         }
+        self.row_changed(slot, old.as_ref().and_then(Row::lease));
         old
     }
 
@@ -436,6 +463,11 @@ impl Engine {
             let of_segment = self.subnets().filter(|s| s.segment == *table.pool.segment());
             if !table.has_carved(of_segment.map(|subnet| subnet.prefix)) {
                 wrong.push(format!("pool {:?}: what subnets have of it", table.pool.name()));
+            }
+        }
+        for slot in self.waiting.slots() {
+            if let Some(lease) = self.lease(slot) {
+                index.park(lease);
             }
         }
         wrong.extend(self.subnets.check());

@@ -326,6 +326,16 @@ impl Index {
         self.deadlines.iter().next().and_then(|lease| lease.until)
     }
 
+    /// Its deadline does not count for now.
+    pub(super) fn park(&mut self, lease: &Arc<Lease>) {
+        self.deadlines.remove(lease);
+    }
+
+    /// Its deadline counts again.
+    pub(super) fn unpark(&mut self, lease: &Arc<Lease>) {
+        self.deadlines.add(lease);
+    }
+
     /// What is due, the first `most` of it.
     pub(super) fn due(&self, now: Duration, most: usize) -> Vec<Arc<Lease>> {
         let due = self.deadlines.iter().take_while(|l| l.until.is_some_and(|until| until <= now));

@@ -11,6 +11,7 @@
 pub mod command;
 pub mod model;
 
+mod absence;
 mod allocate;
 mod carve;
 mod confirm;
@@ -28,6 +29,7 @@ mod reap;
 mod release;
 mod restore;
 mod row;
+mod run;
 mod step;
 mod subnet;
 mod table;
@@ -42,6 +44,7 @@ pub use pool::{Pool, PoolError, PoolSpec, Standing};
 pub use pools::Pools;
 pub use restore::{Carry, HighWater, Restored};
 pub use row::{Contents, Place, Row, RowChange, Swap, Write};
+pub use run::{Run, Runs};
 pub use subnet::Subnet;
 pub(crate) use transition::empty as no_text;
 

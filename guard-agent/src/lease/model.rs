@@ -33,10 +33,14 @@ pub mod reason {
     pub const LIVE: &str = "live";
     /// Releasing: a subscriber has not acknowledged.
     pub const HOLD: &str = "hold";
+    /// Releasing: nothing shows it in use, and not everyone who would know was asked since.
+    pub const UNKNOWN: &str = "unknown";
     /// Quarantined: never confirmed, and in use by somebody else.
     pub const UNCONFIRMED_LIVE: &str = "unconfirmed_live";
     /// Quarantined: the inventory names two owners.
     pub const DISPUTED: &str = "disputed";
+    /// Quarantined: its last owner gave it back, and runs with it.
+    pub const RELEASED_RUNNING: &str = "released_running";
     /// Quarantined: an operator said so; only an operator ends it.
     pub const OPERATOR: &str = "operator";
     /// Quarantined: found after a loss of the store, explained by nothing.
@@ -175,6 +179,22 @@ impl Lease {
     /// Whether it is quarantined because the address is in use, or was until a moment ago.
     pub fn is_live_quarantine(&self) -> bool {
         self.state == State::Quarantined && !self.is_operators()
+    }
+
+    /// The port that it is bound to has ended: what is left is the address and a declared MAC.
+    pub(super) fn end_port(&mut self) {
+        let Binding { declared, mac, interface, ifindex, device, port_ended } = &mut self.binding;
+        (*interface, *ifindex, *device, *port_ended) = (None, None, None, true);
+        // Who uses a quarantined address stays on record.
+        if !*declared && self.state != State::Quarantined {
+            *mac = None;
+        }
+    }
+
+    /// Whether another MAC than this one was declared.
+    pub(super) fn is_declared_to_another(&self, mac: Mac) -> bool {
+        let Binding { declared, mac: bound, .. } = self.binding;
+        declared && bound.is_some_and(|bound| bound != mac)
     }
 
     /// Whether an operator quarantined it.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     Binding, Lease, Owner, Standing, State,
+    absence::Absence,
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
@@ -11,26 +12,41 @@ use super::{
     transition::{self, HandOut},
 };
 use crate::{
-    evidence::{Evidence, Source, Station},
+    evidence::{Changes, Evidence, Source, Station},
     segment::Segment,
 };
 
 impl Step<'_> {
-    /// A claim that made an address live, or its owner's first.
-    pub(super) fn claimed(&mut self, segment: &Segment, address: IpAddr, station: &Station) {
-        let Some(slot) = self.engine.slot(segment, address) else { return };
-        match self.lease(slot).map(|lease| lease.state) {
-            None | Some(State::Cooling) => self.found(slot, Some(station)),
-            Some(State::Held | State::Active) => self.learn(slot, station),
-            Some(State::Quarantined | State::Releasing) => self.recheck(slot),
+    /// Compares what has changed. Ends come first: what comes after the end of a link is another one.
+    pub(super) fn look(&mut self, changes: &Changes) {
+        let Changes { ended, ports, hosts, places, owners, known } = changes;
+        for ifindex in ended {
+            self.link_ended(*ifindex);
+        }
+        for ifindex in ports {
+            self.port_added(*ifindex);
+        }
+        if *hosts {
+            self.host_addresses();
+        }
+        for (segment, address) in places {
+            if let Some(slot) = self.engine.slot(segment, *address) {
+                self.recheck(slot);
+            }
+        }
+        if *owners {
+            self.recheck_all_releasing();
+        }
+        if *known {
+            self.look_at_waiting();
         }
     }
 
     /// Compares one address with its evidence.
     pub(super) fn recheck(&mut self, slot: Slot) {
-        let Some(lease) = self.lease(slot) else { return self.found(slot, None) };
+        let Some(lease) = self.lease(slot) else { return self.found(slot) };
         match lease.state {
-            State::Cooling => self.found(slot, None),
+            State::Cooling => self.found(slot),
             State::Held | State::Active => self.learn_from_evidence(slot),
             State::Releasing => self.recheck_releasing(slot, &lease),
             State::Quarantined => self.recheck_quarantined(slot, &lease),
@@ -69,22 +85,25 @@ impl Step<'_> {
     }
 
     /// An address that nobody has: if it is in use it is taken over or quarantined, at once.
-    fn found(&mut self, slot: Slot, station: Option<&Station>) {
-        let known = self.engine.lease(slot).is_some();
-        if !known && self.table(slot).standing(slot.1) != Standing::Allocatable {
+    fn found(&mut self, slot: Slot) {
+        let known = self.lease(slot);
+        if known.is_none() && self.table(slot).standing(slot.1) != Standing::Allocatable {
             return;
         }
-        let mut evidence = self.evidence(slot);
-        if let Some(station) = station
-            && !evidence.iter().any(|e| e.mac == Some(station.mac))
-        {
-            evidence.push(seen(station, self.now.wall));
-        }
+        let evidence = self.evidence(slot);
         if evidence.is_empty() {
             return;
         }
         match sole_owner(&evidence) {
-            Some(owner) => self.adopt(slot, owner, &evidence),
+            // Its owner gave it back: it is not given to it again without being asked.
+            Some(owner) if known.is_some_and(|lease| lease.owner.as_ref() == Some(&owner)) => {
+                self.quarantine(slot, reason::RELEASED_RUNNING, &evidence);
+            }
+            // While others may claim it that nobody has read of, nobody gets it.
+            Some(owner) if self.is_complete(slot, Duration::ZERO) => {
+                self.adopt(slot, owner, &evidence);
+            }
+            Some(_) => {}
             None => self.quarantine_live(slot, &evidence),
         }
     }
@@ -153,7 +172,7 @@ impl Step<'_> {
                 return Ok(Reply::Leases(vec![self.adopt_as(slot, owner, key, user)]));
             }
             Standing::Outside => Reason::AddressOutsidePool,
-            Standing::Carved => Reason::AddressHeld,
+            Standing::Carved | Standing::Elsewhere => Reason::AddressHeld,
             Standing::Reserved => Reason::AddressReserved,
             Standing::Excluded => Reason::AddressExcluded,
         };
@@ -161,12 +180,15 @@ impl Step<'_> {
     }
 
     fn recheck_releasing(&mut self, slot: Slot, lease: &Lease) {
-        let in_use = !self.evidence(slot).is_empty();
-        if !in_use && lease.holds.is_empty() {
-            self.cool(slot, lease);
-            return;
-        }
-        let why = if in_use { reason::LIVE } else { reason::HOLD };
+        let why = match self.absence(slot, self.silent_since(slot)) {
+            Absence::Live(_) => reason::LIVE,
+            Absence::Unknown => reason::UNKNOWN,
+            Absence::Proven if lease.holds.is_empty() => {
+                self.cool(slot, lease);
+                return;
+            }
+            Absence::Proven => reason::HOLD,
+        };
         if &*lease.reason != why {
             self.put(slot, Lease { reason: Arc::from(why), ..lease.clone() });
         }
@@ -177,7 +199,10 @@ impl Step<'_> {
             return;
         }
         let evidence = self.evidence(slot);
-        if let Some(owner) = sole_owner(&evidence) {
+        if let Some(owner) = sole_owner(&evidence)
+            && !(*lease.reason == *reason::RELEASED_RUNNING && lease.owner.as_ref() == Some(&owner))
+            && self.is_complete(slot, Duration::ZERO)
+        {
             return self.adopt(slot, owner, &evidence);
         }
         let mut next = lease.clone();
@@ -197,10 +222,14 @@ impl Step<'_> {
         }
     }
 
-    /// The net beneath [`Step::claimed`]: a claim whose event was lost.
+    /// The claims on a leased address.
     fn learn_from_evidence(&mut self, slot: Slot) {
         let wire = self.evidence(slot).into_iter().filter(|e| e.source == Source::Wire);
+        let mut wire: Vec<_> = wire.collect();
+        // Where nothing is declared, the first is right.
+        wire.sort_by_key(|evidence| evidence.since);
         let stations: Vec<_> = wire
+            .into_iter()
             .filter_map(|e| match (e.mac, e.interface, e.ifindex) {
                 (Some(mac), Some(interface), Some(ifindex)) => {
                     Some(Station { mac, interface, ifindex })
@@ -209,11 +238,7 @@ impl Step<'_> {
             })
             .collect();
         for station in &stations {
-            let declared = self.lease(slot).is_some_and(|lease| lease.binding.declared);
-            // With several claimants and no word of the owner, none is the first.
-            if declared || stations.len() == 1 {
-                self.learn(slot, station);
-            }
+            self.learn(slot, station);
         }
     }
 
@@ -223,18 +248,24 @@ impl Step<'_> {
         let Some(lease) = self.lease(slot) else { return };
         let gone = lease.binding.ifindex.is_none_or(|ifindex| !self.view.port_exists(ifindex));
         let mut binding = lease.binding.clone();
-        if binding.declared {
-            let named = binding.interface.as_deref();
-            if gone && named.is_none_or(|named| *named == *station.interface) {
-                // The port that was declared by name, or the MAC's port, which nobody named.
-                binding.ifindex = Some(station.ifindex);
+        if binding.declared && gone && binding.mac.is_some() {
+            // The MAC's port, which nobody named; after the end of the one that was named the first on
+            // which the MAC claims is in its place.
+            if binding.port_ended && self.may_teach(&lease, station) {
+                binding.interface = Some(Arc::clone(&station.interface));
             }
-        } else if gone {
+            let named = binding.interface.as_deref();
+            if named.map_or(!binding.port_ended, |named| *named == *station.interface) {
+                binding.ifindex = Some(station.ifindex);
+                binding.device = self.view.device(station.ifindex);
+                binding.port_ended = false;
+            }
+        } else if !binding.declared && gone && self.may_teach(&lease, station) {
             binding = Binding {
-                declared: false,
                 mac: Some(station.mac),
                 interface: Some(Arc::clone(&station.interface)),
                 ifindex: Some(station.ifindex),
+                device: self.view.device(station.ifindex),
                 ..Binding::default()
             };
         }
@@ -247,6 +278,17 @@ impl Step<'_> {
         } else if learned.binding != lease.binding {
             self.put(slot, Lease { updated_at: self.now.wall, ..learned });
         }
+    }
+
+    /// Whether a lease may learn from a station who uses its address: not from other hosts, nor from a
+    /// port that another owner's lease is bound to.
+    fn may_teach(&self, lease: &Lease, station: &Station) -> bool {
+        let uplink = self.view.port(station.ifindex).is_none_or(|port| port.uplink);
+        let others = self.engine.index.bound_to_port(station.ifindex);
+        !uplink
+            && !others.iter().any(|other| {
+                other.binding.declared && other.state.is_owned() && other.owner != lease.owner
+            })
     }
 
     /// Takes an address out of use on an operator's word.
@@ -286,7 +328,7 @@ impl Step<'_> {
             return Reply::NotFound;
         };
         let evidence = self.evidence(slot);
-        if evidence.is_empty() {
+        if evidence.is_empty() && self.complete(slot, self.silent_since(slot)).is_ok() {
             self.free(slot);
         } else {
             self.quarantine_live(slot, &evidence);
@@ -310,18 +352,4 @@ fn sole_owner(evidence: &[Evidence]) -> Option<Owner> {
 fn inventory_owners(evidence: &[Evidence]) -> BTreeSet<Owner> {
     let named = evidence.iter().filter(|e| e.source == Source::Inventory);
     named.filter_map(|e| e.owner.clone()).collect()
-}
-
-fn seen(station: &Station, since: jiff::Timestamp) -> Evidence {
-    let Station { mac, interface, ifindex } = station;
-    Evidence {
-        source: Source::Wire,
-        detail: "claimed".to_owned(),
-        mac: Some(*mac),
-        interface: Some(Arc::clone(interface)),
-        ifindex: Some(*ifindex),
-        owner: None,
-        since,
-        age: Duration::ZERO,
-    }
 }

@@ -110,6 +110,9 @@ pub enum Standing {
     Excluded,
     /// It is in a child subnet. The pool alone does not know; its table does.
     Carved,
+    /// It is leased on a segment that the pool was on before. The pool alone does not know; its table
+    /// does.
+    Elsewhere,
     /// It is not in the prefix.
     Outside,
 }

@@ -1,57 +1,70 @@
-//! Ports and the host's own addresses.
+//! Ports, the ends of links, and the host's own addresses.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use super::{Notice, State, index::Slot, step::Step};
+use super::{Engine, Lease, Notice, Owner, State, index::Slot, reason, step::Step};
+use crate::evidence::PortName;
 
 impl Step<'_> {
-    /// Declared bindings that name the port get its ifindex.
-    pub(super) fn port_added(&mut self, bridge: &Arc<str>, interface: &Arc<str>, ifindex: u32) {
-        self.engine.ports.insert((Arc::clone(bridge), Arc::clone(interface)), ifindex);
-        for lease in self.engine.index.naming_interface(interface) {
-            let slot = self.engine.slot_of(&lease);
-            // A released lease waits for the end of its own port, not for a namesake's.
-            let named =
-                lease.state.is_owned() && lease.segment.bridge == *bridge && lease.binding.declared;
-            let old = lease.binding.ifindex;
-            let waits = old.is_none_or(|old| old != ifindex && !self.view.port_exists(old));
-            if named && waits {
+    /// Declared bindings that named the port before there was such a link get its ifindex, once.
+    pub(super) fn port_added(&mut self, ifindex: u32) {
+        let Some(PortName { interface, bridge, .. }) = self.view.port(ifindex) else { return };
+        for lease in self.engine.index.naming_interface(&interface) {
+            let waits = lease.state.is_owned()
+                && lease.segment.bridge == bridge
+                && lease.binding.ifindex.is_none();
+            if waits {
+                let slot = self.engine.slot_of(&lease);
                 let mut bound = (*lease).clone();
                 bound.binding.ifindex = Some(ifindex);
-                // The MAC was the one behind the port that ended (row A31).
-                bound.binding.mac = bound.binding.mac.filter(|_| old.is_none());
+                bound.binding.device = self.view.device(ifindex);
                 bound.updated_at = self.now.wall;
                 self.put(slot, bound);
+                self.port_taken(ifindex, lease.owner.as_ref());
             }
         }
     }
 
-    /// Leases that were given back and waited for this port cool down.
-    pub(super) fn port_removed(&mut self, ifindex: u32) {
-        self.engine.ports.retain(|_, existing| *existing != ifindex);
+    /// A link has ended: what was bound to it is bound to no port any more.
+    pub(super) fn link_ended(&mut self, ifindex: u32) {
         for lease in self.engine.index.bound_to_port(ifindex) {
-            if lease.state == State::Releasing {
-                self.recheck(self.engine.slot_of(&lease));
+            self.end_port(&lease);
+        }
+    }
+
+    /// An owner's lease is bound to a port: those of others that were bound to it before are no more.
+    pub(super) fn port_taken(&mut self, ifindex: u32, owner: Option<&Owner>) {
+        for lease in self.engine.index.bound_to_port(ifindex) {
+            if lease.owner.as_ref() != owner {
+                self.end_port(&lease);
             }
+        }
+    }
+
+    fn end_port(&mut self, lease: &Arc<Lease>) {
+        let slot = self.engine.slot_of(lease);
+        let mut ended = (**lease).clone();
+        ended.end_port();
+        ended.updated_at = self.now.wall;
+        // Until now the port spoke for it.
+        if Engine::is_kept_by_port(lease) {
+            self.spoken(slot);
+        }
+        self.put(slot, ended);
+        let given_back = lease.state == State::Releasing;
+        if given_back || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED {
+            self.recheck(slot);
         }
     }
 
     /// What the host has is not handed out, and what waited for it to go waits no more.
-    pub(super) fn host_addresses(
-        &mut self,
-        bridge: &Arc<str>,
-        addresses: &BTreeSet<(u16, IpAddr)>,
-    ) {
+    pub(super) fn host_addresses(&mut self) {
         let (mut taken, mut free): (Vec<Slot>, Vec<Slot>) = Default::default();
         for (id, table) in self.engine.tables.iter_mut().enumerate() {
-            let segment = table.pool.segment();
-            if segment.bridge == *bridge {
-                let here = addresses.iter().filter(|(vlan, _)| *vlan == segment.vlan);
-                let here: Vec<_> = here.map(|(_, address)| *address).collect();
-                let (added, left) = table.set_host(&here);
-                taken.extend(added.into_iter().map(|address| (id, address)));
-                free.extend(left.into_iter().map(|address| (id, address)));
-            }
+            let here = self.view.hosts(table.pool.segment());
+            let (added, left) = table.set_host(&here);
+            taken.extend(added.into_iter().map(|address| (id, address)));
+            free.extend(left.into_iter().map(|address| (id, address)));
         }
         for slot in free {
             if self.lease(slot).is_some_and(|lease| lease.state == State::Releasing) {

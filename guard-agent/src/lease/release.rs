@@ -16,7 +16,7 @@ impl Step<'_> {
     /// By generation, which ends with the first release: a second one is stale.
     pub(super) fn release(&mut self, generation: Generation) -> Reply {
         match self.owned(generation) {
-            Some((slot, _)) => released(vec![self.give_back(slot)]),
+            Some((slot, _)) => released(vec![self.give_back(slot, self.now.boot)]),
             None => self.no_lease(generation),
         }
     }
@@ -43,7 +43,8 @@ impl Step<'_> {
             ));
         }
         if !held.is_empty() {
-            let give_back = |lease: Arc<Lease>| self.give_back(self.engine.slot_of(&lease));
+            let since = self.now.boot;
+            let give_back = |lease: Arc<Lease>| self.give_back(self.engine.slot_of(&lease), since);
             return Ok(released(held.into_iter().map(give_back).collect()));
         }
         let ended: Vec<_> = self
@@ -70,7 +71,7 @@ impl Step<'_> {
             return Reply::NotFound;
         };
         match lease.state {
-            State::Held | State::Active => released(vec![self.give_back(slot)]),
+            State::Held | State::Active => released(vec![self.give_back(slot, self.now.boot)]),
             State::Releasing | State::Cooling => released(vec![lease]),
             State::Quarantined => Reply::NotFound,
         }
@@ -95,9 +96,9 @@ impl Step<'_> {
         Reply::Done
     }
 
-    pub(super) fn give_back(&mut self, slot: Slot) -> Arc<Lease> {
+    /// Ends a lease of which nothing is to be left since that moment.
+    pub(super) fn give_back(&mut self, slot: Slot, since: Duration) -> Arc<Lease> {
         let lease = self.lease(slot).expect("the index names leases that exist");
-        let in_use = !self.evidence(slot).is_empty();
         let until = |deadline: &Duration| self.now.boot + *deadline;
         let holds: Vec<_> = self
             .engine
@@ -108,11 +109,24 @@ impl Step<'_> {
                 until: until(deadline),
             })
             .collect();
-        if !in_use && holds.is_empty() {
+        // What speaks for a released lease is not all that speaks for one that somebody has.
+        let given = transition::release(&lease, reason::HOLD, holds, self.now);
+        let complete = self.complete(slot, since);
+        let why = if !self.evidence_of(slot, &given).is_empty() {
+            reason::LIVE
+        } else if complete.is_err() {
+            reason::UNKNOWN
+        } else if given.holds.is_empty() {
             return self.cool(slot, &lease);
+        } else {
+            reason::HOLD
+        };
+        let given = self.put(slot, Lease { reason: Arc::from(why), ..given });
+        self.spoken(slot);
+        if let (reason::UNKNOWN, Err(unknown)) = (why, complete) {
+            self.engine.wait(slot, unknown);
         }
-        let why = if in_use { reason::LIVE } else { reason::HOLD };
-        self.put(slot, transition::release(&lease, why, holds, self.now))
+        given
     }
 
     pub(super) fn cool(&mut self, slot: Slot, lease: &Lease) -> Arc<Lease> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Contents, Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, Subnet, Swap,
-    Write, index::Slot, table::Table,
+    Write, absence::Waiting, index::Slot, table::Table,
 };
 
 /// What is never given twice.
@@ -73,8 +73,10 @@ impl Carry {
             *until = self.deadline(*until);
         }
         lease.missed_at = lease.missed_at.map(|missed| self.past(missed));
-        // Ports get new numbers with each boot; those with names are found again by them.
-        lease.binding.ifindex = None;
+        // No link outlives a boot. A name that was given before there was such a link waits for it still.
+        if lease.binding.ifindex.is_some() {
+            lease.end_port();
+        }
     }
 
     /// Brings a row over from the earlier boot.
@@ -94,18 +96,21 @@ pub struct Restored {
     pub high_water: HighWater,
     /// Set if the store was last written in an earlier boot.
     pub carry: Option<Carry>,
+    /// When it was read, on `CLOCK_BOOTTIME`.
+    pub opened: Duration,
 }
 
 impl Engine {
     /// Rebuilds the engine from what the store kept. The changes have to be stored before anything
     /// is handed out: deadlines of an earlier boot, pools that were renamed.
     pub fn restore(pools: Pools, restored: Restored) -> (Self, Vec<Write>, Vec<Notice>) {
-        let Restored { contents, mut high_water, carry } = restored;
+        let Restored { contents, mut high_water, carry, opened } = restored;
         let Contents { rows, subnets, interfaces } = contents;
         for (_, row) in &rows {
             high_water.note(row);
         }
         let mut engine = Self::new(pools, high_water);
+        engine.waiting = Waiting::since(opened);
         let (mut changes, mut notices) = (Vec::new(), Vec::new());
         for (place, row) in rows {
             let slot = engine.home(&place, &row);
@@ -151,10 +156,21 @@ impl Engine {
             table.draining && *table.pool.name() == name && *table.pool.segment() == place.segment
         });
         let table = known.unwrap_or_else(|| {
-            let pool = Pool::left_over(name, place.segment.clone(), place.address);
-            self.add_table(Table::draining(pool))
+            let pool = Pool::left_over(Arc::clone(&name), place.segment.clone(), place.address);
+            let named = |table: &Table| !table.draining && *table.pool.name() == name;
+            let moved_to = self.tables.iter().position(named);
+            self.add_table(Table::draining(pool, moved_to))
         });
         (table, place.address)
+    }
+
+    /// What is leased where its pool was before is not handed out where the pool is now: whoever has
+    /// it uses it still.
+    pub(super) fn hold_back(&mut self, (table, address): Slot) {
+        let Some(now) = self.tables[table].moved_to else { return };
+        let from = |other: &Table| other.moved_to == Some(now) && other.lease(address).is_some();
+        let leased = self.tables.iter().any(from);
+        self.tables[now].set_elsewhere(address, leased);
     }
 
     /// The subnet under the name that its pool has today; nothing where no pool has it.

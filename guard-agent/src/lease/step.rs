@@ -55,25 +55,8 @@ impl<'a> Step<'a> {
             Command::Adopt { pool, address, owner, key } => {
                 return self.take_over(&pool, address, owner, key);
             }
-            Command::Claimed { segment, address, station } => {
-                self.claimed(&segment, address, &station);
-            }
-            Command::Recheck(places) => {
-                for (segment, address) in places {
-                    if let Some(slot) = self.engine.slot(&segment, address) {
-                        self.recheck(slot);
-                    }
-                }
-            }
+            Command::Look(changes) => self.look(&changes),
             Command::RecheckAll => self.recheck_all(),
-            Command::RecheckReleasing => self.recheck_all_releasing(),
-            Command::PortAdded { bridge, interface, ifindex } => {
-                self.port_added(&bridge, &interface, ifindex);
-            }
-            Command::PortRemoved { ifindex } => self.port_removed(ifindex),
-            Command::HostAddresses { bridge, addresses } => {
-                self.host_addresses(&bridge, &addresses);
-            }
             Command::RaiseGeneration(generation) => {
                 let high = &mut self.engine.high_water.generation;
                 *high = (*high).max(generation);
@@ -91,8 +74,8 @@ impl<'a> Step<'a> {
             }
             Command::ReleaseInterface(name) => return Ok(self.release_interface(&name)),
             Command::CountMisses(found) => return Ok(self.count_misses(&found)),
-            Command::Reap { generations, threshold } => {
-                return Ok(self.reap(&generations, threshold));
+            Command::Reap { generations, threshold, since } => {
+                return Ok(self.reap(&generations, threshold, since));
             }
             Command::Tick => self.tick(),
         }
@@ -163,10 +146,22 @@ impl<'a> Step<'a> {
 
     /// What is known of an address, whoever has it.
     pub(super) fn evidence(&self, slot: Slot) -> Vec<Evidence> {
-        let mut all = match self.engine.lease(slot) {
-            Some(lease) => Engine::evidence_of(lease, self.view),
-            None => self.view.evidence(self.table(slot).pool.segment(), slot.1),
-        };
+        match self.engine.lease(slot) {
+            Some(lease) => self.evidence_of(slot, lease),
+            None => {
+                let all = self.view.evidence(self.table(slot).pool.segment(), slot.1);
+                self.of_this_segment(slot, all)
+            }
+        }
+    }
+
+    /// What is known of an address, if its lease were this one.
+    pub(super) fn evidence_of(&self, slot: Slot, lease: &Lease) -> Vec<Evidence> {
+        let all = Engine::evidence_of_run(lease, self.view, self.engine.run(lease));
+        self.of_this_segment(slot, all)
+    }
+
+    fn of_this_segment(&self, slot: Slot, mut all: Vec<Evidence>) -> Vec<Evidence> {
         if self.engine.tables.len() > 1 {
             all.retain(|evidence| !self.is_of_another_segment(slot, evidence));
         }

@@ -25,11 +25,15 @@ pub(super) struct Table {
     pub(super) pool: Pool,
     /// Left over from an earlier configuration: nothing is handed out any more.
     pub(super) draining: bool,
+    /// Where it only drains: the table of the pool that has its name today, on another segment.
+    pub(super) moved_to: Option<usize>,
     pub(super) rows: BTreeMap<IpAddr, Row>,
     /// Where the search for a never-used address goes on. Not derived from the rows: it only
     /// decides which of several free addresses comes first.
     pub(super) cursor: u128,
     host: BTreeSet<IpAddr>,
+    /// Addresses that are leased on a segment that the pool was on before.
+    elsewhere: BTreeSet<IpAddr>,
     /// What child subnets have of the prefix.
     carved: Ranges,
     derived: Derived,
@@ -55,14 +59,25 @@ pub(super) struct Derived {
 impl Table {
     pub(super) fn new(pool: Pool) -> Self {
         let derived = Derived { fresh: pool.allocatable().clone(), ..Derived::default() };
-        let (rows, host, carved) = (BTreeMap::new(), BTreeSet::new(), Ranges::default());
-        Self { pool, draining: false, rows, cursor: 0, host, carved, derived }
+        let (rows, host, elsewhere) = Default::default();
+        let carved = Ranges::default();
+        Self {
+            pool,
+            draining: false,
+            moved_to: None,
+            rows,
+            cursor: 0,
+            host,
+            elsewhere,
+            carved,
+            derived,
+        }
     }
 
-    /// A table for rows that no pool has any more.
-    pub(super) fn draining(pool: Pool) -> Self {
+    /// A table for rows that no pool has any more, and the table of the pool of that name today.
+    pub(super) fn draining(pool: Pool, moved_to: Option<usize>) -> Self {
         let derived = Derived::default();
-        Self { draining: true, derived, ..Self::new(pool) }
+        Self { draining: true, moved_to, derived, ..Self::new(pool) }
     }
 
     /// How an address stands to the pool, the host's own addresses and child subnets being taken
@@ -71,6 +86,7 @@ impl Table {
         match self.pool.standing(address) {
             Standing::Allocatable if self.draining => Standing::Outside,
             Standing::Allocatable if self.host.contains(&address) => Standing::Reserved,
+            Standing::Allocatable if self.elsewhere.contains(&address) => Standing::Elsewhere,
             Standing::Allocatable if self.carved.contains(number::of(address)) => Standing::Carved,
             standing => standing,
         }
@@ -161,12 +177,34 @@ impl Table {
         (added, left)
     }
 
+    /// An address is leased on a segment that the pool was on before, or is no more.
+    pub(super) fn set_elsewhere(&mut self, address: IpAddr, leased: bool) {
+        if self.elsewhere.contains(&address) == leased
+            || self.pool.standing(address) == Standing::Outside
+        {
+            return;
+        }
+        self.derive(address, false);
+        if leased {
+            self.elsewhere.insert(address);
+        } else {
+            self.elsewhere.remove(&address);
+        }
+        self.derive(address, true);
+    }
+
+    /// How many addresses are leased on a segment that the pool was on before.
+    pub(super) fn held_back(&self) -> u64 {
+        self.elsewhere.len() as u64
+    }
+
     /// A child subnet has this prefix from now on, or has it no more.
     pub(super) fn carve(&mut self, prefix: IpNet, carve: bool) {
         let Some((first, last)) = self.overlap(prefix) else { return };
         let range = || self.pool.address(first)..=self.pool.address(last);
         let rows = self.rows.range(range()).map(|(address, _)| *address);
-        let inside: BTreeSet<_> = rows.chain(self.host.range(range()).copied()).collect();
+        let others = self.host.range(range()).chain(self.elsewhere.range(range())).copied();
+        let inside: BTreeSet<_> = rows.chain(others).collect();
         for address in &inside {
             self.derive(*address, false);
         }
@@ -205,10 +243,11 @@ impl Table {
         whole && self.host_in(first, last).is_none()
     }
 
-    /// The last address of the host in `first..=last`.
+    /// The last address in `first..=last` that the host has, or that is leased elsewhere.
     fn host_in(&self, first: u128, last: u128) -> Option<IpAddr> {
-        let range = self.pool.address(first)..=self.pool.address(last);
-        self.host.range(range).next_back().copied()
+        let range = || self.pool.address(first)..=self.pool.address(last);
+        let last = |of: &BTreeSet<IpAddr>| of.range(range()).next_back().copied();
+        last(&self.host).max(last(&self.elsewhere))
     }
 
     /// The last lease in `first..=last`, in whatever state.
@@ -312,7 +351,8 @@ impl Table {
         if self.draining {
             return 0;
         }
-        let host = self.host.iter().filter(|a| self.pool.standing(**a) == Standing::Allocatable);
+        let host = self.host.union(&self.elsewhere);
+        let host = host.filter(|a| self.pool.standing(**a) == Standing::Allocatable);
         let host = host.filter(|address| !self.carved.contains(number::of(**address)));
         let carved = self.carved.within(0, u128::MAX).flat_map(|(first, last)| {
             self.pool.allocatable().within(first, last).map(|(from, to)| to - from + 1)
@@ -323,7 +363,7 @@ impl Table {
     /// What the rows imply, worked out from nothing.
     pub(super) fn derived_anew(&self) -> Derived {
         let mut table = if self.draining {
-            Self::draining(self.pool.clone())
+            Self::draining(self.pool.clone(), self.moved_to)
         } else {
             Self::new(self.pool.clone())
         };
@@ -332,6 +372,9 @@ impl Table {
             table.derived.fresh.remove(first, last);
         }
         table.set_host(&self.host.iter().copied().collect::<Vec<_>>());
+        for address in &self.elsewhere {
+            table.set_elsewhere(*address, true);
+        }
         for (address, row) in &self.rows {
             table.set(*address, Some(row.clone()));
         }

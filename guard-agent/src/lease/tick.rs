@@ -1,8 +1,8 @@
 //! States that end by themselves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Lease, Notice, State, index::Slot, reason, step::Step};
+use super::{Lease, Notice, State, absence::Absence, index::Slot, reason, step::Step};
 
 /// How many deadlines one command lets take effect, so that no caller waits long for its turn.
 const MOST: usize = 1024;
@@ -11,22 +11,39 @@ impl Step<'_> {
     /// Carries out what is due.
     pub(super) fn tick(&mut self) {
         for lease in self.engine.index.due(self.now.boot, MOST) {
-            let slot = self.engine.slot_of(&lease);
-            match lease.state {
-                State::Held => self.unconfirmed(slot, &lease),
-                State::Cooling | State::Quarantined => self.rested(slot, &lease),
-                State::Releasing => self.holds_expired(slot, &lease),
-                // An active lease has no deadline.
-                State::Active => {
-                    self.put(slot, Lease { until: None, ..(*lease).clone() });
-                }
+            self.due(self.engine.slot_of(&lease), &lease);
+        }
+    }
+
+    /// Carries out what the end of a lease's time means, as far as enough is known for it.
+    pub(super) fn due(&mut self, slot: Slot, lease: &Lease) {
+        match lease.state {
+            State::Held => self.unconfirmed(slot, lease),
+            State::Cooling | State::Quarantined => self.rested(slot, lease),
+            State::Releasing => self.holds_expired(slot, lease),
+            // An active lease has no deadline.
+            State::Active => {
+                self.put(slot, Lease { until: None, ..lease.clone() });
             }
         }
     }
 
+    /// From when on all must be known for a lease's time to have passed in silence.
+    fn silent_until(&self, slot: Slot, lease: &Lease) -> Duration {
+        self.silent_since(slot).max(lease.until.unwrap_or_default())
+    }
+
     /// Nobody confirmed the lease in time.
     fn unconfirmed(&mut self, slot: Slot, lease: &Lease) {
-        let evidence = self.evidence(slot);
+        let since = self.silent_until(slot, lease);
+        let evidence = match self.absence(slot, since) {
+            Absence::Unknown => return,
+            Absence::Proven => {
+                self.cool(slot, lease);
+                return;
+            }
+            Absence::Live(evidence) => evidence,
+        };
         let of_owner = evidence.iter().any(|e| {
             lease.owner.as_ref().is_some_and(|owner| e.names(owner))
                 || lease.is_bound_to(e.mac, e.ifindex)
@@ -35,17 +52,17 @@ impl Step<'_> {
             // It is the owner's after all: it stays, and is looked at again.
             let until = Some(self.now.boot + self.table(slot).pool.spec().unconfirmed_ttl);
             self.put(slot, Lease { until, ..lease.clone() });
-        } else if evidence.is_empty() {
-            self.cool(slot, lease);
-        } else {
+        } else if self.is_complete(slot, since) {
             self.quarantine(slot, reason::UNCONFIRMED_LIVE, &evidence);
         }
     }
 
     /// The cooldown or the probation is over. The evidence has the last word.
     fn rested(&mut self, slot: Slot, lease: &Lease) {
-        if self.evidence(slot).is_empty() {
-            return self.free(slot);
+        match self.absence(slot, self.silent_until(slot, lease)) {
+            Absence::Proven => return self.free(slot),
+            Absence::Unknown => return,
+            Absence::Live(_) => {}
         }
         // In use again: quarantined, or quarantined still.
         self.recheck(slot);

@@ -151,6 +151,8 @@ impl Writer {
         for observer in &mut self.observers {
             observer.handed_out(engine.high_water().generation);
         }
+        // What the node has is asked for anew: this engine knows nothing of it.
+        self.changes.tell(|changes| (changes.hosts, changes.known) = (true, true));
         self.engine = engine;
         self.books = Books::Open(Box::new(store));
         *self.loss.write() = None;

@@ -29,6 +29,7 @@ use crate::{
         Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
+    live::ChangeQueue,
     store::{CommitError, Recovered, Store, StoreError},
 };
 
@@ -115,10 +116,11 @@ impl Ledger {
         pools: Pools,
         store: Store,
         view: View,
+        changes: Arc<ChangeQueue>,
         observers: Vec<Box<dyn Lifecycle>>,
     ) -> Result<Self, LedgerError> {
         let epoch = store.epoch();
-        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), observers);
+        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, observers);
         writer.install(store)?;
         Self::spawn(writer, requests, view, epoch)
     }
@@ -132,10 +134,11 @@ impl Ledger {
         pools: Pools,
         loss: Loss,
         view: View,
+        changes: Arc<ChangeQueue>,
         observers: Vec<Box<dyn Lifecycle>>,
     ) -> Result<Self, LedgerError> {
         let epoch = loss.epoch;
-        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), observers);
+        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, observers);
         writer.lose(loss);
         Self::spawn(writer, requests, view, epoch)
     }

@@ -53,7 +53,7 @@ impl Setup {
         let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
         let view: View = Arc::new(FakeView::default());
         let observer = Box::new(Observer(Arc::clone(&self.log)));
-        Ledger::start(pools, store, view, vec![observer]).unwrap()
+        Ledger::start(pools, store, view, Arc::default(), vec![observer]).unwrap()
     }
 
     fn start(&self) -> Ledger {
@@ -235,7 +235,7 @@ async fn a_dead_thread_is_an_error_and_not_a_wait() {
     let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
     let view: View = Arc::new(FakeView::default());
     let breaks = Box::new(Breaks(AtomicUsize::new(0)));
-    let ledger = Ledger::start(pools, setup.store(), view, vec![breaks]).unwrap();
+    let ledger = Ledger::start(pools, setup.store(), view, Arc::default(), vec![breaks]).unwrap();
     lease(&ledger, "a").await.unwrap();
     assert_eq!(lease(&ledger, "b").await.unwrap_err().reason, Reason::Stopping);
     assert_eq!(lease(&ledger, "c").await.unwrap_err().reason, Reason::Stopping);
@@ -297,7 +297,8 @@ async fn a_store_from_the_past_is_noticed_and_no_generation_comes_twice() {
         let p = PoolSpec::new("p", Segment::new("br0", 0), "10.0.0.0/16".parse().unwrap());
         let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
         let observer = Box::new(Memory(Arc::clone(&memory)));
-        Ledger::start(pools, store, Arc::new(FakeView::default()), vec![observer]).unwrap()
+        let view = Arc::new(FakeView::default());
+        Ledger::start(pools, store, view, Arc::default(), vec![observer]).unwrap()
     };
     let ledger = start(setup.store());
     lease(&ledger, "a").await.unwrap();

@@ -8,23 +8,28 @@ use std::{
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::sleep,
 };
 
 use super::{Lifecycle, Loss, Request, View, books::Books};
 use crate::{
     clock::Now,
+    evidence::Changes,
     failpoint::{self, Moment},
     lease::{
         Engine, HighWater, Notice, Pools, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
+    live::ChangeQueue,
     store::CommitError,
 };
 
 /// How long deadlines rest after a commit that failed, and callers are told to.
 pub(super) const AFTER_FAILURE: Duration =
     Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+
+/// How many places are looked at in one transaction at most, so that callers do not wait for ever.
+const MOST_PLACES: usize = 4096;
 
 /// How many requests make up a batch at most, so that its first caller does not wait for ever.
 const MOST: usize = 1024;
@@ -43,6 +48,8 @@ pub(super) struct Writer {
     /// The number of the running boot, for those who do not want to wait for the thread.
     pub(super) boot: Arc<AtomicU64>,
     pub(super) view: View,
+    /// What the view has learned, and the engine has not looked at yet.
+    pub(super) changes: Arc<ChangeQueue>,
     pub(super) observers: Vec<Box<dyn Lifecycle>>,
     inbox: mpsc::Receiver<Request>,
 }
@@ -52,6 +59,8 @@ type Waiting = (oneshot::Sender<Result<Reply, Refusal>>, Result<Reply, Refusal>)
 
 #[derive(Default)]
 struct Batch {
+    /// What the engine has looked at with it.
+    looked_at: Changes,
     waiting: Vec<Waiting>,
     changes: Vec<Write>,
     notices: Vec<Notice>,
@@ -65,6 +74,7 @@ impl Writer {
     pub(super) fn new(
         pools: Pools,
         view: View,
+        changes: Arc<ChangeQueue>,
         observers: Vec<Box<dyn Lifecycle>>,
     ) -> (Self, mpsc::Sender<Request>) {
         let (requests, inbox) = mpsc::channel(super::QUEUE);
@@ -72,29 +82,38 @@ impl Writer {
         let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
         let boot = Arc::default();
         let subscribers = Vec::new();
-        let writer = Self { engine, pools, books, loss, subscribers, boot, view, observers, inbox };
+        let writer =
+            Self { engine, pools, books, loss, subscribers, boot, view, changes, observers, inbox };
         (writer, requests)
     }
 
     pub(super) async fn run(mut self) {
-        let mut failed = false;
+        let mut failed_at: Option<Duration> = None;
         loop {
+            let failed = failed_at.is_some();
             let mut batch = Batch::default();
             let wait = self.wait(failed);
-            match timeout(wait, self.inbox.recv()).await {
-                Ok(Some(first)) => {
-                    self.take(first, &mut batch);
-                    // Everything that waits goes into one transaction.
-                    for _ in 1..MOST {
-                        let Ok(next) = self.inbox.try_recv() else { break };
-                        self.take(next, &mut batch);
+            let changes = Arc::clone(&self.changes);
+            tokio::select! {
+                request = self.inbox.recv() => match request {
+                    Some(first) => {
+                        self.look(&mut batch, failed_at);
+                        self.take(first, &mut batch);
+                        // Everything that waits goes into one transaction.
+                        for _ in 1..MOST {
+                            let Ok(next) = self.inbox.try_recv() else { break };
+                            self.look(&mut batch, failed_at);
+                            self.take(next, &mut batch);
+                        }
                     }
-                }
-                // All handles are gone.
-                Ok(None) => batch.stop = true,
-                Err(_) => {}
+                    // All handles are gone.
+                    None => batch.stop = true,
+                },
+                () = changes.changed(), if !failed => {}
+                () = sleep(wait) => {}
             }
             self.try_again();
+            self.look(&mut batch, failed_at);
             let now = Now::read();
             let open = matches!(self.books, Books::Open(_));
             if open && !failed && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
@@ -102,7 +121,7 @@ impl Writer {
                 let _ = self.apply(Command::Tick, now, &mut batch);
             }
             let stop = batch.stop;
-            failed = !self.finish(batch, now);
+            failed_at = (!self.finish(batch, now)).then_some(now.boot);
             if stop {
                 break;
             }
@@ -124,6 +143,23 @@ impl Writer {
         }
         let due = self.engine.next_deadline();
         due.map_or(LONGEST_WAIT, |due| due.saturating_sub(Now::read().boot).min(LONGEST_WAIT))
+    }
+
+    /// Looks at what has changed, as far as it can be stored: what could not be is looked at again no
+    /// sooner than [`AFTER_FAILURE`] later.
+    fn look(&mut self, batch: &mut Batch, failed_at: Option<Duration>) {
+        let now = Now::read();
+        let rests = failed_at.is_some_and(|failed| now.boot < failed + AFTER_FAILURE);
+        if rests || matches!(self.books, Books::Lost(_)) {
+            return;
+        }
+        let changes = self.changes.take(MOST_PLACES);
+        if changes.is_empty() {
+            return;
+        }
+        // Nobody asked, so there is nobody to answer.
+        let _ = self.apply(Command::Look(changes.clone()), now, batch);
+        batch.looked_at.add(changes);
     }
 
     fn take(&mut self, request: Request, batch: &mut Batch) {
@@ -155,12 +191,15 @@ impl Writer {
         let applied = self.engine.apply(command, &*self.view, now);
         batch.changes.extend(applied.changes);
         batch.notices.extend(applied.notices);
+        for source in self.engine.take_wanted() {
+            self.changes.want(source);
+        }
         applied.result
     }
 
     /// Commits, tells, answers. Answers itself whether the store could be written.
     fn finish(&mut self, batch: Batch, now: Now) -> bool {
-        let Batch { waiting, changes, notices, questions, stop: _ } = batch;
+        let Batch { looked_at, waiting, changes, notices, questions, stop: _ } = batch;
         let committed = match &mut self.books {
             Books::Open(store) if !changes.is_empty() => {
                 store.commit(&changes, self.engine.high_water(), now)
@@ -184,6 +223,8 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, changes = changes.len(), "a commit failed");
                 self.engine.undo(&changes);
+                self.engine.look_again(&changes);
+                self.changes.put_back(Changes { known: true, ..looked_at });
                 let refusal = refusal(&error);
                 if error.is_damage() {
                     self.lose_open(&error.to_string());

@@ -78,6 +78,27 @@ impl Attach {
         }
     }
 
+    /// Whether a program of ours, of this agent or of an earlier one, sits on a link.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel's refusal.
+    pub fn has_ours(self, ifindex: u32, interface: &str) -> io::Result<bool> {
+        match self {
+            Self::Tcx => {
+                let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)
+                    .map_err(io::Error::other)?;
+                Ok(programs
+                    .iter()
+                    .any(|program| program.name_as_str() == Some(guard_ebpf::abi::PROGRAM)))
+            }
+            Self::Clsact => {
+                let filters = tc::filters(ifindex, tc::INGRESS)?;
+                let ours = (PRIORITY, u32::from(HANDLE));
+                Ok(filters.iter().any(|filter| (filter.priority, filter.handle) == ours))
+            }
+        }
+    }
+
     /// Whether this program sits on a port.
     ///
     /// # Errors
@@ -99,6 +120,11 @@ impl Attach {
 
 fn link_pin(pins: &Path, ifindex: u32) -> PathBuf {
     pins.join(format!("link-{ifindex}"))
+}
+
+/// Whether a link of ours is pinned for a port, whatever device it is on.
+pub fn has_pinned_link(pins: &Path, ifindex: u32) -> bool {
+    link_pin(pins, ifindex).exists()
 }
 
 /// `own`: the qdisc is there for our filter, and goes with it.

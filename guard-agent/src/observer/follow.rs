@@ -1,6 +1,9 @@
 //! Ports, bridges and addresses as netlink tells of them: what is new is carried out.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use super::{kernel::Same, netlink::Dump, *};
+use crate::{evidence::PortName, lease::model::Device};
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {
@@ -21,8 +24,10 @@ impl Observer {
 
     fn apply(&mut self, notice: Notice) -> bool {
         match &notice {
-            Notice::Link(link) => self.parts.live.set_link(link.ifindex, link.names()),
-            Notice::LinkGone(ifindex) => self.parts.live.set_link(*ifindex, Vec::new()),
+            Notice::Link(link) => {
+                self.parts.live.set_link(link.ifindex, link.names(), link.device);
+            }
+            Notice::LinkGone(ifindex) => self.link_ended(*ifindex),
             Notice::Port(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
         }
         self.topology.apply(notice)
@@ -48,10 +53,63 @@ impl Observer {
 
     pub(super) async fn resync(&mut self) -> Result<(), NetlinkError> {
         let dump = self.netlink.dump().await?;
-        self.topology.reset(dump);
-        self.parts.live.set_links(self.topology.names());
-        self.update();
+        let before = self.topology.devices();
+        self.reset(dump, before.into_iter().map(|(ifindex, device)| (ifindex, Some(device))));
         Ok(())
+    }
+
+    /// The first dump: the links of an earlier agent may have ended since.
+    pub(super) async fn begin(&mut self) -> Result<(), NetlinkError> {
+        let dump = self.netlink.dump().await?;
+        let bound = self.parts.bindings.devices();
+        let mut before: BTreeMap<_, _> = self.ports.pinned().map(|port| (port, None)).collect();
+        before.extend(bound.iter().map(|(port, device)| (*port, *device)));
+        let unproven = self.reset(dump, before);
+        for ifindex in unproven.iter().filter(|ifindex| bound.contains_key(ifindex)) {
+            tracing::info!(
+                ifindex,
+                "the program was not on a port that leases are bound to; bound anew"
+            );
+        }
+        Ok(())
+    }
+
+    /// There are these links and no others. Those that were known before have ended if they are not
+    /// among them, or if another has their number. Returns those of which that cannot be told.
+    fn reset(
+        &mut self,
+        dump: Dump,
+        before: impl IntoIterator<Item = (u32, Option<Device>)>,
+    ) -> Vec<u32> {
+        self.topology.reset(dump);
+        let (mut ended, mut unproven) = (Vec::new(), Vec::new());
+        for (ifindex, device) in before {
+            let link = self.topology.link(ifindex);
+            match link.map_or(Same::No, |link| self.ports.is_same(link, device)) {
+                Same::Yes => {}
+                Same::Unproven => unproven.push(ifindex),
+                Same::No => ended.push(ifindex),
+            }
+        }
+        for ifindex in ended {
+            self.claims.forget_port(ifindex);
+            self.link_ended(ifindex);
+            // What has its number now comes anew.
+            self.view.ports.remove(&ifindex);
+        }
+        let links = self.topology.links().map(|link| (link.ifindex, link.names(), link.device));
+        self.parts.live.set_links(links);
+        self.update();
+        unproven
+    }
+
+    /// A link has ended, and all that was behind it.
+    fn link_ended(&mut self, ifindex: u32) {
+        self.parts.bindings.link_ended(ifindex);
+        let addresses = self.parts.live.link_ended(ifindex);
+        self.claims.port_gone(ifindex, &addresses);
+        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.ports.remove(ifindex);
     }
 
     pub(super) async fn ensure(&mut self, Ensure { interface, bridge, reply }: Ensure) {
@@ -90,8 +148,6 @@ impl Observer {
 
     /// Carries out what has changed since the last view.
     fn update(&mut self) {
-        // The lease engine hears of a claim before it hears that its port is gone.
-        self.claims.follow_up();
         let new = self.topology.view();
         let old = std::mem::take(&mut self.view);
         for ifindex in old.ports.keys().filter(|ifindex| !new.ports.contains_key(ifindex)) {
@@ -118,11 +174,6 @@ impl Observer {
             self.parts.live.port_added(*ifindex, name);
             self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
             self.ports.cover(*ifindex, port);
-            self.parts.feed.tell(Command::PortAdded {
-                bridge: port.bridge.clone(),
-                interface: port.interface.clone(),
-                ifindex: *ifindex,
-            });
         }
         self.view = new;
         self.announce();
@@ -132,6 +183,7 @@ impl Observer {
         for Bridge { name, .. } in self.parts.bridges.clone() {
             let (name, what) = (&name, health::bridge(&name));
             let (was, is) = (old.bridges.get(name), new.bridges.get(name));
+            self.parts.live.set_watched(name, is.is_some());
             match is {
                 None => {
                     let why = "it does not exist; it is picked up when it appears";
@@ -163,34 +215,15 @@ impl Observer {
     }
 
     fn host_addresses(&mut self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
-        self.parts.live.set_host_addresses(bridge, addresses.clone());
-        self.parts.feed.tell(Command::HostAddresses { bridge: bridge.clone(), addresses });
+        self.parts.live.set_host_addresses(bridge, addresses);
     }
 
-    /// The lease engine has missed something: tells it everything once more.
-    pub(super) fn tell_all(&mut self) {
-        for (name, bridge) in &self.view.bridges {
-            let addresses = bridge.addresses.clone();
-            self.parts.feed.tell(Command::HostAddresses { bridge: name.clone(), addresses });
-        }
-        for (ifindex, port) in &self.view.ports {
-            self.parts.feed.tell(Command::PortAdded {
-                bridge: port.bridge.clone(),
-                interface: port.interface.clone(),
-                ifindex: *ifindex,
-            });
-        }
-        self.claims.tell_all();
-        self.parts.feed.tell(Command::RecheckAll);
-    }
-
+    /// A port has left its bridge, or has ended. What is behind it may be there still.
     fn port_gone(&mut self, ifindex: u32) {
         self.ports.remove(ifindex);
-        self.parts.bindings.port_gone(ifindex);
-        let addresses = self.parts.live.port_gone(ifindex);
+        self.parts.bindings.port_left(ifindex);
+        let addresses = self.parts.live.port_left(ifindex);
         self.claims.port_gone(ifindex, &addresses);
         self.parts.alerts.port_gone(ifindex, Now::read());
-        self.parts.feed.tell(Command::PortRemoved { ifindex });
-        self.parts.feed.tell(Command::Recheck(addresses));
     }
 }

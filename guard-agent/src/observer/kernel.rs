@@ -25,8 +25,10 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
     attach::{self, Attach},
+    netlink::Link,
     table::Table,
 };
+use crate::lease::model::Device;
 
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
@@ -134,6 +136,17 @@ pub struct Coverage {
     pub since: SystemTime,
 }
 
+/// Whether a link is the one that had its ifindex before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// The program is on it.
+    Yes,
+    /// It is not, and nothing else tells them apart.
+    Unproven,
+    /// Another link has the number.
+    No,
+}
+
 /// The loaded program.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -237,6 +250,21 @@ impl Kernel {
             .and_then(|pin| pin.modified())
             .map_err(|source| KernelError::Pin { path: pin, source })?;
         Ok(Coverage { attach: self.attach, program_id: self.program_id, since })
+    }
+
+    /// Whether a link is the one that had this ifindex before, known by `device` then. The program on
+    /// it tells. Without it nothing is proven, unless what stands for the program says that its device
+    /// is gone, or the two are known by something else.
+    pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
+        // One that cannot be asked is about to go, and its end is told.
+        if self.attach.has_ours(link.ifindex, &link.name).unwrap_or(true) {
+            return Same::Yes;
+        }
+        let gone = attach::has_pinned_link(&self.pins, link.ifindex);
+        if gone || device.is_some_and(|device| device != link.device) {
+            return Same::No;
+        }
+        Same::Unproven
     }
 
     /// Forgets a port that is gone, or takes the program off one that left its bridge.

@@ -67,10 +67,8 @@ use crate::{
     clock::{self, Now},
     config::{Bridge, Conflict, Quota},
     failpoint::{self, Moment},
-    feed::Feed,
     health::{self, Health},
-    lease::command::Command,
-    live::{LiveSet, PortName},
+    live::LiveSet,
     segment::Segment,
     vitals::Heartbeat,
 };
@@ -110,8 +108,6 @@ pub struct Parts {
     pub bindings: Arc<Bindings>,
     /// What is degraded.
     pub health: Arc<Health>,
-    /// What the lease engine has to know.
-    pub feed: Feed,
 }
 
 /// Why the observer does not start.
@@ -215,7 +211,7 @@ impl Observer {
             dump_again: false,
             write_down_at: None,
         };
-        observer.resync().await?;
+        observer.begin().await?;
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
         let snapshot = sweep::read(&observer.parts.bpffs)?;
@@ -292,9 +288,6 @@ impl Observer {
                     }
                     if self.counters.lost_more() {
                         sweep_at = Instant::now();
-                    }
-                    if self.parts.feed.take_missed() {
-                        self.tell_all();
                     }
                     failpoint::reach(Moment::ObserverRound);
                     self.heartbeat.beat(std::time::Instant::now());

@@ -25,7 +25,7 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::time::{error::Elapsed, timeout};
 
-use crate::mac::Mac;
+use crate::{lease::model::Device, mac::Mac};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Link {
     pub vlan: Option<(u32, u16)>,
     /// Its MAC, if it is an Ethernet device.
     pub mac: Option<Mac>,
+    /// What it is known by, where its number may be another's by now.
+    pub device: Device,
     /// It is up and so is its carrier.
     pub running: bool,
     /// What its bridge does with its frames.
@@ -316,15 +318,16 @@ fn link(message: LinkMessage) -> Option<Link> {
         filters_vlans: false,
         vlan: None,
         mac: None,
+        device: Device::default(),
         running: header.flags.contains(LinkFlags::Running),
         flow: Flow::default(),
     };
-    let (mut parent, mut vlan, mut elsewhere) = (None, None, false);
+    let (mut parent, mut vlan, mut elsewhere) = (None, None, None);
     for attribute in attributes {
         match attribute {
             LinkAttribute::Link(ifindex) => parent = Some(ifindex),
             // Its parent is in another namespace, where the ifindex means another link.
-            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkNetNsId(namespace) => elsewhere = Some(namespace),
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::PropList(properties) => {
                 link.alternative = properties.into_iter().filter_map(alternative).collect();
@@ -341,7 +344,8 @@ fn link(message: LinkMessage) -> Option<Link> {
             _ => {}
         }
     }
-    link.vlan = parent.zip(vlan).filter(|_| !elsewhere);
+    link.vlan = parent.zip(vlan).filter(|_| elsewhere.is_none());
+    link.device = Device { mac: link.mac, peer: parent, netns: elsewhere };
     (!link.name.is_empty()).then_some(link)
 }
 

@@ -16,7 +16,8 @@ use nix::net::if_::InterfaceFlags;
 use parking_lot::RwLock;
 
 use super::{
-    kernel::{Coverage, Kernel, KernelError},
+    kernel::{Coverage, Kernel, KernelError, Same},
+    netlink::Link,
     rules,
     stations::Stations,
     sweep::Snapshot,
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     config::{Allow, Bridge, Quota},
     health::Health,
+    lease::model::Device,
     mac::Mac,
 };
 
@@ -126,6 +128,16 @@ impl Ports {
     /// The ports by ifindex.
     pub fn shared(&self) -> &SharedPorts {
         &self.shared
+    }
+
+    /// The ports that an earlier agent has put the program on.
+    pub fn pinned(&self) -> impl Iterator<Item = u32> {
+        self.kernel.pinned().unwrap_or_default().into_iter()
+    }
+
+    /// Whether a link is the one that had its ifindex before; see [`Kernel::is_same`].
+    pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
+        self.kernel.is_same(link, device)
     }
 
     /// Forgets the ports of an earlier agent that are none of ours now.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::netlink::{Dump, Flow, Link, Notice, PortVlans};
-use crate::mac::Mac;
+use crate::{lease::model::Device, mac::Mac};
 
 /// A watched bridge that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +108,19 @@ impl Topology {
         true
     }
 
-    /// All links of the namespace, with their names.
-    pub fn names(&self) -> impl Iterator<Item = (u32, Vec<String>)> {
-        self.links.values().map(|link| (link.ifindex, link.names()))
+    /// All links of the namespace.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// One of them.
+    pub fn link(&self, ifindex: u32) -> Option<&Link> {
+        self.links.get(&ifindex)
+    }
+
+    /// What they are known by, by ifindex.
+    pub fn devices(&self) -> BTreeMap<u32, Device> {
+        self.links.values().map(|link| (link.ifindex, link.device)).collect()
     }
 
     /// The watched bridges, their ports and the host's addresses on them.
@@ -192,6 +202,7 @@ mod tests {
             filters_vlans: false,
             vlan: None,
             mac: Some(Mac::default()),
+            device: Device::default(),
             running: true,
             flow: Flow::default(),
         }

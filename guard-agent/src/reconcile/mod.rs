@@ -62,8 +62,6 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// What Prometheus reads.
     pub metrics: Arc<Metrics>,
-    /// Bridges that have pools.
-    pub bridges: Vec<Arc<str>>,
     /// What there may be leases of.
     pub pools: Pools,
 }
@@ -253,15 +251,16 @@ impl Reconciler {
         if let Some(why) = degraded() {
             return Ok(ended(why));
         }
-        let (absent, boot) = (self.absent(), ledger.boot());
-        let look = Look { leases: &leases, read, heard: &heard, absent: &absent, boot };
+        let boot = ledger.boot();
+        let look = Look { leases: &leases, read, heard: &heard, boot };
         let Judgement { silent, seen, unverifiable } = match look.judge(&**live) {
             Ok(judgement) => judgement,
             Err(why) => return Ok(ended(why)),
         };
         let Settings { interval, misses: threshold, max_reap_share } = self.settings();
         let silent = silent.iter().map(|lease| lease.generation).collect();
-        let found = CountMisses { silent, seen, started: at.boot, interval, threshold };
+        let (started, since) = (at.boot, read);
+        let found = CountMisses { silent, seen, started, since, interval, threshold };
         let silent = leases_of(self.ask(Command::CountMisses(found), dry_run).await?);
         let due: Vec<_> = silent.iter().filter(|l| l.misses >= threshold).cloned().collect();
         let due = match self.look_up(due).await {
@@ -275,7 +274,7 @@ impl Reconciler {
         } else if dry_run {
             due.iter().filter(|lease| reap.contains(&lease.generation)).cloned().collect()
         } else {
-            let reap = Command::Reap { generations: reap, threshold };
+            let reap = Command::Reap { generations: reap, threshold, since };
             let reaped = leases_of(self.ask(reap, false).await?);
             let unasked: Vec<_> = reaped.iter().filter(|lease| !brake.is_free(lease)).collect();
             recent.add(at.boot, unasked);
@@ -283,7 +282,7 @@ impl Reconciler {
         };
         if !dry_run {
             // The net beneath what tells that an address is used no more.
-            self.ask(Command::RecheckReleasing, false).await?;
+            self.ask(Command::RecheckAll, false).await?;
         }
         let blocked =
             (!blocked.is_empty()).then(|| Blocked { id: consent_id(&blocked), leases: blocked });
@@ -340,11 +339,6 @@ impl Reconciler {
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
         let ledger = &self.parts.ledger;
         if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
-    }
-
-    fn absent(&self) -> BTreeSet<Arc<str>> {
-        let absent = |name: &&Arc<str>| self.parts.health.why(&health::bridge(name)).is_some();
-        self.parts.bridges.iter().filter(absent).cloned().collect()
     }
 
     fn tell(&self, report: &Report) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
-    lease::{Binding, Engine, Generation, Lease, State},
+    lease::{Binding, Engine, Generation, Lease, Runs, State},
 };
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
@@ -18,8 +18,6 @@ pub struct Look<'a> {
     pub read: Duration,
     /// What each configured source answered.
     pub heard: &'a [Heard],
-    /// Bridges that do not exist: nothing is known of their leases.
-    pub absent: &'a BTreeSet<Arc<str>>,
     /// The number of the running boot.
     pub boot: u64,
 }
@@ -106,6 +104,7 @@ impl<'a> Look<'a> {
     pub fn judge(self, view: &dyn EvidenceView) -> Result<Judgement, Ended> {
         self.check_sources()?;
         let mut judgement = Judgement::default();
+        let runs = Runs::of_all(self.leases);
         // Of whom it has to be known whether they name anyone.
         let mut empty: BTreeSet<_> = self.empty().map(|heard| heard.source).collect();
         let mut port = None;
@@ -119,11 +118,13 @@ impl<'a> Look<'a> {
                 port = Some(lease);
             }
             // What is held ends by its own deadline.
-            if lease.state != State::Active || self.absent.contains(&lease.segment.bridge) {
+            if lease.state != State::Active {
                 continue;
             }
-            if Engine::is_live(lease, view) {
+            if Engine::is_live(lease, view, runs.of(lease)) {
                 judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
+            } else if view.complete(&lease.segment, self.read).is_err() {
+                // What is not watched is not judged.
             } else if self.heard.is_empty() && !is_over(lease, self.boot, view) {
                 judgement.unverifiable.push(Arc::clone(lease));
             } else {

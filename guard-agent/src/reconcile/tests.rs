@@ -1,13 +1,13 @@
 //! Rules 6 and 7, the pass's part: what may be concluded from which answers.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
 use super::{brake::*, pass::*};
 use crate::{
     clock::Now,
-    evidence::Source,
+    evidence::{Source, Unknown},
     inventory::{Answer, Heard},
     lease::{
         Binding, Generation, Lease, State,
@@ -72,8 +72,7 @@ const READ: Duration = Duration::from_secs(10);
 
 fn judge(leases: &[Lease], heard: &[Heard], view: &FakeView) -> Result<Judgement, Ended> {
     let leases: Vec<_> = leases.iter().cloned().map(Arc::new).collect();
-    let absent = BTreeSet::new();
-    Look { leases: &leases, read: READ, heard, absent: &absent, boot: BOOT }.judge(view)
+    Look { leases: &leases, read: READ, heard, boot: BOOT }.judge(view)
 }
 
 fn generations(leases: &[Arc<Lease>]) -> Vec<Generation> {
@@ -158,11 +157,10 @@ fn rule_6_a_lease_of_an_earlier_boot_misses_also_where_nobody_is_asked() {
 
 #[test]
 fn rule_6_leases_of_an_absent_bridge_are_not_judged() {
-    let leases = [Arc::new(lease(1, State::Active))];
-    let absent = BTreeSet::from([Arc::from("br0")]);
-    let look =
-        Look { leases: &leases, read: READ, heard: &[complete()], absent: &absent, boot: BOOT };
-    assert_eq!(look.judge(&FakeView::default()).unwrap(), Judgement::default());
+    let leases = [lease(1, State::Active)];
+    let unknown = Some(Unknown::Bridge("br0".into()));
+    let view = FakeView { unknown, ..FakeView::default() };
+    assert_eq!(judge(&leases, &[complete()], &view).unwrap(), Judgement::default());
 }
 
 #[test]
@@ -284,8 +282,7 @@ proptest! {
             2 => heard(Answer::Complete, 0),
             _ => complete(),
         }).collect();
-        let absent = BTreeSet::new();
-        let look = Look { leases: &all, read: READ, heard: &heard, absent: &absent, boot: BOOT };
+        let look = Look { leases: &all, read: READ, heard: &heard, boot: BOOT };
         let judged = look.judge(&view);
         if heard.iter().any(|heard| heard.answer != Answer::Complete) {
             prop_assert!(judged.is_err());

@@ -96,7 +96,7 @@ impl Store {
             .then_some(Carry { then: Duration::from_nanos(meta.boot_time_ns), now: boot.now.boot });
         let mut high_water = meta.high_water;
         high_water.boot += u64::from(carry.is_some());
-        let restored = Restored { contents, high_water, carry };
+        let restored = Restored { contents, high_water, carry, opened: boot.now.boot };
 
         // What is not written anew at once would be read by the new boot's clock.
         if carry.is_none() {

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use guard_agent::{
     clock::Now,
-    feed::Feed,
     health::Health,
     inventory::{Settings as Asked, Sources, Told},
     lease::{
@@ -96,13 +95,13 @@ impl Node {
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
         let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
-        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new()).unwrap();
-        let told = Told {
-            live: live.clone(),
-            feed: Feed::start(ledger.clone(), health.clone()),
-            health: health.clone(),
-            segments: Arc::new([segment]),
-        };
+        let changes = live.changes().clone();
+        let ledger =
+            Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
+        live.set_watched(&segment.bridge, true);
+        live.boot_pass_ended();
+        let told =
+            Told { live: live.clone(), health: health.clone(), segments: Arc::new([segment]) };
         let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
         let reconciler = Reconciler::new(Parts {
             // Each pass counts.
@@ -113,7 +112,6 @@ impl Node {
             sources: Arc::new(Sources::start(asked, &told)),
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
-            bridges: vec!["br0".into()],
             pools,
         });
         Self { ledger, live, reconciler }

@@ -7,7 +7,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use guard_agent::{
     clock::Now,
-    evidence::{Evidence, EvidenceView},
+    evidence::{Changes, Evidence, EvidenceView},
     lease::{
         Applied, Carry, Contents, Engine, Lease, Owner, Place, Pool, PoolSpec, Pools, Row, State,
         Write,
@@ -127,11 +127,7 @@ impl World {
         assert!(notices.is_empty());
         store.commit(&changes, engine.high_water(), self.now).unwrap();
         (self.engine, self.store) = (engine, Some(store));
-        self.run(Command::HostAddresses {
-            bridge: Arc::from("br0"),
-            addresses: self.truth.host.iter().map(|address| (0, *address)).collect(),
-        })
-        .unwrap();
+        self.look(|changes| changes.hosts = true).unwrap();
         carry
     }
 
@@ -164,10 +160,10 @@ impl World {
                 self.note_active();
             }
             Op::Claim { port, address: n, six, told } => {
-                let (address, station) = (address(n, six), station(port));
+                let address = address(n, six);
                 self.truth.claim(address, port);
                 if told {
-                    let _ = self.run(Command::Claimed { segment: segment(), address, station });
+                    self.recheck(address, true);
                 }
             }
             Op::Silence { address: n, six, told } => {
@@ -176,9 +172,10 @@ impl World {
             }
             Op::PortGone(port) => {
                 let places = self.truth.port_gone(port);
-                let _ = self.run(Command::PortRemoved { ifindex: u32::from(port) });
-                let places = places.into_iter().map(|address| (segment(), address)).collect();
-                let _ = self.run(Command::Recheck(places));
+                let _ = self.look(|changes| {
+                    changes.ended.insert(u32::from(port));
+                    changes.places.extend(places.into_iter().map(|address| (segment(), address)));
+                });
             }
             Op::Inventory { who, address: n, told } => {
                 self.truth.contain(address(n, false), owner(who));
@@ -186,8 +183,7 @@ impl World {
             }
             Op::Host(n) => {
                 self.truth.host = (n % 2 == 0).then(|| address(n, false)).into_iter().collect();
-                let addresses = self.truth.host.iter().map(|address| (0, *address)).collect();
-                let _ = self.run(Command::HostAddresses { bridge: Arc::from("br0"), addresses });
+                let _ = self.look(|changes| changes.hosts = true);
             }
             Op::Quarantine { address: n, on } => {
                 let (segment, address) = (segment(), address(n, false));
@@ -222,8 +218,14 @@ impl World {
 
     fn recheck(&mut self, address: IpAddr, told: bool) {
         if told {
-            let _ = self.run(Command::Recheck(vec![(segment(), address)]));
+            let _ = self.run(Command::Look(Changes::of(segment(), address)));
         }
+    }
+
+    fn look(&mut self, what: impl FnOnce(&mut Changes)) -> Result<Reply, Refusal> {
+        let mut changes = Changes::default();
+        what(&mut changes);
+        self.run(Command::Look(changes))
     }
 
     /// Applies, commits (or fails to) and checks what must hold after every step.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use guard_agent::{
-    evidence::{Evidence, EvidenceView, Source, Station},
-    lease::{Owner, Row, RowChange, State},
+    evidence::{Evidence, EvidenceView, PortName, Source, Station, Unknown},
+    lease::{Owner, Row, RowChange, State, model::Device},
     mac::Mac,
     segment::Segment,
 };
@@ -131,6 +131,30 @@ impl EvidenceView for Truth {
 
     fn port_exists(&self, ifindex: u32) -> bool {
         self.ports.contains(&ifindex)
+    }
+
+    fn port(&self, ifindex: u32) -> Option<PortName> {
+        let Station { interface, .. } = station(u8::try_from(ifindex).ok()?);
+        let port = PortName { interface, bridge: Arc::from("br0"), uplink: false };
+        self.ports.contains(&ifindex).then_some(port)
+    }
+
+    fn port_named(&self, _: &str, interface: &str) -> Option<u32> {
+        let named =
+            |port: &&u32| self.port(**port).is_some_and(|port| *port.interface == *interface);
+        self.ports.iter().find(named).copied()
+    }
+
+    fn device(&self, _: u32) -> Option<Device> {
+        None
+    }
+
+    fn hosts(&self, _: &Segment) -> Vec<IpAddr> {
+        self.host.clone()
+    }
+
+    fn complete(&self, _: &Segment, _: Duration) -> Result<(), Unknown> {
+        Ok(())
     }
 
     fn link_exists(&self, name: &str) -> bool {

@@ -54,9 +54,7 @@ fn a_subnet_is_the_lowest_aligned_block_without_reserved_addresses() {
     // The last block has the broadcast address.
     assert_eq!(prefix(&mut world, "f", 26), "10.0.0.128/26");
     assert_eq!(reason(&mut world, ask_length("g", 26)).0, Reason::SubnetExhausted);
-    let bridge = Arc::from("br0");
-    let addresses = [(0, ip("10.0.0.200"))].into();
-    world.run(Command::HostAddresses { bridge, addresses }).unwrap();
+    world.host(&["10.0.0.200"]);
     assert_eq!(prefix(&mut world, "h", 29), "10.0.0.32/29");
     assert_eq!(prefix(&mut world, "i", 28), "10.0.0.208/28", "the host has 10.0.0.200");
 }
@@ -268,14 +266,10 @@ fn the_same_prefix_on_two_bridges_is_two_subnets() {
 fn a_host_address_in_a_subnet_comes_and_goes() {
     let mut world = World::with("10.0.0.0/24");
     reserve(&mut world, ask_length("a", 28)).unwrap();
-    let host = |addresses: &[&str]| Command::HostAddresses {
-        bridge: Arc::from("br0"),
-        addresses: addresses.iter().map(|address| (0, ip(address))).collect(),
-    };
-    world.run(host(&["10.0.0.20", "10.0.0.99"])).unwrap();
+    world.host(&["10.0.0.20", "10.0.0.99"]);
     assert_eq!(sizes(&world), (253 - 16 - 1, 253 - 16 - 1));
     world.run(by_prefix("10.0.0.16/28")).unwrap();
     assert_eq!(sizes(&world), (253 - 2, 253 - 2));
-    world.run(host(&[])).unwrap();
+    world.host(&[]);
     assert_eq!(sizes(&world), (253, 253));
 }

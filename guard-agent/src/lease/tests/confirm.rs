@@ -15,7 +15,8 @@ fn the_first_claim_is_learned_and_a_second_claimant_changes_nothing() {
             mac: Some(station(3).mac),
             interface: Some(Arc::from("veth3")),
             ifindex: Some(3),
-            ..Binding::default()
+            device: world.view.device(3),
+            port_ended: false,
         }
     );
     world.see_wire("10.0.0.2", 4);
@@ -49,15 +50,9 @@ fn a_declared_port_is_found_when_it_appears_and_is_evidence() {
     let declared = Allocate { interface: Some(Arc::from("veth8")), ..ask("s") };
     world.allocate(declared).unwrap();
     assert_eq!(world.at("10.0.0.2").binding.ifindex, None);
-    let added = |bridge: &str| Command::PortAdded {
-        bridge: Arc::from(bridge),
-        interface: Arc::from("veth8"),
-        ifindex: 8,
-    };
-    world.run(added("br9")).unwrap();
+    world.port_added(9);
     assert_eq!(world.at("10.0.0.2").binding.ifindex, None);
-    world.view.ports.insert(8);
-    world.run(added("br0")).unwrap();
+    world.port_added(8);
     let lease = world.at("10.0.0.2");
     assert_eq!(lease.binding.ifindex, Some(8));
     let found = Engine::evidence_of(&lease, &world.view);
@@ -69,24 +64,88 @@ fn a_declared_port_is_found_when_it_appears_and_is_evidence() {
 }
 
 #[test]
-fn a31_a_port_of_the_same_name_takes_the_place_of_one_that_ended_without_its_mac() {
+fn a_port_that_ends_takes_its_name_along_and_leaves_the_declared_mac() {
     let mut world = World::with("10.0.0.0/24");
     let generation = world.lease("s").generation;
     world.view.ports.insert(8);
     let port = Some((Arc::from("veth8"), 8));
     world.run(Command::Bind { generation, mac: Some(station(8).mac), port }).unwrap();
-    let added = |ifindex| Command::PortAdded {
-        bridge: Arc::from("br0"),
-        interface: Arc::from("veth8"),
-        ifindex,
-    };
-    // A namesake while the bound port exists under another name by now: the binding stays.
-    world.run(added(9)).unwrap();
+    // It has another name by now: it is the same link.
+    world.view.names.insert(8, "renamed".to_owned());
+    world.port_added(8);
     assert_eq!(world.at("10.0.0.2").binding.ifindex, Some(8));
-    world.view.ports.remove(&8);
-    world.run(added(9)).unwrap();
+    world.link_ended(8);
     let binding = world.at("10.0.0.2").binding.clone();
-    assert_eq!((binding.declared, binding.ifindex, binding.mac), (true, Some(9), None));
+    assert_eq!((binding.declared, binding.mac), (true, Some(station(8).mac)));
+    assert_eq!((binding.interface, binding.ifindex, binding.port_ended), (None, None, true));
+    // The next link has its number and its name, and is another one.
+    world.view.names.clear();
+    world.port_added(8);
+    assert_eq!(world.at("10.0.0.2").binding.ifindex, None);
+    // The MAC is right on the first port where it claims, and then on no other.
+    world.claim("10.0.0.2", 9);
+    assert_eq!(world.at("10.0.0.2").binding.ifindex, None, "another MAC");
+    let on_9 = Station { mac: station(8).mac, ..station(9) };
+    world.see("10.0.0.2", evidence(Source::Wire, Some(&on_9), None));
+    world.recheck("10.0.0.2");
+    let binding = world.at("10.0.0.2").binding.clone();
+    assert_eq!((binding.ifindex, binding.interface.as_deref()), (Some(9), Some("veth9")));
+    assert!(binding.declared && !binding.port_ended);
+}
+
+#[test]
+fn a_port_speaks_for_the_owner_who_was_bound_to_it_last() {
+    let mut world = World::with("10.0.0.0/24");
+    world.view.ports.insert(8);
+    let bind = |generation| {
+        let port = Some((Arc::from("veth8"), 8));
+        Command::Bind { generation, mac: None, port }
+    };
+    let (first, key) = (world.lease("first"), Arc::from("2"));
+    let same = world.allocate(Allocate { key, ..ask("first") }).unwrap();
+    let other = world.lease("other");
+    world.run(bind(first.generation)).unwrap();
+    world.run(bind(same.generation)).unwrap();
+    assert_eq!(world.at("10.0.0.2").binding.ifindex, Some(8), "all of one owner count as one");
+    world.release(first.generation);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
+    world.run(bind(other.generation)).unwrap();
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling), "the port speaks for it no more");
+    let binding = world.at("10.0.0.3").binding.clone();
+    assert_eq!((binding.ifindex, binding.port_ended), (None, true));
+    assert_eq!(world.at("10.0.0.4").binding.ifindex, Some(8));
+}
+
+#[test]
+fn a_name_is_taken_once_by_the_first_link_that_has_it() {
+    let mut world = World::with("10.0.0.0/24");
+    world.allocate(Allocate { interface: Some(Arc::from("veth8")), ..ask("s") }).unwrap();
+    world.port_added(8);
+    world.link_ended(8);
+    world.view.names.insert(9, "veth8".to_owned());
+    world.port_added(9);
+    assert_eq!(world.at("10.0.0.2").binding.ifindex, None);
+}
+
+#[test]
+fn rule_1_what_was_asked_before_is_never_another_also_after_its_port_came_anew() {
+    let mut world = World::with("10.0.0.0/24");
+    world.view.ports.insert(8);
+    let (mac, interface) = (Some(station(8).mac), Some(Arc::from("veth8")));
+    let asked = || Allocate { mac, interface: interface.clone(), ..ask("s") };
+    let lease = world.allocate(asked()).unwrap();
+    world.link_ended(8);
+    world.view.names.insert(9, "veth8".to_owned());
+    world.port_added(9);
+    let again = world.allocate(asked()).unwrap();
+    assert_eq!((again.generation, again.binding.ifindex), (lease.generation, Some(9)));
+    let other = Allocate { mac: Some(station(7).mac), ..ask("s") };
+    assert_eq!(world.refused(other), Reason::OwnerHasLease);
+    // A MAC where there is none yet is taken.
+    let lease = world.lease("t");
+    let with_mac = Allocate { mac: Some(station(3).mac), ..ask("t") };
+    let again = world.allocate(with_mac).unwrap();
+    assert_eq!((again.generation, again.binding.mac), (lease.generation, Some(station(3).mac)));
 }
 
 #[test]

@@ -116,10 +116,7 @@ fn evidence_that_names_only_the_asker_does_not_stand_against_it() {
 fn each_reason_against_a_requested_address_has_its_error() {
     let exclude = vec!["10.0.0.200/29".parse().unwrap()];
     let mut world = World::new([PoolSpec { exclude, ..spec("10.0.0.0/24") }]);
-    let addresses = [(0, ip("10.0.0.9")), (5, ip("10.0.0.60"))].into();
-    world.run(Command::HostAddresses { bridge: Arc::from("br0"), addresses }).unwrap();
-    // That of another segment is none of this pool's.
-    world.allocate(ask_for("of another VLAN", "10.0.0.60")).unwrap();
+    world.host(&["10.0.0.9"]);
     world.allocate(ask_for("held", "10.0.0.50")).unwrap();
     let cooling = world.allocate(ask_for("cooled", "10.0.0.51")).unwrap();
     world.release(cooling.generation);

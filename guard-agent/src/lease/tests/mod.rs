@@ -12,7 +12,7 @@ mod restored;
 mod time;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -26,7 +26,8 @@ use super::{
 };
 use crate::{
     clock::Now,
-    evidence::{Evidence, EvidenceView, Source, Station},
+    evidence::{Changes, Evidence, EvidenceView, PortName, Source, Station, Unknown},
+    lease::model::Device,
     mac::Mac,
     segment::Segment,
 };
@@ -36,8 +37,15 @@ use crate::{
 pub(crate) struct FakeView {
     pub(crate) evidence: HashMap<(Segment, IpAddr), Vec<Evidence>>,
     pub(crate) ports: HashSet<u32>,
+    /// Names that ports do not have by their number.
+    pub(crate) names: HashMap<u32, String>,
     pub(crate) links: HashSet<String>,
     pub(crate) owners: Vec<Evidence>,
+    pub(crate) hosts: Vec<IpAddr>,
+    /// What is not known; everything is while there is nothing here.
+    pub(crate) unknown: Option<Unknown>,
+    /// All is known since then only.
+    pub(crate) complete_since: Option<Duration>,
 }
 
 impl EvidenceView for FakeView {
@@ -56,6 +64,37 @@ impl EvidenceView for FakeView {
 
     fn port_exists(&self, ifindex: u32) -> bool {
         self.ports.contains(&ifindex)
+    }
+
+    fn port(&self, ifindex: u32) -> Option<PortName> {
+        let name = self.names.get(&ifindex).cloned();
+        let interface = name.unwrap_or_else(|| format!("veth{ifindex}")).into();
+        let port = PortName { interface, bridge: "br0".into(), uplink: false };
+        self.ports.contains(&ifindex).then_some(port)
+    }
+
+    fn port_named(&self, bridge: &str, interface: &str) -> Option<u32> {
+        let mut ports = self.ports.iter().filter_map(|at| Some((at, self.port(*at)?)));
+        let named =
+            ports.find(|(_, port)| *port.bridge == *bridge && *port.interface == *interface);
+        named.map(|(ifindex, _)| *ifindex)
+    }
+
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        let mac = u8::try_from(ifindex).ok().map(|n| Mac([6, 0, 0, 0, 0, n]));
+        self.ports.contains(&ifindex).then_some(Device { mac, ..Device::default() })
+    }
+
+    fn hosts(&self, _: &Segment) -> Vec<IpAddr> {
+        self.hosts.clone()
+    }
+
+    fn complete(&self, _: &Segment, since: Duration) -> Result<(), Unknown> {
+        if let Some(unknown) = &self.unknown {
+            return Err(unknown.clone());
+        }
+        let late = self.complete_since.is_some_and(|complete| complete < since);
+        if late { Err(Unknown::Source("a source")) } else { Ok(()) }
     }
 
     fn link_exists(&self, name: &str) -> bool {
@@ -193,13 +232,43 @@ impl World {
     }
 
     fn recheck(&mut self, address: &str) {
-        self.run(Command::Recheck(vec![(segment(), ip(address))])).unwrap();
+        self.run(Command::Look(Changes::of(segment(), ip(address)))).unwrap();
     }
 
     fn claim(&mut self, address: &str, n: u8) {
-        let claimed =
-            Command::Claimed { segment: segment(), address: ip(address), station: station(n) };
-        self.run(claimed).unwrap();
+        let place = (segment(), ip(address));
+        let mac = Some(station(n).mac);
+        let known =
+            self.view.evidence.get(&place).is_some_and(|all| all.iter().any(|e| e.mac == mac));
+        if !known {
+            self.see_wire(address, n);
+        }
+        self.recheck(address);
+    }
+
+    /// A link ends, and nothing has its number.
+    fn link_ended(&mut self, n: u8) {
+        self.view.ports.remove(&u32::from(n));
+        self.look(|changes| changes.ended = BTreeSet::from([u32::from(n)]));
+    }
+
+    /// The host has these addresses.
+    fn host(&mut self, addresses: &[&str]) {
+        self.view.hosts = addresses.iter().map(|address| ip(address)).collect();
+        self.look(|changes| changes.hosts = true);
+    }
+
+    /// A port is new, under the name of its number.
+    fn port_added(&mut self, n: u8) {
+        self.view.ports.insert(u32::from(n));
+        self.look(|changes| changes.ports = BTreeSet::from([u32::from(n)]));
+    }
+
+    /// Something has changed.
+    fn look(&mut self, what: impl FnOnce(&mut Changes)) {
+        let mut changes = Changes::default();
+        what(&mut changes);
+        self.run(Command::Look(changes)).unwrap();
     }
 
     /// Time passes, and deadlines take effect.

@@ -19,8 +19,7 @@ fn rule_4_a_live_address_stays_releasing_until_the_evidence_is_gone() {
     world.forget("10.0.0.2");
     world.recheck("10.0.0.2");
     assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
-    world.view.ports.remove(&5);
-    world.run(Command::PortRemoved { ifindex: 5 }).unwrap();
+    world.link_ended(5);
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
     world.pass(29);
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
@@ -110,11 +109,9 @@ fn a_namesake_of_the_port_does_not_keep_a_released_lease() {
     let port = Some((Arc::from("veth5"), 5));
     world.run(Command::Bind { generation: lease.generation, mac: None, port }).unwrap();
     assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
-    world.view.ports = HashSet::from([6]);
-    let added =
-        Command::PortAdded { bridge: Arc::from("br0"), interface: Arc::from("veth5"), ifindex: 6 };
-    world.run(added).unwrap();
-    world.run(Command::PortRemoved { ifindex: 5 }).unwrap();
+    world.view.names.insert(6, "veth5".to_owned());
+    world.port_added(6);
+    world.link_ended(5);
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
 }
 

@@ -11,7 +11,8 @@ pub(super) fn restart(
     carry: Option<Carry>,
 ) {
     let contents = world.engine.contents();
-    let restored = Restored { contents, high_water: world.engine.high_water(), carry };
+    let (high_water, opened) = (world.engine.high_water(), world.now.boot);
+    let restored = Restored { contents, high_water, carry, opened };
     let (engine, changes, notices) = Engine::restore(pools(specs), restored);
     assert_eq!(engine.check(), Vec::<String>::new());
     (world.engine, world.changes, world.notices) = (engine, changes, notices);
@@ -64,7 +65,9 @@ fn rule_10_after_a_reboot_the_time_that_was_left_is_left_again() {
     world.now.boot = carry.now;
     restart(&mut world, [spec("10.0.0.0/24")], Some(carry));
     assert_eq!(world.changes.len(), 2);
-    assert_eq!(world.at("10.0.0.2").binding.ifindex, None, "ports are numbered anew");
+    let binding = world.at("10.0.0.2").binding.clone();
+    assert_eq!((binding.ifindex, binding.interface), (None, None), "no link outlives a boot");
+    assert!(binding.port_ended);
     world.pass(19);
     assert_eq!(world.state("10.0.0.3"), Some(State::Cooling));
     world.pass(1);

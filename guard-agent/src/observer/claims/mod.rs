@@ -38,10 +38,9 @@ use crate::{
     bindings::Bindings,
     clock::{self, Now},
     config::{Allow, Conflict},
-    evidence::Station,
-    feed::Feed,
+    evidence::{EvidenceView as _, Station},
     incident::{Claimant, Kind, Role, Sighting, Target},
-    lease::{Owner, command::Command},
+    lease::Owner,
     live::{Claim, LiveSet, Strength},
     mac::Mac,
     segment::Segment,
@@ -55,7 +54,6 @@ pub struct Claims {
     live: Arc<LiveSet>,
     alerts: Arc<Alerts>,
     bindings: Arc<Bindings>,
-    feed: Feed,
     conflict: Conflict,
     live_map: Table<Live>,
     challengers: KernelMap<MapData, ChallengerKey, Challenger>,
@@ -114,7 +112,6 @@ impl Claims {
             live: parts.live.clone(),
             alerts: parts.alerts.clone(),
             bindings: parts.bindings.clone(),
-            feed: parts.feed.clone(),
             conflict: parts.conflict,
             live_map,
             challengers,
@@ -234,13 +231,13 @@ impl Claims {
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
         let station = claim.station.clone();
         if self.live.claimed(segment, address, claim) {
-            self.news(segment.clone(), address, station);
+            self.news(segment, address, &station);
         }
     }
 
-    fn news(&self, segment: Segment, address: IpAddr, station: Station) {
-        self.bindings.heard(&segment, address, &station);
-        self.feed.tell(Command::Claimed { segment, address, station });
+    fn news(&self, segment: &Segment, address: IpAddr, station: &Station) {
+        self.bindings.heard(segment, address, station);
+        self.live.changes().wake();
     }
 
     /// A claim on an address whose declared owner, gateway or host it is not.
@@ -277,7 +274,7 @@ impl Claims {
             // From here on the program tells when the owner is heard again.
             self.bindings.listen(&segment, address);
             if let Some(station) = new {
-                self.news(segment, address, station);
+                self.news(&segment, address, &station);
             }
         }
     }
@@ -412,7 +409,6 @@ impl Claims {
         self.alerts.moved(segment, address, from.as_ref(), &to, Now::read());
         self.hold(key, segment, address, &claim);
         self.claimed(segment, address, claim);
-        self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
     }
 
     /// Notes in the kernel who has an address.

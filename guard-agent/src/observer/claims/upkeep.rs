@@ -7,15 +7,6 @@ use guard_ebpf::abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_VIOLATION, OWNED_MAC, 
 use super::*;
 
 impl Claims {
-    /// Tells the lease engine of every claim once more.
-    pub fn tell_all(&self) {
-        for (segment, address, claims) in self.live.claims(None) {
-            for Claim { station, .. } in claims {
-                self.feed.tell(Command::Claimed { segment: segment.clone(), address, station });
-            }
-        }
-    }
-
     /// Takes in what the maps say. Reading them never withdraws evidence.
     pub fn take_snapshot(&mut self, snapshot: Snapshot) {
         let Snapshot { live, owned, challengers, strangers: _, clones: _, full: _ } = snapshot;
@@ -62,8 +53,6 @@ impl Claims {
 
     /// Asks for claims that have not been heard for the live window; one that stays silent is over.
     pub fn age(&mut self) {
-        // The lease engine hears of a claim before it hears that it is over.
-        self.follow_up();
         let now = clock::monotonic();
         let bridges: HashMap<_, _> = self
             .bridges
@@ -98,13 +87,20 @@ impl Claims {
         self.note("an address is not in use any more", segment, address, station);
         self.live.withdraw(segment, address, station.ifindex);
         self.forget(key, station.ifindex);
-        self.feed.tell(Command::Recheck(vec![(segment.clone(), address)]));
     }
 
     /// Takes a claimant out of the kernel's map, unless another has taken its place there.
     fn forget(&mut self, key: &AddressKey, ifindex: u32) {
         if self.live_map.get(key, 0).is_ok_and(|live| live.ifindex == ifindex) {
             let _ = self.live_map.remove(key);
+        }
+    }
+
+    /// Forgets what the program has noted behind a port that has ended without anyone watching.
+    pub fn forget_port(&mut self, ifindex: u32) {
+        let keys: Vec<_> = self.live_map.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            self.forget(&key, ifindex);
         }
     }
 

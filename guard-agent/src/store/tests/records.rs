@@ -144,6 +144,7 @@ fn subnets_and_names_come_back() {
             contents: store.read_again().unwrap(),
             high_water: engine.high_water(),
             carry: None,
+            opened: Duration::ZERO,
         },
     );
     let which = WhichSubnet::Id(Arc::from("a"));
@@ -197,6 +198,7 @@ fn a_store_of_version_1_is_migrated_after_a_backup() {
             contents: store.read_again().unwrap(),
             high_water: engine.high_water(),
             carry: None,
+            opened: Duration::ZERO,
         },
     );
     step(&mut store, &mut engine, subnet("p", "a", 28));

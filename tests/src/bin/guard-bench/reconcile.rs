@@ -88,7 +88,10 @@ impl Node {
         let spec = PoolSpec::new(POOL, segment.clone(), "10.8.0.0/16".parse()?);
         let live = Arc::new(LiveSet::default());
         let pools = Pools::new(vec![Pool::new(spec)?])?;
-        let ledger = Ledger::start(pools.clone(), store, live.clone(), Vec::new())?;
+        let changes = live.changes().clone();
+        let ledger = Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new())?;
+        live.set_watched(&segment.bridge, true);
+        live.boot_pass_ended();
         for port in 0..PORTS {
             let name =
                 PortName { interface: port_name(port), bridge: BRIDGE.into(), uplink: false };
@@ -106,7 +109,6 @@ impl Node {
             sources: Arc::new(Sources::default()),
             health: Arc::new(Health::default()),
             metrics: Arc::new(Metrics::new()?),
-            bridges: vec![BRIDGE.into()],
             pools,
         });
         let listing = Listing::default();

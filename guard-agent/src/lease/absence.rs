@@ -1,0 +1,182 @@
+//! Absence: whether nothing speaks for an address, and whether that proves anything (`leases.md`,
+//! "What is known"). Every transition that rests on absence asks here; those that add a reason to keep
+//! an address do not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Engine, Lease, RowChange, State, Write, index::Slot, step::Step};
+use crate::evidence::{Evidence, Unknown};
+
+/// What is found where a transition asks whether an address is in use no more.
+#[derive(Debug)]
+pub(super) enum Absence {
+    /// Something speaks for it.
+    Live(Vec<Evidence>),
+    /// Nothing does, and not enough is known for that to mean anything. The address is looked at again
+    /// once more is.
+    Unknown,
+    /// Nothing does, and something would.
+    Proven,
+}
+
+/// Addresses whose next transition waits until more is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting {
+    /// Each with what it waits for.
+    for_what: BTreeMap<Slot, Unknown>,
+    /// Sources that should be asked soon.
+    wanted: BTreeSet<&'static str>,
+    /// When something last spoke for an address, or it was given back, on `CLOCK_BOOTTIME`.
+    last_spoken: HashMap<Slot, Duration>,
+    /// When the leases were read from the store: before that nothing is known.
+    opened: Duration,
+}
+
+impl Waiting {
+    /// For leases that were read from the store at this moment.
+    pub(super) fn since(opened: Duration) -> Self {
+        Self { opened, ..Self::default() }
+    }
+
+    /// How many addresses of a table wait for each thing.
+    pub(super) fn of_table(&self, table: usize) -> BTreeMap<Unknown, u64> {
+        let mut counts = BTreeMap::new();
+        let own = self.for_what.iter().filter(|((of, _), _)| *of == table);
+        for (_, unknown) in own {
+            *counts.entry(unknown.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.for_what.keys().copied().collect()
+    }
+}
+
+impl Engine {
+    /// Sources that were not asked since something happened that waits for their word. Each is
+    /// returned once.
+    pub fn take_wanted(&mut self) -> BTreeSet<&'static str> {
+        std::mem::take(&mut self.waiting.wanted)
+    }
+
+    /// The address is looked at again once more is known; until then it has no deadline.
+    pub(super) fn wait(&mut self, slot: Slot, unknown: Unknown) {
+        if let Some(lease) = self.lease(slot).cloned() {
+            self.index.park(&lease);
+        }
+        let known = self.waiting.for_what.get(&slot) == Some(&unknown);
+        if let Unknown::Source(name) = &unknown
+            && !known
+        {
+            self.waiting.wanted.insert(name);
+        }
+        self.waiting.for_what.insert(slot, unknown);
+    }
+
+    /// Changes could not be stored, and whatever led to them may not be told again.
+    pub fn look_again(&mut self, changes: &[Write]) {
+        for change in changes {
+            if let Write::Address(RowChange { place, table, .. }) = change {
+                self.wait((*table, place.address), Unknown::Boot);
+            }
+        }
+    }
+
+    /// The row of an address is another one now. Whoever waits waits on in the same state.
+    pub(super) fn row_changed(&mut self, slot: Slot, old: Option<&Arc<Lease>>) {
+        let new = self.lease(slot).cloned();
+        let state = |lease: Option<&Arc<Lease>>| lease.map(|lease| lease.state);
+        if state(old) != state(new.as_ref()) {
+            self.waiting.for_what.remove(&slot);
+        } else if let Some(lease) = &new
+            && self.waiting.for_what.contains_key(&slot)
+        {
+            self.index.park(lease);
+        }
+        if new.is_none_or(|lease| lease.state == State::Active) {
+            self.waiting.last_spoken.remove(&slot);
+        }
+    }
+
+    /// As it was before a command that was only tried.
+    pub(super) fn set_waiting(&mut self, before: Waiting) {
+        for slot in self.waiting.slots() {
+            self.resume(slot);
+        }
+        let Waiting { for_what, wanted, last_spoken, opened } = before;
+        for (slot, unknown) in for_what {
+            self.wait(slot, unknown);
+        }
+        let waiting = &mut self.waiting;
+        (waiting.wanted, waiting.last_spoken, waiting.opened) = (wanted, last_spoken, opened);
+    }
+
+    /// The address waits no more: its deadline counts again.
+    fn resume(&mut self, slot: Slot) {
+        if self.waiting.for_what.remove(&slot).is_some()
+            && let Some(lease) = self.lease(slot).cloned()
+        {
+            self.index.unpark(&lease);
+        }
+    }
+}
+
+impl Step<'_> {
+    /// Whether nothing has spoken for an address since that moment. Where that cannot be told, the
+    /// address waits.
+    pub(super) fn absence(&mut self, slot: Slot, since: Duration) -> Absence {
+        let evidence = self.evidence(slot);
+        if !evidence.is_empty() {
+            self.spoken(slot);
+            return Absence::Live(evidence);
+        }
+        if self.is_complete(slot, since) { Absence::Proven } else { Absence::Unknown }
+    }
+
+    /// Whether all that has happened to a segment since that moment is known. Where it is not, the
+    /// address waits.
+    pub(super) fn is_complete(&mut self, slot: Slot, since: Duration) -> bool {
+        match self.complete(slot, since) {
+            Ok(()) => true,
+            Err(unknown) => {
+                self.engine.wait(slot, unknown);
+                false
+            }
+        }
+    }
+
+    /// As [`Step::is_complete`], without waiting.
+    pub(super) fn complete(&self, slot: Slot, since: Duration) -> Result<(), Unknown> {
+        self.view.complete(self.table(slot).pool.segment(), since)
+    }
+
+    /// Something speaks for an address now, or it is given back: what was before proves nothing.
+    pub(super) fn spoken(&mut self, slot: Slot) {
+        self.engine.waiting.last_spoken.insert(slot, self.now.boot);
+    }
+
+    /// Since when nothing is known to have spoken for an address.
+    pub(super) fn silent_since(&self, slot: Slot) -> Duration {
+        let Waiting { last_spoken, opened, .. } = &self.engine.waiting;
+        last_spoken.get(&slot).copied().unwrap_or(*opened)
+    }
+
+    /// More is known than before: those that wait are looked at again.
+    pub(super) fn look_at_waiting(&mut self) {
+        for slot in self.engine.waiting.slots() {
+            self.engine.resume(slot);
+            let due = self
+                .lease(slot)
+                .filter(|lease| lease.until.is_some_and(|until| until <= self.now.boot));
+            match due {
+                Some(lease) => self.due(slot, &lease),
+                None => self.recheck(slot),
+            }
+        }
+    }
+}

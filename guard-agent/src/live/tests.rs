@@ -1,0 +1,86 @@
+use super::*;
+use crate::mac::Mac;
+
+fn claim(ifindex: u32, mac: u8) -> Claim {
+    let station = Station { mac: Mac([2, 0, 0, 0, 0, mac]), interface: "veth".into(), ifindex };
+    Claim { station, strength: Strength::Use, first: Duration::ZERO, seen: Duration::ZERO }
+}
+
+fn set_with_port(ifindex: u32) -> LiveSet {
+    let set = LiveSet::default();
+    set.port_added(
+        ifindex,
+        PortName { interface: "veth".into(), bridge: "rt0".into(), uplink: false },
+    );
+    set
+}
+
+#[test]
+fn a_claim_lasts_as_long_as_its_port() {
+    let set = set_with_port(7);
+    let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 2]));
+    assert!(set.claimed(&segment, address, claim(7, 1)));
+    assert!(!set.claimed(&segment, address, claim(7, 1)), "known already");
+    assert_eq!(set.evidence(&segment, address).len(), 1);
+    assert!(set.is_live(&segment, address));
+    assert_eq!(set.addresses(&segment), [address]);
+    assert_eq!(set.link_ended(7), [(segment.clone(), address)]);
+    assert!(set.evidence(&segment, address).is_empty());
+    assert!(!set.is_live(&segment, address));
+    assert!(!set.claimed(&segment, address, claim(7, 1)), "no port, no claim");
+    assert!(set.addresses(&segment).is_empty());
+}
+
+#[test]
+fn evidence_counts_for_its_own_segment_only() {
+    let set = set_with_port(7);
+    let address = IpAddr::from([10, 0, 0, 2]);
+    set.claimed(&Segment::new("rt0", 0), address, claim(7, 1));
+    assert!(set.evidence(&Segment::new("rt0", 5), address).is_empty());
+    assert!(set.evidence(&Segment::new("rt1", 0), address).is_empty());
+    assert!(set.addresses(&Segment::new("rt", 0)).is_empty());
+}
+
+#[test]
+fn a_port_has_one_claim_of_an_address_and_leaves_the_others_alone() {
+    let set = set_with_port(7);
+    set.port_added(8, PortName { interface: "other".into(), bridge: "rt0".into(), uplink: false });
+    let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 2]));
+    assert!(set.claimed(&segment, address, claim(7, 1)));
+    assert!(set.claimed(&segment, address, claim(8, 2)));
+    assert!(set.claimed(&segment, address, claim(7, 3)), "another MAC is news");
+    assert_eq!(set.evidence(&segment, address).len(), 2);
+    set.withdraw(&segment, address, 8);
+    assert_eq!(set.evidence(&segment, address)[0].mac, Some(Mac([2, 0, 0, 0, 0, 3])));
+    set.link_ended(7);
+    assert!(set.evidence(&segment, address).is_empty());
+}
+
+#[test]
+fn a_name_is_taken_as_long_as_some_link_has_it() {
+    let set = LiveSet::default();
+    set.set_links([(2, vec!["veth0".to_owned(), "long-name".to_owned()], Device::default())]);
+    assert!(set.link_exists("veth0") && set.link_exists("long-name"));
+    // Another takes the name before the first is known to have lost it.
+    set.set_link(3, vec!["veth0".to_owned()], Device::default());
+    set.set_link(2, vec!["veth9".to_owned()], Device::default());
+    assert!(set.link_exists("veth0") && !set.link_exists("long-name"));
+    set.add_name(3, "late");
+    assert!(set.link_exists("veth0") && set.link_exists("late"));
+    set.set_link(3, Vec::new(), Device::default());
+    assert!(!set.link_exists("late"));
+    assert!(!set.link_exists("veth0") && set.link_exists("veth9"));
+    set.set_links([]);
+    assert!(!set.link_exists("veth9"));
+}
+
+#[test]
+fn an_address_of_the_host_is_evidence() {
+    let set = LiveSet::default();
+    let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 1]));
+    assert!(!set.is_live(&segment, address));
+    set.set_host_addresses(&segment.bridge, BTreeSet::from([(0, address)]));
+    assert_eq!(set.evidence(&segment, address)[0].source, Source::Kernel);
+    assert!(set.is_live(&segment, address));
+    assert!(!set.is_live(&Segment::new("rt0", 5), address), "it is in another segment");
+}
