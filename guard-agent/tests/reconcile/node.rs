@@ -129,6 +129,21 @@ impl Node {
         one(self.ledger.call(Command::Allocate(allocate)).await.unwrap())
     }
 
+    /// Waits until nothing is left in the pool.
+    pub async fn await_free(&self) {
+        let all_free = async {
+            loop {
+                let pool = &self.ledger.pools().await.unwrap()[0];
+                if pool.free == pool.capacity {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let free = tokio::time::timeout(Duration::from_secs(20), all_free).await;
+        assert!(free.is_ok(), "{:?}", self.ledger.pools().await);
+    }
+
     pub async fn pass(&self) -> Report {
         self.reconciler.pass(Ask::default()).await.unwrap()
     }
