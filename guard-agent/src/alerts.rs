@@ -3,14 +3,17 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::{
     clock::Now,
+    evidence::Source,
     history::History,
     hub::{Hub, Subject},
-    incident::{Claimant, Incident, Incidents, Kind, Phase, Role, Sighting, Target},
-    lease::{Binding, Lease, Owner, State, command::Change, reason},
+    incident::{Claimant, Incident, Incidents, Kind, Named, Phase, Role, Sighting, Target},
+    inventory::Unreadable,
+    lease::{Binding, Lease, Notice, Owner, State, command::Change, reason},
     ledger::Lifecycle,
     metrics::Metrics,
     segment::Segment,
@@ -184,6 +187,33 @@ impl Alerts {
         kind == Some(Kind::Unowned)
     }
 
+    /// A source lists these entries that cannot be read, and no others.
+    pub fn unreadable(&self, source: Source, all: &[Unreadable], now: Now) {
+        let told = self.incidents.lock().unreadable(source, all, now);
+        self.all(told, now);
+        self.write_down();
+    }
+
+    /// The addresses that several were said to have, as far as that is not over.
+    pub fn listed(&self) -> Vec<(Segment, IpAddr)> {
+        self.incidents.lock().listed()
+    }
+
+    /// An operator does without a source until then, or does so no more.
+    pub fn source(&self, name: &'static str, ignored_until: Option<Timestamp>, now: Now) {
+        self.hub.publish(now.wall, Subject::Source { name, ignored_until });
+    }
+
+    fn all(&self, told: impl IntoIterator<Item = (Phase, Incident)>, now: Now) {
+        for (phase, incident) in told {
+            if phase == Phase::Closed {
+                self.closed(vec![incident], now);
+            } else {
+                self.alert(phase, incident, now);
+            }
+        }
+    }
+
     /// Sets the gauges of open incidents.
     pub fn collect<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
         self.metrics.set_conflicts_open(bridges, &self.incidents.lock().count());
@@ -208,9 +238,7 @@ impl Lifecycle for Arc<Alerts> {
         for change in changes {
             match change {
                 Change::Put(lease) if lease.state == State::Quarantined => {
-                    for sighting in unowned(lease, now).into_iter().chain(disputed(lease, now)) {
-                        told |= self.tell(sighting, now).is_some();
-                    }
+                    told |= unowned(lease, now).is_some_and(|it| self.tell(it, now).is_some());
                 }
                 Change::Put(lease) if lease.state == State::Releasing => {}
                 Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {}
@@ -226,6 +254,32 @@ impl Lifecycle for Arc<Alerts> {
             self.write_down();
         }
     }
+
+    fn noticed(&mut self, notices: &[Notice]) {
+        let now = Now::read();
+        let mut told = false;
+        for notice in notices {
+            let Notice::Named { segment, address, holder, others } = notice else { continue };
+            let named = named(holder.as_deref(), others);
+            let dispute = self.incidents.lock().disputed(segment, *address, &named, now);
+            told |= dispute.is_some();
+            self.all(dispute, now);
+        }
+        if told {
+            self.write_down();
+        }
+    }
+}
+
+/// Those who are said to have an address, its holder first.
+fn named(holder: Option<&Lease>, others: &[Owner]) -> Vec<Named> {
+    let declared = holder.is_some_and(|lease| lease.binding.declared);
+    let (of_holder, of_others) =
+        if declared { (Role::Owner, Role::Impostor) } else { (Role::Claimant, Role::Claimant) };
+    let holder = holder.and_then(|lease| lease.owner.clone());
+    let holder = holder.map(|owner| Named { owner, role: of_holder });
+    let others = others.iter().map(|owner| Named { owner: owner.clone(), role: of_others });
+    holder.into_iter().chain(others).collect()
 }
 
 /// An address that is in use, and that nobody has.
@@ -250,40 +304,21 @@ fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
     Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger })
 }
 
-/// An address that several containers are labelled with: each after the first against the first.
-fn disputed(lease: &Lease, now: Now) -> Vec<Sighting> {
-    let owners = lease.labels.get("owners").filter(|_| *lease.reason == *reason::DISPUTED);
-    let claimant = |name: &str| {
-        let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
-        Claimant {
-            role: Role::Claimant,
-            mac: None,
-            interface: None,
-            ifindex: None,
-            owner: Some(Owner { sandbox: sandbox.into(), lifecycle: lifecycle.into() }),
-            first_seen: lease.created_at,
-            last_seen: now.wall,
-            last: now.boot,
-            frames: 0,
-            gone: false,
-        }
-    };
-    let mut all = owners.into_iter().flat_map(|owners| owners.split(", ")).map(claimant);
-    let holder = all.next();
-    all.map(|challenger| Sighting {
-        segment: lease.segment.clone(),
-        target: Target::Address(lease.address),
-        kind: Kind::Duplicate,
-        holder: holder.clone(),
-        challenger,
-    })
-    .collect()
-}
-
 fn log_opened(incident: &Incident) {
-    let Incident { id, segment, target, kind, first_seen, .. } = incident;
+    let Incident { id, segment, target, detail, kind, first_seen, .. } = incident;
     let severity = kind.severity();
     let text = match kind {
+        Kind::Inventory => {
+            return tracing::warn!(
+                id,
+                source = %target,
+                kind = kind.name(),
+                severity = severity.name(),
+                detail = &**detail,
+                %first_seen,
+                "inventory: an entry cannot be read, and keeps what it said before"
+            );
+        }
         Kind::Flood => "conflict: a port is over its quota",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
@@ -306,6 +341,12 @@ fn log_opened(incident: &Incident) {
 
 fn log_closed(incident: &Incident) {
     let Incident { id, segment, target, kind, .. } = incident;
+    if *kind == Kind::Inventory {
+        return tracing::info!(
+            id, source = %target, kind = kind.name(),
+            "inventory: what could not be read is over"
+        );
+    }
     tracing::info!(
         id,
         bridge = %segment.bridge,
@@ -326,6 +367,6 @@ fn describe(claimant: &Claimant) -> String {
     let Claimant { role, mac, interface, owner, .. } = claimant;
     let mac = mac.map_or_else(|| "any MAC".to_owned(), |mac| mac.to_string());
     let interface = interface.as_deref().unwrap_or("any port");
-    let owner = owner.as_ref().map(|owner| format!(" (sandbox {})", owner.sandbox));
+    let owner = owner.as_ref().map(|owner| format!(" (sandbox {owner})"));
     format!("{} {mac} on {interface}{}", role.name(), owner.unwrap_or_default())
 }

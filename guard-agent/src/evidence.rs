@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     lease::{Owner, model::Device},
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Who says it. A source may only ever add a reason to keep an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Source {
     /// A claim that the observer saw.
     Wire,
@@ -61,6 +62,11 @@ pub struct Evidence {
     pub ifindex: Option<u32>,
     /// The owner, where the source names one.
     pub owner: Option<Owner>,
+    /// What else that owner is known by: the container's id.
+    pub id: Option<Arc<str>>,
+    /// Which of several segments with this address is meant is not known: it keeps the address on each
+    /// of them, and gives it to nobody on any.
+    pub unsure: bool,
     /// Since when.
     pub since: Timestamp,
     /// How long ago it was last seen.
@@ -70,6 +76,9 @@ pub struct Evidence {
 impl Evidence {
     /// Whether it names this owner. A source that tells no lifecycles apart names all of them.
     pub fn names(&self, owner: &Owner) -> bool {
+        if self.id.as_ref() == Some(&owner.sandbox) {
+            return true;
+        }
         self.owner.as_ref().is_some_and(|Owner { sandbox, lifecycle }| {
             *sandbox == owner.sandbox && (lifecycle.is_empty() || *lifecycle == owner.lifecycle)
         })

@@ -78,11 +78,6 @@ impl Health {
         all.values().find(|degraded| !others(&degraded.what)).cloned()
     }
 
-    /// The inventory or the directory that does not answer completely, if there is one.
-    pub fn inventory(&self) -> Option<Degraded> {
-        self.degraded.read().values().find(|degraded| degraded.what.starts_with(SOURCE)).cloned()
-    }
-
     /// The boot pass has ended: allocation may begin.
     pub fn boot_pass_ended(&self) {
         if !self.booted.send_replace(true) {

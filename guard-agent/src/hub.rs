@@ -33,6 +33,13 @@ pub enum Subject {
     Free(Arc<Lease>),
     /// An incident.
     Conflict(Phase, Box<Incident>),
+    /// An operator does without a source until then, or does so no more.
+    Source {
+        /// Its name in the configuration.
+        name: &'static str,
+        /// Until when.
+        ignored_until: Option<Timestamp>,
+    },
 }
 
 impl Subject {
@@ -50,6 +57,8 @@ impl Subject {
             Self::Conflict(Phase::Opened, _) => "conflict.opened",
             Self::Conflict(Phase::Changed, _) => "conflict.changed",
             Self::Conflict(Phase::Closed, _) => "conflict.closed",
+            Self::Source { ignored_until: Some(_), .. } => "source.ignored",
+            Self::Source { ignored_until: None, .. } => "source.heeded",
         }
     }
 }

@@ -118,9 +118,10 @@ impl Index {
     pub fn judge(&self, subject: Subject<'_>, now: Duration, grace: Duration) -> Verdict {
         let Subject { owner, id, made } = subject;
         let named = || self.0.get(&owner.sandbox).into_iter().flatten();
-        let by_id = self.0.get(id).into_iter().flatten();
+        // One whose name cannot be read may be anybody's.
+        let others = [id, ""].into_iter().filter_map(|name| self.0.get(name)).flatten();
         let alive = |entry: &Entry| entry.dead.is_none() && may_mean(entry, owner);
-        if named().any(alive) || by_id.into_iter().any(|entry| entry.dead.is_none()) {
+        if named().any(alive) || others.into_iter().any(|entry| entry.dead.is_none()) {
             return Verdict::Keep(Kept::Listed);
         }
         let deaths = named().filter_map(|entry| Some((entry, entry.dead.as_ref()?)));

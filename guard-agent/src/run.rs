@@ -2,6 +2,7 @@
 //! down in the reverse.
 
 use std::{
+    io::ErrorKind,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,9 +27,9 @@ use crate::{
     http,
     hub::Hub,
     incident::{Flaps, Incident, Incidents},
-    inventory::{Sources, Told},
-    lease::command::Command,
-    ledger::{Ledger, Lifecycle, Loss},
+    inventory::{Awaited, Sources, Told},
+    lease::{Generation, command::Command},
+    ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
     memory,
     metrics::Metrics,
@@ -40,8 +41,8 @@ use crate::{
     watchdog::{self, Watchdog},
 };
 
-/// How often a store that could not be written is tried again.
-const STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon the boot pass is tried again.
+const BOOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -90,7 +91,7 @@ async fn serve(
     let bpffs = config.bpffs.clone();
     let apart = (generations::NAME, generations::pin(&bpffs));
     let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
-    let opened = open_store(&config.state_dir, &boot)?;
+    let opened = open_store(&config.state_dir, &boot, &generations.known())?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     metrics.prepare(&config);
     let epoch = match &opened {
@@ -122,9 +123,6 @@ async fn serve(
         Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
     };
 
-    if let Some(loss) = ledger.loss() {
-        health.degraded(STORE, &loss.message);
-    }
     // Before anything can be released.
     ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
     let prefixes =
@@ -146,7 +144,7 @@ async fn serve(
     )
     .await?;
     let watching = tokio::spawn(observer.run());
-    let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let store = tokio::spawn(watch_store(ledger.trouble(), health.clone()));
     let vitals = Vitals {
         ledger: ledger.clone(),
         observer: handle.heartbeat.clone(),
@@ -154,8 +152,12 @@ async fn serve(
         health: health.clone(),
     };
     let vitals = vitals.start().context("starting the thread that watches the others")?;
-    let told =
-        Told { live: live.clone(), health: health.clone(), segments: config.segments().into() };
+    let told = Told {
+        live: live.clone(),
+        health: health.clone(),
+        segments: config.segments().into(),
+        alerts: alerts.clone(),
+    };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told));
     let watchdog = Arc::new(Watchdog::new(watchdog::Parts {
         settings: config.watchdog,
@@ -231,11 +233,19 @@ async fn serve(
 }
 
 /// The store, or why the agent has to do without it. An error is what it cannot do without.
-fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Result<Store, Loss>> {
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
+fn open_store(
+    state_dir: &Path,
+    boot: &Boot,
+    given: &[Generation],
+) -> anyhow::Result<Result<Store, Loss>> {
+    if let Err(error) = std::fs::create_dir_all(state_dir)
+        && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
+    {
+        let what = format!("cannot make state_dir {}", state_dir.display());
+        return Err(anyhow::Error::new(error).context(what));
+    }
     let path = state_dir.join("leases.db");
-    Ok(match Store::open(&path, boot) {
+    Ok(match ledger::open(&path, boot, given) {
         Ok(store) => Ok(store),
         Err(error) => Err(Loss::of(error, &path, boot)?),
     })
@@ -250,14 +260,16 @@ fn open_history(state_dir: &Path, boot_id: &str) -> Result<(History, Vec<Inciden
     })
 }
 
-/// Looks whether a store that could not be written can be again.
-async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+/// Lists the store as degraded while it is not there or cannot be written.
+async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: Arc<Health>) {
     loop {
-        tokio::time::sleep(STORE_INTERVAL).await;
-        if let Some(loss) = ledger.loss() {
-            health.degraded(STORE, &loss.message);
-        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
-            health.recovered(STORE);
+        let why = trouble.borrow_and_update().clone();
+        match why {
+            Some(why) => health.degraded(STORE, &why),
+            None => health.recovered(STORE),
+        }
+        if trouble.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -289,7 +301,7 @@ async fn boot_pass(
                 health.boot_pass_ended();
             }
         }
-        tokio::time::sleep(STORE_INTERVAL.min(left)).await;
+        tokio::time::sleep(BOOT_INTERVAL.min(left)).await;
     }
     health.recovered(BOOT);
     health.boot_pass_ended();
@@ -307,10 +319,8 @@ async fn look_at_everything(
     // What the observer has read, so that the pass does not miss it.
     look().await?;
     reconciler.pass(Ask::default()).await.map_err(|refusal| refusal.to_string())?;
-    let sources = reconciler.sources().status();
-    if let Some(waiting) = sources.iter().find(|source| source.complete.is_none()) {
-        let why = waiting.why().unwrap_or_default();
-        return Err(format!("{} has not answered completely yet: {why}", waiting.name));
+    if let Some(Awaited { name, why, .. }) = reconciler.sources().unanswered() {
+        return Err(format!("{name} has not answered completely yet: {why}"));
     }
     // From here on absence proves something.
     live.boot_pass_ended();

@@ -19,6 +19,11 @@ impl Segment {
     pub fn new(bridge: impl Into<Arc<str>>, vlan: u16) -> Self {
         Self { bridge: bridge.into(), vlan }
     }
+
+    /// That of what is on no bridge.
+    pub fn none() -> Self {
+        Self::new("", 0)
+    }
 }
 
 impl fmt::Display for Segment {

@@ -289,6 +289,27 @@ impl Lab {
         bpf::drain(&ring.context("no ring is pinned")?)
     }
 
+    /// Writes the highest generation that the kernel remembers.
+    ///
+    /// # Errors
+    /// It is not pinned.
+    pub fn set_generation(&self, generation: u64) -> Result<()> {
+        bpf::set_number(&self.pin("GENERATION")?, generation)
+    }
+
+    /// How many leases the kernel has a holder for.
+    ///
+    /// # Errors
+    /// No such map is pinned.
+    pub fn holders(&self) -> Result<usize> {
+        bpf::count_leased(&self.pin("OWNED")?)
+    }
+
+    fn pin(&self, name: &str) -> Result<PathBuf> {
+        let pin = self.pinned()?.into_iter().find(|pin| pin.ends_with(name));
+        pin.with_context(|| format!("{name} is not pinned"))
+    }
+
     /// Leaves no room in the program's map of live addresses.
     ///
     /// # Errors

@@ -83,6 +83,7 @@ const METHODS: &[(&str, Role)] = &[
     ("/guard.v1.Admin/Reconcile", Administrator),
     ("/guard.v1.Admin/Adopt", Administrator),
     ("/guard.v1.Admin/Watchdog", Administrator),
+    ("/guard.v1.Admin/IgnoreSource", Administrator),
 ];
 
 /// The role that the method at a path asks for; `None` where there is no such method.

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, check, convert,
     error::{self, Invalid},
+    sources,
 };
 use crate::{
     clock::Now,
@@ -176,6 +177,13 @@ impl proto::admin_server::Admin for Service {
         Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
     }
 
+    async fn ignore_source(
+        &self,
+        request: Request<proto::IgnoreSourceRequest>,
+    ) -> Result<Response<proto::IgnoreSourceResponse>, Status> {
+        sources::ignore(&self.0, request.into_inner()).map(Response::new)
+    }
+
     async fn quarantine(
         &self,
         request: Request<proto::QuarantineRequest>,
@@ -223,11 +231,13 @@ impl proto::admin_server::Admin for Service {
         let found = host_local::read(&absolute(from_host_local)?)
             .map_err(|error| error::reservations(&error))?;
         let (mut adopted, mut refused) = (Vec::new(), Vec::new());
-        for host_local::Reservation { address, container, interface } in found {
+        for reservation in found {
+            let key = reservation.key();
+            let host_local::Reservation { address, container, .. } = reservation;
             let owner = Owner { sandbox: Arc::from(&*container), lifecycle: Arc::from("") };
             let result = match pool_of(&config.pools, address, only) {
                 Ok(pool) => {
-                    let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*interface));
+                    let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*key));
                     let command = Command::Adopt { pool, address, owner, key };
                     self.0.ask(command, dry_run).await
                 }
@@ -242,7 +252,7 @@ impl proto::admin_server::Admin for Service {
                     refused.push(proto::NotAdopted {
                         address: address.to_string(),
                         sandbox: container,
-                        key: interface,
+                        key,
                         reason: reason.name().to_owned(),
                         message,
                     });

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     evidence::{Evidence, Source},
     hub::{self, Subject},
-    incident::{Claimant, Incident, Kind, Role, Severity},
+    incident::{Claimant, Incident, Kind, Role, Severity, Target},
     judgement::Verdict,
     lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
     proto,
@@ -38,7 +38,7 @@ fn text<T: ToString>(value: Option<T>) -> String {
 }
 
 pub fn evidence(evidence: &Evidence) -> proto::Evidence {
-    let Evidence { source, detail, mac, interface, ifindex: _, owner, since, age } = evidence;
+    let Evidence { source, detail, mac, interface, owner, since, age, .. } = evidence;
     let source = match source {
         Source::Wire => proto::Source::Wire,
         Source::Kernel => proto::Source::Kernel,
@@ -139,7 +139,7 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     }
 }
 
-pub fn pool(status: &PoolStatus) -> proto::Pool {
+pub fn pool(status: &PoolStatus, waits_for: &[String]) -> proto::Pool {
     let small = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
     proto::Pool {
         name: status.name.to_string(),
@@ -155,6 +155,7 @@ pub fn pool(status: &PoolStatus) -> proto::Pool {
         cooling: status.count(State::Cooling),
         quarantined: status.count(State::Quarantined),
         utilisation: status.utilisation(),
+        waits_for: waits_for.to_vec(),
     }
 }
 
@@ -203,6 +204,7 @@ fn claimant(claimant: &Claimant) -> proto::Claimant {
 
 pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
+        Kind::Inventory => proto::ConflictKind::Inventory,
         Kind::Flood => proto::ConflictKind::Flood,
         Kind::Unowned => proto::ConflictKind::Unowned,
         Kind::Flap => proto::ConflictKind::Flap,
@@ -214,6 +216,10 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         Severity::Info => proto::Severity::Info,
         Severity::Warning => proto::Severity::Warning,
         Severity::Critical => proto::Severity::Critical,
+    };
+    let (source, entry) = match &incident.target {
+        Target::Entry(source, entry) => (source.name().to_owned(), entry.to_string()),
+        Target::Address(_) | Target::Mac(_) | Target::Port(_) => Default::default(),
     };
     proto::Conflict {
         id: incident.id.to_string(),
@@ -228,6 +234,9 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         last_seen: Some(timestamp(incident.last_seen)),
         open: incident.closed_at.is_none(),
         silenced_until: incident.silenced_until.map(timestamp),
+        source,
+        entry,
+        detail: incident.detail.to_string(),
     }
 }
 
@@ -240,6 +249,10 @@ pub fn event(event: &hub::Event, config: &Config) -> proto::Event {
             ..lease(of, &[], config)
         }),
         Subject::Conflict(_, incident) => proto::event::Subject::Conflict(conflict(incident)),
+        Subject::Source { name, ignored_until } => {
+            let until = ignored_until.map(timestamp);
+            proto::event::Subject::Source(proto::IgnoredSource { name: (*name).to_owned(), until })
+        }
     };
     proto::Event {
         seq: *seq,

@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::access::Role;
 use crate::{
     health::Degraded,
+    inventory::{Awaited, IgnoreError},
     lease::command::{Reason, Refusal, Reply},
     observer::EnsureError,
     store::{StoreError, host_local::HostLocalError},
@@ -37,9 +38,13 @@ pub enum Closed {
     /// There is no store to write to.
     #[error("{0}")]
     Store(Refusal),
-    /// The inventory or the directory has not answered completely.
-    #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
-    InventoryDegraded(Degraded),
+    /// The inventory or the directory has not answered completely, or not for too long.
+    #[error(
+        "source {}: {}; nothing is handed out meanwhile (allocate.source_stale, \
+         allocate.when_degraded)",
+        .0.name, .0.why
+    )]
+    InventoryDegraded(Awaited),
     /// The observer does not see all.
     #[error("{}: {}; nothing is handed out meanwhile (allocate.when_degraded)", .0.what, .0.why)]
     ObserverDegraded(Degraded),
@@ -56,7 +61,7 @@ pub enum Invalid {
     Mac(String),
     /// Not a name.
     #[error(
-        "{field} {value:?} is not a name: {least} to 253 printable ASCII characters without spaces"
+        "{field} {value:?} is not a name: {least} to {most} printable ASCII characters without spaces"
     )]
     Name {
         /// Which field.
@@ -65,6 +70,8 @@ pub enum Invalid {
         value: String,
         /// The shortest it may be.
         least: usize,
+        /// The longest it may be.
+        most: usize,
     },
     /// Not a prefix.
     #[error("prefix {0:?} is not a prefix; write it as 10.8.64.16/28")]
@@ -190,6 +197,15 @@ impl From<EnsureError> for Status {
     }
 }
 
+/// The source is not done without.
+pub fn not_ignored(error: &IgnoreError) -> Status {
+    let (code, reason) = match error {
+        IgnoreError::Unknown { .. } => (Code::NotFound, "SOURCE_UNKNOWN"),
+        IgnoreError::Healthy { .. } => (Code::FailedPrecondition, "SOURCE_HEALTHY"),
+    };
+    status(code, reason, error.to_string(), None)
+}
+
 /// The kernel does not have what was asked for.
 pub fn not_in_kernel(message: String) -> Status {
     status(Code::Unavailable, "OBSERVER_DEGRADED", message, Some(SOON))
@@ -294,7 +310,12 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
         Reason::PoolUnknown => Code::NotFound,
-        Reason::StoreDamaged | Reason::StoreUnwritable | Reason::Stopping => Code::Unavailable,
+        Reason::StoreDamaged
+        | Reason::StoreUnwritable
+        | Reason::Starting
+        | Reason::BridgeAbsent
+        | Reason::InventoryDegraded
+        | Reason::Stopping => Code::Unavailable,
     };
     status(code, reason.name(), message, retry_after)
 }

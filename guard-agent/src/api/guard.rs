@@ -9,13 +9,13 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, convert,
     error::{self, Invalid},
-    stopped,
+    sources, stopped,
     trace::{self, TraceStream},
     why,
 };
 use crate::{
     clock::Now,
-    evidence::{EvidenceView as _, Source},
+    evidence::EvidenceView as _,
     health::{self, Degraded},
     hub::{Subject, Subscription},
     incident::Incident,
@@ -128,7 +128,7 @@ impl proto::guard_server::Guard for Service {
         let last = self.0.reconciler.last();
         Ok(Response::new(proto::WhyResponse {
             explanations,
-            sources: self.sources(),
+            sources: sources::all(&self.0),
             last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
             last_result: last.map_or("", |last| last.result).to_owned(),
         }))
@@ -180,7 +180,7 @@ impl proto::guard_server::Guard for Service {
                 Some(why) => why,
                 None => "ok".to_owned(),
             },
-            sources: self.sources(),
+            sources: sources::all(&self.0),
             bridges: self.bridges(),
         }))
     }
@@ -211,25 +211,6 @@ impl Service {
             frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
             addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
         }
-    }
-
-    fn sources(&self) -> Vec<proto::SourceStatus> {
-        let Context { health, reconciler, .. } = &*self.0;
-        let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
-        let own = [Source::Wire, Source::Kernel].map(|source| proto::SourceStatus {
-            name: source.name().to_owned(),
-            healthy: health.booted() && degraded.is_none(),
-            why: degraded.clone().unwrap_or_default(),
-            complete: None,
-        });
-        let now = Now::read();
-        let asked = reconciler.sources().status().into_iter().map(|status| proto::SourceStatus {
-            name: status.source.name().to_owned(),
-            healthy: status.healthy(),
-            why: status.why().unwrap_or_default(),
-            complete: status.complete.map(|at| convert::timestamp(now.wall_at(at))),
-        });
-        own.into_iter().chain(asked).collect()
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {

@@ -13,6 +13,7 @@ mod limit;
 mod peer;
 mod pools;
 mod socket;
+mod sources;
 mod subnets;
 mod trace;
 mod why;
@@ -172,16 +173,17 @@ impl Context {
                 return Err(error::Closed::BridgeAbsent { pool, bridge: bridge.clone(), why });
             }
         }
-        let inventory = self.health.inventory();
+        let sources = self.reconciler.sources();
         if !self.health.booted() {
             // Until it has taken too long, it is only starting.
-            let late = self.health.why(health::BOOT).and(inventory);
+            let late = self.health.why(health::BOOT).and_then(|_| sources.unanswered());
             return Err(late.map_or(error::Closed::Starting, error::Closed::InventoryDegraded));
         }
-        if self.config().when_degraded == WhenDegraded::Allow {
+        let config = self.config();
+        if config.when_degraded == WhenDegraded::Allow {
             return Ok(());
         }
-        match (self.health.observer(), inventory) {
+        match (self.health.observer(), sources.outdated(config.source_stale)) {
             (Some(degraded), _) => Err(error::Closed::ObserverDegraded(degraded)),
             (None, Some(degraded)) => Err(error::Closed::InventoryDegraded(degraded)),
             (None, None) => Ok(()),

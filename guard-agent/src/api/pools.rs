@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error};
+use super::{Context, convert, error, sources};
 use crate::proto;
 
 pub struct Service(pub Arc<Context>);
@@ -16,7 +16,8 @@ impl proto::pools_server::Pools for Service {
         _request: Request<proto::ListPoolsRequest>,
     ) -> Result<Response<proto::ListPoolsResponse>, Status> {
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
-        let pools = pools.iter().map(convert::pool).collect();
+        let waits_for = sources::waited_for(&self.0);
+        let pools = pools.iter().map(|pool| convert::pool(pool, &waits_for)).collect();
         Ok(Response::new(proto::ListPoolsResponse { pools }))
     }
 
@@ -27,7 +28,8 @@ impl proto::pools_server::Pools for Service {
         let proto::GetPoolRequest { name } = request.into_inner();
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
         let pool = pools.iter().find(|pool| *pool.name == *name);
-        pool.map(|pool| Response::new(convert::pool(pool)))
+        let waits_for = sources::waited_for(&self.0);
+        pool.map(|pool| Response::new(convert::pool(pool, &waits_for)))
             .ok_or_else(|| error::pool_unknown(&name))
     }
 }

@@ -43,6 +43,7 @@ impl Config {
             http,
             log_format,
             boot_timeout,
+            source_stale,
             when_degraded,
             conflict,
             quota,
@@ -61,6 +62,7 @@ impl Config {
         changes.waits("http", &self.http, &http);
         changes.waits("[log] format", &self.log_format, &log_format);
         changes.waits("[allocate] boot_timeout", &self.boot_timeout, &boot_timeout);
+        changes.live("[allocate] source_stale", &self.source_stale, &source_stale);
         changes.live("[allocate] when_degraded", &self.when_degraded, &when_degraded);
         changes.waits("[conflict]", &self.conflict, &conflict);
         changes.waits("[quota]", &self.quota, &quota);
@@ -71,7 +73,15 @@ impl Config {
         changes.waits("[watchdog]", &self.watchdog, &watchdog);
         changes.live("[[subscriber]]", &self.subscribers, &subscribers);
         changes.live("[access]", &self.access, &access);
-        let changed = Self { when_degraded, pools, reconcile, subscribers, access, ..self.clone() };
+        let changed = Self {
+            source_stale,
+            when_degraded,
+            pools,
+            reconcile,
+            subscribers,
+            access,
+            ..self.clone()
+        };
         (changed, changes.0)
     }
 

@@ -108,13 +108,21 @@ pub(super) struct Allocate {
     /// How long the first look at everything may take; then `when_degraded` decides.
     #[serde(with = "humantime_serde")]
     pub boot_timeout: Duration,
+    /// How long what a source listed last is good for when it does not answer any more; then
+    /// `when_degraded` decides.
+    #[serde(with = "humantime_serde")]
+    pub source_stale: Duration,
     /// "refuse" hands nothing out while not all is seen; "allow" goes on with what is.
     pub when_degraded: WhenDegraded,
 }
 
 impl Default for Allocate {
     fn default() -> Self {
-        Self { boot_timeout: Duration::from_secs(60), when_degraded: WhenDegraded::Refuse }
+        Self {
+            boot_timeout: Duration::from_secs(60),
+            source_stale: Duration::from_secs(300),
+            when_degraded: WhenDegraded::Refuse,
+        }
     }
 }
 

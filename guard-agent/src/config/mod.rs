@@ -46,6 +46,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How long the boot pass may take before `when_degraded` decides.
     pub boot_timeout: Duration,
+    /// How long what a source listed last is good for when it does not answer any more.
+    pub source_stale: Duration,
     /// Whether to hand out addresses while the observer cannot see all.
     pub when_degraded: WhenDegraded,
     /// When two claimants are a conflict, and how long an incident lasts.
@@ -266,6 +268,7 @@ impl Config {
             http,
             log_format: log.format,
             boot_timeout: allocate.boot_timeout,
+            source_stale: allocate.source_stale,
             when_degraded: allocate.when_degraded,
             conflict,
             quota,

@@ -5,6 +5,7 @@
 //! was seen and the time come in, what changed goes out.
 
 mod flap;
+mod listed;
 mod model;
 mod silence;
 mod target;
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use flap::Flaps;
+pub use listed::Named;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
 use silence::Silences;
 pub use target::Target;
@@ -45,6 +47,8 @@ pub struct Incidents {
     open: BTreeMap<(Segment, Target), Incident>,
     closed: VecDeque<Incident>,
     silences: Silences,
+    /// The inventory has been read: whom it does not name is not named.
+    listed: bool,
 }
 
 impl Incidents {
@@ -57,6 +61,7 @@ impl Incidents {
             open: BTreeMap::new(),
             closed: VecDeque::new(),
             silences: Silences::default(),
+            listed: false,
         }
     }
 
@@ -66,7 +71,7 @@ impl Incidents {
             self.next_id = self.next_id.max(incident.id + 1);
             self.silences.restore(&incident, now);
             if incident.closed_at.is_none() {
-                self.open.insert((incident.segment.clone(), incident.target), incident);
+                self.open.insert((incident.segment.clone(), incident.target.clone()), incident);
             } else {
                 self.closed.push_back(incident);
             }

@@ -11,10 +11,12 @@ use crate::{clock::Now, lease::Owner, mac::Mac, segment::Segment};
 /// The kinds, the worst last: an incident has the worst that it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// A port says more about addresses that nobody owns than its quota lets it.
-    Flood,
     /// An address in a pool is live and nobody's.
     Unowned,
+    /// A port says more about addresses that nobody owns than its quota lets it.
+    Flood,
+    /// An entry of a source cannot be read.
+    Inventory,
     /// An address went back and forth (row A35).
     Flap,
     /// Two claimants of one address.
@@ -27,12 +29,26 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Flood, Self::Unowned, Self::Flap, Self::Duplicate, Self::Clone, Self::Gateway];
+    pub const ALL: [Self; 7] = [
+        Self::Unowned,
+        Self::Flood,
+        Self::Inventory,
+        Self::Flap,
+        Self::Duplicate,
+        Self::Clone,
+        Self::Gateway,
+    ];
+
+    /// Those that are about a bridge, or about none.
+    pub fn about(bridge: &str) -> impl Iterator<Item = Self> {
+        let none = bridge.is_empty();
+        Self::ALL.into_iter().filter(move |kind| (*kind == Self::Inventory) == none)
+    }
 
     /// The word for it in JSON, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Inventory => "inventory",
             Self::Flood => "flood",
             Self::Unowned => "unowned",
             Self::Flap => "flap",
@@ -46,7 +62,9 @@ impl Kind {
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
-            Self::Flood | Self::Flap | Self::Duplicate | Self::Clone => Severity::Warning,
+            Self::Inventory | Self::Flood | Self::Flap | Self::Duplicate | Self::Clone => {
+                Severity::Warning
+            }
             Self::Gateway => Severity::Critical,
         }
     }
@@ -122,6 +140,11 @@ pub struct Claimant {
 }
 
 impl Claimant {
+    /// Only a source tells of it.
+    pub fn is_listed(&self) -> bool {
+        self.mac.is_none() && self.ifindex.is_none() && self.interface.is_none()
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         // Of whom only the inventory tells, only the name is known.
         let seen = self.mac.is_some() || self.ifindex.is_some();
@@ -155,6 +178,9 @@ pub struct Incident {
     pub segment: Segment,
     /// What.
     pub target: Target,
+    /// What is wrong, where that is not said by the kind and the claimants.
+    #[serde(default)]
+    pub detail: Arc<str>,
     /// The worst that was seen.
     pub kind: Kind,
     /// All sides, who had the address first.
@@ -185,6 +211,7 @@ impl Incident {
             id,
             segment,
             target,
+            detail: Arc::from(""),
             kind,
             claimants: Vec::new(),
             flaps: 0,
@@ -233,20 +260,29 @@ impl Incident {
 
     /// The most claimants that are told apart.
     const MAX_CLAIMANTS: usize = 8;
-    /// And those of them that are behind one port.
-    const MAX_MACS: usize = 4;
+    /// And those of them that are behind one port, or behind none.
+    pub(super) const MAX_MACS: usize = 4;
 
-    /// How many sides the dispute still has. An owner is one as long as its port exists, and those who
-    /// are not listed always are: the gateway and the host, and everyone else on the bridge of a port
-    /// that floods it. What is live and nobody's ends with its quarantine, or with its claimant's
-    /// port, and not by silence.
+    /// How many sides the dispute still has. An owner is one as long as its port exists, one that a
+    /// source lists as long as it does, unless it is on the wire as well, and those who are not listed
+    /// always are: the gateway and the host, and everyone else on the bridge of a port that floods it.
+    /// What is live and nobody's ends with its quarantine, or with its claimant's port, and not by
+    /// silence; what cannot be read ends when its source says so.
     pub(super) fn disputants(&self, quiet: Duration, now: Now) -> usize {
+        if self.kind == Kind::Inventory {
+            return 2;
+        }
         let unowned = self.kind == Kind::Unowned;
-        let listed = self.claimants.iter().filter(|claimant| {
+        let lasts = |claimant: &&Claimant| {
             let silent = now.boot.saturating_sub(claimant.last) >= quiet;
-            !claimant.gone && (unowned || claimant.role == Role::Owner || !silent)
-        });
-        listed.count()
+            let stays = unowned || claimant.role == Role::Owner || claimant.is_listed();
+            !claimant.gone && (stays || !silent)
+        };
+        let (listed, seen): (Vec<_>, Vec<_>) =
+            self.claimants.iter().filter(lasts).partition(|claimant| claimant.is_listed());
+        let unseen = |claimant: &&&Claimant| seen.iter().all(|seen| seen.owner != claimant.owner);
+        seen.len()
+            + listed.iter().filter(unseen).count()
             + usize::from(matches!(self.kind, Kind::Unowned | Kind::Gateway | Kind::Flood))
     }
 }

@@ -23,7 +23,7 @@ struct Silence {
 impl Silences {
     /// Begins a silence, in place of an earlier one, or ends that.
     pub(super) fn set(&mut self, incident: &mut Incident, span: Duration, now: Now) {
-        let (key, kind) = ((incident.segment.clone(), incident.target), incident.kind);
+        let (key, kind) = ((incident.segment.clone(), incident.target.clone()), incident.kind);
         if span.is_zero() {
             self.0.remove(&key);
             incident.silenced_until = None;
@@ -40,7 +40,7 @@ impl Silences {
         let left = incident.silenced_until.map(|until| until.duration_since(now.wall));
         let Some(Ok(left)) = left.map(Duration::try_from) else { return };
         let Some(wall) = incident.silenced_until else { return };
-        let key = (incident.segment.clone(), incident.target);
+        let key = (incident.segment.clone(), incident.target.clone());
         let until = now.boot.saturating_add(left);
         let kind = self.0.get(&key).map_or(incident.kind, |known| known.kind.max(incident.kind));
         self.0.insert(key, Silence { until, wall, kind });

@@ -1,13 +1,14 @@
 //! What an incident is about.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::mac::Mac;
+use crate::{evidence::Source, mac::Mac};
 
-/// An address that two have, a MAC that is on two ports and claimed no address, or a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// An address that two have, a MAC that is on two ports and claimed no address, a port, or what a
+/// source lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// An address of the segment.
     Address(IpAddr),
@@ -15,14 +16,17 @@ pub enum Target {
     Mac(Mac),
     /// A port of the bridge, by its ifindex.
     Port(u32),
+    /// An entry of a source: a container by its id, or a sandbox by its name; empty for those that
+    /// have none.
+    Entry(Source, Arc<str>),
 }
 
 impl Target {
     /// The address, where there is one.
-    pub fn address(self) -> Option<IpAddr> {
+    pub fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(address) => Some(address),
-            Self::Mac(_) | Self::Port(_) => None,
+            Self::Address(address) => Some(*address),
+            Self::Mac(_) | Self::Port(_) | Self::Entry(..) => None,
         }
     }
 }
@@ -33,6 +37,7 @@ impl fmt::Display for Target {
             Self::Address(address) => address.fmt(f),
             Self::Mac(mac) => mac.fmt(f),
             Self::Port(ifindex) => write!(f, "ifindex {ifindex}"),
+            Self::Entry(source, entry) => write!(f, "{} {entry:?}", source.name()),
         }
     }
 }

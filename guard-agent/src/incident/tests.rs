@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mac::Mac;
+use crate::{evidence::Source, lease::Owner, mac::Mac};
 
 const QUIET: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(30);
@@ -280,4 +280,63 @@ proptest! {
             prop_assert_eq!(incidents.list(true).len(), opened);
         }
     }
+}
+
+#[test]
+fn what_sources_say_lasts_as_long_as_they_do() {
+    let address = IpAddr::from([10, 0, 0, 2]);
+    let segment = Segment::new("br0", 0);
+    let named = |names: &[&str]| -> Vec<Named> {
+        let owner = |name: &&str| Owner { sandbox: (*name).into(), lifecycle: "".into() };
+        let named = |name| Named { owner: owner(name), role: Role::Claimant };
+        names.iter().map(named).collect()
+    };
+    let mut incidents = incidents();
+    assert_eq!(incidents.disputed(&segment, address, &named(&["a"]), at(0)), None);
+    let opened = incidents.disputed(&segment, address, &named(&["a", "b"]), at(0)).unwrap();
+    assert_eq!(
+        (opened.0, opened.1.kind, opened.1.claimants.len()),
+        (Phase::Opened, Kind::Duplicate, 2)
+    );
+    assert_eq!(incidents.disputed(&segment, address, &named(&["a", "b"]), at(1)), None, "told");
+    let changed = incidents.disputed(&segment, address, &named(&["a", "b", "c"]), at(2)).unwrap();
+    assert_eq!((changed.0, changed.1.claimants.len()), (Phase::Changed, 3));
+    // Not by silence, and not before the inventory has been read.
+    assert!(incidents.close(at(100_000)).is_empty());
+    assert_eq!(incidents.disputed(&segment, address, &named(&["a"]), at(3)), None);
+    assert_eq!(incidents.listed(), [(segment.clone(), address)]);
+    assert!(incidents.unreadable(Source::Inventory, &[], at(3)).is_empty());
+    // More than can be told apart come and go.
+    let many: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    incidents.disputed(&segment, address, &named(&many), at(4));
+    incidents.disputed(&segment, address, &named(&many[18..]), at(5));
+    assert!(incidents.close(at(100_000)).is_empty(), "two are left");
+    let over = incidents.disputed(&segment, address, &named(&many[19..]), at(6)).unwrap();
+    assert_eq!((over.0, over.1.closed_at.is_some()), (Phase::Closed, true));
+    assert!(incidents.list(false).is_empty());
+}
+
+#[test]
+fn a_side_that_is_listed_and_on_the_wire_is_one() {
+    let mut incidents = incidents();
+    incidents.unreadable(Source::Inventory, &[], at(0));
+    let owner = |name: &str| Owner { sandbox: name.into(), lifecycle: "".into() };
+    let with = |name: &str, claimant: Claimant| Claimant { owner: Some(owner(name)), ..claimant };
+    let sighting = Sighting {
+        holder: Some(with("a", claimant(Role::Owner, 1, at(0)))),
+        challenger: with("b", claimant(Role::Impostor, 2, at(0))),
+        ..duplicate(2, at(0))
+    };
+    incidents.sighted(sighting.clone(), at(0)).unwrap();
+    let Sighting { segment, target: Target::Address(address), .. } = sighting else { panic!() };
+    let named = |name: &str, role| Named { owner: owner(name), role };
+    let both = [named("a", Role::Owner), named("b", Role::Impostor)];
+    let (phase, _) = incidents.disputed(&segment, address, &both, at(1)).unwrap();
+    assert_eq!(phase, Phase::Changed);
+    // The wire is quiet, and the label is there.
+    assert!(incidents.close(at(1000)).is_empty());
+    // The label is gone too: the owner alone is no dispute, though it is listed and bound.
+    let (phase, _) = incidents.disputed(&segment, address, &both[..1], at(1000)).unwrap();
+    assert_eq!(phase, Phase::Closed);
 }

@@ -4,15 +4,20 @@
 //! keeps its addresses, whether it runs, is paused or has stopped. Works with 1.6, 1.7 and 2.x,
 //! whose API is the same as far as it is used here.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
-use super::{Entry, Listing, SourceError, channel, source::Lister};
+use super::{
+    Entry, Listing, SourceError, Unread, channel,
+    events::{Events, Mark},
+    label::{self, Reading},
+    source::{Changed, Lister},
+};
 use crate::{
-    lease::Owner,
+    lease::{self, Owner},
     proto::containerd::{
         containers::{Container, ListContainersRequest, containers_client::ContainersClient},
         events::{Envelope, SubscribeRequest, events_client::EventsClient},
@@ -34,7 +39,8 @@ pub struct Settings {
     pub address_label: String,
 }
 
-/// How soon after its first list a connection's events have certainly begun.
+/// How long after it was asked for an event stream has certainly begun. containerd answers a
+/// subscription with its first event only.
 const SETTLED: Duration = Duration::from_secs(1);
 
 pub(super) struct Containerd {
@@ -44,12 +50,13 @@ pub(super) struct Containerd {
 
 struct Connected {
     containers: ContainersClient<Channel>,
-    /// That something has changed; closed once the connection is.
-    events: mpsc::Receiver<()>,
+    events: Arc<Events>,
+    /// What the events had told when the last list was asked for.
+    mark: Mark,
+    /// They had certainly begun by then.
+    settled: bool,
     /// Whoever listens to them ends with the connection.
     _listener: JoinSet<()>,
-    /// Its events may have begun after the first list.
-    fresh: bool,
 }
 
 impl Containerd {
@@ -61,23 +68,38 @@ impl Containerd {
         let Settings { socket, namespace, .. } = &self.settings;
         let channel = channel::connect(socket).await?;
         let filters = vec![format!("namespace=={namespace},topic~=/containers/")];
-        let (tell, events) = mpsc::channel(1);
+        let events = Events::new();
         let mut listener = JoinSet::new();
-        listener.spawn(listen(channel.clone(), filters, tell));
-        let containers = ContainersClient::new(channel);
-        Ok(Connected { containers, events, _listener: listener, fresh: true })
+        listener.spawn(listen(channel.clone(), filters, Arc::clone(&events)));
+        let (containers, mark) = (ContainersClient::new(channel), events.mark());
+        Ok(Connected { containers, events, mark, settled: false, _listener: listener })
     }
 }
 
-/// Passes on that something has changed, as long as the connection lasts. containerd answers a
-/// subscription with its first event only, so that nobody can wait for the answer.
-async fn listen(channel: Channel, filters: Vec<String>, tell: mpsc::Sender<()>) {
-    let subscribed = EventsClient::new(channel).subscribe(SubscribeRequest { filters }).await;
-    let Ok(mut events) = subscribed.map(tonic::Response::into_inner) else { return };
-    while let Ok(Some(Envelope { .. })) = events.message().await {
-        // One that waits already says it all.
-        let _ = tell.try_send(());
+/// Passes on that something has changed, as long as the stream lasts.
+async fn listen(channel: Channel, filters: Vec<String>, events: Arc<Events>) {
+    let ended = follow(channel, filters, &events).await;
+    events.end(&match ended {
+        Ok(()) => "containerd has closed it".to_owned(),
+        Err(status) => {
+            let what = SourceError::call("follow its events", &status).to_string();
+            label::cut(&what).to_owned()
+        }
+    });
+}
+
+async fn follow(
+    channel: Channel,
+    filters: Vec<String>,
+    events: &Events,
+) -> Result<(), tonic::Status> {
+    let request = SubscribeRequest { filters };
+    let mut stream = EventsClient::new(channel).subscribe(request).await?.into_inner();
+    events.confirm();
+    while let Some(Envelope { .. }) = stream.message().await? {
+        events.tell();
     }
+    Ok(())
 }
 
 impl Lister for Containerd {
@@ -86,33 +108,46 @@ impl Lister for Containerd {
             Some(connected) => connected,
             None => self.connect().await?,
         };
-        let connected = self.connected.insert(connected);
+        let Connected { containers, events, mark, settled, .. } = self.connected.insert(connected);
+        *settled = events.is_confirmed() || events.age() >= SETTLED;
+        *mark = events.mark();
         let request = self.settings.request(ListContainersRequest::default())?;
         let failed = |status| SourceError::call("list the containers", &status);
-        let mut stream =
-            connected.containers.list_stream(request).await.map_err(failed)?.into_inner();
+        let mut stream = containers.list_stream(request).await.map_err(failed)?.into_inner();
         let mut listing = Listing::default();
         // The stream ends well only with the server's status: one that is cut off is an error.
         while let Some(message) = stream.message().await.map_err(failed)? {
-            match message.container {
-                Some(container) => self.settings.read(&container, &mut listing),
-                None => listing.unreadable.push("a container without contents".to_owned()),
-            }
+            // Without contents it is one without a name.
+            self.settings.read(&message.container.unwrap_or_default(), &mut listing);
         }
         Ok(listing)
     }
 
-    async fn changed(&mut self) {
-        let Some(Connected { events, fresh, .. }) = &mut self.connected else { return };
-        // What changed before the events began is in a second list.
-        let settled = if std::mem::take(fresh) { SETTLED } else { Duration::MAX };
-        if timeout(settled, events.recv()).await == Ok(None) {
-            self.connected = None;
-        }
+    fn mark(&self) -> Option<Mark> {
+        let connected = self.connected.as_ref().filter(|connected| connected.settled)?;
+        Some(connected.mark.clone())
     }
 
-    fn streams(&self) -> bool {
-        self.connected.as_ref().is_some_and(|connected| !connected.fresh)
+    async fn changed(&mut self) -> Changed {
+        let Some(Connected { events, mark, settled, .. }) = &self.connected else {
+            return Changed::News;
+        };
+        loop {
+            if let Some(why) = events.ended() {
+                let age = events.age();
+                self.connected = None;
+                return Changed::Ended(why, age);
+            }
+            // What changed before the events began is in a second list.
+            let unsettled =
+                if *settled { Duration::MAX } else { SETTLED.saturating_sub(events.age()) };
+            let begun = !*settled && events.is_confirmed();
+            if begun || unsettled.is_zero() || !mark.is_current() {
+                return Changed::News;
+            }
+            // At the end of the time it is looked at once more.
+            let _ = timeout(unsettled, events.news()).await;
+        }
     }
 
     fn reset(&mut self) {
@@ -133,40 +168,47 @@ impl Settings {
     /// Adds a container to a listing.
     pub(super) fn read(&self, container: &Container, listing: &mut Listing) {
         let Container { id, labels, snapshotter: _, snapshot_key: _, created_at } = container;
-        let label = |name: &str| labels.get(name).filter(|value| !value.is_empty());
-        let sandbox = label(&self.sandbox_label);
+        let mut reading = Reading::default();
+        if id.is_empty() {
+            reading.fault("it has no id");
+        }
+        let own_name = reading.name("its id", id);
+        let mut label = |name: &str| {
+            let value = labels.get(name).map_or("", String::as_str);
+            (value, reading.name(&format!("the label {name:?}"), value))
+        };
+        let (sandbox, owner) = label(&self.sandbox_label);
+        let (_, lifecycle) = label(&self.lifecycle_label);
         let mut addresses = Vec::new();
-        let mut labelled = sandbox.is_some();
+        let mut labelled = !sandbox.is_empty();
+        let mut unread = Unread { owner: owner.is_none() && labelled, addresses: false };
         for (name, value) in labels {
             if name.strip_prefix(&*self.address_label).is_some_and(is_number) {
                 labelled = true;
-                match value.trim().parse::<IpAddr>() {
-                    Ok(address) => addresses.push(address.to_canonical()),
-                    Err(_) => listing.unreadable.push(format!(
-                        "container {id}: the label {name:?} says {value:?}, which is no address"
-                    )),
+                match reading.address(&format!("the label {name:?}"), value) {
+                    Some(address) => addresses.push(address),
+                    None => unread.addresses = true,
                 }
             }
         }
-        if id.is_empty() {
-            listing.unreadable.push("a container without an id".to_owned());
-        }
         addresses.sort();
-        let lifecycle = label(&self.lifecycle_label).map_or("", String::as_str);
+        addresses.dedup();
+        let named = owner.is_some();
+        let sandbox = owner.or(own_name).unwrap_or_else(lease::no_text);
+        let owner = Owner { sandbox, lifecycle: lifecycle.unwrap_or_else(lease::no_text) };
         let since = created_at.as_ref().and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
-        listing.entries.push(Entry {
-            owner: Owner {
-                sandbox: Arc::from(&**sandbox.unwrap_or(id)),
-                lifecycle: Arc::from(lifecycle),
-            },
+        let entry = Entry {
+            owner,
             id: Arc::from(&**id),
             addresses,
             labelled,
-            named: sandbox.is_some(),
+            named,
             dead: None,
-            detail: Arc::from(format!("container {id} in {}", self.namespace)),
+            detail: Arc::from(format!("container {} in {}", label::cut(id), self.namespace)),
             since: since.unwrap_or(Timestamp::UNIX_EPOCH),
-        });
+            unread,
+        };
+        reading.end("container", id, entry, listing);
     }
 }
 
@@ -177,7 +219,9 @@ fn is_number(rest: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+
+    use super::{super::Unreadable, *};
 
     fn settings() -> Settings {
         Settings {
@@ -215,12 +259,46 @@ mod tests {
     }
 
     #[test]
-    fn a_label_that_cannot_be_read_makes_the_answer_partial() {
-        for value in ["10.8.64", "", "10.8.64.2/24", "none"] {
-            let listing = read(&[("x/sandbox", "s"), ("x/ip", "10.8.64.2"), ("x/ip0", value)]);
-            assert_eq!(listing.unreadable.len(), 1, "{value:?}");
-            assert_eq!(listing.entries[0].addresses.len(), 1, "what can be read counts");
+    fn rule_8_a_label_that_cannot_be_read_concerns_its_container_alone() {
+        for value in ["10.8.64", "", "10.8.64.0/24", "none"] {
+            let listing = read(&[("x/sandbox", "s"), ("x/ip", "10.8.64.2/24"), ("x/ip0", value)]);
+            let [Unreadable { entry, owner, why }] = &*listing.unreadable else {
+                panic!("{value}")
+            };
+            assert_eq!((&**entry, owner.as_ref().map(|owner| &*owner.sandbox)), ("c1", Some("s")));
+            assert!(why.contains("container c1") && why.contains("x/ip0"), "{why}");
+            let [entry] = &*listing.entries else { panic!("{listing:?}") };
+            assert_eq!(entry.addresses, ["10.8.64.2".parse::<IpAddr>().unwrap()]);
+            assert_eq!(entry.unread, Unread { owner: false, addresses: true });
+            assert!(entry.named && &*entry.owner.sandbox == "s", "it speaks for its owner");
         }
+    }
+
+    #[test]
+    fn rule_8_a_sandbox_that_cannot_be_read_leaves_the_container_known_by_its_id() {
+        let long = "s".repeat(1 << 20);
+        for value in ["two words", "ä", &long] {
+            let listing =
+                read(&[("x/sandbox", value), ("x/lifecycle", "a b"), ("x/ip", "fd00::2")]);
+            let [entry] = &*listing.entries else { panic!("{listing:?}") };
+            assert_eq!((&*entry.owner.sandbox, &*entry.owner.lifecycle), ("c1", ""));
+            assert!(!entry.named && entry.labelled && entry.unread.owner);
+            assert_eq!(entry.addresses.len(), 1);
+            let [Unreadable { why, .. }] = &*listing.unreadable else { panic!("{listing:?}") };
+            assert!(why.len() < 500 && why.contains("x/lifecycle"), "{why}");
+        }
+    }
+
+    #[test]
+    fn rule_8_a_container_without_a_name_is_listed_as_one() {
+        let mut listing = Listing::default();
+        settings().read(&Container::default(), &mut listing);
+        assert!(listing.entries[0].is_nameless() && listing.unreadable.len() == 1);
+        // An id that no lease can be held under is nobody's name, but tells it from others.
+        let container = Container { id: "a b".to_owned(), ..Container::default() };
+        settings().read(&container, &mut listing);
+        let entry = &listing.entries[1];
+        assert_eq!((&*entry.id, &*entry.owner.sandbox, entry.is_nameless()), ("a b", "", false));
     }
 
     #[test]

@@ -15,10 +15,15 @@ use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
-use super::{Death, Entry, Listing, PATIENCE, SourceError, channel, source::Lister};
+use super::{
+    Death, Entry, Listing, PATIENCE, SourceError, Unread, channel,
+    events::Mark,
+    label::Reading,
+    source::{Changed, Lister},
+};
 use crate::{
     clock::Now,
-    lease::Owner,
+    lease::{self, Owner},
     proto::directory::{
         GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
     },
@@ -85,8 +90,13 @@ impl Lister for Directory {
         Ok(listing)
     }
 
-    async fn changed(&mut self) {
+    fn mark(&self) -> Option<Mark> {
+        None
+    }
+
+    async fn changed(&mut self) -> Changed {
         sleep(BETWEEN_LOOKS).await;
+        Changed::News
     }
 
     fn reset(&mut self) {
@@ -96,29 +106,46 @@ impl Lister for Directory {
 
 fn read(listed: &Sandbox, listing: &mut Listing, first_listed: impl FnOnce(&Owner, bool) -> Now) {
     let Sandbox { sandbox, lifecycle, state: _, since } = listed;
-    if sandbox.is_empty() {
-        return listing.unreadable.push("a sandbox without a name".to_owned());
-    }
+    let mut reading = Reading::default();
+    let owner = reading.name("its name", sandbox);
+    let named_run = reading.name("its lifecycle", lifecycle);
+    let nobodys = owner.is_none();
+    let unread =
+        Unread { owner: nobodys || named_run.is_none() != lifecycle.is_empty(), addresses: false };
     let dead = match listed.state() {
         State::Alive => false,
         State::Dead => true,
+        // It may be there: what is not clear keeps it.
         State::Unspecified => {
-            return listing.unreadable.push(format!("sandbox {sandbox} is in no known state"));
+            reading.fault(format!("it is in no known state ({})", listed.state));
+            false
         }
     };
-    let owner = Owner { sandbox: Arc::from(&**sandbox), lifecycle: Arc::from(&**lifecycle) };
+    if sandbox.is_empty() {
+        reading.fault("it has no name");
+    }
+    // No lease can be held under a name that cannot be read, and whose death it is has to be known.
+    if (nobodys && !sandbox.is_empty()) || (dead && unread.owner) {
+        return reading.note("sandbox", sandbox, None, listing);
+    }
+    let owner = Owner {
+        sandbox: owner.unwrap_or_else(lease::no_text),
+        lifecycle: named_run.unwrap_or_else(lease::no_text),
+    };
     let at = since.as_ref().and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
     let Now { boot: listed, wall } = first_listed(&owner, dead);
-    listing.entries.push(Entry {
+    let entry = Entry {
         owner,
-        id: Arc::from(""),
+        id: lease::no_text(),
         addresses: Vec::new(),
         labelled: true,
         named: true,
         dead: dead.then_some(Death { listed, at }),
         detail: Arc::from("the directory lists the sandbox"),
         since: at.unwrap_or(wall),
-    });
+        unread,
+    };
+    reading.end("sandbox", sandbox, entry, listing);
 }
 
 /// Asks for sandboxes by name, some at a time over one connection.
@@ -160,5 +187,47 @@ async fn ask(mut client: DirectoryClient<Channel>, owner: &Owner) -> Result<Word
             unreadable("tells of the end of another lifecycle")
         }
         State::Dead => Ok(Word::Dead),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(sandbox: &str, lifecycle: &str, state: i32) -> Listing {
+        let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
+        let mut listing = Listing::default();
+        let listed = Sandbox { sandbox, lifecycle, state, since: None };
+        read(&listed, &mut listing, |_, _| Now::read());
+        listing
+    }
+
+    #[test]
+    fn rule_8_a_sandbox_that_cannot_be_read_concerns_itself_alone() {
+        let (alive, dead) = (State::Alive.into(), State::Dead.into());
+        assert!(read_one("s", "1", alive).unreadable.is_empty());
+        // In no known state: it may be alive.
+        for state in [State::Unspecified.into(), 7] {
+            let listing = read_one("s", "1", state);
+            assert!(
+                listing.entries[0].dead.is_none() && listing.unreadable.len() == 1,
+                "{listing:?}"
+            );
+            assert!(listing.unreadable[0].why.contains("sandbox s: it is in no known state"));
+        }
+        // Without a name it may be any, unless it has ended.
+        assert!(read_one("", "", alive).entries[0].is_nameless());
+        let long = "l".repeat(254);
+        for (sandbox, lifecycle, state, entries) in [
+            ("", "", dead, 0),
+            ("two words", "", alive, 0),
+            (&long, "", alive, 0),
+            ("s", "two words", alive, 1),
+            ("s", "two words", dead, 0),
+        ] {
+            let listing = read_one(sandbox, lifecycle, state);
+            assert_eq!((listing.entries.len(), listing.unreadable.len()), (entries, 1));
+            assert!(listing.entries.iter().all(|entry| entry.owner.lifecycle.is_empty()));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a source lists, and how it can be looked up by address and by owner.
+//! What one source is known to list, looked up by address and by owner.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -7,63 +7,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-
+use super::entry::{Entry, Listing};
 use crate::{
     clock::Now,
     evidence::{Evidence, Source},
     lease::Owner,
 };
-
-/// One thing that a source lists: a container, or a sandbox of the controller's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
-    /// Whose it is.
-    pub owner: Owner,
-    /// What else an owner may be known by: the container's id. Empty where there is nothing.
-    pub id: Arc<str>,
-    /// The addresses that it is said to have.
-    pub addresses: Vec<IpAddr>,
-    /// One of the labels or fields that are meant for us names it.
-    pub labelled: bool,
-    /// The owner's name is that of a sandbox, and not the container's id for want of one.
-    pub named: bool,
-    /// It has ended: no evidence, but an answer to whoever asks what became of it.
-    pub dead: Option<Death>,
-    /// For people.
-    pub detail: Arc<str>,
-    /// Since when it exists, or is dead: what the source says, or else when it was first listed.
-    pub since: Timestamp,
-}
-
-/// What is known of an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Death {
-    /// When it was first listed, on `CLOCK_BOOTTIME`. It is no earlier than the end itself.
-    pub listed: Duration,
-    /// When it was by the source's clock, if the source says so.
-    pub at: Option<Timestamp>,
-}
-
-/// An answer of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// What can be read of it.
-    pub entries: Vec<Entry>,
-    /// What cannot: the answer is partial where there is anything.
-    pub unreadable: Vec<String>,
-}
-
-impl Entry {
-    /// Whether it speaks for an owner. One that names no lifecycle speaks for all of the sandbox.
-    pub fn speaks_for(&self, owner: &Owner) -> bool {
-        if *self.id == *owner.sandbox {
-            return true;
-        }
-        let Owner { sandbox, lifecycle } = &self.owner;
-        *sandbox == owner.sandbox && (lifecycle.is_empty() || *lifecycle == owner.lifecycle)
-    }
-}
 
 /// What an answer says that the last one did not.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -81,6 +30,8 @@ pub(super) struct Listed {
     entries: Vec<Entry>,
     by_address: HashMap<IpAddr, Vec<usize>>,
     by_name: HashMap<Arc<str>, Vec<usize>>,
+    /// Those without a name.
+    nameless: Vec<usize>,
     /// `CLOCK_BOOTTIME` of the last answer that said so.
     seen: Duration,
 }
@@ -92,18 +43,14 @@ impl Listed {
             entries: Vec::new(),
             by_address: HashMap::new(),
             by_name: HashMap::new(),
+            nameless: Vec::new(),
             seen: Duration::ZERO,
         }
     }
 
-    /// Takes an answer over. What a partial one does not show may be there still: it is kept.
+    /// Takes an answer over, with what entries that cannot be read now said before.
     pub(super) fn take(&mut self, listing: &Listing, now: Now) -> News {
-        let mut entries = listing.entries.clone();
-        if !listing.unreadable.is_empty() {
-            let shown: HashSet<_> = listing.entries.iter().collect();
-            let kept = self.entries.iter().filter(|entry| !shown.contains(entry));
-            entries.extend(kept.cloned());
-        }
+        let entries = self.with_former(listing);
         self.seen = now.boot;
         if entries == self.entries {
             return News::default();
@@ -111,9 +58,13 @@ impl Listed {
         let before = std::mem::take(&mut self.by_address);
         let old = std::mem::replace(&mut self.entries, entries);
         self.by_name.clear();
+        self.nameless.clear();
         for (at, entry) in self.entries.iter().enumerate() {
             for address in &entry.addresses {
                 self.by_address.entry(*address).or_default().push(at);
+            }
+            if entry.is_nameless() {
+                self.nameless.push(at);
             }
             let names = BTreeSet::from([&entry.owner.sandbox, &entry.id]);
             for name in names.into_iter().filter(|name| !name.is_empty()) {
@@ -128,6 +79,22 @@ impl Listed {
             said(&old, before.get(address)) != said(&self.entries, self.by_address.get(address))
         };
         News { any: true, addresses: addresses.into_iter().filter(changed).collect() }
+    }
+
+    /// An answer's entries, completed. One without a name may be any of those that the answer does not
+    /// show: all of them are kept.
+    fn with_former(&self, listing: &Listing) -> Vec<Entry> {
+        let mut entries = listing.entries.clone();
+        for entry in entries.iter_mut().filter(|entry| entry.needs_former()) {
+            entry.keep_former(&self.entries);
+        }
+        if entries.iter().any(Entry::is_nameless) {
+            let shown: HashSet<_> = entries.iter().map(|entry| (&entry.id, &entry.owner)).collect();
+            let missing = |entry: &&Entry| !shown.contains(&(&entry.id, &entry.owner));
+            let kept: Vec<_> = self.entries.iter().filter(missing).cloned().collect();
+            entries.extend(kept);
+        }
+        entries
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
@@ -167,8 +134,8 @@ impl Listed {
 
     fn alive(&self, owner: &Owner) -> impl Iterator<Item = &Entry> {
         let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
-        let named = named.map(|at| &self.entries[*at]);
-        named.filter(|entry| entry.dead.is_none() && entry.speaks_for(owner))
+        let found = named.chain(&self.nameless).map(|at| &self.entries[*at]);
+        found.filter(|entry| entry.dead.is_none() && entry.speaks_for(owner))
     }
 
     fn evidence(&self, entry: &Entry, now: Now) -> Evidence {
@@ -178,7 +145,9 @@ impl Listed {
             mac: None,
             interface: None,
             ifindex: None,
-            owner: Some(entry.owner.clone()),
+            id: (!entry.id.is_empty()).then(|| Arc::clone(&entry.id)),
+            unsure: false,
+            owner: (!entry.owner.sandbox.is_empty()).then(|| entry.owner.clone()),
             since: entry.since,
             age: now.boot.saturating_sub(self.seen),
         }
@@ -187,7 +156,9 @@ impl Listed {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::Timestamp;
+
+    use super::{super::entry::Unread, *};
 
     fn entry(id: &str, sandbox: &str, lifecycle: &str, addresses: &[&str]) -> Entry {
         Entry {
@@ -199,6 +170,7 @@ mod tests {
             dead: None,
             detail: format!("container {id}").into(),
             since: Timestamp::UNIX_EPOCH,
+            unread: Unread::default(),
         }
     }
 
@@ -219,19 +191,58 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_answer_replaces_and_a_partial_one_only_adds() {
+    fn an_answer_replaces_the_last_one_and_says_what_is_new() {
         let now = Now::read();
         let mut listed = Listed::new(Source::Inventory);
         let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
         assert_eq!(listed.take(&complete(std::slice::from_ref(&a)), now), news(&["10.0.0.2"]));
         let same = listed.take(&complete(std::slice::from_ref(&a)), now);
         assert_eq!(same, News::default(), "nothing new");
-        let partial = Listing { entries: vec![b], unreadable: vec!["a label".to_owned()] };
-        assert_eq!(listed.take(&partial, now), news(&["10.0.0.3"]));
-        assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 1, "not shown, but kept");
-        assert_eq!(listed.take(&complete(&[]), now), news(&["10.0.0.2", "10.0.0.3"]));
+        assert_eq!(listed.take(&complete(&[b]), now), news(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 0);
         assert_eq!(listed.of_owner(&owner("a", "")).len(), 0);
+    }
+
+    #[test]
+    fn rule_8_an_entry_that_cannot_be_read_keeps_its_former_state_and_only_that() {
+        let now = Now::read();
+        let mut listed = Listed::new(Source::Inventory);
+        let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
+        listed.take(&complete(&[a.clone(), b]), now);
+        // Its address cannot be read any more, and the other container is gone.
+        let addresses = Unread { addresses: true, owner: false };
+        let silent = Entry { addresses: Vec::new(), unread: addresses, ..a.clone() };
+        for _ in 0..2 {
+            listed.take(&complete(std::slice::from_ref(&silent)), now);
+            assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 1);
+            assert_eq!(listed.of_address(ip("10.0.0.3")).len(), 0, "gone is gone");
+        }
+        // Nor can the name of its sandbox.
+        let unread = Unread { owner: true, addresses: true };
+        let named = Entry { owner: owner("1", ""), named: false, unread, ..silent };
+        listed.take(&complete(&[named]), now);
+        assert!(listed.knows(&owner("a", "")) && listed.knows(&owner("1", "")));
+        // It can be read again, and says another address.
+        let other = Entry { addresses: vec![ip("10.0.0.4")], ..a };
+        assert_eq!(listed.take(&complete(&[other]), now), news(&["10.0.0.2", "10.0.0.4"]));
+    }
+
+    #[test]
+    fn rule_8_one_without_a_name_may_be_anyone_and_keeps_who_is_not_shown() {
+        let now = Now::read();
+        let mut listed = Listed::new(Source::Inventory);
+        let nameless = entry("", "", "", &[]);
+        let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
+        listed.take(&complete(std::slice::from_ref(&nameless)), now);
+        assert!(listed.knows(&owner("whoever", "1")), "nothing is known of it");
+        assert_eq!(listed.of_owner(&owner("whoever", "1"))[0].owner, None);
+        listed.take(&complete(&[a, b.clone()]), now);
+        assert!(!listed.knows(&owner("whoever", "1")));
+        listed.take(&complete(&[nameless, b.clone()]), now);
+        assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 1, "it may be this one");
+        assert_eq!(listed.entries().len(), 3);
+        listed.take(&complete(&[b]), now);
+        assert_eq!(listed.of_address(ip("10.0.0.2")).len(), 0);
     }
 
     #[test]

@@ -6,9 +6,15 @@
 mod channel;
 pub mod containerd;
 pub mod directory;
+mod entry;
+mod events;
+mod label;
 mod listing;
+mod pace;
 pub mod removal;
 mod source;
+mod status;
+mod told;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,9 +27,12 @@ use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tonic::Status;
 
+pub use entry::{Death, Entry, Listing, Unread, Unreadable};
 use listing::Listed;
-pub use listing::{Death, Entry, Listing, News};
-pub use source::{Answer, Handle, Heard, PATIENCE, SourceStatus, Told};
+pub use listing::News;
+pub use source::{Handle, PATIENCE};
+pub use status::{AWAY, Answer, Awaited, Heard, SourceStatus};
+pub use told::Told;
 
 use self::{
     containerd::Containerd,
@@ -34,6 +43,9 @@ use crate::{
     evidence::{Evidence, Source},
     lease::Owner,
 };
+
+/// containerd's name in the configuration.
+pub const CONTAINERD: &str = "containerd";
 
 /// The directory's name in the configuration.
 pub const DIRECTORY: &str = "directory";
@@ -71,6 +83,32 @@ pub enum SourceError {
     Namespace(String),
 }
 
+/// Why a source is not done without.
+#[derive(Debug, thiserror::Error)]
+pub enum IgnoreError {
+    /// There is none of this name.
+    #[error("there is no source {name:?}; {}", configured(.known))]
+    Unknown {
+        /// Which name.
+        name: String,
+        /// Those that are configured.
+        known: Vec<&'static str>,
+    },
+    /// Nothing waits for it.
+    #[error("source {name:?} answers completely: there is nothing to ignore")]
+    Healthy {
+        /// Which source.
+        name: &'static str,
+    },
+}
+
+fn configured(known: &[&str]) -> String {
+    match known {
+        [] => "none is configured ([inventory.containerd], [directory])".to_owned(),
+        known => format!("configured: {}", known.join(", ")),
+    }
+}
+
 impl SourceError {
     fn call(what: &'static str, status: &Status) -> Self {
         Self::Call { what, why: format!("{:?}: {}", status.code(), status.message()) }
@@ -87,10 +125,11 @@ pub struct Settings {
 }
 
 /// Those that are configured.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Sources {
     all: Vec<Handle>,
     directory: Option<PathBuf>,
+    told: Option<Told>,
 }
 
 impl Sources {
@@ -99,12 +138,88 @@ impl Sources {
         let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
             let lister = Containerd::new(settings);
-            Handle::start(Source::Inventory, "containerd", lister, told.clone())
+            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone())
         });
         let listed = directory.clone().map(|socket| {
             Handle::start(Source::Controller, DIRECTORY, Directory::new(socket), told.clone())
         });
-        Self { all: containerd.into_iter().chain(listed).collect(), directory }
+        let all: Vec<_> = containerd.into_iter().chain(listed).collect();
+        // What an earlier run had against one that is not asked any more is over.
+        for source in [Source::Inventory, Source::Controller] {
+            if !all.iter().any(|handle| handle.source() == source) {
+                told.alerts.unreadable(source, &[], Now::read());
+            }
+        }
+        Self { all, directory, told: Some(told.clone()) }
+    }
+
+    /// Does without a source for a while, or until its next complete answer: what waits for it waits
+    /// no more. A span of zero ends that. A dry run only says what would come of it.
+    ///
+    /// # Errors
+    /// There is no such source, or it answers.
+    pub fn ignore(
+        &self,
+        name: &str,
+        span: Duration,
+        dry_run: bool,
+    ) -> Result<SourceStatus, IgnoreError> {
+        let known = || self.all.iter().map(Handle::name).collect();
+        let handle = self.all.iter().find(|handle| handle.is_called(name));
+        let unknown = || IgnoreError::Unknown { name: name.to_owned(), known: known() };
+        let (handle, told) = handle.zip(self.told.as_ref()).ok_or_else(unknown)?;
+        let now = Now::read();
+        let was_ignored = {
+            let mut known = handle.known().write();
+            let status = &mut known.status;
+            if status.healthy() {
+                return Err(IgnoreError::Healthy { name: handle.name() });
+            }
+            let ignored = (!span.is_zero()).then_some(now.boot.saturating_add(span));
+            if dry_run {
+                return Ok(SourceStatus { ignored, ..status.clone() });
+            }
+            let was_ignored = status.is_ignored(now.boot);
+            status.ignored = ignored;
+            told.answered(&known);
+            was_ignored
+        };
+        if !span.is_zero() {
+            told.ignored(handle.name(), span, now);
+        } else if was_ignored {
+            told.heeded(handle.name());
+        }
+        Ok(handle.status())
+    }
+
+    /// Whether an operator does without a source now.
+    pub fn ignored(&self, name: &str) -> bool {
+        let now = Now::read().boot;
+        let mut named = self.all.iter().filter(|handle| handle.is_called(name));
+        named.any(|handle| handle.known().read().status.is_ignored(now))
+    }
+
+    /// Those that are not ignored.
+    fn heeded(&self) -> impl Iterator<Item = &Handle> {
+        let now = Now::read().boot;
+        self.all.iter().filter(move |handle| !handle.known().read().status.is_ignored(now))
+    }
+
+    /// The first source that has never answered completely.
+    pub fn unanswered(&self) -> Option<Awaited> {
+        let never = |handle: &&Handle| handle.known().read().status.complete.is_none();
+        self.heeded().find(never).map(|handle| handle.status().awaited())
+    }
+
+    /// The first source that keeps addresses from being handed out: one that does not answer, for
+    /// longer than what it said last is good for, or that has never answered.
+    pub fn outdated(&self, good_for: Duration) -> Option<Awaited> {
+        let now = Now::read().boot;
+        let outdated = |handle: &&Handle| {
+            let SourceStatus { complete, failing, .. } = handle.known().read().status;
+            failing.is_some_and(|since| complete.is_none() || now.saturating_sub(since) >= good_for)
+        };
+        self.heeded().find(outdated).map(|handle| handle.status().awaited())
     }
 
     /// The directory's word about each of these owners; nothing where there is no directory.
@@ -119,9 +234,9 @@ impl Sources {
         directory::look_up(socket, owners).await.map(Some)
     }
 
-    /// Asks all of them now.
+    /// Asks all of them now, but for those that an operator does without.
     pub async fn ask(&self) -> Vec<Heard> {
-        join_all(self.all.iter().map(Handle::ask)).await
+        join_all(self.heeded().map(Handle::ask)).await
     }
 
     /// Asks one of them now; nothing where it is not configured.

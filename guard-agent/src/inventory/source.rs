@@ -1,114 +1,60 @@
 //! One source: asked when something may have changed and when a pass wants to know, and told of.
 //!
 //! The task that owns the connection lists, publishes what it heard and says whether it was
-//! complete. An answer that is cut off, late or not to be read is a failure, never an empty list.
+//! complete. An answer that is cut off or late is a failure, never an empty list.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use super::{Listing, SourceError};
+use super::{
+    Listing, SourceError,
+    events::Mark,
+    pace::{self, Backoff, HELD},
+    status::{Answer, Heard, Known, SourceStatus},
+    told::Told,
+};
 use crate::{
     clock::Now,
     evidence::Source,
     health::{self, Health},
-    live::{Answered, LiveSet},
-    segment::Segment,
 };
 
 /// How long an answer may take.
 pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
-/// How soon a source that does not answer completely is asked again.
+/// How soon a source that does not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// And where somebody waits for it.
+const HURRIED_RETRY: Duration = Duration::from_millis(200);
 
 /// What a source can do.
 pub(super) trait Lister: Send + 'static {
     /// Asks for everything, connecting first where that is needed.
     fn list(&mut self) -> impl Future<Output = Result<Listing, SourceError>> + Send;
 
-    /// Waits until there may be something new.
-    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+    /// What the event stream had told when the last list was asked for, if one had begun by then.
+    fn mark(&self) -> Option<Mark>;
 
-    /// Whether it tells of every change since before its last list was asked for.
-    fn streams(&self) -> bool {
-        false
-    }
+    /// Waits until it should be asked again.
+    fn changed(&mut self) -> impl Future<Output = Changed> + Send;
 
     /// Something went wrong: whatever the connection still brings is not to be trusted.
     fn reset(&mut self);
 }
 
-/// What an answer is worth.
+/// Why a source should be asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// All of it was read.
-    Complete,
-    /// Some of it could not be read.
-    Partial(String),
-    /// There was none.
-    Failed(String),
-}
-
-/// An answer of a source; what it said is in the live set by then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// What kind of evidence it gives.
-    pub source: Source,
-    /// Its name in the configuration.
-    pub name: &'static str,
-    /// When it was asked, on `CLOCK_BOOTTIME`.
-    pub asked: Duration,
-    /// Whether it answered.
-    pub answer: Answer,
-    /// How many of the things that it lists have a label or field that is meant for us.
-    pub ours: usize,
-}
-
-/// How a source is, for people.
-#[derive(Clone, Debug)]
-pub struct SourceStatus {
-    /// What kind of evidence it gives.
-    pub source: Source,
-    /// Its name in the configuration.
-    pub name: &'static str,
-    /// The last answer.
-    pub last: Option<Heard>,
-    /// The last complete one, on `CLOCK_BOOTTIME`.
-    pub complete: Option<Duration>,
-}
-
-impl SourceStatus {
-    /// Whether its last answer was complete.
-    pub fn healthy(&self) -> bool {
-        self.last.as_ref().is_some_and(|heard| heard.answer == Answer::Complete)
-    }
-
-    /// Why it is not.
-    pub fn why(&self) -> Option<String> {
-        match &self.last {
-            None => Some("it was not asked yet".to_owned()),
-            Some(Heard { answer: Answer::Complete, .. }) => None,
-            Some(Heard { answer: Answer::Partial(why) | Answer::Failed(why), .. }) => {
-                Some(why.clone())
-            }
-        }
-    }
-}
-
-/// Who is told of what a source says.
-#[derive(Clone)]
-pub struct Told {
-    /// Evidence.
-    pub live: Arc<LiveSet>,
-    /// What is degraded.
-    pub health: Arc<Health>,
-    /// Where addresses can be.
-    pub segments: Arc<[Segment]>,
+pub(super) enum Changed {
+    /// Something has changed, or may have.
+    News,
+    /// The event stream has ended at this age: nothing tells of changes any more.
+    Ended(Arc<str>, Duration),
 }
 
 /// The way to a running source.
@@ -117,7 +63,7 @@ pub struct Handle {
     source: Source,
     name: &'static str,
     requests: mpsc::Sender<oneshot::Sender<Heard>>,
-    status: Arc<RwLock<SourceStatus>>,
+    known: Arc<RwLock<Known>>,
 }
 
 impl Handle {
@@ -129,12 +75,19 @@ impl Handle {
         told: Told,
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
-        let status = SourceStatus { source, name, last: None, complete: None };
-        let status = Arc::new(RwLock::new(status));
-        told.live.set_answered(name, Answered::default());
-        let keeper = Keeper { source, name, lister, told, status: Arc::clone(&status) };
+        let known = Known::new(source, name, Now::read().boot);
+        told.answered(&known);
+        let known = Arc::new(RwLock::new(known));
+        let keeper = Keeper {
+            source,
+            name,
+            lister,
+            told,
+            known: Arc::clone(&known),
+            backoff: Backoff::default(),
+        };
         tokio::spawn(keeper.run(asked));
-        Self { source, name, requests, status }
+        Self { source, name, requests, known }
     }
 
     /// What kind of evidence it gives.
@@ -142,9 +95,23 @@ impl Handle {
         self.source
     }
 
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is meant by this name: that of the configuration, or that of its evidence.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        [self.name, self.source.name()].contains(&name)
+    }
+
     /// How it is.
     pub fn status(&self) -> SourceStatus {
-        self.status.read().clone()
+        self.known.read().now()
+    }
+
+    pub(super) fn known(&self) -> &RwLock<Known> {
+        &self.known
     }
 
     /// Asks it now, and waits for the answer.
@@ -166,16 +133,17 @@ struct Keeper<L> {
     name: &'static str,
     lister: L,
     told: Told,
-    status: Arc<RwLock<SourceStatus>>,
+    known: Arc<RwLock<Known>>,
+    backoff: Backoff,
 }
 
 impl<L: Lister> Keeper<L> {
     async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<Heard>>) {
         let mut waiting: Option<oneshot::Sender<Heard>> = None;
-        let changes = Arc::clone(self.told.live.changes());
         loop {
+            let began = Instant::now();
             let heard = self.list().await;
-            let healthy = heard.answer == Answer::Complete;
+            let pause = sleep(pace::pause(began.elapsed()));
             if let Some(waiting) = waiting.take() {
                 // Whoever asked may have given up.
                 let _ = waiting.send(heard);
@@ -185,11 +153,60 @@ impl<L: Lister> Keeper<L> {
                     Some(request) => Some(request),
                     None => return,
                 },
-                () = self.lister.changed(), if healthy => None,
-                () = changes.wanted(self.name) => None,
-                () = sleep(RETRY), if !healthy => None,
+                () = self.next(pause) => None,
             };
         }
+    }
+
+    /// Waits until it is to be asked by itself.
+    async fn next(&mut self, pause: impl Future<Output = ()>) {
+        let changes = Arc::clone(self.told.live.changes());
+        let wanted = || changes.wanted(self.name);
+        if !self.answers() {
+            let hurried = async { tokio::join!(wanted(), pause, sleep(HURRIED_RETRY)) };
+            tokio::select! {
+                () = sleep(RETRY) => {}
+                _ = hurried => {}
+            }
+            return;
+        }
+        // A stream that has ended before counts as held once it has lasted for so long.
+        let faulty = self.known.read().status.stream_fault.is_some();
+        let changed = tokio::select! {
+            changed = self.lister.changed() => changed,
+            () = changes.wanted(self.name) => Changed::News,
+            () = sleep(HELD), if faulty => Changed::News,
+        };
+        // What was told and is not listed yet is not known.
+        self.told.answered(&self.known.read());
+        match changed {
+            Changed::News => pause.await,
+            Changed::Ended(why, age) => {
+                self.stream_ended(&why);
+                tokio::select! {
+                    () = sleep(self.backoff.ended(age)) => {}
+                    () = changes.wanted(self.name) => {}
+                }
+                pause.await;
+            }
+        }
+    }
+
+    fn answers(&self) -> bool {
+        self.known.read().status.last.as_ref().is_some_and(|last| last.answer == Answer::Complete)
+    }
+
+    fn stream_ended(&self, why: &str) {
+        let why: Arc<str> = Arc::from(format!(
+            "its event stream has ended ({why}); until one lasts, changes are noticed only when it \
+             is asked anyway"
+        ));
+        self.health().degraded(&health::source(self.name), &why);
+        self.known.write().status.stream_fault = Some(why);
+    }
+
+    fn health(&self) -> &Health {
+        &self.told.health
     }
 
     async fn list(&mut self) -> Heard {
@@ -199,47 +216,53 @@ impl<L: Lister> Keeper<L> {
             Err(_) => Err(SourceError::Late(PATIENCE)),
         };
         let (answer, ours) = match &listed {
-            Ok(listing) => (listing.answer(), self.publish(listing)),
+            Ok(listing) => {
+                let answered = self.answers();
+                (Answer::Complete, self.told.publish(self.source, listing, answered))
+            }
             Err(error) => {
                 self.lister.reset();
+                self.backoff.reset();
                 (Answer::Failed(error.to_string()), 0)
             }
         };
-        let what = health::source(self.name);
-        match &answer {
-            Answer::Complete => self.told.health.recovered(&what),
-            Answer::Partial(why) | Answer::Failed(why) => self.told.health.degraded(&what, why),
-        }
         let heard = Heard { source: self.source, name: self.name, asked, answer, ours };
-        let mut status = self.status.write();
-        if heard.answer == Answer::Complete {
-            status.complete = Some(asked);
-        }
-        status.last = Some(heard.clone());
-        self.told.live.set_answered(self.name, self.answered(status.complete, &heard.answer));
+        self.note(&heard, listed.ok());
         heard
     }
 
-    /// What the answers so far prove.
-    fn answered(&self, complete: Option<Duration>, last: &Answer) -> Answered {
-        let streaming = *last == Answer::Complete && self.lister.streams();
-        Answered { complete, streaming, ignored_until: None }
-    }
-
-    /// Evidence first, then those who act on it.
-    fn publish(&self, listing: &Listing) -> usize {
-        let Told { live, segments, health: _ } = &self.told;
-        live.listed(self.source, listing, segments);
-        listing.entries.iter().filter(|entry| entry.labelled).count()
-    }
-}
-
-impl Listing {
-    fn answer(&self) -> Answer {
-        match self.unreadable.as_slice() {
-            [] => Answer::Complete,
-            [one] => Answer::Partial(one.clone()),
-            [first, more @ ..] => Answer::Partial(format!("{first}, and {} more", more.len())),
+    /// Keeps what came of an answer, and tells whether the source is well.
+    fn note(&self, heard: &Heard, listing: Option<Listing>) {
+        let mut known = self.known.write();
+        let Known { status, mark } = &mut *known;
+        status.last = Some(heard.clone());
+        let over = |until: Duration| listing.is_some() || until <= heard.asked;
+        let heeded = status.ignored.take_if(|until| over(*until)).is_some();
+        match listing {
+            Some(listing) => {
+                *mark = self.lister.mark();
+                status.complete = Some(heard.asked);
+                status.failing = None;
+                status.unreadable = listing.unreadable.into();
+                if mark.as_ref().is_some_and(|mark| self.backoff.is_held(mark.age())) {
+                    status.stream_fault = None;
+                }
+            }
+            None => {
+                *mark = None;
+                status.failing = status.failing.or(Some(heard.asked));
+            }
+        }
+        let why = status.why();
+        self.told.answered(&known);
+        drop(known);
+        if heeded {
+            self.told.heeded(self.name);
+        }
+        let what = health::source(self.name);
+        match why {
+            None => self.health().recovered(&what),
+            Some(why) => self.health().degraded(&what, &why),
         }
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lease::tests::owner;
+use crate::{inventory::Unread, lease::tests::owner};
 
 const GRACE: Duration = Duration::from_secs(180);
 
@@ -25,6 +25,7 @@ fn alive(sandbox: &str, lifecycle: &str) -> Entry {
         dead: None,
         detail: "".into(),
         since: at(0),
+        unread: Unread::default(),
     }
 }
 
@@ -71,6 +72,8 @@ fn rule_5_whom_the_index_does_not_list_is_looked_up() {
     assert_eq!(judge(&[alive("s", "1")]), LISTED);
     // By the name that CNI knows it by.
     assert_eq!(judge(&[alive("c", "")]), LISTED);
+    // One whose name cannot be read may be anybody's.
+    assert_eq!(judge(&[alive("", "")]), LISTED);
 }
 
 #[test]

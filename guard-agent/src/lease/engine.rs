@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Contents, Generation, InterfaceName, Lease, Place, Pools, Row, RowChange, Run, Standing, State,
-    Subnet, Swap, Write,
+    Contents, Generation, InterfaceName, Lease, Owner, Place, Pools, Row, RowChange, Run, Standing,
+    State, Subnet, Swap, Write,
     absence::Waiting,
     command::{Command, Refusal, Reply},
     index::{Index, Slot},
@@ -67,8 +67,17 @@ pub struct Applied {
 pub enum Notice {
     /// The host has an address that is leased, cooling or quarantined.
     HostAddress(Arc<Lease>),
-    /// The inventory names several owners of one address.
-    Disputed(Arc<Lease>),
+    /// Who is said to have an address: more than one, one, or nobody any more.
+    Named {
+        /// Where the address lives.
+        segment: Segment,
+        /// The address.
+        address: IpAddr,
+        /// Its lease, where somebody has it.
+        holder: Option<Arc<Lease>>,
+        /// The others that the inventory names.
+        others: Vec<Owner>,
+    },
     /// Subscribers did not acknowledge a release in time.
     HoldExpired(Arc<Lease>, Vec<Arc<str>>),
     /// No pool of the configuration has the address any more; the lease is kept until it ends.
@@ -234,6 +243,8 @@ impl Engine {
                 interface: lease.binding.interface.clone(),
                 ifindex: Some(ifindex),
                 owner: lease.owner.clone(),
+                id: None,
+                unsure: false,
                 since: lease.updated_at,
                 age: Duration::ZERO,
             });

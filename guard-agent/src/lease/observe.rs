@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Binding, Lease, Owner, Standing, State,
+    Binding, Lease, Notice, Owner, Standing, State,
     absence::Absence,
     command::{Reason, Refusal, Reply},
     index::Slot,
@@ -42,8 +42,24 @@ impl Step<'_> {
         }
     }
 
-    /// Compares one address with its evidence.
+    /// Compares one address with its evidence, and tells who is said to have it.
     pub(super) fn recheck(&mut self, slot: Slot) {
+        self.compare(slot);
+        self.tell_named(slot);
+    }
+
+    fn tell_named(&mut self, slot: Slot) {
+        let holder = self.lease(slot).filter(|lease| lease.state.is_owned());
+        let owner = holder.as_ref().and_then(|lease| lease.owner.as_ref());
+        let evidence = self.evidence(slot);
+        // Of a lease's evidence, what is about its owner and not about the address names no other.
+        let others = evidence.iter().filter(|e| owner.is_none_or(|owner| !e.names(owner)));
+        let others = inventory_owners(others).into_iter().collect();
+        let segment = self.table(slot).pool.segment().clone();
+        self.notice(Notice::Named { segment, address: slot.1, holder, others });
+    }
+
+    fn compare(&mut self, slot: Slot) {
         let Some(lease) = self.lease(slot) else { return self.found(slot) };
         match lease.state {
             State::Cooling => self.found(slot),
@@ -349,7 +365,7 @@ fn sole_owner(evidence: &[Evidence]) -> Option<Owner> {
     (ports.len() <= 1).then(|| owner.clone())
 }
 
-fn inventory_owners(evidence: &[Evidence]) -> BTreeSet<Owner> {
-    let named = evidence.iter().filter(|e| e.source == Source::Inventory);
+fn inventory_owners<'a>(evidence: impl IntoIterator<Item = &'a Evidence>) -> BTreeSet<Owner> {
+    let named = evidence.into_iter().filter(|e| e.source == Source::Inventory && !e.unsure);
     named.filter_map(|e| e.owner.clone()).collect()
 }

@@ -41,6 +41,7 @@ impl<'a> Step<'a> {
                 return Ok(self.bind(generation, mac, port));
             }
             Command::Release(generation) => return Ok(self.release(generation)),
+            Command::ReleaseGone(generation) => return self.release_gone(generation),
             Command::ReleaseOwner { sandbox, lifecycle } => {
                 return self.release_owner(&sandbox, lifecycle.as_ref());
             }
@@ -191,9 +192,6 @@ impl<'a> Step<'a> {
             // The claim that told of it has ended by now.
             lease.until = Some(self.now.boot + table.pool.spec().probation);
         }
-        let lease = self.put(slot, lease);
-        if why == reason::DISPUTED {
-            self.notice(Notice::Disputed(lease));
-        }
+        self.put(slot, lease);
     }
 }

@@ -132,8 +132,7 @@ pub(super) fn quarantine(
 /// The MAC and the port of who uses an address, as far as the evidence names them.
 pub(super) fn user(evidence: &[Evidence]) -> Binding {
     let rank = |e: &&Evidence| {
-        let Evidence { mac, interface, ifindex, source: _, detail: _, owner: _, since: _, age: _ } =
-            e;
+        let Evidence { mac, interface, ifindex, .. } = e;
         (mac.is_some(), ifindex.is_some(), interface.is_some())
     };
     evidence.iter().rev().max_by_key(rank).map_or_else(Binding::default, |best| Binding {

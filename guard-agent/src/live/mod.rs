@@ -344,6 +344,8 @@ impl EvidenceView for LiveSet {
                 interface: Some(segment.bridge.clone()),
                 ifindex: None,
                 owner: None,
+                id: None,
+                unsure: false,
                 since: clock::Now::read().wall,
                 age: Duration::ZERO,
             });
@@ -429,6 +431,8 @@ fn wire(claim: &Claim, now: clock::Now, monotonic: Duration) -> Evidence {
         interface: Some(interface.clone()),
         ifindex: Some(*ifindex),
         owner: None,
+        id: None,
+        unsure: false,
         since: now.wall.checked_sub(since).unwrap_or(now.wall),
         age: monotonic.saturating_sub(*seen),
     }

@@ -8,6 +8,9 @@ use crate::{
     lease::{command::Reason, reason},
 };
 
+/// The bridge of what is about none.
+const NO_BRIDGE: &str = "";
+
 impl Metrics {
     /// Makes the series of what is configured.
     pub fn prepare(&self, config: &Config) {
@@ -36,9 +39,12 @@ impl Metrics {
             self.readopted.with_label_values(&[pool]);
         }
         for bridge in &config.bridges {
-            for kind in Kind::ALL {
+            for kind in Kind::about(&bridge.name) {
                 self.conflicts.with_label_values(&[&*bridge.name, kind.name()]);
             }
+        }
+        for kind in Kind::about(NO_BRIDGE) {
+            self.conflicts.with_label_values(&[NO_BRIDGE, kind.name()]);
         }
         for result in ["done", "ended", "blocked", "failed"] {
             self.reconcile_runs.with_label_values(&[result]);
@@ -54,8 +60,8 @@ impl Metrics {
     /// Nothing is open until it is set.
     pub(super) fn clear_conflicts_open<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
         self.conflicts_open.reset();
-        for bridge in bridges {
-            for kind in Kind::ALL {
+        for bridge in bridges.chain([NO_BRIDGE]) {
+            for kind in Kind::about(bridge) {
                 self.conflicts_open.with_label_values(&[bridge, kind.name()]).set(0);
             }
         }

@@ -149,7 +149,7 @@ impl Metrics {
             )?,
             conflicts: counter(
                 "guard_conflicts_total",
-                "Incidents that opened, by kind.",
+                "Incidents that opened, by kind; of kind inventory they are about no bridge.",
                 &["bridge", "kind"],
             )?,
             conflicts_open: gauge(

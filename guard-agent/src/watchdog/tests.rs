@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    inventory::Unread,
     judgement::{Cause, Kept},
     lease::{State, tests::owner},
     reconcile::tests::lease,
@@ -19,6 +20,7 @@ fn container(id: &str, sandbox: &str, lifecycle: &str, since: i64) -> Entry {
         dead: None,
         detail: "".into(),
         since: jiff::Timestamp::from_second(since).unwrap(),
+        unread: Unread::default(),
     }
 }
 

@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use guard_agent::{
+    alerts::Alerts,
     clock::Now,
     health::Health,
+    history::History,
+    hub::Hub,
+    incident::{Flaps, Incidents},
     inventory::{Settings as Asked, Sources, Told},
     lease::{
         Lease, Pool, PoolSpec, Pools,
@@ -100,8 +104,12 @@ impl Node {
             Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
         live.set_watched(&segment.bridge, true);
         live.boot_pass_ended();
-        let told =
-            Told { live: live.clone(), health: health.clone(), segments: Arc::new([segment]) };
+        let told = Told {
+            live: live.clone(),
+            health: health.clone(),
+            segments: Arc::new([segment]),
+            alerts: alerts(),
+        };
         let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
         let reconciler = Reconciler::new(Parts {
             // Each pass counts.
@@ -152,4 +160,13 @@ impl Node {
 pub fn one(reply: Reply) -> Arc<Lease> {
     let Reply::Leases(mut leases) = reply else { unreachable!("a lease was asked for") };
     leases.remove(0)
+}
+
+/// Incidents that nobody looks at.
+fn alerts() -> Arc<Alerts> {
+    let minute = Duration::from_secs(60);
+    let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
+    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (history, _) = History::open(Path::new(":memory:"), "boot").unwrap();
+    Arc::new(Alerts::new(incidents, hub, metrics, history))
 }

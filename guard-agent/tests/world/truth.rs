@@ -106,6 +106,8 @@ impl EvidenceView for Truth {
             interface: None,
             ifindex: None,
             owner: None,
+            id: None,
+            unsure: false,
             since: Timestamp::UNIX_EPOCH,
             age: Duration::ZERO,
         };

@@ -355,6 +355,8 @@ mod tests {
             "backup /tmp/b.db",
             "recover --from /tmp/b.db --dry-run",
             "adopt --from-host-local /tmp --dry-run",
+            "source ignore containerd --for 2h --yes",
+            "source ignore directory --for 0s --dry-run",
             "trace veth0",
             "replay a.pcap",
             "status -o json",

@@ -10,6 +10,7 @@ mod reaped;
 mod released;
 mod restored;
 mod time;
+mod workload;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -114,6 +115,8 @@ pub(crate) fn evidence(
         interface: station.map(|s| Arc::clone(&s.interface)),
         ifindex: station.map(|s| s.ifindex),
         owner,
+        id: None,
+        unsure: false,
         since: Timestamp::UNIX_EPOCH,
         age: Duration::ZERO,
     }

@@ -55,7 +55,39 @@ fn two_containers_with_one_address_are_both_named() {
     let lease = world.at("10.0.0.9");
     assert_eq!((lease.state, &*lease.reason), (State::Quarantined, reason::DISPUTED));
     assert_eq!(lease.labels["owners"], "s/1, t/1");
-    assert_eq!(world.notices, [Notice::Disputed(lease)]);
+    assert_eq!(named(&world), [owner("s", "1"), owner("t", "1")]);
+    // One of them goes: it is the other's.
+    world.forget("10.0.0.9");
+    world.see("10.0.0.9", inventory("t"));
+    world.recheck("10.0.0.9");
+    assert_eq!(named(&world), [owner("t", "1")]);
+}
+
+/// Who the last command said is named at an address, its holder first.
+fn named(world: &World) -> Vec<Owner> {
+    let [.., Notice::Named { holder, others, .. }] = &world.notices[..] else {
+        panic!("{:?}", world.notices)
+    };
+    holder.iter().filter_map(|lease| lease.owner.clone()).chain(others.clone()).collect()
+}
+
+#[test]
+fn two_containers_with_a_leased_address_are_both_named() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    let address = lease.address.to_string();
+    world.see(&address, evidence(Source::Inventory, None, Some(owner("s", ""))));
+    world.recheck(&address);
+    assert_eq!(named(&world), [owner("s", "")], "its own label is nobody else's");
+    // As CNI knows it: by the container's id, whatever its sandbox is called.
+    let by_id = Evidence { id: Some("s".into()), ..inventory("pod") };
+    world.see(&address, by_id);
+    world.recheck(&address);
+    assert_eq!(named(&world), [owner("s", "")]);
+    world.see(&address, inventory("t"));
+    world.recheck(&address);
+    assert_eq!(named(&world), [owner("s", ""), owner("t", "1")]);
+    assert_eq!(world.at(&address).owner, Some(owner("s", "")), "it is the holder's all the same");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guard_agent::clock::{self, Now};
 use guard_agent::evidence::{Source, Station};
 use guard_agent::health::Health;
-use guard_agent::inventory::{Entry, Listing, Sources};
+use guard_agent::inventory::{Entry, Listing, Sources, Unread};
 use guard_agent::lease::command::{Allocate, Command, Reply};
 use guard_agent::lease::{Lease, Pool, PoolSpec, Pools};
 use guard_agent::ledger::Ledger;
@@ -149,6 +149,7 @@ impl Node {
                 dead: None,
                 detail: Arc::from("the directory lists the sandbox"),
                 since: Now::read().wall,
+                unread: Unread::default(),
             });
             return Ok(());
         }

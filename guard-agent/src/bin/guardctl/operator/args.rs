@@ -1,6 +1,6 @@
 //! What operators can ask for.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -101,6 +101,14 @@ pub enum Command {
         action: Quarantine,
     },
 
+    /// Do without a source of evidence that does not answer.
+    #[command(after_help = "Example:\n  guardctl source ignore directory --for 2h --dry-run")]
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Source {
+        #[command(subcommand)]
+        action: Source,
+    },
+
     /// Carve child subnets out of pools, and give them back.
     ///
     /// A pool gives none of a child subnet's addresses to anyone.
@@ -169,6 +177,25 @@ pub enum Quarantine {
         /// Only those of this pool.
         #[arg(long)]
         pool: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Source {
+    /// Wait no longer for a source: what only it could keep is not kept for it any more.
+    ///
+    /// Ends with the source's next complete answer, when the time is over, and with the agent.
+    #[command(after_help = "Examples:\n  \
+        guardctl source ignore directory --for 2h --yes\n  \
+        guardctl source ignore directory --for 0s    # it counts again")]
+    Ignore {
+        /// The source: containerd or directory.
+        name: String,
+        /// For how long, e.g. 30m or 2h; 0s ends it.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        span: Duration,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

@@ -11,16 +11,16 @@ use std::{
 use guard_agent::{
     client::{answer, patiently},
     proto::{
-        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest, LeaseState,
-        ListLeasesRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, RecoverRequest,
-        WatchdogRequest, WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
-        leases_client::LeasesClient,
+        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest,
+        IgnoreSourceRequest, LeaseState, ListLeasesRequest, QuarantineAction, QuarantineRequest,
+        ReconcileRequest, RecoverRequest, WatchdogRequest, WhyRequest, admin_client::AdminClient,
+        guard_client::GuardClient, leases_client::LeasesClient,
     },
 };
 use tonic::transport::Channel;
 
 pub use self::args::Command;
-use self::args::{Place, Quarantine, Sure};
+use self::args::{Place, Quarantine, Source, Sure};
 use crate::{error::Error, output::Output, progress::shown, view};
 
 impl Command {
@@ -37,6 +37,10 @@ impl Command {
             }
             Self::ForceRelease { place: Place { pool, address }, sure } => {
                 (format!("end the lease of {address} in pool {pool}"), "force-release", sure)
+            }
+            // To let it count again asks nobody.
+            Self::Source { action: Source::Ignore { name, span, sure } } if !span.is_zero() => {
+                (format!("do without source {name}"), "source ignore", sure)
             }
             _ => return Ok(()),
         };
@@ -128,6 +132,14 @@ impl Command {
                     return output.print(&view::Leases::from(quarantined.leases));
                 }
                 output.print(&view::Quarantine::new(quarantined, dry_run))
+            }
+            Self::Source { action: Source::Ignore { name, span, sure: Sure { dry_run, .. } } } => {
+                let duration = Some(span.try_into().map_err(|_| {
+                    Error::Usage(format!("--for {span:?} is longer than any time"))
+                })?);
+                let request = IgnoreSourceRequest { name, duration, dry_run };
+                let response = answer(admin.ignore_source(request)).await?;
+                output.print(&view::Ignored::new(response, dry_run))
             }
             Self::Subnets { action } => action.run(channel, output).await,
             Self::Interfaces { action } => action.run(channel, output).await,

@@ -81,6 +81,9 @@ pub struct Conflict {
     pub last_seen: Option<Timestamp>,
     pub open: bool,
     pub silenced_until: Option<Timestamp>,
+    pub source: Option<String>,
+    pub entry: Option<String>,
+    pub detail: Option<String>,
 }
 
 impl From<proto::Conflict> for Conflict {
@@ -98,6 +101,9 @@ impl From<proto::Conflict> for Conflict {
             last_seen: time(conflict.last_seen),
             open: conflict.open,
             silenced_until: time(conflict.silenced_until),
+            source: text(conflict.source),
+            entry: text(conflict.entry),
+            detail: text(conflict.detail),
         }
     }
 }
@@ -114,6 +120,15 @@ impl Conflict {
 
     /// All of it in one line, without the time.
     pub fn line(&self) -> String {
+        if let Some(source) = &self.source {
+            return printable(&format!(
+                "{} {} {source}: {}{}",
+                self.severity.as_deref().unwrap_or("-"),
+                self.kind.as_deref().unwrap_or("-"),
+                self.detail.as_deref().unwrap_or("-"),
+                self.silence().map(|note| format!("; {note}")).unwrap_or_default()
+            ));
+        }
         let claimants: Vec<String> = self
             .claimants
             .iter()
@@ -190,8 +205,11 @@ fn table(conflicts: &[Conflict], screen: Screen) -> String {
             plain(if conflict.open { "yes" } else { "no" }),
             cell(conflict.id.as_deref()),
         ];
-        let notes = conflict.claimants.iter().map(|claimant| claimant.note(screen.now));
-        table.row(cells, notes.chain(conflict.silence()).collect());
+        let seen = conflict.claimants.iter().filter(|_| conflict.source.is_none());
+        let notes = seen.map(|claimant| claimant.note(screen.now));
+        let said = conflict.source.iter().zip(&conflict.detail);
+        let said = said.map(|(source, detail)| printable(&format!("{source}: {detail}")));
+        table.row(cells, notes.chain(said).chain(conflict.silence()).collect());
     }
     table.text(screen, "no conflicts")
 }
@@ -231,6 +249,9 @@ pub mod tests {
             last_seen: stamp(58),
             open: true,
             silenced_until: None,
+            source: String::new(),
+            entry: String::new(),
+            detail: String::new(),
         }
     }
 
@@ -243,7 +264,7 @@ pub mod tests {
         "sandbox":"web-2","lifecycle":null,"first_seen":"1970-01-01T00:00:10Z",
         "last_seen":"1970-01-01T00:00:58Z","frames":11}],
         "flaps":1,"first_seen":"1970-01-01T00:00:10Z","last_seen":"1970-01-01T00:00:58Z",
-        "open":true,"silenced_until":null}"#;
+        "open":true,"silenced_until":null,"source":null,"entry":null,"detail":null}"#;
 
     #[test]
     fn conflict_as_json() {
@@ -283,6 +304,26 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
         assert!(Conflict::from(silenced.clone()).line().ends_with(until));
         let list = proto::ConflictsResponse { conflicts: vec![silenced] };
         assert!(shown(&Conflicts::from(list)).contains(until));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_named_with_its_source() {
+        let conflict = proto::Conflict {
+            bridge: String::new(),
+            address: String::new(),
+            kind: proto::ConflictKind::Inventory.into(),
+            severity: proto::Severity::Warning.into(),
+            source: "inventory".to_owned(),
+            entry: "c1".to_owned(),
+            detail: "container c1: the label \"x/ip\" says \"none\"".to_owned(),
+            ..duplicate()
+        };
+        let line = Conflict::from(conflict.clone()).line();
+        let said = "inventory: container c1: the label \"x/ip\" says \"none\"";
+        assert_eq!(line, format!("warning inventory {said}"));
+        let list = proto::ConflictsResponse { conflicts: vec![conflict] };
+        let text = shown(&Conflicts::from(list));
+        assert!(text.ends_with(&format!("\n  {said}\n")) && !text.contains("web-1"), "{text}");
     }
 
     #[test]

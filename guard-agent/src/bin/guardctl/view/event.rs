@@ -14,16 +14,29 @@ pub struct Event {
     pub kind: Option<String>,
     pub lease: Option<Lease>,
     pub conflict: Option<Conflict>,
+    pub source: Option<IgnoredSource>,
+}
+
+/// A source that an operator does without, or did.
+#[derive(Debug, Serialize)]
+pub struct IgnoredSource {
+    pub name: Option<String>,
+    pub until: Option<Timestamp>,
 }
 
 impl From<proto::Event> for Event {
     fn from(event: proto::Event) -> Self {
-        let (lease, conflict) = match event.subject {
-            Some(proto::event::Subject::Lease(lease)) => (Some(lease.into()), None),
-            Some(proto::event::Subject::Conflict(conflict)) => (None, Some(conflict.into())),
-            None => (None, None),
-        };
-        Self { seq: event.seq, time: time(event.time), kind: text(event.r#type), lease, conflict }
+        let (mut lease, mut conflict, mut source) = (None, None, None);
+        match event.subject {
+            Some(proto::event::Subject::Lease(subject)) => lease = Some(subject.into()),
+            Some(proto::event::Subject::Conflict(subject)) => conflict = Some(subject.into()),
+            Some(proto::event::Subject::Source(proto::IgnoredSource { name, until })) => {
+                source = Some(IgnoredSource { name: text(name), until: time(until) });
+            }
+            None => {}
+        }
+        let (seq, time, kind) = (event.seq, time(event.time), text(event.r#type));
+        Self { seq, time, kind, lease, conflict, source }
     }
 }
 
@@ -32,13 +45,19 @@ impl View for Event {
     fn text(&self, _: Screen) -> String {
         let time = self.time.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
         let kind = printable(self.kind.as_deref().unwrap_or("-"));
-        let subject = match (&self.lease, &self.conflict) {
-            (Some(lease), _) => of_lease(lease),
-            (None, Some(conflict)) => conflict.line(),
-            (None, None) => String::new(),
+        let subject = match (&self.lease, &self.conflict, &self.source) {
+            (Some(lease), _, _) => of_lease(lease),
+            (None, Some(conflict), _) => conflict.line(),
+            (None, None, Some(source)) => of_source(source),
+            (None, None, None) => String::new(),
         };
         format!("{time} {} {kind:<17} {subject}", self.seq).trim_end().to_owned()
     }
+}
+
+fn of_source(source: &IgnoredSource) -> String {
+    let until = source.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+    printable(&format!("{}{until}", source.name.as_deref().unwrap_or("-")))
 }
 
 fn of_lease(lease: &Lease) -> String {
@@ -75,18 +94,32 @@ mod tests {
         event.text(Screen { width: 80, colour: false, now: Timestamp::UNIX_EPOCH })
     }
 
+    fn ignored() -> proto::event::Subject {
+        let (name, until) = ("directory".to_owned(), stamp(3600));
+        proto::event::Subject::Source(proto::IgnoredSource { name, until })
+    }
+
     #[test]
     fn event_as_json() {
         let head = r#"{"seq":9,"time":"1970-01-01T00:00:01Z","type":"#;
         golden(
             &event("lease.active", Some(proto::event::Subject::Lease(active()))),
-            &format!(r#"{head}"lease.active","lease":{ACTIVE},"conflict":null}}"#),
+            &format!(r#"{head}"lease.active","lease":{ACTIVE},"conflict":null,"source":null}}"#),
         );
         golden(
             &event("conflict.opened", Some(proto::event::Subject::Conflict(duplicate()))),
-            &format!(r#"{head}"conflict.opened","lease":null,"conflict":{DUPLICATE}}}"#),
+            &format!(
+                r#"{head}"conflict.opened","lease":null,"conflict":{DUPLICATE},"source":null}}"#
+            ),
         );
-        let gap = format!(r#"{head}"gap","lease":null,"conflict":null}}"#);
+        golden(
+            &event("source.ignored", Some(ignored())),
+            &format!(
+                r#"{head}"source.ignored","lease":null,"conflict":null,"source":
+                {{"name":"directory","until":"1970-01-01T01:00:00Z"}}}}"#
+            ),
+        );
+        let gap = format!(r#"{head}"gap","lease":null,"conflict":null,"source":null}}"#);
         golden(&event("gap", None), &gap);
     }
 
@@ -97,6 +130,10 @@ mod tests {
             line(&active),
             "1970-01-01T00:00:01.000Z 9 lease.active      10.8.64.2 web-1 generation 1866435632857088 \
              02:00:00:00:00:0a@veth-web-1"
+        );
+        assert_eq!(
+            line(&event("source.ignored", Some(ignored()))),
+            "1970-01-01T00:00:01.000Z 9 source.ignored    directory until 1970-01-01T01:00:00Z"
         );
         assert_eq!(line(&event("gap", None)), "1970-01-01T00:00:01.000Z 9 gap");
     }

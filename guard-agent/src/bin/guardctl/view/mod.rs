@@ -37,7 +37,7 @@ pub use replay::Replayed;
 pub use reserve::{
     Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
 };
-pub use status::{Degraded, Status};
+pub use status::{Degraded, Ignored, Status};
 pub use trace::Traced;
 pub use watchdog::Watched;
 

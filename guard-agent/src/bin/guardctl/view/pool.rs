@@ -23,6 +23,7 @@ pub struct Pool {
     pub cooling: u64,
     pub quarantined: u64,
     pub utilisation: f64,
+    pub waits_for: Vec<String>,
 }
 
 impl From<proto::Pool> for Pool {
@@ -41,6 +42,7 @@ impl From<proto::Pool> for Pool {
             cooling: pool.cooling,
             quarantined: pool.quarantined,
             utilisation: pool.utilisation,
+            waits_for: pool.waits_for,
         }
     }
 }
@@ -71,7 +73,9 @@ impl View for Pools {
                 plain(pool.capacity),
                 plain(bar(pool.utilisation)),
             ];
-            table.row(cells, vec![pool.states()]);
+            let waits = (!pool.waits_for.is_empty())
+                .then(|| format!("waits for {}, see `guardctl status`", pool.waits_for.join(", ")));
+            table.row(cells, std::iter::once(pool.states()).chain(waits).collect());
         }
         table.text(screen, "no pools")
     }
@@ -118,6 +122,7 @@ mod tests {
             cooling: 1,
             quarantined: 1,
             utilisation: 0.25,
+            waits_for: vec!["containerd".to_owned()],
         };
         Pools::from(proto::ListPoolsResponse { pools: vec![pool] })
     }
@@ -128,7 +133,7 @@ mod tests {
             &pools(),
             r#"{"pools":[{"name":"sandboxes","bridge":"rt0","vlan":0,"prefix":"10.8.64.0/24",
             "gateway":"10.8.64.1","capacity":253,"free":190,"held":1,"active":58,"releasing":2,
-            "cooling":1,"quarantined":1,"utilisation":0.25}]}"#,
+            "cooling":1,"quarantined":1,"utilisation":0.25,"waits_for":["containerd"]}]}"#,
         );
     }
 
@@ -140,6 +145,7 @@ mod tests {
 POOL       BRIDGE  PREFIX        GATEWAY    FREE  OF   USED
 sandboxes  rt0     10.8.64.0/24  10.8.64.1  190   253  ###....... 25%
   held 1, active 58, releasing 2, cooling 1, quarantined 1
+  waits for containerd, see `guardctl status`
 "
         );
         assert_eq!(bar(f64::NAN), ".......... 0%");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{ago, text, time};
 use crate::{
-    output::{Screen, View},
+    output::{Screen, View, printable},
     table::{Table, cell, plain, signal},
 };
 
@@ -23,6 +23,10 @@ pub struct Source {
     pub healthy: bool,
     pub why: Option<String>,
     pub complete: Option<Timestamp>,
+    pub unreadable: Vec<String>,
+    pub unreadable_count: u32,
+    pub away_since: Option<Timestamp>,
+    pub ignored_until: Option<Timestamp>,
 }
 
 /// A configured bridge.
@@ -55,8 +59,33 @@ impl From<proto::Degraded> for Degraded {
 
 impl From<proto::SourceStatus> for Source {
     fn from(source: proto::SourceStatus) -> Self {
-        let proto::SourceStatus { name, healthy, why, complete } = source;
-        Self { name: text(name), healthy, why: text(why), complete: time(complete) }
+        Self {
+            name: text(source.name),
+            healthy: source.healthy,
+            why: text(source.why),
+            complete: time(source.complete),
+            unreadable: source.unreadable,
+            unreadable_count: source.unreadable_count,
+            away_since: time(source.away_since),
+            ignored_until: time(source.ignored_until),
+        }
+    }
+}
+
+impl Source {
+    fn row(&self) -> (String, bool, String, Vec<String>) {
+        let mut detail = if self.healthy { "healthy" } else { "failing" }.to_owned();
+        if let Some(since) = self.away_since {
+            detail = format!("no complete answer since {since:.0}");
+        }
+        if let Some(until) = self.ignored_until {
+            detail = format!("ignored until {until:.0}");
+        }
+        let rest = (self.unreadable_count as usize).saturating_sub(self.unreadable.len());
+        let more = (rest > 0).then(|| format!("and {rest} more that cannot be read"));
+        let notes = self.why.iter().chain(&self.unreadable).map(|note| printable(note));
+        let what = format!("source {}", self.name.as_deref().unwrap_or("-"));
+        (what, self.healthy, detail, notes.chain(more).collect())
     }
 }
 
@@ -80,12 +109,39 @@ impl From<proto::StatusResponse> for Status {
     }
 }
 
+/// The source that is done without, or not any more.
+#[derive(Debug, Serialize)]
+pub struct Ignored {
+    pub dry_run: bool,
+    pub source: Option<Source>,
+}
+
+impl Ignored {
+    pub fn new(response: proto::IgnoreSourceResponse, dry_run: bool) -> Self {
+        Self { dry_run, source: response.source.map(Source::from) }
+    }
+}
+
+impl View for Ignored {
+    fn text(&self, screen: Screen) -> String {
+        let mut table = Table::new(&["WHAT", "OK", "DETAIL"], &["DETAIL"]);
+        if let Some(source) = &self.source {
+            add(&mut table, source.row());
+        }
+        table.text(screen, "")
+    }
+}
+
+fn add(table: &mut Table, (what, good, detail, notes): (String, bool, String, Vec<String>)) {
+    let good = signal(Some(if good { "yes" } else { "no" }));
+    table.row([cell(Some(&what)), good, plain(detail)], notes);
+}
+
 impl View for Status {
     fn text(&self, screen: Screen) -> String {
         let mut table = Table::new(&["WHAT", "OK", "DETAIL"], &["DETAIL"]);
-        let mut row = |what: &str, good: bool, detail: &str, notes| {
-            let good = signal(Some(if good { "yes" } else { "no" }));
-            table.row([cell(Some(what)), good, plain(detail)], notes);
+        let mut row = |what: &str, good, detail: &str, notes| {
+            add(&mut table, (what.to_owned(), good, detail.to_owned(), notes));
         };
         let version = self.version.as_deref().unwrap_or("of unknown version");
         let degraded = self.degraded.iter().map(|degraded| {
@@ -103,10 +159,8 @@ impl View for Status {
         let store = self.store.as_deref().unwrap_or("-");
         row("store", store == "ok", store, vec![]);
         for source in &self.sources {
-            let health = if source.healthy { "healthy" } else { "failing" };
-            let name = source.name.as_deref().unwrap_or("-");
-            let why = source.why.iter().cloned().collect();
-            row(&format!("source {name}"), source.healthy, health, why);
+            let (what, good, detail, notes) = source.row();
+            row(&what, good, &detail, notes);
         }
         for bridge in &self.bridges {
             let name = bridge.name.as_deref().unwrap_or("-");
@@ -146,11 +200,22 @@ mod tests {
             }],
             boot_pass: "done".to_owned(),
             store: "ok".to_owned(),
-            sources: vec![proto::SourceStatus {
-                name: "wire".to_owned(),
-                healthy: true,
-                ..proto::SourceStatus::default()
-            }],
+            sources: vec![
+                proto::SourceStatus {
+                    name: "wire".to_owned(),
+                    healthy: true,
+                    ..proto::SourceStatus::default()
+                },
+                proto::SourceStatus {
+                    name: "inventory".to_owned(),
+                    healthy: false,
+                    why: "no answer".to_owned(),
+                    unreadable: vec!["container c1: it has no id".to_owned()],
+                    unreadable_count: 3,
+                    away_since: stamp(0),
+                    ..proto::SourceStatus::default()
+                },
+            ],
             bridges: vec![bridge("rt0", true, 3), bridge("rt1", false, 0)],
         })
     }
@@ -161,7 +226,11 @@ mod tests {
             &status(),
             r#"{"version":"0.1.0","ready":false,"degraded":[{"what":"bridge rt1",
             "since":"1970-01-01T00:00:48Z","why":"it does not exist"}],"boot_pass":"done",
-            "store":"ok","sources":[{"name":"wire","healthy":true,"why":null,"complete":null}],
+            "store":"ok","sources":[{"name":"wire","healthy":true,"why":null,"complete":null,
+            "unreadable":[],"unreadable_count":0,"away_since":null,"ignored_until":null},
+            {"name":"inventory","healthy":false,"why":"no answer","complete":null,
+            "unreadable":["container c1: it has no id"],"unreadable_count":3,
+            "away_since":"1970-01-01T00:00:00Z","ignored_until":null}],
             "bridges":[{"name":"rt0","present":true,"ports":3,"covered":3},
             {"name":"rt1","present":false,"ports":0,"covered":0}]}"#,
         );
@@ -172,14 +241,18 @@ mod tests {
         assert_eq!(
             shown(&status()),
             "\
-WHAT         OK   DETAIL
-agent        no   not ready, 0.1.0
+WHAT              OK   DETAIL
+agent             no   not ready, 0.1.0
   bridge rt1: it does not exist (12s ago)
-boot pass    yes  done
-store        yes  ok
-source wire  yes  healthy
-bridge rt0   yes  the program is on 3 of 3 ports
-bridge rt1   no   does not exist
+boot pass         yes  done
+store             yes  ok
+source wire       yes  healthy
+source inventory  no   no complete answer since 1970-01-01T00:00:00Z
+  no answer
+  container c1: it has no id
+  and 2 more that cannot be read
+bridge rt0        yes  the program is on 3 of 3 ports
+bridge rt1        no   does not exist
 "
         );
     }

@@ -1,20 +1,41 @@
 //! Each way in which a source can fail, over a real connection, with a server that fails so.
 
-use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
+mod lasting;
+mod unreadable;
+
+use std::{
+    num::NonZeroU32,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
-use tokio::{net::UnixListener, runtime::Runtime, sync::mpsc};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::{
+    net::UnixListener,
+    runtime::Runtime,
+    sync::{broadcast, mpsc},
+};
+use tokio_stream::wrappers::{BroadcastStream, UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::{
+    alerts::Alerts,
     evidence::EvidenceView as _,
     health::{self, Health},
+    history::History,
+    hub::Hub,
+    incident::{Flaps, Incidents},
     lease::Pools,
     ledger::Ledger,
     live::LiveSet,
+    metrics::Metrics,
     proto::containerd::{
         containers::{
             Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
@@ -25,7 +46,7 @@ use crate::{
     store::{Boot, Store},
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Way {
     /// Lists the container that it has.
     Good,
@@ -37,8 +58,8 @@ enum Way {
     CutOff,
     /// Lists a container, and then nothing.
     Slow,
-    /// Lists one whose address is none.
-    Bad,
+    /// Lists these.
+    These(Vec<Container>),
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -47,14 +68,14 @@ struct Fake {
     way: Arc<Mutex<Way>>,
     /// Tells that the first container is on its way.
     begun: mpsc::UnboundedSender<()>,
+    /// How often it was asked for a list.
+    lists: Arc<AtomicUsize>,
 }
 
-fn container(address: &str) -> ListContainerMessage {
-    let labels = [("x/sandbox", "s"), ("x/ip", address)];
+fn container(id: &str, sandbox: &str, address: &str) -> Container {
+    let labels = [("x/sandbox", sandbox), ("x/ip", address)];
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    ListContainerMessage {
-        container: Some(Container { id: "c".to_owned(), labels, ..Container::default() }),
-    }
+    Container { id: id.to_owned(), labels, ..Container::default() }
 }
 
 #[tonic::async_trait]
@@ -66,9 +87,13 @@ impl containers_server::Containers for Fake {
         request: Request<ListContainersRequest>,
     ) -> Result<Response<Self::ListStreamStream>, Status> {
         assert_eq!(request.metadata().get("containerd-namespace").unwrap(), "sandbox");
-        let way = *self.way.lock();
+        let way = self.way.lock().clone();
+        self.lists.fetch_add(1, Ordering::Relaxed);
         let begun = self.begun.clone();
-        let first = |address| stream::iter([Ok(container(address))]);
+        let first = |address| {
+            let container = Some(container("c", "s", address));
+            stream::iter([Ok(ListContainerMessage { container })])
+        };
         let then_nothing = stream::once(async move {
             // The test may be over.
             let _ = begun.send(());
@@ -79,7 +104,9 @@ impl containers_server::Containers for Fake {
             Way::Empty => stream::empty().boxed(),
             Way::Error => return Err(Status::unavailable("not now")),
             Way::CutOff | Way::Slow => first("10.0.0.2").chain(then_nothing).boxed(),
-            Way::Bad => first("10.0.0").boxed(),
+            Way::These(all) => stream::iter(all)
+                .map(|container| Ok(ListContainerMessage { container: Some(container) }))
+                .boxed(),
         };
         Ok(Response::new(answer))
     }
@@ -96,45 +123,81 @@ impl containers_server::Containers for Fake {
     }
 }
 
-struct NoEvents;
+/// What becomes of those who follow the events.
+#[derive(Clone)]
+enum Follow {
+    /// As containerd, they hear nothing before the first event.
+    Silent,
+    /// They hear these, and before them that the stream has begun.
+    These(broadcast::Sender<()>),
+    /// Their stream ends at once.
+    Ends,
+}
+
+struct FakeEvents(Arc<Mutex<Follow>>);
 
 #[tonic::async_trait]
-impl events_server::Events for NoEvents {
+impl events_server::Events for FakeEvents {
     type SubscribeStream = Answers<Envelope>;
 
     async fn subscribe(
         &self,
         _: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        // As containerd, which answers with its first event.
-        std::future::pending().await
+        let follow = self.0.lock().clone();
+        let events = match follow {
+            Follow::Silent => std::future::pending().await,
+            Follow::Ends => stream::empty().boxed(),
+            Follow::These(events) => BroadcastStream::new(events.subscribe())
+                .map(|event| {
+                    event.map(|()| Envelope::default()).map_err(|_| Status::aborted("late"))
+                })
+                .boxed(),
+        };
+        Ok(Response::new(events))
     }
 }
 
 /// A server in a runtime of its own, which takes its connections along.
 fn serve(socket: &Path, way: Way) -> (Runtime, Arc<Mutex<Way>>, mpsc::UnboundedReceiver<()>) {
+    let Served { runtime, way, began, .. } = serve_with(socket, way, Follow::Silent);
+    (runtime, way, began)
+}
+
+/// A fake that runs, and what can be done to it.
+struct Served {
+    runtime: Runtime,
+    way: Arc<Mutex<Way>>,
+    follow: Arc<Mutex<Follow>>,
+    lists: Arc<AtomicUsize>,
+    began: mpsc::UnboundedReceiver<()>,
+}
+
+fn serve_with(socket: &Path, way: Way, follow: Follow) -> Served {
     let (begun, began) = mpsc::unbounded_channel();
-    let way = Arc::new(Mutex::new(way));
+    let (way, follow) = (Arc::new(Mutex::new(way)), Arc::new(Mutex::new(follow)));
+    let lists = Arc::new(AtomicUsize::new(0));
     let runtime = Runtime::new().unwrap();
     let _ = std::fs::remove_file(socket);
     let listener = {
         let _inside = runtime.enter();
         UnixListener::bind(socket).unwrap()
     };
-    let fake = Fake { way: Arc::clone(&way), begun };
+    let fake = Fake { way: Arc::clone(&way), begun, lists: Arc::clone(&lists) };
     runtime.spawn(
         Server::builder()
             .add_service(containers_server::ContainersServer::new(fake))
-            .add_service(events_server::EventsServer::new(NoEvents))
+            .add_service(events_server::EventsServer::new(FakeEvents(Arc::clone(&follow))))
             .serve_with_incoming(UnixListenerStream::new(listener)),
     );
-    (runtime, way, began)
+    Served { runtime, way, follow, lists, began }
 }
 
 struct Asked {
     sources: Sources,
     live: Arc<LiveSet>,
     health: Arc<Health>,
+    alerts: Arc<Alerts>,
     _dir: tempfile::TempDir,
 }
 
@@ -147,7 +210,13 @@ fn asking(socket: &Path) -> Asked {
     let pools = Pools::new(Vec::new()).unwrap();
     let changes = live.changes().clone();
     let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
-    let told = Told { live: live.clone(), health: health.clone(), segments: Arc::new([]) };
+    let alerts = alerts(dir.path());
+    let told = Told {
+        live: live.clone(),
+        health: health.clone(),
+        segments: Arc::new([]),
+        alerts: alerts.clone(),
+    };
     let containerd = containerd::Settings {
         socket: socket.to_owned(),
         namespace: "sandbox".to_owned(),
@@ -156,19 +225,48 @@ fn asking(socket: &Path) -> Asked {
         address_label: "x/ip".to_owned(),
     };
     let settings = Settings { containerd: Some(containerd), directory: None };
-    Asked { sources: Sources::start(settings, &told), live, health, _dir: dir }
+    Asked { sources: Sources::start(settings, &told), live, health, alerts, _dir: dir }
+}
+
+fn alerts(dir: &Path) -> Arc<Alerts> {
+    let minute = Duration::from_secs(60);
+    let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
+    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (history, _) = History::open(&dir.join("incidents.db"), "boot").unwrap();
+    Arc::new(Alerts::new(incidents, hub, metrics, history))
 }
 
 impl Asked {
     async fn answer(&self) -> Answer {
         let [heard] = self.sources.ask().await.try_into().unwrap();
-        assert_eq!(heard.answer == Answer::Complete, self.health.inventory().is_none());
+        let failed = heard.answer != Answer::Complete;
+        assert!(!failed || self.health.why(&health::source("containerd")).is_some());
         heard.answer
     }
 
     fn is_known(&self) -> bool {
+        self.is_live(2)
+    }
+
+    fn is_live(&self, last: u8) -> bool {
         let segment = crate::segment::Segment::new("rt0", 0);
-        !self.live.evidence(&segment, IpAddr::from([10, 0, 0, 2])).is_empty()
+        !self.live.evidence(&segment, IpAddr::from([10, 0, 0, last])).is_empty()
+    }
+
+    fn status(&self) -> SourceStatus {
+        self.sources.status().pop().unwrap()
+    }
+
+    /// Waits until it is so.
+    async fn until(&self, what: &str, is_so: impl Fn(&SourceStatus) -> bool) -> SourceStatus {
+        for _ in 0..1000 {
+            let status = self.status();
+            if is_so(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what}: {:?}", self.status());
     }
 }
 
@@ -193,9 +291,6 @@ fn rule_6_no_failure_of_containerd_is_an_answer() {
 
         *way.lock() = Way::Error;
         failed(asked.answer().await, "not now");
-        *way.lock() = Way::Bad;
-        failed(asked.answer().await, "10.0.0");
-        assert!(asked.is_known(), "what is not shown in part may be there still");
         *way.lock() = Way::Slow;
         failed(asked.answer().await, "no answer within");
 

@@ -1,0 +1,71 @@
+//! The sources of evidence, as the API tells of them, and an operator's word to do without one.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::Status;
+
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+};
+use crate::{
+    clock::Now,
+    evidence::Source,
+    health::Degraded,
+    inventory::{SourceStatus, Unreadable},
+    proto,
+};
+
+/// As many entries that cannot be read as are told of one source.
+const MOST: usize = 64;
+
+/// All sources: those of the agent itself first.
+pub fn all(context: &Context) -> Vec<proto::SourceStatus> {
+    let Context { health, reconciler, .. } = context;
+    let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
+    let own = [Source::Wire, Source::Kernel].map(|source| proto::SourceStatus {
+        name: source.name().to_owned(),
+        healthy: health.booted() && degraded.is_none(),
+        why: degraded.clone().unwrap_or_default(),
+        ..proto::SourceStatus::default()
+    });
+    let now = Now::read();
+    let asked = reconciler.sources().status();
+    own.into_iter().chain(asked.iter().map(|status| message(status, now))).collect()
+}
+
+fn message(status: &SourceStatus, now: Now) -> proto::SourceStatus {
+    let at = |time: Duration| convert::timestamp(now.wall_at(time));
+    let why = |Unreadable { why, .. }: &Unreadable| why.to_string();
+    proto::SourceStatus {
+        name: status.source.name().to_owned(),
+        healthy: status.healthy(),
+        why: status.why().unwrap_or_default(),
+        complete: status.complete.map(at),
+        unreadable: status.unreadable.iter().take(MOST).map(why).collect(),
+        unreadable_count: u32::try_from(status.unreadable.len()).unwrap_or(u32::MAX),
+        away_since: status.failing.filter(|_| status.is_away(now.boot)).map(at),
+        ignored_until: status.ignored.filter(|_| status.is_ignored(now.boot)).map(at),
+    }
+}
+
+/// The sources that the pools wait for, by their names in the configuration.
+pub fn waited_for(context: &Context) -> Vec<String> {
+    let now = Now::read().boot;
+    let away = |status: &SourceStatus| status.is_away(now) && !status.is_ignored(now);
+    let all = context.reconciler.sources().status();
+    all.iter().filter(|status| away(status)).map(|status| status.name.to_owned()).collect()
+}
+
+/// Does without a source for a while.
+pub fn ignore(
+    context: &Arc<Context>,
+    request: proto::IgnoreSourceRequest,
+) -> Result<proto::IgnoreSourceResponse, Status> {
+    let proto::IgnoreSourceRequest { name, duration, dry_run } = request;
+    let span = duration.ok_or(Invalid::Missing("duration is missing: ignore it for how long?"))?;
+    let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+    let ignored = context.reconciler.sources().ignore(&name, span, dry_run);
+    let status = ignored.map_err(|error| error::not_ignored(&error))?;
+    Ok(proto::IgnoreSourceResponse { source: Some(message(&status, Now::read())) })
+}

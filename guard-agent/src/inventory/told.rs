@@ -1,0 +1,70 @@
+//! Those who are told of what a source says, each in its turn.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Listing,
+    status::{Known, SourceStatus},
+};
+use crate::{
+    alerts::Alerts,
+    clock::Now,
+    evidence::Source,
+    health::Health,
+    live::{Answered, LiveSet},
+    segment::Segment,
+};
+
+/// Who is told of what a source says.
+#[derive(Clone)]
+pub struct Told {
+    /// Evidence, on which the ledger acts at once.
+    pub live: Arc<LiveSet>,
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// Where addresses can be.
+    pub segments: Arc<[Segment]>,
+    /// What cannot be read, and what several are said to have.
+    pub alerts: Arc<Alerts>,
+}
+
+impl Told {
+    /// Evidence first, then those who act on it. Counts what has a label or field that is meant for us.
+    ///
+    /// `answered` says whether the answer before this one was complete as well.
+    pub(super) fn publish(&self, source: Source, listing: &Listing, answered: bool) -> usize {
+        let Self { live, segments, alerts, health: _ } = self;
+        live.listed(source, listing, segments);
+        alerts.unreadable(source, &listing.unreadable, Now::read());
+        let disputed = alerts.listed();
+        if !answered && !disputed.is_empty() {
+            // What an earlier run, or an earlier answer, said of them may be over.
+            live.changes().tell(|changes| changes.places.extend(disputed));
+        }
+        listing.entries.iter().filter(|entry| entry.labelled).count()
+    }
+
+    /// What a source's answers prove now.
+    pub(super) fn answered(&self, known: &Known) {
+        let SourceStatus { name, complete, ignored, .. } = known.status;
+        let streaming = known.is_streaming();
+        let answered = Answered { complete, streaming, ignored_until: ignored };
+        self.live.set_answered(name, answered);
+    }
+
+    /// An operator does without a source until then.
+    pub(super) fn ignored(&self, name: &'static str, span: Duration, now: Now) {
+        let until = now.wall_at(now.boot.saturating_add(span));
+        tracing::warn!(
+            source = name, %until,
+            "an operator does without a source: what it could keep is not kept for it"
+        );
+        self.alerts.source(name, Some(until), now);
+    }
+
+    /// A source counts again.
+    pub(super) fn heeded(&self, name: &'static str) {
+        tracing::info!(source = name, "a source that was done without counts again");
+        self.alerts.source(name, None, Now::read());
+    }
+}
