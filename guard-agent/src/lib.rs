@@ -18,6 +18,7 @@ pub mod hub;
 pub mod incident;
 pub mod inventory;
 pub mod journal;
+pub mod judgement;
 pub mod lease;
 pub mod ledger;
 pub mod live;

@@ -229,12 +229,12 @@ fn judges(
     });
     let reconciler = Reconciler::new(reconcile::Parts {
         settings: config.reconcile,
+        grace: config.watchdog.grace,
         ledger: ledger.clone(),
         live: live.clone(),
         sources,
         health: health.clone(),
         metrics: metrics.clone(),
-        bridges: config.bridges.iter().map(|bridge| bridge.name.clone()).collect(),
         pools: config.pools.clone(),
     });
     (Arc::new(reconciler), Arc::new(watchdog))

@@ -13,6 +13,7 @@ mod agent;
 mod api;
 mod bpf;
 mod capture;
+mod clocks;
 mod cni;
 mod command;
 mod config;

@@ -82,7 +82,7 @@ pub struct Ledger {
     epoch: u64,
     loss: Arc<RwLock<Option<Refusal>>>,
     trouble: watch::Receiver<Option<String>>,
-    earlier_boot: Arc<AtomicU64>,
+    boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -154,7 +154,7 @@ impl Ledger {
         epoch: u64,
     ) -> Result<Self, LedgerError> {
         let (loss, trouble) = (Arc::clone(&writer.loss), writer.told.clone());
-        let earlier_boot = Arc::clone(&writer.earlier_boot);
+        let boot = Arc::clone(&writer.boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
@@ -166,7 +166,7 @@ impl Ledger {
             epoch,
             loss,
             trouble,
-            earlier_boot,
+            boot,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -313,9 +313,9 @@ impl Ledger {
         self.epoch
     }
 
-    /// Generations up to this one were handed out in an earlier boot, as far as this run knows.
-    pub fn earlier_boot(&self) -> Generation {
-        self.earlier_boot.load(Ordering::Relaxed)
+    /// The number of the running boot: leases with a lower one are of an earlier boot.
+    pub fn boot(&self) -> u64 {
+        self.boot.load(Ordering::Relaxed)
     }
 
     /// Whether the thread still answers.

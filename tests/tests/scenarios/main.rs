@@ -30,6 +30,7 @@ mod pages;
 mod peers;
 mod ports;
 mod quota;
+mod reboot;
 mod reload;
 mod replay;
 mod restart;
