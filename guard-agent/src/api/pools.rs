@@ -16,8 +16,8 @@ impl proto::pools_server::Pools for Service {
         _request: Request<proto::ListPoolsRequest>,
     ) -> Result<Response<proto::ListPoolsResponse>, Status> {
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
-        let waits_for = sources::waited_for(&self.0);
-        let pools = pools.iter().map(|pool| convert::pool(pool, &waits_for)).collect();
+        let away = sources::away(&self.0);
+        let pools = pools.iter().map(|pool| convert::pool(pool, &away)).collect();
         Ok(Response::new(proto::ListPoolsResponse { pools }))
     }
 
@@ -28,8 +28,8 @@ impl proto::pools_server::Pools for Service {
         let proto::GetPoolRequest { name } = request.into_inner();
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
         let pool = pools.iter().find(|pool| *pool.name == *name);
-        let waits_for = sources::waited_for(&self.0);
-        pool.map(|pool| Response::new(convert::pool(pool, &waits_for)))
+        let away = sources::away(&self.0);
+        pool.map(|pool| Response::new(convert::pool(pool, &away)))
             .ok_or_else(|| error::pool_unknown(&name))
     }
 }

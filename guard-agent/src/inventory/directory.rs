@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    Entry, Listing, PATIENCE, SourceError, Unread, channel,
+    Entry, Listing, PATIENCE, Place, SourceError, Unread, channel,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
@@ -148,6 +148,7 @@ fn read(
         detail: Arc::from("the directory lists the sandbox"),
         since,
         unread,
+        place: Place::Clear,
     };
     reading.end("sandbox", sandbox, entry, listing);
 }

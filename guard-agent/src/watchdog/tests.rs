@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    inventory::{SourceError, Unread, directory::Word},
+    inventory::{Place, SourceError, Unread, directory::Word},
     lease::{State, tests::owner},
     reconcile::tests::lease,
 };
@@ -28,6 +28,7 @@ fn container(id: &str, sandbox: &str, lifecycle: &str, since: i64) -> Entry {
         detail: "".into(),
         since: at(since),
         unread: Unread::default(),
+        place: Place::Clear,
     }
 }
 

@@ -35,5 +35,6 @@ mod store;
 mod subscribers;
 mod terminal;
 mod trace;
+mod two_bridges;
 mod vlan;
 mod watchdog;
