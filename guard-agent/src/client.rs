@@ -47,6 +47,12 @@ impl CallError {
         }
     }
 
+    /// Whether the same call may go through later: it is passing, or the agent says when.
+    pub fn retry_helps(&self) -> bool {
+        let says_when = |status: &Status| status.get_details_retry_info().is_some();
+        self.is_passing() || matches!(self, Self::Refused(status) if says_when(status))
+    }
+
     /// `ErrorInfo.reason` of a refusal; empty where there is none.
     pub fn reason(&self) -> String {
         match self {

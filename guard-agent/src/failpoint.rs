@@ -14,6 +14,8 @@ pub enum Moment {
     AfterCommit,
     /// The observers know, the callers do not.
     BeforeReply,
+    /// A recovery is about to touch another file.
+    RecoveryStep,
     /// The observer has done its work of a second, and stands still.
     ObserverRound,
 }
@@ -75,6 +77,7 @@ mod armed {
             "before_commit" => Moment::BeforeCommit,
             "after_commit" => Moment::AfterCommit,
             "before_reply" => Moment::BeforeReply,
+            "recovery_step" => Moment::RecoveryStep,
             "observer_round" => Moment::ObserverRound,
             _ => return None,
         };

@@ -10,10 +10,12 @@ use std::{
     sync::Arc,
 };
 
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, OWNED_LEASED, Owned};
 
 use crate::{
     clock::Now,
+    entries::entries,
     health::Health,
     lease::{Generation, Lease, command::Change},
     ledger::Lifecycle,
@@ -33,10 +35,12 @@ pub fn pin(bpffs: &Path) -> PathBuf {
     bpffs.join(DIRECTORY).join(NAME)
 }
 
-/// The way to the number.
+/// A handle to the number.
 pub struct Generations {
     map: Array<MapData, Generation>,
     highest: Generation,
+    /// The highest one of the kernel's holders, as an earlier agent left them.
+    held: Generation,
     health: Arc<Health>,
 }
 
@@ -59,7 +63,14 @@ impl Generations {
         let data = MapData::from_pin(&pin).map_err(error)?;
         let map = Array::try_from(Map::from_map_data(data).map_err(error)?).map_err(error)?;
         let highest = map.get(&0, 0).map_err(error)?;
-        Ok(Self { map, highest, health })
+        let held = highest_held(bpffs)?;
+        Ok(Self { map, highest, held, health })
+    }
+
+    /// The generations that the kernel knows to have been handed out in this boot; 0 where it knows
+    /// of none.
+    pub fn known(&self) -> [Generation; 2] {
+        [self.highest, self.held]
     }
 
     fn set(&mut self, generation: Generation) -> Result<(), MapError> {
@@ -67,21 +78,8 @@ impl Generations {
         self.highest = generation;
         Ok(())
     }
-}
 
-impl Lifecycle for Generations {
-    fn restored(&mut self, _leases: &[Arc<Lease>]) {}
-
-    fn committed(&mut self, _changes: &[Change], _now: Now) {}
-
-    fn highest(&self) -> Generation {
-        self.highest
-    }
-
-    fn handed_out(&mut self, generation: Generation) {
-        if generation <= self.highest {
-            return;
-        }
+    fn keep(&mut self, generation: Generation) {
         match self.set(generation) {
             Ok(()) => self.health.recovered(WHAT),
             Err(error) => {
@@ -89,5 +87,40 @@ impl Lifecycle for Generations {
                 self.health.degraded(WHAT, &why);
             }
         }
+    }
+}
+
+/// The highest generation among the holders that an earlier agent left in the kernel.
+fn highest_held(bpffs: &Path) -> Result<Generation, KernelError> {
+    let error = |source| KernelError::Map { name: MAP_OWNED, source };
+    let pin = bpffs.join(format!("v{LAYOUT_VERSION}")).join(MAP_OWNED);
+    if !pin.exists() {
+        return Ok(0);
+    }
+    let data = MapData::from_pin(&pin).map_err(error)?;
+    let map = HashMap::<_, AddressKey, Owned>::try_from(Map::from_map_data(data).map_err(error)?);
+    let entries = entries(&map.map_err(error)?).map_err(error)?;
+    let held = entries.iter().map(|(_, owned)| owned).filter(|o| o.flags & OWNED_LEASED != 0);
+    Ok(held.map(|owned| owned.generation).max().unwrap_or(0))
+}
+
+impl Lifecycle for Generations {
+    fn restored(&mut self, _leases: &[Arc<Lease>]) {}
+
+    fn committed(&mut self, _changes: &[Change], _now: Now) {}
+
+    fn given(&self) -> Vec<Generation> {
+        self.known().to_vec()
+    }
+
+    fn handed_out(&mut self, generation: Generation) {
+        if generation > self.highest {
+            self.keep(generation);
+        }
+    }
+
+    fn correct(&mut self, generation: Generation) {
+        self.held = 0;
+        self.keep(generation);
     }
 }

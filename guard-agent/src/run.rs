@@ -2,6 +2,7 @@
 //! down in the reverse.
 
 use std::{
+    io::ErrorKind,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,8 +28,8 @@ use crate::{
     hub::Hub,
     incident::{Flaps, Incident, Incidents},
     inventory::{Awaited, Sources, Told},
-    lease::command::Command,
-    ledger::{Ledger, Lifecycle, Loss},
+    lease::{Generation, command::Command},
+    ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
     memory,
     metrics::Metrics,
@@ -40,8 +41,8 @@ use crate::{
     watchdog::{self, Watchdog},
 };
 
-/// How often a store that could not be written is tried again.
-const STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon the boot pass is tried again.
+const BOOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -90,7 +91,7 @@ async fn serve(
     let bpffs = config.bpffs.clone();
     let apart = (generations::NAME, generations::pin(&bpffs));
     let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
-    let opened = open_store(&config.state_dir, &boot)?;
+    let opened = open_store(&config.state_dir, &boot, &generations.known())?;
     let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
     metrics.prepare(&config);
     let epoch = match &opened {
@@ -124,9 +125,6 @@ async fn serve(
         Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
     };
 
-    if let Some(loss) = ledger.loss() {
-        health.degraded(STORE, &loss.message);
-    }
     // Before anything can be released.
     ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
     let prefixes =
@@ -148,7 +146,7 @@ async fn serve(
     )
     .await?;
     let watching = tokio::spawn(observer.run());
-    let store = tokio::spawn(watch_store(ledger.clone(), health.clone()));
+    let store = tokio::spawn(watch_store(ledger.trouble(), health.clone()));
     let vitals = Vitals {
         ledger: ledger.clone(),
         observer: handle.heartbeat.clone(),
@@ -237,11 +235,19 @@ async fn serve(
 }
 
 /// The store, or why the agent has to do without it. An error is what it cannot do without.
-fn open_store(state_dir: &Path, boot: &Boot) -> anyhow::Result<Result<Store, Loss>> {
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("cannot make state_dir {}", state_dir.display()))?;
+fn open_store(
+    state_dir: &Path,
+    boot: &Boot,
+    given: &[Generation],
+) -> anyhow::Result<Result<Store, Loss>> {
+    if let Err(error) = std::fs::create_dir_all(state_dir)
+        && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
+    {
+        let what = format!("cannot make state_dir {}", state_dir.display());
+        return Err(anyhow::Error::new(error).context(what));
+    }
     let path = state_dir.join("leases.db");
-    Ok(match Store::open(&path, boot) {
+    Ok(match ledger::open(&path, boot, given) {
         Ok(store) => Ok(store),
         Err(error) => Err(Loss::of(error, &path, boot)?),
     })
@@ -256,14 +262,16 @@ fn open_history(state_dir: &Path, boot_id: &str) -> Result<(History, Vec<Inciden
     })
 }
 
-/// Looks whether a store that could not be written can be again.
-async fn watch_store(ledger: Ledger, health: Arc<Health>) {
+/// Lists the store as degraded while it is not there or cannot be written.
+async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: Arc<Health>) {
     loop {
-        tokio::time::sleep(STORE_INTERVAL).await;
-        if let Some(loss) = ledger.loss() {
-            health.degraded(STORE, &loss.message);
-        } else if health.why(STORE).is_some() && ledger.probe().await.is_ok() {
-            health.recovered(STORE);
+        let why = trouble.borrow_and_update().clone();
+        match why {
+            Some(why) => health.degraded(STORE, &why),
+            None => health.recovered(STORE),
+        }
+        if trouble.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -295,7 +303,7 @@ async fn boot_pass(
                 health.boot_pass_ended();
             }
         }
-        tokio::time::sleep(STORE_INTERVAL.min(left)).await;
+        tokio::time::sleep(BOOT_INTERVAL.min(left)).await;
     }
     health.recovered(BOOT);
     health.boot_pass_ended();

@@ -44,7 +44,7 @@ impl Client {
             owner: Some(Owner { sandbox: sandbox.to_owned(), lifecycle: String::new() }),
             ..AllocateRequest::default()
         };
-        let leases = self.0.allocate(request).await?.into_inner().leases;
+        let leases = self.ask(request).await?;
         let missing = || Status::internal("an answer without a lease");
         leases.into_iter().next().ok_or_else(missing)
     }
@@ -67,7 +67,23 @@ impl Client {
             interface: port.to_owned(),
             ..AllocateRequest::default()
         };
+        self.ask(request).await
+    }
+
+    /// Allocates what is asked for.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn ask(&mut self, request: AllocateRequest) -> Result<Vec<Lease>, Status> {
         Ok(self.0.allocate(request).await?.into_inner().leases)
+    }
+
+    /// Releases what is named.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn end(&mut self, request: ReleaseRequest) -> Result<Outcome, Status> {
+        Ok(self.0.release(request).await?.into_inner().outcome())
     }
 
     /// Says that the sandbox runs.
@@ -85,8 +101,7 @@ impl Client {
     /// The agent refuses, or is gone.
     pub async fn release(&mut self, generation: u64) -> Result<Outcome, Status> {
         let which = Some(release_request::Which::Generation(generation));
-        let answer = self.0.release(ReleaseRequest { which }).await?.into_inner();
-        Ok(answer.outcome())
+        self.end(ReleaseRequest { which, only_if_gone: false }).await
     }
 
     /// Says for a subscriber that a released lease need not wait for it.

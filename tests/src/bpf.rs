@@ -9,9 +9,9 @@ use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use bytemuck::Zeroable;
-use guard_ebpf::abi::{AddressKey, Live};
+use guard_ebpf::abi::{AddressKey, Live, OWNED_LEASED, Owned};
 use nix::libc::{SYS_bpf, close, syscall};
 
 /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` (linux/bpf.h).
@@ -40,6 +40,23 @@ pub(crate) fn drain(pin: &Path) -> Result<usize> {
         records += 1;
     }
     Ok(records)
+}
+
+/// Writes the one number of a pinned array.
+pub(crate) fn set_number(pin: &Path, number: u64) -> Result<()> {
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    Array::<_, u64>::try_from(map)?.set(0, number, 0).context("writing a number")
+}
+
+/// How many entries of the pinned map of owners are of leases.
+pub(crate) fn count_leased(pin: &Path) -> Result<usize> {
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    let map = HashMap::<_, AddressKey, Owned>::try_from(map)?;
+    let mut leased = 0;
+    for entry in map.iter() {
+        leased += usize::from(entry?.1.flags & OWNED_LEASED != 0);
+    }
+    Ok(leased)
 }
 
 /// A bridge that nobody has: the agent takes its entries out whenever it looks.

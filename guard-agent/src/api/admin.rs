@@ -224,11 +224,13 @@ impl proto::admin_server::Admin for Service {
         let found = host_local::read(&absolute(from_host_local)?)
             .map_err(|error| error::reservations(&error))?;
         let (mut adopted, mut refused) = (Vec::new(), Vec::new());
-        for host_local::Reservation { address, container, interface } in found {
+        for reservation in found {
+            let key = reservation.key();
+            let host_local::Reservation { address, container, .. } = reservation;
             let owner = Owner { sandbox: Arc::from(&*container), lifecycle: Arc::from("") };
             let result = match pool_of(&config.pools, address, only) {
                 Ok(pool) => {
-                    let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*interface));
+                    let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*key));
                     let command = Command::Adopt { pool, address, owner, key };
                     self.0.ask(command, dry_run).await
                 }
@@ -243,7 +245,7 @@ impl proto::admin_server::Admin for Service {
                     refused.push(proto::NotAdopted {
                         address: address.to_string(),
                         sandbox: container,
-                        key: interface,
+                        key,
                         reason: reason.name().to_owned(),
                         message,
                     });

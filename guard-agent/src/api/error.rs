@@ -61,7 +61,7 @@ pub enum Invalid {
     Mac(String),
     /// Not a name.
     #[error(
-        "{field} {value:?} is not a name: {least} to 253 printable ASCII characters without spaces"
+        "{field} {value:?} is not a name: {least} to {most} printable ASCII characters without spaces"
     )]
     Name {
         /// Which field.
@@ -70,6 +70,8 @@ pub enum Invalid {
         value: String,
         /// The shortest it may be.
         least: usize,
+        /// The longest it may be.
+        most: usize,
     },
     /// Not a prefix.
     #[error("prefix {0:?} is not a prefix; write it as 10.8.64.16/28")]
@@ -308,7 +310,12 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
         Reason::PoolUnknown => Code::NotFound,
-        Reason::StoreDamaged | Reason::StoreUnwritable | Reason::Stopping => Code::Unavailable,
+        Reason::StoreDamaged
+        | Reason::StoreUnwritable
+        | Reason::Starting
+        | Reason::BridgeAbsent
+        | Reason::InventoryDegraded
+        | Reason::Stopping => Code::Unavailable,
     };
     status(code, reason.name(), message, retry_after)
 }

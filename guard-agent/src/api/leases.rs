@@ -25,8 +25,11 @@ use crate::{
     },
     mac::Mac,
     observer::EnsureError,
-    proto::{self, Outcome},
+    proto::{self, Outcome, release_request::Which},
 };
+
+/// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
+const LONGEST_WORKLOAD: usize = 512;
 
 pub struct Service(pub Arc<Context>);
 
@@ -118,11 +121,16 @@ impl proto::leases_server::Leases for Service {
         &self,
         request: Request<proto::ReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
-        let command = match request.into_inner().which {
-            Some(proto::release_request::Which::Generation(generation)) => {
-                Command::Release(generation)
+        let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
+        let command = match which {
+            Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
+            Some(Which::Generation(generation)) => Command::Release(generation),
+            Some(Which::Owner(_)) if only_if_gone => {
+                let what = "release with only_if_gone names no generation; a sandbox that is named \
+                            is released by its controller's word";
+                return Err(Invalid::Missing(what).into());
             }
-            Some(proto::release_request::Which::Owner(owner)) => Command::ReleaseOwner {
+            Some(Which::Owner(owner)) => Command::ReleaseOwner {
                 sandbox: to_name("sandbox", &owner.sandbox, 1)?,
                 lifecycle: Some(to_name("lifecycle", &owner.lifecycle, 0)?)
                     .filter(|lifecycle| !lifecycle.is_empty()),
@@ -305,8 +313,17 @@ fn unexpected(reply: &Reply) -> Status {
 }
 
 fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
-    let proto::AllocateRequest { pools, owner, key, address, mac, interface, labels, confirmed } =
-        request;
+    let proto::AllocateRequest {
+        pools,
+        owner,
+        key,
+        address,
+        mac,
+        interface,
+        labels,
+        confirmed,
+        workload,
+    } = request;
     if pools.is_empty() {
         return Err(Invalid::Missing("no pool is named; name at least one"));
     }
@@ -330,6 +347,7 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         ifindex: None,
         labels: labels.into_iter().collect(),
         confirmed,
+        workload: to_bounded("workload", &workload, 0, LONGEST_WORKLOAD)?,
     })
 }
 
@@ -345,12 +363,21 @@ fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
 }
 
 pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+    to_bounded(field, value, least, 253)
+}
+
+fn to_bounded(
+    field: &'static str,
+    value: &str,
+    least: usize,
+    most: usize,
+) -> Result<Arc<str>, Invalid> {
     if value.is_empty() && least == 0 {
         return Ok(crate::lease::no_text());
     }
-    let length = (least..=253).contains(&value.len());
+    let length = (least..=most).contains(&value.len());
     if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(value.into());
     }
-    Err(Invalid::Name { field, value: value.chars().take(64).collect(), least })
+    Err(Invalid::Name { field, value: value.chars().take(64).collect(), least, most })
 }

@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Engine, Lease, RowChange, State, Write, index::Slot, step::Step};
+use super::{Engine, Generation, Lease, RowChange, State, Write, index::Slot, step::Step};
 use crate::evidence::{Evidence, Unknown};
+
+/// For how long whoever asks again asks the same.
+const ASKED_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is found where a transition asks whether an address is in use no more.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Waiting {
     wanted: BTreeSet<&'static str>,
     /// When something last spoke for an address, or it was given back, on `CLOCK_BOOTTIME`.
     last_spoken: HashMap<Slot, Duration>,
+    /// When somebody asked for a lease to end because nothing speaks for it, and that was not known.
+    asked: HashMap<Generation, Duration>,
     /// When the leases were read from the store: before that nothing is known.
     opened: Duration,
 }
@@ -98,6 +103,9 @@ impl Engine {
         {
             self.index.park(lease);
         }
+        if let Some(old) = old.filter(|_| new.as_ref().is_none_or(|new| !new.state.is_owned())) {
+            self.waiting.asked.remove(&old.generation);
+        }
         if new.is_none_or(|lease| lease.state == State::Active) {
             self.waiting.last_spoken.remove(&slot);
         }
@@ -108,12 +116,13 @@ impl Engine {
         for slot in self.waiting.slots() {
             self.resume(slot);
         }
-        let Waiting { for_what, wanted, last_spoken, opened } = before;
+        let Waiting { for_what, wanted, last_spoken, asked, opened } = before;
         for (slot, unknown) in for_what {
             self.wait(slot, unknown);
         }
         let waiting = &mut self.waiting;
-        (waiting.wanted, waiting.last_spoken, waiting.opened) = (wanted, last_spoken, opened);
+        (waiting.wanted, waiting.last_spoken) = (wanted, last_spoken);
+        (waiting.asked, waiting.opened) = (asked, opened);
     }
 
     /// The address waits no more: its deadline counts again.
@@ -164,6 +173,26 @@ impl Step<'_> {
     pub(super) fn silent_since(&self, slot: Slot) -> Duration {
         let Waiting { last_spoken, opened, .. } = &self.engine.waiting;
         last_spoken.get(&slot).copied().unwrap_or(*opened)
+    }
+
+    /// Since when all is known that may speak for a lease that somebody has, for whoever infers its
+    /// end from something else. Sources are asked after the first who wanted to know: what they
+    /// listed before may be without a sandbox that has come since.
+    pub(super) fn complete_since_asked(
+        &mut self,
+        slot: Slot,
+        lease: &Lease,
+    ) -> Result<Duration, Unknown> {
+        let now = self.now.boot;
+        let asked = &mut self.engine.waiting.asked;
+        let recent = asked.get(&lease.generation).filter(|asked| now < **asked + ASKED_AGAIN);
+        let since = recent.copied().unwrap_or(now);
+        if let Err(unknown) = self.complete(slot, since) {
+            self.engine.waiting.asked.insert(lease.generation, since);
+            self.engine.wait(slot, unknown.clone());
+            return Err(unknown);
+        }
+        Ok(since)
     }
 
     /// More is known than before: those that wait are looked at again.

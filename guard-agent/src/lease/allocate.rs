@@ -10,8 +10,17 @@ use super::{
     step::Step,
     table::Candidate,
     transition::{self, HandOut},
+    workload::{is_former, not_known, waits_for, with_workload},
 };
 use crate::evidence::Evidence;
+
+/// An address that can be handed out.
+struct Chosen {
+    slot: Slot,
+    cooldown_bypassed: bool,
+    /// A lease ended for it in this command.
+    ended: bool,
+}
 
 impl Step<'_> {
     /// One lease from each pool, or none and the reason.
@@ -34,9 +43,11 @@ impl Step<'_> {
                     given.extend((!Arc::ptr_eq(&lease, &now)).then(|| self.engine.slot_of(&now)));
                     now
                 }),
-                None => self.choose(table, &owner, wanted).map(|(slot, bypassed)| {
-                    given.push(slot);
-                    self.hand_out(slot, ask, &owner, bypassed)
+                None => self.choose(table, &owner, wanted, ask).map(|chosen| {
+                    let Chosen { slot, cooldown_bypassed, ended } = chosen;
+                    // One change for each: what ended for it is taken back with it.
+                    given.extend(std::iter::repeat_n(slot, 1 + usize::from(ended)));
+                    self.hand_out(slot, ask, &owner, cooldown_bypassed)
                 }),
             };
             match outcome {
@@ -129,15 +140,17 @@ impl Step<'_> {
         }
     }
 
-    /// An address for this owner, and whether its cooldown was cut short.
+    /// An address for this owner.
     fn choose(
         &mut self,
         table: usize,
         owner: &Owner,
         wanted: Option<Slot>,
-    ) -> Result<(Slot, bool), Refusal> {
+        ask: &Allocate,
+    ) -> Result<Chosen, Refusal> {
         if let Some(slot) = wanted {
-            return self.requested(slot, owner).map(|()| (slot, false));
+            let ended = self.requested(slot, owner, ask)?;
+            return Ok(Chosen { slot, cooldown_bypassed: false, ended });
         }
         let mut tries = 0;
         let max = self.engine.tables[table].pool.spec().max_attempts;
@@ -152,7 +165,8 @@ impl Step<'_> {
             }
             let evidence = self.against(slot, owner);
             if evidence.is_empty() {
-                return Ok((slot, matches!(candidate, Candidate::Cooling(_))));
+                let cooldown_bypassed = matches!(candidate, Candidate::Cooling(_));
+                return Ok(Chosen { slot, cooldown_bypassed, ended: false });
             }
             tries += 1;
             self.quarantine_live(slot, &evidence);
@@ -161,7 +175,7 @@ impl Step<'_> {
     }
 
     /// Evidence that stands against handing the address to this owner: all that does not name it.
-    fn against(&self, slot: Slot, owner: &Owner) -> Vec<Evidence> {
+    pub(super) fn against(&self, slot: Slot, owner: &Owner) -> Vec<Evidence> {
         let mut evidence = self.evidence(slot);
         evidence.retain(|e| !e.names(owner));
         evidence
@@ -206,11 +220,13 @@ impl Step<'_> {
         }
     }
 
-    /// Whether this owner can have this very address.
-    fn requested(&mut self, slot: Slot, owner: &Owner) -> Result<(), Refusal> {
+    /// Whether this owner can have this very address, and whether a lease of an earlier sandbox of
+    /// its workload ended for it.
+    fn requested(&mut self, slot: Slot, owner: &Owner, ask: &Allocate) -> Result<bool, Refusal> {
         let (_, address) = slot;
-        let lease = self.lease(slot);
-        if let Some(lease) = &lease {
+        let former = self.lease(slot).filter(|lease| is_former(lease, owner, ask));
+        let ended = former.as_ref().map_or(Ok(false), |former| self.end_former(former, owner))?;
+        if let Some(lease) = &self.lease(slot) {
             let has = lease.owner.as_ref().map_or_else(String::new, |o| format!(" ({o})"));
             match lease.state {
                 State::Held | State::Active => {
@@ -220,11 +236,7 @@ impl Step<'_> {
                     ));
                 }
                 State::Releasing if &*lease.reason == reason::HOLD => {
-                    let waits: Vec<_> = lease.holds.iter().map(ToString::to_string).collect();
-                    return Err(Refusal::new(
-                        Reason::AddressHeld,
-                        format!("{address} is released and waits for {}", waits.join(", ")),
-                    ));
+                    return Err(waits_for(address, &lease.holds));
                 }
                 State::Releasing => {
                     let still = match self.complete(slot, self.silent_since(slot)) {
@@ -239,12 +251,18 @@ impl Step<'_> {
                     ));
                 }
                 State::Quarantined => {
-                    return Err(Refusal::new(
-                        Reason::AddressQuarantined,
-                        format!("{address} is quarantined: {}", lease.reason),
-                    ));
+                    let mut message = format!("{address} is quarantined: {}", lease.reason);
+                    let user = used_by(&lease.binding);
+                    if !user.is_empty() {
+                        message += &format!("; it was last in use{user}");
+                    }
+                    return Err(Refusal {
+                        reason: Reason::AddressQuarantined,
+                        message,
+                        retry_after: lease.until.map(|u| u.saturating_sub(self.now.boot)),
+                    });
                 }
-                State::Cooling if lease.owner.as_ref() != Some(owner) => {
+                State::Cooling if lease.owner.as_ref() != Some(owner) && former.is_none() => {
                     return Err(Refusal {
                         reason: Reason::AddressCooling,
                         message: format!("{address} was released a short time ago{has}"),
@@ -252,16 +270,15 @@ impl Step<'_> {
                     });
                 }
                 State::Cooling => {
-                    if let Err(unknown) = self.complete(slot, self.silent_since(slot)) {
-                        let message = format!("{address} may be in use: {unknown}");
-                        return Err(Refusal::new(Reason::AddressCooling, message));
-                    }
+                    self.complete(slot, self.silent_since(slot)).map_err(|unknown| {
+                        not_known(&format!("{address} may be in use"), &unknown)
+                    })?;
                 }
             }
         }
         let evidence = self.against(slot, owner);
         if evidence.is_empty() {
-            return Ok(());
+            return Ok(ended);
         }
         let by = who(address, &evidence);
         self.quarantine_live(slot, &evidence);
@@ -290,7 +307,7 @@ impl Step<'_> {
                 device: ifindex.and_then(|ifindex| self.view.device(ifindex)),
                 port_ended: false,
             },
-            labels: ask.labels.clone(),
+            labels: with_workload(ask),
             cooldown_bypassed,
             boot: self.engine.high_water.boot,
         };
@@ -364,10 +381,15 @@ fn same_again(
 }
 
 /// "10.8.64.9 is in use by 02:… on veth7 (claimed by ARP)".
-fn who(address: IpAddr, evidence: &[Evidence]) -> String {
-    let user = transition::user(evidence);
-    let mac = user.mac.map(|mac| format!(" by {mac}")).unwrap_or_default();
-    let port = user.interface.map(|port| format!(" on {port}")).unwrap_or_default();
+pub(super) fn who(address: IpAddr, evidence: &[Evidence]) -> String {
+    let user = used_by(&transition::user(evidence));
     let detail = evidence.first().map(|e| e.detail.as_str()).unwrap_or_default();
-    format!("{address} is in use{mac}{port} ({detail})")
+    format!("{address} is in use{user} ({detail})")
+}
+
+/// " by 02:… on veth7", as far as it is known.
+fn used_by(binding: &Binding) -> String {
+    let mac = binding.mac.map(|mac| format!(" by {mac}")).unwrap_or_default();
+    let port = binding.interface.as_ref().map(|port| format!(" on {port}")).unwrap_or_default();
+    mac + &port
 }

@@ -29,6 +29,9 @@ pub enum Command {
     },
     /// Give back one lease.
     Release(Generation),
+    /// Give back one lease, whose sandbox the caller infers to be gone; not while anything says that
+    /// it is there.
+    ReleaseGone(Generation),
     /// Give back all leases of an owner; without a lifecycle only where just one has leases.
     ReleaseOwner {
         /// The sandbox's name.
@@ -176,6 +179,8 @@ pub struct Allocate {
     pub labels: BTreeMap<String, String>,
     /// It is confirmed with this very command.
     pub confirmed: bool,
+    /// What the sandbox is one run of; may be empty.
+    pub workload: Arc<str>,
 }
 
 /// The answer to a command that was carried out.
@@ -271,6 +276,12 @@ pub enum Reason {
     ConsentUnknown,
     /// The watchdog is off, or has nobody to ask.
     WatchdogOff,
+    /// Not all that may be in use is known: the boot pass has not ended.
+    Starting,
+    /// Nor is it known while the bridge does not exist.
+    BridgeAbsent,
+    /// Nor before a source has answered.
+    InventoryDegraded,
     /// The agent is ending.
     Stopping,
 }
@@ -321,6 +332,9 @@ impl Reason {
             Self::StoreHealthy => "STORE_HEALTHY",
             Self::ConsentUnknown => "CONSENT_UNKNOWN",
             Self::WatchdogOff => "WATCHDOG_OFF",
+            Self::Starting => "STARTING",
+            Self::BridgeAbsent => "BRIDGE_ABSENT",
+            Self::InventoryDegraded => "INVENTORY_DEGRADED",
             Self::Stopping => "STOPPING",
         }
     }

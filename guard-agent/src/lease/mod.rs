@@ -35,6 +35,7 @@ mod subnet;
 mod table;
 mod tick;
 mod transition;
+mod workload;
 
 pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
 pub use exclusion::{Exclusion, ExclusionError};
@@ -47,6 +48,7 @@ pub use row::{Contents, Place, Row, RowChange, Swap, Write};
 pub use run::{Run, Runs};
 pub use subnet::Subnet;
 pub(crate) use transition::empty as no_text;
+pub use workload::WORKLOAD;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -140,7 +140,7 @@ fn given_back(lease: &Lease) -> bool {
     matches!(lease.state, State::Releasing | State::Cooling)
 }
 
-fn released(leases: Vec<Arc<Lease>>) -> Reply {
+pub(super) fn released(leases: Vec<Arc<Lease>>) -> Reply {
     let in_use = leases.iter().any(|lease| lease.state == State::Releasing);
     Reply::Released(if in_use { State::Releasing } else { State::Cooling }, leases)
 }

@@ -9,6 +9,10 @@ use super::{
     Write, absence::Waiting, index::Slot, table::Table,
 };
 
+/// So far no generation is above another one without damage: twelve days of a clock, or some
+/// 10^12 hand-outs.
+const DAMAGE: Generation = 1 << 40;
+
 /// What is never given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HighWater {
@@ -38,6 +42,34 @@ impl HighWater {
         };
         self.generation = self.generation.max(generation);
         self.release_order = self.release_order.max(order);
+    }
+
+    /// Whether the store has not given any generation yet.
+    pub fn gave_nothing(&self) -> bool {
+        self.generation <= self.seed
+    }
+
+    /// The highest generation that can have been handed out beside these at this time: above it is
+    /// damage. A clock that was ahead has been in the generations that were given.
+    pub fn limit(&self, now: Timestamp) -> Generation {
+        self.generation.max(Self::seed(now).generation).saturating_add(DAMAGE)
+    }
+
+    /// Goes up to what others know to have been handed out, as far as that can be.
+    pub fn believe(&mut self, given: &[Generation], now: Timestamp) {
+        let limit = self.limit(now);
+        let believed = given.iter().copied().filter(|generation| *generation <= limit);
+        self.generation = believed.fold(self.generation, Generation::max);
+    }
+
+    /// No generation is given twice, whatever else was at work before: goes up to the seed of a
+    /// store that is made now.
+    pub fn go_on_from(&mut self, now: Timestamp) {
+        let Self { generation, .. } = Self::seed(now);
+        if self.gave_nothing() {
+            self.seed = self.seed.max(generation);
+        }
+        self.generation = self.generation.max(generation);
     }
 
     /// Whether the store gave this generation to anyone.

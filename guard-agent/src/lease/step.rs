@@ -41,6 +41,7 @@ impl<'a> Step<'a> {
                 return Ok(self.bind(generation, mac, port));
             }
             Command::Release(generation) => return Ok(self.release(generation)),
+            Command::ReleaseGone(generation) => return self.release_gone(generation),
             Command::ReleaseOwner { sandbox, lifecycle } => {
                 return self.release_owner(&sandbox, lifecycle.as_ref());
             }

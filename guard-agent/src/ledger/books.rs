@@ -8,21 +8,17 @@
 use std::{
     path::{Path, PathBuf},
     sync::atomic::Ordering,
+    time::Instant,
 };
 
-use super::{
-    Lifecycle, Writer,
-    writer::{AFTER_FAILURE, refusal},
-};
+use super::{Lifecycle, Writer, trouble::AFTER_FAILURE};
 use crate::{
     clock::{self, Now},
     lease::{
         Contents, Engine, Generation, LeaseFilter, Place, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
-    store::{
-        Boot, CommitError, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover,
-    },
+    store::{Boot, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover},
 };
 
 /// The store, or why there is none.
@@ -66,7 +62,7 @@ impl Loss {
     /// # Errors
     /// What should end the agent.
     pub fn of(error: StoreError, path: &Path, boot: &Boot) -> Result<Self, StoreError> {
-        let passes = match error {
+        let passes = match &error {
             StoreError::Locked { .. } | StoreError::NotAStore { .. } | StoreError::Newer { .. } => {
                 return Err(error);
             }
@@ -89,27 +85,29 @@ impl Loss {
 
     /// The store can be read, and more was handed out than it knows of.
     fn of_the_past(store: Store, has: Generation, highest: Generation) -> Self {
-        let path = store.path().to_owned();
-        let epoch = store.epoch() + 1;
-        if let Err(error) = store.close() {
-            tracing::warn!(%error, "closing the lease store");
-        }
         let why = format!(
             "the lease store {} is an older copy: the last generation that it knows of is {has}, and \
              {highest} was handed out; recover with `guardctl recover`, which keeps what it has and \
              quarantines what the kernel knows besides",
-            path.display()
+            store.path().display()
         );
+        Self::of_open(store, why, false)
+    }
+
+    /// The store can be read, and cannot be gone on with.
+    fn of_open(store: Store, why: String, passes: bool) -> Self {
+        let (path, epoch) = (store.path().to_owned(), store.epoch() + 1);
+        if let Err(error) = store.close() {
+            tracing::debug!(%error, "closing the lease store");
+        }
         let boot_id = clock::boot_id().unwrap_or_default();
-        Self { path, boot_id, why, passes: false, in_memory: false, epoch }
+        Self { path, boot_id, why, passes, in_memory: false, epoch }
     }
 
     pub(super) fn refusal(&self) -> Refusal {
-        Refusal {
-            reason: Reason::StoreDamaged,
-            message: self.why.clone(),
-            retry_after: self.passes.then_some(AFTER_FAILURE),
-        }
+        let reason = if self.passes { Reason::StoreUnwritable } else { Reason::StoreDamaged };
+        let retry_after = self.passes.then_some(AFTER_FAILURE);
+        Refusal { reason, message: self.why.clone(), retry_after }
     }
 
     fn boot(&self) -> Boot {
@@ -117,31 +115,57 @@ impl Loss {
     }
 }
 
-/// The highest generation that anyone knows to have been handed out.
-fn highest(observers: &[Box<dyn Lifecycle>]) -> Generation {
-    observers.iter().map(|observer| observer.highest()).max().unwrap_or(0)
+/// The generations that anyone knows to have been handed out.
+fn given(observers: &[Box<dyn Lifecycle>]) -> Vec<Generation> {
+    observers.iter().flat_map(|observer| observer.given()).collect()
+}
+
+/// Opens the store at `path`. Where there is none, it makes one only if nobody knows of leases.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn open(path: &Path, boot: &Boot, given: &[Generation]) -> Result<Store, StoreError> {
+    let highest = given.iter().copied().max().unwrap_or(0);
+    if highest == 0 {
+        return Store::open(path, boot);
+    }
+    if !Store::left_a_trace(path) {
+        return Err(StoreError::missing(path, highest));
+    }
+    Store::open(path, boot).map_err(StoreError::of_ours)
 }
 
 impl Writer {
-    /// Takes a store over: its rows are the truth from now on, and everyone is told.
-    /// Unless it is an old copy: then it is as good as lost.
-    pub(super) fn install(&mut self, mut store: Store) -> Result<(), CommitError> {
+    /// Takes a store over: its rows are the truth from now on, and everyone is told. Unless it is
+    /// an old copy, or cannot be written: then it is as good as lost.
+    pub(super) fn install(&mut self, mut store: Store) {
+        let now = Now::read();
         let mut restored = store.take_restored();
-        let (high, highest) = (&mut restored.high_water, highest(&self.observers));
-        if high.generation == high.seed {
-            // A new store has given none yet, and starts above what its predecessor gave.
-            high.generation = high.generation.max(highest);
-        } else if high.generation < highest {
-            let has = high.generation;
-            self.lose(Loss::of_the_past(store, has, highest));
-            return Ok(());
-        }
         let carried = restored.carry.is_some();
-        let earlier = if carried { restored.high_water.generation } else { 0 };
+        let given = given(&self.observers);
+        let high = &mut restored.high_water;
+        let (has, limit, new) = (high.generation, high.limit(now.wall), high.gave_nothing());
+        let known = given.iter().copied().filter(|generation| *generation <= limit).max();
+        let known = known.unwrap_or(0);
+        if new && let Some(highest) = given.iter().copied().filter(|given| *given > 0).max() {
+            let error = StoreError::missing(store.path(), highest);
+            return self.lose(Loss::of_open(store, error.to_string(), false));
+        }
+        if !new && has < known {
+            return self.lose(Loss::of_the_past(store, has, known));
+        }
+        let earlier = if carried { has } else { 0 };
         self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        if carried || known == 0 {
+            high.go_on_from(now.wall);
+        }
+        let raised = high.generation > has;
         let (mut engine, changes, notices) = Engine::restore(self.pools.clone(), restored);
-        if carried || !changes.is_empty() {
-            store.commit(&changes, engine.high_water(), Now::read())?;
+        if (carried || raised || !changes.is_empty())
+            && let Err(error) = store.commit(&changes, engine.high_water(), now)
+        {
+            let passes = !error.is_damage();
+            return self.lose(Loss::of_open(store, error.to_string(), passes));
         }
         self.tell(&notices);
         let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
@@ -149,20 +173,43 @@ impl Writer {
             observer.restored(&leases);
         }
         engine.set_subscribers(&self.subscribers);
-        for observer in &mut self.observers {
-            observer.handed_out(engine.high_water().generation);
+        let high = engine.high_water();
+        self.correct(&given, limit, high.generation);
+        // Of one that has not given anything nobody needs to know after it.
+        if !high.gave_nothing() {
+            for observer in &mut self.observers {
+                observer.handed_out(high.generation);
+            }
         }
         // What the node has is asked for anew: this engine knows nothing of it.
         self.changes.tell(|changes| (changes.hosts, changes.known) = (true, true));
         self.engine = engine;
         self.books = Books::Open(Box::new(store));
         *self.loss.write() = None;
-        Ok(())
+        self.trouble.over();
+    }
+
+    /// What cannot be a generation that was handed out is damaged, and is written anew.
+    fn correct(&mut self, given: &[Generation], limit: Generation, highest: Generation) {
+        let Some(damaged) = given.iter().copied().filter(|given| *given > limit).max() else {
+            return;
+        };
+        tracing::error!(
+            severity = "critical",
+            damaged,
+            highest,
+            "the highest generation, as the kernel has it, is damaged; it is written anew from the store"
+        );
+        for observer in &mut self.observers {
+            observer.correct(highest);
+        }
     }
 
     /// There is no store (any more).
     pub(super) fn lose(&mut self, loss: Loss) {
-        tracing::error!(why = loss.why, "the lease store is lost: nothing is handed out");
+        if self.trouble.lost(&loss.why, Instant::now()) && !loss.passes {
+            tracing::error!(why = loss.why, "the lease store is lost: nothing is handed out");
+        }
         *self.loss.write() = Some(loss.refusal());
         self.books = Books::Lost(loss);
     }
@@ -181,17 +228,39 @@ impl Writer {
         self.lose(Loss { path, boot_id, why, passes: false, in_memory: true, epoch });
     }
 
-    /// Opens a store that could not be opened for a fault that passes.
+    /// Once a second: opens a store that could not be opened for a fault that passes, or looks
+    /// whether one that could not be written can be again.
     pub(super) fn try_again(&mut self) {
-        let Books::Lost(loss) = &self.books else { return };
-        if !loss.passes {
+        if !self.trouble.try_now(Instant::now()) {
             return;
         }
-        let opened = Store::open(&loss.path, &loss.boot());
-        if let Ok(store) = opened
-            && self.install(store).is_ok()
-            && matches!(self.books, Books::Open(_))
-        {
+        let loss = match &self.books {
+            Books::Lost(loss) if loss.passes => loss.clone(),
+            Books::Lost(_) => return,
+            Books::Open(_) => {
+                // Its failure is noted where it happens.
+                let _ = self.commit(&[], Now::read());
+                return;
+            }
+        };
+        let boot = loss.boot();
+        let store = match open(&loss.path, &boot, &given(&self.observers)) {
+            Ok(mut store) => {
+                store.raise_epoch(loss.epoch);
+                store
+            }
+            Err(error) => {
+                // What would have ended the agent at its start may pass now.
+                if let Ok(other) = Loss::of(error, &loss.path, &boot)
+                    && other.why != loss.why
+                {
+                    self.lose(other);
+                }
+                return;
+            }
+        };
+        self.install(store);
+        if matches!(self.books, Books::Open(_)) {
             tracing::info!("the lease store can be opened again");
             self.recheck();
         }
@@ -217,16 +286,6 @@ impl Writer {
         match &self.books {
             Books::Lost(loss) => Err(loss.refusal()),
             Books::Open(_) => self.engine.preview(command, &*self.view, Now::read()),
-        }
-    }
-
-    pub(super) fn probe(&mut self) -> Result<(), Refusal> {
-        match &mut self.books {
-            Books::Lost(loss) => Err(loss.refusal()),
-            Books::Open(store) => {
-                let high_water = self.engine.high_water();
-                store.commit(&[], high_water, Now::read()).map_err(|error| refusal(&error))
-            }
         }
     }
 
@@ -300,12 +359,13 @@ impl Writer {
             Books::Lost(loss) => loss.clone(),
         };
         let memory = loss.in_memory.then(|| (self.engine.contents(), self.engine.high_water()));
-        let highest = highest(&self.observers);
-        let known = Known { memory, kernel, epoch: loss.epoch, highest };
+        let given = given(&self.observers);
+        let known = Known { memory, kernel, epoch: loss.epoch, given };
         let (path, boot) = (loss.path.clone(), loss.boot());
         if !dry_run && let Books::Open(_) = &self.books {
             // Whatever comes of the recovery, the next second opens what is there then.
-            if let Books::Open(store) = std::mem::replace(&mut self.books, Books::Lost(loss))
+            let lost = Books::Lost(loss.clone());
+            if let Books::Open(store) = std::mem::replace(&mut self.books, lost)
                 && let Err(error) = store.close()
             {
                 tracing::warn!(%error, "closing the lease store");
@@ -313,15 +373,21 @@ impl Writer {
         }
         let recovered = recover(&path, from.as_deref(), known, &boot, dry_run);
         if dry_run || recovered.is_err() {
+            if let Books::Lost(loss) = &self.books {
+                self.trouble.lost(&loss.why, Instant::now());
+            }
             return Ok(recovered);
         }
         let store = match Store::open(&path, &boot) {
             Ok(store) => store,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                // It is there, and is opened as soon as that can be.
+                self.lose(Loss { why: error.to_string(), passes: true, ..loss });
+                return Ok(Err(error));
+            }
         };
-        if let Err(error) = self.install(store) {
-            return Err(refusal(&error));
-        }
+        self.install(store);
+        self.loss_refusal()?;
         tracing::warn!(report = ?recovered, "the lease store was recovered");
         self.recheck();
         Ok(recovered)
@@ -331,9 +397,7 @@ impl Writer {
     fn recheck(&mut self) {
         let now = Now::read();
         let applied = self.engine.apply(Command::RecheckAll, &*self.view, now);
-        let Books::Open(store) = &mut self.books else { return };
-        if let Err(error) = store.commit(&applied.changes, self.engine.high_water(), now) {
-            tracing::error!(%error, "a commit failed");
+        if self.commit(&applied.changes, now).is_err() {
             self.engine.undo(&applied.changes);
             return;
         }

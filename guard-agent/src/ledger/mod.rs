@@ -6,6 +6,7 @@
 //! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
 
 mod books;
+mod trouble;
 mod writer;
 
 use std::{
@@ -18,9 +19,9 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::books::{Loss, Recovery};
+pub use self::books::{Loss, Recovery, open};
 use self::writer::Writer;
 use crate::{
     clock::Now,
@@ -30,7 +31,7 @@ use crate::{
         command::{Change, Command, Reason, Refusal, Reply},
     },
     live::ChangeQueue,
-    store::{CommitError, Recovered, Store, StoreError},
+    store::{Recovered, Store, StoreError},
 };
 
 /// How many calls may wait before the next one has to.
@@ -51,27 +52,24 @@ pub trait Lifecycle: Send {
     /// What no lease's state shows.
     fn noticed(&mut self, _notices: &[Notice]) {}
 
-    /// The highest generation that was ever handed out, as far as it knows: a store that knows less
-    /// is an old copy.
-    fn highest(&self) -> Generation {
-        0
+    /// Generations that were handed out, as far as it knows, 0 for none: a store that knows less is
+    /// an old copy.
+    fn given(&self) -> Vec<Generation> {
+        Vec::new()
     }
 
     /// No generation above this one was handed out. Once for each commit, after
     /// [`Self::committed`].
     fn handed_out(&mut self, _generation: Generation) {}
+
+    /// What it returns from [`Self::given`] is damaged: this is the highest one.
+    fn correct(&mut self, _generation: Generation) {}
 }
 
 /// The ledger's thread did not come up.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// What was carried over from an earlier boot or configuration could not be stored.
-    #[error("carrying the leases over: {0}")]
-    Carry(#[from] CommitError),
-    /// No thread.
-    #[error("starting the ledger's thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
+#[error("starting the ledger's thread: {0}")]
+pub struct LedgerError(#[from] std::io::Error);
 
 /// A handle; clones are the same ledger.
 #[derive(Clone)]
@@ -80,6 +78,7 @@ pub struct Ledger {
     view: View,
     epoch: u64,
     loss: Arc<RwLock<Option<Refusal>>>,
+    trouble: watch::Receiver<Option<String>>,
     earlier_boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -99,8 +98,6 @@ enum Request {
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
     CheckStore(oneshot::Sender<Result<Vec<String>, Refusal>>),
-    /// Whether the store can be written.
-    Probe(oneshot::Sender<Result<(), Refusal>>),
     Backup(PathBuf, oneshot::Sender<Result<Result<u64, StoreError>, Refusal>>),
     Recover(Recovery, oneshot::Sender<Result<Result<Recovered, StoreError>, Refusal>>),
     Stop,
@@ -108,10 +105,11 @@ enum Request {
 
 impl Ledger {
     /// Restores the engine from the store and starts the thread that owns both. When it returns,
-    /// the observers know all leases, and what had to be carried over is on disk.
+    /// the observers know all leases, and what had to be carried over is on disk; where that could
+    /// not be written, it has no store yet, as after [`Ledger::start_without`].
     ///
     /// # Errors
-    /// Deadlines of an earlier boot or the rows of renamed pools could not be written.
+    /// There is no thread to be had.
     pub fn start(
         pools: Pools,
         store: Store,
@@ -121,7 +119,7 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let epoch = store.epoch();
         let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, observers);
-        writer.install(store)?;
+        writer.install(store);
         Self::spawn(writer, requests, view, epoch)
     }
 
@@ -149,7 +147,7 @@ impl Ledger {
         view: View,
         epoch: u64,
     ) -> Result<Self, LedgerError> {
-        let loss = Arc::clone(&writer.loss);
+        let (loss, trouble) = (Arc::clone(&writer.loss), writer.told.clone());
         let earlier_boot = Arc::clone(&writer.earlier_boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -161,6 +159,7 @@ impl Ledger {
             view,
             epoch,
             loss,
+            trouble,
             earlier_boot,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
@@ -246,15 +245,6 @@ impl Ledger {
         self.ask(Request::CheckStore(answer), answered).await?
     }
 
-    /// Writes to the store, and changes nothing in it.
-    ///
-    /// # Errors
-    /// The ledger has ended, has no store, or it cannot be written.
-    pub async fn probe(&self) -> Result<(), Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.ask(Request::Probe(answer), answered).await?
-    }
-
     /// Copies the store, as it is now, into a new file. Answers how many rows it has.
     ///
     /// # Errors
@@ -277,6 +267,11 @@ impl Ledger {
     /// Why there is no store, if there is none.
     pub fn loss(&self) -> Option<Refusal> {
         self.loss.read().clone()
+    }
+
+    /// Why the store cannot be written, or is not there; nothing while all is well.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// What within the engine contradicts itself; empty is good.

@@ -7,6 +7,9 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+/// Of what the kernel knows while stores come and go.
+mod generations;
+
 use crate::{
     lease::{Pool, PoolSpec, State, command::Allocate, tests::FakeView},
     segment::Segment,
@@ -262,69 +265,5 @@ async fn leases_of_an_earlier_boot_are_told_from_those_of_this_one() {
     // A second run of this boot does not know, and so asks for more consent, not for less.
     let ledger = next();
     assert_eq!(ledger.earlier_boot(), 0);
-    ledger.shutdown().await;
-}
-
-/// Knows what was handed out, as the kernel does while stores come and go.
-struct Memory(Arc<Mutex<u64>>);
-
-impl Lifecycle for Memory {
-    fn restored(&mut self, _: &[Arc<Lease>]) {}
-
-    fn committed(&mut self, _: &[Change], _: Now) {}
-
-    fn highest(&self) -> u64 {
-        *self.0.lock()
-    }
-
-    fn handed_out(&mut self, generation: u64) {
-        *self.0.lock() = generation;
-    }
-}
-
-#[tokio::test]
-async fn a_store_from_the_past_is_noticed_and_no_generation_comes_twice() {
-    let setup = Setup::new();
-    let memory = Arc::new(Mutex::new(0));
-    let start = |store| {
-        let p = PoolSpec::new("p", Segment::new("br0", 0), "10.0.0.0/16".parse().unwrap());
-        let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
-        let observer = Box::new(Memory(Arc::clone(&memory)));
-        let view = Arc::new(FakeView::default());
-        Ledger::start(pools, store, view, Arc::default(), vec![observer]).unwrap()
-    };
-    let ledger = start(setup.store());
-    lease(&ledger, "a").await.unwrap();
-    let file = |name: &str| setup.dir.path().join(name);
-    ledger.shutdown().await;
-    let files = ["leases.db", "leases.db.marker"];
-    for name in files {
-        std::fs::copy(file(name), file(&format!("{name}.old"))).unwrap();
-    }
-
-    let ledger = start(setup.store());
-    assert_eq!(ledger.loss(), None);
-    let last = lease(&ledger, "b").await.unwrap();
-    assert_eq!(*memory.lock(), last.generation, "known before the answer");
-    ledger.shutdown().await;
-    files
-        .iter()
-        .for_each(|name| std::fs::rename(file(&format!("{name}.old")), file(name)).unwrap());
-
-    let ledger = start(setup.store());
-    let loss = ledger.loss().unwrap().message;
-    assert!(loss.contains("older copy") && loss.contains(&last.generation.to_string()), "{loss}");
-    assert_eq!(lease(&ledger, "c").await.unwrap_err().reason, Reason::StoreDamaged);
-    let recovered = ledger.recover(Recovery::default()).await.unwrap().unwrap();
-    assert_eq!(recovered.kept, 1);
-    assert!(lease(&ledger, "c").await.unwrap().generation > last.generation);
-    ledger.shutdown().await;
-
-    // One that is begun anew has nothing to recover, and goes on above.
-    *memory.lock() = u64::MAX >> 2;
-    files.iter().for_each(|name| std::fs::remove_file(file(name)).unwrap());
-    let ledger = start(setup.store());
-    assert_eq!(ledger.loss(), None);
-    assert!(lease(&ledger, "d").await.unwrap().generation > u64::MAX >> 2);
     ledger.shutdown().await;
 }

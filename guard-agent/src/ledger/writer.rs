@@ -2,16 +2,20 @@
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 
-use super::{Lifecycle, Loss, Request, View, books::Books};
+use super::{
+    Lifecycle, Loss, Request, View,
+    books::Books,
+    trouble::{AFTER_FAILURE, Trouble},
+};
 use crate::{
     clock::Now,
     evidence::Changes,
@@ -23,10 +27,6 @@ use crate::{
     live::ChangeQueue,
     store::CommitError,
 };
-
-/// How long deadlines rest after a commit that failed, and callers are told to.
-pub(super) const AFTER_FAILURE: Duration =
-    Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// How many places are looked at in one transaction at most, so that callers do not wait for ever.
 const MOST_PLACES: usize = 4096;
@@ -44,6 +44,9 @@ pub(super) struct Writer {
     pub(super) books: Books,
     /// Why there is no store, for those who do not want to wait for the thread.
     pub(super) loss: Arc<RwLock<Option<Refusal>>>,
+    pub(super) trouble: Trouble,
+    /// Why the store cannot be written, for those who watch it.
+    pub(super) told: watch::Receiver<Option<String>>,
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
     /// The highest generation of an earlier boot.
     pub(super) earlier_boot: Arc<AtomicU64>,
@@ -82,11 +85,14 @@ impl Writer {
         let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
         let earlier_boot = Arc::default();
         let subscribers = Vec::new();
+        let (trouble, told) = Trouble::new();
         let writer = Self {
             engine,
             pools,
             books,
             loss,
+            trouble,
+            told,
             subscribers,
             earlier_boot,
             view,
@@ -98,40 +104,38 @@ impl Writer {
     }
 
     pub(super) async fn run(mut self) {
-        let mut failed_at: Option<Duration> = None;
         loop {
-            let failed = failed_at.is_some();
             let mut batch = Batch::default();
-            let wait = self.wait(failed);
-            let changes = Arc::clone(&self.changes);
+            let rests = self.trouble.rests(Instant::now());
+            let (wait, changes) = (self.wait(), Arc::clone(&self.changes));
             tokio::select! {
                 request = self.inbox.recv() => match request {
                     Some(first) => {
-                        self.look(&mut batch, failed_at);
+                        self.look(&mut batch);
                         self.take(first, &mut batch);
                         // Everything that waits goes into one transaction.
                         for _ in 1..MOST {
                             let Ok(next) = self.inbox.try_recv() else { break };
-                            self.look(&mut batch, failed_at);
+                            self.look(&mut batch);
                             self.take(next, &mut batch);
                         }
                     }
                     // All handles are gone.
                     None => batch.stop = true,
                 },
-                () = changes.changed(), if !failed => {}
+                () = changes.changed(), if !rests => {}
                 () = sleep(wait) => {}
             }
             self.try_again();
-            self.look(&mut batch, failed_at);
+            self.look(&mut batch);
             let now = Now::read();
-            let open = matches!(self.books, Books::Open(_));
-            if open && !failed && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
+            let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests(Instant::now());
+            if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
                 // Nobody asked, so there is nobody to answer.
                 let _ = self.apply(Command::Tick, now, &mut batch);
             }
             let stop = batch.stop;
-            failed_at = (!self.finish(batch, now)).then_some(now.boot);
+            self.finish(batch, now);
             if stop {
                 break;
             }
@@ -147,8 +151,8 @@ impl Writer {
     }
 
     /// How long there is nothing to do, unless someone asks.
-    fn wait(&self, failed: bool) -> Duration {
-        if failed || matches!(self.books, Books::Lost(_)) {
+    fn wait(&self) -> Duration {
+        if self.trouble.is_on() {
             return AFTER_FAILURE;
         }
         let due = self.engine.next_deadline();
@@ -157,10 +161,8 @@ impl Writer {
 
     /// Looks at what has changed, as far as it can be stored: what could not be is looked at again no
     /// sooner than [`AFTER_FAILURE`] later.
-    fn look(&mut self, batch: &mut Batch, failed_at: Option<Duration>) {
-        let now = Now::read();
-        let rests = failed_at.is_some_and(|failed| now.boot < failed + AFTER_FAILURE);
-        if rests || matches!(self.books, Books::Lost(_)) {
+    fn look(&mut self, batch: &mut Batch) {
+        if self.trouble.rests(Instant::now()) || matches!(self.books, Books::Lost(_)) {
             return;
         }
         let changes = self.changes.take(MOST_PLACES);
@@ -168,7 +170,7 @@ impl Writer {
             return;
         }
         // Nobody asked, so there is nobody to answer.
-        let _ = self.apply(Command::Look(changes.clone()), now, batch);
+        let _ = self.apply(Command::Look(changes.clone()), Now::read(), batch);
         batch.looked_at.add(changes);
     }
 
@@ -207,15 +209,10 @@ impl Writer {
         applied.result
     }
 
-    /// Commits, tells, answers. Answers itself whether the store could be written.
-    fn finish(&mut self, batch: Batch, now: Now) -> bool {
+    /// Commits, tells the observers, answers the callers.
+    fn finish(&mut self, batch: Batch, now: Now) {
         let Batch { looked_at, waiting, changes, notices, questions, stop: _ } = batch;
-        let committed = match &mut self.books {
-            Books::Open(store) if !changes.is_empty() => {
-                store.commit(&changes, self.engine.high_water(), now)
-            }
-            Books::Open(_) | Books::Lost(_) => Ok(()),
-        };
+        let committed = if changes.is_empty() { Ok(()) } else { self.commit(&changes, now) };
         let refusal = match committed {
             Ok(()) => {
                 let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
@@ -231,18 +228,12 @@ impl Writer {
                 None
             }
             Err(error) => {
-                tracing::error!(%error, changes = changes.len(), "a commit failed");
                 self.engine.undo(&changes);
                 self.engine.look_again(&changes);
                 self.changes.put_back(Changes { known: true, ..looked_at });
-                let refusal = refusal(&error);
-                if error.is_damage() {
-                    self.lose_open(&error.to_string());
-                }
-                Some(refusal)
+                Some(refusal(&error))
             }
         };
-        let ok = refusal.is_none();
         for (answer, result) in waiting {
             // Whoever has gone away does not wait for the answer.
             let _ = answer.send(refusal.clone().map_or(result, Err));
@@ -250,7 +241,21 @@ impl Writer {
         for question in questions {
             self.answer(question);
         }
-        ok
+    }
+
+    /// Writes changes. The one place that says that they cannot be written.
+    pub(super) fn commit(&mut self, changes: &[Write], now: Now) -> Result<(), CommitError> {
+        let Books::Open(store) = &mut self.books else { return Ok(()) };
+        let committed = store.commit(changes, self.engine.high_water(), now);
+        match &committed {
+            Ok(()) => self.trouble.wrote(Instant::now()),
+            Err(error) if error.is_damage() => self.lose_open(&error.to_string()),
+            Err(error) => {
+                tracing::debug!(%error, changes = changes.len(), "a commit failed");
+                self.trouble.failed(&error.to_string(), Instant::now());
+            }
+        }
+        committed
     }
 
     /// What no lease's state shows goes to the log, and to those who count.
@@ -290,9 +295,6 @@ impl Writer {
             }
             Request::CheckStore(answer) => {
                 let _ = answer.send(self.check_store());
-            }
-            Request::Probe(answer) => {
-                let _ = answer.send(self.probe());
             }
             Request::Backup(to, answer) => {
                 let _ = answer.send(self.backup(&to));

@@ -7,6 +7,8 @@ use std::{
 
 use rusqlite::ErrorCode;
 
+use crate::lease::Generation;
+
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -21,13 +23,15 @@ pub enum StoreError {
     },
     /// There was one, and it is gone.
     #[error(
-        "the lease store {0} is missing, but {0}.marker says that there was one; restore it with \
-         `guardctl recover --from BACKUP`, or find out what can be with `guardctl recover`",
-        path.display()
+        "the lease store {} is missing, although {trace}; restore it with `guardctl recover --from \
+         BACKUP`, or find out what can be with `guardctl recover`. Where it was removed on purpose, \
+         `guard-agent detach` removes what the kernel has of it", path.display()
     )]
     Missing {
         /// The store.
         path: PathBuf,
+        /// What shows that there was one.
+        trace: String,
     },
     /// The file is something else.
     #[error(
@@ -108,6 +112,25 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn damaged(path: &Path, what: String) -> Self {
         Self::Damaged { path: path.to_owned(), what, rows: Vec::new() }
+    }
+
+    /// The kernel knows of leases that no store has: this generation was handed out.
+    pub fn missing(path: &Path, generation: Generation) -> Self {
+        let trace = format!("the kernel knows that generation {generation} was handed out");
+        Self::Missing { path: path.to_owned(), trace }
+    }
+
+    /// The same error about a file that a marker, or the kernel, says is a lease store: what is not
+    /// readable in it is damage.
+    #[must_use]
+    pub fn of_ours(self) -> Self {
+        match self {
+            Self::NotAStore { path, what } => Self::damaged(&path, what),
+            Self::Unwritable { path, source } if super::header::says_read_only(&path) => {
+                Self::damaged(&path, format!("a version in its header is unknown ({source})"))
+            }
+            other => other,
+        }
     }
 
     pub(super) fn marker(store: &Path, source: &io::Error) -> Self {

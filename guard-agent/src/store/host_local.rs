@@ -16,6 +16,15 @@ pub struct Reservation {
     pub container: String,
     /// The interface within the container; empty in files of old versions.
     pub interface: String,
+    /// The network's name, which `host-local` has its directory by.
+    pub network: String,
+}
+
+impl Reservation {
+    /// The key that `guard-ipam` looks for the lease by, so that DEL and GC find it.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.network, self.interface)
+    }
 }
 
 /// The reservations cannot be read; none was taken over.
@@ -28,6 +37,12 @@ pub enum HostLocalError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The last part of the path is not the name of a network.
+    #[error("{} is not named after a network; name /var/lib/cni/networks/NETWORK", path.display())]
+    NoNetwork {
+        /// The directory.
+        path: PathBuf,
     },
     /// A reservation without an owner.
     #[error("{} names no container; look whether one has the address, then remove the file",
@@ -47,6 +62,8 @@ pub fn read(directory: &Path) -> Result<Vec<Reservation>, HostLocalError> {
         let path = path.to_owned();
         move |source| HostLocalError::Io { path, source }
     };
+    let network = directory.file_name().and_then(|name| name.to_str());
+    let network = network.ok_or(HostLocalError::NoNetwork { path: directory.to_owned() })?;
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(io(directory))? {
         let path = entry.map_err(io(directory))?.path();
@@ -60,7 +77,7 @@ pub fn read(directory: &Path) -> Result<Vec<Reservation>, HostLocalError> {
             return Err(HostLocalError::NoContainer { path });
         }
         let interface = lines.next().unwrap_or_default().to_owned();
-        found.push(Reservation { address, container, interface });
+        found.push(Reservation { address, container, interface, network: network.to_owned() });
     }
     found.sort();
     Ok(found)
@@ -73,21 +90,25 @@ mod tests {
     #[test]
     fn reads_what_the_plugin_writes_and_nothing_else() {
         let dir = tempfile::TempDir::new().unwrap();
-        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let net = dir.path().join("net");
+        fs::create_dir(&net).unwrap();
+        let write = |name: &str, text: &str| fs::write(net.join(name), text).unwrap();
         write("10.22.0.5", "3f2a\r\neth0");
         write("10.22.0.12", "77b1");
         write("fd00::7", "3f2a\r\neth1\r\n");
         write("last_reserved_ip.0", "10.22.0.12");
         write("lock", "");
-        let read_all = || read(dir.path());
+        let read_all = || read(&net);
         let found: Vec<_> = read_all()
             .unwrap()
             .into_iter()
-            .map(|r| format!("{} {} {}", r.address, r.container, r.interface))
+            .map(|r| format!("{} {} {}", r.address, r.container, r.key()))
             .collect();
-        assert_eq!(found, ["10.22.0.5 3f2a eth0", "10.22.0.12 77b1 ", "fd00::7 3f2a eth1"]);
+        let all = ["10.22.0.5 3f2a net/eth0", "10.22.0.12 77b1 net/", "fd00::7 3f2a net/eth1"];
+        assert_eq!(found, all);
         write("10.22.0.13", " \r\n");
         assert!(matches!(read_all(), Err(HostLocalError::NoContainer { .. })));
         assert!(read(&dir.path().join("absent")).is_err());
+        assert!(matches!(read(&net.join("..")), Err(HostLocalError::NoNetwork { .. })));
     }
 }

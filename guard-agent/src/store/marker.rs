@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -60,25 +60,31 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error.to_string())),
         };
-        let text = io::read_to_string(&file).map_err(|error| unreadable(error.to_string()))?;
-        let line = Line::parse(&text).ok_or_else(|| {
-            unreadable(
-                "its line is damaged; look at the store with `guardctl check`, then delete it"
-                    .to_owned(),
-            )
-        })?;
+        let damaged = || {
+            let what = format!("the line of its marker {} cannot be read", path.display());
+            StoreError::damaged(store, what)
+        };
+        let text = match io::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        let line = Line::parse(&text).ok_or_else(damaged)?;
         Ok(Some(Self { file, line }))
     }
 
-    /// Makes the marker before the store: from now on its absence is a loss.
+    /// Makes the marker before the store: from now on its absence is a loss. It gets its name when
+    /// it is whole, so that a power cut leaves no half of one.
     pub(super) fn create(store: &Path) -> Result<Self, StoreError> {
         let write = || -> io::Result<Self> {
             let line = Line { phase: Phase::Creating, commits: 0, rows: 0 };
             let path = path_of(store);
+            let new = path.with_added_extension("new");
             let mut options = OpenOptions::new();
-            let mut file = options.read(true).write(true).create_new(true).open(&path)?;
+            let mut file = options.read(true).write(true).create(true).truncate(true).open(&new)?;
             file.write_all(line.to_string().as_bytes())?;
             file.sync_all()?;
+            fs::rename(&new, &path)?;
             sync_directory(&path)?;
             Ok(Self { file, line })
         };

@@ -9,6 +9,8 @@
 mod columns;
 mod contents;
 mod error;
+mod exchange;
+mod header;
 pub mod host_local;
 mod marker;
 mod meta;
@@ -17,6 +19,7 @@ mod recover;
 mod schema;
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -56,6 +59,8 @@ pub struct Store {
     path: PathBuf,
     marker: Marker,
     meta: Meta,
+    /// Which file it is: device and inode.
+    file: (u64, u64),
     restored: Option<Restored>,
     /// How many commits are to fail, for tests of what happens then.
     #[cfg(test)]
@@ -70,8 +75,21 @@ impl Store {
     /// The store is in use, lost, damaged, not a store or cannot be written. Nothing is changed
     /// then, and nothing is started empty in its place.
     pub fn open(path: &Path, boot: &Boot) -> Result<Self, StoreError> {
+        exchange::finish(path)?;
         let marker = Marker::read(path)?;
+        // A marker says whose file it is, whatever is in the file.
+        let ours = marker.as_ref().is_some_and(|marker| !marker.is_creating());
+        let opened = Self::open_beside(path, marker, boot);
+        if ours { opened.map_err(StoreError::of_ours) } else { opened }
+    }
+
+    /// Opens the store that this is the marker of.
+    fn open_beside(path: &Path, marker: Option<Marker>, boot: &Boot) -> Result<Self, StoreError> {
         let first_start = is_first_start(path, marker.as_ref())?;
+        if first_start && let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)
+                .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        }
         let marker = match marker {
             None if first_start => Some(Marker::create(path)?),
             marker => marker,
@@ -122,10 +140,18 @@ impl Store {
             path: path.to_owned(),
             marker,
             meta,
+            file: identity(path)?,
             restored: Some(restored),
             #[cfg(test)]
             failing: Default::default(),
         })
+    }
+
+    /// Whether anything says that there is a store at `path`, or was: its file, log or marker.
+    pub fn left_a_trace(path: &Path) -> bool {
+        let log = exchange::beside(path, "-wal");
+        let files = [path.to_owned(), log, marker::path_of(path), exchange::ready(path)];
+        files.iter().any(|file| file.try_exists().unwrap_or(true))
     }
 
     /// What the store held when it was opened. Answers once.
@@ -136,6 +162,12 @@ impl Store {
     /// Counts the opens of this store; committed before anything else of this one.
     pub fn epoch(&self) -> u64 {
         self.meta.epoch
+    }
+
+    /// Has it count its opens from here on, if it has not come so far: with the next commit it is
+    /// stored.
+    pub fn raise_epoch(&mut self, epoch: u64) {
+        self.meta.epoch = self.meta.epoch.max(epoch);
     }
 
     /// Where it is.
@@ -231,6 +263,11 @@ impl Store {
     /// # Errors
     /// What is on disk is not what was written.
     pub fn read_again(&self) -> Result<Contents, StoreError> {
+        // What is written to a file without a name is gone with the agent.
+        if identity(&self.path).ok() != Some(self.file) {
+            let what = "its file was removed or replaced while it was open".to_owned();
+            return Err(StoreError::damaged(&self.path, what));
+        }
         // Pages in memory are as they were written.
         self.conn.release_memory().map_err(|source| StoreError::sqlite(&self.path, source))?;
         let meta = Meta::read(&self.conn, &self.path)?;
@@ -265,18 +302,36 @@ impl Store {
 }
 
 fn is_first_start(path: &Path, marker: Option<&Marker>) -> Result<bool, StoreError> {
-    let size = match std::fs::metadata(path) {
-        Ok(file) => Some(file.len()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+    let missing = |beside: PathBuf| {
+        let trace = format!("{} says that there was one", beside.display());
+        StoreError::Missing { path: path.to_owned(), trace }
     };
-    match (size, marker) {
+    let log = exchange::beside(path, "-wal");
+    match (size_of(path)?, marker) {
+        // SQLite would delete the log.
+        (None, None) if size_of(&log)?.is_some_and(|size| size > 0) => Err(missing(log)),
         (None, None) => Ok(true),
         // The first start was cut short before there was anything to lose.
         (None | Some(0), Some(marker)) if marker.is_creating() => Ok(true),
-        (None, Some(_)) => Err(StoreError::Missing { path: path.to_owned() }),
+        (None, Some(_)) => Err(missing(marker::path_of(path))),
         (Some(0), _) => Err(StoreError::damaged(path, "the file is empty".to_owned())),
         (Some(_), marker) => Ok(marker.is_some_and(Marker::is_creating)),
+    }
+}
+
+/// What tells a file from another one of the same name.
+fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    let file = std::fs::metadata(path);
+    let file = file.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+    Ok((file.dev(), file.ino()))
+}
+
+/// How long a file is, if there is one.
+fn size_of(path: &Path) -> Result<Option<u64>, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(file) => Ok(Some(file.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Io { path: path.to_owned(), source }),
     }
 }
 

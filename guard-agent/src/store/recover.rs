@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::IpAddr,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +16,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Boot, Carry, Store, StoreError, columns, contents, marker,
+    Boot, Carry, Store, StoreError, columns, contents,
+    exchange::{self, beside},
+    header,
     meta::Meta,
     record::{self, Record},
     schema,
@@ -27,6 +30,9 @@ use crate::{
     },
     segment::Segment,
 };
+
+/// A page of the database, as SQLite makes them.
+const PAGE: u64 = 4096;
 
 /// What a recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,8 +57,8 @@ pub struct Known {
     pub memory: Option<(Contents, HighWater)>,
     /// Addresses that the kernel has a holder for, from the agent that had the store before.
     pub kernel: Vec<KernelHolder>,
-    /// The highest generation that was handed out, where the store cannot know it.
-    pub highest: Generation,
+    /// Generations that were handed out, where the store cannot know of them.
+    pub given: Vec<Generation>,
     /// How often the store was opened, at least.
     pub epoch: u64,
 }
@@ -90,7 +96,9 @@ pub fn recover(
     boot: &Boot,
     dry_run: bool,
 ) -> Result<Recovered, StoreError> {
-    let Known { memory, kernel, highest, epoch } = known;
+    let Known { memory, kernel, given, epoch } = known;
+    // One that was cut short after its store was whole is the store.
+    exchange::finish(path)?;
     let mut all = match memory {
         Some((Contents { rows, subnets, interfaces }, high_water)) => Salvage {
             rows: rows.into_iter().collect(),
@@ -103,11 +111,11 @@ pub fn recover(
     };
     let mut report = Recovered { kept: all.len(), ..Recovered::default() };
     if let Some(from) = from {
-        let backup = salvage(from, boot)?;
+        let backup = salvage_backup(from, boot)?;
         report.from_backup = all.add_backup(backup);
     }
-    let mut bindings = all.add_kernel(kernel);
-    all.high_water.generation = all.high_water.generation.max(highest);
+    all.high_water.believe(&given, boot.now.wall);
+    let mut bindings = all.add_kernel(kernel, boot);
     let places = std::mem::take(&mut all.unreadable);
     for place in places {
         report.quarantined.push(format!("{} on {}", place.address, place.segment));
@@ -119,14 +127,9 @@ pub fn recover(
         return Ok(report);
     }
 
-    // The old files stay where they are until the new ones are whole.
-    let new = beside(path, ".new");
-    for suffix in ["", "-wal", "-shm", ".marker"] {
-        // Of a recovery that was cut short.
-        let _ = fs::remove_file(beside(&new, suffix));
-    }
-    write_new(&new, all, epoch, boot)?;
-    report.moved_to = replace(path, &new, boot)?;
+    write_new(&exchange::begin(path)?, all, epoch, boot)?;
+    exchange::declare(path)?;
+    report.moved_to = exchange::finish(path)?;
     Ok(report)
 }
 
@@ -140,30 +143,44 @@ pub fn epoch_of(path: &Path, boot: &Boot) -> u64 {
 }
 
 fn salvage_old(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
-    match salvage(path, boot) {
-        // In use by an agent that is well: there is nothing to recover.
-        Err(locked @ StoreError::Locked { .. }) => Err(locked),
-        Err(error) => {
-            tracing::warn!(%error, "nothing can be read of the old store");
-            Ok(Salvage::default())
-        }
-        salvaged => salvaged,
+    // In use by an agent that is well: there is nothing to recover.
+    if let Err(locked @ StoreError::Locked { .. }) = super::connect(path, false) {
+        return Err(locked);
     }
+    let copied = copy_beside(path).and_then(|copy| copy.mend().map(|()| copy));
+    let copied = copied.map_err(|source| StoreError::Io { path: path.to_owned(), source });
+    copied.and_then(|copy| salvage(&copy, path, boot)).or_else(|error| {
+        tracing::warn!(%error, "nothing can be read of the old store");
+        Ok(Salvage::default())
+    })
+}
+
+fn salvage_backup(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
+    // An agent that has it open keeps others out; a copy would be torn.
+    let mut conn = super::connect(path, false)?;
+    if let Err(newer @ StoreError::Newer { .. }) = schema::version(&mut conn, path, false, boot) {
+        return Err(newer);
+    }
+    drop(conn);
+    let copy = copy_beside(path);
+    let copy = copy.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+    salvage(&copy, path, boot)
 }
 
 fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), StoreError> {
     let mut store = Store::open(new, boot)?;
-    let seed = store.take_restored().high_water;
-    store.meta.epoch = store.meta.epoch.max(epoch);
-    let mut high_water = HighWater {
-        seed: if all.high_water.seed == 0 { seed.seed } else { all.high_water.seed },
-        // Hand-outs that nothing tells of have generations below the seed of today.
-        generation: all.high_water.generation.max(seed.generation),
-        release_order: all.high_water.release_order,
-        boot: all.high_water.boot.max(seed.boot),
-    };
+    let HighWater { boot: first, .. } = store.take_restored().high_water;
+    store.raise_epoch(epoch);
+    let mut high_water = all.high_water;
+    high_water.boot = high_water.boot.max(first);
     for row in all.rows.values() {
         high_water.note(row);
+    }
+    // Hand-outs that nothing tells of have generations below the seed of today.
+    high_water.generation = high_water.generation.max(HighWater::seed(boot.now.wall).generation);
+    if high_water.gave_nothing() {
+        // For all that is known: it is not a first store that goes on here.
+        high_water.seed = 0;
     }
     let contents = Contents {
         rows: all.rows.into_iter().collect(),
@@ -257,10 +274,10 @@ impl Salvage {
 
     /// Somebody had these, and nothing says who; answers what may use them. A row of an earlier
     /// generation is of the past: the address was given to another since.
-    fn add_kernel(&mut self, kernel: Vec<KernelHolder>) -> BTreeMap<Place, Binding> {
+    fn add_kernel(&mut self, kernel: Vec<KernelHolder>, boot: &Boot) -> BTreeMap<Place, Binding> {
         let mut bindings = BTreeMap::new();
         for KernelHolder { place, generation, binding } in kernel {
-            self.high_water.generation = self.high_water.generation.max(generation);
+            self.high_water.believe(&[generation], boot.now.wall);
             let row = self.rows.get(&place).and_then(Row::lease);
             let explained = row.is_some_and(|lease| lease.generation >= generation);
             if !explained && !self.unreadable.contains(&place) {
@@ -272,15 +289,14 @@ impl Salvage {
     }
 }
 
-/// Reads a copy, so that the original stays as it is.
-fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
+/// Reads the copy of a store, so that the original stays as it is.
+fn salvage(copy: &Copy, path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
-    let io = |source| StoreError::Io { path: path.to_owned(), source };
-    // An agent that has it open keeps others out; a copy would be torn.
-    drop(super::connect(path, false)?);
-    let copy = copy_beside(path).map_err(io)?;
     let conn =
         Connection::open_with_flags(copy.db(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
+    // The tables say which version it is; the number in the header may be damaged.
+    let version = schema::of_tables(&conn, path)?.unwrap_or(schema::VERSION);
+    conn.pragma_update(None, "user_version", version).map_err(fault)?;
     let mut salvage = Salvage::default();
     let mut carry = None;
     if let Ok(meta) = Meta::read(&conn, path) {
@@ -291,7 +307,6 @@ fn salvage(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
             now: boot.now.boot,
         });
     }
-    let version = schema::found(&conn).map_err(fault)?;
     columns::scan(&conn, version, |found| match found {
         columns::Found::Row(place, mut row, _) => {
             if let Some(carry) = carry {
@@ -337,10 +352,17 @@ impl Copy {
     fn db(&self) -> &Path {
         &self.db
     }
-}
 
-impl Drop for Copy {
-    fn drop(&mut self) {
+    /// Makes its header that of a store.
+    fn mend(&self) -> io::Result<()> {
+        let file = fs::OpenOptions::new().read(true).write(true).open(&self.db)?;
+        let mut header = [0; header::LENGTH];
+        file.read_exact_at(&mut header, 0)?;
+        header::mend(&mut header);
+        file.write_all_at(&header, 0)
+    }
+
+    fn remove(&self) {
         for suffix in ["", "-wal", "-shm"] {
             // Some of them are not there.
             let _ = fs::remove_file(beside(&self.db, suffix));
@@ -348,48 +370,34 @@ impl Drop for Copy {
     }
 }
 
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
 fn copy_beside(path: &Path) -> io::Result<Copy> {
     let copy = Copy { db: beside(path, ".salvage") };
-    for suffix in ["", "-wal"] {
-        match fs::copy(beside(path, suffix), beside(&copy.db, suffix)) {
-            Err(error) if suffix == "-wal" && error.kind() == io::ErrorKind::NotFound => {}
-            copied => drop(copied?),
-        }
+    // Of a recovery that was cut off: its log would be applied to this copy.
+    copy.remove();
+    let log = copied(&beside(path, "-wal"), &beside(&copy.db, "-wal"))?;
+    if !copied(path, &copy.db)? && !log {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&copy.db)?;
+    if log && file.metadata()?.len() < PAGE {
+        // SQLite deletes the log of an empty file, and all that is missing may be in it.
+        file.set_len(PAGE)?;
     }
     Ok(copy)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Puts the new store in the place of the old one, which is kept beside it. The old marker goes
-/// last: whatever ends this halfway, the next start finds that something is missing.
-fn replace(path: &Path, new: &Path, boot: &Boot) -> Result<Option<PathBuf>, StoreError> {
-    let rename = |from: &Path, to: &Path| match fs::rename(from, to) {
-        Ok(()) => Ok(true),
+/// Copies a file. Returns whether there is one.
+fn copied(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs::copy(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(StoreError::Io { path: from.to_owned(), source }),
-    };
-    let aside = beside(path, &format!(".damaged-{}", boot.now.wall.as_second()));
-    let mut moved = false;
-    for suffix in ["", "-wal", "-shm"] {
-        moved |= rename(&beside(path, suffix), &beside(&aside, suffix))?;
+        copied => copied.map(|_| true),
     }
-    let sync = || marker::sync_directory(path);
-    let io = |source| StoreError::Io { path: path.to_owned(), source };
-    rename(new, path)?;
-    sync().map_err(io)?;
-    let old = marker::path_of(path);
-    if old.exists() {
-        fs::copy(&old, marker::path_of(&aside)).map_err(io)?;
-        moved = true;
-    }
-    rename(&marker::path_of(new), &old)?;
-    sync().map_err(io)?;
-    Ok(moved.then_some(aside))
 }
 
 fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {

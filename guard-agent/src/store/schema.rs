@@ -7,6 +7,7 @@ use rusqlite::{Connection, backup::Backup};
 use super::{
     Boot, StoreError,
     columns::{self, Columns},
+    header,
     meta::Meta,
     nanos,
     record::Record as _,
@@ -79,13 +80,33 @@ pub(super) fn version(
         });
         return made.map(|()| VERSION).map_err(fault);
     }
-    if found > VERSION {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
+    // The tables say which version it is; the number in the header is only a number.
+    let tables = of_tables(conn, path)?;
+    match tables {
+        Some(version) if version == found => Ok(found),
+        None if found > VERSION => {
+            Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION })
+        }
+        _ => {
+            let tables = tables.map_or("none".to_owned(), |version| version.to_string());
+            let what = format!("its header has the version {found}, and its tables have {tables}");
+            Err(StoreError::damaged(path, what))
+        }
     }
-    if found < 1 {
-        return Err(StoreError::damaged(path, format!("its schema has the version {found}")));
+}
+
+/// The version whose tables a store has.
+pub(super) fn of_tables(conn: &Connection, path: &Path) -> Result<Option<i64>, StoreError> {
+    let fault = |source| StoreError::sqlite(path, source);
+    let shape = header::shape(conn).map_err(fault)?;
+    let model = Connection::open_in_memory().map_err(fault)?;
+    for (version, migration) in (1..).zip(MIGRATIONS) {
+        model.execute_batch(migration).map_err(fault)?;
+        if header::shape(&model).map_err(fault)? == shape {
+            return Ok(Some(version));
+        }
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// Brings the tables of an older store to [`VERSION`], after a backup.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use guard_tests::{Arp, Attachment, Lab, Plugin, eventually};
 use serde_json::{Value, json};
 
-use crate::{bridge, network, of};
+use crate::{bridge, chained, network, of};
 
 #[test]
 fn the_veth_is_bound_and_another_claimant_is_a_conflict_at_its_first_frame() -> Result<()> {
@@ -14,11 +14,7 @@ fn the_veth_is_bound_and_another_claimant_is_a_conflict_at_its_first_frame() -> 
     let attachment = Attachment::new("c", &netns);
     let added = bridge(&lab, &agent, "1.0.0")?.done("ADD", attachment)?;
 
-    let mut conf = json!({
-        "cniVersion": "1.0.0", "name": "net", "type": "guard-ipam", "socket": agent.socket(),
-    });
-    conf["prevResult"] = added.clone();
-    let chained = Plugin::guard_ipam(None, conf)?;
+    let chained = chained(&agent, "1.0.0", &added)?;
     assert_eq!(chained.done("ADD", attachment)?, added, "the result is passed on");
     chained.done("CHECK", attachment)?;
 

@@ -218,24 +218,6 @@ fn del_of_what_is_still_in_use_may_be_repeated_and_leaves_nothing() -> Result<()
 }
 
 #[test]
-fn a_call_waits_for_an_agent_that_restarts_and_status_does_not() -> Result<()> {
-    let lab = Lab::new()?;
-    let mut agent = lab.agent()?;
-    let plugin = ipam(&agent, "1.1.0")?;
-    let a = Attachment::new("a", Path::new(NOBODY));
-    plugin.done("STATUS", a)?;
-    let added = plugin.done("ADD", a)?;
-    agent.kill()?;
-    let refused = plugin.call("STATUS", a)?.err().context("STATUS of nobody")?;
-    assert!(refused.code == 50 && refused.text.contains("is guard-agent running"), "{refused:?}");
-    let waiting = std::thread::spawn(move || plugin.done("ADD", a));
-    agent.start_again()?;
-    let again = waiting.join().map_err(|_| anyhow::anyhow!("a panic"))??;
-    assert_eq!(again, added);
-    Ok(())
-}
-
-#[test]
 fn garbage_is_refused_clearly_and_changes_nothing() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
@@ -298,6 +280,43 @@ fn garbage_is_refused_clearly_and_changes_nothing() -> Result<()> {
     assert_eq!(refused.code, 7);
     let held = agent.list(&["leases"], "leases")?;
     assert!(held.iter().all(|lease| lease["state"] == "cooling"), "{held:?}");
+    agent.check()
+}
+
+#[test]
+fn a_version_that_is_not_spoken_is_refused_with_those_that_are() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let netns = lab.container("c")?.path();
+    let c = Attachment::new("c", &netns);
+    for (version, asked) in
+        [(json!("0.3.1"), "0.3.1"), (Value::Null, "0.1.0"), (json!("2.0.0"), "2.0.0")]
+    {
+        let plugin = ipam(&agent, "0.4.0")?.with("cniVersion", version);
+        for command in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
+            let refused = plugin.call(command, c)?.err().with_context(|| command.to_owned())?;
+            assert_eq!(refused.code, 1, "{refused:?}");
+            for word in [asked, "0.4.0, 1.0.0, 1.1.0", "configuration"] {
+                assert!(refused.text.contains(word), "{word}: {refused:?}");
+            }
+        }
+    }
+    // A network that is at 0.3.1, as the guide says: the version, and nothing else.
+    let conf = network(&agent, "0.3.1", "bridge");
+    let old = Plugin::debian("bridge", Some(lab.host()), conf.clone())?.beside_ours()?;
+    let refused = old.call("ADD", c)?.err().context("0.3.1 passed")?;
+    assert!(refused.text.contains("0.4.0"), "{refused:?}");
+    let host_local =
+        json!({ "type": "host-local", "dataDir": lab.dir().join("h"), "subnet": "10.8.64.0/24" });
+    let before = old.with("ipam", host_local).with("bridge", "rt0".into());
+    old.call("DEL", c)?.err().context("DEL at 0.3.1 passed")?;
+    let made = before.done("ADD", c)?;
+    // Its DEL comes with the new version, and with the result of the old one.
+    let new = old.with("cniVersion", "0.4.0".into());
+    new.with("prevResult", made).done("DEL", c)?;
+    let added = new.done("ADD", c)?;
+    new.with("prevResult", added).done("CHECK", c)?;
+    new.done("DEL", c)?;
     agent.check()
 }
 

@@ -5,6 +5,8 @@ mod collect;
 mod containers;
 mod direct;
 mod from_host_local;
+mod patience;
+mod workload;
 
 use anyhow::Result;
 use guard_tests::{Agent, BRIDGE, Lab, POOL, Plugin};
@@ -33,6 +35,20 @@ fn bridge(lab: &Lab, agent: &Agent, version: &str) -> Result<Plugin> {
 /// Us alone.
 fn ipam(agent: &Agent, version: &str) -> Result<Plugin> {
     Plugin::guard_ipam(None, network(agent, version, "bridge"))
+}
+
+/// Us behind `bridge`, with its result.
+fn chained(agent: &Agent, version: &str, result: &Value) -> Result<Plugin> {
+    Plugin::guard_ipam(
+        None,
+        json!({
+            "cniVersion": version,
+            "name": "net",
+            "type": "guard-ipam",
+            "socket": agent.socket(),
+            "prevResult": result,
+        }),
+    )
 }
 
 /// What one container has, by state.

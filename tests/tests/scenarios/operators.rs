@@ -144,7 +144,7 @@ fn host_local_reservations_become_leases() -> Result<()> {
     assert_eq!(did["refused"], serde_json::json!([]));
     let entry = agent.entry(address)?.context("not listed")?;
     assert_eq!((&entry["state"], &entry["sandbox"]), (&"active".into(), &"old".into()));
-    assert_eq!((&entry["key"], &entry["reason"]), (&"eth0".into(), &"adopted".into()));
+    assert_eq!((&entry["key"], &entry["reason"]), (&"lab/eth0".into(), &"adopted".into()));
     assert!(table(&agent, &adopt)?.contains("10.8.64.7"));
     // One that no pool has is named, and the exit code says that not all is taken over.
     std::fs::write(host_local.store().join("192.0.2.9"), "stranger\r\neth0")?;

@@ -7,16 +7,16 @@ use anyhow::{Context, Result, ensure};
 use guard_tests::{Agent, Lab, Lease, POOL, Sandbox, eventually};
 
 /// A lab with a sandbox that runs, one that was only given an address, and a backup.
-struct Scene {
-    lab: Lab,
-    agent: Agent,
-    sandbox: Sandbox,
-    running: Lease,
-    held: Lease,
+pub(crate) struct Scene {
+    pub(crate) lab: Lab,
+    pub(crate) agent: Agent,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) running: Lease,
+    pub(crate) held: Lease,
 }
 
 impl Scene {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let lab = Lab::new()?;
         let agent = lab.agent()?;
         let sandbox = lab.sandbox("runs")?;
@@ -32,7 +32,7 @@ impl Scene {
     }
 
     /// The agent is up, says what is wrong, and hands nothing out.
-    fn is_lost(&self) -> Result<()> {
+    pub(crate) fn is_lost(&self) -> Result<()> {
         let agent = &self.agent;
         let body = agent.await_readyz(503)?;
         ensure!(body.contains("store") && body.contains("guardctl recover"), "{body}");
@@ -58,7 +58,7 @@ impl Scene {
     }
 
     /// A recovery brings the service back, with the running sandbox's address kept from others.
-    fn recovers(&self, args: &[&str], state: &str) -> Result<()> {
+    pub(crate) fn recovers(&self, args: &[&str], state: &str) -> Result<()> {
         let agent = &self.agent;
         let dry = agent.json(&[&["recover", "--dry-run"], args].concat())?;
         ensure!(dry["moved_to"].is_null() && dry["dry_run"] == true, "{dry}");
@@ -192,7 +192,7 @@ fn a_read_only_disk_is_waited_for() -> Result<()> {
     let body = agent.await_readyz(503)?;
     ensure!(body.contains("store"), "{body}");
     let refused = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "b"])?.refusal()?;
-    ensure!((&*refused.status, &*refused.reason) == ("UNAVAILABLE", "STORE_DAMAGED"));
+    ensure!((&*refused.status, &*refused.reason) == ("UNAVAILABLE", "STORE_UNWRITABLE"));
     lab.remount_state(true)?;
     agent.await_readyz(200)?;
     ensure!(agent.allocate("a")? == lease, "it has another lease now");
@@ -289,7 +289,7 @@ fn a_healthy_store_is_not_recovered_but_takes_what_a_backup_has_besides() -> Res
 }
 
 /// Changes one byte of the text `what`, wherever it stands.
-fn flip(file: &Path, what: &[u8]) -> Result<()> {
+pub(crate) fn flip(file: &Path, what: &[u8]) -> Result<()> {
     let mut bytes = std::fs::read(file)?;
     let at: Vec<_> =
         (0..bytes.len() - what.len()).filter(|at| bytes[*at..].starts_with(what)).collect();

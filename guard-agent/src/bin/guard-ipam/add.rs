@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     agent::{self, Agent, patiently},
-    call::Call,
+    call::{self, Call},
     choice::{self, Ask},
     conf::{Ipam, NetConf},
     error::Error,
@@ -48,12 +48,17 @@ async fn allocate(
     asks: &[Ask],
 ) -> Result<Vec<Lease>, Error> {
     let certain = asks.iter().filter(|ask| ask.address.is_some()).count();
-    let calls: Vec<_> = if certain > 1 { asks.chunks(1).collect() } else { vec![asks] };
-    let mut leases = Vec::new();
-    for asks in calls {
+    if certain <= 1 {
+        return Ok(agent.allocate(request(conf, call, asks)).await?);
+    }
+    // What an ADD before this one was given is its container's.
+    let before = agent.leases_of(&call.container, conf, &call.ifname).await?;
+    let mut leases: Vec<Lease> = Vec::new();
+    for asks in asks.chunks(1) {
         match agent.allocate(request(conf, call, asks)).await {
             Ok(more) => leases.extend(more),
             Err(error) => {
+                leases.retain(|lease| before.iter().all(|b| b.generation != lease.generation));
                 give_back(agent, &leases).await;
                 return Err(error.into());
             }
@@ -65,7 +70,7 @@ async fn allocate(
 fn request(conf: &NetConf, call: &Call, asks: &[Ask]) -> AllocateRequest {
     let address = asks.iter().find_map(|ask| ask.address).map(|address| address.to_string());
     // What people look for a container by, where the runtime tells.
-    let labels = ["K8S_POD_NAMESPACE", "K8S_POD_NAME"];
+    let labels = [call::NAMESPACE, call::POD];
     let label = |key: &str| Some((key.to_owned(), call.args.get(key)?.clone()));
     AllocateRequest {
         pools: asks.iter().map(|ask| ask.pool.clone()).collect(),
@@ -75,6 +80,7 @@ fn request(conf: &NetConf, call: &Call, asks: &[Ask]) -> AllocateRequest {
         labels: labels.into_iter().filter_map(label).collect::<HashMap<_, _>>(),
         // A container may be silent for as long as it likes: DEL is what ends its lease.
         confirmed: true,
+        workload: call.workload().unwrap_or_default(),
         ..AllocateRequest::default()
     }
 }
@@ -89,6 +95,6 @@ fn finish(conf: &NetConf, ipam: &Ipam, leases: &[Lease]) -> Result<Value, Error>
 /// What cannot be given back now is found by GC, and by the agent's own reconciliation.
 async fn give_back(agent: &Agent, leases: &[Lease]) {
     for lease in leases {
-        let _ = agent.release(lease.generation).await;
+        let _ = agent.release(lease.generation, false).await;
     }
 }

@@ -9,14 +9,15 @@ use guard_agent::{
     client::{self, CallError, answer},
     proto::{
         AllocateRequest, BindRequest, Lease, LeaseState, ListLeasesRequest, ListPoolsRequest,
-        Owner, Pool, ReleaseRequest, StatusRequest, StatusResponse, guard_client::GuardClient,
-        leases_client::LeasesClient, pools_client::PoolsClient, release_request::Which,
+        Outcome, Owner, Pool, ReleaseRequest, StatusRequest, StatusResponse,
+        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
+        release_request::Which,
     },
 };
 use tokio::time::sleep;
 use tonic::transport::Channel;
 
-use crate::error::Error;
+use crate::{conf::NetConf, error::Error};
 
 /// How long a restart of the agent may take. Runtimes wait a minute and more for a plugin.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,10 +59,16 @@ impl Agent {
         Ok(leases)
     }
 
-    /// Those of one interface of a container.
-    pub async fn leases_of(&self, container: &str, key: &str) -> Result<Vec<Lease>, CallError> {
+    /// Those of one interface of a container, and those that were taken over from a `host-local`
+    /// too old to say whose interface they are.
+    pub async fn leases_of(
+        &self,
+        container: &str,
+        conf: &NetConf,
+        ifname: &str,
+    ) -> Result<Vec<Lease>, CallError> {
         let mut leases = self.leases(container).await?;
-        leases.retain(|lease| lease.key == key);
+        leases.retain(|lease| lease.key == conf.key(ifname) || lease.key == conf.key(""));
         Ok(leases)
     }
 
@@ -71,14 +78,15 @@ impl Agent {
     }
 
     /// Declares MAC and port.
-    pub async fn bind(&self, request: BindRequest) -> Result<(), CallError> {
-        answer(self.client().bind(request)).await.map(drop)
+    pub async fn bind(&self, request: BindRequest) -> Result<Outcome, CallError> {
+        Ok(answer(self.client().bind(request)).await?.outcome())
     }
 
-    /// Gives one lease back. What has ended before is no error.
-    pub async fn release(&self, generation: u64) -> Result<(), CallError> {
-        let which = Some(Which::Generation(generation));
-        answer(self.client().release(ReleaseRequest { which })).await.map(drop)
+    /// Gives one lease back; with `only_if_gone` not while anything speaks for its container. What
+    /// has ended before is no error.
+    pub async fn release(&self, generation: u64, only_if_gone: bool) -> Result<(), CallError> {
+        let request = ReleaseRequest { which: Some(Which::Generation(generation)), only_if_gone };
+        answer(self.client().release(request)).await.map(drop)
     }
 
     fn client(&self) -> LeasesClient<Channel> {
@@ -107,7 +115,7 @@ pub async fn patiently<T>(
             Err(error) => Err(error.into()),
         };
         match done {
-            Err(Error::Agent(error)) if error.is_passing() && start.elapsed() < PATIENCE => {
+            Err(error) if error.is_passing() && start.elapsed() < PATIENCE => {
                 sleep(PAUSE).await;
             }
             done => return done,

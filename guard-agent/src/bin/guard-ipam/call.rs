@@ -4,6 +4,12 @@ use std::{collections::BTreeMap, env};
 
 use crate::error::Error;
 
+/// The namespace of a pod, in the words of runtimes of Kubernetes.
+pub const NAMESPACE: &str = "K8S_POD_NAMESPACE";
+
+/// The pod's name.
+pub const POD: &str = "K8S_POD_NAME";
+
 /// `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -62,6 +68,19 @@ impl Call {
             None => String::new(),
         };
         Self::new(variable("CNI_CONTAINERID")?, variable("CNI_IFNAME")?, &args)
+    }
+
+    /// The pod that the container is a sandbox of, by the name that the next one has too. What
+    /// cannot be the name of a pod names none.
+    pub fn workload(&self) -> Option<String> {
+        // DNS labels, and dots between them: RFC 1123, as Kubernetes has it.
+        let name = |key: &str, most: usize| {
+            let byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+            let name = self.args.get(key)?;
+            let good = (1..=most).contains(&name.len()) && name.bytes().all(byte);
+            good.then_some(name)
+        };
+        Some(format!("{}/{}", name(NAMESPACE, 63)?, name(POD, 253)?))
     }
 
     fn new(container: String, ifname: String, args: &str) -> Result<Self, Error> {

@@ -1,7 +1,7 @@
 //! Behind a plugin that makes interfaces: the port and the MAC that it made are declared, so that
 //! another claimant is a conflict at its first frame.
 
-use guard_agent::proto::{BindRequest, Lease};
+use guard_agent::proto::{BindRequest, Lease, Outcome};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -52,12 +52,20 @@ impl Previous {
 pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
     let previous = Previous::read(previous)?;
     patiently(&conf.socket(), async |agent| {
+        let mut failed = Vec::new();
         for (lease, veth) in pairs(&agent, conf, &previous, call).await? {
             let Veth { mac, port } = veth;
             let request = BindRequest { generation: lease.generation, mac, interface: port };
-            agent.bind(request).await?;
+            match agent.bind(request).await {
+                Ok(Outcome::Done) => {}
+                Ok(_) => failed.push(Error::Chain(format!(
+                    "the lease of {} has ended before it was bound",
+                    lease.address
+                ))),
+                Err(error) => failed.push(error.into()),
+            }
         }
-        Ok(())
+        Error::all(failed)
     })
     .await
 }
@@ -69,15 +77,16 @@ pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), E
 pub async fn check(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
     let previous = Previous::read(previous)?;
     patiently(&conf.socket(), async |agent| {
+        let mut wrong = Vec::new();
         for (lease, veth) in pairs(&agent, conf, &previous, call).await? {
             if (lease.mac.as_str(), &lease.interface) != (&veth.mac, &veth.port) {
-                return Err(Error::Check(format!(
+                wrong.push(Error::Check(format!(
                     "{} is bound to {:?} on {:?}, and the container has {:?} on {:?}",
                     lease.address, lease.mac, lease.interface, veth.mac, veth.port
                 )));
             }
         }
-        Ok(())
+        Error::all(wrong)
     })
     .await
 }
@@ -89,7 +98,7 @@ async fn pairs(
     call: &Call,
 ) -> Result<Vec<(Lease, Veth)>, Error> {
     let key = conf.key(&call.ifname);
-    let leases = agent.leases_of(&call.container, &key).await?;
+    let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
     if leases.is_empty() {
         return Err(Error::Chain(format!(
             "container {:?} has no lease for {key:?}: make guard-ipam the ipam of this network too",

@@ -45,10 +45,10 @@ pub struct NetConf {
     #[serde(default, deserialize_with = "or_nothing")]
     pub runtime_config: Wishes,
     /// GC: all that is there.
-    #[serde(default, rename = "cni.dev/valid-attachments")]
+    #[serde(default, rename = "cni.dev/valid-attachments", deserialize_with = "or_none_in_it")]
     valid_attachments: Option<Vec<Attachment>>,
     /// As above; the name that the specification's text has.
-    #[serde(default, rename = "cni.dev/attachments")]
+    #[serde(default, rename = "cni.dev/attachments", deserialize_with = "or_none_in_it")]
     attachments: Option<Vec<Attachment>>,
 }
 
@@ -149,6 +149,13 @@ fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     value: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+/// As [`or_nothing`], where a list that is missing is something else than one with nothing in it.
+fn or_none_in_it<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    or_nothing(value).map(Some)
 }
 
 impl NetConf {

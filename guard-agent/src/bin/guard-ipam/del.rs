@@ -1,69 +1,65 @@
 //! DEL and GC: what a container had, and what all that are gone had.
 
-use guard_agent::proto::Lease;
+use guard_agent::{client::CallError, proto::Lease};
 
 use crate::{
-    agent::patiently,
+    agent::{Agent, patiently},
     call::Call,
     conf::{Attachment, NetConf},
     error::Error,
 };
 
-/// How many leases an error names.
-const NAMED: usize = 3;
-
 /// Releases what one interface of a container has. Nothing is as good as something.
 ///
 /// # Errors
-/// The agent is not there.
+/// The agent is not there, or refuses some of it; the rest is released.
 pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
-    let key = conf.key(&call.ifname);
     patiently(&conf.socket(), async |agent| {
-        for lease in agent.leases_of(&call.container, &key).await? {
-            agent.release(lease.generation).await?;
-        }
-        Ok(())
+        let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
+        release(&agent, leases, false).await
     })
     .await
 }
 
-/// Releases what this network's containers have that are not on the runtime's list. A list that
-/// leaves out one that is in use is not believed at all.
+/// Releases what this network's containers have that are not on the runtime's list. One that is
+/// still in use is left as it is: a runtime that lost its state has a list without it.
 ///
 /// # Errors
-/// There is no list, or it contradicts the wire; then nothing is released. Or the agent is not
-/// there.
+/// There is no list; then nothing is released. Containers that it leaves out are in use; then the
+/// others are. Or the agent is not there.
 pub async fn collect(conf: &NetConf) -> Result<(), Error> {
     let valid = conf.attachments()?;
     let network = conf.key("");
     patiently(&conf.socket(), async |agent| {
         let mut leases = agent.leases("").await?;
         leases.retain(|lease| is_gone(lease, &network, valid));
-        let live: Vec<_> = leases.iter().filter(|lease| !lease.evidence.is_empty()).collect();
-        if !live.is_empty() {
-            let named: Vec<_> = live.iter().take(NAMED).map(|lease| describe(lease)).collect();
-            return Err(Error::Contradiction(format!(
-                "GC: the list leaves out {} container(s) whose addresses are in use, such as {}; \
-                 nothing is released",
-                live.len(),
-                named.join(", ")
-            )));
-        }
-        for lease in leases {
-            agent.release(lease.generation).await?;
-        }
-        Ok(())
+        release(&agent, leases, true).await
     })
     .await
 }
 
-fn is_gone(lease: &Lease, network: &str, valid: &[Attachment]) -> bool {
-    let Some(ifname) = lease.key.strip_prefix(network) else { return false };
-    !valid.iter().any(|valid| valid.container == lease.sandbox && valid.ifname == ifname)
+/// Releases what can be released, and then says what could not.
+async fn release(agent: &Agent, leases: Vec<Lease>, only_if_gone: bool) -> Result<(), Error> {
+    let mut kept = Vec::new();
+    for Lease { sandbox, address, generation, .. } in leases {
+        match agent.release(generation, only_if_gone).await {
+            Ok(()) => {}
+            Err(why @ CallError::Refused(_)) => {
+                kept.push(Error::Kept { container: sandbox, address, why: Box::new(why) });
+            }
+            // The next call would fare no better.
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Error::all(kept)
 }
 
-fn describe(lease: &Lease) -> String {
-    format!("{} ({})", lease.sandbox, lease.address)
+fn is_gone(lease: &Lease, network: &str, valid: &[Attachment]) -> bool {
+    let Some(ifname) = lease.key.strip_prefix(network) else { return false };
+    let is_it = |valid: &Attachment| {
+        valid.container == lease.sandbox && (valid.ifname == ifname || ifname.is_empty())
+    };
+    !valid.iter().any(is_it)
 }
 
 #[cfg(test)]
@@ -84,6 +80,8 @@ mod tests {
             (lease("b", "net/eth0"), true),
             (lease("b", "net2/eth0"), false),
             (lease("b", ""), false),
+            (lease("a", "net/"), false),
+            (lease("b", "net/"), true),
         ] {
             assert_eq!(is_gone(&lease, "net/", &valid), gone, "{lease:?}");
         }

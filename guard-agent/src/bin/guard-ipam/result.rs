@@ -14,7 +14,11 @@ use crate::{conf::Ipam, error::Error};
 pub fn of(version: &str, ipam: &Ipam, leases: &[Lease]) -> Result<Value, Error> {
     let ips: Vec<_> = leases.iter().map(|lease| ip(version, lease)).collect();
     let dns = ipam.resolv_conf.as_deref().map_or_else(|| Ok(json!({})), dns)?;
-    Ok(json!({ "cniVersion": version, "ips": ips, "routes": ipam.routes, "dns": dns }))
+    let mut result = json!({ "cniVersion": version, "ips": ips, "dns": dns });
+    if !ipam.routes.is_empty() {
+        result["routes"] = ipam.routes.as_slice().into();
+    }
+    Ok(result)
 }
 
 fn ip(version: &str, lease: &Lease) -> Value {

@@ -35,7 +35,7 @@ pub async fn check(conf: &NetConf, call: &Call) -> Result<(), Error> {
         Previous::deserialize(previous)?.ips.into_iter().map(|ip| ip.address).collect();
     let key = conf.key(&call.ifname);
     patiently(&conf.socket(), async |agent| {
-        let leases = agent.leases_of(&call.container, &key).await?;
+        let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
         if leases.is_empty() {
             return Err(Error::Check(format!(
                 "container {:?} has no lease for {key:?}",

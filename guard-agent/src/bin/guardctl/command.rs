@@ -129,6 +129,7 @@ impl From<Allocate> for AllocateRequest {
             interface: interface.unwrap_or_default(),
             labels: label.into_iter().collect(),
             confirmed: false,
+            workload: String::new(),
         }
     }
 }
@@ -144,7 +145,8 @@ impl From<Release> for ReleaseRequest {
     fn from(Release { generation, sandbox, lifecycle }: Release) -> Self {
         let lifecycle = lifecycle.unwrap_or_default();
         let owner = || sandbox.map(|sandbox| Which::Owner(Owner { sandbox, lifecycle }));
-        Self { which: generation.map(Which::Generation).or_else(owner) }
+        let which = generation.map(Which::Generation).or_else(owner);
+        Self { which, only_if_gone: false }
     }
 }
 

@@ -10,6 +10,7 @@ mod reaped;
 mod released;
 mod restored;
 mod time;
+mod workload;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

@@ -88,7 +88,7 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
     };
     let highest = same.generation + 100;
     let kernel = vec![holder(old, same.generation + 7), holder(same, same.generation)];
-    let known = Known { kernel, highest, ..Known::default() };
+    let known = Known { kernel, given: vec![highest], ..Known::default() };
     let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
     let done = recover(&files.db(), None, known, &boot, false).unwrap();
     assert_eq!(done.quarantined, [format!("{} on {}", old.address, old.segment)]);
@@ -102,4 +102,89 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
     assert_eq!(of(old).state, crate::lease::State::Quarantined);
     assert_eq!(of(old).binding.mac, Some(Mac([2, 0, 0, 0, 0, 9])));
     assert_eq!(of(same).owner, same.owner);
+}
+
+/// The store with a damaged row, its backup, and what a recovery of it gives.
+fn damaged() -> (Files, Vec<(Place, Row)>) {
+    let files = Files::new();
+    let (store, engine) = files.filled(3);
+    let sql = "UPDATE lease SET generation = 5 WHERE address = x'0a000003'";
+    store.connection().execute(sql, []).unwrap();
+    let files = files.killed(store);
+    let place = |(place, _): &(Place, Row)| place.address.to_string() != "10.0.0.3";
+    (files, rows_of(&engine).into_iter().filter(place).collect())
+}
+
+#[test]
+fn rule_11_a_recovery_can_be_cut_off_at_any_step_and_repeated() {
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    let mut finished_by_itself = 0;
+    for steps in 0.. {
+        let (files, want) = damaged();
+        assert!(files.open().is_err());
+        STEPS.set(steps);
+        let cut = recover(&files.db(), None, Known::default(), &boot, false);
+        STEPS.set(u32::MAX);
+        if cut.is_ok() {
+            assert!((8..99).contains(&steps) && finished_by_itself > 3, "{steps} steps");
+            return;
+        }
+        match files.open() {
+            Ok(store) => {
+                finished_by_itself += 1;
+                drop(store);
+            }
+            Err(error) => {
+                assert!(!matches!(error, StoreError::NotAStore { .. }), "{steps}: {error}");
+                let again = recover(&files.db(), None, Known::default(), &boot, false).unwrap();
+                assert_eq!((again.kept, again.quarantined.len()), (5, 1), "{steps}");
+            }
+        }
+        let mut rows = sorted(files.open().unwrap().take_restored().contents.rows);
+        let (_, lost) = rows
+            .remove(rows.iter().position(|(p, _)| p.address.to_string() == "10.0.0.3").unwrap());
+        assert_eq!(lost.lease().unwrap().state, crate::lease::State::Quarantined, "{steps}");
+        assert_eq!(rows, want, "{steps}");
+        // The old files are somewhere.
+        let names = fs::read_dir(files.dir.path()).unwrap();
+        let names: Vec<_> = names.map(|file| file.unwrap().file_name()).collect();
+        let kept = |end: &str| {
+            let of = |name: &&std::ffi::OsString| {
+                let name = name.to_string_lossy();
+                name.contains(".damaged-") && name.ends_with(end)
+            };
+            names.iter().filter(of).count()
+        };
+        assert_eq!((kept("-wal"), kept(".marker")), (1, 1), "{steps}: {names:?}");
+        assert!(!names.iter().any(|name| name.to_string_lossy().contains(".salvage")));
+    }
+}
+
+#[test]
+fn rule_11_what_a_recovery_cut_off_left_behind_is_not_taken_for_anything() {
+    let (files, want) = damaged();
+    for name in [".salvage", ".salvage-wal", ".new", ".new-wal", ".new.marker", ".recovered.marker"]
+    {
+        fs::copy(files.path("leases.db-wal"), files.path(&format!("leases.db{name}"))).unwrap();
+    }
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    let done = recover(&files.db(), None, Known::default(), &boot, false).unwrap();
+    assert_eq!((done.kept, done.quarantined.len()), (want.len(), 1));
+    files.open().unwrap();
+}
+
+#[test]
+fn rule_11_a_recovered_store_is_no_new_one_and_ignores_what_cannot_be_a_generation() {
+    let files = Files::new();
+    let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
+    let seed = HighWater::seed(boot.now.wall).generation;
+    let known = Known { given: vec![seed + 7, u64::MAX], ..Known::default() };
+    recover(&files.db(), None, known, &boot, false).unwrap();
+    let HighWater { seed: first, generation, .. } =
+        files.open().unwrap().take_restored().high_water;
+    assert_eq!((first, generation), (0, seed + 7));
+    // Nothing is known, not even that nothing was given.
+    let files = Files::new();
+    recover(&files.db(), None, Known::default(), &boot, false).unwrap();
+    assert!(!files.open().unwrap().take_restored().high_water.gave_nothing());
 }
