@@ -45,6 +45,9 @@ pub struct Settings {
 /// subscription with its first event only.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// As much of containerd's reason for the end of a stream as is told.
+const LONGEST_REASON: usize = 256;
+
 pub(super) struct Containerd {
     settings: Settings,
     live: Arc<LiveSet>,
@@ -72,8 +75,9 @@ impl Containerd {
     async fn connect(&self) -> Result<Connected, SourceError> {
         let Settings { socket, namespace, .. } = &self.settings;
         let channel = channel::connect(socket).await?;
-        // A container that is started has its network namespace from then on.
-        let topics = ["/containers/", "/tasks/start"];
+        // A container that is started has its network namespace from then on. The slashes are those of
+        // a regular expression.
+        let topics = ["/containers/", "/tasks.start/"];
         let filters = topics.map(|topic| format!("namespace=={namespace},topic~={topic}")).to_vec();
         let events = Events::new();
         let mut listener = JoinSet::new();
@@ -90,7 +94,7 @@ async fn listen(channel: Channel, filters: Vec<String>, events: Arc<Events>) {
         Ok(()) => "containerd has closed it".to_owned(),
         Err(status) => {
             let what = SourceError::call("follow its events", &status).to_string();
-            label::cut(&what).to_owned()
+            what.chars().take(LONGEST_REASON).collect()
         }
     });
 }
