@@ -139,7 +139,7 @@ mod tests {
             utilisation: 0.25,
             waits_for: vec![proto::AwaitedSource { source: "containerd".to_owned(), addresses: 2 }],
         };
-        Pools::from(proto::ListPoolsResponse { pools: vec![pool] })
+        Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
     }
 
     #[test]
