@@ -156,7 +156,7 @@ impl proto::admin_server::Admin for Service {
         &self,
         request: Request<proto::IgnoreSourceRequest>,
     ) -> Result<Response<proto::IgnoreSourceResponse>, Status> {
-        sources::ignore(&self.0, request.into_inner()).map(Response::new)
+        sources::ignore(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn quarantine(

@@ -133,6 +133,11 @@ impl PoolStatus {
         self.states[state as usize]
     }
 
+    /// How many addresses wait for a source to answer completely.
+    pub fn waiting_for(&self, source: &'static str) -> u64 {
+        self.waiting.get(&Unknown::Source(source)).copied().unwrap_or_default()
+    }
+
     /// The share of the capacity that is not free, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
     pub fn utilisation(&self) -> f64 {
