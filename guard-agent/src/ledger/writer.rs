@@ -279,12 +279,17 @@ impl Writer {
                 let leases = || self.engine.leases(&filter).cloned().collect();
                 let _ = answer.send(self.known().map(|()| leases()));
             }
-            Request::Subnets(answer) => {
-                let subnets = || self.engine.subnets().cloned().collect();
+            Request::Stretch(of, answer) => {
+                let _ = answer.send(self.known().map(|()| self.engine.stretch(&of)));
+            }
+            Request::Subnets(after, most, answer) => {
+                let after = after.as_deref();
+                let subnets = || self.engine.subnets_after(after, most).cloned().collect();
                 let _ = answer.send(self.known().map(|()| subnets()));
             }
-            Request::Interfaces(answer) => {
-                let names = || self.engine.interfaces().cloned().collect();
+            Request::Interfaces(after, most, answer) => {
+                let after = after.as_deref();
+                let names = || self.engine.interfaces_after(after, most).cloned().collect();
                 let _ = answer.send(self.known().map(|()| names()));
             }
             Request::Pools(answer) => {
