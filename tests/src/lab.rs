@@ -15,7 +15,7 @@ use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
 use crate::netns::Netns;
 use crate::reaper::Reaper;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Port, Sandbox};
 
 /// The bridge that a lab begins with.
 pub const BRIDGE: &str = "rt0";
@@ -118,8 +118,22 @@ impl Lab {
     /// # Errors
     /// As [`Lab::sandbox`].
     pub fn sandbox_with(&self, name: &str, bridge: &str, mac: Mac) -> Result<Sandbox> {
-        let netns = self.container(name)?;
-        Sandbox::create(netns, self.host.clone(), name, bridge, mac, self.prefix.prefix_len())
+        self.sandbox_behind(name, bridge, mac, &Port { name: format!("veth-{name}"), number: None })
+    }
+
+    /// As [`Lab::sandbox_with`], choosing its port too.
+    ///
+    /// # Errors
+    /// As [`Lab::sandbox`], or the number is taken.
+    pub fn sandbox_behind(
+        &self,
+        name: &str,
+        bridge: &str,
+        mac: Mac,
+        port: &Port,
+    ) -> Result<Sandbox> {
+        let (netns, host) = (self.container(name)?, self.host.clone());
+        Sandbox::create(netns, host, name, bridge, mac, self.prefix.prefix_len(), port)
     }
 
     /// A namespace with nothing in it, as a runtime makes one before it calls a CNI plugin.

@@ -18,6 +18,7 @@ mod garbage;
 mod handover;
 mod holds;
 mod http;
+mod identity;
 mod incident;
 mod inventory;
 mod loss;
