@@ -14,10 +14,11 @@ use crate::{
     evidence::{Evidence, Source},
     hub::{self, Subject},
     incident::{Claimant, Incident, Kind, Role, Severity, Target},
+    judgement::Verdict,
     lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
     proto,
     segment::Segment,
-    watchdog::{Verdict, Watched},
+    watchdog::Watched,
 };
 
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -61,16 +62,16 @@ pub fn watched(watched: Watched) -> proto::WatchedContainer {
     let Watched { container, verdict, failed } = watched;
     let (fate, why) = match (verdict, failed) {
         (Verdict::Keep(why), _) => (proto::Fate::Kept, why.to_string()),
-        (Verdict::LookUp, _) => (proto::Fate::Kept, String::new()),
-        (Verdict::Remove(why), None) => (proto::Fate::Removed, why.to_string()),
-        (Verdict::Remove(_), Some(why)) => (proto::Fate::Failed, why),
+        (Verdict::LookUp(_), _) => (proto::Fate::Kept, String::new()),
+        (Verdict::Over(why), None) => (proto::Fate::Removed, why.to_string()),
+        (Verdict::Over(_), Some(why)) => (proto::Fate::Failed, why),
     };
     proto::WatchedContainer {
         id: container.id.to_string(),
         sandbox: container.owner.sandbox.to_string(),
         lifecycle: container.owner.lifecycle.to_string(),
         fate: fate.into(),
-        why,
+        why: super::error::brief(why),
     }
 }
 
@@ -138,8 +139,12 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     }
 }
 
-pub fn pool(status: &PoolStatus, waits_for: &[String]) -> proto::Pool {
+pub fn pool(status: &PoolStatus, away: &[&'static str]) -> proto::Pool {
     let small = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+    let awaited = |source: &&'static str| proto::AwaitedSource {
+        source: (*source).to_owned(),
+        addresses: status.waiting_for(source),
+    };
     proto::Pool {
         name: status.name.to_string(),
         bridge: status.segment.bridge.to_string(),
@@ -154,7 +159,7 @@ pub fn pool(status: &PoolStatus, waits_for: &[String]) -> proto::Pool {
         cooling: status.count(State::Cooling),
         quarantined: status.count(State::Quarantined),
         utilisation: status.utilisation(),
-        waits_for: waits_for.to_vec(),
+        waits_for: away.iter().map(awaited).collect(),
     }
 }
 

@@ -46,8 +46,6 @@ pub struct Engine {
     pub(super) interfaces: Interfaces,
     /// What waits until more is known.
     pub(super) waiting: Waiting,
-    /// When the last miss of a lease was counted by this run, on `CLOCK_BOOTTIME`.
-    pub(super) counted: HashMap<Generation, Duration>,
 }
 
 /// What came of a command.
@@ -134,6 +132,11 @@ impl PoolStatus {
         self.states[state as usize]
     }
 
+    /// How many addresses wait for a source to answer completely.
+    pub fn waiting_for(&self, source: &'static str) -> u64 {
+        self.waiting.get(&Unknown::Source(source)).copied().unwrap_or_default()
+    }
+
     /// The share of the capacity that is not free, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
     pub fn utilisation(&self) -> f64 {
@@ -178,11 +181,10 @@ impl Engine {
         view: &dyn EvidenceView,
         now: Now,
     ) -> Result<Reply, Refusal> {
-        let (high_water, counted) = (self.high_water, self.counted.clone());
-        let waiting = self.waiting.clone();
+        let (high_water, waiting) = (self.high_water, self.waiting.clone());
         let applied = self.apply(command, view, now);
         self.undo(&applied.changes);
-        (self.high_water, self.counted) = (high_water, counted);
+        self.high_water = high_water;
         self.set_waiting(waiting);
         applied.result
     }
@@ -192,11 +194,7 @@ impl Engine {
         for change in changes.iter().rev() {
             match change {
                 Write::Address(RowChange { place, table, old, new: _ }) => {
-                    if let Some(lease) = old.as_ref().and_then(Row::lease) {
-                        self.counted.remove(&lease.generation);
-                    }
-                    let slot = (*table, place.address);
-                    self.set(slot, old.clone());
+                    self.set((*table, place.address), old.clone());
                     let cursor = &mut self.tables[*table].cursor;
                     *cursor = (*cursor).min(super::number::of(place.address));
                 }
@@ -237,19 +235,12 @@ impl Engine {
         &'a self,
         filter: &'a LeaseFilter,
     ) -> impl Iterator<Item = &'a Arc<Lease>> + 'a {
-        let LeaseFilter { pool, state, sandbox, generation, address } = filter;
-        let only = generation.map(|generation| self.index.generation(generation));
+        let only = filter.generation.map(|generation| self.index.generation(generation));
         let one = only.flatten();
         let all = self.tables.iter().flat_map(|table| table.rows.values()).filter_map(Row::lease);
         one.into_iter()
             .chain(all.take(if only.is_some() { 0 } else { usize::MAX }))
-            .filter(move |l| pool.as_ref().is_none_or(|pool| l.pool == *pool))
-            .filter(move |l| state.is_none_or(|state| l.state == state))
-            .filter(move |l| address.is_none_or(|address| l.address == address))
-            .filter(move |l| {
-                let of = |s: &Arc<str>| l.owner.as_ref().is_some_and(|owner| owner.sandbox == *s);
-                sandbox.as_ref().is_none_or(of)
-            })
+            .filter(move |lease| filter.admits(lease))
     }
 
     /// From now on released addresses wait for these, each at most so long.

@@ -154,8 +154,7 @@ impl Writer {
         if !new && has < known {
             return self.lose(Loss::of_the_past(store, has, known));
         }
-        let earlier = if carried { has } else { 0 };
-        self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        self.boot.store(high.boot, Ordering::Relaxed);
         if carried || known == 0 {
             high.go_on_from(now.wall);
         }
@@ -341,7 +340,11 @@ impl Writer {
         &mut self,
         ask: Recovery,
     ) -> Result<Result<Recovered, StoreError>, Refusal> {
-        let Recovery { from, kernel, dry_run } = ask;
+        let Recovery { from, mut kernel, dry_run } = ask;
+        for KernelHolder { binding, .. } in &mut kernel {
+            // The link that has the number now is the one that the holder was written for.
+            binding.device = binding.ifindex.and_then(|ifindex| self.view.device(ifindex));
+        }
         let loss = match &self.books {
             Books::Open(_) if from.is_none() => {
                 let message = "the store is well: there is nothing to recover; --from FILE adds \

@@ -18,20 +18,23 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot, watch};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use self::books::{Loss, Recovery, open};
 use self::writer::Writer;
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
+    failpoint,
     lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Stretch,
+        StretchOf, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     live::ChangeQueue,
     store::{Recovered, Store, StoreError},
+    supervisor::panicked,
 };
 
 /// How many calls may wait before the next one has to.
@@ -79,7 +82,7 @@ pub struct Ledger {
     epoch: u64,
     loss: Arc<RwLock<Option<Refusal>>>,
     trouble: watch::Receiver<Option<String>>,
-    earlier_boot: Arc<AtomicU64>,
+    boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -91,9 +94,12 @@ enum Request {
     /// Leases that somebody has.
     Reservations(oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
+    Stretch(StretchOf, oneshot::Sender<Result<Stretch, Refusal>>),
     Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
-    Subnets(oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
-    Interfaces(oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
+    /// Those after an identifier, at most so many.
+    Subnets(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
+    /// Those after a name, at most so many.
+    Interfaces(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
     /// Looks for contradictions within the engine.
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
@@ -148,19 +154,19 @@ impl Ledger {
         epoch: u64,
     ) -> Result<Self, LedgerError> {
         let (loss, trouble) = (Arc::clone(&writer.loss), writer.told.clone());
-        let earlier_boot = Arc::clone(&writer.earlier_boot);
+        let boot = Arc::clone(&writer.boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || runtime.block_on(writer.run()))?;
+            .spawn(move || runtime.block_on(failpoint::with_panic("ledger", writer.run())))?;
         Ok(Self {
             requests,
             view,
             epoch,
             loss,
             trouble,
-            earlier_boot,
+            boot,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -191,6 +197,16 @@ impl Ledger {
         Ok(leases.into_iter().map(with_evidence).collect())
     }
 
+    /// The next leases in an order. Other requests have their turns between two of these, however
+    /// many leases there are.
+    ///
+    /// # Errors
+    /// The ledger has ended, or does not know the leases.
+    pub async fn stretch(&self, of: StretchOf) -> Result<Stretch, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Stretch(of, answer), answered).await?
+    }
+
     /// The leases that somebody has.
     ///
     /// # Errors
@@ -209,22 +225,30 @@ impl Ledger {
         self.ask(Request::Pools(answer), answered).await?
     }
 
-    /// All child subnets, by identifier.
+    /// The child subnets after an identifier, in the order of these, at most so many.
     ///
     /// # Errors
     /// The ledger has ended, or does not know the leases.
-    pub async fn subnets(&self) -> Result<Vec<Arc<Subnet>>, Refusal> {
+    pub async fn subnets(
+        &self,
+        after: Option<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Arc<Subnet>>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Subnets(answer), answered).await?
+        self.ask(Request::Subnets(after, most, answer), answered).await?
     }
 
-    /// All interface names that are reserved, in their order.
+    /// The reserved interface names after a name, in their order, at most so many.
     ///
     /// # Errors
     /// As [`Ledger::subnets`].
-    pub async fn interfaces(&self) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
+    pub async fn interfaces(
+        &self,
+        after: Option<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Interfaces(answer), answered).await?
+        self.ask(Request::Interfaces(after, most, answer), answered).await?
     }
 
     /// What a command would answer. Nothing is changed.
@@ -289,9 +313,9 @@ impl Ledger {
         self.epoch
     }
 
-    /// Generations up to this one were handed out in an earlier boot, as far as this run knows.
-    pub fn earlier_boot(&self) -> Generation {
-        self.earlier_boot.load(Ordering::Relaxed)
+    /// The number of the running boot: leases with a lower one are of an earlier boot.
+    pub fn boot(&self) -> u64 {
+        self.boot.load(Ordering::Relaxed)
     }
 
     /// Whether the thread still answers.
@@ -302,13 +326,22 @@ impl Ledger {
     /// Answers what was asked before, closes the store and ends the thread.
     pub async fn shutdown(&self) {
         let _ = self.requests.send(Request::Stop).await;
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the ledger's thread ended in a panic");
-            }
+        if let Err(why) = self.ended().await {
+            tracing::error!(why, "the ledger's thread did not stop well");
         }
+    }
+
+    /// Waits until the thread has ended, whatever ended it.
+    ///
+    /// # Errors
+    /// What it said in its panic, to the first that asks.
+    pub async fn ended(&self) -> Result<(), String> {
+        self.requests.closed().await;
+        // Held while it is waited for: what has closed its inbox may not have closed the store yet.
+        let mut thread = self.thread.lock().await;
+        let Some(handle) = thread.take() else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || handle.join()).await;
+        joined.map_err(|error| error.to_string())?.map_err(|panic| panicked(&*panic))
     }
 
     async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {

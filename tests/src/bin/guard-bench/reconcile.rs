@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guard_agent::clock::{self, Now};
 use guard_agent::evidence::{Source, Station};
 use guard_agent::health::Health;
-use guard_agent::inventory::{Entry, Listing, Sources, Unread};
+use guard_agent::inventory::{Entry, Listing, Place, Sources, Unread};
 use guard_agent::lease::command::{Allocate, Command, Reply};
 use guard_agent::lease::{Lease, Pool, PoolSpec, Pools};
 use guard_agent::ledger::Ledger;
@@ -103,12 +103,12 @@ impl Node {
                 misses: 3,
                 max_reap_share: 0.2,
             },
+            grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
             sources: Arc::new(Sources::default()),
             health: Arc::new(Health::default()),
             metrics: Arc::new(Metrics::new()?),
-            bridges: vec![BRIDGE.into()],
             pools,
         });
         let listing = Listing::default();
@@ -146,10 +146,11 @@ impl Node {
                 addresses: Vec::new(),
                 labelled: true,
                 named: true,
-                dead: false,
+                dead: None,
                 detail: Arc::from("the directory lists the sandbox"),
                 since: Now::read().wall,
                 unread: Unread::default(),
+                place: Place::Clear,
             });
             return Ok(());
         }
