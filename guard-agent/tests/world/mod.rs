@@ -95,7 +95,7 @@ pub enum Op {
     Stop { in_order: bool },
     Start,
     Restart { in_order: bool },
-    LoseStore,
+    LoseStore { at_once: bool },
     Reboot { containers_stay: bool },
     Read(u8),
     BootPass,

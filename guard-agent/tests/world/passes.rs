@@ -119,6 +119,15 @@ impl World {
         silent.map(due).collect()
     }
 
+    /// Its owner has asked for it in this boot.
+    pub(super) fn was_asked_for(&mut self, generation: u64) {
+        self.not_missed(generation);
+        let boot = self.boot;
+        if let Some(given) = self.given.get_mut(&generation) {
+            given.boot = boot;
+        }
+    }
+
     /// Something has spoken for it: what was missed does not count.
     pub(super) fn not_missed(&mut self, generation: u64) {
         if let Some(given) = self.given.get_mut(&generation) {
