@@ -1,6 +1,6 @@
 //! The agent's parts without the kernel, and a controller's directory that says what a test wants.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use guard_agent::{
     alerts::Alerts,
@@ -23,6 +23,7 @@ use guard_agent::{
     reconcile::{Ask, Parts, Reconciler, Report, Settings},
     segment::Segment,
     store::{Boot, Store},
+    supervisor::Supervisor,
 };
 use parking_lot::Mutex;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -117,7 +118,7 @@ impl Node {
             grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
-            sources: Arc::new(Sources::start(asked, &told)),
+            sources: Arc::new(Sources::start(asked, &told, &Supervisor::new().0)),
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
             pools,
@@ -167,6 +168,6 @@ fn alerts() -> Arc<Alerts> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
     let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) = History::open(Path::new(":memory:"), "boot").unwrap();
+    let (history, _) = History::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
     Arc::new(Alerts::new(incidents, hub, metrics, history))
 }
