@@ -46,7 +46,7 @@ mod wait;
 mod watch;
 
 pub use agent::{Agent, Exit};
-pub use api::{Client, retry_delay};
+pub use api::{Client, reason, retry_delay};
 pub use bpf::FullMap;
 pub use capture::Capture;
 pub use cni::{Attachment, Plugin, Refused};
@@ -72,7 +72,7 @@ pub use netns::Netns;
 pub use peer::{Peer, peers_python};
 pub use prometheus::{Prometheus, checked, dist};
 pub use raw_socket::RawSocket;
-pub use sandbox::Sandbox;
+pub use sandbox::{Port, Sandbox};
 pub use stream::Stream;
 pub use terminal::Terminal;
 pub use wait::{PATIENCE, eventually};

@@ -4,6 +4,7 @@
 mod access;
 mod allocate;
 mod bad_input;
+mod blind;
 mod bridge;
 mod children;
 mod claims;
@@ -18,6 +19,7 @@ mod garbage;
 mod handover;
 mod holds;
 mod http;
+mod identity;
 mod incident;
 mod inventory;
 mod loss;
