@@ -217,11 +217,10 @@ impl Writer {
             Ok(()) => {
                 let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
                 if !told.is_empty() {
-                    let highest = self.engine.high_water().generation;
                     for observer in &mut self.observers {
                         observer.committed(&told, now);
-                        observer.handed_out(highest);
                     }
+                    self.tell_highest();
                     failpoint::reach(Moment::BeforeReply);
                 }
                 self.tell(&notices);
