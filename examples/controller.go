@@ -1,4 +1,4 @@
-// A controller for guard: gives sandboxes addresses, binds them, and takes them back.
+// A controller for guard: gives sandboxes addresses, binds them, takes them back, and lists them.
 //
 // It wants the client that comes of guard's proto file, by protoc-gen-go and protoc-gen-go-grpc, and
 // the modules google.golang.org/grpc and google.golang.org/genproto/googleapis/rpc. In a directory of
@@ -78,6 +78,28 @@ func Dismiss(ctx context.Context, leases guardv1.LeasesClient, owner *guardv1.Ow
 	return outcome, err
 }
 
+// State returns all leases of a pool, or of all where it is empty, page by page, and the event after
+// which Watch tells what has changed meanwhile.
+func State(ctx context.Context, leases guardv1.LeasesClient, pool string) (
+	found []*guardv1.Lease, seq uint64, err error) {
+	request := &guardv1.ListLeasesRequest{Pool: pool}
+	for {
+		var page *guardv1.ListLeasesResponse
+		err = patiently(ctx, func(ctx context.Context) (err error) {
+			page, err = leases.List(ctx, request)
+			return err
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		found = append(found, page.Leases...)
+		if page.NextPageToken == "" {
+			return found, page.Seq, nil
+		}
+		request.PageToken = page.NextPageToken
+	}
+}
+
 // patiently makes a call again after as long as guard says, if it does, until ctx is done.
 func patiently(ctx context.Context, call func(context.Context) error) error {
 	for {
@@ -153,8 +175,16 @@ func run() error {
 			return err
 		}
 		fmt.Println(outcome)
+	case "list":
+		found, _, err := State(ctx, leases, *pool)
+		if err != nil {
+			return err
+		}
+		for _, lease := range found {
+			fmt.Println(lease.Address, lease.State, lease.Sandbox)
+		}
 	default:
-		return fmt.Errorf("%q is neither admit nor dismiss", command.Name())
+		return fmt.Errorf("%q is none of admit, dismiss and list", command.Name())
 	}
 	return nil
 }

@@ -84,15 +84,35 @@ def dismiss(leases, sandbox: str, lifecycle: str) -> str:
     return guard.Outcome.Name(answer.outcome)
 
 
+def state(leases, **filters):
+    """All leases, page by page, and the event after which to follow what has changed meanwhile."""
+    request = guard.ListLeasesRequest(**filters)
+    found = []
+    while True:
+        page = patiently(leases.List, request)
+        found.extend(page.leases)
+        if not page.next_page_token:
+            return found, page.seq
+        request.page_token = page.next_page_token
+
+
 def follow(leases, after: int | None):
     """What happens, from an event that was seen before or from now on."""
-    for event in leases.Watch(guard.WatchRequest(**{"from": after} if after else {})):
-        if event.type == "gap":
-            # Some are not held any more: read the state anew with Leases.List, then go on.
-            print(event.seq, "gap", flush=True)
-        else:
+    gap = False
+    while True:
+        if gap:
+            # Some events are not held any more: read the state anew, and go on from there.
+            found, after = state(leases)
+            print(after, "state", len(found), flush=True)
+            gap = False
+        for event in leases.Watch(guard.WatchRequest(**{"from": after} if after else {})):
+            gap = event.type == "gap"
+            if gap:
+                break
             subject = event.conflict if event.HasField("conflict") else event.lease
             print(event.seq, event.type, subject.address, flush=True)
+        if not gap:
+            return
 
 
 def main():
@@ -107,6 +127,7 @@ def main():
         if name == "admit":
             for option in ("--pool", "--mac", "--port"):
                 command.add_argument(option, required=True)
+    commands.add_parser("list").add_argument("--pool", default="")
     commands.add_parser("follow").add_argument("--after", type=int)
     args = parser.parse_args()
     with connect(args.socket) as channel:
@@ -119,6 +140,9 @@ def main():
                     print(f"{lease.address}/{lease.prefix_len} via {lease.gateway}")
                 case "dismiss":
                     print(dismiss(leases, args.sandbox, args.lifecycle))
+                case "list":
+                    for lease in state(leases, pool=args.pool)[0]:
+                        print(lease.address, guard.LeaseState.Name(lease.state), lease.sandbox)
                 case "follow":
                     follow(leases, args.after)
         except grpc.RpcError as error:

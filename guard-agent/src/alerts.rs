@@ -176,6 +176,11 @@ impl Alerts {
         self.incidents.lock().list(all)
     }
 
+    /// Those of [`Self::list`] that come after an id, at most so many.
+    pub fn list_after(&self, all: bool, id: u64, most: usize) -> Vec<Incident> {
+        self.incidents.lock().list_after(all, id, most)
+    }
+
     /// Those that are open and the events from now on, with nothing in between.
     pub fn subscribe(&self) -> (Vec<Incident>, crate::hub::Subscription) {
         let incidents = self.incidents.lock();

@@ -11,7 +11,9 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 /// How long a hung agent may keep us: far above any answer, which comes from memory or one commit.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// As [`DEADLINE`], where the agent itself asks others and gives them their time.
+pub(crate) const PATIENCE: Duration = DEADLINE.saturating_mul(3);
 
 /// Why a call did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -112,10 +114,10 @@ pub async fn answer<T>(
 pub async fn patiently<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    within(3 * DEADLINE, call).await
+    within(PATIENCE, call).await
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {

@@ -147,6 +147,11 @@ impl Hub {
         readers.iter().map(|reader| (Arc::clone(&reader.name), lag(reader))).collect()
     }
 
+    /// The number of the last event: whatever changes from now on gets a greater one.
+    pub fn last(&self) -> u64 {
+        self.inner.lock().last
+    }
+
     /// Tells all subscribers.
     pub fn publish(&self, time: Timestamp, subject: Subject) {
         let inner = &mut *self.inner.lock();

@@ -25,6 +25,7 @@ pub mod mac;
 pub mod memory;
 pub mod metrics;
 pub mod observer;
+pub mod pages;
 pub mod proto;
 pub mod reconcile;
 pub mod reload;

@@ -98,7 +98,11 @@ impl proto::leases_server::Leases for Canned {
             }
             _ => (proto::Outcome::NotFound, vec![]),
         };
-        Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
+        Ok(Response::new(proto::ReleaseResponse {
+            outcome: outcome.into(),
+            total_size: i32::try_from(leases.len()).unwrap(),
+            leases,
+        }))
     }
 
     async fn get(&self, _: Request<proto::GetLeaseRequest>) -> Answer<proto::Lease> {
@@ -113,8 +117,19 @@ impl proto::leases_server::Leases for Canned {
         if request.pool == "secret" {
             return Err(Status::permission_denied("not yours"));
         }
-        let leases = vec![proto::Lease { state: request.state, ..lease("p") }];
-        Ok(Response::new(proto::ListLeasesResponse { leases }))
+        let mut leases = vec![proto::Lease { state: request.state, ..lease("p") }];
+        // Of this pool there are three pages; the second has no row, which is allowed.
+        let next_page_token = match (&*request.pool, &*request.page_token) {
+            ("paged", "") => "two",
+            ("paged", "two") => {
+                leases.clear();
+                "three"
+            }
+            ("endless", _) => "on",
+            _ => "",
+        };
+        let next_page_token = next_page_token.to_owned();
+        Ok(Response::new(proto::ListLeasesResponse { leases, next_page_token, seq: 0 }))
     }
 
     async fn ack_hold(&self, _: Request<proto::AckHoldRequest>) -> Answer<proto::AckHoldResponse> {
@@ -135,7 +150,10 @@ impl proto::leases_server::Leases for Canned {
 #[tonic::async_trait]
 impl proto::pools_server::Pools for Canned {
     async fn list(&self, _: Request<proto::ListPoolsRequest>) -> Answer<proto::ListPoolsResponse> {
-        Ok(Response::new(proto::ListPoolsResponse { pools: vec![proto::Pool::default()] }))
+        Ok(Response::new(proto::ListPoolsResponse {
+            pools: vec![proto::Pool::default()],
+            ..Default::default()
+        }))
     }
 
     async fn get(&self, _: Request<proto::GetPoolRequest>) -> Answer<proto::Pool> {
@@ -148,18 +166,27 @@ impl proto::guard_server::Guard for Canned {
     type WatchConflictsStream = Events<proto::Conflict>;
 
     async fn live(&self, _: Request<proto::LiveRequest>) -> Answer<proto::LiveResponse> {
-        Ok(Response::new(proto::LiveResponse { live: vec![proto::LiveAddress::default()] }))
+        Ok(Response::new(proto::LiveResponse {
+            live: vec![proto::LiveAddress::default()],
+            ..Default::default()
+        }))
     }
 
     async fn ports(&self, _: Request<proto::PortsRequest>) -> Answer<proto::PortsResponse> {
-        Ok(Response::new(proto::PortsResponse { ports: vec![proto::Port::default()] }))
+        Ok(Response::new(proto::PortsResponse {
+            ports: vec![proto::Port::default()],
+            ..Default::default()
+        }))
     }
 
     async fn conflicts(
         &self,
         _: Request<proto::ConflictsRequest>,
     ) -> Answer<proto::ConflictsResponse> {
-        Ok(Response::new(proto::ConflictsResponse { conflicts: vec![conflict()] }))
+        Ok(Response::new(proto::ConflictsResponse {
+            conflicts: vec![conflict()],
+            ..Default::default()
+        }))
     }
 
     type TraceStream = Events<proto::TracedFrame>;
@@ -302,6 +329,17 @@ fn arguments_reach_the_agent_and_answers_the_reader() {
     assert_eq!(json("leases --state cooling")["leases"][0]["state"], "cooling");
     assert_eq!(json("release --generation 7")["outcome"], "releasing");
     assert_eq!(json("silence 7 --for 2h")["id"], "7");
+}
+
+#[test]
+fn rule_14_all_pages_are_one_document() {
+    let agent = Agent::start();
+    let output = agent.run("leases --pool paged -o json");
+    ended(&output, 0, "");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["leases"].as_array().unwrap().len(), 2);
+    let endless = agent.run("leases --pool endless");
+    ended(&endless, 3, "lost the agent: it sends the same page again and again");
 }
 
 #[test]

@@ -86,6 +86,19 @@ def follow(stub, request):
         show(conflict)
 
 
+def read_all(leases, messages, size: int) -> dict:
+    """All leases by pages, with no limit of a message but gRPC's own."""
+    request = messages.ListLeasesRequest(page_size=size)
+    found, sizes = [], []
+    while True:
+        page = leases.List(request, timeout=DEADLINE)
+        found.extend(lease.address for lease in page.leases)
+        sizes.append(page.ByteSize())
+        if not page.next_page_token:
+            return {"addresses": found, "pages": len(sizes), "largest": max(sizes)}
+        request.page_token = page.next_page_token
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,6 +110,7 @@ def arguments() -> argparse.Namespace:
     allocate.add_argument("--sandbox", required=True)
     for name in ("confirm", "release"):
         commands.add_parser(name).add_argument("--generation", type=int, required=True)
+    commands.add_parser("leases").add_argument("--page-size", type=int, default=0)
     commands.add_parser("conflicts")
     commands.add_parser("describe")
     return parser.parse_args()
@@ -121,6 +135,8 @@ def main():
                     case "release":
                         request = messages.ReleaseRequest(generation=args.generation)
                         show(leases.Release(request, timeout=DEADLINE))
+                    case "leases":
+                        show(read_all(leases, messages, args.page_size))
                     case "conflicts":
                         follow(services.GuardStub(channel), messages.WatchConflictsRequest())
                     case "describe":

@@ -160,11 +160,16 @@ impl Client {
     /// # Errors
     /// The agent refuses, or is gone.
     pub async fn leases(&mut self) -> Result<Vec<Lease>, Status> {
-        // A /16 makes a list far above the default of 4 MiB.
-        let client = self.0.clone();
-        let mut client = client.max_decoding_message_size(usize::MAX);
-        let answer = client.list(ListLeasesRequest::default()).await?;
-        Ok(answer.into_inner().leases)
+        let mut request = ListLeasesRequest::default();
+        let mut all = Vec::new();
+        loop {
+            let page = self.0.list(request.clone()).await?.into_inner();
+            all.extend(page.leases);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// As [`Client::release`], and the address must be given back by it.

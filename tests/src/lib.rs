@@ -22,6 +22,7 @@ mod ctl;
 mod ctr_cni;
 mod directory;
 mod fake_containerd;
+mod filled;
 mod flood;
 mod frame;
 mod go;

@@ -7,24 +7,30 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, check, convert,
+    Context, check,
     error::{self, Invalid},
-    sources,
+    page::{self, Key, Page, Paged},
+    report, sources,
 };
 use crate::{
     lease::{
-        Lease, LeaseFilter, Owner, Pool, Pools, Standing, State,
+        Engine, Generation, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing,
+        State, Stretch, StretchOf,
         command::{Command, Reason, Refusal, Reply},
     },
     ledger::Recovery,
     proto::{self, Outcome, QuarantineAction},
     reconcile,
-    store::{Recovered, host_local},
-    watchdog::{self, Report},
+    store::host_local,
+    watchdog,
 };
+
+/// How many leases a collection looks at in one go.
+const AT_ONCE: usize = 1024;
 
 pub struct Service(pub Arc<Context>);
 
@@ -46,108 +52,77 @@ impl proto::admin_server::Admin for Service {
         &self,
         request: Request<proto::RecoverRequest>,
     ) -> Result<Response<proto::RecoverResponse>, Status> {
-        let proto::RecoverRequest { from, dry_run } = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = self.page("Recover", &mut request)?;
+        let proto::RecoverRequest { from, dry_run, .. } = request;
         let from = if from.is_empty() { None } else { Some(absolute(from)?) };
         let kernel = self.0.bindings.leased_in_kernel().map_err(|error| {
             error::not_in_kernel(format!("the kernel's map of owners cannot be read: {error}"))
         })?;
         let ask = Recovery { from, kernel, dry_run };
         let recovered = self.0.ledger.recover(ask).await.map_err(error::refused)?;
-        let Recovered { kept, from_backup, quarantined, lost, moved_to } =
-            recovered.map_err(|error| error::store(&error))?;
-        Ok(Response::new(proto::RecoverResponse {
-            kept: kept as u64,
-            from_backup: from_backup as u64,
-            quarantined,
-            lost,
-            moved_to: moved_to.map(|path| path.display().to_string()).unwrap_or_default(),
-        }))
+        let recovered = recovered.map_err(|error| error::store(&error))?;
+        Ok(Response::new(report::recovered(recovered, &mut page, dry_run)))
     }
 
     async fn check(
         &self,
-        _request: Request<proto::CheckRequest>,
+        request: Request<proto::CheckRequest>,
     ) -> Result<Response<proto::CheckResponse>, Status> {
+        let mut page = self.page("Check", &mut request.into_inner())?;
         let disagreements = check::check(&self.0).await.map_err(error::refused)?;
-        Ok(Response::new(proto::CheckResponse { disagreements }))
+        Ok(Response::new(report::checked(disagreements, &mut page)))
     }
 
     async fn gc(
         &self,
         request: Request<proto::GcRequest>,
     ) -> Result<Response<proto::GcResponse>, Status> {
-        let proto::GcRequest { dry_run } = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = self.page("Gc", &mut request)?.of_work();
+        let dry_run = request.dry_run;
         // What is not seen is no reason while not all is seen.
         self.0.may_allocate(std::iter::empty())?;
-        let leases = self.0.ledger.leases(LeaseFilter::default()).await.map_err(error::refused)?;
-        let silent = leases.into_iter().filter(|(lease, evidence)| {
-            lease.state.is_owned() && evidence.is_empty() && self.bridge_present(lease)
-        });
-        let (gone, mut unverifiable): (Vec<_>, Vec<_>) =
-            silent.map(|(lease, _)| lease).partition(|lease| self.port_is_gone(lease));
-        unverifiable.retain(|lease| lease.state == State::Active);
-        let generations = gone.iter().map(|lease| lease.generation).collect();
+        let (generations, unverifiable) = self.silent(&mut page).await.map_err(error::refused)?;
         // It looks once more: one of them may be in use by now.
         let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
         {
-            Reply::Leases(leases) => leases,
+            Reply::Leases(leases) => leases.iter().map(|lease| self.0.message(lease)).collect(),
             _ => Vec::new(),
         };
-        Ok(Response::new(proto::GcResponse {
-            released: self.messages(&released),
-            unverifiable: self.messages(&unverifiable),
-        }))
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::GcResponse { released, unverifiable, next_page_token, seq }))
     }
 
     async fn reconcile(
         &self,
         request: Request<proto::ReconcileRequest>,
     ) -> Result<Response<proto::ReconcileResponse>, Status> {
-        let proto::ReconcileRequest { dry_run, consent } = request.into_inner();
-        let consent = Some(consent).filter(|consent| !consent.is_empty());
-        let ask = reconcile::Ask { dry_run, consent };
+        let mut request = request.into_inner();
+        let mut page = self.page("Reconcile", &mut request)?;
+        let proto::ReconcileRequest { dry_run, consent, .. } = request;
+        let again = !dry_run && page.after.is_some();
+        let consent = Some(consent).filter(|consent| !again && !consent.is_empty());
+        let ask = reconcile::Ask { dry_run: dry_run || again, consent };
         let report = self.0.reconciler.pass(ask).await.map_err(error::refused)?;
-        let result = match report.result() {
-            "ended" => proto::PassResult::Ended,
-            "blocked" => proto::PassResult::Blocked,
-            _ => proto::PassResult::Done,
-        };
-        let why = report.why().unwrap_or_default();
-        let reconcile::Report { ended: _, silent, reaped, unverifiable, blocked } = report;
-        let (consent, blocked) =
-            blocked.map_or_else(Default::default, |blocked| (blocked.id, blocked.leases));
-        Ok(Response::new(proto::ReconcileResponse {
-            result: result.into(),
-            why,
-            silent: self.messages(&silent),
-            reaped: self.messages(&reaped),
-            unverifiable: self.messages(&unverifiable),
-            blocked: self.messages(&blocked),
-            consent,
-        }))
+        Ok(Response::new(report::reconciled(&self.0, report, &mut page, again)))
     }
 
     async fn watchdog(
         &self,
         request: Request<proto::WatchdogRequest>,
     ) -> Result<Response<proto::WatchdogResponse>, Status> {
-        let proto::WatchdogRequest { dry_run } = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = self.page("Watchdog", &mut request)?;
+        let again = !request.dry_run && page.after.is_some();
+        let dry_run = request.dry_run || again;
         let pass = if dry_run { watchdog::Pass::Dry } else { watchdog::Pass::Asked };
         let watchdog = self.0.watchdog.clone();
         // It goes on to its end, whoever waits for it.
         let pass = tokio::spawn(async move { watchdog.pass(pass).await });
         let pass = pass.await.map_err(|error| Status::internal(error.to_string()))?;
-        let Report { ended, watched, released } = pass.map_err(error::refused)?;
-        let result = match &ended {
-            Some(_) => proto::PassResult::Ended,
-            None => proto::PassResult::Done,
-        };
-        Ok(Response::new(proto::WatchdogResponse {
-            result: result.into(),
-            why: ended.unwrap_or_default(),
-            containers: watched.into_iter().map(convert::watched).collect(),
-            released: self.messages(&released),
-        }))
+        let report = pass.map_err(error::refused)?;
+        Ok(Response::new(report::watched(&self.0, report, &mut page, again)))
     }
 
     async fn force_release(
@@ -166,8 +141,7 @@ impl proto::admin_server::Admin for Service {
         if !dry_run {
             tracing::warn!(%address, pool = &**pool.name(), ?outcome, "a lease was ended by force");
         }
-        let leases = self.messages(&leases);
-        Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
+        Ok(self.0.released(outcome, leases))
     }
 
     async fn ignore_source(
@@ -181,9 +155,10 @@ impl proto::admin_server::Admin for Service {
         &self,
         request: Request<proto::QuarantineRequest>,
     ) -> Result<Response<proto::QuarantineResponse>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = self.page("Quarantine", &mut request)?;
         let action = request.action();
-        let proto::QuarantineRequest { pool, address, dry_run, action: _ } = request;
+        let proto::QuarantineRequest { pool, address, dry_run, .. } = request;
         let config = self.0.config();
         let command = match action {
             QuarantineAction::Add | QuarantineAction::Remove => {
@@ -202,13 +177,20 @@ impl proto::admin_server::Admin for Service {
                     pool: pool.map(|pool| Arc::clone(pool.name())),
                     ..LeaseFilter::default()
                 };
-                let leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
-                let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
-                return Ok(quarantined(Outcome::Done, self.messages(&leases)));
+                let leases = self.0.page(filter, &mut page).await.map_err(error::refused)?;
+                return Ok(Response::new(proto::QuarantineResponse {
+                    outcome: Outcome::Done.into(),
+                    leases,
+                    next_page_token: page.next(),
+                    seq: page.seq,
+                }));
             }
         };
         Ok(match self.call(command, dry_run).await? {
-            Reply::Leases(leases) => quarantined(Outcome::Done, self.messages(&leases)),
+            Reply::Leases(leases) => {
+                let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
+                quarantined(Outcome::Done, leases)
+            }
             Reply::NotFound => quarantined(Outcome::NotFound, Vec::new()),
             _ => quarantined(Outcome::Done, Vec::new()),
         })
@@ -218,41 +200,38 @@ impl proto::admin_server::Admin for Service {
         &self,
         request: Request<proto::AdoptRequest>,
     ) -> Result<Response<proto::AdoptResponse>, Status> {
-        let proto::AdoptRequest { from_host_local, pool, dry_run } = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = self.page("Adopt", &mut request)?.of_work();
+        let proto::AdoptRequest { from_host_local, pool, dry_run, .. } = request;
         let config = self.0.config();
         let only = named(&config.pools, &pool)?;
-        let found = host_local::read(&absolute(from_host_local)?)
+        let mut found = host_local::read(&absolute(from_host_local)?)
             .map_err(|error| error::reservations(&error))?;
+        found.sort_by_key(|reservation| reservation.address);
         let (mut adopted, mut refused) = (Vec::new(), Vec::new());
         for reservation in found {
-            let key = reservation.key();
-            let host_local::Reservation { address, container, .. } = reservation;
-            let owner = Owner { sandbox: Arc::from(&*container), lifecycle: Arc::from("") };
-            let result = match pool_of(&config.pools, address, only) {
-                Ok(pool) => {
-                    let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*key));
-                    let command = Command::Adopt { pool, address, owner, key };
-                    self.0.ask(command, dry_run).await
+            let address = reservation.address;
+            if page.after.is_some_and(|after| address <= after) {
+                continue;
+            }
+            if page.is_full() {
+                page.end();
+                break;
+            }
+            match self.adopt_one(reservation, &config.pools, only, dry_run).await? {
+                Ok(leases) => {
+                    let leases: Vec<_> = leases.iter().map(|lease| self.0.message(lease)).collect();
+                    page.add(&address, leases.iter().map(proto::Lease::encoded_len).sum());
+                    adopted.extend(leases);
                 }
-                Err(refusal) => Err(refusal),
-            };
-            match result {
-                Ok(Reply::Leases(leases)) => adopted.extend(leases),
-                Ok(_) => {}
-                // It says nothing of this one reservation, and the next would fare no better.
-                Err(refusal) if refusal.reason.is_store() => return Err(error::refused(refusal)),
-                Err(Refusal { reason, message, retry_after: _ }) => {
-                    refused.push(proto::NotAdopted {
-                        address: address.to_string(),
-                        sandbox: container,
-                        key,
-                        reason: reason.name().to_owned(),
-                        message,
-                    });
+                Err(not_adopted) => {
+                    page.add(&address, not_adopted.encoded_len());
+                    refused.push(not_adopted);
                 }
             }
         }
-        Ok(Response::new(proto::AdoptResponse { adopted: self.messages(&adopted), refused }))
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::AdoptResponse { adopted, refused, next_page_token, seq }))
     }
 }
 
@@ -261,13 +240,87 @@ impl Service {
         self.0.ask(command, dry_run).await.map_err(error::refused)
     }
 
-    fn messages(&self, leases: &[Arc<Lease>]) -> Vec<proto::Lease> {
-        let config = self.0.config();
-        let message = |lease: &Arc<Lease>| {
-            let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
-            convert::lease(lease, &evidence, &config)
+    /// The page of a command's report that a request asks for.
+    fn page<K: Key, R: Paged>(&self, command: &str, request: &mut R) -> Result<Page<K>, Invalid> {
+        Page::of(&format!("Admin.{command}"), request, self.0.hub.last())
+    }
+
+    /// The leases on a page that nothing speaks for: those whose port is gone, and those of which
+    /// nobody can tell whether they are over.
+    async fn silent(
+        &self,
+        page: &mut Page<LeaseKey>,
+    ) -> Result<(Vec<Generation>, Vec<proto::Lease>), Refusal> {
+        let (mut gone, mut unverifiable) = (Vec::new(), Vec::new());
+        let mut after = page.after.clone();
+        loop {
+            let stretch = self.0.ledger.stretch(StretchOf {
+                filter: LeaseFilter::default(),
+                bridge: None,
+                order: Order::Pool,
+                after,
+                most: AT_ONCE,
+            });
+            let Stretch { leases, reached } = stretch.await?;
+            for lease in leases {
+                let is_silent = lease.state.is_owned()
+                    && !Engine::is_live(&lease, &*self.0.live, Run::Latest)
+                    && self.bridge_present(&lease);
+                if !is_silent {
+                    continue;
+                }
+                let is_gone = self.port_is_gone(&lease);
+                if !is_gone && lease.state != State::Active {
+                    continue;
+                }
+                let message = self.0.message(&lease);
+                if !page.takes(&page::lease_key(&lease), message.encoded_len()) {
+                    return Ok((gone, unverifiable));
+                }
+                if is_gone {
+                    gone.push(lease.generation);
+                } else {
+                    unverifiable.push(message);
+                }
+            }
+            match reached {
+                Some(reached) => after = Some(reached),
+                None => return Ok((gone, unverifiable)),
+            }
+        }
+    }
+
+    /// Takes over one reservation of another allocator.
+    async fn adopt_one(
+        &self,
+        reservation: host_local::Reservation,
+        pools: &Pools,
+        only: Option<&Pool>,
+        dry_run: bool,
+    ) -> Result<Result<Vec<Arc<Lease>>, proto::NotAdopted>, Status> {
+        let key = reservation.key();
+        let host_local::Reservation { address, container, .. } = reservation;
+        let owner = Owner { sandbox: Arc::from(&*container), lifecycle: Arc::from("") };
+        let result = match pool_of(pools, address, only) {
+            Ok(pool) => {
+                let (pool, key) = (Arc::clone(pool.name()), Arc::from(&*key));
+                self.0.ask(Command::Adopt { pool, address, owner, key }, dry_run).await
+            }
+            Err(refusal) => Err(refusal),
         };
-        leases.iter().map(message).collect()
+        match result {
+            Ok(Reply::Leases(leases)) => Ok(Ok(leases)),
+            Ok(_) => Ok(Ok(Vec::new())),
+            // It says nothing of this one reservation, and the next would fare no better.
+            Err(refusal) if refusal.reason.is_store() => Err(error::refused(refusal)),
+            Err(Refusal { reason, message, retry_after: _ }) => Ok(Err(proto::NotAdopted {
+                address: address.to_string(),
+                sandbox: container,
+                key,
+                reason: reason.name().to_owned(),
+                message,
+            })),
+        }
     }
 
     fn bridge_present(&self, lease: &Lease) -> bool {
@@ -315,7 +368,8 @@ fn pool_of<'a>(
 }
 
 fn quarantined(outcome: Outcome, leases: Vec<proto::Lease>) -> Response<proto::QuarantineResponse> {
-    Response::new(proto::QuarantineResponse { outcome: outcome.into(), leases })
+    let outcome = outcome.into();
+    Response::new(proto::QuarantineResponse { outcome, leases, ..Default::default() })
 }
 
 fn to_address(text: String) -> Result<IpAddr, Invalid> {

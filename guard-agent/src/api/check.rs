@@ -57,7 +57,7 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
         Err(error) => wrong.push(whole("kernel", format!("its map cannot be read: {error}"))),
     }
     wrong.extend(bare_ports(context));
-    let subnets = ledger.subnets().await?;
+    let subnets = ledger.subnets(None, usize::MAX).await?;
     let known: std::collections::HashSet<_> =
         leases.iter().map(|lease| (&lease.segment, lease.address)).collect();
     for (segment, address, _) in live.claims(None) {

@@ -70,7 +70,7 @@ pub fn watched(watched: Watched) -> proto::WatchedContainer {
         sandbox: container.owner.sandbox.to_string(),
         lifecycle: container.owner.lifecycle.to_string(),
         fate: fate.into(),
-        why,
+        why: super::error::brief(why),
     }
 }
 

@@ -82,6 +82,23 @@ pub enum Invalid {
     /// Nothing is asked for.
     #[error("{0}")]
     Missing(&'static str),
+    /// A page of some other list.
+    #[error(
+        "page_token is not one of this list: send the next_page_token of the answer before as it is, \
+         and everything else as in that call; without a token the list begins anew"
+    )]
+    PageToken,
+    /// More than an answer can have.
+    #[error(
+        "labels of {bytes} bytes for each of {pools} leases do not fit into one answer: shorten the \
+         labels, or ask for fewer pools at a time"
+    )]
+    Labels {
+        /// How long they are.
+        bytes: usize,
+        /// How many leases would have them.
+        pools: usize,
+    },
     /// A path that depends on who reads it.
     #[error("path {0:?} is not absolute")]
     Path(String),
@@ -100,7 +117,7 @@ fn status(code: Code, reason: &str, message: String, retry: Option<Duration>) ->
 
 /// A message that fits the header that it is sent in: of a longer one, as the kernel's verifier
 /// writes them, the beginning and the end, where the reason is.
-fn brief(message: String) -> String {
+pub fn brief(message: String) -> String {
     const HEAD: usize = 512;
     const TAIL: usize = 1536;
     if message.len() <= HEAD + TAIL {
@@ -133,7 +150,11 @@ impl From<Invalid> for Status {
             Invalid::Name { field: "id", .. } => "ID_MALFORMED",
             Invalid::Name { .. } => "OWNER_MALFORMED",
             Invalid::Prefix(_) | Invalid::Length(_) => Reason::SubnetMalformed.name(),
-            Invalid::Missing(_) | Invalid::PoolTwice(_) | Invalid::Path(_) => "REQUEST_MALFORMED",
+            Invalid::PageToken => "PAGE_TOKEN",
+            Invalid::Missing(_)
+            | Invalid::PoolTwice(_)
+            | Invalid::Path(_)
+            | Invalid::Labels { .. } => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
     }

@@ -1,6 +1,6 @@
 //! `guard.v1.Guard`: what the observer sees, and how the agent is.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{ops::Bound, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::error::RecvError;
@@ -9,17 +9,17 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, convert,
     error::{self, Invalid},
+    live,
+    page::Page,
     sources, stopped,
     trace::{self, TraceStream},
     why,
 };
 use crate::{
     clock::Now,
-    evidence::EvidenceView as _,
     health::{self, Degraded},
     hub::{Subject, Subscription},
     incident::Incident,
-    lease::LeaseFilter,
     observer::{Attach, PortStatus},
     proto,
 };
@@ -34,59 +34,45 @@ impl proto::guard_server::Guard for Service {
         &self,
         request: Request<proto::LiveRequest>,
     ) -> Result<Response<proto::LiveResponse>, Status> {
-        let proto::LiveRequest { bridge } = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = Page::of("Guard.Live", &mut request, self.0.hub.last())?;
+        let proto::LiveRequest { bridge, .. } = request;
         let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
         let watched = self.0.config().bridges.iter().any(|watched| of_bridge(&watched.name));
         if !watched {
             // An empty list would say that nothing is in use there.
             return Err(error::bridge_unknown(&bridge));
         }
-        let Context { ledger, live, .. } = &*self.0;
-        // What is leased has the evidence of its bound port too; the rest is what the wire says.
-        let leases = match ledger.leases(LeaseFilter::default()).await {
-            // The observer goes on without leases.
-            Err(refusal) if refusal.reason.is_store() => Vec::new(),
-            leases => leases.map_err(error::refused)?,
-        };
-        let leases = leases.into_iter().filter(|(lease, _)| of_bridge(&lease.segment.bridge));
-        let mut all: BTreeMap<_, _> = leases
-            .map(|(lease, evidence)| {
-                let generation = lease.state.is_owned().then_some(lease.generation);
-                ((lease.segment.clone(), lease.address), (evidence, generation))
-            })
-            .collect();
-        for (segment, address, _) in live.claims(None) {
-            if of_bridge(&segment.bridge) {
-                let evidence = live.evidence(&segment, address);
-                all.entry((segment, address)).or_insert((evidence, None));
-            }
-        }
-        let live = all
-            .iter()
-            .filter(|(_, (evidence, _))| !evidence.is_empty())
-            .map(|((segment, address), (evidence, generation))| {
-                convert::live_address(segment, *address, evidence, *generation)
-            })
-            .collect();
-        Ok(Response::new(proto::LiveResponse { live }))
+        let bridge = Some(Arc::from(bridge)).filter(|bridge: &Arc<str>| !bridge.is_empty());
+        let live = live::page(&self.0, bridge, &mut page).await.map_err(error::refused)?;
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::LiveResponse { live, next_page_token, seq }))
     }
 
     async fn ports(
         &self,
-        _request: Request<proto::PortsRequest>,
+        request: Request<proto::PortsRequest>,
     ) -> Result<Response<proto::PortsResponse>, Status> {
+        let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.hub.last())?;
         let ports = self.0.observer.ports.read();
-        let ports = ports.iter().map(|(ifindex, status)| self.port(*ifindex, status)).collect();
-        Ok(Response::new(proto::PortsResponse { ports }))
+        let from = page.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some = ports.range((from, Bound::Unbounded)).take(page.wanted()).collect();
+        let ports = page.of_all(some, |(id, _)| **id, |(id, status)| self.port(**id, status));
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::PortsResponse { ports, next_page_token, seq }))
     }
 
     async fn conflicts(
         &self,
         request: Request<proto::ConflictsRequest>,
     ) -> Result<Response<proto::ConflictsResponse>, Status> {
-        let proto::ConflictsRequest { all } = request.into_inner();
-        let conflicts = self.0.alerts.list(all).iter().map(convert::conflict).collect();
-        Ok(Response::new(proto::ConflictsResponse { conflicts }))
+        let mut request = request.into_inner();
+        let mut page = Page::of("Guard.Conflicts", &mut request, self.0.hub.last())?;
+        let (after, wanted) = (page.after.unwrap_or_default(), page.wanted());
+        let some = self.0.alerts.list_after(request.all, after, wanted);
+        let conflicts = page.of_all(some, |incident| incident.id, convert::conflict);
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ConflictsResponse { conflicts, next_page_token, seq }))
     }
 
     type WatchConflictsStream = ConflictStream;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, leases::to_name};
+use super::{Context, convert, error, leases::to_name, page::Page};
 use crate::{
     evidence::EvidenceView as _,
     lease::{
@@ -54,11 +54,16 @@ impl proto::interfaces_server::Interfaces for Service {
 
     async fn list(
         &self,
-        _request: Request<proto::ListInterfacesRequest>,
+        request: Request<proto::ListInterfacesRequest>,
     ) -> Result<Response<proto::ListInterfacesResponse>, Status> {
-        let names = self.0.ledger.interfaces().await.map_err(error::refused)?;
-        let interfaces = names.iter().map(|name| self.message(name)).collect();
-        Ok(Response::new(proto::ListInterfacesResponse { interfaces }))
+        let mut request = request.into_inner();
+        let mut page = Page::of("Interfaces.List", &mut request, self.0.hub.last())?;
+        let names = self.0.ledger.interfaces(page.after.clone(), page.wanted()).await;
+        let key = |name: &Arc<InterfaceName>| Arc::clone(&name.name);
+        let names = names.map_err(error::refused)?;
+        let interfaces = page.of_all(names, key, |name| self.message(name));
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListInterfacesResponse { interfaces, next_page_token, seq }))
     }
 }
 

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Context, convert,
     error::{self, Invalid},
+    page::{self, Page},
     stopped,
 };
 use crate::{
@@ -66,7 +67,7 @@ impl proto::leases_server::Leases for Service {
         }
         match result {
             Ok(Reply::Leases(leases)) => {
-                let leases = leases.iter().map(|lease| self.message(lease)).collect();
+                let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
                 Ok(Response::new(proto::AllocateResponse { leases }))
             }
             Ok(reply) => Err(unexpected(&reply)),
@@ -152,8 +153,7 @@ impl proto::leases_server::Leases for Service {
             let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
             self.0.metrics.releases.with_label_values(&[&*lease.pool, result]).inc();
         }
-        let leases = leases.iter().map(|lease| self.message(lease)).collect();
-        Ok(Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases }))
+        Ok(self.0.released(outcome, leases))
     }
 
     async fn get(
@@ -163,14 +163,15 @@ impl proto::leases_server::Leases for Service {
         let proto::GetLeaseRequest { generation } = request.into_inner();
         let lease = self.find(generation).await?;
         let lease = lease.ok_or_else(|| error::lease_unknown(generation))?;
-        Ok(Response::new(self.message(&lease)))
+        Ok(Response::new(self.0.message(&lease)))
     }
 
     async fn list(
         &self,
         request: Request<proto::ListLeasesRequest>,
     ) -> Result<Response<proto::ListLeasesResponse>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let mut page = Page::of("Leases.List", &mut request, self.0.hub.last())?;
         let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
         if let Some(name) = pool
             && self.0.config().pools.get(name).is_none()
@@ -184,11 +185,9 @@ impl proto::leases_server::Leases for Service {
             sandbox: sandbox.map(Arc::from),
             ..LeaseFilter::default()
         };
-        let leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
-        let config = self.0.config();
-        let leases =
-            leases.iter().map(|(lease, all)| convert::lease(lease, all, &config)).collect();
-        Ok(Response::new(proto::ListLeasesResponse { leases }))
+        let leases = self.0.page(filter, &mut page).await.map_err(error::refused)?;
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListLeasesResponse { leases, next_page_token, seq }))
     }
 
     async fn ack_hold(
@@ -268,7 +267,7 @@ impl Service {
     async fn one(&self, command: Command) -> Result<(Outcome, Option<proto::Lease>), Status> {
         match self.call(command).await.map_err(error::refused)? {
             Reply::Leases(leases) => {
-                Ok((Outcome::Done, leases.first().map(|lease| self.message(lease))))
+                Ok((Outcome::Done, leases.first().map(|lease| self.0.message(lease))))
             }
             Reply::Stale => Ok((Outcome::Stale, None)),
             Reply::NotFound => Ok((Outcome::NotFound, None)),
@@ -301,11 +300,6 @@ impl Service {
             Err(error) => Err(error),
         }
     }
-
-    fn message(&self, lease: &Lease) -> proto::Lease {
-        let evidence = crate::lease::Engine::evidence_of(lease, &*self.0.live);
-        convert::lease(lease, &evidence, &self.0.config())
-    }
 }
 
 fn unexpected(reply: &Reply) -> Status {
@@ -331,6 +325,10 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         if pools[..at].contains(pool) {
             return Err(Invalid::PoolTwice(pool.clone()));
         }
+    }
+    let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    if bytes * pools.len() > page::BYTES {
+        return Err(Invalid::Labels { bytes, pools: pools.len() });
     }
     let owner = owner.unwrap_or_default();
     Ok(Allocate {

@@ -10,8 +10,11 @@ mod guard;
 mod interfaces;
 mod leases;
 mod limit;
+mod live;
+mod page;
 mod peer;
 mod pools;
+mod report;
 mod socket;
 mod sources;
 mod subnets;
@@ -20,9 +23,11 @@ mod why;
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tokio::{net::UnixListener, sync::watch};
 use tonic::transport::Server;
 
+use page::Page;
 pub use socket::{SocketError, listen, open_to};
 
 use crate::{
@@ -32,7 +37,7 @@ use crate::{
     health::{self, Health},
     hub::Hub,
     lease::{
-        Pool,
+        Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, StretchOf,
         command::{Command, Refusal, Reply},
     },
     ledger::Ledger,
@@ -159,6 +164,54 @@ impl Context {
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
         let Self { ledger, .. } = self;
         if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
+    }
+
+    /// A lease with what says that its address is in use.
+    fn message(&self, lease: &Lease) -> proto::Lease {
+        convert::lease(lease, &Engine::evidence_of(lease, &*self.live), &self.config())
+    }
+
+    /// The leases on a page.
+    async fn page(
+        &self,
+        filter: LeaseFilter,
+        page: &mut Page<LeaseKey>,
+    ) -> Result<Vec<proto::Lease>, Refusal> {
+        let mut rows = Vec::new();
+        let mut after = page.after.clone();
+        loop {
+            let of = StretchOf {
+                filter: filter.clone(),
+                bridge: None,
+                order: Order::Pool,
+                after,
+                most: page.wanted(),
+            };
+            let stretch = self.ledger.stretch(of).await?;
+            for lease in &stretch.leases {
+                let message = self.message(lease);
+                if !page.takes(&page::lease_key(lease), message.encoded_len()) {
+                    return Ok(rows);
+                }
+                rows.push(message);
+            }
+            match stretch.reached {
+                Some(reached) => after = Some(reached),
+                None => return Ok(rows),
+            }
+        }
+    }
+
+    /// What was given back, as far as one answer takes it.
+    fn released(
+        &self,
+        outcome: proto::Outcome,
+        leases: Vec<Arc<Lease>>,
+    ) -> tonic::Response<proto::ReleaseResponse> {
+        let total_size = page::count(leases.len());
+        let key = |lease: &Arc<Lease>| page::lease_key(lease);
+        let leases = Page::only().of_all(leases, key, |lease| self.message(lease));
+        tonic::Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases, total_size })
     }
 
     /// Whether these pools can be allocated from now.

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, sources};
-use crate::proto;
+use super::{Context, convert, error, page::Page, sources};
+use crate::{
+    lease::{LeaseKey, PoolStatus},
+    proto,
+};
 
 pub struct Service(pub Arc<Context>);
 
@@ -13,12 +16,14 @@ pub struct Service(pub Arc<Context>);
 impl proto::pools_server::Pools for Service {
     async fn list(
         &self,
-        _request: Request<proto::ListPoolsRequest>,
+        request: Request<proto::ListPoolsRequest>,
     ) -> Result<Response<proto::ListPoolsResponse>, Status> {
+        let mut page = Page::of("Pools.List", &mut request.into_inner(), self.0.hub.last())?;
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
         let waits_for = sources::waited_for(&self.0);
-        let pools = pools.iter().map(|pool| convert::pool(pool, &waits_for)).collect();
-        Ok(Response::new(proto::ListPoolsResponse { pools }))
+        let pools = page.of_all(pools, key, |pool| convert::pool(pool, &waits_for));
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListPoolsResponse { pools, next_page_token, seq }))
     }
 
     async fn get(
@@ -32,4 +37,11 @@ impl proto::pools_server::Pools for Service {
         pool.map(|pool| Response::new(convert::pool(pool, &waits_for)))
             .ok_or_else(|| error::pool_unknown(&name))
     }
+}
+
+/// One that the configuration has, and what is left of a former one, can have the same name.
+fn key(pool: &PoolStatus) -> (u8, LeaseKey) {
+    let PoolStatus { name, segment, prefix, draining, .. } = pool;
+    let (pool, segment) = (Arc::clone(name), segment.clone());
+    (u8::from(*draining), LeaseKey { pool, segment, address: prefix.network() })
 }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
     Context, convert,
     error::{self, Invalid},
     leases::to_name,
+    page::Page,
 };
 use crate::{
-    lease::command::{Command, Reply, ReserveSubnet, WhichSubnet},
+    lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet},
     proto::{self, Outcome},
 };
 
@@ -69,11 +71,37 @@ impl proto::subnets_server::Subnets for Service {
         &self,
         request: Request<proto::ListSubnetsRequest>,
     ) -> Result<Response<proto::ListSubnetsResponse>, Status> {
-        let proto::ListSubnetsRequest { pool } = request.into_inner();
-        let subnets = self.0.ledger.subnets().await.map_err(error::refused)?;
-        let of = subnets.iter().filter(|subnet| pool.is_empty() || *subnet.pool == *pool);
-        let subnets = of.map(|subnet| convert::subnet(subnet)).collect();
-        Ok(Response::new(proto::ListSubnetsResponse { subnets }))
+        let mut request = request.into_inner();
+        let mut page = Page::of("Subnets.List", &mut request, self.0.hub.last())?;
+        let subnets = self.page(&request.pool, &mut page).await.map_err(error::refused)?;
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListSubnetsResponse { subnets, next_page_token, seq }))
+    }
+}
+
+impl Service {
+    async fn page(
+        &self,
+        pool: &str,
+        page: &mut Page<Arc<str>>,
+    ) -> Result<Vec<proto::Subnet>, Refusal> {
+        let mut rows = Vec::new();
+        let mut after = page.after.clone();
+        loop {
+            let wanted = page.wanted();
+            let some = self.0.ledger.subnets(after, wanted).await?;
+            for subnet in some.iter().filter(|subnet| pool.is_empty() || *subnet.pool == *pool) {
+                let message = convert::subnet(subnet);
+                if !page.takes(&subnet.id, message.encoded_len()) {
+                    return Ok(rows);
+                }
+                rows.push(message);
+            }
+            match some.last() {
+                Some(last) if some.len() == wanted => after = Some(Arc::clone(&last.id)),
+                _ => return Ok(rows),
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod flap;
 mod listed;
 mod model;
+mod open;
 mod silence;
 mod target;
 
@@ -19,6 +20,7 @@ use std::{
 pub use flap::Flaps;
 pub use listed::Named;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+use open::Open;
 use silence::Silences;
 pub use target::Target;
 
@@ -44,7 +46,7 @@ pub struct Incidents {
     quiet: Duration,
     flaps: Flaps,
     next_id: u64,
-    open: BTreeMap<(Segment, Target), Incident>,
+    open: Open,
     closed: VecDeque<Incident>,
     silences: Silences,
     /// The inventory has been read: whom it does not name is not named.
@@ -58,7 +60,7 @@ impl Incidents {
             quiet,
             flaps,
             next_id: first_id,
-            open: BTreeMap::new(),
+            open: Open::default(),
             closed: VecDeque::new(),
             silences: Silences::default(),
             listed: false,
@@ -94,7 +96,7 @@ impl Incidents {
     pub fn end_silences(&mut self, now: Now) -> Vec<Incident> {
         self.silences.end(now);
         let mut due = Vec::new();
-        for (key, incident) in &mut self.open {
+        for (key, incident) in self.open.iter_mut() {
             if !self.silences.covers(key, incident.kind) {
                 incident.silenced_until = None;
                 if !std::mem::replace(&mut incident.told, true) {
@@ -246,6 +248,15 @@ impl Incidents {
         let mut list: Vec<_> = closed.chain(self.open.values()).cloned().collect();
         list.sort_by_key(|incident| incident.id);
         list
+    }
+
+    /// Those of [`Self::list`] that come after an id, at most so many.
+    pub fn list_after(&self, all: bool, id: u64, most: usize) -> Vec<Incident> {
+        let open = self.open.after(id).take(most);
+        let closed = self.closed.iter().filter(|incident| all && incident.id > id);
+        let mut some: Vec<_> = open.chain(closed).collect();
+        some.sort_by_key(|incident| incident.id);
+        some.into_iter().take(most).cloned().collect()
     }
 
     /// How many are open, by bridge and kind.

@@ -296,19 +296,12 @@ impl Engine {
         &'a self,
         filter: &'a LeaseFilter,
     ) -> impl Iterator<Item = &'a Arc<Lease>> + 'a {
-        let LeaseFilter { pool, state, sandbox, generation, address } = filter;
-        let only = generation.map(|generation| self.index.generation(generation));
+        let only = filter.generation.map(|generation| self.index.generation(generation));
         let one = only.flatten();
         let all = self.tables.iter().flat_map(|table| table.rows.values()).filter_map(Row::lease);
         one.into_iter()
             .chain(all.take(if only.is_some() { 0 } else { usize::MAX }))
-            .filter(move |l| pool.as_ref().is_none_or(|pool| l.pool == *pool))
-            .filter(move |l| state.is_none_or(|state| l.state == state))
-            .filter(move |l| address.is_none_or(|address| l.address == address))
-            .filter(move |l| {
-                let of = |s: &Arc<str>| l.owner.as_ref().is_some_and(|owner| owner.sandbox == *s);
-                sandbox.as_ref().is_none_or(of)
-            })
+            .filter(move |lease| filter.admits(lease))
     }
 
     /// From now on released addresses wait for these, each at most so long.

@@ -1,12 +1,13 @@
 //! Interface names: a prefix and a number, given to one at a time.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
     Swap, Write,
     command::{Reason, Refusal, Reply},
+    ranges::Ranges,
     step::Step,
 };
 
@@ -31,6 +32,9 @@ pub struct InterfaceName {
 pub(super) struct Interfaces {
     by_name: BTreeMap<Arc<str>, Arc<InterfaceName>>,
     by_asker: BTreeMap<(Arc<str>, Arc<str>), Arc<InterfaceName>>,
+    /// The numbers that are taken beneath a prefix, by whatever prefix they were asked for: `veth12`
+    /// takes 12 of `veth` and 2 of `veth1`. So the lowest free one is found without a walk.
+    taken: BTreeMap<Arc<str>, Ranges>,
 }
 
 impl Interfaces {
@@ -43,11 +47,52 @@ impl Interfaces {
         if let Some(old) = old {
             self.by_name.remove(&old.name);
             self.by_asker.remove(&asker(old));
+            for (prefix, number) in readings(&old.name) {
+                if let Some(taken) = self.taken.get_mut(prefix) {
+                    taken.remove(number, number);
+                    if taken.len() == 0 {
+                        self.taken.remove(prefix);
+                    }
+                }
+            }
         }
         if let Some(new) = new {
             self.by_name.insert(Arc::clone(&new.name), Arc::clone(new));
             self.by_asker.insert(asker(new), Arc::clone(new));
+            for (prefix, number) in readings(&new.name) {
+                if let Some(taken) = self.taken.get_mut(prefix) {
+                    taken.insert(number, number);
+                } else {
+                    let mut taken = Ranges::default();
+                    taken.insert(number, number);
+                    self.taken.insert(Arc::from(prefix), taken);
+                }
+            }
         }
+    }
+
+    /// The lowest `prefixN` that is not reserved and that the kernel does not have, which is asked
+    /// for each candidate.
+    fn lowest(&self, prefix: &str, mut in_kernel: impl FnMut(&str) -> bool) -> Option<String> {
+        let taken = self.taken.get(prefix);
+        let mut from = 0;
+        loop {
+            let number = taken.map_or(from, |taken| taken.first_absent_from(from));
+            let name = format!("{prefix}{number}");
+            if name.len() > LONGEST {
+                return None;
+            }
+            if !in_kernel(&name) {
+                return Some(name);
+            }
+            from = number + 1;
+        }
+    }
+
+    /// Those after a name, in their order.
+    pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = &Arc<InterfaceName>> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, name)| name)
     }
 
     /// By name.
@@ -87,13 +132,7 @@ impl Step<'_> {
                 ),
             ));
         }
-        let names = (0_u64..)
-            .map(|n| format!("{prefix}{n}"))
-            .take_while(|name| name.len() <= LONGEST)
-            .find(|name| {
-                !known.by_name.contains_key(name.as_str()) && !self.view.link_exists(name)
-            });
-        let name = names.ok_or_else(|| {
+        let name = known.lowest(prefix, |name| self.view.link_exists(name)).ok_or_else(|| {
             Refusal::new(
                 Reason::NameExhausted,
                 format!("all names {prefix:?} and a number of at most {LONGEST} bytes are taken"),
@@ -134,4 +173,66 @@ fn can_begin_a_name(prefix: &str) -> bool {
     prefix.len() < LONGEST
         && prefix.starts_with(|first: char| first.is_ascii_alphabetic())
         && prefix.bytes().all(plain)
+}
+
+/// Every way to read a name as a prefix and a number, as this module writes numbers.
+fn readings(name: &str) -> impl Iterator<Item = (&str, u128)> {
+    let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
+    (name.len() - digits..name.len()).filter_map(|at| {
+        let (prefix, number) = name.split_at(at);
+        let written = number == "0" || !number.starts_with('0');
+        number.parse().ok().filter(|_| written).map(|number| (prefix, number))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserved(prefix: &str, numbers: std::ops::Range<u32>) -> Interfaces {
+        let mut interfaces = Interfaces::default();
+        for number in numbers {
+            let name = Arc::new(InterfaceName {
+                name: Arc::from(format!("{prefix}{number}")),
+                prefix: Arc::from(prefix),
+                id: Arc::from(format!("id-{number}")),
+                created_at: Timestamp::UNIX_EPOCH,
+            });
+            interfaces.set(None, Some(&name));
+        }
+        interfaces
+    }
+
+    #[test]
+    fn the_lowest_name_is_found_in_as_many_steps_whatever_is_taken() {
+        for count in [0, 1, 800, 8000] {
+            let interfaces = reserved("veth", 0..count);
+            let mut tried = Vec::new();
+            let lowest = interfaces.lowest("veth", |name| {
+                tried.push(name.to_owned());
+                false
+            });
+            assert_eq!(lowest, Some(format!("veth{count}")));
+            assert_eq!(tried.len(), 1, "{count} names are reserved: {tried:?}");
+        }
+    }
+
+    #[test]
+    fn a_freed_name_is_the_lowest_again_under_every_prefix_that_reads_it() {
+        let mut interfaces = reserved("v", 0..120);
+        assert_eq!(interfaces.lowest("v1", |_| false).as_deref(), Some("v120"));
+        let freed = Arc::clone(&interfaces.by_name["v11"]);
+        interfaces.set(Some(&freed), None);
+        assert_eq!(interfaces.lowest("v", |_| false).as_deref(), Some("v11"));
+        assert_eq!(interfaces.lowest("v1", |_| false).as_deref(), Some("v11"));
+        assert_eq!(interfaces.check(), None);
+    }
+
+    #[test]
+    fn a_name_is_read_in_each_way_that_it_could_be_asked_for() {
+        let read = |name| readings(name).collect::<Vec<_>>();
+        assert_eq!(read("veth120"), [("veth", 120), ("veth1", 20), ("veth12", 0)]);
+        assert_eq!(read("v07"), [("v0", 7)]);
+        assert_eq!(read("br-a"), []);
+    }
 }

@@ -35,6 +35,11 @@ impl Ranges {
         self.by_first.range(from..).next().map(|(&first, _)| first)
     }
 
+    /// The lowest number that is not in it and is at least `from`, which is below 2¹²⁸ − 1.
+    pub(crate) fn first_absent_from(&self, from: u128) -> u128 {
+        self.around(from).map_or(from, |(_, last)| last + 1)
+    }
+
     /// The parts of it that lie in `first..=last`, in order.
     pub(crate) fn within(&self, first: u128, last: u128) -> impl Iterator<Item = (u128, u128)> {
         let before = self.by_first.range(..first).next_back();
@@ -123,6 +128,8 @@ mod tests {
                 for n in 0..80 {
                     prop_assert_eq!(ranges.contains(n), model.contains(&n));
                     prop_assert_eq!(ranges.first_from(n), model.range(n..).next().copied());
+                    let absent = (n..).find(|n| !model.contains(n)).unwrap();
+                    prop_assert_eq!(ranges.first_absent_from(n), absent);
                     let inside = ranges.within(n, n + 9).flat_map(|(from, to)| from..=to);
                     let wanted: Vec<_> = model.range(n..=n + 9).copied().collect();
                     prop_assert_eq!(inside.collect::<Vec<_>>(), wanted.clone());

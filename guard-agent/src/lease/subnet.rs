@@ -1,6 +1,6 @@
 //! Child subnets: prefixes that were carved out of a pool and are somebody else's to hand out.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, ops::Bound, sync::Arc};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -50,6 +50,12 @@ impl Subnets {
 
     pub(super) fn get(&self, id: &str) -> Option<&Arc<Subnet>> {
         self.by_id.get(id)
+    }
+
+    /// Those after an identifier, in their order.
+    pub(super) fn after(&self, id: Option<&str>) -> impl Iterator<Item = &Arc<Subnet>> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range::<str, _>((from, Bound::Unbounded)).map(|(_, subnet)| subnet)
     }
 
     /// By identifier.

@@ -175,23 +175,18 @@ impl Writer {
             observer.restored(&leases);
         }
         engine.set_subscribers(&self.subscribers);
-        self.correct(&given, limit, engine.high_water().generation);
+        let high = engine.high_water();
+        self.correct(&given, limit, high.generation);
+        // Of one that has not given any, nobody needs to know once it is gone.
+        for observer in self.observers.iter_mut().filter(|_| !high.gave_nothing()) {
+            observer.handed_out(high.generation);
+        }
         // What the node has is asked for anew: this engine knows nothing of it.
         self.changes.tell(|changes| (changes.hosts, changes.known) = (true, true));
         self.engine = engine;
         self.books = Books::Open(Box::new(store));
         *self.loss.write() = None;
         self.trouble.over();
-        self.tell_highest();
-    }
-
-    /// Nothing above the engine's highest generation was handed out. Of a store that has not given
-    /// any, nobody needs to know once it is gone.
-    pub(super) fn tell_highest(&mut self) {
-        let high = self.engine.high_water();
-        for observer in self.observers.iter_mut().filter(|_| !high.gave_nothing()) {
-            observer.handed_out(high.generation);
-        }
     }
 
     /// What cannot be a generation that was handed out is damaged, and is written anew.

@@ -27,7 +27,8 @@ use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
     lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Stretch,
+        StretchOf, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     live::ChangeQueue,
@@ -91,9 +92,12 @@ enum Request {
     /// Leases that somebody has.
     Reservations(oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
+    Stretch(StretchOf, oneshot::Sender<Result<Stretch, Refusal>>),
     Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
-    Subnets(oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
-    Interfaces(oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
+    /// Those after an identifier, at most so many.
+    Subnets(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
+    /// Those after a name, at most so many.
+    Interfaces(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<InterfaceName>>, Refusal>>),
     /// Looks for contradictions within the engine.
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
@@ -191,6 +195,16 @@ impl Ledger {
         Ok(leases.into_iter().map(with_evidence).collect())
     }
 
+    /// The next leases in an order. Other requests have their turns between two of these, however
+    /// many leases there are.
+    ///
+    /// # Errors
+    /// The ledger has ended, or does not know the leases.
+    pub async fn stretch(&self, of: StretchOf) -> Result<Stretch, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Stretch(of, answer), answered).await?
+    }
+
     /// The leases that somebody has.
     ///
     /// # Errors
@@ -209,22 +223,30 @@ impl Ledger {
         self.ask(Request::Pools(answer), answered).await?
     }
 
-    /// All child subnets, by identifier.
+    /// The child subnets after an identifier, in the order of these, at most so many.
     ///
     /// # Errors
     /// The ledger has ended, or does not know the leases.
-    pub async fn subnets(&self) -> Result<Vec<Arc<Subnet>>, Refusal> {
+    pub async fn subnets(
+        &self,
+        after: Option<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Arc<Subnet>>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Subnets(answer), answered).await?
+        self.ask(Request::Subnets(after, most, answer), answered).await?
     }
 
-    /// All interface names that are reserved, in their order.
+    /// The reserved interface names after a name, in their order, at most so many.
     ///
     /// # Errors
     /// As [`Ledger::subnets`].
-    pub async fn interfaces(&self) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
+    pub async fn interfaces(
+        &self,
+        after: Option<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Arc<InterfaceName>>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Interfaces(answer), answered).await?
+        self.ask(Request::Interfaces(after, most, answer), answered).await?
     }
 
     /// What a command would answer. Nothing is changed.

@@ -217,10 +217,14 @@ impl Writer {
             Ok(()) => {
                 let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
                 if !told.is_empty() {
+                    let high = self.engine.high_water();
                     for observer in &mut self.observers {
                         observer.committed(&told, now);
+                        // Of a store that has not given any, nobody needs to know once it is gone.
+                        if !high.gave_nothing() {
+                            observer.handed_out(high.generation);
+                        }
                     }
-                    self.tell_highest();
                     failpoint::reach(Moment::BeforeReply);
                 }
                 self.tell(&notices);
@@ -278,12 +282,17 @@ impl Writer {
                 let leases = || self.engine.leases(&filter).cloned().collect();
                 let _ = answer.send(self.known().map(|()| leases()));
             }
-            Request::Subnets(answer) => {
-                let subnets = || self.engine.subnets().cloned().collect();
+            Request::Stretch(of, answer) => {
+                let _ = answer.send(self.known().map(|()| self.engine.stretch(&of)));
+            }
+            Request::Subnets(after, most, answer) => {
+                let after = after.as_deref();
+                let subnets = || self.engine.subnets_after(after, most).cloned().collect();
                 let _ = answer.send(self.known().map(|()| subnets()));
             }
-            Request::Interfaces(answer) => {
-                let names = || self.engine.interfaces().cloned().collect();
+            Request::Interfaces(after, most, answer) => {
+                let after = after.as_deref();
+                let names = || self.engine.interfaces_after(after, most).cloned().collect();
                 let _ = answer.send(self.known().map(|()| names()));
             }
             Request::Pools(answer) => {

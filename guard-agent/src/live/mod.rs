@@ -9,6 +9,7 @@ mod known;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -240,6 +241,29 @@ impl LiveSet {
             .iter()
             .filter(|((segment, _), _)| bridge.is_none_or(|bridge| *segment.bridge == *bridge))
             .map(|((segment, address), claims)| (segment.clone(), *address, claims.clone()))
+            .collect()
+    }
+
+    /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.
+    pub fn claimed_after(
+        &self,
+        bridge: Option<&Arc<str>>,
+        after: Option<&(Segment, IpAddr)>,
+        most: usize,
+    ) -> Vec<(Segment, IpAddr)> {
+        let first =
+            bridge.map(|bridge| (Segment::new(Arc::clone(bridge), 0), IpAddr::from([0; 4])));
+        let from = match (after, &first) {
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(first)) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        let inner = self.inner.read();
+        let places = inner.claims.range((from, Bound::Unbounded)).map(|(place, _)| place);
+        places
+            .take_while(|(segment, _)| bridge.is_none_or(|bridge| segment.bridge == *bridge))
+            .take(most)
+            .cloned()
             .collect()
     }
 

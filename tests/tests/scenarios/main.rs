@@ -24,6 +24,7 @@ mod loss;
 mod lost_store;
 mod operators;
 mod ordinary_life;
+mod pages;
 mod peers;
 mod ports;
 mod quota;

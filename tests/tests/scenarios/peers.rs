@@ -114,6 +114,8 @@ where
     assert_eq!(dismissed.stdout, "OUTCOME_COOLING\n", "{dismissed:?}");
     let admitted = admit("second", &second)?;
     assert_eq!(admitted.stdout, "10.8.64.2/30 via 10.8.64.1\n", "{admitted:?}");
+    let listed = example(&["list", "--pool", POOL])?;
+    assert_eq!(listed.stdout, "10.8.64.2 LEASE_STATE_ACTIVE second\n", "{listed:?}");
     let again = example(&["dismiss", "--sandbox", "first", "--lifecycle", "1"])?;
     assert_eq!(again.stdout, "OUTCOME_NOT_FOUND\n", "{again:?}");
     Ok(())

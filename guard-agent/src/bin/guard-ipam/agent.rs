@@ -7,11 +7,11 @@ use std::{
 
 use guard_agent::{
     client::{self, CallError, answer},
+    pages,
     proto::{
         AllocateRequest, BindRequest, Lease, LeaseState, ListLeasesRequest, ListPoolsRequest,
         Outcome, Owner, Pool, ReleaseRequest, StatusRequest, StatusResponse,
-        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
-        release_request::Which,
+        guard_client::GuardClient, leases_client::LeasesClient, release_request::Which,
     },
 };
 use tokio::time::sleep;
@@ -40,8 +40,7 @@ impl Agent {
 
     /// All pools.
     pub async fn pools(&self) -> Result<Vec<Pool>, CallError> {
-        let mut client = PoolsClient::new(self.0.clone());
-        Ok(answer(client.list(ListPoolsRequest {})).await?.pools)
+        Ok(pages::all(&self.0, ListPoolsRequest::default()).await?.pools)
     }
 
     /// How it is.
@@ -51,10 +50,8 @@ impl Agent {
 
     /// The leases of one sandbox, or of all, that are held or active.
     pub async fn leases(&self, sandbox: &str) -> Result<Vec<Lease>, CallError> {
-        // A /16 makes a list far above the default of 4 MiB.
-        let mut client = self.client().max_decoding_message_size(usize::MAX);
         let request = ListLeasesRequest { sandbox: sandbox.to_owned(), ..Default::default() };
-        let mut leases = answer(client.list(request)).await?.leases;
+        let mut leases = pages::all(&self.0, request).await?.leases;
         leases.retain(|lease| matches!(lease.state(), LeaseState::Held | LeaseState::Active));
         Ok(leases)
     }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use guard_agent::{
     client::{answer, connect},
+    pages,
     proto::{
         AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
         ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
         SilenceRequest, StatusRequest, TraceRequest, WatchConflictsRequest, WatchRequest,
-        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
-        release_request::Which,
+        guard_client::GuardClient, leases_client::LeasesClient, release_request::Which,
     },
 };
 use tonic::transport::Channel;
@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 use crate::{
     cli::{Allocate, Bind, Cli, Command, Leases, Release, Task},
     error::Error,
-    output::Output,
+    output::{Output, partly},
     stream::follow,
     top, view,
 };
@@ -55,26 +55,32 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
         }
         Command::Release(args) => {
             let released = answer(leases.release(ReleaseRequest::from(args))).await?;
+            partly(released.leases.len(), released.total_size);
             output.print(&view::Released::from(released))
         }
         Command::Leases(args) => {
-            let list = answer(leases.list(ListLeasesRequest::from(args))).await?;
+            let request = ListLeasesRequest::from(args);
+            let list = pages::all(&channel, request).await?;
             output.print(&view::Leases::from(list.leases))
         }
         Command::Pools => pools(channel, output).await,
         Command::Live { bridge } => {
-            let request = LiveRequest { bridge: bridge.unwrap_or_default() };
-            output.print(&view::LiveList::from(answer(guard.live(request)).await?))
+            let bridge = bridge.unwrap_or_default();
+            let request = LiveRequest { bridge, ..LiveRequest::default() };
+            let live = pages::all(&channel, request).await?;
+            output.print(&view::LiveList::from(live))
         }
         Command::Ports => {
-            output.print(&view::Ports::from(answer(guard.ports(PortsRequest {})).await?))
+            let ports = pages::all(&channel, PortsRequest::default()).await?;
+            output.print(&view::Ports::from(ports))
         }
         Command::Conflicts { follow: true, all: _ } => {
             let stream = answer(guard.watch_conflicts(WatchConflictsRequest {})).await?;
             follow::<_, view::Conflict>(stream, output).await
         }
         Command::Conflicts { follow: false, all } => {
-            let conflicts = answer(guard.conflicts(ConflictsRequest { all })).await?;
+            let request = ConflictsRequest { all, ..ConflictsRequest::default() };
+            let conflicts = pages::all(&channel, request).await?;
             output.print(&view::Conflicts::from(conflicts))
         }
         Command::Trace { port: interface } => {
@@ -113,7 +119,7 @@ async fn allocate(
 }
 
 async fn pools(channel: Channel, output: Output) -> Result<(), Error> {
-    let pools = answer(PoolsClient::new(channel).list(ListPoolsRequest {})).await?;
+    let pools = pages::all(&channel, ListPoolsRequest::default()).await?;
     output.print(&view::Pools::from(pools))
 }
 
@@ -156,6 +162,7 @@ impl From<Leases> for ListLeasesRequest {
             pool: pool.unwrap_or_default(),
             state: state.map_or(LeaseState::Unspecified, LeaseState::from).into(),
             sandbox: sandbox.unwrap_or_default(),
+            ..Self::default()
         }
     }
 }

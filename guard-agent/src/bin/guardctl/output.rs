@@ -59,6 +59,19 @@ impl Output {
     }
 }
 
+/// Says so on standard error where the list on standard output is not whole: of what a call has
+/// done, the agent lists as much as one answer takes.
+pub fn partly(rows: usize, total: i32) {
+    let total = usize::try_from(total).unwrap_or(0);
+    if rows < total {
+        // Where stderr is closed, nobody reads it.
+        let _ = writeln!(
+            io::stderr(),
+            "the answer lists {rows} of {total}; `guardctl leases` shows what became of the others"
+        );
+    }
+}
+
 /// The text without control characters: names of interfaces can hold any byte, and a terminal
 /// would obey them.
 pub fn printable(text: &str) -> String {

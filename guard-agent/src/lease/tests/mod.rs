@@ -6,6 +6,7 @@ mod hand_out;
 mod names;
 mod observed;
 mod order;
+mod pages;
 mod reaped;
 mod released;
 mod restored;

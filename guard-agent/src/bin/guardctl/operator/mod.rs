@@ -10,18 +10,24 @@ use std::{
 
 use guard_agent::{
     client::{answer, patiently},
+    pages,
     proto::{
         AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest,
         IgnoreSourceRequest, LeaseState, ListLeasesRequest, QuarantineAction, QuarantineRequest,
         ReconcileRequest, RecoverRequest, WatchdogRequest, WhyRequest, admin_client::AdminClient,
-        guard_client::GuardClient, leases_client::LeasesClient,
+        guard_client::GuardClient,
     },
 };
 use tonic::transport::Channel;
 
 pub use self::args::Command;
 use self::args::{Place, Quarantine, Source, Sure};
-use crate::{error::Error, output::Output, progress::shown, view};
+use crate::{
+    error::Error,
+    output::{Output, partly},
+    progress::shown,
+    view,
+};
 
 impl Command {
     /// Asks for a confirmation of what is dangerous.
@@ -69,23 +75,30 @@ impl Command {
     /// # Errors
     /// The agent refused or cannot be reached, or what was found is not good.
     pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
-        let mut leases = LeasesClient::new(channel.clone());
         let mut admin = AdminClient::new(channel.clone());
         match self {
             Self::Holds => {
                 let state = LeaseState::Releasing.into();
                 let request = ListLeasesRequest { state, ..ListLeasesRequest::default() };
-                output.print(&view::Holds::from(answer(leases.list(request)).await?))
+                let held = pages::all(&channel, request).await?;
+                output.print(&view::Holds::from(held))
             }
             Self::Reconcile { dry_run, consent } => {
                 let consent = consent.unwrap_or_default();
-                let request = ReconcileRequest { dry_run, consent };
-                let pass = shown("comparing the leases with all sources", admin.reconcile(request));
-                let response = patiently(pass).await?;
+                let request = ReconcileRequest { dry_run, consent, ..Default::default() };
+                let pass = pages::all_patiently(&channel, request);
+                let response = shown("comparing the leases with all sources", pass).await?;
+                let rows = [&response.silent, &response.reaped, &response.unverifiable]
+                    .map(Vec::len)
+                    .iter()
+                    .sum::<usize>();
+                partly(rows + response.blocked.len(), response.total_size);
                 output.print(&view::Reconciled::new(response, dry_run))
             }
             Self::Watchdog { sure: Sure { dry_run, .. } } => {
-                let response = patiently(admin.watchdog(WatchdogRequest { dry_run })).await?;
+                let request = WatchdogRequest { dry_run, ..WatchdogRequest::default() };
+                let response = pages::all_patiently(&channel, request).await?;
+                partly(response.containers.len() + response.released.len(), response.total_size);
                 let watched = view::Watched::new(response, dry_run);
                 output.print(&watched)?;
                 found(watched.failed(), "cannot be removed")
@@ -96,9 +109,9 @@ impl Command {
                 output.print(&view::Why::from(why))
             }
             Self::Check => {
-                let checking =
-                    shown("comparing store, index, kernel and wire", admin.check(CheckRequest {}));
-                let check = view::Check::from(patiently(checking).await?);
+                let checking = pages::all_patiently(&channel, CheckRequest::default());
+                let checked = shown("comparing store, index, kernel and wire", checking).await?;
+                let check = view::Check::from(checked);
                 output.print(&check)?;
                 found(check.disagreements.len(), "disagree")
             }
@@ -109,14 +122,17 @@ impl Command {
             }
             Self::Recover { from, sure: Sure { dry_run, .. } } => {
                 let from = from.map_or_else(|| Ok(String::new()), |from| absolute(&from))?;
-                let request = RecoverRequest { from, dry_run };
-                let recovering = shown("making a lease store", admin.recover(request));
-                output.print(&view::Recovered::new(patiently(recovering).await?, dry_run))
+                let request = RecoverRequest { from, dry_run, ..RecoverRequest::default() };
+                let making = pages::all_patiently(&channel, request);
+                let recovered = shown("making a lease store", making).await?;
+                partly(recovered.quarantined.len() + recovered.lost.len(), recovered.total_size);
+                output.print(&view::Recovered::new(recovered, dry_run))
             }
             Self::Gc { sure: Sure { dry_run, .. } } => {
-                let looking =
-                    shown("looking for what nothing speaks for", admin.gc(GcRequest { dry_run }));
-                output.print(&view::Gc::new(patiently(looking).await?, dry_run))
+                let request = GcRequest { dry_run, ..GcRequest::default() };
+                let looking = pages::all_patiently(&channel, request);
+                let collected = shown("looking for what nothing speaks for", looking).await?;
+                output.print(&view::Gc::new(collected, dry_run))
             }
             Self::ForceRelease { place, sure: Sure { dry_run, .. } } => {
                 let Place { pool, address } = place;
@@ -127,10 +143,11 @@ impl Command {
             Self::Quarantine { action } => {
                 let request = QuarantineRequest::from(action);
                 let (action, dry_run) = (request.action(), request.dry_run);
-                let quarantined = answer(admin.quarantine(request)).await?;
                 if action == QuarantineAction::List {
+                    let quarantined = pages::all(&channel, request).await?;
                     return output.print(&view::Leases::from(quarantined.leases));
                 }
+                let quarantined = answer(admin.quarantine(request)).await?;
                 output.print(&view::Quarantine::new(quarantined, dry_run))
             }
             Self::Source { action: Source::Ignore { name, span, sure: Sure { dry_run, .. } } } => {
@@ -146,8 +163,11 @@ impl Command {
             Self::Adopt { from_host_local, pool, dry_run } => {
                 let from_host_local = absolute(&from_host_local)?;
                 let pool = pool.unwrap_or_default();
-                let request = AdoptRequest { from_host_local, pool, dry_run };
-                let adopted = view::Adopted::new(answer(admin.adopt(request)).await?, dry_run);
+                let request =
+                    AdoptRequest { from_host_local, pool, dry_run, ..AdoptRequest::default() };
+                let adopting = pages::all_patiently(&channel, request);
+                let adopted = shown("taking over the reservations", adopting).await?;
+                let adopted = view::Adopted::new(adopted, dry_run);
                 output.print(&adopted)?;
                 found(adopted.refused.len(), "are not taken over")
             }
@@ -162,6 +182,7 @@ impl From<Quarantine> for QuarantineRequest {
             pool,
             address: address.to_string(),
             dry_run,
+            ..Self::default()
         };
         match action {
             Quarantine::Add { place, dry_run } => of(QuarantineAction::Add, place, dry_run),

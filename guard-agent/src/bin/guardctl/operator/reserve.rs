@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args, Subcommand};
 use guard_agent::{
     client::answer,
+    pages,
     proto::{
         ListInterfacesRequest, ListSubnetsRequest, ReleaseInterfaceRequest, ReleaseSubnetRequest,
         ReserveInterfaceRequest, ReserveSubnetRequest, interfaces_client::InterfacesClient,
@@ -108,7 +109,7 @@ pub enum Interfaces {
 
 impl Subnets {
     pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
-        let mut subnets = SubnetsClient::new(channel);
+        let mut subnets = SubnetsClient::new(channel.clone());
         match self {
             Self::Reserve(args) => {
                 let request = ReserveSubnetRequest::from(args);
@@ -127,8 +128,10 @@ impl Subnets {
                 output.print(&view::ReleasedSubnet::new(released, dry_run))
             }
             Self::List { pool } => {
-                let request = ListSubnetsRequest { pool: pool.unwrap_or_default() };
-                output.print(&view::Subnets::from(answer(subnets.list(request)).await?))
+                let pool = pool.unwrap_or_default();
+                let request = ListSubnetsRequest { pool, ..ListSubnetsRequest::default() };
+                let list = pages::all(&channel, request).await?;
+                output.print(&view::Subnets::from(list))
             }
         }
     }
@@ -136,7 +139,7 @@ impl Subnets {
 
 impl Interfaces {
     pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
-        let mut interfaces = InterfacesClient::new(channel);
+        let mut interfaces = InterfacesClient::new(channel.clone());
         match self {
             Self::Reserve { prefix, id, dry_run } => {
                 let request = ReserveInterfaceRequest { prefix, id, dry_run };
@@ -149,7 +152,7 @@ impl Interfaces {
                 output.print(&view::ReleasedInterface::new(released, dry_run))
             }
             Self::List => {
-                let list = answer(interfaces.list(ListInterfacesRequest {})).await?;
+                let list = pages::all(&channel, ListInterfacesRequest::default()).await?;
                 output.print(&view::Interfaces::from(list))
             }
         }

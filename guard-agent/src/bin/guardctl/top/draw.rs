@@ -294,10 +294,18 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             status: proto::StatusResponse { degraded: vec![degraded; 9], ..Default::default() }
                 .into(),
-            pools: Pools::from(proto::ListPoolsResponse { pools: vec![pool] }).pools,
-            ports: Ports::from(proto::PortsResponse { ports: vec![port] }).ports,
-            conflicts: Conflicts::from(proto::ConflictsResponse { conflicts: vec![conflict] })
-                .conflicts,
+            pools: Pools::from(proto::ListPoolsResponse {
+                pools: vec![pool],
+                ..Default::default()
+            })
+            .pools,
+            ports: Ports::from(proto::PortsResponse { ports: vec![port], ..Default::default() })
+                .ports,
+            conflicts: Conflicts::from(proto::ConflictsResponse {
+                conflicts: vec![conflict],
+                ..Default::default()
+            })
+            .conflicts,
             events: Some(Events { held: 1, all: 2 }),
         }
     }

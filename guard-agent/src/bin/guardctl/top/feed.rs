@@ -8,9 +8,10 @@ use std::{
 
 use guard_agent::{
     client::{CallError, answer, connect},
+    pages,
     proto::{
         ConflictsRequest, Event, ListPoolsRequest, PortsRequest, StatusRequest, WatchRequest,
-        guard_client::GuardClient, leases_client::LeasesClient, pools_client::PoolsClient,
+        guard_client::GuardClient, leases_client::LeasesClient,
     },
 };
 use jiff::Timestamp;
@@ -95,10 +96,10 @@ async fn session(socket: &Path, updates: &Sender<Result<Sample, String>>) -> Res
 
 async fn sample(channel: &Channel, events: Option<Events>) -> Result<Sample, CallError> {
     let mut guard = GuardClient::new(channel.clone());
-    let pools = answer(PoolsClient::new(channel.clone()).list(ListPoolsRequest {})).await?;
-    let ports = answer(guard.ports(PortsRequest {})).await?;
+    let pools = pages::all(channel, ListPoolsRequest::default()).await?;
+    let ports = pages::all(channel, PortsRequest::default()).await?;
     let at = Instant::now();
-    let conflicts = answer(guard.conflicts(ConflictsRequest { all: false })).await?;
+    let conflicts = pages::all(channel, ConflictsRequest::default()).await?;
     let status = answer(guard.status(StatusRequest {})).await?;
     Ok(Sample {
         at,

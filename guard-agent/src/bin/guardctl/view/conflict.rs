@@ -269,13 +269,13 @@ pub mod tests {
     #[test]
     fn conflict_as_json() {
         golden(&Conflict::from(duplicate()), DUPLICATE);
-        let list = proto::ConflictsResponse { conflicts: vec![duplicate()] };
+        let list = proto::ConflictsResponse { conflicts: vec![duplicate()], ..Default::default() };
         golden(&Conflicts::from(list), &format!(r#"{{"conflicts":[{DUPLICATE}]}}"#));
     }
 
     #[test]
     fn conflicts_name_every_claimant() {
-        let list = proto::ConflictsResponse { conflicts: vec![duplicate()] };
+        let list = proto::ConflictsResponse { conflicts: vec![duplicate()], ..Default::default() };
         assert_eq!(
             shown(&Conflicts::from(list)),
             "\
@@ -292,7 +292,10 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
         let mut conflict = duplicate();
         conflict.claimants[0].frames = 0;
         conflict.claimants[1].frames = 1;
-        let text = shown(&Conflicts::from(proto::ConflictsResponse { conflicts: vec![conflict] }));
+        let text = shown(&Conflicts::from(proto::ConflictsResponse {
+            conflicts: vec![conflict],
+            ..Default::default()
+        }));
         assert!(text.contains("veth-web-1 web-1: no frames\n"), "{text}");
         assert!(text.contains("veth-web-2 web-2: 1 frame, last 2s ago\n"), "{text}");
     }
@@ -302,7 +305,7 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
         let silenced = proto::Conflict { silenced_until: stamp(3600), ..duplicate() };
         let until = "silenced until 1970-01-01T01:00:00Z";
         assert!(Conflict::from(silenced.clone()).line().ends_with(until));
-        let list = proto::ConflictsResponse { conflicts: vec![silenced] };
+        let list = proto::ConflictsResponse { conflicts: vec![silenced], ..Default::default() };
         assert!(shown(&Conflicts::from(list)).contains(until));
     }
 

@@ -87,13 +87,19 @@ fn leases_and_what_becomes_of_them_fit() {
     let leases = || vec![lease(); 2];
     shown(&Leases::from(leases()));
     let outcome = proto::Outcome::Releasing.into();
-    shown(&Released::from(proto::ReleaseResponse { outcome, leases: leases() }));
+    shown(&Released::from(proto::ReleaseResponse { outcome, leases: leases(), total_size: 2 }));
     shown(&Changed::from(proto::ConfirmResponse { outcome, lease: Some(lease()) }));
-    shown(&Forced::new(proto::ReleaseResponse { outcome, leases: leases() }, true));
-    shown(&Quarantine::new(proto::QuarantineResponse { outcome, leases: leases() }, false));
+    shown(&Forced::new(proto::ReleaseResponse { outcome, leases: leases(), total_size: 2 }, true));
+    shown(&Quarantine::new(
+        proto::QuarantineResponse { outcome, leases: leases(), ..Default::default() },
+        false,
+    ));
     let released = leases();
-    shown(&Gc::new(proto::GcResponse { released, unverifiable: leases() }, true));
-    shown(&Holds::from(proto::ListLeasesResponse { leases: leases() }));
+    shown(&Gc::new(
+        proto::GcResponse { released, unverifiable: leases(), ..Default::default() },
+        true,
+    ));
+    shown(&Holds::from(proto::ListLeasesResponse { leases: leases(), ..Default::default() }));
     let refused = proto::NotAdopted {
         address: IPV6.to_owned(),
         sandbox: long(),
@@ -101,7 +107,8 @@ fn leases_and_what_becomes_of_them_fit() {
         reason: "ADDRESS_QUARANTINED".to_owned(),
         message: long(),
     };
-    let adopted = proto::AdoptResponse { adopted: leases(), refused: vec![refused] };
+    let adopted =
+        proto::AdoptResponse { adopted: leases(), refused: vec![refused], ..Default::default() };
     shown(&Adopted::new(adopted, false));
     let pass = proto::ReconcileResponse {
         result: proto::PassResult::Blocked.into(),
@@ -111,6 +118,7 @@ fn leases_and_what_becomes_of_them_fit() {
         unverifiable: leases(),
         blocked: leases(),
         consent: "0badcafe".to_owned(),
+        ..Default::default()
     };
     shown(&Reconciled::new(pass, true));
 }
@@ -128,7 +136,7 @@ fn what_is_seen_fits() {
         free: u64::MAX,
         ..proto::Pool::default()
     };
-    shown(&Pools::from(proto::ListPoolsResponse { pools: vec![pool] }));
+    shown(&Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() }));
     let port = proto::Port {
         interface: interface(),
         ifindex: u32::MAX,
@@ -141,7 +149,7 @@ fn what_is_seen_fits() {
         addresses: u32::MAX,
         ..proto::Port::default()
     };
-    shown(&Ports::from(proto::PortsResponse { ports: vec![port] }));
+    shown(&Ports::from(proto::PortsResponse { ports: vec![port], ..Default::default() }));
     let live = proto::LiveAddress {
         address: IPV6.to_owned(),
         bridge: interface(),
@@ -151,8 +159,11 @@ fn what_is_seen_fits() {
         evidence: vec![evidence(); 4],
         lease: Some(u64::MAX),
     };
-    shown(&LiveList::from(proto::LiveResponse { live: vec![live] }));
-    shown(&Conflicts::from(proto::ConflictsResponse { conflicts: vec![conflict()] }));
+    shown(&LiveList::from(proto::LiveResponse { live: vec![live], ..Default::default() }));
+    shown(&Conflicts::from(proto::ConflictsResponse {
+        conflicts: vec![conflict()],
+        ..Default::default()
+    }));
     let explanation = proto::Explanation {
         address: IPV6.to_owned(),
         pool: long(),
@@ -184,7 +195,10 @@ fn how_it_is_fits() {
         vlan: 4094,
         what: long(),
     };
-    shown(&Check::from(proto::CheckResponse { disagreements: vec![disagreement] }));
+    shown(&Check::from(proto::CheckResponse {
+        disagreements: vec![disagreement],
+        ..Default::default()
+    }));
     let recovered = proto::RecoverResponse {
         quarantined: vec![IPV6.to_owned(); 40],
         lost: vec![long()],
@@ -193,6 +207,12 @@ fn how_it_is_fits() {
     };
     shown(&Recovered::new(recovered, false));
     let name = proto::InterfaceName { name: interface(), id: long(), ..Default::default() };
-    shown(&Interfaces::from(proto::ListInterfacesResponse { interfaces: vec![name] }));
-    shown(&Subnets::from(proto::ListSubnetsResponse { subnets: vec![subnet()] }));
+    shown(&Interfaces::from(proto::ListInterfacesResponse {
+        interfaces: vec![name],
+        ..Default::default()
+    }));
+    shown(&Subnets::from(proto::ListSubnetsResponse {
+        subnets: vec![subnet()],
+        ..Default::default()
+    }));
 }

@@ -85,7 +85,7 @@ mod tests {
             evidence: vec![wire()],
             lease,
         };
-        LiveList::from(proto::LiveResponse { live: vec![live] })
+        LiveList::from(proto::LiveResponse { live: vec![live], ..Default::default() })
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub struct Gc {
 
 impl Gc {
     pub fn new(gc: proto::GcResponse, dry_run: bool) -> Self {
-        let proto::GcResponse { released, unverifiable } = gc;
+        let proto::GcResponse { released, unverifiable, .. } = gc;
         Self { dry_run, released: leases(released), unverifiable: leases(unverifiable) }
     }
 }
@@ -287,7 +287,10 @@ mod tests {
             vlan: 0,
             what: "it is in use, and counts as free".to_owned(),
         };
-        let check = Check::from(proto::CheckResponse { disagreements: vec![disagreement] });
+        let check = Check::from(proto::CheckResponse {
+            disagreements: vec![disagreement],
+            ..Default::default()
+        });
         golden(
             &check,
             r#"{"disagreements":[{"between":"live","address":"10.8.64.2","bridge":"rt0","vlan":0,
@@ -302,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_dry_run_says_so() {
-        let gc = proto::GcResponse { released: vec![active()], unverifiable: vec![] };
+        let gc = proto::GcResponse { released: vec![active()], ..Default::default() };
         let gc = Gc::new(gc, true);
         golden(&gc, &format!(r#"{{"dry_run":true,"released":[{ACTIVE}],"unverifiable":[]}}"#));
         assert!(shown(&gc).starts_with("dry run: nothing was changed\n"));
@@ -311,7 +314,7 @@ mod tests {
     #[test]
     fn what_is_in_no_quarantine_is_not_said_to_be_no_lease() {
         let outcome = proto::Outcome::NotFound.into();
-        let missing = proto::QuarantineResponse { outcome, leases: vec![] };
+        let missing = proto::QuarantineResponse { outcome, ..Default::default() };
         assert_eq!(
             shown(&Quarantine::new(missing, false)),
             "not_found: no operator has quarantined it; nothing was changed\n"

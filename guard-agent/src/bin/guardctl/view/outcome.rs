@@ -97,13 +97,16 @@ mod tests {
         let releasing = proto::ReleaseResponse {
             outcome: proto::Outcome::Releasing.into(),
             leases: vec![active()],
+            total_size: 1,
         };
         let released = Released::from(releasing);
         golden(&released, &format!(r#"{{"outcome":"releasing","leases":[{ACTIVE}]}}"#));
         let text = shown(&released);
         assert!(text.starts_with("releasing: given back, and still in use"), "{text}");
-        let nothing =
-            proto::ReleaseResponse { outcome: proto::Outcome::NotFound.into(), leases: vec![] };
+        let nothing = proto::ReleaseResponse {
+            outcome: proto::Outcome::NotFound.into(),
+            ..Default::default()
+        };
         golden(&Released::from(nothing), r#"{"outcome":"not_found","leases":[]}"#);
     }
 }

@@ -124,7 +124,7 @@ mod tests {
             utilisation: 0.25,
             waits_for: vec!["containerd".to_owned()],
         };
-        Pools::from(proto::ListPoolsResponse { pools: vec![pool] })
+        Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
     }
 
     #[test]

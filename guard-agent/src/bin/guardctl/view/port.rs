@@ -108,7 +108,7 @@ mod tests {
             kind: proto::PortKind::Uplink.into(),
             ..proto::Port::default()
         };
-        Ports::from(proto::PortsResponse { ports: vec![covered, bare] })
+        Ports::from(proto::PortsResponse { ports: vec![covered, bare], ..Default::default() })
     }
 
     #[test]

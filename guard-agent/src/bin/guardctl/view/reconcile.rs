@@ -38,6 +38,7 @@ impl Reconciled {
             unverifiable,
             blocked,
             consent,
+            ..
         } = response;
         Self {
             dry_run,

@@ -20,7 +20,8 @@ pub struct Recovered {
 
 impl Recovered {
     pub fn new(recovered: proto::RecoverResponse, dry_run: bool) -> Self {
-        let proto::RecoverResponse { kept, from_backup, quarantined, lost, moved_to } = recovered;
+        let proto::RecoverResponse { kept, from_backup, quarantined, lost, moved_to, .. } =
+            recovered;
         Self { dry_run, kept, from_backup, quarantined, lost, moved_to: text(moved_to) }
     }
 }
@@ -57,7 +58,7 @@ mod tests {
             from_backup: 1,
             quarantined: vec!["10.8.64.2 on rt0".to_owned()],
             lost: vec![],
-            moved_to: String::new(),
+            ..Default::default()
         };
         let view = Recovered::new(response, true);
         golden(

@@ -223,7 +223,10 @@ mod tests {
 
     #[test]
     fn subnets_as_json_and_text() {
-        let list = Subnets::from(proto::ListSubnetsResponse { subnets: vec![subnet()] });
+        let list = Subnets::from(proto::ListSubnetsResponse {
+            subnets: vec![subnet()],
+            ..Default::default()
+        });
         golden(
             &list,
             r#"{"subnets":[{"prefix":"10.8.64.16/28","id":"node-a","pool":"sandboxes",
@@ -257,7 +260,10 @@ mod tests {
             exists: true,
             created_at: None,
         };
-        let list = Interfaces::from(proto::ListInterfacesResponse { interfaces: vec![name] });
+        let list = Interfaces::from(proto::ListInterfacesResponse {
+            interfaces: vec![name],
+            ..Default::default()
+        });
         golden(
             &list,
             r#"{"interfaces":[{"name":"veth0","prefix":"veth","id":"web-1","exists":true,

@@ -34,7 +34,7 @@ pub struct Watched {
 impl Watched {
     pub fn new(response: proto::WatchdogResponse, dry_run: bool) -> Self {
         let result = word(response.result().as_str_name(), "PASS_RESULT_");
-        let proto::WatchdogResponse { result: _, why, containers, released } = response;
+        let proto::WatchdogResponse { result: _, why, containers, released, .. } = response;
         let container = |watched: proto::WatchedContainer| {
             let fate = word(watched.fate().as_str_name(), "FATE_");
             let proto::WatchedContainer { id, sandbox, lifecycle, fate: _, why } = watched;
@@ -113,6 +113,7 @@ mod tests {
                 container("c2", proto::Fate::Removed, "the directory does not find it"),
             ],
             released: vec![active()],
+            ..proto::WatchdogResponse::default()
         };
         let watched = Watched::new(response, true);
         golden(

@@ -1,0 +1,73 @@
+//! A store that has many leases, made before the agent starts: one call after the other would take
+//! minutes.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use guard_agent::clock::{self, Now};
+use guard_agent::lease::command::{Allocate, Command};
+use guard_agent::lease::{Pool, PoolSpec, Pools};
+use guard_agent::ledger::Ledger;
+use guard_agent::live::LiveSet;
+use guard_agent::segment::Segment;
+use guard_agent::store::{Boot, Store};
+use tokio::task::JoinSet;
+
+use crate::lab::{BRIDGE, Lab, POOL};
+
+/// How many allocations wait for one commit.
+const AT_ONCE: u32 = 1024;
+
+impl Lab {
+    /// Fills the pool with so many active leases, each of a sandbox of its own: `s0`, `s1` and so on.
+    /// To be called before the agent starts.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn fill(&self, leases: u32) -> Result<()> {
+        self.fill_with(leases, |number| (format!("s{number}"), String::new()))
+    }
+
+    /// As [`Lab::fill`], with the sandbox and the interface key that each number gives.
+    ///
+    /// # Errors
+    /// As [`Lab::fill`].
+    pub fn fill_with(&self, leases: u32, owner: impl Fn(u32) -> (String, String)) -> Result<()> {
+        let state = self.dir().join("state");
+        std::fs::create_dir_all(&state).context("the state directory")?;
+        let boot = Boot { id: clock::boot_id()?, now: Now::read() };
+        let store = Store::open(&state.join("leases.db"), &boot)?;
+        let prefix = self.prefix().trunc().into();
+        let spec = PoolSpec::new(POOL, Segment::new(BRIDGE, 0), prefix);
+        let pools = Pools::new(vec![Pool::new(spec)?])?;
+        let view = Arc::new(LiveSet::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let changes = Arc::clone(view.changes());
+            let ledger = Ledger::start(pools, store, view, changes, Vec::new())?;
+            for first in (0..leases).step_by(AT_ONCE as usize) {
+                let mut calls = JoinSet::new();
+                for number in first..leases.min(first + AT_ONCE) {
+                    let ledger = ledger.clone();
+                    let (sandbox, key) = owner(number);
+                    calls.spawn(async move { ledger.call(lease(&sandbox, &key)).await });
+                }
+                while let Some(called) = calls.join_next().await {
+                    called??;
+                }
+            }
+            ledger.shutdown().await;
+            Ok(())
+        })
+    }
+}
+
+fn lease(sandbox: &str, key: &str) -> Command {
+    Command::Allocate(Allocate {
+        pools: vec![POOL.into()],
+        sandbox: sandbox.into(),
+        key: key.into(),
+        confirmed: true,
+        ..Allocate::default()
+    })
+}
