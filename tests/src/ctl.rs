@@ -173,6 +173,17 @@ impl Agent {
         Ok(lease)
     }
 
+    /// As [`Agent::confirmed`], for one run of the sandbox.
+    ///
+    /// # Errors
+    /// The agent refuses.
+    pub fn confirmed_run(&self, sandbox: &str, lifecycle: &str) -> Result<Lease> {
+        let ask = ["allocate", "--pool", POOL, "--sandbox", sandbox, "--lifecycle", lifecycle];
+        let lease = self.lease(&ask)?;
+        self.json(&["confirm", "--generation", &lease.generation.to_string()])?;
+        Ok(lease)
+    }
+
     /// Binds a lease to the MAC and the port of a sandbox, and confirms it.
     ///
     /// # Errors

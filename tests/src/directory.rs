@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::{
@@ -25,11 +26,13 @@ pub struct Said {
     pub listed: BTreeMap<String, State>,
     /// Those that it finds when it is asked by name, which are written in the same way.
     pub found: BTreeMap<String, State>,
+    /// Since when those are in their state, as far as it says so.
+    pub since: BTreeMap<String, SystemTime>,
     /// It answers no list, for this reason.
     pub list_fails: bool,
     /// It answers no question by name.
     pub get_fails: bool,
-    /// It leaves questions by name open.
+    /// It leaves questions by name open, until it does not any more.
     pub get_hangs: bool,
     /// Whom it was asked for by name.
     pub asked: Vec<String>,
@@ -45,10 +48,13 @@ pub struct Directory {
 
 struct Service(Arc<Mutex<Said>>);
 
-fn sandbox((name, state): (&String, &State)) -> Sandbox {
-    let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
-    let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
-    Sandbox { sandbox, lifecycle, state: (*state).into(), since: None }
+impl Said {
+    fn sandbox(&self, (name, state): (&String, &State)) -> Sandbox {
+        let (sandbox, lifecycle) = name.split_once('/').unwrap_or((name, ""));
+        let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
+        let since = self.since.get(name).map(|since| (*since).into());
+        Sandbox { sandbox, lifecycle, state: (*state).into(), since }
+    }
 }
 
 #[tonic::async_trait]
@@ -58,7 +64,7 @@ impl directory_server::Directory for Service {
         if said.list_fails {
             return Err(Status::unavailable("the index is being built"));
         }
-        let sandboxes = said.listed.iter().map(sandbox).collect();
+        let sandboxes = said.listed.iter().map(|entry| said.sandbox(entry)).collect();
         Ok(Response::new(ListResponse { sandboxes }))
     }
 
@@ -67,18 +73,15 @@ impl directory_server::Directory for Service {
         if !lifecycle.is_empty() {
             name = format!("{name}/{lifecycle}");
         }
-        let said = {
-            let mut said = self.0.lock();
-            said.asked.push(name.clone());
-            said.clone()
-        };
-        if said.get_hangs {
-            std::future::pending::<()>().await;
+        self.0.lock().asked.push(name.clone());
+        while self.0.lock().get_hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let said = self.0.lock().clone();
         if said.get_fails {
             return Err(Status::internal("the store does not answer"));
         }
-        let sandbox = said.found.get_key_value(&name).map(sandbox);
+        let sandbox = said.found.get_key_value(&name).map(|entry| said.sandbox(entry));
         Ok(Response::new(GetResponse { sandbox }))
     }
 }

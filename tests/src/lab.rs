@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,9 +13,10 @@ use ipnet::Ipv4Net;
 use crate::bpf::{self, FullMap, detach_link};
 use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
+use crate::launch::PANIC;
 use crate::netns::Netns;
 use crate::reaper::Reaper;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Port, Sandbox};
 
 /// The bridge that a lab begins with.
 pub const BRIDGE: &str = "rt0";
@@ -118,8 +119,22 @@ impl Lab {
     /// # Errors
     /// As [`Lab::sandbox`].
     pub fn sandbox_with(&self, name: &str, bridge: &str, mac: Mac) -> Result<Sandbox> {
-        let netns = self.container(name)?;
-        Sandbox::create(netns, self.host.clone(), name, bridge, mac, self.prefix.prefix_len())
+        self.sandbox_behind(name, bridge, mac, &Port { name: format!("veth-{name}"), number: None })
+    }
+
+    /// As [`Lab::sandbox_with`], choosing its port too.
+    ///
+    /// # Errors
+    /// As [`Lab::sandbox`], or the number is taken.
+    pub fn sandbox_behind(
+        &self,
+        name: &str,
+        bridge: &str,
+        mac: Mac,
+        port: &Port,
+    ) -> Result<Sandbox> {
+        let (netns, host) = (self.container(name)?, self.host.clone());
+        Sandbox::create(netns, host, name, bridge, mac, self.prefix.prefix_len(), port)
     }
 
     /// A namespace with nothing in it, as a runtime makes one before it calls a CNI plugin.
@@ -319,16 +334,33 @@ impl Lab {
         FullMap::fill(&map.context("no map is pinned")?)
     }
 
-    /// Starts a process in the host's namespace that does nothing, and returns its id: something
-    /// for the lab to take away.
+    /// Starts a process that does nothing, and returns its id: something for the lab to take away.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn sleeper(&self) -> Result<u32> {
-        let child = self.host.command("sleep").arg("1h").stdout(Stdio::null()).spawn();
-        let pid = child.context("cannot start a process")?.id();
+        self.start(self.host.command("sleep").arg("1h"))
+    }
+
+    /// Starts a process and returns its id. It goes with the lab, and nobody waits for it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, command: &mut Command) -> Result<u32> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let pid = child.with_context(|| format!("cannot start {command:?}"))?.id();
         self.reaper.pid(pid)?;
         Ok(pid)
+    }
+
+    /// Takes back what [`Agent::panic`] asked for.
+    ///
+    /// # Errors
+    /// Nothing was asked for.
+    ///
+    /// [`Agent::panic`]: crate::Agent::panic
+    pub fn forget_panic(&self) -> Result<()> {
+        std::fs::remove_file(self.dir.join(PANIC)).context("nothing was asked to panic")
     }
 
     pub(crate) fn id(&self) -> &str {

@@ -8,6 +8,16 @@ use crate::frame::{Arp, Mac};
 use crate::netns::Netns;
 use crate::raw_socket::RawSocket;
 
+/// How the host's side of a sandbox's veth is called and numbered.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its ifindex, where it is not left to the kernel. Numbers repeat in real life too: a device that
+    /// was made in another namespace keeps its own where that is free.
+    pub number: Option<u32>,
+}
+
 /// A namespace whose `eth0` is a port of a bridge of its lab. Dropping it does nothing: like a
 /// real one it runs until somebody removes it, or its lab goes.
 #[derive(Clone, Debug)]
@@ -28,15 +38,17 @@ impl Sandbox {
         bridge: &str,
         mac: Mac,
         prefix_len: u8,
+        port: &Port,
     ) -> Result<Self> {
-        let port = format!("veth-{name}");
+        let Port { name: port, number } = port;
+        let index = number.map(|number| format!("index {number}")).unwrap_or_default();
         host.ip(&format!(
-            "link add {port} type veth peer name eth0 netns {} address {mac}\n\
+            "link add {port} {index} type veth peer name eth0 netns {} address {mac}\n\
              link set {port} master {bridge} up",
             netns.name()
         ))?;
         netns.ip("link set eth0 up")?;
-        Ok(Self { netns, host, name: name.to_owned(), port, mac, prefix_len })
+        Ok(Self { netns, host, name: name.to_owned(), port: port.clone(), mac, prefix_len })
     }
 
     /// Its name.

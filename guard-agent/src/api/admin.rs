@@ -1,7 +1,6 @@
 //! `guard.v1.Admin`.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,14 +16,16 @@ use super::{
     report, sources,
 };
 use crate::{
+    clock::Now,
+    evidence::EvidenceView as _,
     lease::{
-        Engine, Generation, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing,
-        State, Stretch, StretchOf,
+        Engine, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing, State,
+        Stretch, StretchOf,
         command::{Command, Reason, Refusal, Reply},
     },
     ledger::Recovery,
     proto::{self, Outcome, QuarantineAction},
-    reconcile,
+    reconcile::{self, port_is_gone},
     store::host_local,
     watchdog,
 };
@@ -83,13 +84,20 @@ impl proto::admin_server::Admin for Service {
         let dry_run = request.dry_run;
         // What is not seen is no reason while not all is seen.
         self.0.may_allocate(std::iter::empty())?;
-        let (generations, unverifiable) = self.silent(&mut page).await.map_err(error::refused)?;
+        let (gone, mut unverifiable) = self.silent(&mut page).await.map_err(error::refused)?;
+        // Reservations first, evidence second.
+        let since = Now::read().boot;
+        self.0.reconciler.sources().ask().await;
+        let generations = gone.iter().map(|lease| lease.generation).collect();
         // It looks once more: one of them may be in use by now.
-        let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
-        {
+        let reap = Command::Reap { generations, threshold: 0, since };
+        let released = match self.call(reap, dry_run).await? {
             Reply::Leases(leases) => leases.iter().map(|lease| self.0.message(lease)).collect(),
             _ => Vec::new(),
         };
+        // What a source has yet to answer for stays.
+        let waits = |lease: &&Arc<Lease>| self.0.live.complete(&lease.segment, since).is_err();
+        unverifiable.extend(gone.iter().filter(waits).map(|lease| self.0.message(lease)));
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::GcResponse { released, unverifiable, next_page_token, seq }))
     }
@@ -250,7 +258,7 @@ impl Service {
     async fn silent(
         &self,
         page: &mut Page<LeaseKey>,
-    ) -> Result<(Vec<Generation>, Vec<proto::Lease>), Refusal> {
+    ) -> Result<(Vec<Arc<Lease>>, Vec<proto::Lease>), Refusal> {
         let (mut gone, mut unverifiable) = (Vec::new(), Vec::new());
         let mut after = page.after.clone();
         loop {
@@ -269,7 +277,7 @@ impl Service {
                 if !is_silent {
                     continue;
                 }
-                let is_gone = self.port_is_gone(&lease);
+                let is_gone = port_is_gone(&lease, &*self.0.live);
                 if !is_gone && lease.state != State::Active {
                     continue;
                 }
@@ -278,7 +286,7 @@ impl Service {
                     return Ok((gone, unverifiable));
                 }
                 if is_gone {
-                    gone.push(lease.generation);
+                    gone.push(lease);
                 } else {
                     unverifiable.push(message);
                 }
@@ -325,18 +333,6 @@ impl Service {
 
     fn bridge_present(&self, lease: &Lease) -> bool {
         self.0.health.why(&crate::health::bridge(&lease.segment.bridge)).is_none()
-    }
-
-    /// Whether the lease was bound to a port that does not exist any more.
-    fn port_is_gone(&self, lease: &Lease) -> bool {
-        let ports = self.0.observer.ports.read();
-        let names: HashSet<_> = ports.values().map(|status| &status.port.interface).collect();
-        match (&lease.binding.ifindex, &lease.binding.interface) {
-            (Some(ifindex), _) => !ports.contains_key(ifindex),
-            // After a reboot ports have names only. One that is held may be yet to come.
-            (None, Some(name)) => lease.state == State::Active && !names.contains(name),
-            (None, None) => false,
-        }
     }
 }
 

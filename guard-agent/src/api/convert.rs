@@ -14,10 +14,11 @@ use crate::{
     evidence::{Evidence, Source},
     hub::{self, Subject},
     incident::{Claimant, Incident, Kind, Role, Severity, Target},
+    judgement::Verdict,
     lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
     proto,
     segment::Segment,
-    watchdog::{Verdict, Watched},
+    watchdog::Watched,
 };
 
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -61,9 +62,9 @@ pub fn watched(watched: Watched) -> proto::WatchedContainer {
     let Watched { container, verdict, failed } = watched;
     let (fate, why) = match (verdict, failed) {
         (Verdict::Keep(why), _) => (proto::Fate::Kept, why.to_string()),
-        (Verdict::LookUp, _) => (proto::Fate::Kept, String::new()),
-        (Verdict::Remove(why), None) => (proto::Fate::Removed, why.to_string()),
-        (Verdict::Remove(_), Some(why)) => (proto::Fate::Failed, why),
+        (Verdict::LookUp(_), _) => (proto::Fate::Kept, String::new()),
+        (Verdict::Over(why), None) => (proto::Fate::Removed, why.to_string()),
+        (Verdict::Over(_), Some(why)) => (proto::Fate::Failed, why),
     };
     proto::WatchedContainer {
         id: container.id.to_string(),

@@ -8,9 +8,10 @@ use super::{Context, convert, error};
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView as _},
+    judgement::Verdict,
     lease::{Lease, LeaseFilter, Pool, Standing, State, reason},
     proto,
-    reconcile::{Settings, port_is_gone},
+    reconcile::Settings,
 };
 
 /// One explanation for each pool that has the address.
@@ -123,12 +124,12 @@ fn next(lease: &Lease, evidence: &[Evidence], context: &Context) -> String {
 }
 
 fn next_of_active(lease: &Lease, live: bool, context: &Context) -> String {
-    let Context { live: view, reconciler, .. } = context;
+    let Context { reconciler, .. } = context;
     let Settings { interval, misses, .. } = reconciler.settings();
     if live {
         return "it stays as long as something speaks for it, or until it is released".to_owned();
     }
-    if reconciler.sources().status().is_empty() && !port_is_gone(lease, &**view) {
+    if !reconciler.is_verifiable(lease) {
         return "unverifiable: nothing speaks for it, and nobody is configured who could tell \
                 ([inventory.containerd], [directory]); it stays until it is released"
             .to_owned();
@@ -139,14 +140,21 @@ fn next_of_active(lease: &Lease, live: bool, context: &Context) -> String {
             unhealthy.name
         );
     }
+    let unless = match reconciler.judged(lease) {
+        Some(Verdict::Keep(kept)) => {
+            return format!("nothing speaks for it, but {kept}: it stays");
+        }
+        Some(Verdict::LookUp(_)) => ", unless the directory finds it by name",
+        Some(Verdict::Over(_)) | None => "",
+    };
     let left = misses.saturating_sub(lease.misses);
     if left == 0 {
-        return "nothing is left of it: the next pass of the reconciler takes it back".to_owned();
+        return format!("nothing speaks for it: the next pass takes it back{unless}");
     }
     let span = humantime::format_duration(Duration::from_secs((interval * left).as_secs()));
     format!(
         "nothing speaks for it: {} of {misses} misses; it is taken back after {left} more, in \
-         about {span}",
+         about {span}{unless}",
         lease.misses
     )
 }

@@ -358,7 +358,7 @@ pub(super) struct Watchdog {
     /// Time from one pass to the next.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How long a sandbox that is listed as dead is left to its controller.
+    /// How long a sandbox that is listed as dead is left to its controller, and so are its leases.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
     /// What runs in a container gets so much time to end by itself.

@@ -203,7 +203,7 @@ impl Settings {
             addresses,
             labelled,
             named,
-            dead: false,
+            dead: None,
             detail: Arc::from(format!("container {} in {}", label::cut(id), self.namespace)),
             since: since.unwrap_or(Timestamp::UNIX_EPOCH),
             unread,

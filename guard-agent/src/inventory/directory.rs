@@ -16,12 +16,13 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    Entry, Listing, PATIENCE, SourceError, Unread, channel,
+    Death, Entry, Listing, PATIENCE, SourceError, Unread, channel,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
 };
 use crate::{
+    clock::Now,
     lease::{self, Owner},
     proto::directory::{
         GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
@@ -51,14 +52,13 @@ pub enum Word {
 pub(super) struct Directory {
     socket: PathBuf,
     client: Option<DirectoryClient<Channel>>,
-    /// Since when those are in their state for which it does not say so: since they were first
-    /// listed in it.
-    since: HashMap<(Owner, bool), Timestamp>,
+    /// When those that it lists were first listed in their state.
+    first: HashMap<(Owner, bool), Now>,
 }
 
 impl Directory {
     pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, client: None, since: HashMap::new() }
+        Self { socket, client: None, first: HashMap::new() }
     }
 }
 
@@ -77,16 +77,16 @@ impl Lister for Directory {
         let listed = client.list(ListRequest {}).await;
         let listed = listed.map_err(|status| SourceError::call("list the sandboxes", &status))?;
         let mut listing = Listing::default();
-        let (now, mut since) = (Timestamp::now(), HashMap::new());
+        let (now, mut seen) = (Now::read(), HashMap::new());
         for sandbox in listed.into_inner().sandboxes {
             let first_listed = |owner: &Owner, dead| {
                 let state = (owner.clone(), dead);
-                let first = self.since.get(&state).copied().unwrap_or(now);
-                *since.entry(state).or_insert(first)
+                let first = self.first.get(&state).copied().unwrap_or(now);
+                *seen.entry(state).or_insert(first)
             };
             read(&sandbox, &mut listing, first_listed);
         }
-        self.since = since;
+        self.first = seen;
         Ok(listing)
     }
 
@@ -104,11 +104,7 @@ impl Lister for Directory {
     }
 }
 
-fn read(
-    listed: &Sandbox,
-    listing: &mut Listing,
-    first_listed: impl FnOnce(&Owner, bool) -> Timestamp,
-) {
+fn read(listed: &Sandbox, listing: &mut Listing, first_listed: impl FnOnce(&Owner, bool) -> Now) {
     let Sandbox { sandbox, lifecycle, state: _, since } = listed;
     let mut reading = Reading::default();
     let owner = reading.name("its name", sandbox);
@@ -136,17 +132,17 @@ fn read(
         sandbox: owner.unwrap_or_else(lease::no_text),
         lifecycle: named_run.unwrap_or_else(lease::no_text),
     };
-    let since = since.as_ref().and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
-    let since = since.unwrap_or_else(|| first_listed(&owner, dead));
+    let at = since.as_ref().and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
+    let Now { boot: listed, wall } = first_listed(&owner, dead);
     let entry = Entry {
         owner,
         id: lease::no_text(),
         addresses: Vec::new(),
         labelled: true,
         named: true,
-        dead,
+        dead: dead.then_some(Death { listed, at }),
         detail: Arc::from("the directory lists the sandbox"),
-        since,
+        since: at.unwrap_or(wall),
         unread,
     };
     reading.end("sandbox", sandbox, entry, listing);
@@ -159,9 +155,9 @@ fn read(
 pub(super) async fn look_up(
     socket: &Path,
     owners: HashSet<Owner>,
-) -> Result<Vec<(Owner, Word)>, SourceError> {
+) -> Result<HashMap<Owner, Word>, SourceError> {
     if owners.is_empty() {
-        return Ok(Vec::new());
+        return Ok(HashMap::new());
     }
     let client =
         timeout(PATIENCE, connect(socket)).await.map_err(|_| SourceError::Late(PATIENCE))?;
@@ -179,13 +175,18 @@ async fn ask(mut client: DirectoryClient<Channel>, owner: &Owner) -> Result<Word
     let request = GetRequest { sandbox: sandbox.to_string(), lifecycle: lifecycle.to_string() };
     let answer = client.get(request).await;
     let answer = answer.map_err(|status| SourceError::call("look a sandbox up", &status))?;
-    match answer.into_inner().sandbox.map(|sandbox| sandbox.state()) {
-        None => Ok(Word::NotFound),
-        Some(State::Alive) => Ok(Word::Alive),
-        Some(State::Dead) => Ok(Word::Dead),
-        Some(State::Unspecified) => Err(SourceError::Unreadable(format!(
-            "the directory says of sandbox {owner} that it is in no known state"
-        ))),
+    let Some(found) = answer.into_inner().sandbox else { return Ok(Word::NotFound) };
+    let unreadable = |what: &str| {
+        Err(SourceError::Unreadable(format!("asked for sandbox {owner}, the directory {what}")))
+    };
+    let may_be = |said: &str, asked: &str| said == asked || said.is_empty() || asked.is_empty();
+    match found.state() {
+        State::Unspecified => unreadable("says that it is in no known state"),
+        State::Alive => Ok(Word::Alive),
+        State::Dead if !may_be(&found.lifecycle, lifecycle) => {
+            unreadable("tells of the end of another lifecycle")
+        }
+        State::Dead => Ok(Word::Dead),
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
         let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
         let mut listing = Listing::default();
         let listed = Sandbox { sandbox, lifecycle, state, since: None };
-        read(&listed, &mut listing, |_, _| Timestamp::UNIX_EPOCH);
+        read(&listed, &mut listing, |_, _| Now::read());
         listing
     }
 
@@ -208,7 +209,10 @@ mod tests {
         // In no known state: it may be alive.
         for state in [State::Unspecified.into(), 7] {
             let listing = read_one("s", "1", state);
-            assert!(!listing.entries[0].dead && listing.unreadable.len() == 1, "{listing:?}");
+            assert!(
+                listing.entries[0].dead.is_none() && listing.unreadable.len() == 1,
+                "{listing:?}"
+            );
             assert!(listing.unreadable[0].why.contains("sandbox s: it is in no known state"));
         }
         // Without a name it may be any, unless it has ended.

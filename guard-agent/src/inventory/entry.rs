@@ -1,6 +1,6 @@
 //! What a source lists, one entry for each container or sandbox.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -20,13 +20,22 @@ pub struct Entry {
     /// The owner's name is that of a sandbox, and not the container's id for want of one.
     pub named: bool,
     /// It has ended: no evidence, but an answer to whoever asks what became of it.
-    pub dead: bool,
+    pub dead: Option<Death>,
     /// For people.
     pub detail: Arc<str>,
-    /// Since when it exists.
+    /// Since when it exists, or is dead: what the source says, or else when it was first listed.
     pub since: Timestamp,
     /// What of it could not be read. There it keeps what it said before.
     pub unread: Unread,
+}
+
+/// What is known of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Death {
+    /// When it was first listed, on `CLOCK_BOOTTIME`. It is no earlier than the end itself.
+    pub listed: Duration,
+    /// When it was by the source's clock, if the source says so.
+    pub at: Option<Timestamp>,
 }
 
 /// Which parts of an entry could not be read.

@@ -135,13 +135,7 @@ impl Listed {
     fn alive(&self, owner: &Owner) -> impl Iterator<Item = &Entry> {
         let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
         let found = named.chain(&self.nameless).map(|at| &self.entries[*at]);
-        found.filter(|entry| !entry.dead && entry.speaks_for(owner))
-    }
-
-    /// Whether an owner is listed as one that has ended.
-    pub(super) fn is_dead(&self, owner: &Owner) -> bool {
-        let named = self.by_name.get(&owner.sandbox).into_iter().flatten();
-        named.map(|at| &self.entries[*at]).any(|entry| entry.dead && entry.speaks_for(owner))
+        found.filter(|entry| entry.dead.is_none() && entry.speaks_for(owner))
     }
 
     fn evidence(&self, entry: &Entry, now: Now) -> Evidence {
@@ -173,7 +167,7 @@ mod tests {
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             labelled: true,
             named: true,
-            dead: false,
+            dead: None,
             detail: format!("container {id}").into(),
             since: Timestamp::UNIX_EPOCH,
             unread: Unread::default(),

@@ -16,13 +16,18 @@ mod source;
 mod status;
 mod told;
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tonic::Status;
 
-pub use entry::{Entry, Listing, Unread, Unreadable};
+pub use entry::{Death, Entry, Listing, Unread, Unreadable};
 use listing::Listed;
 pub use listing::News;
 pub use source::{Handle, PATIENCE};
@@ -37,6 +42,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, Source},
     lease::Owner,
+    supervisor::Supervisor,
 };
 
 /// containerd's name in the configuration.
@@ -129,14 +135,15 @@ pub struct Sources {
 
 impl Sources {
     /// Starts asking them.
-    pub fn start(settings: Settings, told: &Told) -> Self {
+    pub fn start(settings: Settings, told: &Told, supervisor: &Supervisor) -> Self {
         let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
             let lister = Containerd::new(settings);
-            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone())
+            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone(), supervisor)
         });
         let listed = directory.clone().map(|socket| {
-            Handle::start(Source::Controller, DIRECTORY, Directory::new(socket), told.clone())
+            let lister = Directory::new(socket);
+            Handle::start(Source::Controller, DIRECTORY, lister, told.clone(), supervisor)
         });
         let all: Vec<_> = containerd.into_iter().chain(listed).collect();
         // What an earlier run had against one that is not asked any more is over.
@@ -217,25 +224,16 @@ impl Sources {
         self.heeded().find(outdated).map(|handle| handle.status().awaited())
     }
 
-    /// The directory's word about an owner; nothing where there is no directory.
-    ///
-    /// # Errors
-    /// There is one, and it does not answer.
-    pub async fn look_up(&self, owner: &Owner) -> Result<Option<Word>, SourceError> {
-        let Some(socket) = &self.directory else { return Ok(None) };
-        let words = directory::look_up(socket, HashSet::from([owner.clone()])).await?;
-        Ok(words.into_iter().map(|(_, word)| word).next())
-    }
-
-    /// Which of these owners are gone by the directory's word; all where there is no directory.
+    /// The directory's word about each of these owners; nothing where there is no directory.
     ///
     /// # Errors
     /// There is one, and about one of them it does not answer.
-    pub async fn gone(&self, owners: HashSet<Owner>) -> Result<HashSet<Owner>, SourceError> {
-        let Some(socket) = &self.directory else { return Ok(owners) };
-        let answers = directory::look_up(socket, owners).await?;
-        let gone = answers.into_iter().filter(|(_, word)| *word != Word::Alive);
-        Ok(gone.map(|(owner, _)| owner).collect())
+    pub async fn look_up(
+        &self,
+        owners: HashSet<Owner>,
+    ) -> Result<Option<HashMap<Owner, Word>>, SourceError> {
+        let Some(socket) = &self.directory else { return Ok(None) };
+        directory::look_up(socket, owners).await.map(Some)
     }
 
     /// Asks all of them now, but for those that an operator does without.
@@ -246,6 +244,16 @@ impl Sources {
     /// Asks one of them now; nothing where it is not configured.
     pub async fn ask_one(&self, source: Source) -> Option<Heard> {
         Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
+    }
+
+    /// Whether there is a directory to be asked.
+    pub fn has_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// Whether none is configured.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// How they are.
@@ -305,11 +313,6 @@ impl Listings {
     /// Whether anything is said of an owner.
     pub fn knows(&self, owner: &Owner) -> bool {
         self.0.read().iter().any(|listed| listed.knows(owner))
-    }
-
-    /// Whether any source lists an owner as one that has ended.
-    pub fn is_dead(&self, owner: &Owner) -> bool {
-        self.0.read().iter().any(|listed| listed.is_dead(owner))
     }
 }
 

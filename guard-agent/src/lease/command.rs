@@ -109,6 +109,8 @@ pub enum Command {
         generations: Vec<Generation>,
         /// How many misses it takes.
         threshold: u32,
+        /// When the leases were read, on `CLOCK_BOOTTIME`: all that is known has to be of later.
+        since: Duration,
     },
     /// Let deadlines that have passed take effect.
     Tick,
@@ -123,6 +125,8 @@ pub struct CountMisses {
     pub seen: Vec<Generation>,
     /// When the pass began, on `CLOCK_BOOTTIME`.
     pub started: Duration,
+    /// When it had read the leases: all that is known has to be of later.
+    pub since: Duration,
     /// A lease gets no second miss before this much time has passed since its last one.
     pub interval: Duration,
     /// Misses beyond this many are not counted.

@@ -47,8 +47,6 @@ pub struct Engine {
     pub(super) interfaces: Interfaces,
     /// What waits until more is known.
     pub(super) waiting: Waiting,
-    /// When the last miss of a lease was counted by this run, on `CLOCK_BOOTTIME`.
-    pub(super) counted: HashMap<Generation, Duration>,
 }
 
 /// What came of a command.
@@ -179,11 +177,10 @@ impl Engine {
         view: &dyn EvidenceView,
         now: Now,
     ) -> Result<Reply, Refusal> {
-        let (high_water, counted) = (self.high_water, self.counted.clone());
-        let waiting = self.waiting.clone();
+        let (high_water, waiting) = (self.high_water, self.waiting.clone());
         let applied = self.apply(command, view, now);
         self.undo(&applied.changes);
-        (self.high_water, self.counted) = (high_water, counted);
+        self.high_water = high_water;
         self.set_waiting(waiting);
         applied.result
     }
@@ -193,11 +190,7 @@ impl Engine {
         for change in changes.iter().rev() {
             match change {
                 Write::Address(RowChange { place, table, old, new: _ }) => {
-                    if let Some(lease) = old.as_ref().and_then(Row::lease) {
-                        self.counted.remove(&lease.generation);
-                    }
-                    let slot = (*table, place.address);
-                    self.set(slot, old.clone());
+                    self.set((*table, place.address), old.clone());
                     let cursor = &mut self.tables[*table].cursor;
                     *cursor = (*cursor).min(super::number::of(place.address));
                 }

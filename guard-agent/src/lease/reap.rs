@@ -1,7 +1,7 @@
 //! Taking back what nobody uses any more (rule 6), slow and sure: misses first, in a transaction
 //! of their own, and then the leases that are at the threshold, after a last look.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Generation, Lease, State,
@@ -21,47 +21,39 @@ impl Step<'_> {
         }
         let mut silent = Vec::with_capacity(found.silent.len());
         for generation in &found.silent {
-            if let Some((slot, lease)) = self.silent(*generation) {
+            if let Some((slot, lease)) = self.silent(*generation, found.since) {
                 silent.push(self.missed(slot, lease, found));
             }
         }
-        let still: HashSet<_> = silent.iter().map(|lease| lease.generation).collect();
-        self.engine.counted.retain(|generation, _| still.contains(generation));
         Reply::Leases(silent)
     }
 
     fn missed(&mut self, slot: Slot, lease: Arc<Lease>, found: &CountMisses) -> Arc<Lease> {
-        let CountMisses { started, interval, threshold, silent: _, seen: _ } = found;
-        let due = match self.engine.counted.get(&lease.generation) {
-            Some(last) => *started >= *last + *interval,
-            // An earlier run has counted, when only the wall clock tells.
-            None if lease.misses > 0 => {
-                let since = self.now.wall.duration_since(lease.updated_at);
-                since.unsigned_abs() >= *interval && since.is_positive()
-            }
-            None => true,
-        };
-        if !due {
+        let CountMisses { started, interval, threshold, silent: _, seen: _, since: _ } = found;
+        // Of a miss that an older version counted, nobody knows when it was.
+        let due = lease.misses == 0 || lease.missed_at.is_some_and(|at| *started >= at + *interval);
+        if lease.misses >= *threshold || !due && lease.missed_at.is_some() {
             return lease;
         }
-        self.engine.counted.insert(lease.generation, *started);
-        if lease.misses >= *threshold {
-            return lease;
-        }
-        let (misses, updated_at) = (lease.misses + 1, self.now.wall);
-        self.put(slot, Lease { misses, updated_at, ..(*lease).clone() })
+        let (misses, missed_at) = (lease.misses + u32::from(due), Some(*started));
+        let updated_at = self.now.wall;
+        self.put(slot, Lease { misses, missed_at, updated_at, ..(*lease).clone() })
     }
 
     /// The last look, within the transaction that releases. What is held has no misses, so that it
     /// goes only where none are asked for.
-    pub(super) fn reap(&mut self, generations: &[Generation], threshold: u32) -> Reply {
+    pub(super) fn reap(
+        &mut self,
+        generations: &[Generation],
+        threshold: u32,
+        since: Duration,
+    ) -> Reply {
         let mut reaped = Vec::with_capacity(generations.len());
         for generation in generations {
             if let Some((slot, lease)) = self.owned(*generation)
                 && lease.misses >= threshold
-                && self.evidence(slot).is_empty()
+                && self.is_absent(slot, since)
             {
-                let since = lease.missed_at.unwrap_or(self.now.boot);
                 reaped.push(self.give_back(slot, since));
             }
         }
@@ -86,9 +78,14 @@ impl Step<'_> {
 
     /// The lease of a generation, if it can miss anything and nothing speaks for it. One that is
     /// held ends by its own deadline.
-    fn silent(&self, generation: Generation) -> Option<(Slot, Arc<Lease>)> {
+    fn silent(&self, generation: Generation, since: Duration) -> Option<(Slot, Arc<Lease>)> {
         let (slot, lease) = self.owned(generation)?;
-        let silent = lease.state == State::Active && self.evidence(slot).is_empty();
+        let silent = lease.state == State::Active && self.is_absent(slot, since);
         silent.then_some((slot, lease))
+    }
+
+    /// Whether nothing speaks for an address, and something would.
+    fn is_absent(&self, slot: Slot, since: Duration) -> bool {
+        self.evidence(slot).is_empty() && self.complete(slot, since).is_ok()
     }
 }

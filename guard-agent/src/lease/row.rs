@@ -86,14 +86,23 @@ impl RowChange {
         Self { place, table: usize::MAX, old: None, new: Some(row) }
     }
 
-    /// What others are told of it; nothing where only the bookkeeping of a free address changed.
+    /// What others are told of it; nothing where only the bookkeeping of an address changed, which
+    /// concerns thousands at once.
     pub fn change(&self) -> Option<Change> {
         match (&self.old, &self.new) {
+            (Some(Row::Lease(old)), Some(Row::Lease(new))) if is_bookkeeping(old, new) => None,
             (_, Some(Row::Lease(lease))) => Some(Change::Put(Arc::clone(lease))),
             (Some(Row::Lease(lease)), _) => Some(Change::Free(Arc::clone(lease))),
             _ => None,
         }
     }
+}
+
+/// Whether the reconciler's count is all that changed.
+fn is_bookkeeping(old: &Lease, new: &Lease) -> bool {
+    let Lease { misses, missed_at, boot, updated_at, .. } = *new;
+    (misses, boot) != (old.misses, old.boot)
+        && *new == Lease { misses, missed_at, boot, updated_at, ..old.clone() }
 }
 
 impl Write {

@@ -75,8 +75,8 @@ impl<'a> Step<'a> {
             }
             Command::ReleaseInterface(name) => return Ok(self.release_interface(&name)),
             Command::CountMisses(found) => return Ok(self.count_misses(&found)),
-            Command::Reap { generations, threshold } => {
-                return Ok(self.reap(&generations, threshold));
+            Command::Reap { generations, threshold, since } => {
+                return Ok(self.reap(&generations, threshold, since));
             }
             Command::Tick => self.tick(),
         }

@@ -156,8 +156,7 @@ impl Writer {
         if !new && has < known {
             return self.lose(Loss::of_the_past(store, has, known));
         }
-        let earlier = if carried { has } else { 0 };
-        self.earlier_boot.fetch_max(earlier, Ordering::Relaxed);
+        self.boot.store(high.boot, Ordering::Relaxed);
         if carried || known == 0 {
             high.go_on_from(now.wall);
         }

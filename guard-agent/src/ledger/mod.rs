@@ -18,14 +18,15 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot, watch};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use self::books::{Loss, Recovery, open};
 use self::writer::Writer;
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
+    failpoint,
     lease::{
         Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Stretch,
         StretchOf, Subnet,
@@ -33,6 +34,7 @@ use crate::{
     },
     live::ChangeQueue,
     store::{Recovered, Store, StoreError},
+    supervisor::panicked,
 };
 
 /// How many calls may wait before the next one has to.
@@ -80,7 +82,7 @@ pub struct Ledger {
     epoch: u64,
     loss: Arc<RwLock<Option<Refusal>>>,
     trouble: watch::Receiver<Option<String>>,
-    earlier_boot: Arc<AtomicU64>,
+    boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -152,19 +154,19 @@ impl Ledger {
         epoch: u64,
     ) -> Result<Self, LedgerError> {
         let (loss, trouble) = (Arc::clone(&writer.loss), writer.told.clone());
-        let earlier_boot = Arc::clone(&writer.earlier_boot);
+        let boot = Arc::clone(&writer.boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || runtime.block_on(writer.run()))?;
+            .spawn(move || runtime.block_on(failpoint::with_panic("ledger", writer.run())))?;
         Ok(Self {
             requests,
             view,
             epoch,
             loss,
             trouble,
-            earlier_boot,
+            boot,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -311,9 +313,9 @@ impl Ledger {
         self.epoch
     }
 
-    /// Generations up to this one were handed out in an earlier boot, as far as this run knows.
-    pub fn earlier_boot(&self) -> Generation {
-        self.earlier_boot.load(Ordering::Relaxed)
+    /// The number of the running boot: leases with a lower one are of an earlier boot.
+    pub fn boot(&self) -> u64 {
+        self.boot.load(Ordering::Relaxed)
     }
 
     /// Whether the thread still answers.
@@ -324,13 +326,22 @@ impl Ledger {
     /// Answers what was asked before, closes the store and ends the thread.
     pub async fn shutdown(&self) {
         let _ = self.requests.send(Request::Stop).await;
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the ledger's thread ended in a panic");
-            }
+        if let Err(why) = self.ended().await {
+            tracing::error!(why, "the ledger's thread did not stop well");
         }
+    }
+
+    /// Waits until the thread has ended, whatever ended it.
+    ///
+    /// # Errors
+    /// What it said in its panic, to the first that asks.
+    pub async fn ended(&self) -> Result<(), String> {
+        self.requests.closed().await;
+        // Held while it is waited for: what has closed its inbox may not have closed the store yet.
+        let mut thread = self.thread.lock().await;
+        let Some(handle) = thread.take() else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || handle.join()).await;
+        joined.map_err(|error| error.to_string())?.map_err(|panic| panicked(&*panic))
     }
 
     async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
@@ -250,20 +251,27 @@ async fn a_dead_thread_is_an_error_and_not_a_wait() {
 async fn leases_of_an_earlier_boot_are_told_from_those_of_this_one() {
     let setup = Setup::new();
     let ledger = setup.start();
-    assert_eq!(ledger.earlier_boot(), 0);
-    let old = lease(&ledger, "old").await.unwrap().generation;
+    let old = lease(&ledger, "old").await.unwrap();
+    assert_eq!(old.boot, ledger.boot());
     ledger.shutdown().await;
     let path = setup.dir.path().join("leases.db");
     let next = || {
         let boot = Boot { id: "next".to_owned(), now: Now::read() };
         setup.start_with(Store::open(&path, &boot).unwrap(), |_| {})
     };
+    let of_now = async |ledger: &Ledger| -> Vec<bool> {
+        let leases = ledger.reservations().await.unwrap();
+        leases.iter().map(|lease| lease.boot == ledger.boot()).collect()
+    };
     let ledger = next();
-    let new = lease(&ledger, "new").await.unwrap().generation;
-    assert!(old <= ledger.earlier_boot() && ledger.earlier_boot() < new);
+    assert_eq!(of_now(&ledger).await, [false]);
+    lease(&ledger, "new").await.unwrap();
     ledger.shutdown().await;
-    // A second run of this boot does not know, and so asks for more consent, not for less.
+    // A second run of this boot knows as much.
     let ledger = next();
-    assert_eq!(ledger.earlier_boot(), 0);
+    assert_eq!(of_now(&ledger).await, [false, true]);
+    // Whose owner asks for it is of this boot, whatever its generation.
+    assert_eq!(lease(&ledger, "old").await.unwrap().generation, old.generation);
+    assert_eq!(of_now(&ledger).await, [true, true]);
     ledger.shutdown().await;
 }

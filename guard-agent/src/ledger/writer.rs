@@ -48,8 +48,8 @@ pub(super) struct Writer {
     /// Why the store cannot be written, for those who watch it.
     pub(super) told: watch::Receiver<Option<String>>,
     pub(super) subscribers: Vec<(Arc<str>, Duration)>,
-    /// The highest generation of an earlier boot.
-    pub(super) earlier_boot: Arc<AtomicU64>,
+    /// The number of the running boot, for those who do not want to wait for the thread.
+    pub(super) boot: Arc<AtomicU64>,
     pub(super) view: View,
     /// What the view has learned, and the engine has not looked at yet.
     pub(super) changes: Arc<ChangeQueue>,
@@ -83,7 +83,7 @@ impl Writer {
         let (requests, inbox) = mpsc::channel(super::QUEUE);
         let engine = Engine::new(pools.clone(), HighWater::default());
         let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
-        let earlier_boot = Arc::default();
+        let boot = Arc::default();
         let subscribers = Vec::new();
         let (trouble, told) = Trouble::new();
         let writer = Self {
@@ -94,7 +94,7 @@ impl Writer {
             trouble,
             told,
             subscribers,
-            earlier_boot,
+            boot,
             view,
             changes,
             observers,

@@ -45,8 +45,9 @@ impl Recent {
 pub struct Brake<'a> {
     /// The share of a pool's held and active leases that a pass may take back unasked.
     pub share: f64,
-    /// Generations up to this one are of an earlier boot, in which whoever had them has ended.
-    pub earlier: Generation,
+    /// The running boot: leases with a lower number are of an earlier one, with which whoever had
+    /// them has ended.
+    pub boot: u64,
     /// What an operator has agreed to.
     pub consented: &'a BTreeSet<Generation>,
     /// What the passes before this one have taken back unasked: what falls silent together is due
@@ -82,7 +83,7 @@ impl Brake<'_> {
 
     /// Whether a lease may be taken back however many others are.
     pub fn is_free(&self, lease: &Lease) -> bool {
-        lease.generation <= self.earlier || self.consented.contains(&lease.generation)
+        lease.boot < self.boot || self.consented.contains(&lease.generation)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "no pool has 2^53 leases")]

@@ -8,7 +8,7 @@ mod brake;
 mod pass;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,8 +22,10 @@ pub use self::{
 };
 use crate::{
     clock::Now,
+    evidence::Source,
     health::{self, Health},
     inventory::{self, Sources},
+    judgement::{Index, Subject, Verdict as Judged, judge_answer},
     lease::{
         Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
@@ -48,6 +50,8 @@ pub struct Settings {
 pub struct Parts {
     /// How slow and how sure, to begin with.
     pub settings: Settings,
+    /// How long the leases of a sandbox that is listed as dead are left to its controller.
+    pub grace: Duration,
     /// The leases.
     pub ledger: Ledger,
     /// What is in use.
@@ -58,8 +62,6 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// What Prometheus reads.
     pub metrics: Arc<Metrics>,
-    /// Bridges that have pools.
-    pub bridges: Vec<Arc<str>>,
     /// What there may be leases of.
     pub pools: Pools,
 }
@@ -249,30 +251,30 @@ impl Reconciler {
         if let Some(why) = degraded() {
             return Ok(ended(why));
         }
-        let absent = self.absent();
-        let look = Look { leases: &leases, read, heard: &heard, absent: &absent };
+        let boot = ledger.boot();
+        let look = Look { leases: &leases, read, heard: &heard, boot };
         let Judgement { silent, seen, unverifiable } = match look.judge(&**live) {
             Ok(judgement) => judgement,
             Err(why) => return Ok(ended(why)),
         };
         let Settings { interval, misses: threshold, max_reap_share } = self.settings();
         let silent = silent.iter().map(|lease| lease.generation).collect();
-        let found = CountMisses { silent, seen, started: at.boot, interval, threshold };
+        let (started, since) = (at.boot, read);
+        let found = CountMisses { silent, seen, started, since, interval, threshold };
         let silent = leases_of(self.ask(Command::CountMisses(found), dry_run).await?);
         let due: Vec<_> = silent.iter().filter(|l| l.misses >= threshold).cloned().collect();
         let due = match self.look_up(due).await {
             Ok(due) => due,
             Err(why) => return Ok(Report { silent, unverifiable, ..ended(why) }),
         };
-        let earlier = ledger.earlier_boot();
-        let brake = Brake { share: max_reap_share, earlier, consented, recent };
+        let brake = Brake { share: max_reap_share, boot, consented, recent };
         let Verdict { reap, blocked } = brake.apply(&due, &leases);
         let reaped = if reap.is_empty() {
             Vec::new()
         } else if dry_run {
             due.iter().filter(|lease| reap.contains(&lease.generation)).cloned().collect()
         } else {
-            let reap = Command::Reap { generations: reap, threshold };
+            let reap = Command::Reap { generations: reap, threshold, since };
             let reaped = leases_of(self.ask(reap, false).await?);
             let unasked: Vec<_> = reaped.iter().filter(|lease| !brake.is_free(lease)).collect();
             recent.add(at.boot, unasked);
@@ -287,31 +289,56 @@ impl Reconciler {
         Ok(Report { ended: None, silent, reaped, unverifiable, blocked })
     }
 
-    /// Rule 5: whom the index does not list is looked up by name, and any answer but that it is
-    /// gone keeps its leases. Whom it lists as ended is not looked up again. That is before the
-    /// brake, which counts what would be released: an index that lags is to block nothing.
+    /// Rule 5: of what is due, what the directory does not keep. That is before the brake, which
+    /// counts what would be released: an index that lags is to block nothing.
     async fn look_up(&self, due: Vec<Arc<Lease>>) -> Result<Vec<Arc<Lease>>, Ended> {
-        let Parts { sources, live, .. } = &self.parts;
-        let owners: HashSet<_> = due.iter().filter_map(|lease| lease.owner.clone()).collect();
-        let (dead, unlisted): (HashSet<_>, HashSet<_>) =
-            owners.into_iter().partition(|owner| live.listings().is_dead(owner));
-        let mut gone = sources.gone(unlisted).await.map_err(|error| Ended::Failed {
+        if due.is_empty() {
+            return Ok(due);
+        }
+        let (mut over, mut doubtful) = (Vec::new(), Vec::new());
+        let (index, now) = (self.index(), Now::read().boot);
+        for lease in due {
+            match Subject::lease(&lease).map(|of| index.judge(of, now, self.parts.grace)) {
+                Some(Judged::Over(_)) => over.push(lease),
+                Some(Judged::LookUp(doubt)) => doubtful.push((lease, doubt)),
+                Some(Judged::Keep(_)) | None => {}
+            }
+        }
+        let owners = doubtful.iter().filter_map(|(lease, _)| lease.owner.clone()).collect();
+        let words = self.parts.sources.look_up(owners).await.map_err(|error| Ended::Failed {
             name: inventory::DIRECTORY,
             why: error.to_string(),
         })?;
-        gone.extend(dead);
-        let is_gone = |lease: &Arc<Lease>| lease.owner.as_ref().is_some_and(|o| gone.contains(o));
-        Ok(due.into_iter().filter(is_gone).collect())
+        over.extend(doubtful.into_iter().filter_map(|(lease, doubt)| {
+            // Where there is no directory, nobody is asked.
+            let Some(words) = &words else { return Some(lease) };
+            let word = words.get(lease.owner.as_ref()?).copied();
+            let verdict = judge_answer(doubt, Ok(Some(word.into_iter().collect())));
+            matches!(verdict, Judged::Over(_)).then_some(lease)
+        }));
+        Ok(over)
+    }
+
+    /// Whether it means anything that nothing speaks for a lease.
+    pub fn is_verifiable(&self, lease: &Lease) -> bool {
+        let Parts { ledger, live, sources, .. } = &self.parts;
+        !sources.is_empty() || pass::is_over(lease, ledger.boot(), &**live)
+    }
+
+    /// What the directory's index tells of a lease; nothing where there is no directory.
+    pub fn judged(&self, lease: &Lease) -> Option<Judged> {
+        let Parts { sources, grace, .. } = &self.parts;
+        let subject = Subject::lease(lease).filter(|_| sources.has_directory())?;
+        Some(self.index().judge(subject, Now::read().boot, *grace))
+    }
+
+    fn index(&self) -> Index {
+        Index::new(self.parts.live.listings().entries(Source::Controller))
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
         let ledger = &self.parts.ledger;
         if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
-    }
-
-    fn absent(&self) -> BTreeSet<Arc<str>> {
-        let absent = |name: &&Arc<str>| self.parts.health.why(&health::bridge(name)).is_some();
-        self.parts.bridges.iter().filter(absent).cloned().collect()
     }
 
     fn tell(&self, report: &Report) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
-    lease::{Engine, Generation, Lease, Runs, State},
+    lease::{Binding, Engine, Generation, Lease, Runs, State},
 };
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
@@ -18,8 +18,8 @@ pub struct Look<'a> {
     pub read: Duration,
     /// What each configured source answered.
     pub heard: &'a [Heard],
-    /// Bridges that do not exist: nothing is known of their leases.
-    pub absent: &'a BTreeSet<Arc<str>>,
+    /// The number of the running boot.
+    pub boot: u64,
 }
 
 /// Why a pass ends without a miss.
@@ -118,12 +118,14 @@ impl<'a> Look<'a> {
                 port = Some(lease);
             }
             // What is held ends by its own deadline.
-            if lease.state != State::Active || self.absent.contains(&lease.segment.bridge) {
+            if lease.state != State::Active {
                 continue;
             }
             if Engine::is_live(lease, view, runs.of(lease)) {
                 judgement.seen.extend((lease.misses > 0).then_some(lease.generation));
-            } else if self.heard.is_empty() && !port_is_gone(lease, view) {
+            } else if view.complete(&lease.segment, self.read).is_err() {
+                // What is not watched is not judged.
+            } else if self.heard.is_empty() && !is_over(lease, self.boot, view) {
                 judgement.unverifiable.push(Arc::clone(lease));
             } else {
                 judgement.silent.push(Arc::clone(lease));
@@ -162,12 +164,19 @@ impl<'a> Look<'a> {
     }
 }
 
+/// Whether it means something that nothing speaks for a lease, also where no source is configured:
+/// whoever had it has ended with its port, or with an earlier boot.
+pub fn is_over(lease: &Lease, boot: u64, view: &dyn EvidenceView) -> bool {
+    lease.boot < boot || port_is_gone(lease, view)
+}
+
 /// Whether a lease was bound to a port that does not exist any more. After a reboot ports have
-/// names only.
+/// names only, and that of a held one may be yet to come.
 pub fn port_is_gone(lease: &Lease, view: &dyn EvidenceView) -> bool {
-    match (lease.binding.ifindex, &lease.binding.interface) {
-        (Some(ifindex), _) => !view.port_exists(ifindex),
-        (None, Some(name)) => !view.link_exists(name),
-        (None, None) => false,
+    let Binding { ifindex, interface, port_ended, .. } = &lease.binding;
+    match (ifindex, interface) {
+        (Some(ifindex), _) => !view.port_exists(*ifindex),
+        (None, Some(name)) => lease.state != State::Held && !view.link_exists(name),
+        (None, None) => *port_ended,
     }
 }

@@ -1,13 +1,13 @@
 //! Rules 6 and 7, the pass's part: what may be concluded from which answers.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
 use super::{brake::*, pass::*};
 use crate::{
     clock::Now,
-    evidence::Source,
+    evidence::{Source, Unknown},
     inventory::{Answer, Heard},
     lease::{
         Binding, Generation, Lease, State,
@@ -15,6 +15,9 @@ use crate::{
     },
     segment::Segment,
 };
+
+/// The running one.
+const BOOT: u64 = 7;
 
 pub(crate) fn lease(generation: Generation, state: State) -> Lease {
     let now = Now::read();
@@ -33,7 +36,7 @@ pub(crate) fn lease(generation: Generation, state: State) -> Lease {
         holds: Vec::new(),
         misses: 0,
         missed_at: None,
-        boot: 1,
+        boot: BOOT,
         created_at: now.wall,
         updated_at: now.wall,
         until: None,
@@ -69,8 +72,7 @@ const READ: Duration = Duration::from_secs(10);
 
 fn judge(leases: &[Lease], heard: &[Heard], view: &FakeView) -> Result<Judgement, Ended> {
     let leases: Vec<_> = leases.iter().cloned().map(Arc::new).collect();
-    let absent = BTreeSet::new();
-    Look { leases: &leases, read: READ, heard, absent: &absent }.judge(view)
+    Look { leases: &leases, read: READ, heard, boot: BOOT }.judge(view)
 }
 
 fn generations(leases: &[Arc<Lease>]) -> Vec<Generation> {
@@ -136,11 +138,29 @@ fn rule_6_nobody_who_could_speak_for_it_makes_a_lease_unverifiable() {
 }
 
 #[test]
+fn rule_6_a_lease_of_an_earlier_boot_misses_also_where_nobody_is_asked() {
+    let mut view = FakeView::default();
+    let earlier = |lease: Lease| Lease { boot: BOOT - 1, ..lease };
+    let leases = [
+        lease(1, State::Active),
+        earlier(lease(2, State::Active)),
+        earlier(lease(3, State::Held)),
+        // Its owner has asked for it since, whenever it was handed out.
+        Lease { boot: BOOT, ..lease(4, State::Active) },
+        earlier(bound(5, 5)),
+    ];
+    view.ports.insert(5);
+    let judgement = judge(&leases, &[], &view).unwrap();
+    assert_eq!(generations(&judgement.silent), [2], "a port speaks for the last one");
+    assert_eq!(generations(&judgement.unverifiable), [1, 4]);
+}
+
+#[test]
 fn rule_6_leases_of_an_absent_bridge_are_not_judged() {
-    let leases = [Arc::new(lease(1, State::Active))];
-    let absent = BTreeSet::from([Arc::from("br0")]);
-    let look = Look { leases: &leases, read: READ, heard: &[complete()], absent: &absent };
-    assert_eq!(look.judge(&FakeView::default()).unwrap(), Judgement::default());
+    let leases = [lease(1, State::Active)];
+    let unknown = Some(Unknown::Bridge("br0".into()));
+    let view = FakeView { unknown, ..FakeView::default() };
+    assert_eq!(judge(&leases, &[complete()], &view).unwrap(), Judgement::default());
 }
 
 #[test]
@@ -152,19 +172,13 @@ fn rule_6_what_speaks_for_a_lease_starts_its_count_anew() {
     assert_eq!(judgement, Judgement { seen: vec![1], ..Judgement::default() });
 }
 
-fn brake(due: &[Arc<Lease>], all: &[Arc<Lease>], earlier: u64, consented: &[u64]) -> Verdict {
-    braked(due, all, earlier, consented, &Recent::default())
+fn brake(due: &[Arc<Lease>], all: &[Arc<Lease>], consented: &[u64]) -> Verdict {
+    braked(due, all, consented, &Recent::default())
 }
 
-fn braked(
-    due: &[Arc<Lease>],
-    all: &[Arc<Lease>],
-    earlier: u64,
-    consented: &[u64],
-    recent: &Recent,
-) -> Verdict {
+fn braked(due: &[Arc<Lease>], all: &[Arc<Lease>], consented: &[u64], recent: &Recent) -> Verdict {
     let consented = consented.iter().copied().collect();
-    Brake { share: 0.2, earlier, consented: &consented, recent }.apply(due, all)
+    Brake { share: 0.2, boot: BOOT, consented: &consented, recent }.apply(due, all)
 }
 
 fn many(range: std::ops::Range<u64>) -> Vec<Arc<Lease>> {
@@ -174,18 +188,26 @@ fn many(range: std::ops::Range<u64>) -> Vec<Arc<Lease>> {
 #[test]
 fn rule_6_a_mass_release_waits_for_consent() {
     let all = many(1..41);
-    assert!(brake(&all[..8], &all, 0, &[]).blocked.is_empty(), "a fifth");
-    let nine = brake(&all[..9], &all, 0, &[]);
+    assert!(brake(&all[..8], &all, &[]).blocked.is_empty(), "a fifth");
+    let nine = brake(&all[..9], &all, &[]);
     assert_eq!((nine.reap.len(), nine.blocked.len()), (0, 9));
-    assert!(brake(&many(1..9), &many(1..9), 0, &[]).blocked.is_empty(), "eight are not many");
-    // Of an earlier boot: whoever had them has ended.
-    assert_eq!(brake(&all, &all, 40, &[]).reap.len(), 40);
-    let mixed = brake(&all, &all, 30, &[]);
+    assert!(brake(&many(1..9), &many(1..9), &[]).blocked.is_empty(), "eight are not many");
+    // Of an earlier boot: whoever had them has ended. What counts is who asked for them last, and
+    // not when they were handed out.
+    let earlier = |count| -> Vec<_> {
+        let of = |n| if n < count { BOOT - 1 } else { BOOT };
+        let all = all.iter().enumerate();
+        all.map(|(n, lease)| Arc::new(Lease { boot: of(n), ..(**lease).clone() })).collect()
+    };
+    let all_earlier = earlier(40);
+    assert_eq!(brake(&all_earlier, &all_earlier, &[]).reap.len(), 40);
+    let some = earlier(30);
+    let mixed = brake(&some, &some, &[]);
     assert_eq!((mixed.reap.len(), mixed.blocked.len()), (30, 10));
     // With consent, those that were shown; others are still counted.
     let shown: Vec<_> = (1..=20).collect();
-    assert_eq!(brake(&all[..20], &all, 0, &shown).reap.len(), 20);
-    assert_eq!(brake(&all, &all, 0, &shown).blocked.len(), 20);
+    assert_eq!(brake(&all[..20], &all, &shown).reap.len(), 20);
+    assert_eq!(brake(&all, &all, &shown).blocked.len(), 20);
 }
 
 #[test]
@@ -196,17 +218,17 @@ fn rule_6_passes_in_a_row_add_up() {
     recent.add(at(10), &all[..5]);
     // The first pass has left 35, of 40 that were there.
     let left = &all[5..];
-    assert!(braked(&left[..3], left, 0, &[], &recent).blocked.is_empty(), "8 of 40");
-    let ninth = braked(&left[..4], left, 0, &[], &recent);
+    assert!(braked(&left[..3], left, &[], &recent).blocked.is_empty(), "8 of 40");
+    let ninth = braked(&left[..4], left, &[], &recent);
     assert_eq!((ninth.reap.len(), ninth.blocked.len()), (0, 4), "9 of 40");
-    assert_eq!(braked(&left[..4], left, 0, &[6, 7, 8, 9], &recent).reap.len(), 4, "agreed to");
+    assert_eq!(braked(&left[..4], left, &[6, 7, 8, 9], &recent).reap.len(), 4, "agreed to");
     recent.add(at(20), &all[..1]);
     recent.forget(at(11));
-    assert!(braked(&left[..7], left, 0, &[], &recent).blocked.is_empty(), "long ago");
+    assert!(braked(&left[..7], left, &[], &recent).blocked.is_empty(), "long ago");
     // Another pool's do not count.
     let other = Arc::new(Lease { pool: "q".into(), ..lease(100, State::Active) });
     recent.add(at(20), vec![&other; 20]);
-    assert!(braked(&left[..7], left, 0, &[], &recent).blocked.is_empty());
+    assert!(braked(&left[..7], left, &[], &recent).blocked.is_empty());
 }
 
 #[test]
@@ -216,7 +238,7 @@ fn rule_6_a_mass_release_in_one_pool_stops_the_pass() {
     all.push(Arc::clone(&other));
     let mut due = all[..9].to_vec();
     due.push(other);
-    assert_eq!(brake(&due, &all, 0, &[]).blocked.len(), 10);
+    assert_eq!(brake(&due, &all, &[]).blocked.len(), 10);
 }
 
 #[test]
@@ -234,16 +256,17 @@ proptest! {
     /// within the brake.
     #[test]
     fn rule_6_nothing_live_is_ever_silent(
-        leases in proptest::collection::vec((0..2_usize, proptest::option::of(1..6_u8), 0..4_u32), 0..40),
+        leases in proptest::collection::vec(
+            (0..2_usize, proptest::option::of(1..6_u8), 0..4_u32, BOOT - 1..=BOOT), 0..40,
+        ),
         ports in proptest::collection::hash_set(1..6_u32, 0..5),
         owners in proptest::collection::hash_set(1..40_u64, 0..20),
         answers in proptest::collection::vec(0..4_u8, 0..3),
-        earlier in 0..40_u64,
     ) {
-        let all: Vec<_> = leases.iter().zip(1..).map(|((state, port, misses), generation)| {
+        let all: Vec<_> = leases.iter().zip(1..).map(|((state, port, misses, boot), generation)| {
             let made = port.map_or_else(|| lease(generation, State::Active), |p| bound(generation, p));
             let state = [State::Held, State::Active][*state];
-            Arc::new(Lease { state, misses: *misses, ..made })
+            Arc::new(Lease { state, misses: *misses, boot: *boot, ..made })
         }).collect();
         let view = FakeView {
             ports,
@@ -259,8 +282,7 @@ proptest! {
             2 => heard(Answer::Complete, 0),
             _ => complete(),
         }).collect();
-        let absent = BTreeSet::new();
-        let look = Look { leases: &all, read: READ, heard: &heard, absent: &absent };
+        let look = Look { leases: &all, read: READ, heard: &heard, boot: BOOT };
         let judged = look.judge(&view);
         if heard.iter().any(|heard| heard.answer != Answer::Complete) {
             prop_assert!(judged.is_err());
@@ -273,11 +295,16 @@ proptest! {
             prop_assert!(lease.binding.ifindex.is_none_or(|port| !view.ports.contains(&port)));
         }
         if heard.is_empty() {
-            prop_assert!(judgement.silent.iter().all(|lease| lease.binding.ifindex.is_some()));
+            let is_over = |l: &Arc<Lease>| l.boot < BOOT || l.binding.ifindex.is_some();
+            prop_assert!(judgement.silent.iter().all(is_over));
+            prop_assert!(judgement.unverifiable.iter().all(|lease| lease.boot == BOOT));
         }
-        let verdict = brake(&judgement.silent, &all, earlier, &[]);
+        let verdict = brake(&judgement.silent, &all, &[]);
         prop_assert_eq!(verdict.reap.len() + verdict.blocked.len(), judgement.silent.len());
-        let unasked = verdict.reap.iter().filter(|generation| **generation > earlier).count();
+        let of_now = |generation: &&u64| {
+            all.iter().any(|lease| lease.generation == **generation && lease.boot == BOOT)
+        };
+        let unasked = verdict.reap.iter().filter(of_now).count();
         prop_assert!(unasked <= 8 || unasked * 5 <= all.len());
     }
 }

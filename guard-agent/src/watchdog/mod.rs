@@ -3,22 +3,20 @@
 //!
 //! A pass reads the leases, then the containers, then the directory's index, so that whatever was
 //! made meanwhile is known to those that are read later. Whom the index does not list is looked up
-//! by name right before the removal. What becomes of a container is decided by [`Index::judge`] and
-//! [`judge_answer`], and which leases go with it by [`due`]; these are pure.
-
-mod judge;
+//! by name right before the removal. What becomes of a container is decided by the
+//! [`judgement`](crate::judgement), and which leases go with it by [`due`]; these are pure.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-pub use self::judge::{Cause, Index, Kept, Verdict, is_mass_removal, judge_answer};
 use crate::{
+    clock::Now,
     evidence::Source,
     health::{self, Health},
     inventory::{self, Entry, Sources, containerd, removal},
+    judgement::{Index, Subject, Verdict, judge_answer},
     lease::{
         Lease,
         command::{Command, Reason, Refusal, Reply},
@@ -32,6 +30,9 @@ use crate::{
 /// So many containers are looked up and removed at the same time.
 const AT_ONCE: usize = 8;
 
+/// So many are always removed.
+const ALWAYS: usize = 8;
+
 /// Whether and how containers are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -39,7 +40,7 @@ pub struct Settings {
     pub enabled: bool,
     /// Time from one pass to the next.
     pub interval: Duration,
-    /// How long a sandbox that is listed as dead is left to its controller.
+    /// How long a sandbox that is listed as dead is left to its controller, its leases too.
     pub grace: Duration,
     /// What runs in a container gets so much time to end by itself.
     pub stop_timeout: Duration,
@@ -105,7 +106,7 @@ pub struct Report {
 impl Watched {
     /// Whether it is gone, or would be after a dry run.
     pub fn is_removed(&self) -> bool {
-        matches!(self.verdict, Verdict::Remove(_)) && self.failed.is_none()
+        matches!(self.verdict, Verdict::Over(_)) && self.failed.is_none()
     }
 }
 
@@ -115,12 +116,9 @@ impl Watchdog {
         Self { parts, pass: Mutex::default() }
     }
 
-    /// Makes a pass in each interval, if it is enabled.
+    /// Makes a pass in each interval.
     pub async fn run(&self) {
-        let Settings { enabled, interval, .. } = self.parts.settings;
-        if !enabled {
-            return;
-        }
+        let Settings { interval, .. } = self.parts.settings;
         loop {
             tokio::time::sleep(interval).await;
             match self.pass(Pass::Due).await {
@@ -146,9 +144,10 @@ impl Watchdog {
                 return Ok(Report { ended: Some(why.to_string()), ..Report::default() });
             }
         };
-        let now = Timestamp::now();
+        let now = Now::read().boot;
         let named = containers.into_iter().filter(|container| container.named).map(|container| {
-            let verdict = index.judge(&container, now, self.parts.settings.grace);
+            let subject = Subject::container(&container);
+            let verdict = index.judge(subject, now, self.parts.settings.grace);
             Watched { container, verdict, failed: None }
         });
         let named: Vec<_> = named.collect();
@@ -248,10 +247,12 @@ impl Watchdog {
     ) -> Watched {
         let Parts { settings, sources, metrics, .. } = &self.parts;
         let Watched { container, verdict, failed } = &mut watched;
-        if *verdict == Verdict::LookUp {
-            *verdict = judge_answer(sources.look_up(&container.owner).await);
+        if let Verdict::LookUp(doubt) = *verdict {
+            let names = Subject::container(container).names().collect();
+            let words = sources.look_up(names).await;
+            *verdict = judge_answer(doubt, words.map(|words| Some(words?.into_values().collect())));
         }
-        let Verdict::Remove(cause) = verdict else { return watched };
+        let Verdict::Over(cause) = verdict else { return watched };
         if dry_run {
             return watched;
         }
@@ -328,6 +329,12 @@ pub fn due(leases: &[Arc<Lease>], watched: &[Watched]) -> Vec<Arc<Lease>> {
             && !left.iter().any(|it| it.container.speaks_for(owner))
     };
     leases.iter().filter(is_due).cloned().collect()
+}
+
+/// Whether these are more than go unasked, of all containers that are judged: a directory that has
+/// lost its list speaks against every one of them.
+pub fn is_mass_removal(removals: usize, all: usize) -> bool {
+    removals > ALWAYS && removals > all / 5
 }
 
 #[cfg(test)]

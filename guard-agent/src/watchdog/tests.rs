@@ -1,21 +1,14 @@
-//! Rules 4 and 5, the pure parts: which container goes, and which leases go with it.
+//! Rule 4, the pure part: which leases go with a container.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    inventory::{SourceError, Unread, directory::Word},
+    inventory::Unread,
+    judgement::{Cause, Kept},
     lease::{State, tests::owner},
     reconcile::tests::lease,
 };
-
-const GRACE: Duration = Duration::from_secs(180);
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-const NOW: i64 = 10_000;
 
 fn container(id: &str, sandbox: &str, lifecycle: &str, since: i64) -> Entry {
     Entry {
@@ -24,79 +17,10 @@ fn container(id: &str, sandbox: &str, lifecycle: &str, since: i64) -> Entry {
         addresses: Vec::new(),
         labelled: true,
         named: true,
-        dead: false,
+        dead: None,
         detail: "".into(),
-        since: at(since),
+        since: jiff::Timestamp::from_second(since).unwrap(),
         unread: Unread::default(),
-    }
-}
-
-fn alive(sandbox: &str, lifecycle: &str) -> Entry {
-    container("", sandbox, lifecycle, 0)
-}
-
-fn dead(sandbox: &str, lifecycle: &str, since: i64) -> Entry {
-    Entry { dead: true, ..container("", sandbox, lifecycle, since) }
-}
-
-fn judge(container: &Entry, index: &[Entry]) -> Verdict {
-    Index::new(index.to_vec()).judge(container, at(NOW), GRACE)
-}
-
-#[test]
-fn rule_5_whom_the_index_does_not_list_is_looked_up() {
-    let mine = container("c", "s", "1", 100);
-    assert_eq!(judge(&mine, &[]), Verdict::LookUp);
-    assert_eq!(judge(&mine, &[alive("other", "1"), dead("other", "1", 0)]), Verdict::LookUp);
-    assert_eq!(judge(&mine, &[alive("s", "1")]), Verdict::Keep(Kept::Listed));
-    // By the name that CNI knows it by.
-    assert_eq!(judge(&mine, &[alive("c", "")]), Verdict::Keep(Kept::Listed));
-}
-
-#[test]
-fn rule_5_whom_the_index_lists_as_dead_past_the_grace_goes_without_a_look_up() {
-    let mine = container("c", "s", "1", 100);
-    let past = NOW - 180;
-    assert_eq!(judge(&mine, &[dead("s", "1", past)]), Verdict::Remove(Cause::Dead(at(past))));
-    // Within the grace, to the second; a death in the future is no death yet.
-    for since in [past + 1, NOW, NOW + 1000] {
-        assert_eq!(judge(&mine, &[dead("s", "1", since)]), Verdict::Keep(Kept::Grace(at(since))));
-    }
-    // Two that are about it: the later one counts.
-    let both = [dead("s", "1", 200), dead("s", "", NOW - 1)];
-    assert_eq!(judge(&mine, &both), Verdict::Keep(Kept::Grace(at(NOW - 1))));
-}
-
-#[test]
-fn rule_5_a_new_lifecycle_is_another_sandbox() {
-    let new = container("c", "s", "2", 500);
-    // The old one is dead, and of the new one the index knows nothing yet.
-    assert_eq!(judge(&new, &[dead("s", "1", 400)]), Verdict::LookUp);
-    // All of them were dead before the new one was made.
-    assert_eq!(judge(&new, &[dead("s", "", 499)]), Verdict::LookUp);
-    assert_eq!(judge(&new, &[dead("s", "", 500)]), Verdict::Remove(Cause::Dead(at(500))));
-    assert_eq!(judge(&new, &[dead("s", "1", 400), alive("s", "2")]), Verdict::Keep(Kept::Listed));
-    // The old container, beside the new one.
-    let old = container("c1", "s", "1", 100);
-    let index = [dead("s", "1", 400), alive("s", "2")];
-    assert_eq!(judge(&old, &index), Verdict::Remove(Cause::Dead(at(400))));
-    assert_eq!(judge(&old, &[alive("s", "2")]), Verdict::LookUp);
-    // One that does not say which run it is of.
-    let either = container("c", "s", "", 100);
-    assert_eq!(judge(&either, &index), Verdict::Keep(Kept::Listed));
-    assert_eq!(judge(&either, &[dead("s", "1", 400)]), Verdict::LookUp);
-}
-
-#[test]
-fn rule_5_any_answer_but_not_found_keeps_it() {
-    assert_eq!(judge_answer(Ok(Some(Word::NotFound))), Verdict::Remove(Cause::NotFound));
-    let late = || SourceError::Late(Duration::from_secs(10));
-    let failed = || SourceError::Call { what: "look a sandbox up", why: "no".to_owned() };
-    let others =
-        [Ok(Some(Word::Alive)), Ok(Some(Word::Dead)), Ok(None), Err(late()), Err(failed())];
-    for answer in others {
-        let shown = format!("{answer:?}");
-        assert!(matches!(judge_answer(answer), Verdict::Keep(_)), "{shown}");
     }
 }
 
@@ -110,7 +34,7 @@ fn a_directory_that_has_lost_its_list_ends_nobody_unasked() {
 }
 
 fn watched(container: Entry, removed: bool) -> Watched {
-    let verdict = Verdict::Remove(Cause::NotFound);
+    let verdict = Verdict::Over(Cause::NotFound);
     let failed = (!removed).then(|| "it is busy".to_owned());
     Watched { container, verdict, failed }
 }
@@ -145,56 +69,7 @@ fn rule_4_a_lease_goes_with_its_containers_and_only_with_all_of_them() {
     assert!(due(&all, &[watched(container("c", "s", "1", 0), false)]).is_empty());
 }
 
-fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    let entry = (0..3_usize, 0..3_usize, any::<bool>(), 0..2 * NOW);
-    let entry = entry.prop_map(|(sandbox, lifecycle, is_dead, since)| Entry {
-        dead: is_dead,
-        ..container("", ["a", "b", "c"][sandbox], ["", "1", "2"][lifecycle], since)
-    });
-    proptest::collection::vec(entry, 0..8)
-}
-
 proptest! {
-    /// Whatever the index says: nothing goes without a death of its own run (or of all runs, after
-    /// it was made) that is past the grace, nothing that may be meant by an entry that is alive
-    /// goes at all, and what is said of other runs changes nothing but to keep.
-    #[test]
-    fn rule_5_nothing_goes_without_its_own_death(
-        index in entries(),
-        (sandbox, lifecycle) in (0..3_usize, 0..3_usize),
-        since in 0..NOW,
-    ) {
-        let (sandbox, lifecycle) = (["a", "b", "c"][sandbox], ["", "1", "2"][lifecycle]);
-        let mine = container("id", sandbox, lifecycle, since);
-        let verdict = judge(&mine, &index);
-        let of_sandbox = || index.iter().filter(|entry| *entry.owner.sandbox == *sandbox);
-        let of_run = |entry: &&Entry| *entry.owner.lifecycle == *lifecycle;
-        let of_all = |entry: &&Entry| entry.owner.lifecycle.is_empty();
-        let spared = of_sandbox().filter(|entry| !entry.dead);
-        let is_spared =
-            spared.clone().any(|entry| of_run(&entry) || of_all(&entry) || lifecycle.is_empty());
-        if is_spared {
-            prop_assert_eq!(&verdict, &Verdict::Keep(Kept::Listed));
-        }
-        if let Verdict::Remove(cause) = &verdict {
-            prop_assert!(!is_spared);
-            let Cause::Dead(death) = cause else { panic!("nobody was asked") };
-            prop_assert!(death.as_second() + 180 <= NOW);
-            let mut deaths = of_sandbox().filter(|entry| entry.dead && entry.since == *death);
-            let its_own = deaths.any(|entry| match &*entry.owner.lifecycle {
-                "" => mine.since <= *death,
-                run => run == lifecycle,
-            });
-            prop_assert!(its_own);
-        }
-        // Deaths of other runs are no matter.
-        let others = |entry: &Entry| {
-            !entry.dead || *entry.owner.sandbox == *sandbox && (of_run(&entry) || of_all(&entry))
-        };
-        let relevant: Vec<_> = index.iter().filter(|entry| others(entry)).cloned().collect();
-        prop_assert_eq!(judge(&mine, &relevant), verdict);
-    }
-
     /// No lease goes while a container is left that speaks for its owner.
     #[test]
     fn rule_4_no_lease_goes_before_its_containers(

@@ -1,7 +1,7 @@
 //! The doors that the incident came through, each closed.
 
 use anyhow::{Context, Result};
-use guard_tests::{BRIDGE, Lab, eventually, names};
+use guard_tests::{BRIDGE, Lab, Launch, eventually, names};
 
 #[test]
 fn rule_4_a_release_is_held_back_while_the_sandbox_lives() -> Result<()> {
@@ -28,6 +28,31 @@ fn rule_4_a_release_is_held_back_while_the_sandbox_lives() -> Result<()> {
     Ok(())
 }
 
+/// A sandbox that sends nothing has its port, and that is enough.
+#[test]
+fn rule_4_a_release_is_held_back_by_a_port_that_is_silent() -> Result<()> {
+    // One address, which would go to the next one that asks.
+    let lab = Lab::with_prefix(30)?;
+    let mut agent = lab.agent()?;
+    let sandbox = lab.sandbox("silent")?;
+    let lease = agent.admit(&sandbox)?;
+    assert_eq!(agent.release(&lease)?, "releasing");
+    let ask = ["allocate", "--pool", guard_tests::POOL, "--sandbox", "next"];
+    for again in [false, true] {
+        if again {
+            agent.kill()?;
+            agent.start_again()?;
+        }
+        agent.json(&["reconcile"])?;
+        assert_eq!(agent.state(&lease)?, "releasing");
+        assert_eq!(agent.ctl(&ask)?.refusal()?.status, "RESOURCE_EXHAUSTED");
+    }
+    sandbox.delete()?;
+    agent.await_state(&lease, "cooling")?;
+    assert_eq!(agent.lease(&ask)?.address, lease.address);
+    Ok(())
+}
+
 #[test]
 fn rule_2_a_squatter_is_quarantined_and_its_address_never_handed_out() -> Result<()> {
     let lab = Lab::with_prefix(29)?;
@@ -48,6 +73,31 @@ fn rule_2_a_squatter_is_quarantined_and_its_address_never_handed_out() -> Result
     let refusal = agent.ctl(&args)?.refusal()?;
     assert_eq!(refusal.status, "RESOURCE_EXHAUSTED");
     assert_eq!(refusal.reason, "NO_CONFLICT_FREE_ADDRESS");
+    Ok(())
+}
+
+#[test]
+fn rule_7_a_claim_on_what_nobody_has_is_acted_on_at_once() -> Result<()> {
+    let lab = Lab::new()?;
+    // Not by a pass.
+    let config = lab.config()?.with("[reconcile]\ninterval = \"1h\"")?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let squatter = lab.sandbox("squatter")?;
+    agent.await_port(&squatter)?;
+    // Free and never used, and given back a moment ago.
+    let lease = agent.confirmed("a")?;
+    assert_eq!(agent.release(&lease)?, "cooling");
+    for address in ["10.8.64.7".parse()?, lease.address] {
+        let events = agent.follow(&["events"])?;
+        squatter.add_address(address)?;
+        squatter.announce(address)?;
+        let said = address.to_string();
+        let (_, event) = events.next(|event| {
+            event["type"] == "lease.quarantined" && event["lease"]["address"] == said.as_str()
+        })?;
+        assert_eq!(event["lease"]["reason"], "live", "{event}");
+        assert!(names(&event["lease"], squatter.mac(), squatter.port()), "{event}");
+    }
     Ok(())
 }
 
@@ -115,7 +165,7 @@ fn a_neighbours_address_is_flagged_at_the_first_frame() -> Result<()> {
 fn an_incident_closes_when_it_has_been_quiet() -> Result<()> {
     let lab = Lab::new()?;
     let config = lab.config()?.with("[conflict]\nquiet = \"1s\"")?;
-    let agent = lab.agent_with(guard_tests::Launch::config(&config)?)?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
     let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
     let lease = agent.admit(&owner)?;
     agent.await_port(&thief)?;

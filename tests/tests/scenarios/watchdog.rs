@@ -2,6 +2,7 @@
 //! over, and gives an address back only then.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use guard_agent::proto::directory::State;
@@ -50,6 +51,13 @@ impl Parts {
         let address = lease.address.to_string();
         let labels = [(SANDBOX, sandbox), (ADDRESS, &*address)];
         self.containerd.run_words(sandbox, &labels, command)
+    }
+
+    /// The container of one run.
+    fn run_of(&self, lease: &Lease, sandbox: &str, lifecycle: &str) -> Result<()> {
+        let address = lease.address.to_string();
+        let labels = [(SANDBOX, sandbox), (LIFECYCLE, lifecycle), (ADDRESS, &*address)];
+        self.containerd.run_words(sandbox, &labels, &SLEEP)
     }
 
     fn say(&self, listed: &[(&str, State)], found: &[(&str, State)]) {
@@ -187,12 +195,16 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
 fn rule_5_a_death_past_its_grace_is_not_looked_up() -> Result<()> {
     let parts = Parts::new()?;
     let agent = parts.agent(&BY_HAND.replace("grace = \"0s\"", "grace = \"2s\""))?;
-    let lease = agent.confirmed("a")?;
-    parts.say(&[("a", State::Alive)], &[]);
-    parts.run(&lease, "a", &SLEEP)?;
+    let lease = agent.confirmed_run("a", "1")?;
+    parts.say(&[("a/1", State::Alive)], &[]);
+    parts.run_of(&lease, "a", "1")?;
     let (_, first) = pass(&agent, &["--yes"])?;
     assert_eq!(fate(&first, "a"), Some("kept"), "{first}");
-    parts.say(&[("a", State::Dead)], &[]);
+    // As long ago as it likes: guard sees it only now, and nobody knows that clock.
+    let day = Duration::from_secs(86_400);
+    parts.directory.say(|said| said.since = [("a/1".to_owned(), SystemTime::now() - day)].into());
+    let began = Instant::now();
+    parts.say(&[("a/1", State::Dead)], &[]);
     let (_, within) = pass(&agent, &["--yes"])?;
     assert_eq!(fate(&within, "a"), Some("kept"), "{within}");
     assert!(within.to_string().contains("within the grace"), "{within}");
@@ -200,8 +212,59 @@ fn rule_5_a_death_past_its_grace_is_not_looked_up() -> Result<()> {
         let (_, pass) = pass(&agent, &["--yes"])?;
         Ok((fate(&pass, "a") == Some("removed")).then_some(pass))
     })?;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(gone["released"][0]["state"], "cooling", "{gone}");
-    assert_eq!(parts.directory.asked("a"), 0);
+    assert_eq!((parts.directory.asked("a/1"), parts.directory.asked("a")), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn rule_5_a_container_is_not_ended_for_a_death_that_names_no_run() -> Result<()> {
+    let parts = Parts::new()?;
+    let Parts { containerd, directory, .. } = &parts;
+    let agent = parts.agent(BY_HAND)?;
+    let lease = agent.confirmed_run("web", "2")?;
+    parts.run_of(&lease, "web", "2")?;
+    // Of an earlier run, by an index that lags: it says nothing of when, or what another's clock
+    // shows, and the container was there before guard heard of it.
+    let day = Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    for since in [None, Some(now - day), Some(now + day)] {
+        directory
+            .say(|said| said.since = since.map(|at| ("web".to_owned(), at)).into_iter().collect());
+        parts.say(&[("web", State::Dead)], &[("web/2", State::Alive)]);
+        let asked = directory.asked("web/2");
+        let (_, kept) = pass(&agent, &["--yes"])?;
+        assert_eq!(
+            (fate(&kept, "web"), directory.asked("web/2")),
+            (Some("kept"), asked + 1),
+            "{kept}"
+        );
+    }
+    assert_eq!(
+        (containerd.tasks()?, agent.state(&lease)?),
+        (vec!["web".to_owned()], "active".into())
+    );
+    parts.say(&[("web", State::Dead)], &[]);
+    let (_, gone) = pass(&agent, &["--yes"])?;
+    assert_eq!(fate(&gone, "web"), Some("removed"), "{gone}");
+    Ok(())
+}
+
+#[test]
+fn rule_5_a_container_is_looked_up_by_its_id_too() -> Result<()> {
+    let parts = Parts::new()?;
+    let Parts { containerd, directory, .. } = &parts;
+    let agent = parts.agent(BY_HAND)?;
+    containerd.run_labelled("c1", None, &[(SANDBOX, "web")])?;
+    // The controller knows the container by its id, and not by what its label says.
+    parts.say(&[], &[("c1", State::Alive)]);
+    let (_, kept) = pass(&agent, &["--yes"])?;
+    assert_eq!((fate(&kept, "c1"), containerd.tasks()?), (Some("kept"), vec!["c1".to_owned()]));
+    parts.say(&[], &[]);
+    let (_, gone) = pass(&agent, &["--yes"])?;
+    assert_eq!(fate(&gone, "c1"), Some("removed"), "{gone}");
+    assert_eq!((directory.asked("web"), directory.asked("c1")), (2, 2));
     Ok(())
 }
 

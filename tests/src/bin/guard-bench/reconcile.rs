@@ -103,12 +103,12 @@ impl Node {
                 misses: 3,
                 max_reap_share: 0.2,
             },
+            grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
             sources: Arc::new(Sources::default()),
             health: Arc::new(Health::default()),
             metrics: Arc::new(Metrics::new()?),
-            bridges: vec![BRIDGE.into()],
             pools,
         });
         let listing = Listing::default();
@@ -146,7 +146,7 @@ impl Node {
                 addresses: Vec::new(),
                 labelled: true,
                 named: true,
-                dead: false,
+                dead: None,
                 detail: Arc::from("the directory lists the sandbox"),
                 since: Now::read().wall,
                 unread: Unread::default(),
