@@ -1,7 +1,6 @@
 //! `guard.v1.Admin`.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,13 +17,13 @@ use super::{
 };
 use crate::{
     lease::{
-        Engine, Generation, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing,
-        State, Stretch, StretchOf,
+        Engine, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing, State,
+        Stretch, StretchOf,
         command::{Command, Reason, Refusal, Reply},
     },
     ledger::Recovery,
     proto::{self, Outcome, QuarantineAction},
-    reconcile,
+    reconcile::{self, port_is_gone},
     store::host_local,
     watchdog,
 };
@@ -83,15 +82,20 @@ impl proto::admin_server::Admin for Service {
         let dry_run = request.dry_run;
         // What is not seen is no reason while not all is seen.
         self.0.may_allocate(std::iter::empty())?;
-        let (generations, unverifiable) = self.silent(&mut page).await.map_err(error::refused)?;
+        let (gone, unverifiable) = self.silent(&mut page).await.map_err(error::refused)?;
+        let generations = gone.iter().map(|lease| lease.generation).collect();
         // It looks once more: one of them may be in use by now.
         let released = match self.call(Command::Reap { generations, threshold: 0 }, dry_run).await?
         {
-            Reply::Leases(leases) => leases.iter().map(|lease| self.0.message(lease)).collect(),
+            Reply::Leases(leases) => leases,
             _ => Vec::new(),
         };
-        let (next_page_token, seq) = (page.next(), page.seq);
-        Ok(Response::new(proto::GcResponse { released, unverifiable, next_page_token, seq }))
+        Ok(Response::new(proto::GcResponse {
+            released: self.messages(&released),
+            unverifiable: self.messages(&unverifiable),
+            next_page_token: page.next(),
+            seq: page.seq,
+        }))
     }
 
     async fn reconcile(
@@ -187,10 +191,7 @@ impl proto::admin_server::Admin for Service {
             }
         };
         Ok(match self.call(command, dry_run).await? {
-            Reply::Leases(leases) => {
-                let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
-                quarantined(Outcome::Done, leases)
-            }
+            Reply::Leases(leases) => quarantined(Outcome::Done, self.messages(&leases)),
             Reply::NotFound => quarantined(Outcome::NotFound, Vec::new()),
             _ => quarantined(Outcome::Done, Vec::new()),
         })
@@ -220,7 +221,7 @@ impl proto::admin_server::Admin for Service {
             }
             match self.adopt_one(reservation, &config.pools, only, dry_run).await? {
                 Ok(leases) => {
-                    let leases: Vec<_> = leases.iter().map(|lease| self.0.message(lease)).collect();
+                    let leases = self.messages(&leases);
                     page.add(&address, leases.iter().map(proto::Lease::encoded_len).sum());
                     adopted.extend(leases);
                 }
@@ -250,7 +251,7 @@ impl Service {
     async fn silent(
         &self,
         page: &mut Page<LeaseKey>,
-    ) -> Result<(Vec<Generation>, Vec<proto::Lease>), Refusal> {
+    ) -> Result<(Vec<Arc<Lease>>, Vec<Arc<Lease>>), Refusal> {
         let (mut gone, mut unverifiable) = (Vec::new(), Vec::new());
         let mut after = page.after.clone();
         loop {
@@ -269,18 +270,18 @@ impl Service {
                 if !is_silent {
                     continue;
                 }
-                let is_gone = self.port_is_gone(&lease);
+                let is_gone = port_is_gone(&lease, &*self.0.live);
                 if !is_gone && lease.state != State::Active {
                     continue;
                 }
-                let message = self.0.message(&lease);
-                if !page.takes(&page::lease_key(&lease), message.encoded_len()) {
+                let bytes = self.0.message(&lease).encoded_len();
+                if !page.takes(&page::lease_key(&lease), bytes) {
                     return Ok((gone, unverifiable));
                 }
                 if is_gone {
-                    gone.push(lease.generation);
+                    gone.push(lease);
                 } else {
-                    unverifiable.push(message);
+                    unverifiable.push(lease);
                 }
             }
             match reached {
@@ -327,16 +328,8 @@ impl Service {
         self.0.health.why(&crate::health::bridge(&lease.segment.bridge)).is_none()
     }
 
-    /// Whether the lease was bound to a port that does not exist any more.
-    fn port_is_gone(&self, lease: &Lease) -> bool {
-        let ports = self.0.observer.ports.read();
-        let names: HashSet<_> = ports.values().map(|status| &status.port.interface).collect();
-        match (&lease.binding.ifindex, &lease.binding.interface) {
-            (Some(ifindex), _) => !ports.contains_key(ifindex),
-            // After a reboot ports have names only. One that is held may be yet to come.
-            (None, Some(name)) => lease.state == State::Active && !names.contains(name),
-            (None, None) => false,
-        }
+    fn messages(&self, leases: &[Arc<Lease>]) -> Vec<proto::Lease> {
+        leases.iter().map(|lease| self.0.message(lease)).collect()
     }
 }
 

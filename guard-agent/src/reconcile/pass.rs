@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use crate::{
     evidence::{EvidenceView, Source},
     inventory::{Answer, Heard},
-    lease::{Engine, Generation, Lease, Runs, State},
+    lease::{Binding, Engine, Generation, Lease, Runs, State},
 };
 
 /// What a pass has read. The leases come first, so that nobody can be missed who was given an
@@ -163,11 +163,12 @@ impl<'a> Look<'a> {
 }
 
 /// Whether a lease was bound to a port that does not exist any more. After a reboot ports have
-/// names only.
+/// names only, and that of a held one may be yet to come.
 pub fn port_is_gone(lease: &Lease, view: &dyn EvidenceView) -> bool {
-    match (lease.binding.ifindex, &lease.binding.interface) {
-        (Some(ifindex), _) => !view.port_exists(ifindex),
-        (None, Some(name)) => !view.link_exists(name),
-        (None, None) => false,
+    let Binding { ifindex, interface, port_ended, .. } = &lease.binding;
+    match (ifindex, interface) {
+        (Some(ifindex), _) => !view.port_exists(*ifindex),
+        (None, Some(name)) => lease.state != State::Held && !view.link_exists(name),
+        (None, None) => *port_ended,
     }
 }

@@ -142,7 +142,8 @@ fn rule_1_the_same_request_after_its_port_came_anew_has_the_same_lease() -> Resu
     let agent = start(&lab)?;
     let first = numbered(&lab, "web", "tap0", 0x41)?;
     let mac = first.mac().to_string();
-    let ask = ["allocate", "--pool", POOL, "--sandbox", "web", "--mac", &mac, "--interface", "tap0"];
+    let ask =
+        ["allocate", "--pool", POOL, "--sandbox", "web", "--mac", &mac, "--interface", "tap0"];
     let lease = agent.lease(&ask)?;
     agent.json(&["confirm", "--generation", &lease.generation.to_string()])?;
     first.delete()?;
