@@ -8,13 +8,15 @@ use crate::setup::Profile;
 use crate::{process, root, setup, terminal};
 
 /// How much of each, by the variable that the tests read.
-const AMOUNTS: [(&str, &str); 3] = [
+const AMOUNTS: [(&str, &str); 4] = [
     // Real incidents under each of two floods.
     ("GUARD_SOAK_INCIDENTS", "10000"),
     // Frames of an attacker, of each of which a Linux neighbour is asked what it believes.
     ("GUARD_SOAK_BELIEF", "40960"),
     // Frames by chance through the program and the decision function.
     ("GUARD_DIFFERENTIAL_FRAMES", "10000000"),
+    // Power cuts under the store.
+    ("GUARD_POWER_CUTS", "1000"),
 ];
 
 /// Runs them, as released: the floods are to be real ones.
@@ -28,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
     let mut test = process::tool("cargo");
     test.envs(AMOUNTS)
         .args(["test", "--release", "--locked", "--workspace"])
-        .args(["--test", "soak", "--test", "program"])
+        .args(["--test", "soak", "--test", "program", "--test", "power_cut"])
         // A flood leaves nothing of the machine to anybody else, and says how many frames it was.
         .args(["--", "--test-threads=1", "--nocapture"]);
     process::shown(&mut test)?;

@@ -195,6 +195,14 @@ impl Step<'_> {
         Ok(since)
     }
 
+    /// What a source listed some time ago may be over: whoever asks again has what it lists now.
+    pub(super) fn ask_sources(&mut self, lease: &Lease) {
+        if lease.state.is_owned() {
+            self.engine.waiting.asked.remove(&lease.generation);
+            let _ = self.complete_since_asked(self.engine.slot_of(lease), lease);
+        }
+    }
+
     /// More is known than before: those that wait are looked at again.
     pub(super) fn look_at_waiting(&mut self) {
         for slot in self.engine.waiting.slots() {

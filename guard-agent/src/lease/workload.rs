@@ -43,6 +43,7 @@ impl Step<'_> {
         asker: &Owner,
     ) -> Result<bool, Refusal> {
         if let Some((sandbox, speaks)) = self.speaks_for_owner(former, Some(asker)) {
+            self.ask_sources(former);
             let workload = former.labels.get(WORKLOAD).map(String::as_str).unwrap_or_default();
             return Err(Refusal::new(
                 Reason::AddressLive,
@@ -81,6 +82,7 @@ impl Step<'_> {
             return Ok(self.no_lease(generation));
         };
         if let Some((sandbox, speaks)) = self.speaks_for_owner(&lease, None) {
+            self.ask_sources(&lease);
             let message = format!("sandbox {sandbox} is still there: {speaks}");
             return Err(Refusal::new(Reason::AddressLive, message));
         }

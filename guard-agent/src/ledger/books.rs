@@ -341,7 +341,11 @@ impl Writer {
         &mut self,
         ask: Recovery,
     ) -> Result<Result<Recovered, StoreError>, Refusal> {
-        let Recovery { from, kernel, dry_run } = ask;
+        let Recovery { from, mut kernel, dry_run } = ask;
+        for KernelHolder { binding, .. } in &mut kernel {
+            // The link that has the number now is the one that the holder was written for.
+            binding.device = binding.ifindex.and_then(|ifindex| self.view.device(ifindex));
+        }
         let loss = match &self.books {
             Books::Open(_) if from.is_none() => {
                 let message = "the store is well: there is nothing to recover; --from FILE adds \

@@ -54,6 +54,7 @@ impl Seen {
 pub(crate) struct Client {
     id: usize,
     sandboxes: u32,
+    ports: u32,
     /// Given to it and not given back, as it was told last.
     leases: BTreeMap<Generation, Arc<Lease>>,
     /// Given back, and whether the subscriber is done with it.
@@ -94,11 +95,14 @@ impl Client {
         let some = rng.choice(self.leases.keys().copied().collect::<Vec<_>>());
         match (rng.u8(0..20), some) {
             (0..4, Some(generation)) => Command::Confirm(generation),
-            (4..7, Some(generation)) => Command::Bind {
-                generation,
-                mac: Some(Mac([2, 0, 0, 0, 1, rng.u8(..)])),
-                port: Some((own("tap"), rng.u32(10..99))),
-            },
+            (4..7, Some(generation)) => {
+                // A port speaks for the lease that was bound to it last.
+                self.ports += 1;
+                let port = u32::try_from(self.id).unwrap() * 100_000 + self.ports;
+                let mac = Some(Mac([2, 0, 0, 0, 1, rng.u8(..)]));
+                let port = Some((format!("veth{port}").into(), port));
+                Command::Bind { generation, mac, port }
+            }
             (7..10, Some(generation)) => Command::Release(generation),
             (10, _) => Command::ReserveInterface { prefix: own("tap"), id: own(rng_word(rng)) },
             (11, _) if !self.names.is_empty() => {
@@ -167,8 +171,9 @@ impl Client {
     }
 
     /// Compares what it was told with what is on disk, and learns what became of what it was not
-    /// told of.
-    pub(crate) fn verify(&mut self, seen: &Seen) {
+    /// told of. `booted` says whether leases may have been carried over to another boot since, in
+    /// which the ports that they were bound to have ended.
+    pub(crate) fn verify(&mut self, seen: &Seen, booted: bool) {
         let doubt = self.doubt.take();
         if let Some(doubt) = &doubt {
             self.settle(doubt, seen);
@@ -176,11 +181,20 @@ impl Client {
         for (generation, told) in &self.leases {
             let found = seen.leases.get(generation);
             let found = found.unwrap_or_else(|| panic!("acknowledged and lost: {told:?}"));
+            let ended = booted && found.binding.interface.is_none();
             let same = |lease: &Lease| {
                 let binding = &lease.binding;
-                let (mac, interface) = (binding.mac, binding.interface.clone());
+                let interface = binding.interface.clone().filter(|_| !ended);
                 let (owner, labels) = (lease.owner.clone(), lease.labels.clone());
-                (lease.address, lease.state, owner, labels, binding.declared, mac, interface)
+                (
+                    lease.address,
+                    lease.state,
+                    owner,
+                    labels,
+                    binding.declared,
+                    binding.mac,
+                    interface,
+                )
             };
             assert_eq!(same(found), same(told), "{doubt:?}");
         }

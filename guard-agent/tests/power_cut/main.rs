@@ -46,6 +46,8 @@ struct Node {
     rng: Rng,
     boots: u32,
     cuts: u32,
+    /// The power was cut while leases were carried over to a new boot.
+    carrying: bool,
 }
 
 impl Node {
@@ -55,7 +57,16 @@ impl Node {
         let disk = Disk::of(dir.path(), dir.path().join("leases.db.marker"), lies);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let clients = (0..CLIENTS).map(Client::new).collect();
-        Self { dir, disk, clients, runtime, rng: Rng::with_seed(seed), boots: 0, cuts: 0 }
+        Self {
+            dir,
+            disk,
+            clients,
+            runtime,
+            rng: Rng::with_seed(seed),
+            boots: 0,
+            cuts: 0,
+            carrying: false,
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -104,7 +115,7 @@ impl Node {
             assert!(self.disk.is_off(), "{error}");
             panic!("the power is cut while nothing is written: {error}")
         }));
-        self.clients.iter_mut().for_each(|client| client.verify(&seen));
+        self.clients.iter_mut().for_each(|client| client.verify(&seen, self.carrying));
         for lease in seen.owned() {
             let known = self.clients.iter().any(|client| client.has(lease.generation));
             assert!(known, "nobody asked for {lease:?}");
@@ -113,8 +124,9 @@ impl Node {
         let ledger = Self::start(store);
         let steps = self.rng.u32(1..60);
         let mut seeds: Vec<_> = self.clients.iter().map(|_| self.rng.fork()).collect();
+        self.carrying = ledger.loss().is_some();
         self.runtime.block_on(async {
-            if ledger.loss().is_some() {
+            if self.carrying {
                 assert!(self.disk.is_off(), "{:?}", ledger.loss());
                 return ledger.shutdown().await;
             }

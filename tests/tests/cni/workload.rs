@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use guard_agent::proto::directory::State;
 use guard_tests::{Agent, Attachment, Client, Lab, Launch, Plugin, Refused, eventually};
 use serde_json::{Value, json};
 
@@ -267,6 +268,32 @@ fn rule_8_a_runtime_that_has_not_listed_its_containers_is_waited_for() -> Result
     assert_eq!(lease(&agent, "c1")?, before);
     containerd.remove("c1")?;
     eventually("its end", || Ok(plugin.call("ADD", pod("c2", netns, WEB))?.ok()))?;
+    assert_eq!(lease(&agent, "c2")?.0, "active");
+    agent.check()
+}
+
+#[test]
+fn a_directory_is_asked_before_its_last_answer_counts() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let agent = lab.agent_with(Launch::config(&lab.config()?.with(&directory.section())?)?)?;
+    let plugin = ipam(&agent, "1.1.0")?;
+    let netns = Path::new(NOBODY);
+    plugin.done("ADD", pod("c1", netns, WEB))?;
+    // Since its last answer, and nobody has asked again.
+    directory.say(|said| said.listed = [("c1".to_owned(), State::Alive)].into());
+    let live = refused(&plugin, pod("c2", netns, WEB))?;
+    for word in ["ADDRESS_LIVE", "c1"] {
+        assert!(live.text.contains(word), "{word}: {live:?}");
+    }
+    // GC has a list of its own, which says something else.
+    let nobody = Attachment::new("", Path::new(""));
+    let gc = plugin.with("cni.dev/valid-attachments", json!([]));
+    let kept = gc.call("GC", nobody)?.err().context("GC passed")?;
+    assert!(kept.code == 103 && kept.text.contains("c1 keeps"), "{kept:?}");
+    assert_eq!(lease(&agent, "c1")?.0, "active");
+    directory.say(|said| said.listed.clear());
+    eventually("its next answer", || Ok(plugin.call("ADD", pod("c2", netns, WEB))?.ok()))?;
     assert_eq!(lease(&agent, "c2")?.0, "active");
     agent.check()
 }

@@ -41,6 +41,44 @@ fn rule_11_a_state_directory_that_is_lost_whole_is_a_lost_store() -> Result<()> 
 }
 
 #[test]
+fn rule_11_a_bound_port_that_exists_keeps_what_a_recovery_quarantined() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = lab.config()?.with_pool("probation", "\"1s\"")?;
+    let mut agent = lab.agent_with(Launch::config(&config)?.degraded())?;
+    // Neither says a word.
+    let (runs, ends) = (lab.sandbox("runs")?, lab.sandbox("ends")?);
+    let mut bound = Vec::new();
+    for sandbox in [&runs, &ends] {
+        let lease = agent.allocate(sandbox.name())?;
+        let generation = lease.generation.to_string();
+        agent.json(&["bind", "--generation", &generation, "--interface", sandbox.port()])?;
+        bound.push(lease);
+    }
+    let unbound = agent.allocate("unbound")?;
+    agent.kill()?;
+    std::fs::remove_dir_all(agent.store().with_file_name(""))?;
+    agent.start_again()?;
+    agent.json(&["recover", "--yes"])?;
+    agent.await_readyz(200)?;
+    let counts_as_free = |address| {
+        move |agent: &guard_tests::Agent| Ok(agent.entry(address)?.is_none().then_some(()))
+    };
+    eventually("the end of the probation", || counts_as_free(unbound.address)(&agent))?;
+    for lease in &bound {
+        let entry = agent.entry(lease.address)?.context("its port is there, and it is free")?;
+        ensure!(entry["state"] == "quarantined" && entry["reason"] == "recovered", "{entry}");
+    }
+    // A restart knows the port again, and its end is the end of it.
+    agent.stop()?;
+    agent.start_again()?;
+    agent.await_readyz(200)?;
+    ends.delete()?;
+    eventually("the end of the port", || counts_as_free(bound[1].address)(&agent))?;
+    ensure!(agent.entry(bound[0].address)?.is_some(), "its port is there, and it is free");
+    agent.check()
+}
+
+#[test]
 fn rule_11_the_kernels_holders_alone_are_a_trace_of_a_store() -> Result<()> {
     let mut scene = Scene::new()?;
     scene.agent.kill()?;
