@@ -324,7 +324,7 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
         let line = Conflict::from(conflict.clone()).line();
         let said = "inventory: container c1: the label \"x/ip\" says \"none\"";
         assert_eq!(line, format!("warning inventory {said}"));
-        let list = proto::ConflictsResponse { conflicts: vec![conflict] };
+        let list = proto::ConflictsResponse { conflicts: vec![conflict], ..Default::default() };
         let text = shown(&Conflicts::from(list));
         assert!(text.ends_with(&format!("\n  {said}\n")) && !text.contains("web-1"), "{text}");
     }
