@@ -19,11 +19,9 @@ use crate::{
     health::Health,
     lease::{Generation, Lease, command::Change},
     ledger::Lifecycle,
-    observer::{KernelError, directory},
+    observer::{KernelError, LEASES, directory},
 };
 
-/// Where it is pinned, below the configured directory.
-const DIRECTORY: &str = "leases";
 /// Its name.
 pub const NAME: &str = "GENERATION";
 
@@ -32,7 +30,7 @@ const WHAT: &str = "generation";
 
 /// The file that it is pinned as.
 pub fn pin(bpffs: &Path) -> PathBuf {
-    bpffs.join(DIRECTORY).join(NAME)
+    bpffs.join(LEASES).join(NAME)
 }
 
 /// A handle to the number.
@@ -50,7 +48,7 @@ impl Generations {
     /// # Errors
     /// There is no bpffs, or the kernel's refusal.
     pub fn open(bpffs: &Path, health: Arc<Health>) -> Result<Self, KernelError> {
-        directory(bpffs, DIRECTORY)?;
+        directory(bpffs, LEASES)?;
         let pin = pin(bpffs);
         let error = |source| KernelError::Map { name: NAME, source };
         if !pin.exists() {

@@ -6,25 +6,35 @@
 use std::{
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
 };
 
 use rusqlite::{Connection, params};
 
-use crate::{clock::Now, incident::Incident};
+use crate::{clock::Now, failpoint, incident::Incident, supervisor::Supervisor};
 
 /// Incidents that may wait to be written.
 const QUEUE: usize = 4096;
 /// Incidents that are kept.
 const KEPT: u32 = 1024;
 
-/// The history cannot be opened, not even anew.
+/// There is no history.
 #[derive(Debug, thiserror::Error)]
-#[error("the history of incidents {path}: {source}")]
-pub struct HistoryError {
-    path: PathBuf,
-    source: rusqlite::Error,
+pub enum HistoryError {
+    /// It cannot be opened, not even anew.
+    #[error("the history of incidents {path}: {source}")]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// Nobody would write it.
+    #[error("starting the thread that writes the history of incidents: {0}")]
+    Thread(#[from] std::io::Error),
 }
+
+/// The thread's name.
+const PART: &str = "incident log";
 
 /// The way to the thread that writes.
 #[derive(Clone, Debug)]
@@ -36,19 +46,26 @@ impl History {
     ///
     /// # Errors
     /// It cannot be made anew either.
-    pub fn open(path: &Path, boot_id: &str) -> Result<(Self, Vec<Incident>), HistoryError> {
+    pub fn open(
+        path: &Path,
+        boot_id: &str,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Vec<Incident>), HistoryError> {
         let (connection, incidents) = read(path, boot_id).or_else(|error| {
             let aside = path.with_extension("db.unreadable");
             tracing::warn!(path = %path.display(), aside = %aside.display(), %error,
                 "the history of incidents cannot be read; it is put aside");
             // What cannot be moved fails again below, with its reason.
             let _ = std::fs::rename(path, &aside);
-            read(path, boot_id).map_err(|source| HistoryError { path: path.to_owned(), source })
+            read(path, boot_id).map_err(|source| {
+                let path = path.to_owned();
+                HistoryError::Open { path, source }
+            })
         })?;
         let (sender, receiver) = sync_channel(QUEUE);
         let boot_id = boot_id.to_owned();
         // Ends with the last sender.
-        thread::spawn(move || write_all(&connection, &boot_id, &receiver));
+        supervisor.thread(PART, move || write_all(&connection, &boot_id, &receiver))?;
         Ok((Self(sender), incidents))
     }
 
@@ -87,6 +104,7 @@ fn read(path: &Path, boot_id: &str) -> rusqlite::Result<(Connection, Vec<Inciden
 
 fn write_all(connection: &Connection, boot_id: &str, incidents: &Receiver<Incident>) {
     for incident in incidents {
+        failpoint::panic_here(PART);
         if let Err(error) = write(connection, boot_id, &incident) {
             tracing::warn!(id = incident.id, %error, "an incident was not recorded");
         }
@@ -140,11 +158,11 @@ mod tests {
 
     fn reopen(path: &Path, boot_id: &str, wanted: usize) -> Vec<Incident> {
         for _ in 0..1000 {
-            let (_, found) = History::open(path, boot_id).unwrap();
+            let (_, found) = History::open(path, boot_id, &Supervisor::new().0).unwrap();
             if found.len() == wanted {
                 return found;
             }
-            thread::yield_now();
+            std::thread::yield_now();
         }
         panic!("{wanted} incidents were not written");
     }
@@ -155,7 +173,7 @@ mod tests {
         let path = dir.path().join("incidents.db");
         let minute = Duration::from_secs(60);
         let mut incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 5);
-        let (history, none) = History::open(&path, "one").unwrap();
+        let (history, none) = History::open(&path, "one", &Supervisor::new().0).unwrap();
         assert!(none.is_empty());
         let first = incident(&mut incidents, [10, 0, 0, 1]);
         history.write(first.clone());
@@ -171,7 +189,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.db");
         std::fs::write(&path, "not a database, and longer than a header is ".repeat(9)).unwrap();
-        assert!(History::open(&path, "one").unwrap().1.is_empty());
+        assert!(History::open(&path, "one", &Supervisor::new().0).unwrap().1.is_empty());
         assert!(dir.path().join("incidents.db.unreadable").exists());
     }
 }

@@ -33,5 +33,6 @@ pub mod replay;
 pub mod run;
 pub mod segment;
 pub mod store;
+pub mod supervisor;
 pub mod vitals;
 pub mod watchdog;

@@ -80,7 +80,10 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("cannot start the runtime's threads")?;
-            runtime.block_on(run::run(&path, config))
+            let ended = runtime.block_on(run::run(&path, config));
+            // All that must be done is done: a thread that hangs is not waited for.
+            runtime.shutdown_background();
+            ended
         }
         Command::CheckConfig { file } => {
             let config = Config::load(&file)?;

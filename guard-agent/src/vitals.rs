@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -19,9 +18,14 @@ use tokio::{
 };
 
 use crate::{
+    failpoint,
     health::{Health, OBSERVER, STORE},
     ledger::Ledger,
+    supervisor::Supervisor,
 };
+
+/// The thread's name.
+const PART: &str = "vitals";
 
 /// How often it is looked at, unless the watchdog wants to hear more often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -95,15 +99,10 @@ impl Vitals {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(self) -> io::Result<oneshot::Sender<()>> {
+    pub fn start(self, supervisor: &Supervisor) -> io::Result<oneshot::Sender<()>> {
         let (stop, stopped) = oneshot::channel();
-        thread::Builder::new().name("vitals".into()).spawn(move || {
-            match runtime::Builder::new_current_thread().enable_time().build() {
-                Ok(runtime) => self.run(&runtime, stopped),
-                // Then the service manager's watchdog hears of nothing.
-                Err(error) => tracing::error!(%error, "nobody watches over the agent"),
-            }
-        })?;
+        let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+        supervisor.thread(PART, move || self.run(&runtime, stopped))?;
         Ok(stop)
     }
 
@@ -111,7 +110,7 @@ impl Vitals {
         runtime.block_on(async {
             tokio::select! {
                 _ = stopped => {}
-                () = self.look_on() => {}
+                () = failpoint::with_panic(PART, self.look_on()) => {}
             }
         });
     }

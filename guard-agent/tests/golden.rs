@@ -10,6 +10,7 @@ use guard_agent::{
     clock::Now,
     history::History,
     store::{Boot, Store},
+    supervisor::Supervisor,
 };
 use guard_ebpf::abi;
 use prost::Message as _;
@@ -149,7 +150,7 @@ fn the_databases_have_the_schema_that_their_version_says() {
     let (leases, incidents) = (dir.path().join("leases.db"), dir.path().join("incidents.db"));
     let boot = Boot { id: "boot".to_owned(), now: Now::read() };
     drop(Store::open(&leases, &boot).unwrap());
-    drop(History::open(&incidents, &boot.id).unwrap());
+    drop(History::open(&incidents, &boot.id, &Supervisor::new().0).unwrap());
     let mut text = String::new();
     for path in [leases, incidents] {
         let database = rusqlite::Connection::open(&path).unwrap();

@@ -27,6 +27,7 @@ use guard_agent::{
     reconcile::{Ask, Parts, Reconciler, Settings},
     segment::Segment,
     store::{Boot, Store},
+    supervisor::Supervisor,
 };
 use parking_lot::Mutex;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -91,7 +92,7 @@ impl Node {
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },
             ledger: ledger.clone(),
             live: live.clone(),
-            sources: Arc::new(Sources::start(asked, &told)),
+            sources: Arc::new(Sources::start(asked, &told, &Supervisor::new().0)),
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
             bridges: vec!["br0".into()],
@@ -131,7 +132,7 @@ fn alerts() -> Arc<Alerts> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
     let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) = History::open(Path::new(":memory:"), "boot").unwrap();
+    let (history, _) = History::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
     Arc::new(Alerts::new(incidents, hub, metrics, history))
 }
 

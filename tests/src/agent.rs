@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::lab::Lab;
-use crate::launch::{Launch, start};
+use crate::launch::{Launch, PANIC, start};
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::reaper::Reaper;
@@ -68,9 +68,7 @@ impl Lab {
     /// # Errors
     /// It cannot be started, or goes on.
     pub fn agent_that_fails(&self, launch: Launch) -> Result<Exit> {
-        let agent = self.launch(launch)?;
-        let code = agent.journal.await_exit()?;
-        Ok(Exit { code, log: agent.journal.text() })
+        self.launch(launch)?.await_end()
     }
 
     fn launch(&self, launch: Launch) -> Result<Agent> {
@@ -151,6 +149,23 @@ impl Agent {
     pub fn kill(&self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
         self.journal.await_exit().map(drop)
+    }
+
+    /// Has the part of [`Launch::panicking_in`] panic.
+    ///
+    /// # Errors
+    /// The lab's directory is gone.
+    pub fn panic(&self) -> Result<()> {
+        std::fs::write(self.dir.join(PANIC), "").context("asking for a panic")
+    }
+
+    /// Waits for its end, which comes by itself, and returns its exit code and its log.
+    ///
+    /// # Errors
+    /// It goes on.
+    pub fn await_end(&self) -> Result<Exit> {
+        let code = self.journal.await_exit()?;
+        Ok(Exit { code, log: self.journal.text() })
     }
 
     /// Stops it where it is: it neither answers nor ends its connections.

@@ -21,6 +21,12 @@ pub fn retry_delay(refused: &Status) -> Option<Duration> {
     refused.get_details_retry_info()?.retry_delay
 }
 
+/// Why an agent refuses; nothing where it is not the agent that says so.
+#[must_use]
+pub fn reason(refused: &Status) -> Option<String> {
+    Some(refused.get_details_error_info()?.reason)
+}
+
 /// A connection of a controller.
 #[derive(Clone, Debug)]
 pub struct Client(LeasesClient<Channel>);

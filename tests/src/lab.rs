@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 use crate::bpf::{self, FullMap, detach_link};
 use crate::command::{binary, output, require_root, run};
 use crate::frame::Mac;
+use crate::launch::PANIC;
 use crate::netns::Netns;
 use crate::reaper::Reaper;
 use crate::sandbox::{Port, Sandbox};
@@ -333,16 +334,33 @@ impl Lab {
         FullMap::fill(&map.context("no map is pinned")?)
     }
 
-    /// Starts a process in the host's namespace that does nothing, and returns its id: something
-    /// for the lab to take away.
+    /// Starts a process that does nothing, and returns its id: something for the lab to take away.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn sleeper(&self) -> Result<u32> {
-        let child = self.host.command("sleep").arg("1h").stdout(Stdio::null()).spawn();
-        let pid = child.context("cannot start a process")?.id();
+        self.start(self.host.command("sleep").arg("1h"))
+    }
+
+    /// Starts a process and returns its id. It goes with the lab, and nobody waits for it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, command: &mut Command) -> Result<u32> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let pid = child.with_context(|| format!("cannot start {command:?}"))?.id();
         self.reaper.pid(pid)?;
         Ok(pid)
+    }
+
+    /// Takes back what [`Agent::panic`] asked for.
+    ///
+    /// # Errors
+    /// Nothing was asked for.
+    ///
+    /// [`Agent::panic`]: crate::Agent::panic
+    pub fn forget_panic(&self) -> Result<()> {
+        std::fs::remove_file(self.dir.join(PANIC)).context("nothing was asked to panic")
     }
 
     pub(crate) fn id(&self) -> &str {

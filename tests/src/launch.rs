@@ -20,9 +20,19 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 pub struct Launch {
     text: String,
     wrapper: Vec<String>,
-    failpoint: Option<String>,
+    failpoint: Option<Failpoint>,
     degraded: bool,
 }
+
+/// Where it comes to harm.
+#[derive(Clone, Debug)]
+enum Failpoint {
+    Moment(String),
+    Part(String),
+}
+
+/// What a part that is to panic waits for, in the lab's directory.
+pub(crate) const PANIC: &str = "panic";
 
 impl Launch {
     /// With the text of a configuration file, whatever it says.
@@ -44,7 +54,24 @@ impl Launch {
     /// still for a while instead.
     #[must_use]
     pub fn dying_at(mut self, moment: &str, count: u32) -> Self {
-        self.failpoint = Some(format!("{moment}={count}"));
+        self.failpoint = Some(Failpoint::Moment(format!("{moment}={count}")));
+        self
+    }
+
+    /// So that a part of it panics (or its thread does), once [`Agent::panic`] asks for it. The name
+    /// is that which its log gives to the part.
+    ///
+    /// [`Agent::panic`]: crate::Agent::panic
+    #[must_use]
+    pub fn panicking_in(mut self, part: &str) -> Self {
+        self.failpoint = Some(Failpoint::Part(part.to_owned()));
+        self
+    }
+
+    /// As [`Launch::dying_at`], with a panic in place of SIGKILL.
+    #[must_use]
+    pub fn panicking_at(mut self, moment: &str, count: u32) -> Self {
+        self.failpoint = Some(Failpoint::Moment(format!("panic:{moment}={count}")));
         self
     }
 
@@ -92,7 +119,11 @@ pub(crate) fn start(
     };
     command.arg("run").arg("--config").arg(&config);
     command.env("NOTIFY_SOCKET", &notify).env_remove("JOURNAL_STREAM").env_remove("RUST_LOG");
-    command.envs(launch.failpoint.iter().map(|value| ("GUARD_FAILPOINT", value)));
+    let failpoint = launch.failpoint.as_ref().map(|failpoint| match failpoint {
+        Failpoint::Moment(moment) => moment.clone(),
+        Failpoint::Part(name) => format!("{name}@{}", dir.join(PANIC).display()),
+    });
+    command.envs(failpoint.map(|failpoint| ("GUARD_FAILPOINT", failpoint)));
     let process = Process::start(&mut command, &journal, dir.join("agent.log"), reaper)?;
     Ok((journal, process))
 }

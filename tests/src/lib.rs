@@ -46,7 +46,7 @@ mod wait;
 mod watch;
 
 pub use agent::{Agent, Exit};
-pub use api::{Client, retry_delay};
+pub use api::{Client, reason, retry_delay};
 pub use bpf::FullMap;
 pub use capture::Capture;
 pub use cni::{Attachment, Plugin, Refused};

@@ -5,10 +5,10 @@
 //! shell script because a test executable cannot be started a second time as something else.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
@@ -25,7 +25,7 @@ impl Reaper {
             .args(["-c", include_str!("reaper.sh"), "guard-lab-reaper"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             // Ctrl-C goes to the terminal's foreground group, and the reaper must outlive it.
             .process_group(0)
             .spawn()
@@ -64,12 +64,24 @@ impl Reaper {
     }
 }
 
+/// A test that leaves something behind has failed.
 impl Drop for Reaper {
+    #[expect(clippy::panic, reason = "a test must not pass over it")]
     fn drop(&mut self) {
         self.stdin.lock().take();
-        match self.process.wait() {
-            Ok(status) if status.success() => {}
-            outcome => eprintln!("the lab's reaper left something behind: {outcome:?}"),
+        let mut said = String::new();
+        if let Some(stderr) = &mut self.process.stderr {
+            // What it says is read before it is waited for, since a full pipe would hold it.
+            let _ = stderr.read_to_string(&mut said);
+        }
+        let outcome = self.process.wait();
+        if !outcome.as_ref().is_ok_and(ExitStatus::success) {
+            let why = format!("the lab's reaper left something behind: {outcome:?}\n{said}");
+            if std::thread::panicking() {
+                eprintln!("{why}");
+            } else {
+                panic!("{why}");
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, Source},
     lease::Owner,
+    supervisor::Supervisor,
 };
 
 /// containerd's name in the configuration.
@@ -129,14 +130,15 @@ pub struct Sources {
 
 impl Sources {
     /// Starts asking them.
-    pub fn start(settings: Settings, told: &Told) -> Self {
+    pub fn start(settings: Settings, told: &Told, supervisor: &Supervisor) -> Self {
         let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
             let lister = Containerd::new(settings);
-            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone())
+            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone(), supervisor)
         });
         let listed = directory.clone().map(|socket| {
-            Handle::start(Source::Controller, DIRECTORY, Directory::new(socket), told.clone())
+            let lister = Directory::new(socket);
+            Handle::start(Source::Controller, DIRECTORY, lister, told.clone(), supervisor)
         });
         let all: Vec<_> = containerd.into_iter().chain(listed).collect();
         // What an earlier run had against one that is not asked any more is over.

@@ -22,6 +22,7 @@ use crate::{
     clock::Now,
     evidence::Source,
     health::{self, Health},
+    supervisor::Supervisor,
 };
 
 /// How long an answer may take.
@@ -73,6 +74,7 @@ impl Handle {
         name: &'static str,
         lister: impl Lister,
         told: Told,
+        supervisor: &Supervisor,
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let known = Known::new(source, name, Now::read().boot);
@@ -86,7 +88,7 @@ impl Handle {
             known: Arc::clone(&known),
             backoff: Backoff::default(),
         };
-        tokio::spawn(keeper.run(asked));
+        supervisor.spawn(name, keeper.run(asked));
         Self { source, name, requests, known }
     }
 

@@ -18,14 +18,15 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, oneshot, watch};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use self::books::{Loss, Recovery, open};
 use self::writer::Writer;
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView},
+    failpoint,
     lease::{
         Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Stretch,
         StretchOf, Subnet,
@@ -33,6 +34,7 @@ use crate::{
     },
     live::ChangeQueue,
     store::{Recovered, Store, StoreError},
+    supervisor::panicked,
 };
 
 /// How many calls may wait before the next one has to.
@@ -157,7 +159,7 @@ impl Ledger {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || runtime.block_on(writer.run()))?;
+            .spawn(move || runtime.block_on(failpoint::with_panic("ledger", writer.run())))?;
         Ok(Self {
             requests,
             view,
@@ -324,13 +326,22 @@ impl Ledger {
     /// Answers what was asked before, closes the store and ends the thread.
     pub async fn shutdown(&self) {
         let _ = self.requests.send(Request::Stop).await;
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the ledger's thread ended in a panic");
-            }
+        if let Err(why) = self.ended().await {
+            tracing::error!(why, "the ledger's thread did not stop well");
         }
+    }
+
+    /// Waits until the thread has ended, whatever ended it.
+    ///
+    /// # Errors
+    /// What it said in its panic, to the first that asks.
+    pub async fn ended(&self) -> Result<(), String> {
+        self.requests.closed().await;
+        // Held while it is waited for: what has closed its inbox may not have closed the store yet.
+        let mut thread = self.thread.lock().await;
+        let Some(handle) = thread.take() else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || handle.join()).await;
+        joined.map_err(|error| error.to_string())?.map_err(|panic| panicked(&*panic))
     }
 
     async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;

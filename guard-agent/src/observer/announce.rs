@@ -52,7 +52,7 @@ impl Observer {
             // The host's own table is that of its device in the segment.
             if let Some(device) = bridge.devices.get(&segment.vlan).copied() {
                 let netlink = self.netlink.clone();
-                tokio::spawn(async move {
+                self.parts.supervisor.spawn_once("renewal of neighbour entries", async move {
                     if let Err(error) = netlink.renew_neighbour(device, address, mac).await {
                         tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
                     }

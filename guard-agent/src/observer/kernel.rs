@@ -6,6 +6,7 @@
 
 use std::{
     error::Error,
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -32,6 +33,9 @@ use crate::lease::model::Device;
 
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+
+/// Where maps are pinned that no layout concerns, below the configured directory.
+pub const LEASES: &str = "leases";
 
 /// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
@@ -342,8 +346,16 @@ fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
     Ok(program.try_into()?)
 }
 
-/// Takes the program off every port and unpins everything below `bpffs`, of this layout and of
-/// earlier ones. Gives back how many links, filters and maps there were.
+/// Whether a directory of pins is guard's: one of a layout (`v3`), or that of the generation.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let layout = name.strip_prefix('v').is_some_and(|version| version.parse::<u32>().is_ok());
+    path.is_dir() && (layout || name == LEASES)
+}
+
+/// Takes the program off every port and unpins what guard has pinned below `bpffs`, in this layout
+/// and in earlier ones; `bpffs` may be the root of a file system that others use too. Returns how
+/// many links, filters and maps there were.
 ///
 /// # Errors
 /// A filter or a pin cannot be removed.
@@ -358,7 +370,7 @@ pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
         };
         entries.map(|entry| entry.map(|e| e.path()).map_err(|e| error(path, e))).collect()
     };
-    for layout in list(bpffs)? {
+    for layout in list(bpffs)?.into_iter().filter(|path| is_ours(path)) {
         removed += attach::detach_all(&layout)?;
         for pin in list(&layout)? {
             attach::remove(&pin)?;

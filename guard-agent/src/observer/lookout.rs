@@ -5,10 +5,12 @@
 use tokio::sync::mpsc;
 
 use super::{kernel::Coverage, ports::SharedPorts};
+use crate::supervisor::Supervisor;
 
 /// Asks the kernel on a thread of its own, so that a thousand ports keep nobody waiting.
 pub struct Lookout {
     uncovered: mpsc::Sender<Vec<u32>>,
+    supervisor: Supervisor,
 }
 
 /// A port, and what should be on it.
@@ -20,9 +22,9 @@ struct Expected {
 
 impl Lookout {
     /// The lookout, and where it tells of the ports that it found without the program.
-    pub fn new() -> (Self, mpsc::Receiver<Vec<u32>>) {
+    pub fn new(supervisor: Supervisor) -> (Self, mpsc::Receiver<Vec<u32>>) {
         let (uncovered, found) = mpsc::channel(1);
-        (Self { uncovered }, found)
+        (Self { uncovered, supervisor }, found)
     }
 
     /// Looks at all ports, unless the last look is still under way.
@@ -37,7 +39,7 @@ impl Lookout {
                 coverage: status.coverage,
             })
             .collect();
-        tokio::task::spawn_blocking(move || {
+        self.supervisor.spawn_blocking("look at the ports", move || {
             let uncovered: Vec<_> =
                 expected.iter().filter(|port| port.is_bare()).map(|port| port.ifindex).collect();
             // Nothing to tell gives the place in the channel back.

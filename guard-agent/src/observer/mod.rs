@@ -44,7 +44,7 @@ use tokio::{
 
 pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, Kernel, KernelError, detach, directory, loader};
+pub use kernel::{Coverage, Kernel, KernelError, LEASES, detach, directory, loader};
 pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
 pub use table::Table;
@@ -70,6 +70,7 @@ use crate::{
     health::{self, Health},
     live::LiveSet,
     segment::Segment,
+    supervisor::Supervisor,
     vitals::Heartbeat,
 };
 
@@ -108,6 +109,8 @@ pub struct Parts {
     pub bindings: Arc<Bindings>,
     /// What is degraded.
     pub health: Arc<Health>,
+    /// Who hears of work that panics.
+    pub supervisor: Supervisor,
 }
 
 /// Why the observer does not start.
@@ -229,7 +232,7 @@ impl Observer {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
-        let (lookout, mut uncovered) = Lookout::new();
+        let (lookout, mut uncovered) = Lookout::new(self.parts.supervisor.clone());
         let bindings = self.parts.bindings.clone();
         loop {
             let doubt_at = self.claims.next_doubt();
@@ -314,14 +317,15 @@ impl Observer {
     /// Reads the maps on a thread of its own; the result comes back through the channel.
     fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
         let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        tokio::task::spawn_blocking(move || match sweep::read(&bpffs) {
+        let sweep = move || match sweep::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.
                 let _ = snapshots.blocking_send(snapshot);
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
-        });
+        };
+        self.parts.supervisor.spawn_blocking("sweep of the maps", sweep);
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.

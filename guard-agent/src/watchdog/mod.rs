@@ -115,12 +115,9 @@ impl Watchdog {
         Self { parts, pass: Mutex::default() }
     }
 
-    /// Makes a pass in each interval, if it is enabled.
+    /// Makes a pass in each interval.
     pub async fn run(&self) {
-        let Settings { enabled, interval, .. } = self.parts.settings;
-        if !enabled {
-            return;
-        }
+        let Settings { interval, .. } = self.parts.settings;
         loop {
             tokio::time::sleep(interval).await;
             match self.pass(Pass::Due).await {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use guard_agent::proto::{Lease, Outcome};
-use guard_tests::{Client, POOL};
+use guard_tests::{Client, POOL, reason};
 use tonic::Status;
 
 /// How many leases a client keeps: with 16 clients more than half of a /24, so that an address is
@@ -44,8 +44,9 @@ impl Knowledge {
     pub async fn live(mut self, mut client: Client) -> Result<Self> {
         loop {
             if let Err(status) = self.step(&mut client).await? {
-                // Only an agent that is there says why; what remains is a broken connection.
-                if !status.details().is_empty() {
+                // Only an agent that is there says why; what remains is a broken connection, or an
+                // agent that does not know what became of it either.
+                if reason(&status).is_some_and(|reason| reason != "STOPPING") {
                     bail!("client {} was refused: {status}", self.id);
                 }
                 return Ok(self);

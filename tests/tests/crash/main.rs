@@ -5,5 +5,6 @@ mod crowd;
 mod failpoint;
 mod knowledge;
 mod life;
+mod parts;
 mod sigkill;
 mod verify;

@@ -76,6 +76,8 @@ fn typed(script: &str) -> Result<String> {
         .env("DIR", dir.path())
         .env("TOP", top().canonicalize()?)
         .env("PATH", format!("{}:{}:{path}", bins.display(), python.display()))
+        // Ours is not there on a machine whose `/tmp` begins anew.
+        .env("TMPDIR", "/tmp")
         .env_remove("GUARD_SOCKET")
         .output()
         .context("cannot start unshare")?;

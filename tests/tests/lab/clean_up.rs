@@ -28,6 +28,33 @@ fn it_goes_when_it_is_dropped() -> Result<()> {
     Ok(())
 }
 
+/// Its first thread has ended, which the kernel shows as a zombie, and another one has a file open.
+const WITHOUT_ITS_FIRST_THREAD: &str = r#"
+import ctypes, sys, threading
+held = open(sys.argv[1], "w")
+threading.Thread(target=threading.Event().wait).start()
+ctypes.CDLL(None).pthread_exit(None)
+"#;
+
+#[test]
+fn a_file_system_goes_with_a_process_of_which_only_a_thread_is_left() -> Result<()> {
+    let lab = Lab::new()?;
+    let state = lab.small_state(512)?;
+    let held = state.join("held");
+    let mut python = lab.host().command("python3");
+    let pid = lab.start(python.args(["-c", WITHOUT_ITS_FIRST_THREAD]).arg(&held))?;
+    eventually("a process without its first thread", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok((held.exists() && stat.contains(") Z ")).then_some(()))
+    })?;
+    let dir = lab.dir().to_owned();
+    drop(lab);
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    assert!(!mounts.contains(&*state.to_string_lossy()), "{mounts}");
+    assert!(!dir.exists(), "{} is left", dir.display());
+    Ok(())
+}
+
 /// Runs [`a_lab_that_waits`] as a process of its own, ends it, and sees what it leaves.
 fn ends_without_a_trace(signal: &str) -> Result<()> {
     // A shell has what it runs in the background ignore SIGINT.

@@ -1,11 +1,11 @@
 //! Asking for addresses, and giving them back.
 
 use anyhow::Result;
-use guard_tests::{Lab, Launch, POOL, Refusal};
+use guard_tests::{Agent, Lab, Launch, POOL, Refusal};
 
 const ALLOCATE: [&str; 3] = ["allocate", "--pool", POOL];
 
-fn refused(agent: &guard_tests::Agent, args: &[&str]) -> Result<(String, String)> {
+fn refused(agent: &Agent, args: &[&str]) -> Result<(String, String)> {
     let Refusal { status, reason, message } = agent.ctl(args)?.refusal()?;
     assert!(!message.is_empty());
     Ok((status, reason))
@@ -37,6 +37,27 @@ fn rule_1_the_same_asker_gets_the_same_lease() -> Result<()> {
         is("FAILED_PRECONDITION", "OWNER_HAS_LEASE")
     );
     Ok(())
+}
+
+/// Whatever became of the first reply: who did not get it asks again, also of the next agent.
+#[test]
+fn rule_1_the_same_asker_gets_the_same_lease_over_a_restart() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = lab.agent()?;
+    let sandbox = lab.sandbox("s")?;
+    let mac = sandbox.mac().to_string();
+    let asked = ["--sandbox", "s", "--lifecycle", "1", "--mac", &mac, "--interface", "veth-s"];
+    let ask = |agent: &Agent| agent.lease(&[ALLOCATE.as_slice(), &asked].concat());
+    let lease = ask(&agent)?;
+    agent.kill()?;
+    agent.start_again()?;
+    assert_eq!(ask(&agent)?, lease);
+    let other = ["--sandbox", "s", "--lifecycle", "1", "--mac", "02:00:00:00:99:99"];
+    let Refusal { reason, message, .. } =
+        agent.ctl(&[ALLOCATE.as_slice(), &other].concat())?.refusal()?;
+    assert_eq!(reason, "OWNER_HAS_LEASE");
+    assert!(message.contains(&lease.address.to_string()), "it does not name the lease: {message}");
+    agent.check()
 }
 
 #[test]
@@ -131,7 +152,7 @@ fn rule_1_several_pools_in_one_call_are_all_or_nothing() -> Result<()> {
          [[pool]]\nname = \"sandboxes\"\nbridge = \"rt0\"\nprefix = \"10.8.64.0/24\"\n\
          [[pool]]\nname = \"small\"\nbridge = \"rt1\"\nprefix = \"10.9.0.0/30\"\n",
     )?;
-    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let mut agent = lab.agent_with(Launch::config(&config)?)?;
     let both = ["allocate", "--pool", POOL, "--pool", "small", "--sandbox"];
     let first = agent.list(&[both.as_slice(), &["first"]].concat(), "leases")?;
     assert_eq!(first.len(), 2, "{first:?}");
@@ -139,5 +160,12 @@ fn rule_1_several_pools_in_one_call_are_all_or_nothing() -> Result<()> {
     let refused = refused(&agent, &[both.as_slice(), &["second"]].concat())?;
     assert_eq!(refused, is("RESOURCE_EXHAUSTED", "POOL_EXHAUSTED"));
     assert!(agent.list(&["leases", "--sandbox", "second"], "leases")?.is_empty());
-    Ok(())
+    // The same asker gets the same again, and what was refused is in no pool's way.
+    assert_eq!(agent.list(&[both.as_slice(), &["first"]].concat(), "leases")?, first);
+    agent.kill()?;
+    agent.start_again()?;
+    assert!(agent.list(&["leases", "--sandbox", "second"], "leases")?.is_empty());
+    assert_eq!(agent.list(&[both.as_slice(), &["first"]].concat(), "leases")?, first);
+    assert_eq!(agent.list(&["leases"], "leases")?.len(), 2);
+    agent.check()
 }

@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use guard_tests::{Agent, Lab, Launch, POOL, eventually};
+use serde_json::Value;
 
 const ARGS: [&str; 5] = ["allocate", "--pool", POOL, "--sandbox", "asker"];
 
@@ -16,10 +17,17 @@ fn squat(lab: &Lab, agent: &Agent, count: usize) -> Result<()> {
         agent.await_port(&squatter)?;
         addresses.iter().try_for_each(|&address| squatter.announce(address))?;
     }
-    eventually(&format!("{count} addresses in quarantine"), || {
+    let listed = eventually(&format!("{count} addresses in quarantine"), || {
         let listed = agent.list(&["leases", "--state", "quarantined"], "leases")?;
-        Ok((listed.len() == count).then_some(()))
-    })
+        Ok((listed.len() == count).then_some(listed))
+    })?;
+    let named = |entry: &Value| {
+        let port = entry["interface"].as_str().is_some_and(|port| port.starts_with("veth-squat"));
+        port && entry["mac"].is_string()
+    };
+    let unnamed = listed.iter().find(|entry| !named(entry));
+    ensure!(unnamed.is_none(), "neither MAC nor port: {unnamed:?}");
+    Ok(())
 }
 
 #[test]
@@ -35,6 +43,26 @@ fn rule_2_after_32_live_candidates_there_is_no_conflict_free_address() -> Result
     assert_eq!(refusal.status, "RESOURCE_EXHAUSTED");
     assert_eq!(refusal.reason, "NO_CONFLICT_FREE_ADDRESS");
     assert!(refusal.message.contains(POOL), "{}", refusal.message);
+    Ok(())
+}
+
+/// Whatever the order in which they are tried, and however many of them count.
+#[test]
+fn rule_2_the_one_free_address_among_forty_squatted_is_found() -> Result<()> {
+    let lab = Lab::with_prefix(24)?;
+    let exclude =
+        r#"["10.8.64.43/32", "10.8.64.44/30", "10.8.64.48/28", "10.8.64.64/26", "10.8.64.128/25"]"#;
+    let config = lab.config()?.with_pool("exclude", exclude)?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    squat(&lab, &agent, 40)?;
+    let first = agent.ctl(&ARGS)?;
+    if first.code != 0 {
+        ensure!(first.refusal()?.reason == "NO_CONFLICT_FREE_ADDRESS", "{first:?}");
+    }
+    // The same asker: whichever of the two calls was served, it is the one lease.
+    ensure!(agent.lease(&ARGS)?.address == Ipv4Addr::new(10, 8, 64, 42));
+    let refusal = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "another"])?.refusal()?;
+    ensure!(refusal.reason == "NO_CONFLICT_FREE_ADDRESS", "{refusal:?}");
     Ok(())
 }
 

@@ -28,6 +28,31 @@ fn rule_4_a_release_is_held_back_while_the_sandbox_lives() -> Result<()> {
     Ok(())
 }
 
+/// A sandbox that sends nothing has its port, and that is enough.
+#[test]
+fn rule_4_a_release_is_held_back_by_a_port_that_is_silent() -> Result<()> {
+    // One address, which would go to the next one that asks.
+    let lab = Lab::with_prefix(30)?;
+    let mut agent = lab.agent()?;
+    let sandbox = lab.sandbox("silent")?;
+    let lease = agent.admit(&sandbox)?;
+    assert_eq!(agent.release(&lease)?, "releasing");
+    let ask = ["allocate", "--pool", guard_tests::POOL, "--sandbox", "next"];
+    for again in [false, true] {
+        if again {
+            agent.kill()?;
+            agent.start_again()?;
+        }
+        agent.json(&["reconcile"])?;
+        assert_eq!(agent.state(&lease)?, "releasing");
+        assert_eq!(agent.ctl(&ask)?.refusal()?.status, "RESOURCE_EXHAUSTED");
+    }
+    sandbox.delete()?;
+    agent.await_state(&lease, "cooling")?;
+    assert_eq!(agent.lease(&ask)?.address, lease.address);
+    Ok(())
+}
+
 #[test]
 fn rule_2_a_squatter_is_quarantined_and_its_address_never_handed_out() -> Result<()> {
     let lab = Lab::with_prefix(29)?;

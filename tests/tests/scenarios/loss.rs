@@ -1,7 +1,11 @@
 //! What someone takes away from the observer comes back without a restart.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
-use guard_tests::{Arp, BRIDGE, GATEWAY, Lab, eventually};
+use aya::maps::{Array, MapInfo, loaded_maps};
+use aya::programs::loaded_programs;
+use guard_tests::{Arp, BRIDGE, GATEWAY, Lab, Launch, eventually};
 
 #[test]
 fn a_program_that_someone_takes_off_a_port_is_put_back() -> Result<()> {
@@ -62,21 +66,56 @@ fn events_that_nobody_has_read_are_told_from_the_maps() -> Result<()> {
 }
 
 #[test]
-fn detach_leaves_nothing_on_the_ports() -> Result<()> {
-    let lab = Lab::new()?;
-    let agent = lab.agent()?;
-    let sandbox = lab.sandbox("a")?;
-    agent.await_port(&sandbox)?;
-    agent.stop()?;
-    assert_eq!(lab.programs_on(sandbox.port())?.len(), 1, "it goes on without the agent");
-    lab.detach()?;
-    // The kernel takes a link off some time after its last pin is gone.
-    eventually("no program", || Ok(lab.programs_on(sandbox.port())?.is_empty().then_some(())))?;
-    assert!(lab.pinned()?.is_empty(), "{:?}", lab.pinned()?);
-    let qdiscs = lab.host().command("tc").args(["qdisc", "show"]).output()?;
-    let qdiscs = String::from_utf8(qdiscs.stdout)?;
-    assert!(!qdiscs.contains("clsact"), "{qdiscs}");
+fn detach_leaves_nothing_in_the_kernel() -> Result<()> {
+    // A directory of its own, and the root of a bpffs that others use too.
+    for bpffs in ["bpf/guard", "bpf"] {
+        let lab = Lab::new()?;
+        let bpffs = lab.dir().join(bpffs);
+        let config = lab.config()?.with(&format!("bpffs = {bpffs:?}"))?;
+        let agent = lab.agent_with(Launch::config(&config)?)?;
+        let sandbox = lab.sandbox("a")?;
+        agent.await_port(&sandbox)?;
+        agent.stop()?;
+        let programs = lab.programs_on(sandbox.port())?;
+        assert_eq!(programs.len(), 1, "it goes on without the agent");
+        let ours = pins(&bpffs)?;
+        let maps = ours.iter().filter_map(|pin| Some(MapInfo::from_pin(pin).ok()?.id()));
+        let maps: Vec<u32> = maps.collect();
+        assert!(maps.len() > 8, "{maps:?} of {ours:?}");
+        let others = lab.dir().join("bpf/others");
+        std::fs::create_dir(&others)?;
+        Array::<_, u32>::create(1, 0)?.pin(others.join("map"))?;
+
+        lab.detach()?;
+        // The kernel takes a link off some time after its last pin is gone.
+        eventually("no program", || Ok(lab.programs_on(sandbox.port())?.is_empty().then_some(())))?;
+        eventually("no program and no map of ours in the kernel", || {
+            let mut left = loaded_programs().flatten().map(|it| it.id());
+            let program = left.any(|id| programs.contains(&id));
+            let map = loaded_maps().flatten().any(|it| maps.contains(&it.id()));
+            Ok((!program && !map).then_some(()))
+        })?;
+        assert!(ours.iter().all(|pin| !pin.exists()), "{:?}", pins(&bpffs)?);
+        assert!(others.join("map").exists(), "what others have pinned is gone");
+        let qdiscs = lab.host().command("tc").args(["qdisc", "show"]).output()?;
+        let qdiscs = String::from_utf8(qdiscs.stdout)?;
+        assert!(!qdiscs.contains("clsact"), "{qdiscs}");
+    }
     Ok(())
+}
+
+/// All that is pinned, but what the kernel itself has at the root of a bpffs.
+fn pins(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(pins(&path)?);
+        } else if path.extension().is_none_or(|extension| extension != "debug") {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 #[test]

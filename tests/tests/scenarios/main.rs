@@ -4,6 +4,7 @@
 mod access;
 mod allocate;
 mod bad_input;
+mod blind;
 mod bridge;
 mod children;
 mod claims;

@@ -2,6 +2,7 @@
 //! nothing else.
 
 mod cargo_test;
+mod leftovers;
 mod step;
 
 use std::time::{Duration, Instant};
@@ -30,12 +31,14 @@ pub(crate) fn run(steps: &[Step]) -> Result<()> {
     setup::run(if kernels { Profile::Kernels } else { Profile::Test })?;
     let peers = setup::peers()?;
 
+    let run = leftovers::Run::begin()?;
     let mut times = Vec::new();
     let mut failure = None;
     for (number, &step) in (1..).zip(steps) {
         let mut command = step.command(&peers);
         let (name, said) = (step.name(), process::describe(&command));
         terminal::heading(&format!("{name} ({number} of {}): {said}", steps.len()));
+        run.owns(&mut command);
         let started = Instant::now();
         let outcome = match step {
             Step::Test => cargo_test::run(&mut command),
@@ -48,7 +51,11 @@ pub(crate) fn run(steps: &[Step]) -> Result<()> {
         }
     }
     summary(steps, &times, failure.as_ref().map(|(step, _)| *step));
-    let Some((step, error)) = failure else { return Ok(()) };
+    let clean = run.end();
+    let Some((step, error)) = failure else { return clean };
+    if let Err(left) = clean {
+        terminal::error(&left);
+    }
     let name = step.name();
     Err(error.context(format!("step {name} failed; to run it alone: cargo xtask test {name}")))
 }

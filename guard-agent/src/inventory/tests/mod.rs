@@ -44,6 +44,7 @@ use crate::{
         events::{Envelope, SubscribeRequest, events_server},
     },
     store::{Boot, Store},
+    supervisor::Supervisor,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -225,14 +226,16 @@ fn asking(socket: &Path) -> Asked {
         address_label: "x/ip".to_owned(),
     };
     let settings = Settings { containerd: Some(containerd), directory: None };
-    Asked { sources: Sources::start(settings, &told), live, health, alerts, _dir: dir }
+    let sources = Sources::start(settings, &told, &Supervisor::new().0);
+    Asked { sources, live, health, alerts, _dir: dir }
 }
 
 fn alerts(dir: &Path) -> Arc<Alerts> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
     let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) = History::open(&dir.join("incidents.db"), "boot").unwrap();
+    let (history, _) =
+        History::open(&dir.join("incidents.db"), "boot", &Supervisor::new().0).unwrap();
     Arc::new(Alerts::new(incidents, hub, metrics, history))
 }
 
