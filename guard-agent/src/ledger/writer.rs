@@ -347,7 +347,8 @@ fn report(notices: &[Notice]) {
             ),
             Notice::Draining(lease) => tracing::warn!(
                 address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
-                generation = lease.generation, "no configured pool has this lease's address"
+                generation = lease.generation, "no configured pool has this lease's address on its segment; a pool of its name hands it out \
+                 on no other segment until the lease has ended"
             ),
         }
     }
