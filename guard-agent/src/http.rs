@@ -105,7 +105,8 @@ async fn collect(context: &Context) {
     let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
     let config = context.config();
     let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
-    for pool in ledger.pools().await.unwrap_or_default() {
+    let pools = ledger.pools().await.unwrap_or_default();
+    for pool in &pools {
         for state in lease::State::ALL {
             let count = i64::try_from(pool.count(state)).unwrap_or(i64::MAX);
             leases.with_label_values(&[&*pool.name, state.name()]).set(count);
@@ -139,6 +140,9 @@ async fn collect(context: &Context) {
     for status in context.reconciler.sources().status() {
         let healthy = i64::from(status.healthy());
         source_healthy.with_label_values(&[status.source.name()]).set(healthy);
+        let waiting = pools.iter().map(|pool| pool.waiting_for(status.name)).sum::<u64>();
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        metrics.transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
     }
     metrics.subscriber_lag.reset();
     for (subscriber, lag) in context.hub.lags() {

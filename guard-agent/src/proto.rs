@@ -5,7 +5,6 @@
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::large_enum_variant,
     reason = "generated code; the proto file documents every message"
 )]
 

@@ -1,48 +1,124 @@
-//! Random histories against the engine and a real store. After each step, what was told is checked
-//! against what is known of the world, and the index against one built anew from the store.
+//! Random histories against the engine, a real store and a real live set, in a machine of which the
+//! agent knows what it has read since it started. After each step, what was done is checked against
+//! what is true of the machine, and the index against one built anew from the store.
 //!
 //! `GUARD_MODEL_CASES` sets the number of histories.
 
 #[cfg(test)]
 mod world;
 
-use proptest::{prelude::*, test_runner::Config};
+use proptest::{prelude::*, sample::Index, test_runner::Config};
 
-use self::world::{Op, World};
+use self::world::{Op, Setup, World};
 
-fn op() -> impl Strategy<Value = Op> {
-    let sandbox = || (0u8..4, 0u8..2);
+fn who() -> impl Strategy<Value = (u8, u8)> {
+    (0u8..3, 0u8..2)
+}
+
+fn some(below: u8) -> impl Strategy<Value = Option<u8>> {
+    prop::option::weighted(0.4, 0..below)
+}
+
+/// What controllers and operators ask for.
+fn call() -> impl Strategy<Value = Op> {
+    let of = any::<Index>;
     prop_oneof![
-        8 => (sandbox(), 1u8..4, prop::option::weighted(0.25, 0u8..8), prop::option::weighted(0.4, 1u8..6))
-            .prop_map(|(who, pools, address, port)| Op::Allocate { who, pools, address, port }),
-        3 => any::<prop::sample::Index>().prop_map(Op::Confirm),
-        2 => (any::<prop::sample::Index>(), 1u8..6).prop_map(|(of, port)| Op::Bind { of, port }),
-        5 => any::<prop::sample::Index>().prop_map(Op::Release),
-        1 => (0u8..4, prop::option::of(0u8..2))
-            .prop_map(|(sandbox, run)| Op::ReleaseOwner { sandbox, run }),
-        5 => (1u8..6, 0u8..8, any::<bool>(), any::<bool>())
-            .prop_map(|(port, address, six, told)| Op::Claim { port, address, six, told }),
-        3 => (0u8..8, any::<bool>(), any::<bool>())
-            .prop_map(|(address, six, told)| Op::Silence { address, six, told }),
-        2 => (1u8..6).prop_map(Op::PortGone),
-        1 => (sandbox(), 0u8..8, any::<bool>())
-            .prop_map(|(who, address, told)| Op::Inventory { who, address, told }),
-        1 => (0u8..8).prop_map(Op::Host),
-        1 => (0u8..8, any::<bool>()).prop_map(|(address, on)| Op::Quarantine { address, on }),
-        3 => (0u8..4, 0u8..2, prop::option::weighted(0.4, 0u8..8), any::<bool>())
+        9 => (who(), prop_oneof![4 => Just(1u8), 1 => 1u8..8], some(8), some(4), any::<bool>())
+            .prop_map(|(who, pools, address, port, mac)| {
+                let address = address.filter(|n| n % 2 == 0);
+                Op::Allocate { who, pools, address, port, mac }
+            }),
+        2 => of().prop_map(Op::AskAgain),
+        3 => of().prop_map(Op::Confirm),
+        3 => (of(), 1u8..4, any::<bool>()).prop_map(|(of, number, mac)| Op::Bind { of, number, mac }),
+        5 => of().prop_map(Op::Release),
+        1 => (0u8..3, some(2)).prop_map(|(sandbox, run)| Op::ReleaseOwner { sandbox, run }),
+        2 => (of(), any::<bool>()).prop_map(|(of, second)| Op::Ack { of, second }),
+        1 => (0u8..2, 2u8..7).prop_map(|(bridge, address)| Op::Force { bridge, address }),
+        1 => (0u8..2, 2u8..7, any::<bool>())
+            .prop_map(|(bridge, address, on)| Op::Quarantine { bridge, address, on }),
+        1 => Just(Op::Gc),
+        2 => (0u8..4, 0u8..2, some(8), any::<bool>())
             .prop_map(|(id, bits, at, six)| Op::Carve { id, bits, at, six }),
-        2 => (0u8..4).prop_map(|id| Op::Uncarve { id }),
+        1 => (0u8..4).prop_map(|id| Op::Uncarve { id }),
         1 => (0u8..4, any::<bool>()).prop_map(|(id, tap)| Op::Name { id, tap }),
         1 => (0u8..4, any::<bool>()).prop_map(|(n, tap)| Op::Unname { n, tap }),
-        1 => (0u8..4, any::<bool>(), any::<bool>())
-            .prop_map(|(n, tap, up)| Op::Link { n, tap, up }),
-        5 => (1u8..45).prop_map(Op::Pass),
-        1 => Just(Op::RecheckAll),
-        2 => Just(Op::Restart),
-        1 => Just(Op::Kill),
-        1 => Just(Op::Reboot),
-        2 => Just(Op::NextCommitFails),
     ]
+}
+
+/// What happens on the machine.
+fn event() -> impl Strategy<Value = Op> {
+    let six = || prop::bool::weighted(0.2);
+    prop_oneof![
+        4 => (1u8..4, 0u8..5, prop::option::weighted(0.8, 0u8..2))
+            .prop_map(|(number, name, bridge)| Op::Link { number, name, bridge }),
+        2 => (1u8..4).prop_map(Op::LinkEnds),
+        2 => (1u8..4, prop::option::of(0u8..5), 0u8..2)
+            .prop_map(|(number, name, bridge)| Op::LinkAnew { number, name, bridge }),
+        1 => (1u8..4, 0u8..5).prop_map(|(number, name)| Op::Rename { number, name }),
+        1 => (1u8..4, prop::option::of(0u8..2)).prop_map(|(number, bridge)| Op::Move { number, bridge }),
+        5 => (1u8..4, 0u8..8, six(), prop::option::weighted(0.2, 1u8..4))
+            .prop_map(|(number, address, six, mac)| Op::Frame { number, address, six, mac }),
+        2 => (0u8..2, 0u8..8, six())
+            .prop_map(|(bridge, address, six)| Op::Fade { bridge, address, six }),
+        1 => any::<Index>().prop_map(Op::Ends),
+        1 => (0u8..2, 0u8..8).prop_map(|(bridge, address)| Op::Host { bridge, address }),
+        1 => (0u8..2, any::<bool>()).prop_map(|(bridge, absent)| Op::Bridge { bridge, absent }),
+        6 => (1u8..45).prop_map(Op::Time),
+        1 => Just(Op::WallBack),
+    ]
+}
+
+/// What others list, and how they answer.
+fn listed() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0u8..3, who(), any::<bool>(), some(8))
+            .prop_map(|(n, who, run, address)| Op::Container { n, who, run, address }),
+        3 => (0u8..3, any::<Index>(), any::<bool>(), any::<bool>())
+            .prop_map(|(n, of, run, label)| Op::ContainerOf { n, of, run, label }),
+        2 => (0u8..3).prop_map(Op::ContainerEnds),
+        2 => (who(), prop::bool::weighted(0.2)).prop_map(|(who, any_run)| Op::Register { who, any_run }),
+        1 => (who(), prop::bool::weighted(0.2)).prop_map(|(who, any_run)| Op::Dies { who, any_run }),
+        2 => Just(Op::Index),
+        3 => any::<bool>().prop_map(Op::Ask),
+        3 => (any::<bool>(), 0u8..11)
+            .prop_map(|(directory, outcome)| Op::Answer { directory, outcome }),
+        1 => Just(Op::StreamBreaks),
+    ]
+}
+
+/// What the agent does by itself, and what is done to it.
+fn agent() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0u8..12, 0u8..12)
+            .prop_map(|(runtime, directory)| Op::Reconcile { runtime, directory }),
+        1 => Just(Op::RecheckAll),
+        1 => Just(Op::Lag),
+        1 => Just(Op::NextCommitFails),
+        2 => any::<bool>().prop_map(|in_order| Op::Stop { in_order }),
+        4 => Just(Op::Start),
+        1 => any::<bool>().prop_map(|in_order| Op::Restart { in_order }),
+        1 => Just(Op::LoseStore),
+        1 => any::<bool>().prop_map(|containers_stay| Op::Reboot { containers_stay }),
+        3 => any::<u8>().prop_map(Op::Read),
+        4 => Just(Op::BootPass),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![7 => call(), 6 => event(), 4 => listed(), 4 => agent()]
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
+        |(bypass, runtime, directory, subscribers, allow)| Setup {
+            bypass,
+            runtime,
+            directory,
+            subscribers,
+            allow,
+        },
+    )
 }
 
 fn cases() -> u32 {
@@ -64,18 +140,23 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn no_address_is_held_by_two(history in prop::collection::vec(op(), 1..40), bypass in any::<bool>()) {
-        let mut world = World::new(bypass);
+    fn no_address_is_held_by_two(setup in setup(), history in prop::collection::vec(op(), 1..40)) {
+        let mut world = World::new(setup);
         for op in history {
             world.step(op);
         }
+        world.settle();
     }
 
     #[test]
-    fn no_address_is_held_by_two_after_long_histories(history in prop::collection::vec(op(), 20..60)) {
-        let mut world = World::new(true);
+    fn no_address_is_held_by_two_after_long_histories(
+        setup in setup(),
+        history in prop::collection::vec(op(), 20..80),
+    ) {
+        let mut world = World::new(setup);
         for op in history {
             world.step(op);
         }
+        world.settle();
     }
 }

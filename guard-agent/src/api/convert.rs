@@ -139,8 +139,12 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     }
 }
 
-pub fn pool(status: &PoolStatus, waits_for: &[String]) -> proto::Pool {
+pub fn pool(status: &PoolStatus, away: &[&'static str]) -> proto::Pool {
     let small = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+    let awaited = |source: &&'static str| proto::AwaitedSource {
+        source: (*source).to_owned(),
+        addresses: status.waiting_for(source),
+    };
     proto::Pool {
         name: status.name.to_string(),
         bridge: status.segment.bridge.to_string(),
@@ -155,7 +159,7 @@ pub fn pool(status: &PoolStatus, waits_for: &[String]) -> proto::Pool {
         cooling: status.count(State::Cooling),
         quarantined: status.count(State::Quarantined),
         utilisation: status.utilisation(),
-        waits_for: waits_for.to_vec(),
+        waits_for: away.iter().map(awaited).collect(),
     }
 }
 

@@ -114,7 +114,7 @@ impl proto::guard_server::Guard for Service {
         let last = self.0.reconciler.last();
         Ok(Response::new(proto::WhyResponse {
             explanations,
-            sources: sources::all(&self.0),
+            sources: sources::all(&self.0).await,
             last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
             last_result: last.map_or("", |last| last.result).to_owned(),
         }))
@@ -166,7 +166,7 @@ impl proto::guard_server::Guard for Service {
                 Some(why) => why,
                 None => "ok".to_owned(),
             },
-            sources: sources::all(&self.0),
+            sources: sources::all(&self.0).await,
             bridges: self.bridges(),
         }))
     }

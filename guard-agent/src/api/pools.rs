@@ -20,8 +20,8 @@ impl proto::pools_server::Pools for Service {
     ) -> Result<Response<proto::ListPoolsResponse>, Status> {
         let mut page = Page::of("Pools.List", &mut request.into_inner(), self.0.hub.last())?;
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
-        let waits_for = sources::waited_for(&self.0);
-        let pools = page.of_all(pools, key, |pool| convert::pool(pool, &waits_for));
+        let away = sources::away(&self.0);
+        let pools = page.of_all(pools, key, |pool| convert::pool(pool, &away));
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ListPoolsResponse { pools, next_page_token, seq }))
     }
@@ -33,8 +33,8 @@ impl proto::pools_server::Pools for Service {
         let proto::GetPoolRequest { name } = request.into_inner();
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
         let pool = pools.iter().find(|pool| *pool.name == *name);
-        let waits_for = sources::waited_for(&self.0);
-        pool.map(|pool| Response::new(convert::pool(pool, &waits_for)))
+        let away = sources::away(&self.0);
+        pool.map(|pool| Response::new(convert::pool(pool, &away)))
             .ok_or_else(|| error::pool_unknown(&name))
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     evidence::Source,
     health::Degraded,
     inventory::{SourceStatus, Unreadable},
+    lease::PoolStatus,
     proto,
 };
 
@@ -20,8 +21,10 @@ use crate::{
 const MOST: usize = 64;
 
 /// All sources: those of the agent itself first.
-pub fn all(context: &Context) -> Vec<proto::SourceStatus> {
-    let Context { health, reconciler, .. } = context;
+pub async fn all(context: &Context) -> Vec<proto::SourceStatus> {
+    let Context { health, reconciler, ledger, .. } = context;
+    // Without a store nothing waits.
+    let pools = ledger.pools().await.unwrap_or_default();
     let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
     let own = [Source::Wire, Source::Kernel].map(|source| proto::SourceStatus {
         name: source.name().to_owned(),
@@ -31,10 +34,10 @@ pub fn all(context: &Context) -> Vec<proto::SourceStatus> {
     });
     let now = Now::read();
     let asked = reconciler.sources().status();
-    own.into_iter().chain(asked.iter().map(|status| message(status, now))).collect()
+    own.into_iter().chain(asked.iter().map(|status| message(status, &pools, now))).collect()
 }
 
-fn message(status: &SourceStatus, now: Now) -> proto::SourceStatus {
+fn message(status: &SourceStatus, pools: &[PoolStatus], now: Now) -> proto::SourceStatus {
     let at = |time: Duration| convert::timestamp(now.wall_at(time));
     let why = |Unreadable { why, .. }: &Unreadable| why.to_string();
     proto::SourceStatus {
@@ -46,19 +49,20 @@ fn message(status: &SourceStatus, now: Now) -> proto::SourceStatus {
         unreadable_count: u32::try_from(status.unreadable.len()).unwrap_or(u32::MAX),
         away_since: status.failing.filter(|_| status.is_away(now.boot)).map(at),
         ignored_until: status.ignored.filter(|_| status.is_ignored(now.boot)).map(at),
+        waiting: pools.iter().map(|pool| pool.waiting_for(status.name)).sum(),
     }
 }
 
-/// The sources that the pools wait for, by their names in the configuration.
-pub fn waited_for(context: &Context) -> Vec<String> {
+/// The sources that pools wait for, by their names in the configuration.
+pub fn away(context: &Context) -> Vec<&'static str> {
     let now = Now::read().boot;
     let away = |status: &SourceStatus| status.is_away(now) && !status.is_ignored(now);
     let all = context.reconciler.sources().status();
-    all.iter().filter(|status| away(status)).map(|status| status.name.to_owned()).collect()
+    all.iter().filter(|status| away(status)).map(|status| status.name).collect()
 }
 
 /// Does without a source for a while.
-pub fn ignore(
+pub async fn ignore(
     context: &Arc<Context>,
     request: proto::IgnoreSourceRequest,
 ) -> Result<proto::IgnoreSourceResponse, Status> {
@@ -67,5 +71,6 @@ pub fn ignore(
     let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
     let ignored = context.reconciler.sources().ignore(&name, span, dry_run);
     let status = ignored.map_err(|error| error::not_ignored(&error))?;
-    Ok(proto::IgnoreSourceResponse { source: Some(message(&status, Now::read())) })
+    let pools = context.ledger.pools().await.unwrap_or_default();
+    Ok(proto::IgnoreSourceResponse { source: Some(message(&status, &pools, Now::read())) })
 }

@@ -11,13 +11,15 @@ use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
-    Entry, Listing, SourceError, Unread, channel,
+    Entry, Listing, Place, SourceError, Unread, channel,
     events::{Events, Mark},
     label::{self, Reading},
+    place::Placing,
     source::{Changed, Lister},
 };
 use crate::{
     lease::{self, Owner},
+    live::LiveSet,
     proto::containerd::{
         containers::{Container, ListContainersRequest, containers_client::ContainersClient},
         events::{Envelope, SubscribeRequest, events_client::EventsClient},
@@ -43,12 +45,18 @@ pub struct Settings {
 /// subscription with its first event only.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// As much of containerd's reason for the end of a stream as is told.
+const LONGEST_REASON: usize = 256;
+
 pub(super) struct Containerd {
     settings: Settings,
+    live: Arc<LiveSet>,
+    placing: Placing,
     connected: Option<Connected>,
 }
 
 struct Connected {
+    channel: Channel,
     containers: ContainersClient<Channel>,
     events: Arc<Events>,
     /// What the events had told when the last list was asked for.
@@ -60,19 +68,22 @@ struct Connected {
 }
 
 impl Containerd {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, connected: None }
+    pub(super) fn new(settings: Settings, live: Arc<LiveSet>) -> Self {
+        Self { settings, live, placing: Placing::default(), connected: None }
     }
 
     async fn connect(&self) -> Result<Connected, SourceError> {
         let Settings { socket, namespace, .. } = &self.settings;
         let channel = channel::connect(socket).await?;
-        let filters = vec![format!("namespace=={namespace},topic~=/containers/")];
+        // A container that is started has its network namespace from then on. The slashes are those of
+        // a regular expression.
+        let topics = ["/containers/", "/tasks.start/"];
+        let filters = topics.map(|topic| format!("namespace=={namespace},topic~={topic}")).to_vec();
         let events = Events::new();
         let mut listener = JoinSet::new();
         listener.spawn(listen(channel.clone(), filters, Arc::clone(&events)));
-        let (containers, mark) = (ContainersClient::new(channel), events.mark());
-        Ok(Connected { containers, events, mark, settled: false, _listener: listener })
+        let (containers, mark) = (ContainersClient::new(channel.clone()), events.mark());
+        Ok(Connected { channel, containers, events, mark, settled: false, _listener: listener })
     }
 }
 
@@ -83,7 +94,7 @@ async fn listen(channel: Channel, filters: Vec<String>, events: Arc<Events>) {
         Ok(()) => "containerd has closed it".to_owned(),
         Err(status) => {
             let what = SourceError::call("follow its events", &status).to_string();
-            label::cut(&what).to_owned()
+            what.chars().take(LONGEST_REASON).collect()
         }
     });
 }
@@ -108,7 +119,8 @@ impl Lister for Containerd {
             Some(connected) => connected,
             None => self.connect().await?,
         };
-        let Connected { containers, events, mark, settled, .. } = self.connected.insert(connected);
+        let connected = self.connected.insert(connected);
+        let Connected { channel, containers, events, mark, settled, _listener: _ } = connected;
         *settled = events.is_confirmed() || events.age() >= SETTLED;
         *mark = events.mark();
         let request = self.settings.request(ListContainersRequest::default())?;
@@ -120,6 +132,7 @@ impl Lister for Containerd {
             // Without contents it is one without a name.
             self.settings.read(&message.container.unwrap_or_default(), &mut listing);
         }
+        self.placing.place(&self.live, &self.settings, channel, &mut listing).await;
         Ok(listing)
     }
 
@@ -207,6 +220,7 @@ impl Settings {
             detail: Arc::from(format!("container {} in {}", label::cut(id), self.namespace)),
             since: since.unwrap_or(Timestamp::UNIX_EPOCH),
             unread,
+            place: Place::Clear,
         };
         reading.end("container", id, entry, listing);
     }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    Death, Entry, Listing, PATIENCE, SourceError, Unread, channel,
+    Death, Entry, Listing, PATIENCE, Place, SourceError, Unread, channel,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
@@ -144,6 +144,7 @@ fn read(listed: &Sandbox, listing: &mut Listing, first_listed: impl FnOnce(&Owne
         detail: Arc::from("the directory lists the sandbox"),
         since: at.unwrap_or(wall),
         unread,
+        place: Place::Clear,
     };
     reading.end("sandbox", sandbox, entry, listing);
 }

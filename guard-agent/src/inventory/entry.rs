@@ -27,6 +27,20 @@ pub struct Entry {
     pub since: Timestamp,
     /// What of it could not be read. There it keeps what it said before.
     pub unread: Unread,
+    /// Where it is, if one of its addresses can be on several segments.
+    pub place: Place,
+}
+
+/// The network namespace of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// It does not matter: its addresses are on one segment each.
+    #[default]
+    Clear,
+    /// It is not known, or no link of ours leads to it.
+    Unknown,
+    /// The namespace with this id in the agent's own (`RTM_GETNSID`).
+    Netns(i32),
 }
 
 /// What is known of an end.

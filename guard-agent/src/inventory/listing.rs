@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::entry::{Entry, Listing};
+use super::entry::{Entry, Listing, Place};
 use crate::{
     clock::Now,
     evidence::{Evidence, Source},
@@ -32,6 +32,10 @@ pub(super) struct Listed {
     by_name: HashMap<Arc<str>, Vec<usize>>,
     /// Those without a name.
     nameless: Vec<usize>,
+    /// Those of which it matters where they are, by their namespaces.
+    by_netns: HashMap<i32, Vec<usize>>,
+    /// How many of those are in none that is known.
+    unplaced: usize,
     /// `CLOCK_BOOTTIME` of the last answer that said so.
     seen: Duration,
 }
@@ -44,6 +48,8 @@ impl Listed {
             by_address: HashMap::new(),
             by_name: HashMap::new(),
             nameless: Vec::new(),
+            by_netns: HashMap::new(),
+            unplaced: 0,
             seen: Duration::ZERO,
         }
     }
@@ -59,9 +65,16 @@ impl Listed {
         let old = std::mem::replace(&mut self.entries, entries);
         self.by_name.clear();
         self.nameless.clear();
+        self.by_netns.clear();
+        self.unplaced = 0;
         for (at, entry) in self.entries.iter().enumerate() {
             for address in &entry.addresses {
                 self.by_address.entry(*address).or_default().push(at);
+            }
+            match entry.place {
+                Place::Clear => {}
+                Place::Unknown => self.unplaced += 1,
+                Place::Netns(netns) => self.by_netns.entry(netns).or_default().push(at),
             }
             if entry.is_nameless() {
                 self.nameless.push(at);
@@ -106,10 +119,22 @@ impl Listed {
     }
 
     /// What is said of an address.
-    pub(super) fn of_address(&self, address: IpAddr) -> Vec<Evidence> {
+    pub(super) fn of_address(&self, address: IpAddr) -> Vec<(Evidence, Place)> {
         let Some(found) = self.by_address.get(&address) else { return Vec::new() };
         let now = Now::read();
-        found.iter().map(|at| self.evidence(&self.entries[*at], now)).collect()
+        let said = |entry: &Entry| (self.evidence(entry, now), entry.place);
+        found.iter().map(|at| said(&self.entries[*at])).collect()
+    }
+
+    /// The addresses of what is in a network namespace.
+    pub(super) fn addresses_in(&self, netns: i32) -> Vec<IpAddr> {
+        let found = self.by_netns.get(&netns).into_iter().flatten();
+        found.flat_map(|at| self.entries[*at].addresses.iter().copied()).collect()
+    }
+
+    /// Whether anything is listed of which it matters where it is, and is not known.
+    pub(super) fn has_unplaced(&self) -> bool {
+        self.unplaced > 0
     }
 
     /// What is said of an owner.
@@ -171,6 +196,7 @@ mod tests {
             detail: format!("container {id}").into(),
             since: Timestamp::UNIX_EPOCH,
             unread: Unread::default(),
+            place: Place::Clear,
         }
     }
 

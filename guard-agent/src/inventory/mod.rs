@@ -10,7 +10,9 @@ mod entry;
 mod events;
 mod label;
 mod listing;
+mod netns;
 mod pace;
+mod place;
 pub mod removal;
 mod source;
 mod status;
@@ -20,6 +22,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,7 +30,7 @@ use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tonic::Status;
 
-pub use entry::{Death, Entry, Listing, Unread, Unreadable};
+pub use entry::{Death, Entry, Listing, Place, Unread, Unreadable};
 use listing::Listed;
 pub use listing::News;
 pub use source::{Handle, PATIENCE};
@@ -138,7 +141,7 @@ impl Sources {
     pub fn start(settings: Settings, told: &Told, supervisor: &Supervisor) -> Self {
         let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
-            let lister = Containerd::new(settings);
+            let lister = Containerd::new(settings, Arc::clone(&told.live));
             Handle::start(Source::Inventory, CONTAINERD, lister, told.clone(), supervisor)
         });
         let listed = directory.clone().map(|socket| {
@@ -296,8 +299,18 @@ impl Listings {
     }
 
     /// What is said of an address.
-    pub fn of_address(&self, address: IpAddr) -> Vec<Evidence> {
+    pub fn of_address(&self, address: IpAddr) -> Vec<(Evidence, Place)> {
         self.0.read().iter().flat_map(|listed| listed.of_address(address)).collect()
+    }
+
+    /// The addresses of what is in a network namespace.
+    pub fn addresses_in(&self, netns: i32) -> Vec<IpAddr> {
+        self.0.read().iter().flat_map(|listed| listed.addresses_in(netns)).collect()
+    }
+
+    /// Whether anything is listed of which it matters where it is, and is not known.
+    pub fn has_unplaced(&self) -> bool {
+        self.0.read().iter().any(Listed::has_unplaced)
     }
 
     /// What is said of an owner.

@@ -10,13 +10,12 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Contents, Generation, InterfaceName, Lease, Owner, Place, Pools, Row, RowChange, Run, Standing,
+    Contents, Generation, InterfaceName, Lease, Owner, Place, Pools, Row, RowChange, Standing,
     State, Subnet, Swap, Write,
     absence::Waiting,
     command::{Command, Refusal, Reply},
     index::{Index, Slot},
     interface::Interfaces,
-    reason,
     restore::HighWater,
     step::Step,
     subnet::Subnets,
@@ -25,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    evidence::{Evidence, EvidenceView, Source, Unknown},
+    evidence::{EvidenceView, Unknown},
     segment::Segment,
 };
 
@@ -133,6 +132,11 @@ impl PoolStatus {
         self.states[state as usize]
     }
 
+    /// How many addresses wait for a source to answer completely.
+    pub fn waiting_for(&self, source: &'static str) -> u64 {
+        self.waiting.get(&Unknown::Source(source)).copied().unwrap_or_default()
+    }
+
     /// The share of the capacity that is not free, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
     pub fn utilisation(&self) -> f64 {
@@ -224,64 +228,6 @@ impl Engine {
     /// What has to be known for no generation and no place in the release order to come twice.
     pub fn high_water(&self) -> HighWater {
         self.high_water
-    }
-
-    /// All evidence that a lease's address is in use: what is known of the address, the port that
-    /// the lease is bound to, if it exists, and while it has an owner what is known of that.
-    pub fn evidence_of(lease: &Lease, view: &dyn EvidenceView) -> Vec<Evidence> {
-        Self::evidence_of_run(lease, view, Run::Latest)
-    }
-
-    /// As [`Engine::evidence_of`], for a run of the sandbox that is the latest, or is not.
-    pub fn evidence_of_run(lease: &Lease, view: &dyn EvidenceView, run: Run) -> Vec<Evidence> {
-        let mut all = view.evidence(&lease.segment, lease.address);
-        if let Some(ifindex) = Self::bound_port(lease, view) {
-            all.push(Evidence {
-                source: Source::Kernel,
-                detail: "the bound port exists".to_owned(),
-                mac: lease.binding.mac,
-                interface: lease.binding.interface.clone(),
-                ifindex: Some(ifindex),
-                owner: lease.owner.clone(),
-                id: None,
-                unsure: false,
-                since: lease.updated_at,
-                age: Duration::ZERO,
-            });
-        }
-        if let Some(owner) = run.owner(lease) {
-            for of_owner in view.owner(owner).into_iter().filter(|e| run.is_meant(owner, e)) {
-                let said =
-                    |e: &Evidence| e.source == of_owner.source && e.detail == of_owner.detail;
-                if !all.iter().any(said) {
-                    all.push(of_owner);
-                }
-            }
-        }
-        all
-    }
-
-    /// Whether [`Self::evidence_of`] has anything to say.
-    pub fn is_live(lease: &Lease, view: &dyn EvidenceView, run: Run) -> bool {
-        Self::bound_port(lease, view).is_some()
-            || view.is_live(&lease.segment, lease.address)
-            || run.owner(lease).is_some_and(|owner| {
-                view.knows(owner) && view.owner(owner).iter().any(|e| run.is_meant(owner, e))
-            })
-    }
-
-    /// The port that a lease is bound to, if it exists.
-    fn bound_port(lease: &Lease, view: &dyn EvidenceView) -> Option<u32> {
-        let kept = Self::is_kept_by_port(lease);
-        lease.binding.ifindex.filter(|ifindex| kept && view.port_exists(*ifindex))
-    }
-
-    /// Whether the port that it is bound to, if it exists, is a reason to keep the address. Who used a
-    /// quarantined one is on record only, but for one that was found after a loss of the store.
-    pub(super) fn is_kept_by_port(lease: &Lease) -> bool {
-        lease.state.is_owned()
-            || lease.state == State::Releasing
-            || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED
     }
 
     /// The leases that match, by pool and address.

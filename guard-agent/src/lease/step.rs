@@ -149,20 +149,18 @@ impl<'a> Step<'a> {
     pub(super) fn evidence(&self, slot: Slot) -> Vec<Evidence> {
         match self.engine.lease(slot) {
             Some(lease) => self.evidence_of(slot, lease),
-            None => {
-                let all = self.view.evidence(self.table(slot).pool.segment(), slot.1);
-                self.of_this_segment(slot, all)
-            }
+            None => self.evidence_here(slot),
         }
     }
 
     /// What is known of an address, if its lease were this one.
     pub(super) fn evidence_of(&self, slot: Slot, lease: &Lease) -> Vec<Evidence> {
-        let all = Engine::evidence_of_run(lease, self.view, self.engine.run(lease));
-        self.of_this_segment(slot, all)
+        Engine::with_own(self.evidence_here(slot), lease, self.view, self.engine.run(lease))
     }
 
-    fn of_this_segment(&self, slot: Slot, mut all: Vec<Evidence>) -> Vec<Evidence> {
+    /// What names the address, and means that of this segment.
+    fn evidence_here(&self, slot: Slot) -> Vec<Evidence> {
+        let mut all = self.view.evidence(self.table(slot).pool.segment(), slot.1);
         if self.engine.tables.len() > 1 {
             all.retain(|evidence| !self.is_of_another_segment(slot, evidence));
         }

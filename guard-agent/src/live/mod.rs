@@ -5,6 +5,8 @@
 
 mod changes;
 mod known;
+mod links;
+mod places;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -14,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use parking_lot::RwLock;
 
 use self::known::Known;
@@ -64,6 +67,8 @@ pub struct LiveSet {
     inner: RwLock<Inner>,
     listings: Listings,
     known: Known,
+    /// The pools' prefixes.
+    prefixes: RwLock<Vec<(Segment, IpNet)>>,
     changes: Arc<ChangeQueue>,
 }
 
@@ -72,11 +77,15 @@ struct Inner {
     claims: BTreeMap<(Segment, IpAddr), Vec<Claim>>,
     by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
     ports: HashMap<u32, PortName>,
+    /// The VLANs that ports are in, where their bridge filters them.
+    port_vlans: HashMap<u32, BTreeSet<u16>>,
     /// The ports by bridge and name.
     port_names: HashMap<(Arc<str>, Arc<str>), u32>,
     hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
     /// Every link of the namespace.
     links: HashMap<u32, Link>,
+    /// Those with their other end in a namespace.
+    by_netns: HashMap<i32, BTreeSet<u32>>,
     /// Who has a name. While two are renamed it can be both.
     names: HashMap<String, HashSet<u32>>,
 }
@@ -165,11 +174,15 @@ impl LiveSet {
 
     /// A port exists, or has another name now.
     pub fn port_added(&self, ifindex: u32, port: PortName) {
-        let inner = &mut *self.inner.write();
-        inner.forget_name(ifindex);
-        let name = (port.bridge.clone(), port.interface.clone());
-        inner.port_names.insert(name, ifindex);
-        inner.ports.insert(ifindex, port);
+        let netns = {
+            let inner = &mut *self.inner.write();
+            inner.forget_name(ifindex);
+            let name = (port.bridge.clone(), port.interface.clone());
+            inner.port_names.insert(name, ifindex);
+            inner.ports.insert(ifindex, port);
+            inner.netns(ifindex)
+        };
+        self.look_at_place(netns);
         self.changes.tell(|changes| {
             changes.ports.insert(ifindex);
         });
@@ -180,23 +193,34 @@ impl LiveSet {
     ///
     /// Returns those addresses.
     pub fn port_left(&self, ifindex: u32) -> Vec<(Segment, IpAddr)> {
-        let inner = &mut *self.inner.write();
-        inner.forget_name(ifindex);
-        inner.ports.remove(&ifindex);
-        inner.by_port.get(&ifindex).into_iter().flatten().cloned().collect()
+        let (netns, claimed) = {
+            let inner = &mut *self.inner.write();
+            inner.forget_name(ifindex);
+            inner.ports.remove(&ifindex);
+            let claimed = inner.by_port.get(&ifindex).into_iter().flatten().cloned();
+            (inner.netns(ifindex), claimed.collect())
+        };
+        self.look_at_place(netns);
+        claimed
     }
 
     /// A link has ended, and with it all that was claimed behind it. Returns those addresses. The next
     /// link with this ifindex is another one.
     pub fn link_ended(&self, ifindex: u32) -> Vec<(Segment, IpAddr)> {
-        let inner = &mut *self.inner.write();
-        inner.forget_name(ifindex);
-        inner.ports.remove(&ifindex);
-        inner.set_link(ifindex, Link::default());
-        let keys = inner.by_port.remove(&ifindex).unwrap_or_default();
-        for key in &keys {
-            inner.withdraw(key, ifindex);
-        }
+        let (netns, keys) = {
+            let inner = &mut *self.inner.write();
+            let netns = inner.netns(ifindex);
+            inner.forget_name(ifindex);
+            inner.ports.remove(&ifindex);
+            inner.port_vlans.remove(&ifindex);
+            inner.set_link(ifindex, Link::default());
+            let keys = inner.by_port.remove(&ifindex).unwrap_or_default();
+            for key in &keys {
+                inner.withdraw(key, ifindex);
+            }
+            (netns, keys)
+        };
+        self.look_at_place(netns);
         self.changes.tell(|changes| {
             changes.ended.insert(ifindex);
             changes.places.extend(keys.iter().cloned());
@@ -208,29 +232,6 @@ impl LiveSet {
     pub fn set_host_addresses(&self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
         self.inner.write().hosts.insert(bridge.clone(), addresses);
         self.changes.tell(|changes| changes.hosts = true);
-    }
-
-    /// A link exists, with these names.
-    pub fn set_link(&self, ifindex: u32, names: Vec<String>, device: Device) {
-        self.inner.write().set_link(ifindex, Link { names, device });
-    }
-
-    /// A link was found to have this name as well, before any notice of it.
-    pub fn add_name(&self, ifindex: u32, name: &str) {
-        let inner = &mut *self.inner.write();
-        let mut link = inner.links.get(&ifindex).cloned().unwrap_or_default();
-        link.names.push(name.to_owned());
-        inner.set_link(ifindex, link);
-    }
-
-    /// There are these links and no others. Those that were there before have been ended.
-    pub fn set_links(&self, links: impl IntoIterator<Item = (u32, Vec<String>, Device)>) {
-        let inner = &mut *self.inner.write();
-        inner.links.clear();
-        inner.names.clear();
-        for (ifindex, names, device) in links {
-            inner.set_link(ifindex, Link { names, device });
-        }
     }
 
     /// All claims, or those on one bridge, in order of their addresses.
@@ -281,6 +282,11 @@ impl LiveSet {
 }
 
 impl Inner {
+    /// The namespace at a link's other end.
+    fn netns(&self, ifindex: u32) -> Option<i32> {
+        self.links.get(&ifindex)?.device.netns
+    }
+
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) -> bool {
         let inner = self;
         let ifindex = claim.station.ifindex;
@@ -308,7 +314,19 @@ impl Inner {
 
     /// Replaces a link; one without a name is gone.
     fn set_link(&mut self, ifindex: u32, link: Link) {
-        for name in self.links.remove(&ifindex).unwrap_or_default().names {
+        let before = self.links.remove(&ifindex).unwrap_or_default();
+        if let Some(netns) = before.device.netns
+            && let Some(links) = self.by_netns.get_mut(&netns)
+        {
+            links.remove(&ifindex);
+            if links.is_empty() {
+                self.by_netns.remove(&netns);
+            }
+        }
+        if let Some(netns) = link.device.netns.filter(|_| !link.names.is_empty()) {
+            self.by_netns.entry(netns).or_default().insert(ifindex);
+        }
+        for name in before.names {
             if let Some(having) = self.names.get_mut(&name) {
                 having.remove(&ifindex);
                 if having.is_empty() {
@@ -375,21 +393,20 @@ impl EvidenceView for LiveSet {
             });
         }
         drop(inner);
-        // A label names an address and no segment: it counts wherever the address can be.
-        evidence.extend(self.listings.of_address(address));
+        evidence.extend(self.listed_on(segment, address));
         evidence
     }
 
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr> {
-        let inner = self.inner.read();
         let first = (segment.clone(), IpAddr::from([0; 4]));
-        inner
-            .claims
-            .range(first..)
-            .take_while(|((other, _), _)| other == segment)
-            .map(|((_, address), _)| *address)
-            .chain(self.listings.addresses())
-            .collect()
+        let mut all: Vec<_> = {
+            let inner = self.inner.read();
+            let claimed = inner.claims.range(first..).take_while(|((of, _), _)| of == segment);
+            claimed.map(|((_, address), _)| *address).collect()
+        };
+        let listed = self.listings.addresses().into_iter();
+        all.extend(listed.filter(|address| self.is_listed_on(segment, *address)));
+        all
     }
 
     fn owner(&self, owner: &Owner) -> Vec<Evidence> {
@@ -402,7 +419,7 @@ impl EvidenceView for LiveSet {
             inner.claims.contains_key(&(segment.clone(), address))
                 || inner.is_host(segment, address)
         };
-        of_node || self.listings.names(address)
+        of_node || self.is_listed_on(segment, address)
     }
 
     fn knows(&self, owner: &Owner) -> bool {

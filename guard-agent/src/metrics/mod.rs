@@ -59,6 +59,8 @@ pub struct Metrics {
     pub ports: IntGaugeVec,
     /// By source.
     pub source_healthy: IntGaugeVec,
+    /// By source.
+    pub transitions_waiting: IntGaugeVec,
     /// By result.
     pub reconcile_runs: IntCounterVec,
     /// Of a pass.
@@ -214,6 +216,11 @@ impl Metrics {
             source_healthy: gauge(
                 "guard_source_healthy",
                 "1 while a source of evidence answers completely, else 0.",
+                &["source"],
+            )?,
+            transitions_waiting: gauge(
+                "guard_transitions_waiting",
+                "Addresses whose next state waits for a source to answer completely.",
                 &["source"],
             )?,
             reconcile_runs: counter(

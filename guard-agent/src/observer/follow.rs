@@ -171,6 +171,8 @@ impl Observer {
                 bridge: port.bridge.clone(),
                 uplink: self.ports.is_uplink(port),
             };
+            let vlans = port.vlans.as_ref().map(|vlans| vlans.member.clone());
+            self.parts.live.set_port_vlans(*ifindex, vlans);
             self.parts.live.port_added(*ifindex, name);
             self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
             self.ports.cover(*ifindex, port);

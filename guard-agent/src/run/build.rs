@@ -58,6 +58,8 @@ impl Leases {
         let subscribers = config.subscribers.iter().map(|(name, _)| name.clone());
         let hub = Arc::new(Hub::new(epoch, subscribers));
         let live = Arc::new(LiveSet::default());
+        let having = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
+        live.set_prefixes(having.collect());
         let gateways =
             config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
         let bindings = Arc::new(Bindings::new(gateways, health.clone()));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    inventory::Unread,
+    inventory::{Place, Unread},
     judgement::{Cause, Kept},
     lease::{State, tests::owner},
     reconcile::tests::lease,
@@ -21,6 +21,7 @@ fn container(id: &str, sandbox: &str, lifecycle: &str, since: i64) -> Entry {
         detail: "".into(),
         since: jiff::Timestamp::from_second(since).unwrap(),
         unread: Unread::default(),
+        place: Place::Clear,
     }
 }
 

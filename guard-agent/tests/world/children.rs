@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use guard_agent::{
-    evidence::EvidenceView,
     lease::{
-        Row, Subnet,
+        Place, Row, Subnet,
         command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
     },
 };
 use ipnet::IpNet;
 
-use super::{World, address, segment, truth};
+use super::{
+    World,
+    agent::Phase,
+    node::{address, can_be_handed_out, segment},
+};
 
 fn prefix_of(tap: bool) -> Arc<str> {
     Arc::from(if tap { "tap" } else { "veth" })
@@ -24,16 +27,13 @@ fn id(n: u8) -> Arc<str> {
 impl World {
     /// What is in the way of a subnet; all of it can be counted, the pools being small.
     fn is_free(&self, prefix: IpNet) -> bool {
-        let rows = self.rows();
         prefix_addresses(prefix).all(|address| {
-            let leased = rows
-                .iter()
-                .any(|(place, row)| place.address == address && matches!(row, Row::Lease(_)));
-            truth::can_be_handed_out(address)
-                && !leased
-                && !self.truth.host.contains(&address)
-                && self.truth.evidence(&segment(), address).is_empty()
-                && self.engine.subnet_of(&segment(), address).is_none()
+            let place = Place { segment: segment(0), address };
+            can_be_handed_out(address)
+                && self.shadow.get(&place).and_then(Row::lease).is_none()
+                && !self.node.hosts[0].contains(&address)
+                && self.read_of(&place).is_empty()
+                && self.engine.subnet_of(&place.segment, address).is_none()
         })
     }
 
@@ -44,6 +44,10 @@ impl World {
     }
 
     pub(super) fn carve(&mut self, n: u8, bits: u8, at: Option<u8>, six: bool) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        self.before_call();
         let length = if six { 128 } else { 32 } - bits % 2;
         let pool = Arc::from(if six { "six" } else { "four" });
         let wanted = at.map(|n| IpNet::new(address(n, six), length).unwrap());
@@ -72,15 +76,19 @@ impl World {
     }
 
     pub(super) fn uncarve(&mut self, n: u8) {
+        if self.phase != Phase::Up {
+            return;
+        }
         let known = self.engine.subnets().find(|subnet| subnet.id == id(n)).cloned();
         match (self.run(Command::ReleaseSubnet(WhichSubnet::Id(id(n)))), known) {
             (Ok(Reply::Subnet(released)), Some(known)) => {
                 assert_eq!(released, known);
                 // What is in use in it is nobody's to have.
                 for address in prefix_addresses(known.prefix) {
-                    let live = !self.truth.evidence(&segment(), address).is_empty();
-                    let host = self.truth.host.contains(&address);
-                    assert!(!live || host || self.state(address).is_some(), "{address} is live");
+                    let place = Place { segment: segment(0), address };
+                    let live = !self.read_of(&place).is_empty();
+                    let host = self.node.hosts[0].contains(&address);
+                    assert!(!live || host || self.lease_at(&place).is_some(), "{address} is live");
                 }
             }
             (Ok(Reply::NotFound), None) => {}
@@ -90,13 +98,16 @@ impl World {
     }
 
     pub(super) fn name(&mut self, n: u8, tap: bool) {
+        if self.phase != Phase::Up {
+            return;
+        }
         let prefix = prefix_of(tap);
         let of = |name: &Arc<guard_agent::lease::InterfaceName>| {
             name.prefix == prefix && name.id == id(n)
         };
         let known = self.engine.interfaces().find(|name| of(name)).cloned();
         let taken = |name: &String| {
-            self.truth.links.contains(name) || self.engine.interfaces().any(|i| *i.name == **name)
+            self.node.named(name).is_some() || self.engine.interfaces().any(|i| *i.name == **name)
         };
         let lowest = (0..).map(|n| format!("{prefix}{n}")).find(|name| !taken(name));
         match self.run(Command::ReserveInterface { prefix: Arc::clone(&prefix), id: id(n) }) {
@@ -110,6 +121,9 @@ impl World {
     }
 
     pub(super) fn unname(&mut self, n: u8, tap: bool) {
+        if self.phase != Phase::Up {
+            return;
+        }
         let name = Arc::from(format!("{}{n}", prefix_of(tap)));
         let was = self.engine.interfaces().any(|known| known.name == name);
         match self.run(Command::ReleaseInterface(Arc::clone(&name))) {
@@ -117,16 +131,6 @@ impl World {
             Err(refusal) => return assert_eq!(refusal.reason, Reason::StoreUnwritable),
         }
         assert!(self.engine.interfaces().all(|known| known.name != name));
-    }
-
-    /// Somebody makes an interface or deletes it, whoever has the name.
-    pub(super) fn link(&mut self, n: u8, tap: bool, up: bool) {
-        let name = format!("{}{n}", prefix_of(tap));
-        if up {
-            self.truth.links.insert(name)
-        } else {
-            self.truth.links.remove(&name)
-        };
     }
 
     /// No two subnets share an address, and none has one that is leased.
@@ -140,7 +144,10 @@ impl World {
             }
         }
         for (place, row) in self.engine.rows() {
-            let inside = subnets.iter().any(|subnet| subnet.prefix.contains(&place.address));
+            let has = |subnet: &&&Arc<Subnet>| {
+                subnet.segment == place.segment && subnet.prefix.contains(&place.address)
+            };
+            let inside = subnets.iter().any(|subnet| has(&subnet));
             assert!(!inside || row.lease().is_none(), "{} is in a subnet", place.address);
         }
     }

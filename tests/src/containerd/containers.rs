@@ -223,7 +223,11 @@ impl Containerd {
         Ok(list.split_whitespace().map(str::to_owned).collect())
     }
 
-    fn pid(&self, id: &str) -> Result<u32> {
+    /// The id of the first process in a container.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self, id: &str) -> Result<u32> {
         let tasks = self.ctr(&["task", "ls"])?;
         let line = tasks.lines().find(|line| is_of(line, id, ""));
         let pid = line.and_then(|line| line.split_whitespace().nth(1));

@@ -41,6 +41,7 @@ mod store;
 mod subscribers;
 mod terminal;
 mod trace;
+mod two_bridges;
 mod vlan;
 mod watchdog;
 mod workload;

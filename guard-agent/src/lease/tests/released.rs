@@ -194,3 +194,33 @@ fn a_row_that_changed_twice_is_undone_to_what_it_was_first() {
     assert_eq!(world.at("10.0.0.2"), before);
     assert_eq!(world.engine.check(), Vec::<String>::new());
 }
+
+#[test]
+fn rule_4_a_container_that_names_no_address_keeps_what_its_sandbox_gives_back() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.view.owners = vec![evidence(Source::Inventory, None, Some(owner("s", "")))];
+    // All is known: a stream would have told that it has ended.
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    world.view.owners.clear();
+    world.look(|changes| changes.owners = true);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}
+
+#[test]
+fn rule_4_a_container_speaks_for_the_same_address_on_both_segments() {
+    let other =
+        PoolSpec { name: Arc::from("q"), segment: Segment::new("br1", 0), ..spec("10.0.0.0/24") };
+    let mut world = World::new([spec("10.0.0.0/24"), other]);
+    let both = Allocate { pools: vec!["p".into(), "q".into()], ..ask("s") };
+    let Reply::Leases(leases) = world.run(Command::Allocate(both)).unwrap() else {
+        panic!("no leases")
+    };
+    assert_eq!(leases[0].address, leases[1].address);
+    world.view.owners = vec![evidence(Source::Inventory, None, Some(owner("s", "")))];
+    world.pass(10);
+    for lease in leases {
+        let now = world.engine.lease_at(&lease.segment, lease.address).unwrap();
+        assert_eq!(now.state, State::Held, "its sandbox is there: {now:?}");
+    }
+}

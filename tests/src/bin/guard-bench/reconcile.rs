@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guard_agent::clock::{self, Now};
 use guard_agent::evidence::{Source, Station};
 use guard_agent::health::Health;
-use guard_agent::inventory::{Entry, Listing, Sources, Unread};
+use guard_agent::inventory::{Entry, Listing, Place, Sources, Unread};
 use guard_agent::lease::command::{Allocate, Command, Reply};
 use guard_agent::lease::{Lease, Pool, PoolSpec, Pools};
 use guard_agent::ledger::Ledger;
@@ -150,6 +150,7 @@ impl Node {
                 detail: Arc::from("the directory lists the sandbox"),
                 since: Now::read().wall,
                 unread: Unread::default(),
+                place: Place::Clear,
             });
             return Ok(());
         }

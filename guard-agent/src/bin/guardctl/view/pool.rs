@@ -23,7 +23,20 @@ pub struct Pool {
     pub cooling: u64,
     pub quarantined: u64,
     pub utilisation: f64,
-    pub waits_for: Vec<String>,
+    pub waits_for: Vec<Awaited>,
+}
+
+/// A source that addresses wait for.
+#[derive(Debug, Serialize)]
+pub struct Awaited {
+    pub source: Option<String>,
+    pub addresses: u64,
+}
+
+impl From<proto::AwaitedSource> for Awaited {
+    fn from(awaited: proto::AwaitedSource) -> Self {
+        Self { source: text(awaited.source), addresses: awaited.addresses }
+    }
 }
 
 impl From<proto::Pool> for Pool {
@@ -42,7 +55,7 @@ impl From<proto::Pool> for Pool {
             cooling: pool.cooling,
             quarantined: pool.quarantined,
             utilisation: pool.utilisation,
-            waits_for: pool.waits_for,
+            waits_for: pool.waits_for.into_iter().map(Awaited::from).collect(),
         }
     }
 }
@@ -73,8 +86,10 @@ impl View for Pools {
                 plain(pool.capacity),
                 plain(bar(pool.utilisation)),
             ];
-            let waits = (!pool.waits_for.is_empty())
-                .then(|| format!("waits for {}, see `guardctl status`", pool.waits_for.join(", ")));
+            let waits = pool.waits_for.iter().map(|Awaited { source, addresses }| {
+                let source = source.as_deref().unwrap_or("-");
+                format!("{addresses} wait for {source}, see `guardctl status`")
+            });
             table.row(cells, std::iter::once(pool.states()).chain(waits).collect());
         }
         table.text(screen, "no pools")
@@ -122,7 +137,7 @@ mod tests {
             cooling: 1,
             quarantined: 1,
             utilisation: 0.25,
-            waits_for: vec!["containerd".to_owned()],
+            waits_for: vec![proto::AwaitedSource { source: "containerd".to_owned(), addresses: 2 }],
         };
         Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
     }
@@ -133,7 +148,7 @@ mod tests {
             &pools(),
             r#"{"pools":[{"name":"sandboxes","bridge":"rt0","vlan":0,"prefix":"10.8.64.0/24",
             "gateway":"10.8.64.1","capacity":253,"free":190,"held":1,"active":58,"releasing":2,
-            "cooling":1,"quarantined":1,"utilisation":0.25,"waits_for":["containerd"]}]}"#,
+            "cooling":1,"quarantined":1,"utilisation":0.25,"waits_for":[{"source":"containerd","addresses":2}]}]}"#,
         );
     }
 
@@ -145,7 +160,7 @@ mod tests {
 POOL       BRIDGE  PREFIX        GATEWAY    FREE  OF   USED
 sandboxes  rt0     10.8.64.0/24  10.8.64.1  190   253  ###....... 25%
   held 1, active 58, releasing 2, cooling 1, quarantined 1
-  waits for containerd, see `guardctl status`
+  2 wait for containerd, see `guardctl status`
 "
         );
         assert_eq!(bar(f64::NAN), ".......... 0%");

@@ -27,6 +27,7 @@ pub struct Source {
     pub unreadable_count: u32,
     pub away_since: Option<Timestamp>,
     pub ignored_until: Option<Timestamp>,
+    pub waiting: u64,
 }
 
 /// A configured bridge.
@@ -68,6 +69,7 @@ impl From<proto::SourceStatus> for Source {
             unreadable_count: source.unreadable_count,
             away_since: time(source.away_since),
             ignored_until: time(source.ignored_until),
+            waiting: source.waiting,
         }
     }
 }
@@ -76,7 +78,10 @@ impl Source {
     fn row(&self) -> (String, bool, String, Vec<String>) {
         let mut detail = if self.healthy { "healthy" } else { "failing" }.to_owned();
         if let Some(since) = self.away_since {
-            detail = format!("no complete answer since {since:.0}");
+            detail = format!(
+                "no complete answer since {since:.0}; {} addresses wait for it",
+                self.waiting
+            );
         }
         if let Some(until) = self.ignored_until {
             detail = format!("ignored until {until:.0}");
@@ -213,6 +218,7 @@ mod tests {
                     unreadable: vec!["container c1: it has no id".to_owned()],
                     unreadable_count: 3,
                     away_since: stamp(0),
+                    waiting: 2,
                     ..proto::SourceStatus::default()
                 },
             ],
@@ -227,10 +233,10 @@ mod tests {
             r#"{"version":"0.1.0","ready":false,"degraded":[{"what":"bridge rt1",
             "since":"1970-01-01T00:00:48Z","why":"it does not exist"}],"boot_pass":"done",
             "store":"ok","sources":[{"name":"wire","healthy":true,"why":null,"complete":null,
-            "unreadable":[],"unreadable_count":0,"away_since":null,"ignored_until":null},
+            "unreadable":[],"unreadable_count":0,"away_since":null,"ignored_until":null,"waiting":0},
             {"name":"inventory","healthy":false,"why":"no answer","complete":null,
             "unreadable":["container c1: it has no id"],"unreadable_count":3,
-            "away_since":"1970-01-01T00:00:00Z","ignored_until":null}],
+            "away_since":"1970-01-01T00:00:00Z","ignored_until":null,"waiting":2}],
             "bridges":[{"name":"rt0","present":true,"ports":3,"covered":3},
             {"name":"rt1","present":false,"ports":0,"covered":0}]}"#,
         );
@@ -247,7 +253,7 @@ agent             no   not ready, 0.1.0
 boot pass         yes  done
 store             yes  ok
 source wire       yes  healthy
-source inventory  no   no complete answer since 1970-01-01T00:00:00Z
+source inventory  no   no complete answer since 1970-01-01T00:00:00Z; 2 addresses wait for it
   no answer
   container c1: it has no id
   and 2 more that cannot be read

@@ -1,0 +1,175 @@
+//! The passes that take back what nobody uses: the reconciler's, and an operator's `gc`.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use guard_agent::{
+    inventory::{Answer, Heard},
+    lease::{
+        Engine, Lease, Row, Run, State,
+        command::{Command, CountMisses, Reply},
+    },
+    reconcile::{Look, port_is_gone},
+};
+
+use super::{
+    DIRECTORY, RUNTIME, SOURCES, World,
+    agent::Phase,
+    node::{BRIDGES, bridge_of, can_be_handed_out},
+    rules::{INTERVAL, MISSES},
+    sources::Outcome,
+};
+
+impl World {
+    /// A pass in which every source answers.
+    pub(super) fn pass(&mut self) {
+        self.pass_with([Outcome::Complete; 2]);
+    }
+
+    /// Reservations first, evidence second, and then what follows from both.
+    pub(super) fn pass_with(&mut self, outcomes: [Outcome; 2]) {
+        let all_read = self.unread.is_empty() && self.phase != Phase::Down;
+        if !all_read {
+            return;
+        }
+        let (started, leases) = (self.now.boot, self.engine.reservations());
+        let read = self.now.boot;
+        let heard = self.ask_all(outcomes);
+        self.drain();
+        let absent: BTreeSet<Arc<str>> =
+            (0..2).filter(|b| self.node.absent[*b]).map(|b| Arc::from(BRIDGES[b])).collect();
+        let look = Look { leases: &leases, read, heard: &heard, absent: &absent };
+        let Ok(judgement) = look.judge(&self.live) else { return };
+        let silent: Vec<_> = judgement.silent.iter().map(|lease| lease.generation).collect();
+        let expected = self.expect_misses(&silent, started);
+        let seen = judgement.seen.clone();
+        let found = CountMisses {
+            silent,
+            seen: judgement.seen,
+            started,
+            interval: INTERVAL,
+            threshold: MISSES,
+        };
+        let Ok(Reply::Leases(silent)) = self.run(Command::CountMisses(found)) else { return };
+        for generation in &seen {
+            self.not_missed(*generation);
+        }
+        for (generation, due) in expected {
+            let lease = silent.iter().find(|lease| lease.generation == generation);
+            let misses = lease.map(|lease| lease.misses);
+            let given = self.given.get_mut(&generation).expect("it was given");
+            let soon = given.missed_at.is_some_and(|at| started < at + INTERVAL);
+            let may_wait = given.misses == 0 && soon && misses == Some(0);
+            if due && !may_wait {
+                (given.misses, given.missed_at) = (given.misses + 1, Some(started));
+            }
+            assert_eq!(misses, Some(given.misses), "misses of {lease:?}");
+        }
+        let due = silent.iter().filter(|lease| lease.misses >= MISSES && self.is_dead(lease));
+        let generations: Vec<_> = due.map(|lease| lease.generation).collect();
+        if !generations.is_empty() {
+            let _ = self.run(Command::Reap { generations, threshold: MISSES });
+        }
+        self.recheck_all();
+    }
+
+    fn ask_all(&mut self, outcomes: [Outcome; 2]) -> Vec<Heard> {
+        let mut all = Vec::new();
+        for (which, outcome) in [RUNTIME, DIRECTORY].into_iter().zip(outcomes) {
+            if !self.sources[which].configured {
+                continue;
+            }
+            let asked = self.now.boot;
+            let ours = match which {
+                RUNTIME => self.node.containers.len(),
+                _ => self.node.index.len(),
+            };
+            self.forget_answer(which);
+            self.begin_answer(which);
+            let streams = self.sources[which].streaming && outcome == Outcome::Complete;
+            let outcome = if streams { Outcome::Streaming } else { outcome };
+            let complete = self.end_answer(which, outcome);
+            let answer =
+                if complete { Answer::Complete } else { Answer::Failed("not all".to_owned()) };
+            let (name, source) = SOURCES[which];
+            all.push(Heard { source, name, asked, answer, ours });
+        }
+        all
+    }
+
+    /// Whether those that are silent are due for a miss: one for each interval on `CLOCK_BOOTTIME`,
+    /// whatever the wall clock shows.
+    fn expect_misses(&self, silent: &[u64], started: Duration) -> Vec<(u64, bool)> {
+        let leases = self.engine.reservations().into_iter();
+        let silent = leases.filter(|lease| {
+            lease.state == State::Active
+                && silent.contains(&lease.generation)
+                && !Engine::is_live(lease, &self.live, Run::Latest)
+        });
+        let due = |lease: Arc<Lease>| {
+            let given = self.given(lease.generation).expect("it was given");
+            let apart = given.missed_at.is_none_or(|at| started >= at + INTERVAL);
+            (lease.generation, given.misses < MISSES && (apart || given.misses == 0))
+        };
+        silent.map(due).collect()
+    }
+
+    /// Something has spoken for it: what was missed does not count.
+    pub(super) fn not_missed(&mut self, generation: u64) {
+        if let Some(given) = self.given.get_mut(&generation) {
+            given.misses = 0;
+        }
+    }
+
+    /// Whom the index does not list is looked up; whom it lists as ended is not.
+    fn is_dead(&self, lease: &Lease) -> bool {
+        let Some(owner) = &lease.owner else { return false };
+        if !self.sources[DIRECTORY].configured || self.live.listings().is_dead(owner) {
+            return true;
+        }
+        self.node.registered.get(owner).is_none_or(|entry| entry.dead)
+    }
+
+    /// An operator's: what nothing speaks for and whose port has gone.
+    pub(super) fn gc(&mut self) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        let live = |lease: &Lease| Engine::is_live(lease, &self.live, Run::Latest);
+        let leases = self.engine.reservations().into_iter();
+        let gone = leases.filter(|lease| !live(lease) && port_is_gone(lease, &self.live));
+        let generations: Vec<_> = gone.map(|lease| lease.generation).collect();
+        let _ = self.run(Command::Reap { generations, threshold: 0 });
+    }
+
+    pub(super) fn recheck_all(&mut self) {
+        if self.run(Command::RecheckAll).is_ok() && self.phase == Phase::Up {
+            self.nothing_live_is_free();
+        }
+    }
+
+    /// Rule 7: what is in use is not free; what is not ends.
+    fn nothing_live_is_free(&self) {
+        for place in self.node.claims.keys() {
+            let in_pool = place.address.is_ipv4() || bridge_of(&place.segment) == 0;
+            let given = in_pool
+                && can_be_handed_out(place.address)
+                && !self.node.hosts.iter().any(|hosts| hosts.contains(&place.address));
+            if given && self.engine.subnet_of(&place.segment, place.address).is_none() {
+                let state = self.lease_at(place).map(|lease| lease.state);
+                let taken = state.is_some_and(|state| state != State::Cooling);
+                assert!(taken, "{place:?} is live and {state:?}");
+            }
+        }
+        for lease in self.shadow.values().filter_map(Row::lease) {
+            let silent = lease.is_live_quarantine()
+                && self.keeps(lease, self.now.boot, false).is_none()
+                && self.listed_completely();
+            assert!(!silent || lease.until.is_some(), "it never ends: {lease:?}");
+        }
+    }
+
+    /// Whether the sources have said all that there is.
+    fn listed_completely(&self) -> bool {
+        self.sources.iter().all(|s| !s.configured || s.complete == Some(self.now.boot))
+    }
+}

@@ -1,0 +1,48 @@
+//! The end of a history: whoever is left ends, and nothing is kept for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use guard_agent::lease::{Lease, Row, State};
+use jiff::SignedDuration;
+
+use super::{World, agent::Phase, rules::INTERVAL};
+
+impl World {
+    /// All that there is ends, and the agent is given time to see it.
+    pub fn settle(&mut self) {
+        self.fails = false;
+        self.start();
+        self.end_boot_pass();
+        let links: Vec<_> = self.node.links.keys().copied().collect();
+        self.node.end_all();
+        for number in links {
+            self.tell_link_ended(number);
+        }
+        for bridge in 0..2 {
+            self.tell_watched(bridge);
+            self.tell_hosts(bridge);
+        }
+        for place in self.live.claims(None) {
+            panic!("what is behind no port is live: {place:?}");
+        }
+        // Three misses; what is unconfirmed, held and released; what cools or is on probation.
+        for wait in [INTERVAL; 4].into_iter().chain([Duration::from_secs(2000); 3]) {
+            self.now.boot += wait;
+            self.now.wall += SignedDuration::try_from(wait).unwrap();
+            self.pass();
+            self.tick();
+        }
+        assert_eq!(self.phase, Phase::Up);
+        let left = self.shadow.values().filter_map(Row::lease).filter(|l| !self.may_stay(l));
+        let left: Vec<Arc<Lease>> = left.cloned().collect();
+        assert!(left.is_empty(), "it is kept for nobody: {left:#?}");
+    }
+
+    /// What an operator took out of use; and where nobody lists who there is, a lease of which nobody
+    /// can tell.
+    fn may_stay(&self, lease: &Lease) -> bool {
+        let nobody_tells = !self.setup.runtime && !self.setup.directory;
+        let bound = self.given(lease.generation).is_some_and(|given| given.was_bound);
+        lease.is_operators() || lease.state == State::Active && nobody_tells && (!bound || true)
+    }
+}
