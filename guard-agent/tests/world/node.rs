@@ -9,7 +9,7 @@ use std::{
 
 use guard_agent::{
     evidence::{PortName, Station},
-    inventory::{Entry, Unread},
+    inventory::{self, Death, Entry, Unread},
     lease::{Owner, Place, model::Device},
     live::{Claim, Strength},
     mac::Mac,
@@ -227,9 +227,10 @@ fn entry(id: &str, listed: &Listed) -> Entry {
         addresses: address.iter().copied().collect(),
         labelled: true,
         named: true,
-        dead: *dead,
+        dead: dead.then_some(Death { listed: *since, at: None }),
         detail: Arc::from(format!("{id} {owner}")),
         since: Timestamp::new(i64::try_from(since.as_secs()).unwrap(), 0).unwrap(),
         unread: Unread::default(),
+        place: inventory::Place::default(),
     }
 }

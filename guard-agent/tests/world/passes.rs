@@ -1,9 +1,11 @@
 //! The passes that take back what nobody uses: the reconciler's, and an operator's `gc`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use guard_agent::{
-    inventory::{Answer, Heard},
+    evidence::Source,
+    inventory::{Answer, Heard, directory::Word},
+    judgement::{Index, Subject, Verdict, judge_answer},
     lease::{
         Engine, Lease, Row, Run, State,
         command::{Command, CountMisses, Reply},
@@ -14,7 +16,7 @@ use guard_agent::{
 use super::{
     DIRECTORY, RUNTIME, SOURCES, World,
     agent::Phase,
-    node::{BRIDGES, bridge_of, can_be_handed_out},
+    node::{bridge_of, can_be_handed_out},
     rules::{INTERVAL, MISSES},
     sources::Outcome,
 };
@@ -35,9 +37,8 @@ impl World {
         let read = self.now.boot;
         let heard = self.ask_all(outcomes);
         self.drain();
-        let absent: BTreeSet<Arc<str>> =
-            (0..2).filter(|b| self.node.absent[*b]).map(|b| Arc::from(BRIDGES[b])).collect();
-        let look = Look { leases: &leases, read, heard: &heard, absent: &absent };
+        let boot = self.engine.high_water().boot;
+        let look = Look { leases: &leases, read, heard: &heard, boot };
         let Ok(judgement) = look.judge(&self.live) else { return };
         let silent: Vec<_> = judgement.silent.iter().map(|lease| lease.generation).collect();
         let expected = self.expect_misses(&silent, started);
@@ -46,6 +47,7 @@ impl World {
             silent,
             seen: judgement.seen,
             started,
+            since: read,
             interval: INTERVAL,
             threshold: MISSES,
         };
@@ -67,7 +69,7 @@ impl World {
         let due = silent.iter().filter(|lease| lease.misses >= MISSES && self.is_dead(lease));
         let generations: Vec<_> = due.map(|lease| lease.generation).collect();
         if !generations.is_empty() {
-            let _ = self.run(Command::Reap { generations, threshold: MISSES });
+            let _ = self.run(Command::Reap { generations, threshold: MISSES, since: read });
         }
         self.recheck_all();
     }
@@ -122,11 +124,22 @@ impl World {
 
     /// Whom the index does not list is looked up; whom it lists as ended is not.
     fn is_dead(&self, lease: &Lease) -> bool {
-        let Some(owner) = &lease.owner else { return false };
-        if !self.sources[DIRECTORY].configured || self.live.listings().is_dead(owner) {
+        let Some(subject) = Subject::lease(lease) else { return false };
+        if !self.sources[DIRECTORY].configured {
             return true;
         }
-        self.node.registered.get(owner).is_none_or(|entry| entry.dead)
+        let index = Index::new(self.live.listings().entries(Source::Controller));
+        let doubt = match index.judge(subject, self.now.boot, Duration::ZERO) {
+            Verdict::Keep(_) => return false,
+            Verdict::Over(_) => return true,
+            Verdict::LookUp(doubt) => doubt,
+        };
+        let word = match self.node.registered.get(subject.owner) {
+            None => Word::NotFound,
+            Some(entry) if entry.dead => Word::Dead,
+            Some(_) => Word::Alive,
+        };
+        matches!(judge_answer(doubt, Ok(Some(vec![word]))), Verdict::Over(_))
     }
 
     /// An operator's: what nothing speaks for and whose port has gone.
@@ -138,7 +151,7 @@ impl World {
         let leases = self.engine.reservations().into_iter();
         let gone = leases.filter(|lease| !live(lease) && port_is_gone(lease, &self.live));
         let generations: Vec<_> = gone.map(|lease| lease.generation).collect();
-        let _ = self.run(Command::Reap { generations, threshold: 0 });
+        let _ = self.run(Command::Reap { generations, threshold: 0, since: self.now.boot });
     }
 
     pub(super) fn recheck_all(&mut self) {

@@ -250,7 +250,7 @@ impl World {
             }
             return;
         }
-        if let Command::Reap { generations, threshold } = command {
+        if let Command::Reap { generations, threshold, since: _ } = command {
             assert!(generations.contains(generation), "{address} was not to be reaped");
             return self.is_reaped(old, new, *threshold);
         }
