@@ -40,6 +40,8 @@ pub struct Listed {
     pub dead: bool,
     /// Since when there has been such an entry, on `CLOCK_BOOTTIME`.
     pub since: Duration,
+    /// The same by the wall clock.
+    pub wall: Timestamp,
 }
 
 /// A sandbox that runs with an address that was handed out to it.
@@ -220,7 +222,7 @@ impl Node {
 }
 
 fn entry(id: &str, listed: &Listed) -> Entry {
-    let Listed { owner, address, dead, since } = listed;
+    let Listed { owner, address, dead, since, wall } = listed;
     Entry {
         owner: owner.clone(),
         id: Arc::from(id),
@@ -229,8 +231,8 @@ fn entry(id: &str, listed: &Listed) -> Entry {
         named: true,
         dead: dead.then_some(Death { listed: *since, at: None }),
         detail: Arc::from(format!("{id} {owner}")),
-        since: Timestamp::new(i64::try_from(since.as_secs()).unwrap(), 0).unwrap(),
-        unread: Unread::default(),
+        since: *wall,
         place: inventory::Place::default(),
+        unread: Unread::default(),
     }
 }

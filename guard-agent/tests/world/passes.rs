@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use guard_agent::{
     evidence::Source,
     inventory::{Answer, Heard, directory::Word},
-    judgement::{Index, Subject, Verdict, judge_answer},
+    judgement::{self, Subject, Verdict, judge_answer},
     lease::{
-        Engine, Lease, Row, Run, State,
+        Engine, Lease, Owner, Row, Run, State,
         command::{Command, CountMisses, Reply},
     },
     reconcile::{Look, port_is_gone},
@@ -20,6 +20,9 @@ use super::{
     rules::{INTERVAL, MISSES},
     sources::Outcome,
 };
+
+/// How long after a death was first listed its leases stay.
+const GRACE: Duration = Duration::from_secs(60);
 
 impl World {
     /// A pass in which every source answers.
@@ -41,7 +44,7 @@ impl World {
         let look = Look { leases: &leases, read, heard: &heard, boot };
         let Ok(judgement) = look.judge(&self.live) else { return };
         let silent: Vec<_> = judgement.silent.iter().map(|lease| lease.generation).collect();
-        let expected = self.expect_misses(&silent, started);
+        let expected = self.expect_misses(&silent, read);
         let seen = judgement.seen.clone();
         let found = CountMisses {
             silent,
@@ -100,16 +103,17 @@ impl World {
 
     /// Whether those that are silent are due for a miss: one for each interval on `CLOCK_BOOTTIME`,
     /// whatever the wall clock shows.
-    fn expect_misses(&self, silent: &[u64], started: Duration) -> Vec<(u64, bool)> {
+    fn expect_misses(&self, silent: &[u64], read: Duration) -> Vec<(u64, bool)> {
         let leases = self.engine.reservations().into_iter();
         let silent = leases.filter(|lease| {
             lease.state == State::Active
                 && silent.contains(&lease.generation)
                 && !Engine::is_live(lease, &self.live, Run::Latest)
+                && self.known(&lease.segment, read)
         });
         let due = |lease: Arc<Lease>| {
             let given = self.given(lease.generation).expect("it was given");
-            let apart = given.missed_at.is_none_or(|at| started >= at + INTERVAL);
+            let apart = given.missed_at.is_none_or(|at| read >= at + INTERVAL);
             (lease.generation, given.misses < MISSES && (apart || given.misses == 0))
         };
         silent.map(due).collect()
@@ -122,24 +126,28 @@ impl World {
         }
     }
 
-    /// Whom the index does not list is looked up; whom it lists as ended is not.
+    /// Whether its sandbox is over, by what the agent has of the index and by the directory's word.
     fn is_dead(&self, lease: &Lease) -> bool {
-        let Some(subject) = Subject::lease(lease) else { return false };
-        if !self.sources[DIRECTORY].configured {
+        let Some(of) = Subject::lease(lease).filter(|_| self.sources[DIRECTORY].configured) else {
             return true;
+        };
+        let index = judgement::Index::new(self.live.listings().entries(Source::Controller));
+        match index.judge(of, self.now.boot, GRACE) {
+            Verdict::Keep(_) => false,
+            Verdict::Over(_) => true,
+            Verdict::LookUp(doubt) => {
+                let words = of.names().map(|name| self.word(&name)).collect();
+                matches!(judge_answer(doubt, Ok(Some(words))), Verdict::Over(_))
+            }
         }
-        let index = Index::new(self.live.listings().entries(Source::Controller));
-        let doubt = match index.judge(subject, self.now.boot, Duration::ZERO) {
-            Verdict::Keep(_) => return false,
-            Verdict::Over(_) => return true,
-            Verdict::LookUp(doubt) => doubt,
-        };
-        let word = match self.node.registered.get(subject.owner) {
-            None => Word::NotFound,
-            Some(entry) if entry.dead => Word::Dead,
-            Some(_) => Word::Alive,
-        };
-        matches!(judge_answer(doubt, Ok(Some(vec![word]))), Verdict::Over(_))
+    }
+
+    /// What the directory says of a sandbox that it is asked for by name.
+    fn word(&self, owner: &Owner) -> Word {
+        self.node
+            .registered
+            .get(owner)
+            .map_or(Word::NotFound, |listed| if listed.dead { Word::Dead } else { Word::Alive })
     }
 
     /// An operator's: what nothing speaks for and whose port has gone.
@@ -151,7 +159,9 @@ impl World {
         let leases = self.engine.reservations().into_iter();
         let gone = leases.filter(|lease| !live(lease) && port_is_gone(lease, &self.live));
         let generations: Vec<_> = gone.map(|lease| lease.generation).collect();
-        let _ = self.run(Command::Reap { generations, threshold: 0, since: self.now.boot });
+        let since = self.now.boot;
+        self.ask_all([Outcome::Complete; 2]);
+        let _ = self.run(Command::Reap { generations, threshold: 0, since });
     }
 
     pub(super) fn recheck_all(&mut self) {

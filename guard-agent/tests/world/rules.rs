@@ -250,9 +250,9 @@ impl World {
             }
             return;
         }
-        if let Command::Reap { generations, threshold, since: _ } = command {
+        if let Command::Reap { generations, threshold, since } = command {
             assert!(generations.contains(generation), "{address} was not to be reaped");
-            return self.is_reaped(old, new, *threshold);
+            return self.is_reaped(old, new, *threshold, *since);
         }
         // What nobody has confirmed.
         assert_eq!(old.state, State::Held, "{address} was taken from {owner:?} by {command:?}");
@@ -273,21 +273,21 @@ impl World {
     }
 
     /// Rule 6, or an operator's `gc`.
-    fn is_reaped(&self, old: &Lease, new: &Lease, threshold: u32) {
-        let Lease { address, generation, owner, .. } = old;
+    fn is_reaped(&self, old: &Lease, new: &Lease, threshold: u32, since: Duration) {
+        let Lease { address, segment, generation, owner, .. } = old;
         let given = self.given(*generation).expect("it was given");
-        let asked = self.sources.iter().filter(|s| s.configured).filter_map(|s| s.complete).min();
-        let asked = asked.unwrap_or(self.now.boot);
+        assert!(self.known(segment, since), "{address}: nobody knows that {owner:?} is gone");
         if threshold > 0 {
             assert!(given.misses >= MISSES, "{address} had {} misses", given.misses);
             let entry = owner.as_ref().and_then(|owner| self.node.registered.get(owner));
             let alive = entry.is_some_and(|entry| !entry.dead);
             assert!(!alive || !self.sources[DIRECTORY].configured, "{address}: {owner:?} is alive");
         }
-        let kept = self.keeps(old, asked, true);
+        // It is given back: what keeps it then keeps a little less than a lease that somebody has.
+        let kept = self.keeps(old, since, true);
         assert!(kept.is_none(), "{address} was reaped and is kept by {kept:?}");
         if new.state == State::Cooling {
-            self.is_gone(old, given.missed_at.unwrap_or(self.now.boot), true);
+            self.is_gone(old, since, true);
         }
     }
 
@@ -316,7 +316,7 @@ impl World {
             let given = self.given.get_mut(&generation).expect("it was given");
             // From when on it has to be silent.
             given.ended = Some(match command {
-                Command::Reap { .. } => given.missed_at.unwrap_or(now),
+                Command::Reap { since, .. } => *since,
                 Command::Tick | Command::Look(_) | Command::RecheckAll => {
                     old.and_then(|old| old.until).unwrap_or(now)
                 }

@@ -153,8 +153,8 @@ impl World {
 
     /// What others list, and what the agent hears of it.
     fn is_listed(&mut self, op: Op) {
-        let since = self.now.boot;
-        let entry = |owner, address, dead| Listed { owner, address, dead, since };
+        let (since, wall) = (self.now.boot, self.now.wall);
+        let entry = |owner, address, dead| Listed { owner, address, dead, since, wall };
         let named = |who: (u8, u8), any: bool| if any { any_run(who.0) } else { owner(who) };
         match op {
             Op::Container { n, who, run, address: label } => {
@@ -189,14 +189,15 @@ impl World {
             }
             Op::Dies { who, any_run } => {
                 if let Some(listed) = self.node.registered.get_mut(&named(who, any_run)) {
-                    (listed.dead, listed.since) = (true, since);
+                    (listed.dead, listed.since, listed.wall) = (true, since, wall);
                 }
             }
             Op::Index => {
                 let old = std::mem::replace(&mut self.node.index, self.node.registered.clone());
                 for (owner, listed) in &mut self.node.index {
                     let same = old.get(owner).filter(|old| old.dead == listed.dead);
-                    listed.since = same.map_or(since, |old| old.since);
+                    let first = same.map_or((since, wall), |old| (old.since, old.wall));
+                    (listed.since, listed.wall) = first;
                 }
             }
             Op::Ask(directory) => self.begin_answer(usize::from(directory)),

@@ -144,6 +144,7 @@ mod tests {
             quarantined: 1,
             utilisation: 0.25,
             waits_for: vec![proto::AwaitedSource { source: "containerd".to_owned(), addresses: 2 }],
+            held_back: 1,
         };
         Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
     }
