@@ -110,15 +110,14 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(bypass, runtime, directory, subscribers, allow)| Setup {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2))
+        .prop_map(|(bypass, runtime, directory, subscribers, allow)| Setup {
             bypass,
             runtime,
             directory,
             subscribers,
             allow,
-        },
-    )
+        })
 }
 
 fn cases() -> u32 {

@@ -25,14 +25,6 @@ impl Lab {
     /// # Errors
     /// The store cannot be written.
     pub fn fill(&self, leases: u32) -> Result<()> {
-        self.fill_with(leases, |number| (format!("s{number}"), String::new()))
-    }
-
-    /// As [`Lab::fill`], with the sandbox and the interface key that each number gives.
-    ///
-    /// # Errors
-    /// As [`Lab::fill`].
-    pub fn fill_with(&self, leases: u32, owner: impl Fn(u32) -> (String, String)) -> Result<()> {
         let state = self.dir().join("state");
         std::fs::create_dir_all(&state).context("the state directory")?;
         let boot = Boot { id: clock::boot_id()?, now: Now::read() };
@@ -49,8 +41,7 @@ impl Lab {
                 let mut calls = JoinSet::new();
                 for number in first..leases.min(first + AT_ONCE) {
                     let ledger = ledger.clone();
-                    let (sandbox, key) = owner(number);
-                    calls.spawn(async move { ledger.call(lease(&sandbox, &key)).await });
+                    calls.spawn(async move { ledger.call(lease(number)).await });
                 }
                 while let Some(called) = calls.join_next().await {
                     called??;
@@ -62,11 +53,10 @@ impl Lab {
     }
 }
 
-fn lease(sandbox: &str, key: &str) -> Command {
+fn lease(number: u32) -> Command {
     Command::Allocate(Allocate {
         pools: vec![POOL.into()],
-        sandbox: sandbox.into(),
-        key: key.into(),
+        sandbox: format!("s{number}").into(),
         confirmed: true,
         ..Allocate::default()
     })

@@ -92,14 +92,18 @@ impl proto::admin_server::Admin for Service {
         // It looks once more: one of them may be in use by now.
         let reap = Command::Reap { generations, threshold: 0, since };
         let released = match self.call(reap, dry_run).await? {
-            Reply::Leases(leases) => leases.iter().map(|lease| self.0.message(lease)).collect(),
+            Reply::Leases(leases) => leases,
             _ => Vec::new(),
         };
         // What a source has yet to answer for stays.
         let waits = |lease: &&Arc<Lease>| self.0.live.complete(&lease.segment, since).is_err();
-        unverifiable.extend(gone.iter().filter(waits).map(|lease| self.0.message(lease)));
-        let (next_page_token, seq) = (page.next(), page.seq);
-        Ok(Response::new(proto::GcResponse { released, unverifiable, next_page_token, seq }))
+        unverifiable.extend(gone.iter().filter(waits).cloned());
+        Ok(Response::new(proto::GcResponse {
+            released: self.messages(&released),
+            unverifiable: self.messages(&unverifiable),
+            next_page_token: page.next(),
+            seq: page.seq,
+        }))
     }
 
     async fn reconcile(
@@ -195,10 +199,7 @@ impl proto::admin_server::Admin for Service {
             }
         };
         Ok(match self.call(command, dry_run).await? {
-            Reply::Leases(leases) => {
-                let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
-                quarantined(Outcome::Done, leases)
-            }
+            Reply::Leases(leases) => quarantined(Outcome::Done, self.messages(&leases)),
             Reply::NotFound => quarantined(Outcome::NotFound, Vec::new()),
             _ => quarantined(Outcome::Done, Vec::new()),
         })
@@ -228,7 +229,7 @@ impl proto::admin_server::Admin for Service {
             }
             match self.adopt_one(reservation, &config.pools, only, dry_run).await? {
                 Ok(leases) => {
-                    let leases: Vec<_> = leases.iter().map(|lease| self.0.message(lease)).collect();
+                    let leases = self.messages(&leases);
                     page.add(&address, leases.iter().map(proto::Lease::encoded_len).sum());
                     adopted.extend(leases);
                 }
@@ -258,7 +259,7 @@ impl Service {
     async fn silent(
         &self,
         page: &mut Page<LeaseKey>,
-    ) -> Result<(Vec<Arc<Lease>>, Vec<proto::Lease>), Refusal> {
+    ) -> Result<(Vec<Arc<Lease>>, Vec<Arc<Lease>>), Refusal> {
         let (mut gone, mut unverifiable) = (Vec::new(), Vec::new());
         let mut after = page.after.clone();
         loop {
@@ -281,14 +282,14 @@ impl Service {
                 if !is_gone && lease.state != State::Active {
                     continue;
                 }
-                let message = self.0.message(&lease);
-                if !page.takes(&page::lease_key(&lease), message.encoded_len()) {
+                let bytes = self.0.message(&lease).encoded_len();
+                if !page.takes(&page::lease_key(&lease), bytes) {
                     return Ok((gone, unverifiable));
                 }
                 if is_gone {
                     gone.push(lease);
                 } else {
-                    unverifiable.push(message);
+                    unverifiable.push(lease);
                 }
             }
             match reached {
@@ -333,6 +334,10 @@ impl Service {
 
     fn bridge_present(&self, lease: &Lease) -> bool {
         self.0.health.why(&crate::health::bridge(&lease.segment.bridge)).is_none()
+    }
+
+    fn messages(&self, leases: &[Arc<Lease>]) -> Vec<proto::Lease> {
+        leases.iter().map(|lease| self.0.message(lease)).collect()
     }
 }
 

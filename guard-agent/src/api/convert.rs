@@ -160,6 +160,7 @@ pub fn pool(status: &PoolStatus, away: &[&'static str]) -> proto::Pool {
         quarantined: status.count(State::Quarantined),
         utilisation: status.utilisation(),
         waits_for: away.iter().map(awaited).collect(),
+        held_back: status.held_back,
     }
 }
 

@@ -26,7 +26,7 @@ fn alive(sandbox: &str, lifecycle: &str) -> Entry {
         detail: "".into(),
         since: at(0),
         unread: Unread::default(),
-        place: Place::Clear,
+        place: crate::inventory::Place::Clear,
     }
 }
 

@@ -79,7 +79,8 @@ pub enum Notice {
     },
     /// Subscribers did not acknowledge a release in time.
     HoldExpired(Arc<Lease>, Vec<Arc<str>>),
-    /// No pool of the configuration has the address any more; the lease is kept until it ends.
+    /// No pool of the configuration has the address any more, or its pool is on another segment now,
+    /// where the address is held back; the lease is kept until it ends.
     Draining(Arc<Lease>),
     /// No pool of the configuration has the child subnet any more; it is kept until it is
     /// released.

@@ -309,6 +309,31 @@ impl Index {
         self.ended.from(question).take_while(move |lease| is_of(lease, sandbox, lifecycle))
     }
 
+    /// What other runs of a sandbox have, or gave back and is not free yet. Costs nothing for the
+    /// leases of the run itself.
+    pub(super) fn of_other_runs<'a>(
+        &'a self,
+        sandbox: &'a Arc<str>,
+        run: &'a Arc<str>,
+    ) -> impl Iterator<Item = &'a Arc<Lease>> {
+        // No lifecycle is between a run's and the one that is longer by a NUL.
+        let after: Arc<str> = Arc::from(format!("{run}\0"));
+        let held = |lifecycle: Arc<str>| {
+            let (key, pool) = (super::no_text(), super::no_text());
+            self.held.from(Asker { sandbox: Arc::clone(sandbox), lifecycle, key, pool })
+        };
+        let ended = |lifecycle| self.ended.from(Owner { sandbox: Arc::clone(sandbox), lifecycle });
+        let own = |lease: &&Arc<Lease>| is_of(lease, sandbox, Some(run));
+        let others = |lease: &&Arc<Lease>| is_of(lease, sandbox, None);
+        let first = super::no_text;
+        let before = held(first()).take_while(move |lease| others(lease) && !own(lease));
+        let ended_before = ended(first()).take_while(move |lease| others(lease) && !own(lease));
+        before
+            .chain(held(Arc::clone(&after)).take_while(others))
+            .chain(ended_before)
+            .chain(ended(after).take_while(others))
+    }
+
     pub(super) fn bound_to_port(&self, ifindex: u32) -> Vec<Arc<Lease>> {
         let found = self.by_port.from(ifindex);
         found.take_while(|lease| lease.binding.ifindex == Some(ifindex)).cloned().collect()

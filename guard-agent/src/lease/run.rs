@@ -137,13 +137,11 @@ impl Engine {
         if lease.state == State::Releasing && another {
             return Run::Replaced;
         }
-        let released = self.index.ended(sandbox, None);
-        let released = released.filter(|other| other.state == State::Releasing);
-        let mut others = self.index.of_sandbox(sandbox, None).chain(released);
-        let later = others.any(|other| {
-            other.pool == lease.pool
+        let later = self.index.of_other_runs(sandbox, lifecycle).any(|other| {
+            other.state != State::Cooling
+                && other.state != State::Quarantined
+                && other.pool == lease.pool
                 && other.generation > lease.generation
-                && other.owner.as_ref().is_some_and(|owner| owner.lifecycle != *lifecycle)
         });
         if later { Run::Earlier } else { Run::Latest }
     }

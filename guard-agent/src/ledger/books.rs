@@ -147,7 +147,9 @@ impl Writer {
         let (has, limit, new) = (high.generation, high.limit(now.wall), high.gave_nothing());
         let known = given.iter().copied().filter(|generation| *generation <= limit).max();
         let known = known.unwrap_or(0);
-        if new && let Some(highest) = given.iter().copied().filter(|given| *given > 0).max() {
+        // Its own seed may have been told.
+        let others = given.iter().copied().filter(|given| *given > 0 && *given != has);
+        if new && let Some(highest) = others.max() {
             let error = StoreError::missing(store.path(), highest);
             return self.lose(Loss::of_open(store, error.to_string(), false));
         }
@@ -174,11 +176,9 @@ impl Writer {
         engine.set_subscribers(&self.subscribers);
         let high = engine.high_water();
         self.correct(&given, limit, high.generation);
-        // Of one that has not given anything nobody needs to know after it.
-        if !high.gave_nothing() {
-            for observer in &mut self.observers {
-                observer.handed_out(high.generation);
-            }
+        // Of one that has not given any, nobody needs to know once it is gone.
+        for observer in self.observers.iter_mut().filter(|_| !high.gave_nothing()) {
+            observer.handed_out(high.generation);
         }
         // What the node has is asked for anew: this engine knows nothing of it.
         self.changes.tell(|changes| (changes.hosts, changes.known) = (true, true));

@@ -217,10 +217,13 @@ impl Writer {
             Ok(()) => {
                 let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
                 if !told.is_empty() {
-                    let highest = self.engine.high_water().generation;
+                    let high = self.engine.high_water();
                     for observer in &mut self.observers {
                         observer.committed(&told, now);
-                        observer.handed_out(highest);
+                        // Of a store that has not given any, nobody needs to know once it is gone.
+                        if !high.gave_nothing() {
+                            observer.handed_out(high.generation);
+                        }
                     }
                     failpoint::reach(Moment::BeforeReply);
                 }
@@ -344,7 +347,8 @@ fn report(notices: &[Notice]) {
             ),
             Notice::Draining(lease) => tracing::warn!(
                 address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
-                generation = lease.generation, "no configured pool has this lease's address"
+                generation = lease.generation, "no configured pool has this lease's address on its segment; a pool of its name hands it out \
+                 on no other segment until the lease has ended"
             ),
         }
     }

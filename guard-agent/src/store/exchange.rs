@@ -20,8 +20,11 @@ const NEW: &str = ".new";
 /// A recovered store that is whole.
 const READY: &str = ".recovered";
 
+/// What follows the name of a store in that of its marker.
+pub(super) const MARKER: &str = ".marker";
+
 /// All files of a store. The log goes with its database, or SQLite would apply it to another.
-const FILES: [&str; 4] = ["-wal", "-shm", "", ".marker"];
+const FILES: [&str; 4] = ["-wal", "-shm", "", MARKER];
 
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -40,7 +43,7 @@ pub(super) fn begin(path: &Path) -> Result<PathBuf, StoreError> {
     for suffix in FILES {
         remove(&beside(&new, suffix))?;
     }
-    remove(&beside(&ready(path), ".marker"))?;
+    remove(&beside(&ready(path), MARKER))?;
     Ok(new)
 }
 
@@ -48,7 +51,7 @@ pub(super) fn begin(path: &Path) -> Result<PathBuf, StoreError> {
 pub(super) fn declare(path: &Path) -> Result<(), StoreError> {
     let (new, ready) = (beside(path, NEW), ready(path));
     // Its database comes last, since its name is what counts.
-    for suffix in [".marker", ""] {
+    for suffix in [MARKER, ""] {
         rename(&beside(&new, suffix), &beside(&ready, suffix))?;
         sync(path)?;
     }
@@ -68,13 +71,15 @@ pub(super) fn finish(path: &Path) -> Result<Option<PathBuf>, StoreError> {
     // The same name each time it is tried.
     let aside = format!(".damaged-{}.{:03}", made.as_secs(), made.subsec_millis());
     let aside = beside(path, &aside);
-    let marker = beside(&ready, ".marker");
-    if marker.try_exists().map_err(io)? {
-        for suffix in FILES {
-            rename(&beside(path, suffix), &beside(&aside, suffix))?;
-        }
-        sync(path)?;
-        rename(&marker, &marker::path_of(path))?;
+    let marker = beside(&ready, MARKER);
+    // Its own marker is in its place already if it is not beside it any more.
+    let marked = !marker.try_exists().map_err(io)?;
+    for suffix in FILES.iter().filter(|suffix| !marked || **suffix != MARKER) {
+        rename(&beside(path, suffix), &beside(&aside, suffix))?;
+    }
+    sync(path)?;
+    if !marked {
+        rename(&marker, &beside(path, MARKER))?;
         sync(path)?;
     }
     rename(&ready, path)?;

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::StoreError;
+use super::{StoreError, exchange};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -39,9 +39,7 @@ struct Line {
 }
 
 pub(super) fn path_of(store: &Path) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(".marker");
-    name.into()
+    exchange::beside(store, exchange::MARKER)
 }
 
 /// Puts the names in the file's directory on disk: without it a new file can be lost.

@@ -163,6 +163,22 @@ fn what_was_acknowledged_survives_a_thousand_power_cuts() {
     assert!(answers > u64::from(all) * 10, "{answers} answers say little");
 }
 
+#[test]
+fn a_first_start_that_is_cut_off_anywhere_is_a_first_start_still() {
+    let mut opened = 0;
+    for changes in 0..60 {
+        let mut node = Node::new(changes, false);
+        node.disk.power_on(changes);
+        opened += u32::from(node.open().is_ok());
+        node.disk.cut();
+        node.disk.lose(&mut node.rng);
+        node.disk.power_on(u64::MAX);
+        let mut store = node.open().unwrap_or_else(|error| panic!("after {changes}: {error}"));
+        assert!(store.take_restored().contents.rows.is_empty());
+    }
+    assert!((1..60).contains(&opened), "{opened} were not cut off");
+}
+
 /// What the first test would find: were nothing synced, it is noticed each time, by the marker.
 #[test]
 fn rule_11_a_disk_that_lies_about_what_it_has_synced_is_found_out() {

@@ -7,7 +7,7 @@ use guard_agent::{
     evidence::EvidenceView,
     lease::{Binding, Carry, Contents, Engine, Lease, Place, Row, State, reason},
     live::{Claim, LiveSet},
-    store::{Boot, Known, KernelHolder, Store, epoch_of, recover},
+    store::{Boot, KernelHolder, Known, Store, epoch_of, recover},
 };
 
 use super::{
@@ -244,7 +244,9 @@ impl World {
         }
         let links = self.node.links.iter();
         self.live.set_links(
-            links.map(|(n, link)| (*n, vec![link_name(link.name).to_string()], self.node.device(*n))),
+            links.map(|(n, link)| {
+                (*n, vec![link_name(link.name).to_string()], self.node.device(*n))
+            }),
         );
         let links = self.node.links.iter().map(|(n, link)| (*n, link.serial));
         self.known_ports = links.collect::<BTreeMap<u32, Serial>>();

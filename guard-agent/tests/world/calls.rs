@@ -75,15 +75,14 @@ impl World {
     }
 
     pub(super) fn allocate(&mut self, ask: Allocate) {
-        let bridges = POOLS.iter().filter(|(name, _)| ask.pools.iter().any(|pool| **pool == **name));
+        let bridges =
+            POOLS.iter().filter(|(name, _)| ask.pools.iter().any(|pool| **pool == **name));
         let absent = bridges.into_iter().any(|(_, bridge)| self.node.absent[usize::from(*bridge)]);
         if !self.may_allocate() || ask.pools.is_empty() || absent {
             return;
         }
-        let owner = Owner {
-            sandbox: Arc::clone(&ask.sandbox),
-            lifecycle: Arc::clone(&ask.lifecycle),
-        };
+        let owner =
+            Owner { sandbox: Arc::clone(&ask.sandbox), lifecycle: Arc::clone(&ask.lifecycle) };
         if ask.interface.is_some() {
             // Whoever has resolved it was told by then.
             self.lag = false;
@@ -169,7 +168,10 @@ impl World {
         let read: Vec<_> = self.read_of(&place).into_iter().filter(|e| !e.names(owner)).collect();
         assert!(read.is_empty(), "{address} is live and was handed out: {read:?}");
         self.nobody_runs_with(&place, owner);
-        assert!(self.engine.subnet_of(&place.segment, address).is_none(), "{address} is a subnet's");
+        assert!(
+            self.engine.subnet_of(&place.segment, address).is_none(),
+            "{address} is a subnet's"
+        );
         let host = self.node.hosts[bridge_of(&place.segment)].contains(&address);
         assert!(can_be_handed_out(address) && (!host || self.phase == Phase::Blind));
         if let Some(was) = was {
@@ -189,7 +191,10 @@ impl World {
         for Sandbox { owner, generation, .. } in others {
             let given = self.given(*generation).expect("it was given");
             let bound = given.bound.and_then(|serial| self.node.number_of(serial));
-            assert_eq!(bound, None, "{place:?} is handed out, and {owner:?} has it behind its port");
+            assert_eq!(
+                bound, None,
+                "{place:?} is handed out, and {owner:?} has it behind its port"
+            );
             let frames = self.node.claims.get(place).filter(|_| self.phase == Phase::Up);
             assert!(frames.is_none(), "{place:?} is handed out, and {owner:?} uses it");
         }

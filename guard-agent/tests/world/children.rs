@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use guard_agent::{
-    lease::{
-        Place, Row, Subnet,
-        command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
-    },
+use guard_agent::lease::{
+    Place, Row, Subnet,
+    command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
 };
 use ipnet::IpNet;
 

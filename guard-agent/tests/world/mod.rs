@@ -50,53 +50,148 @@ pub struct Setup {
 /// One step of a history. Numbers are indices into small worlds.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    Allocate { who: (u8, u8), pools: u8, address: Option<u8>, port: Option<u8>, mac: bool },
+    Allocate {
+        who: (u8, u8),
+        pools: u8,
+        address: Option<u8>,
+        port: Option<u8>,
+        mac: bool,
+    },
     AskAgain(Index),
     Confirm(Index),
-    Bind { of: Index, number: u8, mac: bool },
+    Bind {
+        of: Index,
+        number: u8,
+        mac: bool,
+    },
     Release(Index),
-    ReleaseOwner { sandbox: u8, run: Option<u8> },
-    Ack { of: Index, second: bool },
-    Force { bridge: u8, address: u8 },
-    Quarantine { bridge: u8, address: u8, on: bool },
+    ReleaseOwner {
+        sandbox: u8,
+        run: Option<u8>,
+    },
+    Ack {
+        of: Index,
+        second: bool,
+    },
+    Force {
+        bridge: u8,
+        address: u8,
+    },
+    Quarantine {
+        bridge: u8,
+        address: u8,
+        on: bool,
+    },
     Gc,
-    Carve { id: u8, bits: u8, at: Option<u8>, six: bool },
-    Uncarve { id: u8 },
-    Name { id: u8, tap: bool },
-    Unname { n: u8, tap: bool },
-    Link { number: u8, name: u8, bridge: Option<u8> },
+    Carve {
+        id: u8,
+        bits: u8,
+        at: Option<u8>,
+        six: bool,
+    },
+    Uncarve {
+        id: u8,
+    },
+    Name {
+        id: u8,
+        tap: bool,
+    },
+    Unname {
+        n: u8,
+        tap: bool,
+    },
+    Link {
+        number: u8,
+        name: u8,
+        bridge: Option<u8>,
+    },
     LinkEnds(u8),
     /// It ends, and another has its number, perhaps its name.
-    LinkAnew { number: u8, name: Option<u8>, bridge: u8 },
-    Rename { number: u8, name: u8 },
-    Move { number: u8, bridge: Option<u8> },
-    Frame { number: u8, address: u8, six: bool, mac: Option<u8> },
-    Fade { bridge: u8, address: u8, six: bool },
+    LinkAnew {
+        number: u8,
+        name: Option<u8>,
+        bridge: u8,
+    },
+    Rename {
+        number: u8,
+        name: u8,
+    },
+    Move {
+        number: u8,
+        bridge: Option<u8>,
+    },
+    Frame {
+        number: u8,
+        address: u8,
+        six: bool,
+        mac: Option<u8>,
+    },
+    Fade {
+        bridge: u8,
+        address: u8,
+        six: bool,
+    },
     Ends(Index),
-    Container { n: u8, who: (u8, u8), run: bool, address: Option<u8> },
+    Container {
+        n: u8,
+        who: (u8, u8),
+        run: bool,
+        address: Option<u8>,
+    },
     /// One for somebody who was given an address, with a label or (CNI's way) without.
-    ContainerOf { n: u8, of: Index, run: bool, label: bool },
+    ContainerOf {
+        n: u8,
+        of: Index,
+        run: bool,
+        label: bool,
+    },
     ContainerEnds(u8),
-    Register { who: (u8, u8), any_run: bool },
-    Dies { who: (u8, u8), any_run: bool },
+    Register {
+        who: (u8, u8),
+        any_run: bool,
+    },
+    Dies {
+        who: (u8, u8),
+        any_run: bool,
+    },
     Index,
-    Host { bridge: u8, address: u8 },
-    Bridge { bridge: u8, absent: bool },
+    Host {
+        bridge: u8,
+        address: u8,
+    },
+    Bridge {
+        bridge: u8,
+        absent: bool,
+    },
     Ask(bool),
-    Answer { directory: bool, outcome: u8 },
+    Answer {
+        directory: bool,
+        outcome: u8,
+    },
     StreamBreaks,
     Time(u8),
     WallBack,
-    Reconcile { runtime: u8, directory: u8 },
+    Reconcile {
+        runtime: u8,
+        directory: u8,
+    },
     RecheckAll,
     /// The next command comes before the agent has looked at what it was told.
     Lag,
     NextCommitFails,
-    Stop { in_order: bool },
+    Stop {
+        in_order: bool,
+    },
     Start,
-    Restart { in_order: bool },
-    LoseStore { at_once: bool },
-    Reboot { containers_stay: bool },
+    Restart {
+        in_order: bool,
+    },
+    LoseStore {
+        at_once: bool,
+    },
+    Reboot {
+        containers_stay: bool,
+    },
     Read(u8),
     BootPass,
 }

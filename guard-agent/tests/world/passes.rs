@@ -153,9 +153,10 @@ impl World {
 
     /// What the directory says of a sandbox that it is asked for by name.
     fn word(&self, owner: &Owner) -> Word {
-        self.node.registered.get(owner).map_or(Word::NotFound, |listed| {
-            if listed.dead { Word::Dead } else { Word::Alive }
-        })
+        self.node
+            .registered
+            .get(owner)
+            .map_or(Word::NotFound, |listed| if listed.dead { Word::Dead } else { Word::Alive })
     }
 
     /// An operator's: what nothing speaks for and whose port has gone.

@@ -115,7 +115,8 @@ impl World {
         if self.node.hosts[bridge_of(&place.segment)].contains(&place.address) {
             return Some("the host has it".to_owned());
         }
-        let found = (lease.state == State::Quarantined).then(|| self.recovered.get(&place).copied());
+        let found =
+            (lease.state == State::Quarantined).then(|| self.recovered.get(&place).copied());
         let bound = self.given(lease.generation).and_then(|given| given.bound);
         let bound = bound.or(found.flatten());
         if let Some(serial) = bound.filter(|serial| self.node.number_of(*serial).is_some()) {
@@ -138,9 +139,10 @@ impl World {
 
     /// Its owner has the address that its label names on another segment.
     fn has_it_elsewhere(&self, container: &Listed, place: &Place) -> bool {
-        let elsewhere = self.shadow.iter().filter(|(other, _)| {
-            other.address == place.address && other.segment != place.segment
-        });
+        let elsewhere = self
+            .shadow
+            .iter()
+            .filter(|(other, _)| other.address == place.address && other.segment != place.segment);
         let mut owned = elsewhere.filter_map(|(_, row)| row.lease()).filter(|l| l.state.is_owned());
         owned.any(|lease| lease.owner.as_ref().is_some_and(|owner| names(container, owner)))
     }
@@ -152,9 +154,8 @@ impl World {
             let rows = self.shadow.values().filter_map(Row::lease);
             rows.filter(|l| l.generation != lease.generation && l.pool == lease.pool)
         };
-        let has_another = others().any(|l| {
-            l.state.is_owned() && l.owner.as_ref() == Some(owner) && l.key == lease.key
-        });
+        let has_another = others()
+            .any(|l| l.state.is_owned() && l.owner.as_ref() == Some(owner) && l.key == lease.key);
         let mut later = others().filter(|l| {
             (l.state.is_owned() || l.state == State::Releasing) && l.generation > lease.generation
         });
@@ -240,7 +241,8 @@ impl World {
         let told = match command {
             Command::Release(of) => of == generation,
             Command::ReleaseOwner { sandbox, lifecycle } => owner.as_ref().is_some_and(|owner| {
-                owner.sandbox == *sandbox && lifecycle.as_ref().is_none_or(|l| owner.lifecycle == *l)
+                owner.sandbox == *sandbox
+                    && lifecycle.as_ref().is_none_or(|l| owner.lifecycle == *l)
             }),
             Command::ForceRelease { segment: at, address: of } => at == segment && of == address,
             _ => false,
@@ -307,7 +309,8 @@ impl World {
     /// What follows for later checks.
     fn note(&mut self, at: &Place, old: Option<&Lease>, new: Option<&Lease>, command: &Command) {
         let now = self.now.boot;
-        let owned = |lease: Option<&Lease>| lease.filter(|l| l.state.is_owned()).map(|l| l.generation);
+        let owned =
+            |lease: Option<&Lease>| lease.filter(|l| l.state.is_owned()).map(|l| l.generation);
         if let Some(new) = new.filter(|new| new.state.is_owned()) {
             let asked = match command {
                 Command::Allocate(ask) => Some(ask.clone()),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use guard_agent::lease::{Owner, State, command::{Command, Reply}};
+use guard_agent::lease::{
+    Owner, State,
+    command::{Command, Reply},
+};
 use jiff::SignedDuration;
 
 use super::{
@@ -167,7 +170,9 @@ impl World {
                 let rows = self.shadow.values().filter_map(guard_agent::lease::Row::lease);
                 let lease = rows.filter(|l| l.generation == generation).next().cloned();
                 let lease = lease.filter(|lease| lease.state != State::Quarantined);
-                if let Some((lease, mut owner)) = lease.and_then(|l| Some((l.clone(), l.owner.clone()?))) {
+                if let Some((lease, mut owner)) =
+                    lease.and_then(|l| Some((l.clone(), l.owner.clone()?)))
+                {
                     if !run {
                         owner.lifecycle = Arc::from("");
                     }

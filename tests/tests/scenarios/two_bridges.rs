@@ -35,9 +35,9 @@ fn adopted(sandbox: &str) -> Option<(Value, Value, Value)> {
 fn await_entries(
     agent: &Agent,
     what: &str,
-    wanted: [Option<(Value, Value, Value)>; 2],
+    wanted: &[Option<(Value, Value, Value)>; 2],
 ) -> Result<()> {
-    let seen = || Ok((entries(agent)? == wanted).then_some(()));
+    let seen = || Ok((entries(agent)? == *wanted).then_some(()));
     eventually(what, seen).with_context(|| format!("{:?}", entries(agent)))
 }
 
@@ -51,7 +51,7 @@ fn rule_7_two_healthy_sandboxes_with_one_address_on_two_bridges_are_no_dispute()
     containerd.run("one", Some(&one), "10.8.64.7")?;
     containerd.run("two", Some(&two), "10.8.64.7")?;
     let agent = start(&lab, &containerd)?;
-    await_entries(&agent, "a lease on each", [adopted("one"), adopted("two")])?;
+    await_entries(&agent, "a lease on each", &[adopted("one"), adopted("two")])?;
     assert!(agent.list(&["conflicts", "--all"], "conflicts")?.is_empty());
     agent.check()
 }
@@ -67,7 +67,7 @@ fn rule_7_without_a_port_it_is_not_known_which_segment_is_meant_until_one_comes(
         containerd.run_labelled(name, None, &[(SANDBOX, name), (IP, "10.8.64.7")])?;
     }
     let live = || Some(("quarantined".into(), Value::Null, "live".into()));
-    await_entries(&agent, "a quarantine on each", [live(), live()])?;
+    await_entries(&agent, "a quarantine on each", &[live(), live()])?;
     let why = agent.json(&["why", "10.8.64.7"])?.to_string();
     assert!(why.contains("which of rt0 or rt1 is meant is not known"), "{why}");
     let duplicate = |conflict: &Value| conflict["kind"] == "duplicate";
@@ -81,13 +81,13 @@ fn rule_7_without_a_port_it_is_not_known_which_segment_is_meant_until_one_comes(
              link set veth-{name} master {bridge} up"
         ))?;
     }
-    await_entries(&agent, "a lease on each", [adopted("one"), adopted("two")])?;
+    await_entries(&agent, "a lease on each", &[adopted("one"), adopted("two")])?;
     // Its port goes: the lease stays where it is.
     lab.host().ip("link delete veth-two")?;
     eventually("the end of the port", || {
         let ports = agent.list(&["ports"], "ports")?;
         Ok((!ports.iter().any(|port| port["interface"] == "veth-two")).then_some(()))
     })?;
-    await_entries(&agent, "the same leases", [adopted("one"), adopted("two")])?;
+    await_entries(&agent, "the same leases", &[adopted("one"), adopted("two")])?;
     agent.check()
 }

@@ -213,7 +213,8 @@ fn rule_5_a_death_past_its_grace_is_not_looked_up() -> Result<()> {
         Ok((fate(&pass, "a") == Some("removed")).then_some(pass))
     })?;
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
-    assert_eq!(gone["released"][0]["state"], "cooling", "{gone}");
+    assert_eq!(gone["released"][0]["generation"], lease.generation, "{gone}");
+    agent.await_state(&lease, "cooling")?;
     assert_eq!((parts.directory.asked("a/1"), parts.directory.asked("a")), (0, 0));
     Ok(())
 }

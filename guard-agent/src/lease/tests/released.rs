@@ -224,3 +224,51 @@ fn rule_4_a_container_speaks_for_the_same_address_on_both_segments() {
         assert_eq!(now.state, State::Held, "its sandbox is there: {now:?}");
     }
 }
+
+#[test]
+fn rule_4_who_names_no_run_speaks_for_the_latest_that_has_a_lease_and_for_no_earlier_one() {
+    let mut world = World::with("10.0.0.0/24");
+    let of_run = |run: &str| Allocate { lifecycle: Arc::from(run), ..ask("web") };
+    // The order of the names is none of time.
+    let leases = ["2", "1", "3"].map(|run| world.allocate(of_run(run)).unwrap());
+    world.view.owners.push(evidence(Source::Controller, None, Some(owner("web", ""))));
+    for (earlier, state) in [(0, State::Cooling), (1, State::Cooling), (2, State::Releasing)] {
+        assert_eq!(outcome(world.release(leases[earlier].generation)), state, "{earlier}");
+    }
+    // One that names the run speaks for that one.
+    let again = world.allocate(of_run("1")).unwrap();
+    world.allocate(of_run("4")).unwrap();
+    world.view.owners.push(evidence(Source::Controller, None, Some(owner("web", "1"))));
+    assert_eq!(outcome(world.release(again.generation)), State::Releasing);
+}
+
+#[test]
+fn rule_4_a_released_address_is_kept_by_its_sandbox_unless_that_has_another_under_the_same_key() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.view.owners.push(evidence(Source::Inventory, None, Some(owner("s", ""))));
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    assert_eq!(&*world.at("10.0.0.2").reason, reason::LIVE);
+    let other_key = Allocate { key: Arc::from("2"), ..ask("s") };
+    world.allocate(other_key).unwrap();
+    world.look(|changes| changes.owners = true);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing));
+    world.lease("s");
+    world.look(|changes| changes.owners = true);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}
+
+#[test]
+fn rule_4_what_is_not_known_keeps_a_released_address_until_it_is() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.view.complete_since = Some(world.now.boot - Duration::from_secs(1));
+    assert_eq!(outcome(world.release(lease.generation)), State::Releasing);
+    assert_eq!(&*world.at("10.0.0.2").reason, reason::UNKNOWN);
+    assert_eq!(world.engine.take_wanted().into_iter().collect::<Vec<_>>(), ["a source"]);
+    world.pass(600);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Releasing), "without limit in time");
+    world.view.complete_since = None;
+    world.look(|changes| changes.known = true);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+}

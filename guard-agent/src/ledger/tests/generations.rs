@@ -172,7 +172,26 @@ async fn a_first_start_is_one_also_after_a_run_that_gave_nothing() {
         ledger.shutdown().await;
         node.remove();
     }
+    // One that has quarantined, and given nothing, is not another one after a restart, also where an
+    // older agent has told of its seed.
+    let ledger = node.start();
+    let (segment, address) = (Segment::new("br0", 0), "10.0.0.9".parse().unwrap());
+    ledger.call(Command::Quarantine { segment, address }).await.unwrap();
+    ledger.shutdown().await;
+    for told in [false, true] {
+        if told {
+            let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+            let mut store = Store::open(&node.file("leases.db"), &boot).unwrap();
+            node.memory.is(&[store.take_restored().high_water.generation]);
+            store.close().unwrap();
+        }
+        let ledger = node.start();
+        assert_eq!(ledger.loss(), None, "{told}");
+        ledger.shutdown().await;
+    }
     // After `guard-agent detach` nobody knows of any.
+    node.remove();
+    node.memory.is(&[]);
     let ledger = node.start();
     lease(&ledger, "a").await.unwrap();
     ledger.shutdown().await;

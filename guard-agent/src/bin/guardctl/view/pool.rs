@@ -24,6 +24,7 @@ pub struct Pool {
     pub quarantined: u64,
     pub utilisation: f64,
     pub waits_for: Vec<Awaited>,
+    pub held_back: u64,
 }
 
 /// A source that addresses wait for.
@@ -56,6 +57,7 @@ impl From<proto::Pool> for Pool {
             quarantined: pool.quarantined,
             utilisation: pool.utilisation,
             waits_for: pool.waits_for.into_iter().map(Awaited::from).collect(),
+            held_back: pool.held_back,
         }
     }
 }
@@ -90,7 +92,11 @@ impl View for Pools {
                 let source = source.as_deref().unwrap_or("-");
                 format!("{addresses} wait for {source}, see `guardctl status`")
             });
-            table.row(cells, std::iter::once(pool.states()).chain(waits).collect());
+            let held_back = (pool.held_back > 0).then(|| {
+                format!("{} are leased on the segment that it was on before", pool.held_back)
+            });
+            table
+                .row(cells, std::iter::once(pool.states()).chain(waits).chain(held_back).collect());
         }
         table.text(screen, "no pools")
     }
@@ -138,6 +144,7 @@ mod tests {
             quarantined: 1,
             utilisation: 0.25,
             waits_for: vec![proto::AwaitedSource { source: "containerd".to_owned(), addresses: 2 }],
+            held_back: 1,
         };
         Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
     }
