@@ -87,6 +87,7 @@ impl World {
                 given.bound = None;
             }
         }
+        self.recovered.retain(|_, bound| *bound != serial);
     }
 
     /// All that the observer has told has been looked at: each lease is bound to its own link or to
