@@ -123,7 +123,7 @@ fn setup() -> impl Strategy<Value = Setup> {
 fn cases() -> u32 {
     let wanted = std::env::var("GUARD_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
     // Two tests share them, each on a CPU of its own.
-    wanted.unwrap_or(10_000_u32).div_ceil(2)
+    wanted.unwrap_or(3_000_u32).div_ceil(2)
 }
 
 fn config() -> Config {

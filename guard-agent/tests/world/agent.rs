@@ -124,6 +124,10 @@ impl World {
         // Who gave what back is lost with it.
         self.gave_back.clear();
         self.recovered.clear();
+        // The kernel has holders of leases; what an earlier loss has left is in the store alone.
+        for given in self.given.values_mut().filter(|given| given.lost) {
+            given.bound = None;
+        }
         let kernel = had.iter().map(|lease| self.holder(lease)).collect();
         let given = vec![self.engine.high_water().generation];
         let path = self.path();

@@ -1,6 +1,6 @@
 //! The passes that take back what nobody uses: the reconciler's, and an operator's `gc`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use guard_agent::{
     evidence::Source,
