@@ -92,7 +92,7 @@ impl World {
         let free: Vec<_> =
             self.engine.pools().into_iter().map(|pool| (pool.name, pool.free)).collect();
         let as_before = self.is_as_before(&ask, &owner);
-        match self.apply(Command::Allocate(ask.clone())) {
+        match self.apply(&Command::Allocate(ask.clone())) {
             Ok(Reply::Leases(leases)) => {
                 assert_eq!(leases.len(), ask.pools.len());
                 for lease in &leases {
@@ -238,7 +238,7 @@ impl World {
 
     /// Calls that are fenced by a generation: they are about a lease that somebody has, or change
     /// nothing.
-    pub(super) fn fenced(&mut self, generation: u64, command: Command) {
+    pub(super) fn fenced(&mut self, generation: u64, command: &Command) {
         if self.phase == Phase::Down {
             return;
         }
@@ -283,7 +283,7 @@ impl World {
         let port = Some((link_name(link.name), u32::from(number)));
         let mac = with_mac.then(|| mac(number));
         self.lag = false;
-        self.fenced(generation, Command::Bind { generation, mac, port });
+        self.fenced(generation, &Command::Bind { generation, mac, port });
     }
 
     pub(super) fn release(&mut self, generation: u64) {
@@ -295,7 +295,7 @@ impl World {
         let lease = rows.iter().find_map(|(_, row)| {
             row.lease().filter(|l| l.generation == generation && l.state.is_owned())
         });
-        match self.apply(Command::Release(generation)) {
+        match self.apply(&Command::Release(generation)) {
             Ok(Reply::Released(state, leases)) => {
                 assert_eq!((leases.len(), lease.is_some()), (1, true));
                 assert_eq!(state, leases[0].state);

@@ -298,7 +298,7 @@ impl World {
                 break;
             }
             let again = changes.clone();
-            if self.apply(Command::Look(changes)).is_err() {
+            if self.apply(&Command::Look(changes)).is_err() {
                 self.live.changes().put_back(Changes { known: true, ..again });
             }
         }
@@ -320,16 +320,17 @@ impl World {
     }
 
     /// Asks the agent, if it runs.
+    #[expect(clippy::needless_pass_by_value, reason = "it is made for this call")]
     fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
         if self.phase == Phase::Down {
             return Err(Refusal::new(Reason::Stopping, "it does not run"));
         }
         self.before_call();
-        self.apply(command)
+        self.apply(&command)
     }
 
     /// Applies, commits (or fails to) and checks what must hold after every step.
-    fn apply(&mut self, command: Command) -> Result<Reply, Refusal> {
+    fn apply(&mut self, command: &Command) -> Result<Reply, Refusal> {
         self.later();
         let before = self.contents();
         let Applied { result, changes, notices: _ } =
@@ -346,7 +347,12 @@ impl World {
         store.commit(&changes, self.engine.high_water(), self.now).unwrap();
         for change in &changes {
             if let Write::Address(change) = change {
-                self.judge(change, &command);
+                self.takes_port(change, command);
+            }
+        }
+        for change in &changes {
+            if let Write::Address(change) = change {
+                self.judge(change, command);
             }
         }
         assert_eq!(self.engine.check(), Vec::<String>::new());

@@ -1,6 +1,6 @@
 //! To which link a lease is bound: a link, and neither its number nor its name.
 
-use guard_agent::lease::{Binding, Lease, Row, State, command::Command};
+use guard_agent::lease::{Binding, Lease, Row, RowChange, State, command::Command};
 
 use super::{
     World,
@@ -74,6 +74,18 @@ impl World {
         let name = link_name(self.node.links[&number].name);
         let named = before.interface.as_ref() == Some(&name);
         assert!(named && !was_bound, "{} follows to another port: {new:?}", new.address);
+    }
+
+    /// A caller's word binds a lease to a port, which speaks for no other from then on, whatever comes
+    /// first in the transaction.
+    pub(super) fn takes_port(&mut self, change: &RowChange, command: &Command) {
+        let lease = change.new.as_ref().and_then(Row::lease);
+        let lease = lease.filter(|lease| lease.state.is_owned() && is_declared_by(command, lease));
+        let number = lease.and_then(|lease| lease.binding.ifindex);
+        let link = number.and_then(|number| self.node.links.get(&number));
+        if let (Some(lease), Some(link)) = (lease, link) {
+            self.supersede(&lease.clone(), link.serial);
+        }
     }
 
     /// The port speaks for the lease that was bound to it last.

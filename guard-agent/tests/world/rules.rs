@@ -166,10 +166,10 @@ impl World {
                 })
             })
         };
-        !listed.dead
-            && names(listed, owner)
-            && !has_another
-            && !(listed.owner.lifecycle.is_empty() && superseded())
+        if listed.dead || !names(listed, owner) || has_another {
+            return false;
+        }
+        !listed.owner.lifecycle.is_empty() || !superseded()
     }
 
     /// One change of a row. The shadow is what the rows were before it.

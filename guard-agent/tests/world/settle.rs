@@ -22,9 +22,8 @@ impl World {
             self.tell_watched(bridge);
             self.tell_hosts(bridge);
         }
-        for place in self.live.claims(None) {
-            panic!("what is behind no port is live: {place:?}");
-        }
+        let live = self.live.claims(None);
+        assert!(live.is_empty(), "what is behind no port is live: {live:?}");
         // Three misses; what is unconfirmed, held and released; what cools or is on probation.
         for wait in [INTERVAL; 4].into_iter().chain([Duration::from_secs(2000); 3]) {
             self.now.boot += wait;

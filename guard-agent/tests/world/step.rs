@@ -41,7 +41,7 @@ impl World {
             }
             Op::Confirm(of) => {
                 let generation = self.generation(of);
-                self.fenced(generation, Command::Confirm(generation));
+                self.fenced(generation, &Command::Confirm(generation));
             }
             Op::Bind { of, number, mac } => self.bind(self.generation(of), number, mac),
             Op::Release(of) => self.release(self.generation(of)),
@@ -167,8 +167,8 @@ impl World {
             }
             Op::ContainerOf { n, of, run, label } => {
                 let generation = self.generation(of);
-                let rows = self.shadow.values().filter_map(guard_agent::lease::Row::lease);
-                let lease = rows.filter(|l| l.generation == generation).next().cloned();
+                let mut rows = self.shadow.values().filter_map(guard_agent::lease::Row::lease);
+                let lease = rows.find(|l| l.generation == generation).cloned();
                 let lease = lease.filter(|lease| lease.state != State::Quarantined);
                 if let Some((lease, mut owner)) =
                     lease.and_then(|l| Some((l.clone(), l.owner.clone()?)))
