@@ -55,7 +55,7 @@ fn event() -> impl Strategy<Value = Op> {
         2 => (1u8..4).prop_map(Op::LinkEnds),
         2 => (1u8..4, prop::option::of(0u8..5), 0u8..2)
             .prop_map(|(number, name, bridge)| Op::LinkAnew { number, name, bridge }),
-        1 => (1u8..4, 0u8..5).prop_map(|(number, name)| Op::Rename { number, name }),
+        3 => (1u8..4, 0u8..5).prop_map(|(number, name)| Op::Rename { number, name }),
         1 => (1u8..4, prop::option::of(0u8..2)).prop_map(|(number, bridge)| Op::Move { number, bridge }),
         5 => (1u8..4, 0u8..8, six(), prop::option::weighted(0.2, 1u8..4))
             .prop_map(|(number, address, six, mac)| Op::Frame { number, address, six, mac }),
@@ -80,6 +80,7 @@ fn listed() -> impl Strategy<Value = Op> {
         2 => (who(), prop::bool::weighted(0.2)).prop_map(|(who, any_run)| Op::Register { who, any_run }),
         1 => (who(), prop::bool::weighted(0.2)).prop_map(|(who, any_run)| Op::Dies { who, any_run }),
         2 => Just(Op::Index),
+        2 => who().prop_map(|who| Op::StartsAgain { who }),
         3 => any::<bool>().prop_map(Op::Ask),
         3 => (any::<bool>(), 0u8..11)
             .prop_map(|(directory, outcome)| Op::Answer { directory, outcome }),
@@ -92,6 +93,7 @@ fn agent() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0u8..12, 0u8..12)
             .prop_map(|(runtime, directory)| Op::Reconcile { runtime, directory }),
+        2 => Just(Op::Passes),
         1 => Just(Op::RecheckAll),
         1 => Just(Op::Lag),
         1 => Just(Op::NextCommitFails),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use guard_agent::evidence::EvidenceView;
 use guard_agent::lease::{
     Place, Row, Subnet,
     command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
@@ -30,7 +31,7 @@ impl World {
             can_be_handed_out(address)
                 && self.shadow.get(&place).and_then(Row::lease).is_none()
                 && !self.node.hosts[0].contains(&address)
-                && self.read_of(&place).is_empty()
+                && !self.live.is_live(&place.segment, address)
                 && self.engine.subnet_of(&place.segment, address).is_none()
         })
     }

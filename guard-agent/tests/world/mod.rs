@@ -175,6 +175,12 @@ pub enum Op {
         runtime: u8,
         directory: u8,
     },
+    /// Passes until what is silent is due.
+    Passes,
+    /// It runs again, and the index knows only of the end of an earlier run, and not of which.
+    StartsAgain {
+        who: (u8, u8),
+    },
     RecheckAll,
     /// The next command comes before the agent has looked at what it was told.
     Lag,

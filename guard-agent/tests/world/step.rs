@@ -72,6 +72,12 @@ impl World {
             Op::Reconcile { runtime, directory } => {
                 self.pass_with([runtime, directory].map(outcome));
             }
+            Op::Passes => {
+                for _ in 0..3 {
+                    self.pass_time(6);
+                    self.pass();
+                }
+            }
             Op::RecheckAll => self.recheck_all(),
             Op::Lag => self.lag = true,
             Op::NextCommitFails => self.fails = self.phase != Phase::Down,
@@ -202,6 +208,14 @@ impl World {
                     let first = same.map_or((since, wall), |old| (old.since, old.wall));
                     (listed.since, listed.wall) = first;
                 }
+            }
+            Op::StartsAgain { who } => {
+                let (sandbox, run) = (named(who, true), named(who, false));
+                let ended = entry(sandbox.clone(), None, true);
+                self.node.index.retain(|owner, _| owner.sandbox != sandbox.sandbox);
+                self.node.index.insert(sandbox.clone(), ended.clone());
+                self.node.registered.insert(sandbox, ended);
+                self.node.registered.insert(run.clone(), entry(run, None, false));
             }
             Op::Ask(directory) => self.begin_answer(usize::from(directory)),
             Op::Answer { directory, outcome: n } => {
