@@ -98,7 +98,7 @@ fn agent() -> impl Strategy<Value = Op> {
         2 => any::<bool>().prop_map(|in_order| Op::Stop { in_order }),
         4 => Just(Op::Start),
         1 => any::<bool>().prop_map(|in_order| Op::Restart { in_order }),
-        1 => Just(Op::LoseStore),
+        2 => any::<bool>().prop_map(|at_once| Op::LoseStore { at_once }),
         1 => any::<bool>().prop_map(|containers_stay| Op::Reboot { containers_stay }),
         3 => any::<u8>().prop_map(Op::Read),
         4 => Just(Op::BootPass),
@@ -123,7 +123,7 @@ fn setup() -> impl Strategy<Value = Setup> {
 fn cases() -> u32 {
     let wanted = std::env::var("GUARD_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
     // Two tests share them, each on a CPU of its own.
-    wanted.unwrap_or(10_000_u32).div_ceil(2)
+    wanted.unwrap_or(3_000_u32).div_ceil(2)
 }
 
 fn config() -> Config {

@@ -112,7 +112,7 @@ impl Step<'_> {
         }
         match sole_owner(&evidence) {
             // Its owner gave it back: it is not given to it again without being asked.
-            Some(owner) if known.is_some_and(|lease| lease.owner.as_ref() == Some(&owner)) => {
+            Some(owner) if known.is_some_and(|lease| is_of(&owner, &lease)) => {
                 self.quarantine(slot, reason::RELEASED_RUNNING, &evidence);
             }
             // While others may claim it that nobody has read of, nobody gets it.
@@ -215,13 +215,20 @@ impl Step<'_> {
             return;
         }
         let evidence = self.evidence(slot);
-        if let Some(owner) = sole_owner(&evidence)
-            && !(*lease.reason == *reason::RELEASED_RUNNING && lease.owner.as_ref() == Some(&owner))
+        let owner = sole_owner(&evidence);
+        // Whose time to confirm ran out did not give it back.
+        let gave_back = *lease.reason != *reason::UNCONFIRMED_LIVE;
+        let had_it_last = gave_back && owner.as_ref().is_some_and(|owner| is_of(owner, lease));
+        if let Some(owner) = owner
+            && !had_it_last
             && self.is_complete(slot, Duration::ZERO)
         {
             return self.adopt(slot, owner, &evidence);
         }
         let mut next = lease.clone();
+        if had_it_last {
+            next.reason = Arc::from(reason::RELEASED_RUNNING);
+        }
         if evidence.is_empty() {
             // Silent from now on; if it was already, since then.
             let end = self.now.boot + self.table(slot).pool.spec().probation;
@@ -351,6 +358,14 @@ impl Step<'_> {
         }
         Reply::Done
     }
+}
+
+/// Whether who is named had the lease. A source that names no lifecycle may mean each.
+fn is_of(named: &Owner, lease: &Lease) -> bool {
+    let Owner { sandbox, lifecycle } = named;
+    lease.owner.as_ref().is_some_and(|last| {
+        last.sandbox == *sandbox && (lifecycle.is_empty() || last.lifecycle == *lifecycle)
+    })
 }
 
 /// The owner, where the inventory names exactly one and no frame comes from another port.

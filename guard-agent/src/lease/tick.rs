@@ -64,11 +64,8 @@ impl Step<'_> {
             Absence::Unknown => return,
             Absence::Live(_) => {}
         }
-        // In use again: quarantined, or quarantined still.
+        // In use again: quarantined, or quarantined still, or it waits to be known whose it is.
         self.recheck(slot);
-        if self.lease(slot).is_some_and(|now| now.until == lease.until) {
-            self.put(slot, Lease { until: None, ..lease.clone() });
-        }
     }
 
     /// Subscribers that did not answer in time are waited for no longer.

@@ -120,11 +120,14 @@ impl World {
         let had = |lease: &Lease| lease.state.is_owned() || lease.state == State::Releasing;
         let rows = self.rows();
         let leases: Vec<_> = rows.iter().filter_map(|(_, row)| row.lease()).cloned().collect();
-        let (had, lost): (Vec<_>, Vec<_>) = leases.into_iter().partition(|lease| had(lease));
-        for lease in &lost {
-            self.forget_place(lease);
+        let had: Vec<_> = leases.into_iter().filter(|lease| had(lease)).collect();
+        // Who gave what back is lost with it.
+        self.gave_back.clear();
+        self.recovered.clear();
+        // The kernel has holders of leases; what an earlier loss has left is in the store alone.
+        for given in self.given.values_mut().filter(|given| given.lost) {
+            given.bound = None;
         }
-        self.known_ports.clear();
         let kernel = had.iter().map(|lease| self.holder(lease)).collect();
         let given = vec![self.engine.high_water().generation];
         let path = self.path();

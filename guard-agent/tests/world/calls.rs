@@ -98,7 +98,7 @@ impl World {
                 for lease in &leases {
                     assert_eq!(lease.owner.as_ref(), Some(&owner));
                     let was = before.get(&place_of(lease)).and_then(Row::lease).cloned();
-                    self.not_missed(lease.generation);
+                    self.was_asked_for(lease.generation);
                     if was.as_ref().is_some_and(|was| {
                         was.generation == lease.generation && was.state.is_owned()
                     }) {
@@ -251,7 +251,7 @@ impl World {
         match self.apply(command) {
             Ok(Reply::Leases(leases)) => {
                 assert!(owned && leases[0].state == State::Active);
-                self.not_missed(generation);
+                self.was_asked_for(generation);
                 self.runs(&leases[0]);
                 if let Some(given) = self.given.get_mut(&generation).filter(|_| bind) {
                     given.rebound = true;

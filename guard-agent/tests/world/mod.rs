@@ -186,7 +186,9 @@ pub enum Op {
     Restart {
         in_order: bool,
     },
-    LoseStore,
+    LoseStore {
+        at_once: bool,
+    },
     Reboot {
         containers_stay: bool,
     },

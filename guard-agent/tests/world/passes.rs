@@ -1,6 +1,6 @@
 //! The passes that take back what nobody uses: the reconciler's, and an operator's `gc`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use guard_agent::{
     evidence::Source,
@@ -36,20 +36,18 @@ impl World {
         if !all_read {
             return;
         }
-        let (started, leases) = (self.now.boot, self.engine.reservations());
-        let read = self.now.boot;
+        let (read, leases) = (self.now.boot, self.engine.reservations());
         let heard = self.ask_all(outcomes);
         self.drain();
         let boot = self.engine.high_water().boot;
         let look = Look { leases: &leases, read, heard: &heard, boot };
         let Ok(judgement) = look.judge(&self.live) else { return };
         let silent: Vec<_> = judgement.silent.iter().map(|lease| lease.generation).collect();
-        let expected = self.expect_misses(&silent, read);
         let seen = judgement.seen.clone();
         let found = CountMisses {
             silent,
             seen: judgement.seen,
-            started,
+            started: read,
             since: read,
             interval: INTERVAL,
             threshold: MISSES,
@@ -58,16 +56,8 @@ impl World {
         for generation in &seen {
             self.not_missed(*generation);
         }
-        for (generation, due) in expected {
-            let lease = silent.iter().find(|lease| lease.generation == generation);
-            let misses = lease.map(|lease| lease.misses);
-            let given = self.given.get_mut(&generation).expect("it was given");
-            let soon = given.missed_at.is_some_and(|at| started < at + INTERVAL);
-            let may_wait = given.misses == 0 && soon && misses == Some(0);
-            if due && !may_wait {
-                (given.misses, given.missed_at) = (given.misses + 1, Some(started));
-            }
-            assert_eq!(misses, Some(given.misses), "misses of {lease:?}");
+        for lease in &silent {
+            self.has_missed(lease, read);
         }
         let due = silent.iter().filter(|lease| lease.misses >= MISSES && self.is_dead(lease));
         let generations: Vec<_> = due.map(|lease| lease.generation).collect();
@@ -101,22 +91,30 @@ impl World {
         all
     }
 
-    /// Whether those that are silent are due for a miss: one for each interval on `CLOCK_BOOTTIME`,
-    /// whatever the wall clock shows.
-    fn expect_misses(&self, silent: &[u64], read: Duration) -> Vec<(u64, bool)> {
-        let leases = self.engine.reservations().into_iter();
-        let silent = leases.filter(|lease| {
-            lease.state == State::Active
-                && silent.contains(&lease.generation)
-                && !Engine::is_live(lease, &self.live, Run::Latest)
-                && self.known(&lease.segment, read)
-        });
-        let due = |lease: Arc<Lease>| {
-            let given = self.given(lease.generation).expect("it was given");
-            let apart = given.missed_at.is_none_or(|at| read >= at + INTERVAL);
-            (lease.generation, given.misses < MISSES && (apart || given.misses == 0))
-        };
-        silent.map(due).collect()
+    /// Nothing spoke for a lease in a pass: one miss for each interval on `CLOCK_BOOTTIME`, whatever
+    /// the wall clock shows.
+    fn has_missed(&mut self, lease: &Lease, read: Duration) {
+        let Lease { address, segment, generation, .. } = lease;
+        assert!(self.known(segment, read), "{address} has missed what nobody knows");
+        let kept = self.keeps(lease, read, true);
+        assert!(kept.is_none(), "{address} has missed and is kept by {kept:?}");
+        let given = self.given.get_mut(generation).expect("it was given");
+        let apart = given.missed_at.is_none_or(|at| read >= at + INTERVAL);
+        // After the first it may be soon again, once something has spoken for it in between.
+        let counts = apart || given.misses == 0 && lease.misses == 1;
+        if given.misses < MISSES && counts {
+            (given.misses, given.missed_at) = (given.misses + 1, Some(read));
+        }
+        assert_eq!(lease.misses, given.misses, "misses of {lease:?}");
+    }
+
+    /// Its owner has asked for it in this boot.
+    pub(super) fn was_asked_for(&mut self, generation: u64) {
+        self.not_missed(generation);
+        let boot = self.boot;
+        if let Some(given) = self.given.get_mut(&generation) {
+            given.boot = boot;
+        }
     }
 
     /// Something has spoken for it: what was missed does not count.

@@ -78,15 +78,13 @@ impl World {
 
     /// The port speaks for the lease that was bound to it last.
     fn supersede(&mut self, lease: &Lease, serial: u64) {
-        let others = self.shadow.values().filter_map(Row::lease);
-        let others = others.filter(|other| other.owner != lease.owner).map(|l| l.generation);
-        for generation in others.collect::<Vec<_>>() {
-            if let Some(given) = self.given.get_mut(&generation)
-                && given.bound == Some(serial)
-            {
-                given.bound = None;
-            }
+        let rows = self.shadow.values().filter_map(Row::lease);
+        let own = rows.filter(|other| other.owner == lease.owner).map(|other| other.generation);
+        let own: Vec<_> = own.chain([lease.generation]).collect();
+        for (generation, given) in &mut self.given {
+            given.bound = given.bound.filter(|bound| *bound != serial || own.contains(generation));
         }
+        self.recovered.retain(|_, bound| *bound != serial);
     }
 
     /// All that the observer has told has been looked at: each lease is bound to its own link or to

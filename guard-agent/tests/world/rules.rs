@@ -36,6 +36,8 @@ pub struct Given {
     pub ended: Option<Duration>,
     /// The store that knew of it was lost.
     pub lost: bool,
+    /// In which boot it was last asked for, confirmed or bound.
+    pub boot: u32,
     pub misses: u32,
     pub missed_at: Option<Duration>,
     /// Who is waited for, and how long.
@@ -43,7 +45,7 @@ pub struct Given {
 }
 
 impl Given {
-    fn new(asked: Option<Allocate>) -> Self {
+    fn new(asked: Option<Allocate>, boot: u32) -> Self {
         Self {
             asked,
             bound: None,
@@ -51,6 +53,7 @@ impl Given {
             rebound: false,
             ended: None,
             lost: false,
+            boot,
             misses: 0,
             missed_at: None,
             holds: BTreeMap::new(),
@@ -295,8 +298,12 @@ impl World {
         let Lease { address, owner, segment, .. } = lease;
         assert_eq!(&*lease.reason, reason::ADOPTED);
         assert!(self.known(segment, Duration::ZERO), "{address} was adopted blindly");
-        let back = self.gave_back.get(&place_of(lease));
-        assert_ne!(back, owner.as_ref(), "{address} was given back, and adopted for the same");
+        let back = self.gave_back.get(&place_of(lease)).zip(owner.as_ref());
+        let same = back.is_some_and(|(back, owner)| {
+            let one_run = owner.lifecycle.is_empty() || owner.lifecycle == back.lifecycle;
+            owner.sandbox == back.sandbox && one_run
+        });
+        assert!(!same, "{address} was given back by {back:?}, and adopted for the same");
     }
 
     /// What follows for later checks.
@@ -309,7 +316,8 @@ impl World {
                 Command::Allocate(ask) => Some(ask.clone()),
                 _ => None,
             };
-            self.given.entry(new.generation).or_insert_with(|| Given::new(asked));
+            let boot = self.boot;
+            self.given.entry(new.generation).or_insert_with(|| Given::new(asked, boot));
         }
         if let Some(generation) = owned(old).filter(|_| owned(old) != owned(new)) {
             let subscribers = self.setup.subscribers();
@@ -333,12 +341,6 @@ impl World {
             self.gave_back.remove(at);
             self.recovered.remove(at);
         }
-    }
-
-    /// What was remembered of a place whose row was lost.
-    pub(super) fn forget_place(&mut self, lease: &Lease) {
-        self.gave_back.remove(&place_of(lease));
-        self.recovered.remove(&place_of(lease));
     }
 }
 

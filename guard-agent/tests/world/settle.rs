@@ -49,7 +49,8 @@ impl World {
     /// can tell.
     fn may_stay(&self, lease: &Lease) -> bool {
         let nobody_tells = !self.setup.runtime && !self.setup.directory;
-        let bound = self.given(lease.generation).is_some_and(|given| given.was_bound);
-        lease.is_operators() || lease.state == State::Active && nobody_tells && !bound
+        let given = self.given(lease.generation);
+        let over = given.is_some_and(|given| given.was_bound || given.boot != self.boot);
+        lease.is_operators() || lease.state == State::Active && nobody_tells && !over
     }
 }

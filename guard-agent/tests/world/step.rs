@@ -82,9 +82,12 @@ impl World {
                 self.start();
                 self.end_boot_pass();
             }
-            Op::LoseStore => {
+            Op::LoseStore { at_once } => {
                 self.stop(false);
                 self.lose_store();
+                if at_once {
+                    self.end_boot_pass();
+                }
             }
             Op::Reboot { containers_stay } => self.reboot(containers_stay),
             Op::Read(n) => drop(self.read(usize::from(n))),

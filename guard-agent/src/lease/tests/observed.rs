@@ -257,3 +257,37 @@ fn what_another_allocator_gave_is_taken_over_alive() {
     world.run(adopt("10.0.0.10", "c3")).unwrap();
     assert_eq!(world.state("10.0.0.10"), Some(State::Active));
 }
+
+#[test]
+fn what_its_sandbox_gave_back_is_not_adopted_for_it_however_its_container_names_it() {
+    for lifecycle in ["run-1", ""] {
+        let mut world = World::with("10.0.0.0/24");
+        let run = Allocate { lifecycle: "run-1".into(), ..ask("s") };
+        let lease = world.allocate(run).unwrap();
+        world.release(lease.generation);
+        // A frame first, and then the container whose it is.
+        world.claim("10.0.0.2", 5);
+        assert_eq!(&*world.at("10.0.0.2").reason, reason::LIVE);
+        let container = evidence(Source::Inventory, None, Some(owner("s", lifecycle)));
+        world.see("10.0.0.2", container);
+        world.recheck("10.0.0.2");
+        let now = world.at("10.0.0.2");
+        assert_eq!((now.state, &*now.reason), (State::Quarantined, reason::RELEASED_RUNNING));
+    }
+}
+
+#[test]
+fn what_cools_and_is_named_before_all_is_known_still_ends() {
+    let mut world = World::with("10.0.0.0/24");
+    let lease = world.lease("s");
+    world.release(lease.generation);
+    world.see("10.0.0.2", evidence(Source::Inventory, None, Some(owner("other", ""))));
+    world.view.unknown = Some(Unknown::Boot);
+    world.pass(30);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
+    assert!(world.at("10.0.0.2").until.is_some(), "it ends when more is known");
+    world.view.unknown = None;
+    world.view.evidence.clear();
+    world.look(|changes| changes.known = true);
+    assert_eq!(world.state("10.0.0.2"), None);
+}
