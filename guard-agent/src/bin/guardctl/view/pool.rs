@@ -155,7 +155,7 @@ mod tests {
             &pools(),
             r#"{"pools":[{"name":"sandboxes","bridge":"rt0","vlan":0,"prefix":"10.8.64.0/24",
             "gateway":"10.8.64.1","capacity":253,"free":190,"held":1,"active":58,"releasing":2,
-            "cooling":1,"quarantined":1,"utilisation":0.25,"waits_for":[{"source":"containerd","addresses":2}]}]}"#,
+            "cooling":1,"quarantined":1,"utilisation":0.25,"waits_for":[{"source":"containerd","addresses":2}],"held_back":1}]}"#,
         );
     }
 
@@ -168,6 +168,7 @@ POOL       BRIDGE  PREFIX        GATEWAY    FREE  OF   USED
 sandboxes  rt0     10.8.64.0/24  10.8.64.1  190   253  ###....... 25%
   held 1, active 58, releasing 2, cooling 1, quarantined 1
   2 wait for containerd, see `guardctl status`
+  1 are leased on the segment that it was on before
 "
         );
         assert_eq!(bar(f64::NAN), ".......... 0%");

@@ -78,11 +78,9 @@ impl Source {
     fn row(&self) -> (String, bool, String, Vec<String>) {
         let mut detail = if self.healthy { "healthy" } else { "failing" }.to_owned();
         if let Some(since) = self.away_since {
-            detail = format!(
-                "no complete answer since {since:.0}; {} addresses wait for it",
-                self.waiting
-            );
+            detail = format!("no complete answer since {since:.0}");
         }
+        let waiting = self.away_since.map(|_| format!("{} addresses wait for it", self.waiting));
         if let Some(until) = self.ignored_until {
             detail = format!("ignored until {until:.0}");
         }
@@ -90,7 +88,7 @@ impl Source {
         let more = (rest > 0).then(|| format!("and {rest} more that cannot be read"));
         let notes = self.why.iter().chain(&self.unreadable).map(|note| printable(note));
         let what = format!("source {}", self.name.as_deref().unwrap_or("-"));
-        (what, self.healthy, detail, notes.chain(more).collect())
+        (what, self.healthy, detail, waiting.into_iter().chain(notes).chain(more).collect())
     }
 }
 
@@ -253,7 +251,8 @@ agent             no   not ready, 0.1.0
 boot pass         yes  done
 store             yes  ok
 source wire       yes  healthy
-source inventory  no   no complete answer since 1970-01-01T00:00:00Z; 2 addresses wait for it
+source inventory  no   no complete answer since 1970-01-01T00:00:00Z
+  2 addresses wait for it
   no answer
   container c1: it has no id
   and 2 more that cannot be read
