@@ -62,13 +62,14 @@ impl Client {
     pub async fn allocate_bound(
         &mut self,
         pools: &[&str],
-        sandbox: &str,
+        (sandbox, key): (&str, &str),
         mac: Mac,
         port: &str,
     ) -> Result<Vec<Lease>, Status> {
         let request = AllocateRequest {
             pools: pools.iter().map(|&pool| pool.to_owned()).collect(),
             owner: Some(Owner { sandbox: sandbox.to_owned(), lifecycle: String::new() }),
+            key: key.to_owned(),
             mac: mac.to_string(),
             interface: port.to_owned(),
             ..AllocateRequest::default()

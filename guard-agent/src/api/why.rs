@@ -9,7 +9,7 @@ use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView as _},
     judgement::Verdict,
-    lease::{Lease, LeaseFilter, Pool, Standing, State, reason},
+    lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
     proto,
     reconcile::Settings,
 };
@@ -42,21 +42,16 @@ pub async fn explain(
         )
     };
     let without = |pool: &&Pool| !leases.iter().any(|(lease, _)| lease.segment == *pool.segment());
-    let free = |pool: &Pool| {
+    let mut all: Vec<_> = leases.iter().map(of_lease).collect();
+    for pool in having.into_iter().filter(without) {
         let evidence = live.evidence(pool.segment(), address);
-        explanation(
-            pool.segment(),
-            pool.name(),
-            address,
-            &evidence,
-            proto::Explanation {
-                next: next_of_free(pool.standing(address), &evidence),
-                ..proto::Explanation::default()
-            },
-        )
-    };
-    let free = having.into_iter().filter(without).map(free);
-    Ok(leases.iter().map(of_lease).chain(free).collect())
+        let place = Place { segment: pool.segment().clone(), address };
+        let standing = ledger.standing(place).await.map_err(error::refused)?;
+        let next = next_of_free(standing, &evidence);
+        let rest = proto::Explanation { next, ..proto::Explanation::default() };
+        all.push(explanation(pool.segment(), pool.name(), address, &evidence, rest));
+    }
+    Ok(all)
 }
 
 fn explanation(

@@ -142,7 +142,8 @@ pub struct Claimant {
 impl Claimant {
     /// Only a source tells of it.
     pub fn is_listed(&self) -> bool {
-        self.mac.is_none() && self.ifindex.is_none() && self.interface.is_none()
+        let Self { owner, mac, ifindex, interface, .. } = self;
+        owner.is_some() && mac.is_none() && ifindex.is_none() && interface.is_none()
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {

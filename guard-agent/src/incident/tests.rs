@@ -318,6 +318,19 @@ fn what_sources_say_lasts_as_long_as_they_do() {
 }
 
 #[test]
+fn whom_a_rule_leaves_an_address_to_is_nobody_that_a_source_lists() {
+    let mut incidents = incidents();
+    incidents.unreadable(Source::Inventory, &[], at(0));
+    let anybody =
+        Claimant { mac: None, interface: None, ifindex: None, ..claimant(Role::Owner, 1, at(0)) };
+    let sighting = Sighting { holder: Some(anybody), ..duplicate(2, at(0)) };
+    incidents.sighted(sighting.clone(), at(0)).unwrap();
+    let Sighting { segment, target: Target::Address(address), .. } = sighting else { panic!() };
+    assert_eq!(incidents.disputed(&segment, address, &[], at(1)), None);
+    assert_eq!(incidents.list(false).len(), 1);
+}
+
+#[test]
 fn a_side_that_is_listed_and_on_the_wire_is_one() {
     let mut incidents = incidents();
     incidents.unreadable(Source::Inventory, &[], at(0));

@@ -250,13 +250,23 @@ impl Engine {
     }
 
     /// The pools have these settings from now on. What makes a pool another one (its segment, its
-    /// prefix, its gateway) is as it was.
+    /// prefix, its gateway) is as it was. What is left of it elsewhere has its timers too.
     pub fn set_pools(&mut self, pools: &Pools) {
-        for table in self.tables.iter_mut().filter(|table| !table.draining) {
-            if let Some(pool) = pools.get(table.pool.name()) {
+        for table in &mut self.tables {
+            let Some(pool) = pools.get(table.pool.name()) else { continue };
+            if table.draining {
+                table.pool.set_timers(pool.spec());
+            } else {
                 table.set_pool(pool.clone());
             }
         }
+    }
+
+    /// How an address stands to a pool of today.
+    pub fn standing(&self, segment: &Segment, address: IpAddr) -> Standing {
+        let tables = self.by_segment.get(segment).into_iter().flatten();
+        let standing = |id: &usize| self.tables[*id].standing(address);
+        tables.map(standing).find(|it| *it != Standing::Outside).unwrap_or(Standing::Outside)
     }
 
     /// The leases that somebody has.

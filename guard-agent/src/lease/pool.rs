@@ -193,6 +193,12 @@ impl Pool {
         Self { spec, allocatable: Ranges::default(), reserved: Ranges::default() }
     }
 
+    /// Its addresses rest, and are waited for, as long as another pool's.
+    pub(crate) fn set_timers(&mut self, other: &PoolSpec) {
+        let PoolSpec { cooldown, unconfirmed_ttl, probation, .. } = *other;
+        self.spec = PoolSpec { cooldown, unconfirmed_ttl, probation, ..self.spec.clone() };
+    }
+
     /// What it was made from, the gateway filled in.
     pub fn spec(&self) -> &PoolSpec {
         &self.spec

@@ -27,10 +27,12 @@ pub struct HighWater {
 }
 
 impl HighWater {
-    /// Where a new store starts: no store that was made earlier has come this far.
+    /// Where a new store starts: no store that was made earlier has come this far, as long as
+    /// it gave less than a million in each second.
     pub fn seed(now: Timestamp) -> Self {
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-        let seed = seconds << 20;
+        let nanoseconds = u64::try_from(now.subsec_nanosecond()).unwrap_or_default();
+        let seed = (seconds << 20) + (nanoseconds << 20) / 1_000_000_000;
         Self { seed, generation: seed, release_order: 0, boot: 1 }
     }
 
@@ -188,9 +190,12 @@ impl Engine {
             table.draining && *table.pool.name() == name && *table.pool.segment() == place.segment
         });
         let table = known.unwrap_or_else(|| {
-            let pool = Pool::left_over(Arc::clone(&name), place.segment.clone(), place.address);
+            let mut pool = Pool::left_over(Arc::clone(&name), place.segment.clone(), place.address);
             let named = |table: &Table| !table.draining && *table.pool.name() == name;
             let moved_to = self.tables.iter().position(named);
+            if let Some(today) = moved_to {
+                pool.set_timers(self.tables[today].pool.spec());
+            }
             self.add_table(Table::draining(pool, moved_to))
         });
         (table, place.address)

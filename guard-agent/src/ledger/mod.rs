@@ -28,8 +28,8 @@ use crate::{
     evidence::{Evidence, EvidenceView},
     failpoint,
     lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, PoolStatus, Pools, Stretch,
-        StretchOf, Subnet,
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, Place, PoolStatus, Pools,
+        Standing, Stretch, StretchOf, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     live::ChangeQueue,
@@ -96,6 +96,8 @@ enum Request {
     Leases(LeaseFilter, oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
     Stretch(StretchOf, oneshot::Sender<Result<Stretch, Refusal>>),
     Pools(oneshot::Sender<Result<Vec<PoolStatus>, Refusal>>),
+    /// How an address stands to its pool.
+    Standing(Place, oneshot::Sender<Result<Standing, Refusal>>),
     /// Those after an identifier, at most so many.
     Subnets(Option<Arc<str>>, usize, oneshot::Sender<Result<Vec<Arc<Subnet>>, Refusal>>),
     /// Those after a name, at most so many.
@@ -223,6 +225,16 @@ impl Ledger {
     pub async fn pools(&self) -> Result<Vec<PoolStatus>, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Pools(answer), answered).await?
+    }
+
+    /// How an address stands to its pool, the host's addresses, child subnets and what is held back
+    /// being taken out of it.
+    ///
+    /// # Errors
+    /// The ledger has ended, or does not know the leases.
+    pub async fn standing(&self, place: Place) -> Result<Standing, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Standing(place, answer), answered).await?
     }
 
     /// The child subnets after an identifier, in the order of these, at most so many.

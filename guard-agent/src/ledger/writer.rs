@@ -21,7 +21,7 @@ use crate::{
     evidence::Changes,
     failpoint::{self, Moment},
     lease::{
-        Engine, HighWater, Notice, Pools, Write,
+        Engine, HighWater, Notice, Place, Pools, Write,
         command::{Change, Command, Reason, Refusal, Reply},
     },
     live::ChangeQueue,
@@ -297,6 +297,10 @@ impl Writer {
             }
             Request::Pools(answer) => {
                 let _ = answer.send(self.known().map(|()| self.engine.pools()));
+            }
+            Request::Standing(Place { segment, address }, answer) => {
+                let standing = || self.engine.standing(&segment, address);
+                let _ = answer.send(self.known().map(|()| standing()));
             }
             Request::Check(answer) => {
                 let _ = answer.send(self.engine.check());

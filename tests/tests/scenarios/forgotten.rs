@@ -130,6 +130,8 @@ fn what_is_leased_on_the_pools_former_segment_is_held_back_on_the_new_one() -> R
     assert_eq!(held_back()?, 1);
     let shown = agent.ctl(&["pools", "-o", "table"])?.stdout;
     assert!(shown.contains("1 are leased on the segment that it was on before"), "{shown}");
+    let why = agent.ctl(&["why", &asked])?.stdout;
+    assert!(why.contains("leased on the segment that the pool was on before"), "{why}");
     // Its owner has it still, under the same key.
     let again = agent.allocate("silent")?;
     assert_eq!(again.generation, lease.generation);

@@ -63,7 +63,7 @@ fn a_store_that_may_be_written_again_says_soon_and_a_lost_one_does_not() -> Resu
     agent.kill()?;
     lab.remount_state(false)?;
     agent.start_again_degraded()?;
-    ensure!(refused(&agent, "a")? == ("STORE_DAMAGED".to_owned(), SECOND), "read-only");
+    ensure!(refused(&agent, "a")? == ("STORE_UNWRITABLE".to_owned(), SECOND), "read-only");
     lab.remount_state(true)?;
     agent.await_readyz(200)?;
     agent.stop()?;

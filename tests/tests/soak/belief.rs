@@ -82,7 +82,7 @@ impl<'a> World<'a> {
         agent.await_port(&thief)?;
         let mut client = runtime.block_on(Client::connect(&agent.socket()))?;
         let target =
-            runtime.block_on(station(&mut client, "victim", victim.mac(), victim.port()))?;
+            runtime.block_on(station(&mut client, ("victim", ""), victim.mac(), victim.port()))?;
         victim.netns().run(|| {
             std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0")?;
             // An entry may move again at once.
@@ -156,8 +156,9 @@ impl<'a> World<'a> {
             let mut client = Client::connect(&self.agent.socket()).await?;
             let mut owners = Vec::with_capacity(BATCH + 1);
             for number in (batch * (BATCH + 1)..).take(BATCH + 1) {
-                let (name, mac) = (format!("owner-{number}"), Crowd::mac(number)?);
-                owners.push(station(&mut client, &name, mac, self.owner.port()).await?);
+                // A port speaks for one sandbox; that may have many addresses.
+                let (asker, mac) = (("owner", &*number.to_string()), Crowd::mac(number)?);
+                owners.push(station(&mut client, asker, mac, self.owner.port()).await?);
             }
             Ok(owners)
         })
@@ -206,8 +207,13 @@ fn has_spoken(number: usize) -> bool {
     number.is_multiple_of(2)
 }
 
-async fn station(client: &mut Client, name: &str, mac: Mac, port: &str) -> Result<Station> {
-    let leases = client.allocate_bound(&[POOL, SIX], name, mac, port).await?;
+async fn station(
+    client: &mut Client,
+    asker: (&str, &str),
+    mac: Mac,
+    port: &str,
+) -> Result<Station> {
+    let leases = client.allocate_bound(&[POOL, SIX], asker, mac, port).await?;
     let [ipv4, ipv6] = &*leases else { anyhow::bail!("{} leases", leases.len()) };
     Ok(Station { mac, ipv4: ipv4.address.parse()?, ipv6: ipv6.address.parse()? })
 }

@@ -105,8 +105,8 @@ fn lease(agent: &Agent, crowd: &Crowd) -> Result<Vec<Ipv4Addr>> {
         let mut leased = Vec::with_capacity(LEASES);
         for number in 0..LEASES {
             let (mac, port) = (Crowd::mac(number)?, crowd.port(number));
-            let name = format!("owner-{number}");
-            let leases = client.allocate_bound(&[POOL], &name, mac, &port).await?;
+            let asker = (&*format!("owner-{port}"), &*number.to_string());
+            let leases = client.allocate_bound(&[POOL], asker, mac, &port).await?;
             leased.push(leases.first().context("no lease")?.address.parse()?);
         }
         Ok(leased)

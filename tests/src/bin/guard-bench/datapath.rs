@@ -92,7 +92,7 @@ fn lease(agent: &Agent, sender: &Sandbox) -> Result<(Ipv4Addr, Ipv6Addr)> {
     let leases = runtime.block_on(async {
         let mut client = Client::connect(&agent.socket()).await?;
         let (mac, port) = (sender.mac(), sender.port());
-        anyhow::Ok(client.allocate_bound(&[POOL, "six"], "sender", mac, port).await?)
+        anyhow::Ok(client.allocate_bound(&[POOL, "six"], ("sender", ""), mac, port).await?)
     })?;
     let [ipv4, ipv6] = &*leases else { anyhow::bail!("{} leases", leases.len()) };
     Ok((ipv4.address.parse()?, ipv6.address.parse()?))

@@ -144,8 +144,8 @@ fn lease(agent: &Agent, owner: &Sandbox, count: usize) -> Result<Vec<(Mac, Ipv4A
         let mut client = Client::connect(&agent.socket()).await?;
         let mut leased = Vec::with_capacity(count);
         for number in 0..count {
-            let (mac, name) = (Crowd::mac(number)?, format!("owner-{number}"));
-            let leases = client.allocate_bound(&[POOL], &name, mac, owner.port()).await?;
+            let (mac, key) = (Crowd::mac(number)?, number.to_string());
+            let leases = client.allocate_bound(&[POOL], ("owner", &key), mac, owner.port()).await?;
             leased.push((mac, leases.first().context("no lease")?.address.parse()?));
         }
         Ok(leased)
