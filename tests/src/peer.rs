@@ -74,6 +74,8 @@ impl Peer {
     fn command(&self, args: &[&str]) -> Command {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(&self.python);
+        // What it makes there goes with the lab, also where it is killed.
+        command.envs(self.socket.parent().map(|lab| ("TMPDIR", lab)));
         command.arg(package.join("peers/guard_peer.py"));
         command.arg("--proto").arg(package.join("../guard-agent/proto"));
         command.arg("--socket").arg(&self.socket).args(args);

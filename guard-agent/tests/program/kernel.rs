@@ -17,7 +17,7 @@ use guard_ebpf::abi::{
     MacKey, Owned, PROGRAM, Port, PortState, Prefix, Vlans, near_slot,
 };
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
     time::{ClockId, clock_gettime},
 };
@@ -29,8 +29,24 @@ use crate::common::{Case, Outcome};
 /// What the program returns for every frame: `TCX_NEXT`.
 const NEXT: u32 = u32::MAX;
 
-/// A file system of this thread's own for pins; none without root.
-pub fn pins() -> Option<TempDir> {
+/// A file system of this thread's own for pins, in a directory that goes with it.
+pub struct Pins(TempDir);
+
+impl Pins {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // The directory cannot go while something is mounted there; what is in use lasts.
+        umount2(self.path(), MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+/// Pins of this thread's own; none without root.
+pub fn pins() -> Option<Pins> {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("passed over: loading a program needs root");
         return None;
@@ -38,14 +54,14 @@ pub fn pins() -> Option<TempDir> {
     let none = None::<&Path>;
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-    // Gone with the thread: no other one sees the mount, and the directory below it is empty.
+    // No other thread sees the mount.
     let pins = tempfile::tempdir().unwrap();
     mount(none, pins.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
-    Some(pins)
+    Some(Pins(pins))
 }
 
 /// What the kernel has made of a program's object.
-pub fn load(pins: &TempDir, object: &[u8], name: &str) -> Ebpf {
+pub fn load(pins: &Pins, object: &[u8], name: &str) -> Ebpf {
     let mut ebpf = guard_agent::observer::loader(pins.path()).load(object).unwrap();
     let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
     program.load().unwrap();

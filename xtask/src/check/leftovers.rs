@@ -153,13 +153,14 @@ fn is_running(pid: u32) -> bool {
 /// Processes of which the run's temporary directory is theirs.
 fn processes(temporary: &Path) -> Result<Vec<String>> {
     let ours = format!("TMPDIR={}", temporary.display());
+    let ours = ours.as_bytes();
     let mut found = Vec::new();
     for pid in names(Path::new("/proc"))?.into_iter().filter(|name| name.parse::<u32>().is_ok()) {
         let proc = Path::new("/proc").join(&pid);
         // One that has ended meanwhile, or is another user's, is not ours.
         let Ok(environment) = fs::read(proc.join("environ")) else { continue };
         let mut variables = environment.split(|byte| *byte == 0);
-        if variables.any(|variable| variable == ours.as_bytes()) {
+        if variables.any(|variable| variable.starts_with(ours)) {
             let words = fs::read(proc.join("cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
             found.push(format!("process {pid}: {}", words.trim()));

@@ -113,8 +113,11 @@ fn what_was_there_before_or_is_somebody_elses_is_not_ours() {
     lab.wait().unwrap();
     // With programs too: while another lab lives, none can be told to be ours.
     assert_eq!(found.unwrap(), [""; 0]);
+    let temporary = run.temporary.path().to_owned();
     let error = run.end().unwrap_err().to_string();
     assert!(error.contains(&format!("network namespace guard-{}-0-host", lab.id())), "{error}");
+    // It stays for whoever wants to know why.
+    fs::remove_dir(temporary).unwrap();
 }
 
 #[test]
