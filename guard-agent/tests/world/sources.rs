@@ -81,8 +81,11 @@ impl World {
 
     /// The answer ends. Returns whether it was complete.
     pub(super) fn end_answer(&mut self, which: usize, outcome: Outcome) -> bool {
+        let there = self.listed_now(which);
         let source = &mut self.sources[which];
         let Some((begun, mut entries)) = source.begun.take() else { return false };
+        // What its stream has told since it was asked, and no list has shown yet, is not known yet.
+        let is_current = entries == there;
         let complete = outcome != Outcome::Failed;
         if complete {
             source.complete = Some(begun);
@@ -98,7 +101,7 @@ impl World {
         if complete {
             source.shown = shown;
         }
-        source.streaming = which == RUNTIME && outcome == Outcome::Streaming;
+        source.streaming = which == RUNTIME && outcome == Outcome::Streaming && is_current;
         if outcome != Outcome::Failed {
             let listing = Listing { entries, unreadable: Vec::new() };
             self.live.listed(SOURCES[which].1, &listing, &[segment(0), segment(1)]);
