@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     lease::{self, Owner},
+    live::EventStream as _,
     live::LiveSet,
     proto::containerd::{
         containers::{Container, ListContainersRequest, containers_client::ContainersClient},
