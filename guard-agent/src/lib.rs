@@ -34,5 +34,3 @@ pub mod store;
 pub mod supervisor;
 pub mod vitals;
 pub mod watchdog;
-
-pub use guard_api::{client, pages, proto};
