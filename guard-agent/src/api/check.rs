@@ -2,13 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::Context;
-use crate::{
+use guard_core::{
     lease::{LeaseFilter, Standing, command::Refusal},
-    observer::Coverage,
-    proto::Disagreement,
     segment::Segment,
 };
+
+use super::Context;
+use crate::{observer::Coverage, proto::Disagreement};
 
 /// What disagrees must do so in so many looks: between two of them a change that is under way
 /// arrives everywhere.

@@ -8,6 +8,13 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
+use guard_core::{
+    lease::{
+        Generation, Lease, LeaseFilter, State,
+        command::{Allocate, Command, Refusal, Reply},
+    },
+    mac::Mac,
+};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
@@ -20,11 +27,6 @@ use super::{
 use crate::{
     health,
     hub::Subscription,
-    lease::{
-        Generation, Lease, LeaseFilter, State,
-        command::{Allocate, Command, Refusal, Reply},
-    },
-    mac::Mac,
     observer::EnsureError,
     proto::{self, Outcome, release_request::Which},
 };
@@ -371,7 +373,7 @@ fn to_bounded(
     most: usize,
 ) -> Result<Arc<str>, Invalid> {
     if value.is_empty() && least == 0 {
-        return Ok(crate::lease::no_text());
+        return Ok(guard_core::lease::no_text());
     }
     let length = (least..=most).contains(&value.len());
     if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {

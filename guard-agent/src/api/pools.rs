@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
+use guard_core::lease::{LeaseKey, PoolStatus};
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, page::Page, sources};
-use crate::{
-    lease::{LeaseKey, PoolStatus},
-    proto,
-};
+use crate::proto;
 
 pub struct Service(pub Arc<Context>);
 

@@ -3,16 +3,20 @@
 
 use std::sync::Arc;
 
+use guard_core::{
+    lease::{Lease, LeaseKey},
+    watchdog::Watched,
+};
+
 use super::{
     Context, convert,
     page::{self, Page},
 };
 use crate::{
-    lease::{Lease, LeaseKey},
     proto,
     reconcile::{self, Blocked},
     store::Recovered,
-    watchdog::{self, Watched},
+    watchdog,
 };
 
 /// How much of a text a token has, so that the token stays short.

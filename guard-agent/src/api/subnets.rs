@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use guard_core::lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet};
 use ipnet::IpNet;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -12,10 +13,7 @@ use super::{
     leases::to_name,
     page::Page,
 };
-use crate::{
-    lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet},
-    proto::{self, Outcome},
-};
+use crate::proto::{self, Outcome};
 
 pub struct Service(pub Arc<Context>);
 

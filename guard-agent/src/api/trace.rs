@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
+use guard_core::mac::Mac;
 use guard_ebpf::{
     abi,
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
@@ -13,7 +14,6 @@ use tonic::Status;
 
 use super::{Context, convert, error, stopped};
 use crate::{
-    mac::Mac,
     observer::{Line, Tracer},
     proto,
 };

@@ -6,19 +6,23 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use guard_core::{
+    evidence::{Entry, Listing, Place, Unread},
+    lease,
+    owner::Owner,
+};
 use jiff::Timestamp;
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
-    Entry, Listing, Place, SourceError, Unread, channel,
+    SourceError, channel,
     events::{Events, Mark},
     label::{self, Reading},
     place::Placing,
     source::{Changed, Lister},
 };
 use crate::{
-    lease::{self, Owner},
     live::LiveSet,
     proto::containerd::{
         containers::{Container, ListContainersRequest, containers_client::ContainersClient},
@@ -235,7 +239,9 @@ fn is_number(rest: &str) -> bool {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{super::Unreadable, *};
+    use guard_core::evidence::Unreadable;
+
+    use super::*;
 
     fn settings() -> Settings {
         Settings {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
+use guard_core::evidence::{Listing, Place};
 use jiff::Timestamp;
 use prost::Message;
 use serde::Deserialize;
@@ -18,7 +19,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Listing, Place, containerd::Settings, netns::Namespaces};
+use super::{containerd::Settings, netns::Namespaces};
 use crate::{
     live::LiveSet,
     proto::containerd::{

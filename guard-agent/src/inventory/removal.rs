@@ -6,10 +6,11 @@
 
 use std::{future::Future, time::Duration};
 
+use guard_core::evidence::{Entry, Listing};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{Entry, Listing, PATIENCE, SourceError, channel, containerd::Settings};
+use super::{PATIENCE, SourceError, channel, containerd::Settings};
 use crate::proto::containerd::{
     containers::{
         Container, DeleteContainerRequest, GetContainerRequest, containers_client::ContainersClient,

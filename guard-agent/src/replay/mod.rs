@@ -20,9 +20,10 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 pub use capture::CaptureError;
+use guard_core::mac::Mac;
 use state::Replay;
 
-use crate::{mac::Mac, proto};
+use crate::proto;
 
 /// What a capture does not say.
 #[derive(Clone, Debug, Default)]

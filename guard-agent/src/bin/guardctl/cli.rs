@@ -3,7 +3,8 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use guard_agent::{mac::Mac, proto};
+use guard_agent::proto;
+use guard_core::mac::Mac;
 use ipnet::IpNet;
 
 /// Where the agent listens unless it is told otherwise.

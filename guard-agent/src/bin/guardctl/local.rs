@@ -8,10 +8,8 @@ use std::{
 
 use clap::{Args, CommandFactory as _, Subcommand};
 use clap_complete::Shell;
-use guard_agent::{
-    mac::{Mac, MacError},
-    replay::{self, Settings},
-};
+use guard_agent::replay::{self, Settings};
+use guard_core::mac::{Mac, MacError};
 use ipnet::IpNet;
 
 use crate::{
