@@ -7,7 +7,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use guard_core::{
-    evidence::{Entry, Listing, Place, Unread},
+    evidence::{Entry, EventStream as _, Listing, Place, Unread},
     lease,
     owner::Owner,
 };

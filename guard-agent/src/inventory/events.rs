@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use guard_core::evidence::EventStream;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -92,12 +93,13 @@ impl Events {
     }
 }
 
-impl Mark {
-    /// Whether the stream lasts, and has told nothing since.
-    pub(super) fn is_current(&self) -> bool {
+impl EventStream for Mark {
+    fn is_current(&self) -> bool {
         self.events.ended.lock().is_none() && self.told == self.events.told.load(Ordering::Acquire)
     }
+}
 
+impl Mark {
     /// How long ago its stream was asked for.
     pub(super) fn age(&self) -> Duration {
         self.events.age()

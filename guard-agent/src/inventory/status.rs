@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guard_core::evidence::{Answer, Heard, Source, Unreadable};
+use guard_core::evidence::{Answer, EventStream, Heard, Source, Unreadable};
 
 use super::events::Mark;
 
@@ -106,7 +106,7 @@ impl Known {
     }
 
     pub(super) fn is_streaming(&self) -> bool {
-        self.mark.as_ref().is_some_and(Mark::is_current)
+        self.mark.as_ref().is_some_and(EventStream::is_current)
     }
 
     /// How it is at this moment.

@@ -58,9 +58,8 @@ impl LiveSet {
 
     /// A configured source, and what its answers prove now.
     pub fn set_answered(&self, source: &'static str, answered: Answered) {
-        if self.completeness.write().source(source, answered) {
-            self.changes.tell(|changes| changes.known = true);
-        }
+        self.completeness.write().source(source, answered);
+        self.changes.tell(|changes| changes.known = true);
     }
 
     /// Takes an answer of a source over. Those addresses of which it says something else than before

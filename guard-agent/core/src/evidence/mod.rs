@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     answer::{Answer, Heard, Word},
-    completeness::{Answered, Completeness},
+    completeness::{Answered, Completeness, EventStream},
     entry::{Death, Entry, Listing, Place, Unread, Unreadable},
     listed::News,
     listings::Listings,
