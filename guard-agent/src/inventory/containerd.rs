@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     lease::{self, Owner},
+    live::EventStream as _,
     live::LiveSet,
 };
 
