@@ -1,7 +1,6 @@
 //! What outlives one agent, as text beside this file: the layout of the maps, and the schema of the
 //! databases. A change to any of them is seen here first. Where it is meant,
 //! `UPDATE_EXPECT=1 cargo test -p guard-agent --test golden` writes it down.
-#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
 
 use std::fmt::Write as _;
 
