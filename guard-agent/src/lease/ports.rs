@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Lease, Notice, Owner, State, index::Slot, reason, step::Step};
+use super::{Engine, Lease, Notice, Owner, State, index::Slot, step::Step};
 use crate::evidence::PortName;
 
 impl Step<'_> {
@@ -51,8 +51,7 @@ impl Step<'_> {
             self.spoken(slot);
         }
         self.put(slot, ended);
-        let given_back = lease.state == State::Releasing;
-        if given_back || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED {
+        if lease.state == State::Releasing || lease.is_recovered() {
             self.recheck(slot);
         }
     }
