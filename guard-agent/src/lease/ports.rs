@@ -34,10 +34,8 @@ impl Step<'_> {
 
     /// An owner's lease is bound to a port: those of others that were bound to it before are no more.
     pub(super) fn port_taken(&mut self, ifindex: u32, owner: Option<&Owner>) {
-        for lease in self.engine.index.bound_to_port(ifindex) {
-            if lease.owner.as_ref() != owner {
-                self.end_port(&lease);
-            }
+        for lease in self.engine.index.bound_to_port_by_others(ifindex, owner) {
+            self.end_port(&lease);
         }
     }
 
