@@ -19,6 +19,7 @@ impl Metrics {
             reason::LIVE,
             reason::UNCONFIRMED_LIVE,
             reason::DISPUTED,
+            reason::RELEASED_RUNNING,
             reason::OPERATOR,
             reason::RECOVERED,
         ];
