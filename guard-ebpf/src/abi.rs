@@ -186,6 +186,11 @@ pub const PORT_UPLINK: u8 = 1;
 
 /// Who owns an address, as the agent says it. Written by the agent alone, but for `seen_ns`, which
 /// the program refreshes when the owner's own claim passes. Never evicted.
+///
+/// The agent also reads it, if it loses its store. For that alone an entry names the port and the MAC
+/// that a lease was last known by, where they are not declared; and an address that was found so, and
+/// that nobody owns since, has an entry without any bit. The program treats that as if it were not
+/// there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Owned {
@@ -193,7 +198,7 @@ pub struct Owned {
     pub generation: u64,
     /// `CLOCK_MONOTONIC` (coarse) of the owner's last claim, 0 if there was none.
     pub seen_ns: u64,
-    /// The only port that may claim the address, 0 for any.
+    /// The only port that may claim the address, where [`OWNED_PORT`] is set.
     pub ifindex: u32,
     /// The only MAC that may claim it, where [`OWNED_MAC`] is set.
     pub mac: [u8; 6],

@@ -137,7 +137,8 @@ pub fn judge<T: Tables>(
     claim: &Claim,
     now_ns: u64,
 ) -> Decision {
-    match tables.owned(&claim.key) {
+    // Without a bit nobody owns it.
+    match tables.owned(&claim.key).filter(|owned| owned.flags != 0) {
         Some(owned) if is_declared(port, claim, owned) => {
             against_owner(tables, port, from, claim, owned, now_ns)
         }

@@ -98,7 +98,7 @@ impl Incidents {
         let mut due = Vec::new();
         for (key, incident) in self.open.iter_mut() {
             if !self.silences.covers(key, incident.kind) {
-                incident.silenced_until = None;
+                incident.speak();
                 if !std::mem::replace(&mut incident.told, true) {
                     due.push(incident.clone());
                 }
