@@ -92,8 +92,8 @@ fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> 
     Ok(())
 }
 
-/// Follows the extension headers that Linux follows (row N13). A program of its own within the
-/// kernel's.
+/// Follows the extension headers that Linux follows (claims.md N13). A program of its own within
+/// the kernel's.
 #[inline(never)]
 fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
     for _ in 0..=MAX_EXTENSIONS {
@@ -152,7 +152,7 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
         parsed.packet.next = NEXT_ND;
         return Says::Nothing;
     }
-    // A host that has no address yet reports its groups (row N15, RFC 3590).
+    // A host that has no address yet reports its groups (claims.md N15, RFC 3590).
     if ndp::is_mld(kind) && is_unspecified_v6(parsed.packet.source) {
         return Says::Nothing;
     }
@@ -170,7 +170,7 @@ const fn cut_off(fragment: bool) -> Says {
     }
 }
 
-/// The source of a packet is in use (row N17).
+/// The source of a packet is in use (claims.md N17).
 #[inline(always)]
 fn packet_from(parsed: &mut Parsed) -> Says {
     let source = parsed.packet.source;
