@@ -1,5 +1,6 @@
 //! The documentation: what it names exists, and what it tells people to type works.
 
+mod architecture;
 mod commands;
 mod config;
 mod go;

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::{read, sources, top, walk};
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
+    "docs/architecture.md",
     "docs/guide.md",
     "docs/operations.md",
     "docs/SPECIFICATION.md",
