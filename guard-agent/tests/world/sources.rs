@@ -7,7 +7,7 @@ use guard_agent::{
     evidence::Source,
     inventory::{Entry, Listing, Unread},
     lease::Owner,
-    live::Answered,
+    live::{Answered, EventStream},
 };
 
 use super::{World, agent::Phase, node::segment};
@@ -29,6 +29,16 @@ pub enum Outcome {
     /// Nothing can be read of those of its entries that it has listed before.
     Unreadable,
     Failed,
+}
+
+/// A stream that lasts; what it tells ends the answer that it belongs to.
+#[derive(Debug)]
+struct Lasts;
+
+impl EventStream for Lasts {
+    fn is_current(&self) -> bool {
+        true
+    }
 }
 
 /// What the agent knows from a source.
@@ -114,7 +124,8 @@ impl World {
     pub(super) fn tell_answered(&self, which: usize) {
         let Asked { configured, begun: _, shown: _, complete, streaming } = self.sources[which];
         if configured {
-            let answered = Answered { complete, streaming, ignored_until: None };
+            let stream = streaming.then(|| Arc::new(Lasts) as Arc<dyn EventStream>);
+            let answered = Answered { complete, stream, ignored_until: None };
             self.live.set_answered(SOURCES[which].0, answered);
         }
     }
