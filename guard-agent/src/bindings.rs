@@ -21,26 +21,21 @@ use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, OWNED_LEASED, Owned};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use guard_core::{
+    evidence::{Device, Station},
+    incident::{Claimant, Role},
+    lease::{Generation, Lease, Place, State, command::Change, model::Binding},
+    mac::Mac,
+    owner::Owner,
+    segment::Segment,
+    time::Now,
+};
 pub use handovers::Handover;
 use handovers::Handovers;
 use macs::BoundMacs;
 
 use crate::{
-    clock::Now,
-    entries::entries,
-    evidence::Station,
-    health::Health,
-    incident::{Claimant, Role},
-    lease::{
-        Generation, Lease, Owner, Place, State,
-        command::Change,
-        model::{Binding, Device},
-    },
-    ledger::Lifecycle,
-    mac::Mac,
-    observer::Table,
-    segment::Segment,
-    store::KernelHolder,
+    entries::entries, health::Health, ledger::Lifecycle, observer::Table, store::KernelHolder,
 };
 
 /// A lease, as far as frames are concerned.

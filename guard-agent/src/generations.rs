@@ -11,13 +11,15 @@ use std::{
 };
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use guard_core::{
+    lease::{Generation, Lease, command::Change},
+    time::Now,
+};
 use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, OWNED_LEASED, Owned};
 
 use crate::{
-    clock::Now,
     entries::entries,
     health::Health,
-    lease::{Generation, Lease, command::Change},
     ledger::Lifecycle,
     observer::{KernelError, LEASES, directory},
 };

@@ -8,9 +8,10 @@ use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
+use guard_core::incident::Incident;
 use rusqlite::{Connection, params};
 
-use crate::{clock::Now, failpoint, incident::Incident, supervisor::Supervisor};
+use crate::{clock, failpoint, supervisor::Supervisor};
 
 /// Incidents that may wait to be written.
 const QUEUE: usize = 4096;
@@ -94,7 +95,7 @@ fn read(path: &Path, boot_id: &str) -> rusqlite::Result<(Connection, Vec<Inciden
             // One that another version wrote is no reason to lose the others.
             let Ok(mut incident) = serde_json::from_str::<Incident>(&text) else { continue };
             if boot != boot_id && incident.closed_at.is_none() {
-                incident.closed_at = Some(Now::read().wall);
+                incident.closed_at = Some(clock::now().wall);
             }
             incidents.push(incident);
         }
@@ -131,14 +132,15 @@ fn write(connection: &Connection, boot_id: &str, incident: &Incident) -> rusqlit
 mod tests {
     use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-    use super::*;
-    use crate::{
+    use guard_core::{
         incident::{Claimant, Flaps, Incidents, Kind, Role, Sighting, Target},
         segment::Segment,
     };
 
+    use super::*;
+
     fn incident(incidents: &mut Incidents, address: [u8; 4]) -> Incident {
-        let now = Now::read();
+        let now = clock::now();
         let challenger = Claimant {
             role: Role::Impostor,
             mac: None,

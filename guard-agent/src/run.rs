@@ -17,8 +17,7 @@ use tokio::{
 
 use self::build::Leases;
 use crate::{
-    api,
-    clock::{self, Now},
+    api, clock,
     config::Config,
     generations::{self, Generations},
     health::Health,
@@ -78,7 +77,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
-    let boot = Boot { id, now: Now::read() };
+    let boot = Boot { id, now: clock::now() };
     let health = Arc::new(Health::default());
     let (supervisor, mut first_end) = Supervisor::new();
     let generations = Generations::open(&config.bpffs, health.clone())?;

@@ -8,14 +8,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Bindings, Inner};
-use crate::{
-    clock::Now,
+use guard_core::{
     evidence::Station,
     lease::{Generation, Lease},
     mac::Mac,
     segment::Segment,
 };
+
+use super::{Bindings, Inner};
+use crate::clock;
 
 /// For so long before the agent's start a hand-over may have been stored and not announced. Later
 /// than that, everyone has found out alone (RFC 4861 §7.3: 30 s of reachability, a delay, probes).
@@ -145,7 +146,7 @@ impl Inner {
     /// Announces again what an earlier agent may have stored and not announced, and no more.
     pub(super) fn hand_over_again(&mut self) {
         self.handovers.clear();
-        let now = Now::read().wall;
+        let now = clock::now().wall;
         let recent = |lease: &&Arc<Lease>| {
             now.duration_since(lease.updated_at).unsigned_abs() <= UNANNOUNCED
         };

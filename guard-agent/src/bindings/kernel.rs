@@ -8,12 +8,13 @@ use std::{
 
 use aya::maps::MapError;
 use bytemuck::Zeroable as _;
+use guard_core::{lease::model::Binding, mac::Mac, segment::Segment};
 use guard_ebpf::abi::{
     AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
 };
 
 use super::Inner;
-use crate::{entries::entries, lease::model::Binding, mac::Mac, segment::Segment};
+use crate::entries::entries;
 
 impl Inner {
     /// Makes the kernel's entries of a bridge what they should be.

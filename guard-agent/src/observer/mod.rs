@@ -52,6 +52,10 @@ pub use trace::{Line, Tracer};
 
 use claims::Claims;
 use counters::Counters;
+use guard_core::{
+    policy::{Conflict, Quota},
+    segment::Segment,
+};
 use handle::Ensure;
 use lookout::Lookout;
 use netlink::{Netlink, Notice};
@@ -64,12 +68,11 @@ use topology::{Topology, View};
 use crate::{
     alerts::Alerts,
     bindings::Bindings,
-    clock::{self, Now},
-    config::{Bridge, Conflict, Quota},
+    clock,
+    config::Bridge,
     failpoint::{self, Moment},
     health::{self, Health},
     live::LiveSet,
-    segment::Segment,
     supervisor::Supervisor,
     vitals::Heartbeat,
 };
@@ -284,7 +287,7 @@ impl Observer {
                     }
                     self.ports.repair_pins();
                     lookout.look(self.ports.shared());
-                    self.parts.alerts.close_quiet(Now::read());
+                    self.parts.alerts.close_quiet(clock::now());
                     self.look_for_room(None);
                     if self.parts.health.why(FULL).is_some() {
                         sweep_at = sweep_at.min(Instant::now() + ROOM);

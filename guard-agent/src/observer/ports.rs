@@ -8,6 +8,11 @@ use std::{
 
 use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
+use guard_core::{
+    evidence::Device,
+    mac::Mac,
+    policy::{Allow, Quota},
+};
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
     PORT_UPLINK, near_slot,
@@ -23,12 +28,7 @@ use super::{
     sweep::Snapshot,
     topology::{self, View},
 };
-use crate::{
-    config::{Allow, Bridge, Quota},
-    health::Health,
-    lease::model::Device,
-    mac::Mac,
-};
+use crate::{config::Bridge, health::Health};
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,13 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
 use guard_api::proto;
+use guard_core::{
+    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Sighting, Target},
+    mac::Mac,
+    policy::Conflict,
+    segment::Segment,
+    time::Now,
+};
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_CLONE, EVENT_CONTEST, EVENT_LIVE,
@@ -15,14 +22,7 @@ use guard_ebpf::{
 use jiff::Timestamp;
 
 use super::{BRIDGE, Claim, Ground, Settings, capture::Packet};
-use crate::{
-    api::convert,
-    clock::Now,
-    config::Conflict,
-    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Sighting, Target},
-    mac::Mac,
-    segment::Segment,
-};
+use crate::api::convert;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.

@@ -13,6 +13,13 @@ use std::{
     sync::Arc,
 };
 
+use guard_core::{
+    lease::{
+        Binding, Contents, Generation, HighWater, InterfaceName, Lease, Place, Row, State, Subnet,
+        reason,
+    },
+    segment::Segment,
+};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
@@ -22,13 +29,6 @@ use super::{
     meta::Meta,
     record::{self, Record},
     schema,
-};
-use crate::{
-    lease::{
-        Binding, Contents, Generation, HighWater, InterfaceName, Lease, Place, Row, State, Subnet,
-        reason,
-    },
-    segment::Segment,
 };
 
 /// A page of the database, as SQLite makes them.
@@ -402,7 +402,7 @@ fn copied(from: &Path, to: &Path) -> io::Result<bool> {
 
 fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {
     let Place { segment, address } = place;
-    let empty: Arc<str> = crate::lease::no_text();
+    let empty: Arc<str> = guard_core::lease::no_text();
     let (segment, address): (Segment, IpAddr) = (segment.clone(), *address);
     Row::Lease(Arc::new(Lease {
         segment,

@@ -4,10 +4,12 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use guard_agent::{
-    evidence::EvidenceView,
-    lease::{Binding, Carry, Contents, Engine, Lease, Place, Row, State, reason},
-    live::{Claim, LiveSet},
+    live::LiveSet,
     store::{Boot, KernelHolder, Known, Store, epoch_of, recover},
+};
+use guard_core::{
+    evidence::{Claim, EvidenceView},
+    lease::{Binding, Carry, Contents, Engine, Lease, Place, Row, State, reason},
 };
 
 use super::{

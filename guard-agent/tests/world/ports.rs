@@ -1,6 +1,6 @@
 //! To which link a lease is bound: a link, and neither its number nor its name.
 
-use guard_agent::lease::{Binding, Lease, Row, RowChange, State, command::Command};
+use guard_core::lease::{Binding, Lease, Row, RowChange, State, command::Command};
 
 use super::{
     World,

@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use guard_agent::{
+use guard_core::{
     lease::{
-        Lease, Owner, Place, Row, RowChange, State,
+        Lease, Place, Row, RowChange, State,
         command::{Allocate, Command},
         reason,
     },
+    owner::Owner,
     segment::Segment,
 };
 

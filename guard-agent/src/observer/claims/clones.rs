@@ -2,10 +2,11 @@
 
 use std::net::Ipv6Addr;
 
+use guard_core::evidence::EvidenceView as _;
 use guard_ebpf::abi::{EVENT_BRIDGE_MAC, EVENT_CLONE};
 
 use super::*;
-use crate::{bindings::Holder, evidence::EvidenceView as _};
+use crate::bindings::Holder;
 
 /// A MAC that is on a second port, and may have left the first without our knowing it yet.
 pub(super) struct Suspect {

@@ -21,6 +21,14 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use clones::Suspect;
+use guard_core::{
+    evidence::{Claim, EvidenceView as _, Station, Strength},
+    incident::{Claimant, Kind, Role, Sighting, Target},
+    mac::Mac,
+    owner::Owner,
+    policy::{Allow, Conflict},
+    segment::Segment,
+};
 use notes::Notes;
 
 use super::{
@@ -33,18 +41,7 @@ use super::{
     table::Table,
     topology::Bridge,
 };
-use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
-    clock::{self, Now},
-    config::{Allow, Conflict},
-    evidence::{EvidenceView as _, Station},
-    incident::{Claimant, Kind, Role, Sighting, Target},
-    lease::Owner,
-    live::{Claim, LiveSet, Strength},
-    mac::Mac,
-    segment::Segment,
-};
+use crate::{alerts::Alerts, bindings::Bindings, clock, live::LiveSet};
 
 /// A wire claim is asked for so often, a sweep apart, before it is believed to be over.
 const AGING_PROBES: u32 = 3;
@@ -199,7 +196,7 @@ impl Claims {
             let owner = self.bindings.holder(segment, *address);
             let owner = owner.filter(|owner| owner.allows(&claim.station));
             let spoke = match owner {
-                Some(owner) => owner.claimant(Now::read()),
+                Some(owner) => owner.claimant(clock::now()),
                 None => claimant(Role::Claimant, claim, 0, None),
             };
             self.alerts.holder_spoke(segment, *address, &spoke);
@@ -225,7 +222,7 @@ impl Claims {
             challenger,
         };
         let latency = clock::monotonic().saturating_sub(claim.seen);
-        self.alerts.sighted(sighting, Now::read(), latency);
+        self.alerts.sighted(sighting, clock::now(), latency);
     }
 
     fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) {
@@ -248,7 +245,7 @@ impl Claims {
         // Where it was bound to another since the frame came, what it claims is its own now.
         let holder = self.bindings.holder(&seen.segment, seen.address);
         if let Some(holder) = holder.filter(|holder| !holder.allows(&seen.claim.station)) {
-            let owner = Some(holder.claimant(Now::read()));
+            let owner = Some(holder.claimant(clock::now()));
             self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
         } else if let Some(owner) = self.by_rule(&seen) {
             self.sighted(&seen, Kind::Duplicate, Some(owner), Role::Impostor, EVENT_VIOLATION);
@@ -406,7 +403,7 @@ impl Claims {
         }
         let behind = self.bindings.behind(claim.station.ifindex);
         let to = claimant(Role::Claimant, &claim, 1, behind);
-        self.alerts.moved(segment, address, from.as_ref(), &to, Now::read());
+        self.alerts.moved(segment, address, from.as_ref(), &to, clock::now());
         self.hold(key, segment, address, &claim);
         self.claimed(segment, address, claim);
     }
@@ -444,7 +441,7 @@ impl Claims {
         let (segment, target) = (segment.clone(), seen.target());
         let sighting = Sighting { segment, target, kind, holder, challenger };
         let latency = clock::monotonic().saturating_sub(claim.seen);
-        self.alerts.sighted(sighting, Now::read(), latency);
+        self.alerts.sighted(sighting, clock::now(), latency);
     }
 
     /// When the next doubt wants to be looked at.
@@ -472,7 +469,7 @@ fn challenger_key(key: &AddressKey, station: &Station, kind: u8) -> ChallengerKe
 
 fn claimant(role: Role, claim: &Claim, frames: u64, owner: Option<Owner>) -> Claimant {
     let Claim { station: Station { mac, interface, ifindex }, first, seen, .. } = claim;
-    let (now, monotonic) = (Now::read(), clock::monotonic());
+    let (now, monotonic) = (clock::now(), clock::monotonic());
     let at = |time: Duration| {
         let ago = monotonic.saturating_sub(time);
         now.wall.checked_sub(ago).unwrap_or(now.wall)
