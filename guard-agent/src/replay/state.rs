@@ -158,12 +158,12 @@ impl<'a> Replay<'a> {
         };
         let silent = Duration::from_nanos(event.time_ns.saturating_sub(live.seen_ns));
         let moved = match live.ifindex == event.ifindex {
-            // Row A33: a port has one sandbox, and that another MAC.
+            // claims.md A33: a port has one sandbox, and that another MAC.
             true => !uplink(live.ifindex),
             // The same host, seen on its way.
             false => live.mac == event.mac && uplink(live.ifindex) && uplink(event.ifindex),
         };
-        // Row A34.
+        // claims.md A34.
         if moved || silent >= self.conflict.live_window {
             return self.take_over(event, live);
         }

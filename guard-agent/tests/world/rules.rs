@@ -142,7 +142,7 @@ impl World {
         owned.any(|lease| lease.owner.as_ref().is_some_and(|owner| names(container, owner)))
     }
 
-    /// Whether an entry is about the run that has, or had, this lease (rule 4).
+    /// Whether an entry is about the run that has, or had, this lease (leases.md rule 4).
     pub(super) fn is_owner(&self, listed: &Listed, lease: &Lease) -> bool {
         let Some(owner) = &lease.owner else { return false };
         let others = || {

@@ -30,7 +30,7 @@ pub const BRIDGE: u32 = 9;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The row of the rule book.
+    /// The row of `docs/rules/claims.md`.
     pub row: String,
     /// Unique within the file.
     pub name: String,

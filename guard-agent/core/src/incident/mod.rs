@@ -156,8 +156,8 @@ impl Incidents {
         (Phase::Opened, incident)
     }
 
-    /// An address went by right from one claimant to another (rows A31 to A34): that it did so to and
-    /// fro is an incident (row A35).
+    /// An address went by right from one claimant to another (claims.md A31 to A34): that it did so
+    /// to and fro is an incident (claims.md A35).
     pub fn moved(
         &mut self,
         segment: &Segment,

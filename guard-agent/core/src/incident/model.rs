@@ -17,7 +17,7 @@ pub enum Kind {
     Flood,
     /// An entry of a source cannot be read.
     Inventory,
-    /// An address went back and forth (row A35).
+    /// An address went back and forth (claims.md A35).
     Flap,
     /// Two claimants of one address.
     Duplicate,

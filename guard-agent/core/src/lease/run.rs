@@ -1,4 +1,5 @@
-//! What speaks for a lease, and for which run of a sandbox a source speaks that names none (rule 4).
+//! What speaks for a lease, and for which run of a sandbox a source speaks that names none
+//! (leases.md rule 4).
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -19,7 +19,7 @@ from guard.v1 import guard_pb2_grpc as services
 # No call takes longer, but for streams.
 DEADLINE = 10
 # How long to go on asking where guard says that waiting helps.
-PATIENCE = 60
+RETRY_FOR = 60
 
 
 def connect(socket: str) -> grpc.Channel:
@@ -42,9 +42,9 @@ def details(error: grpc.RpcError) -> tuple[str, float | None]:
     return reason, wait
 
 
-def patiently(call, request):
+def with_retry(call, request):
     """Makes a call, and makes it again after as long as guard says, if it does."""
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + RETRY_FOR
     while True:
         try:
             return call(request, timeout=DEADLINE)
@@ -63,14 +63,14 @@ def admit(leases, pool: str, sandbox: str, lifecycle: str, mac: str, port: str):
     """
     owner = guard.Owner(sandbox=sandbox, lifecycle=lifecycle)
     request = guard.AllocateRequest(pools=[pool], owner=owner, key="eth0")
-    lease = patiently(leases.Allocate, request).leases[0]
+    lease = with_retry(leases.Allocate, request).leases[0]
     # Here the sandbox and its veth are made, with lease.address, lease.prefix_len, lease.gateway.
     #
     # From here on any other station that claims the address is reported at its first frame.
     request = guard.BindRequest(generation=lease.generation, mac=mac, interface=port)
-    patiently(leases.Bind, request)
+    with_retry(leases.Bind, request)
     # Here the sandbox starts.
-    answer = patiently(leases.Confirm, guard.ConfirmRequest(generation=lease.generation))
+    answer = with_retry(leases.Confirm, guard.ConfirmRequest(generation=lease.generation))
     if answer.outcome != guard.OUTCOME_DONE:
         # Somebody released it in between.
         raise RuntimeError(f"the lease is gone: {guard.Outcome.Name(answer.outcome)}")
@@ -80,7 +80,7 @@ def admit(leases, pool: str, sandbox: str, lifecycle: str, mac: str, port: str):
 def dismiss(leases, sandbox: str, lifecycle: str) -> str:
     """Gives back all that a sandbox has. Twice is as good as once."""
     owner = guard.Owner(sandbox=sandbox, lifecycle=lifecycle)
-    answer = patiently(leases.Release, guard.ReleaseRequest(owner=owner))
+    answer = with_retry(leases.Release, guard.ReleaseRequest(owner=owner))
     return guard.Outcome.Name(answer.outcome)
 
 
@@ -89,7 +89,7 @@ def state(leases, **filters):
     request = guard.ListLeasesRequest(**filters)
     found = []
     while True:
-        page = patiently(leases.List, request)
+        page = with_retry(leases.List, request)
         found.extend(page.leases)
         if not page.next_page_token:
             return found, page.seq

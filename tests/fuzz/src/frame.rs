@@ -90,8 +90,8 @@ fuzz_target!(|input: &[u8]| {
         );
         assert!(!model.live.contains_key(key), "and nobody else becomes its holder");
     }
-    // The owner's MAC from here is told of, whatever the frame is (row L01). Behind a tag it may be
-    // in another segment, where nobody has it.
+    // The owner's MAC from here is told of, whatever the frame is (claims.md L01). Behind a tag it
+    // may be in another segment, where nobody has it.
     let is_tagged = |frame: &[u8]| matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]);
     if frame.len() >= 14 && frame[6..12] == OWNER && !is_tagged(frame) {
         assert_eq!(counters.clones, 1, "{frame:02x?}");

@@ -31,7 +31,7 @@ import (
 func Admit(ctx context.Context, leases guardv1.LeasesClient, pool string, owner *guardv1.Owner,
 	make func(*guardv1.Lease) (mac, port string, err error)) (*guardv1.Lease, error) {
 	var lease *guardv1.Lease
-	err := patiently(ctx, func(ctx context.Context) error {
+	err := withRetry(ctx, func(ctx context.Context) error {
 		answer, err := leases.Allocate(ctx, &guardv1.AllocateRequest{
 			Pools: []string{pool}, Owner: owner, Key: "eth0"})
 		if err == nil {
@@ -47,7 +47,7 @@ func Admit(ctx context.Context, leases guardv1.LeasesClient, pool string, owner 
 		return nil, err
 	}
 	// From here on any other station that claims the address is reported at its first frame.
-	err = patiently(ctx, func(ctx context.Context) error {
+	err = withRetry(ctx, func(ctx context.Context) error {
 		_, err := leases.Bind(ctx, &guardv1.BindRequest{
 			Generation: lease.Generation, Mac: mac, Interface: port})
 		return err
@@ -56,7 +56,7 @@ func Admit(ctx context.Context, leases guardv1.LeasesClient, pool string, owner 
 		return nil, err
 	}
 	// Here the sandbox starts.
-	err = patiently(ctx, func(ctx context.Context) error {
+	err = withRetry(ctx, func(ctx context.Context) error {
 		answer, err := leases.Confirm(ctx, &guardv1.ConfirmRequest{Generation: lease.Generation})
 		if err == nil && answer.Outcome != guardv1.Outcome_OUTCOME_DONE {
 			err = fmt.Errorf("somebody released the lease in between: %v", answer.Outcome)
@@ -69,7 +69,7 @@ func Admit(ctx context.Context, leases guardv1.LeasesClient, pool string, owner 
 // Dismiss gives back all that a sandbox has. Twice is as good as once.
 func Dismiss(ctx context.Context, leases guardv1.LeasesClient, owner *guardv1.Owner) (
 	outcome guardv1.Outcome, err error) {
-	err = patiently(ctx, func(ctx context.Context) error {
+	err = withRetry(ctx, func(ctx context.Context) error {
 		answer, err := leases.Release(ctx, &guardv1.ReleaseRequest{
 			Which: &guardv1.ReleaseRequest_Owner{Owner: owner}})
 		outcome = answer.GetOutcome()
@@ -85,7 +85,7 @@ func State(ctx context.Context, leases guardv1.LeasesClient, pool string) (
 	request := &guardv1.ListLeasesRequest{Pool: pool}
 	for {
 		var page *guardv1.ListLeasesResponse
-		err = patiently(ctx, func(ctx context.Context) (err error) {
+		err = withRetry(ctx, func(ctx context.Context) (err error) {
 			page, err = leases.List(ctx, request)
 			return err
 		})
@@ -100,8 +100,8 @@ func State(ctx context.Context, leases guardv1.LeasesClient, pool string) (
 	}
 }
 
-// patiently makes a call again after as long as guard says, if it does, until ctx is done.
-func patiently(ctx context.Context, call func(context.Context) error) error {
+// withRetry makes a call again after as long as guard says, if it does, until ctx is done.
+func withRetry(ctx context.Context, call func(context.Context) error) error {
 	for {
 		once, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := call(once)
