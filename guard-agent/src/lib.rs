@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod arbiter;
 pub mod bindings;
 pub mod capabilities;
 pub mod clock;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::AllowKind;
 use crate::{
+    arbiter,
     lease::{ExclusionError, PoolSpec},
     segment::Segment,
 };
@@ -165,6 +166,14 @@ impl Default for Conflict {
             flap_count: const { NonZeroU32::new(2).expect("it is not 0") },
             grace: Duration::from_secs(2),
         }
+    }
+}
+
+impl Conflict {
+    /// What of it the arbiter decides by.
+    pub fn of_arbiter(self) -> arbiter::Settings {
+        let Self { grace, live_window, quiet, .. } = self;
+        arbiter::Settings { grace, live_window, quiet }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     probe::{Discovery, Prober, arp_request},
     topology::{Port, View},
 };
-use crate::{bindings::Handover, mac::Mac, segment::Segment};
+use crate::{arbiter::Handover, mac::Mac, segment::Segment};
 
 /// All stations, and all nodes (RFC 2464 §7, RFC 4291 §2.7.1).
 const BROADCAST: Mac = Mac([0xff; 6]);
