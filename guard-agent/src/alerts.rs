@@ -3,20 +3,23 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use guard_core::{
+    evidence::{Source, Unreadable},
+    incident::{Claimant, Incident, Incidents, Kind, Named, Phase, Role, Sighting, Target},
+    lease::{Binding, Lease, Notice, State, command::Change, reason},
+    owner::Owner,
+    segment::Segment,
+    time::Now,
+};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::{
-    clock::Now,
-    evidence::Source,
+    clock,
     history::History,
     hub::{Hub, Subject},
-    incident::{Claimant, Incident, Incidents, Kind, Named, Phase, Role, Sighting, Target},
-    inventory::Unreadable,
-    lease::{Binding, Lease, Notice, Owner, State, command::Change, reason},
     ledger::Lifecycle,
     metrics::Metrics,
-    segment::Segment,
 };
 
 /// The incidents, and those who are told.
@@ -254,7 +257,7 @@ impl Lifecycle for Arc<Alerts> {
     }
 
     fn noticed(&mut self, notices: &[Notice]) {
-        let now = Now::read();
+        let now = clock::now();
         let mut told = false;
         for notice in notices {
             let Notice::Named { segment, address, holder, others } = notice else { continue };

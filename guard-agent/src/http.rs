@@ -14,11 +14,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use guard_core::lease;
 use tokio::net::TcpListener;
 
 use crate::{
     api::{Context, stopped},
-    lease,
     metrics::{Metrics, gauge_value},
     vitals,
 };

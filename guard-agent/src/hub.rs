@@ -10,16 +10,16 @@ use std::{
     },
 };
 
+use guard_core::{
+    incident::{Incident, Phase},
+    lease::{Lease, State, command::Change},
+    time::Now,
+};
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 
-use crate::{
-    clock::Now,
-    incident::{Incident, Phase},
-    lease::{Lease, State, command::Change},
-    ledger::Lifecycle,
-};
+use crate::ledger::Lifecycle;
 
 /// Events that a subscriber can still ask for, and that one may lag behind.
 const KEPT: usize = 8192;
@@ -201,7 +201,9 @@ impl Lifecycle for Arc<Hub> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::clock;
+
+    use guard_core::{
         incident::{Flaps, Incidents, Kind},
         segment::Segment,
     };
@@ -210,9 +212,9 @@ mod tests {
         let window = std::time::Duration::ZERO;
         let flaps = Flaps::new(window, std::num::NonZeroU32::MIN);
         let mut incidents = Incidents::new(window, flaps, 1);
-        let now = Now::read();
-        let claimant = crate::incident::Claimant {
-            role: crate::incident::Role::Impostor,
+        let now = clock::now();
+        let claimant = guard_core::incident::Claimant {
+            role: guard_core::incident::Role::Impostor,
             mac: None,
             interface: None,
             ifindex: None,
@@ -223,9 +225,9 @@ mod tests {
             frames: 1,
             gone: false,
         };
-        let sighting = crate::incident::Sighting {
+        let sighting = guard_core::incident::Sighting {
             segment: Segment::new("rt0", 0),
-            target: crate::incident::Target::Address(std::net::IpAddr::from([10, 0, 0, 1])),
+            target: guard_core::incident::Target::Address(std::net::IpAddr::from([10, 0, 0, 1])),
             kind: Kind::Gateway,
             holder: None,
             challenger: claimant,

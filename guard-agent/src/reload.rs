@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use guard_core::lease::command::Command;
 use tokio::{signal::unix::Signal, sync::watch};
 
 use crate::{
     api,
     config::{Change, Config},
     hub::Hub,
-    lease::command::Command,
     ledger::Ledger,
     metrics::Metrics,
     reconcile::Reconciler,

@@ -17,8 +17,7 @@ use tokio::{
 
 use self::build::Leases;
 use crate::{
-    api,
-    clock::{self, Now},
+    api, clock,
     config::Config,
     generations::{self, Generations},
     health::Health,
@@ -78,7 +77,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
-    let boot = Boot { id, now: Now::read() };
+    let boot = Boot { id, now: clock::now() };
     let health = Arc::new(Health::default());
     let (supervisor, mut first_end) = Supervisor::new();
     let generations = Generations::open(&config.bpffs, health.clone())?;
@@ -266,7 +265,7 @@ async fn until_stopped(
     }
 }
 
-/// The agent ends with a part that it has lost (rule 13).
+/// The agent ends with a part that it has lost (leases.md rule 13).
 fn lost(ended: PartEnded) -> anyhow::Error {
     let PartEnded { name, why } = &ended;
     tracing::error!(part = name, why, "a part of the agent has ended, and the agent ends with it");

@@ -6,6 +6,16 @@ use std::{
     sync::Arc,
 };
 
+use guard_core::{
+    evidence::EvidenceView as _,
+    lease::{
+        Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, Pools, Run, Standing, State, Stretch,
+        StretchOf,
+        command::{Command, Reason, Refusal, Reply},
+    },
+    owner::Owner,
+    reconcile::port_is_gone,
+};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
@@ -17,19 +27,7 @@ use super::{
 };
 use guard_api::proto::{self, Outcome, QuarantineAction};
 
-use crate::{
-    clock::Now,
-    evidence::EvidenceView as _,
-    lease::{
-        Engine, Lease, LeaseFilter, LeaseKey, Order, Owner, Pool, Pools, Run, Standing, State,
-        Stretch, StretchOf,
-        command::{Command, Reason, Refusal, Reply},
-    },
-    ledger::Recovery,
-    reconcile::{self, port_is_gone},
-    store::host_local,
-    watchdog,
-};
+use crate::{clock, ledger::Recovery, reconcile, store::host_local, watchdog};
 
 /// How many leases a collection looks at in one go.
 const AT_ONCE: usize = 1024;
@@ -87,7 +85,7 @@ impl proto::admin_server::Admin for Service {
         self.0.may_allocate(std::iter::empty())?;
         let (gone, mut unverifiable) = self.silent(&mut page).await.map_err(error::refused)?;
         // Reservations first, evidence second.
-        let since = Now::read().boot;
+        let since = clock::now().boot;
         self.0.reconciler.sources().ask().await;
         let generations = gone.iter().map(|lease| lease.generation).collect();
         // It looks once more: one of them may be in use by now.

@@ -2,14 +2,14 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::Context;
 use guard_api::proto::Disagreement;
-
-use crate::{
+use guard_core::{
     lease::{LeaseFilter, Standing, command::Refusal},
-    observer::Coverage,
     segment::Segment,
 };
+
+use super::Context;
+use crate::observer::Coverage;
 
 /// What disagrees must do so in so many looks: between two of them a change that is under way
 /// arrives everywhere.

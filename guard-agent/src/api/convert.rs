@@ -7,18 +7,21 @@ use std::{
 };
 
 use guard_api::proto;
+use guard_core::{
+    evidence::{Evidence, Source},
+    incident::{Claimant, Incident, Kind, Role, Severity, Target},
+    judgement::Verdict,
+    lease::{Binding, InterfaceName, Lease, Pool, PoolStatus, State, Subnet},
+    owner::Owner,
+    segment::Segment,
+    watchdog::Watched,
+};
 use jiff::Timestamp;
 
 use crate::{
-    clock::Now,
+    clock,
     config::Config,
-    evidence::{Evidence, Source},
     hub::{self, Subject},
-    incident::{Claimant, Incident, Kind, Role, Severity, Target},
-    judgement::Verdict,
-    lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
-    segment::Segment,
-    watchdog::Watched,
 };
 
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -109,7 +112,7 @@ fn binding(binding: &Binding) -> proto::Binding {
 
 pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     let pool = config.pools.get(&lease.pool);
-    let now = Now::read();
+    let now = clock::now();
     let until = lease.until.map(|until| timestamp(now.wall_at(until)));
     let owner = |part: fn(&Owner) -> &Arc<str>| text(lease.owner.as_ref().map(part));
     proto::Lease {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use guard_core::lease::command::{Reason, Refusal, Reply};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -9,7 +10,6 @@ use super::access::Role;
 use crate::{
     health::Degraded,
     inventory::{Awaited, IgnoreError},
-    lease::command::{Reason, Refusal, Reply},
     observer::EnsureError,
     store::{StoreError, host_local::HostLocalError},
 };

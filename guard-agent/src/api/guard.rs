@@ -3,6 +3,7 @@
 use std::{ops::Bound, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
+use guard_core::incident::Incident;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
@@ -18,10 +19,9 @@ use super::{
 use guard_api::proto;
 
 use crate::{
-    clock::Now,
+    clock,
     health::{self, Degraded},
     hub::{Subject, Subscription},
-    incident::Incident,
     observer::{Attach, PortStatus},
 };
 
@@ -140,7 +140,7 @@ impl proto::guard_server::Guard for Service {
             duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
         let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
         // What is no number is no incident's.
-        let silence = |id| self.0.alerts.silence(id, span, Now::read());
+        let silence = |id| self.0.alerts.silence(id, span, clock::now());
         match id.parse().ok().and_then(silence) {
             Some(incident) => Ok(Response::new(convert::conflict(&incident))),
             None => Err(error::conflict_unknown(&id)),

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use nix::net::if_::if_nametoindex;
-use tonic::{Request, Response, Status};
-
-use super::{Context, convert, error, leases::to_name, page::Page};
 use guard_api::proto::{self, Outcome};
-
-use crate::{
+use guard_core::{
     evidence::EvidenceView as _,
     lease::{
         InterfaceName,
         command::{Command, Reply},
     },
 };
+use nix::net::if_::if_nametoindex;
+use tonic::{Request, Response, Status};
+
+use super::{Context, convert, error, leases::to_name, page::Page};
 
 pub struct Service(pub Arc<Context>);
 

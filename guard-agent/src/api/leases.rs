@@ -8,6 +8,13 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
+use guard_core::{
+    lease::{
+        Generation, Lease, LeaseFilter, State,
+        command::{Allocate, Command, Refusal, Reply},
+    },
+    mac::Mac,
+};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
@@ -19,16 +26,7 @@ use super::{
 };
 use guard_api::proto::{self, Outcome, release_request::Which};
 
-use crate::{
-    health,
-    hub::Subscription,
-    lease::{
-        Generation, Lease, LeaseFilter, State,
-        command::{Allocate, Command, Refusal, Reply},
-    },
-    mac::Mac,
-    observer::EnsureError,
-};
+use crate::{health, hub::Subscription, observer::EnsureError};
 
 /// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
 const LONGEST_WORKLOAD: usize = 512;
@@ -372,7 +370,7 @@ fn to_bounded(
     most: usize,
 ) -> Result<Arc<str>, Invalid> {
     if value.is_empty() && least == 0 {
-        return Ok(crate::lease::no_text());
+        return Ok(guard_core::lease::no_text());
     }
     let length = (least..=most).contains(&value.len());
     if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {

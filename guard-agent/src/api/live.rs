@@ -3,16 +3,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use prost::Message as _;
-
-use super::{Context, convert, page::Page};
-use guard_api::proto;
-
-use crate::{
+use guard_core::{
     evidence::EvidenceView as _,
     lease::{Engine, Lease, LeaseFilter, LeaseKey, Order, Stretch, StretchOf, command::Refusal},
     segment::Segment,
 };
+use prost::Message as _;
+
+use super::{Context, convert, page::Page};
+use guard_api::proto;
 
 /// How many leases, and how many claims, are looked at in one go.
 const AT_ONCE: usize = 1024;
@@ -31,7 +30,7 @@ pub async fn page(
         let (places, reached) = stretch(context, bridge.clone(), after).await?;
         for ((segment, address), lease) in places {
             let Some(row) = row(context, &segment, address, lease.as_deref()) else { continue };
-            let key = LeaseKey { pool: crate::lease::no_text(), segment, address };
+            let key = LeaseKey { pool: guard_core::lease::no_text(), segment, address };
             if !page.takes(&key, row.encoded_len()) {
                 return Ok(rows);
             }
@@ -79,8 +78,11 @@ async fn stretch(
     if let Some(end) = &end {
         places.retain(|place, _| place <= end);
     }
-    let reached =
-        end.map(|(segment, address)| LeaseKey { pool: crate::lease::no_text(), segment, address });
+    let reached = end.map(|(segment, address)| LeaseKey {
+        pool: guard_core::lease::no_text(),
+        segment,
+        address,
+    });
     Ok((places, reached))
 }
 

@@ -32,6 +32,10 @@ use prost::Message as _;
 use tokio::{net::UnixListener, sync::watch};
 use tonic::transport::Server;
 
+use guard_core::lease::{
+    Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, StretchOf,
+    command::{Command, Refusal, Reply},
+};
 use page::Page;
 pub use socket::{SocketError, listen, open_to};
 
@@ -41,10 +45,6 @@ use crate::{
     config::{Config, WhenDegraded},
     health::{self, Health},
     hub::Hub,
-    lease::{
-        Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, StretchOf,
-        command::{Command, Refusal, Reply},
-    },
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,

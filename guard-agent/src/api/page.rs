@@ -5,13 +5,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use prost::Message;
-
-use super::error::Invalid;
-use crate::{
+use guard_core::{
     lease::{Lease, LeaseKey, Order},
     segment::Segment,
 };
+use prost::Message;
+
+use super::error::Invalid;
 
 /// The rows of a page whose caller does not say how many.
 const ROWS: usize = 1000;

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use guard_core::lease::{LeaseKey, PoolStatus};
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, page::Page, sources};
 use guard_api::proto;
-
-use crate::lease::{LeaseKey, PoolStatus};
 
 pub struct Service(pub Arc<Context>);
 

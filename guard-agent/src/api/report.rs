@@ -3,6 +3,11 @@
 
 use std::sync::Arc;
 
+use guard_core::{
+    lease::{Lease, LeaseKey},
+    watchdog::Watched,
+};
+
 use super::{
     Context, convert,
     page::{self, Page},
@@ -10,10 +15,9 @@ use super::{
 use guard_api::proto;
 
 use crate::{
-    lease::{Lease, LeaseKey},
     reconcile::{self, Blocked},
     store::Recovered,
-    watchdog::{self, Watched},
+    watchdog,
 };
 
 /// How much of a text a token has, so that the token stays short.

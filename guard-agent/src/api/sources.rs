@@ -2,21 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use guard_core::{
+    evidence::{Source, Unreadable},
+    lease::PoolStatus,
+    time::Now,
+};
 use tonic::Status;
 
 use super::{
     Context, convert,
     error::{self, Invalid},
 };
+use crate::{clock, health::Degraded, inventory::SourceStatus};
 use guard_api::proto;
-
-use crate::{
-    clock::Now,
-    evidence::Source,
-    health::Degraded,
-    inventory::{SourceStatus, Unreadable},
-    lease::PoolStatus,
-};
 
 /// As many entries that cannot be read as are told of one source.
 const MOST: usize = 64;
@@ -33,7 +31,7 @@ pub async fn all(context: &Context) -> Vec<proto::SourceStatus> {
         why: degraded.clone().unwrap_or_default(),
         ..proto::SourceStatus::default()
     });
-    let now = Now::read();
+    let now = clock::now();
     let asked = reconciler.sources().status();
     own.into_iter().chain(asked.iter().map(|status| message(status, &pools, now))).collect()
 }
@@ -56,7 +54,7 @@ fn message(status: &SourceStatus, pools: &[PoolStatus], now: Now) -> proto::Sour
 
 /// The sources that pools wait for, by their names in the configuration.
 pub fn away(context: &Context) -> Vec<&'static str> {
-    let now = Now::read().boot;
+    let now = clock::now().boot;
     let away = |status: &SourceStatus| status.is_away(now) && !status.is_ignored(now);
     let all = context.reconciler.sources().status();
     all.iter().filter(|status| away(status)).map(|status| status.name).collect()
@@ -73,5 +71,5 @@ pub async fn ignore(
     let ignored = context.reconciler.sources().ignore(&name, span, dry_run);
     let status = ignored.map_err(|error| error::not_ignored(&error))?;
     let pools = context.ledger.pools().await.unwrap_or_default();
-    Ok(proto::IgnoreSourceResponse { source: Some(message(&status, &pools, Now::read())) })
+    Ok(proto::IgnoreSourceResponse { source: Some(message(&status, &pools, clock::now())) })
 }

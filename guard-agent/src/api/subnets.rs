@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use guard_core::lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet};
 use ipnet::IpNet;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -13,8 +14,6 @@ use super::{
     page::Page,
 };
 use guard_api::proto::{self, Outcome};
-
-use crate::lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet};
 
 pub struct Service(pub Arc<Context>);
 

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
+use guard_core::mac::Mac;
 use guard_ebpf::{
     abi,
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
@@ -14,10 +15,7 @@ use tonic::Status;
 use super::{Context, convert, error, stopped};
 use guard_api::proto;
 
-use crate::{
-    mac::Mac,
-    observer::{Line, Tracer},
-};
+use crate::observer::{Line, Tracer};
 
 pub type TraceStream = Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Status>> + Send>>;
 

@@ -2,18 +2,17 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tonic::Status;
-
-use super::{Context, convert, error};
 use guard_api::proto;
-
-use crate::{
-    clock::Now,
+use guard_core::{
     evidence::{Evidence, EvidenceView as _},
     judgement::Verdict,
     lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
     reconcile::Settings,
 };
+use tonic::Status;
+
+use super::{Context, convert, error};
+use crate::clock;
 
 /// One explanation for each pool that has the address.
 pub async fn explain(
@@ -56,7 +55,7 @@ pub async fn explain(
 }
 
 fn explanation(
-    segment: &crate::segment::Segment,
+    segment: &guard_core::segment::Segment,
     pool: &str,
     address: IpAddr,
     evidence: &[Evidence],
@@ -94,7 +93,7 @@ fn next_of_free(standing: Standing, evidence: &[Evidence]) -> String {
 }
 
 fn next(lease: &Lease, evidence: &[Evidence], context: &Context) -> String {
-    let now = Now::read();
+    let now = clock::now();
     let until = lease.until.map(|until| now.wall_at(until));
     let at = until.map_or_else(|| "then".to_owned(), |until| format!("at {until}"));
     let live = !evidence.is_empty();

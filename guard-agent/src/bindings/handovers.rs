@@ -2,14 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Bindings, Inner};
-use crate::{
+use guard_core::{
     arbiter::{Bound, Handover},
-    clock::Now,
     evidence::Station,
     lease::Lease,
     segment::Segment,
 };
+
+use super::{Bindings, Inner};
+use crate::clock;
 
 /// For so long before the agent's start a hand-over may have been stored and not announced. Later
 /// than that, everyone has found out alone (RFC 4861 §7.3: 30 s of reachability, a delay, probes).
@@ -56,7 +57,7 @@ impl Inner {
     /// Announces again what an earlier agent may have stored and not announced, and no more.
     pub(super) fn hand_over_again(&mut self) {
         self.handovers.clear();
-        let now = Now::read().wall;
+        let now = clock::now().wall;
         let recent = |lease: &&Arc<Lease>| {
             now.duration_since(lease.updated_at).unsigned_abs() <= UNANNOUNCED
         };

@@ -10,22 +10,23 @@ use guard_api::proto::containerd::{
     containers::{Container, ListContainersRequest, containers_client::ContainersClient},
     events::{Envelope, SubscribeRequest, events_client::EventsClient},
 };
+use guard_core::{
+    evidence::{Entry, EventStream as _, Listing, Place, Unread},
+    lease,
+    owner::Owner,
+};
 use jiff::Timestamp;
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
-    Entry, Listing, Place, SourceError, Unread,
+    SourceError,
     events::{Events, Mark},
     label::{self, Reading},
     place::Placing,
     source::{Changed, Lister},
 };
-use crate::{
-    lease::{self, Owner},
-    live::EventStream as _,
-    live::LiveSet,
-};
+use crate::live::LiveSet;
 
 /// Where containers are and what their labels mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +237,9 @@ fn is_number(rest: &str) -> bool {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{super::Unreadable, *};
+    use guard_core::evidence::Unreadable;
+
+    use super::*;
 
     fn settings() -> Settings {
         Settings {

@@ -13,6 +13,7 @@ use guard_api::proto::containerd::{
     containers::GetContainerRequest,
     tasks::{self, GetRequest, tasks_client::TasksClient},
 };
+use guard_core::evidence::{Listing, Place};
 use jiff::Timestamp;
 use prost::Message;
 use serde::Deserialize;
@@ -22,7 +23,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Listing, Place, containerd::Settings, netns::Namespaces};
+use super::{containerd::Settings, netns::Namespaces};
 use crate::live::LiveSet;
 
 /// How many containers are looked at once.

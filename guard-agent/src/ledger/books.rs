@@ -11,13 +11,14 @@ use std::{
     time::Instant,
 };
 
+use guard_core::lease::{
+    Contents, Engine, Generation, LeaseFilter, Place, Write,
+    command::{Change, Command, Reason, Refusal, Reply},
+};
+
 use super::{Lifecycle, Writer, trouble::AFTER_FAILURE};
 use crate::{
-    clock::{self, Now},
-    lease::{
-        Contents, Engine, Generation, LeaseFilter, Place, Write,
-        command::{Change, Command, Reason, Refusal, Reply},
-    },
+    clock,
     store::{Boot, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover},
 };
 
@@ -111,7 +112,7 @@ impl Loss {
     }
 
     fn boot(&self) -> Boot {
-        Boot { id: self.boot_id.clone(), now: Now::read() }
+        Boot { id: self.boot_id.clone(), now: clock::now() }
     }
 }
 
@@ -139,7 +140,7 @@ impl Writer {
     /// Takes a store over: its rows are the truth from now on, and everyone is told. Unless it is
     /// an old copy, or cannot be written: then it is as good as lost.
     pub(super) fn install(&mut self, mut store: Store) {
-        let now = Now::read();
+        let now = clock::now();
         let mut restored = store.take_restored();
         let carried = restored.carry.is_some();
         let given = given(&self.observers);
@@ -238,7 +239,7 @@ impl Writer {
             Books::Lost(_) => return,
             Books::Open(_) => {
                 // Its failure is noted where it happens.
-                let _ = self.commit(&[], Now::read());
+                let _ = self.commit(&[], clock::now());
                 return;
             }
         };
@@ -284,7 +285,7 @@ impl Writer {
     pub(super) fn preview(&mut self, command: Command) -> Result<Reply, Refusal> {
         match &self.books {
             Books::Lost(loss) => Err(loss.refusal()),
-            Books::Open(_) => self.engine.preview(command, &*self.view, Now::read()),
+            Books::Open(_) => self.engine.preview(command, &*self.view, clock::now()),
         }
     }
 
@@ -398,7 +399,7 @@ impl Writer {
 
     /// What is live and in no row is quarantined before anything is handed out.
     fn recheck(&mut self) {
-        let now = Now::read();
+        let now = clock::now();
         let applied = self.engine.apply(Command::RecheckAll, &*self.view, now);
         if self.commit(&applied.changes, now).is_err() {
             self.engine.undo(&applied.changes);

@@ -18,20 +18,22 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use guard_core::{
+    evidence::{Evidence, EvidenceView},
+    lease::{
+        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, Place, PoolStatus, Pools,
+        Standing, Stretch, StretchOf, Subnet,
+        command::{Change, Command, Reason, Refusal, Reply},
+    },
+    time::Now,
+};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 pub use self::books::{Loss, Recovery, open};
 use self::writer::Writer;
 use crate::{
-    clock::Now,
-    evidence::{Evidence, EvidenceView},
     failpoint,
-    lease::{
-        Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, Place, PoolStatus, Pools,
-        Standing, Stretch, StretchOf, Subnet,
-        command::{Change, Command, Reason, Refusal, Reply},
-    },
     live::ChangeQueue,
     store::{Recovered, Store, StoreError},
     supervisor::panicked,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use guard_core::evidence::{Device, PortName};
+
 use super::{kernel::Same, netlink::Dump, *};
-use crate::{evidence::PortName, lease::model::Device};
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {
@@ -108,7 +109,7 @@ impl Observer {
         self.parts.bindings.link_ended(ifindex);
         let addresses = self.parts.live.link_ended(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.parts.alerts.port_gone(ifindex, clock::now());
         self.ports.remove(ifindex);
     }
 
@@ -231,7 +232,7 @@ impl Observer {
         self.parts.bindings.port_left(ifindex);
         let addresses = self.parts.live.port_left(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.parts.alerts.port_gone(ifindex, clock::now());
     }
 
     fn claims_gone(&mut self, ifindex: u32, addresses: Vec<(Segment, IpAddr)>) {

@@ -18,6 +18,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier, links::LinkError},
     util::KernelVersion,
 };
+use guard_core::evidence::Device;
 use guard_ebpf::abi::{
     self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MAPS,
     MacHolder, MacKey, Owned, Port, PortState, Prefix, Vlans,
@@ -29,7 +30,6 @@ use super::{
     netlink::Link,
     table::Table,
 };
-use crate::lease::model::Device;
 
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));

@@ -52,6 +52,11 @@ pub use trace::{Line, Tracer};
 
 use counters::Counters;
 use executor::{Carrier, ClaimMaps, Executor};
+use guard_core::{
+    arbiter::{self, Arbiter, Read},
+    policy::{Conflict, Quota},
+    segment::Segment,
+};
 use handle::Ensure;
 use lookout::Lookout;
 use netlink::{Netlink, Notice};
@@ -63,14 +68,12 @@ use topology::{Topology, View};
 
 use crate::{
     alerts::Alerts,
-    arbiter::{self, Arbiter, Read},
     bindings::Bindings,
-    clock::{self, Now},
-    config::{Bridge, Conflict, Quota},
+    clock,
+    config::Bridge,
     failpoint::{self, Moment},
     health::{self, Health},
     live::LiveSet,
-    segment::Segment,
     supervisor::Supervisor,
     vitals::Heartbeat,
 };
@@ -190,7 +193,7 @@ impl Observer {
         let claim_maps =
             ClaimMaps { live: maps.live, challengers: maps.challengers, prefixes: maps.prefixes };
         let executor = Executor::new(&parts, claim_maps, prober.clone());
-        let arbiter = Arbiter::new(parts.conflict.of_arbiter());
+        let arbiter = Arbiter::new(parts.conflict);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
@@ -289,7 +292,7 @@ impl Observer {
                     }
                     self.ports.repair_pins();
                     lookout.look(self.ports.shared());
-                    self.parts.alerts.close_quiet(Now::read());
+                    self.parts.alerts.close_quiet(clock::now());
                     self.look_for_room(None);
                     if self.parts.health.why(FULL).is_some() {
                         sweep_at = sweep_at.min(Instant::now() + ROOM);

@@ -9,6 +9,7 @@ use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _,
     stream::{BoxStream, unfold},
 };
+use guard_core::{evidence::Device, mac::Mac};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla as _,
 };
@@ -24,8 +25,6 @@ use netlink_packet_route::{
 };
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::time::{error::Elapsed, timeout};
-
-use crate::{lease::model::Device, mac::Mac};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,11 @@ use std::{
 
 use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
+use guard_core::{
+    evidence::Device,
+    mac::Mac,
+    policy::{Allow, Quota},
+};
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
     PORT_UPLINK, near_slot,
@@ -23,12 +28,7 @@ use super::{
     sweep::Snapshot,
     topology::{self, View},
 };
-use crate::{
-    config::{Allow, Bridge, Quota},
-    health::Health,
-    lease::model::Device,
-    mac::Mac,
-};
+use crate::{config::Bridge, health::Health};
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl Ports {
         }
     }
 
-    /// A bridge has this MAC: a frame from it is nobody's on a port (row L02).
+    /// A bridge has this MAC: a frame from it is nobody's on a port (claims.md L02).
     pub fn bridge_mac(&mut self, bridge: u32, mac: Mac) {
         if self.bridge_macs.insert(bridge, mac) == Some(mac) {
             return;
@@ -300,8 +300,8 @@ impl Ports {
     }
 
     /// A MAC that lives on `holder` was seen on `port`. Whether it may move: the two are places of the
-    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (rows A17,
-    /// A18), and no binding names its place.
+    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (claims.md
+    /// A17, A18), and no binding names its place.
     pub fn may_move(&self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
         let may = {
             let ports = self.shared.read();

@@ -7,10 +7,9 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use guard_core::mac::Mac;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
-
-use crate::mac::Mac;
 
 /// IEEE 802.3, and RFC 826 for Ethernet and IPv4.
 const ETHERTYPE_ARP: u16 = 0x0806;

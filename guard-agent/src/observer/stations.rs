@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use aya::maps::{Array, HashMap as KernelMap, MapData};
+use guard_core::mac::Mac;
 use guard_ebpf::abi::{
     AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortState,
 };
 
 use super::sweep::Snapshot;
-use crate::{entries::entries, mac::Mac};
+use crate::entries::entries;
 
 /// The MACs that are remembered of a port whose binding names none.
 const MACS_OF_ANY: usize = 16;

@@ -6,8 +6,9 @@ use std::{
     sync::Arc,
 };
 
+use guard_core::{evidence::Device, mac::Mac};
+
 use super::netlink::{Dump, Flow, Link, Notice, PortVlans};
-use crate::{lease::model::Device, mac::Mac};
 
 /// A watched bridge that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]

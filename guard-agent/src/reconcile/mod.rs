@@ -4,9 +4,6 @@
 //! by [`Look`] and [`Brake`], which are pure; misses and releases are transactions of the ledger,
 //! which looks once more before each.
 
-mod brake;
-mod pass;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -16,35 +13,25 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 
-pub use self::{
-    brake::{Brake, Recent, Verdict, consent_id},
-    pass::{Ended, Judgement, Look, port_is_gone},
-};
-use crate::{
-    clock::Now,
-    evidence::Source,
-    health::{self, Health},
-    inventory::{self, Sources},
+use guard_core::{
+    evidence::{DIRECTORY, Source},
     judgement::{Index, Subject, Verdict as Judged, judge_answer},
     lease::{
         Generation, Lease, Pools,
         command::{Command, CountMisses, Reason, Refusal, Reply},
     },
+    reconcile::{Brake, Ended, Judgement, Look, Recent, Settings, Verdict, consent_id, is_over},
+    time::Now,
+};
+
+use crate::{
+    clock,
+    health::{self, Health},
+    inventory::Sources,
     ledger::Ledger,
     live::LiveSet,
     metrics::{Metrics, gauge_value},
 };
-
-/// How slow and how sure.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// Time from one pass to the next; a lease gets at most one miss in it.
-    pub interval: Duration,
-    /// Misses in a row after which a lease is taken back.
-    pub misses: u32,
-    /// The share of a pool's held and active leases that a pass may take back unasked.
-    pub max_reap_share: f64,
-}
 
 /// What a pass works with.
 pub struct Parts {
@@ -199,7 +186,7 @@ impl Reconciler {
     pub async fn pass(&self, ask: Ask) -> Result<Report, Refusal> {
         let State { blocked, recent } = &mut *self.state.lock().await;
         let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
-        let (began, at) = (Instant::now(), Now::read());
+        let (began, at) = (Instant::now(), clock::now());
         let Settings { interval, misses, .. } = self.settings();
         recent.forget(at.boot.saturating_sub(interval * misses));
         let outcome = self.look_and_act(&consented, recent, ask.dry_run, at).await;
@@ -246,7 +233,7 @@ impl Reconciler {
         };
         // Reservations first, evidence second.
         let leases = ledger.reservations().await?;
-        let read = Now::read().boot;
+        let read = clock::now().boot;
         let heard = sources.ask().await;
         if let Some(why) = degraded() {
             return Ok(ended(why));
@@ -296,7 +283,7 @@ impl Reconciler {
             return Ok(due);
         }
         let (mut over, mut doubtful) = (Vec::new(), Vec::new());
-        let (index, now) = (self.index(), Now::read().boot);
+        let (index, now) = (self.index(), clock::now().boot);
         for lease in due {
             match Subject::lease(&lease).map(|of| index.judge(of, now, self.parts.grace)) {
                 Some(Judged::Over(_)) => over.push(lease),
@@ -305,10 +292,12 @@ impl Reconciler {
             }
         }
         let owners = doubtful.iter().filter_map(|(lease, _)| lease.owner.clone()).collect();
-        let words = self.parts.sources.look_up(owners).await.map_err(|error| Ended::Failed {
-            name: inventory::DIRECTORY,
-            why: error.to_string(),
-        })?;
+        let words = self
+            .parts
+            .sources
+            .look_up(owners)
+            .await
+            .map_err(|error| Ended::Failed { name: DIRECTORY, why: error.to_string() })?;
         over.extend(doubtful.into_iter().filter_map(|(lease, doubt)| {
             // Where there is no directory, nobody is asked.
             let Some(words) = &words else { return Some(lease) };
@@ -322,14 +311,14 @@ impl Reconciler {
     /// Whether it means anything that nothing speaks for a lease.
     pub fn is_verifiable(&self, lease: &Lease) -> bool {
         let Parts { ledger, live, sources, .. } = &self.parts;
-        !sources.is_empty() || pass::is_over(lease, ledger.boot(), &**live)
+        !sources.is_empty() || is_over(lease, ledger.boot(), &**live)
     }
 
     /// What the directory's index tells of a lease; nothing where there is no directory.
     pub fn judged(&self, lease: &Lease) -> Option<Judged> {
         let Parts { sources, grace, .. } = &self.parts;
         let subject = Subject::lease(lease).filter(|_| sources.has_directory())?;
-        Some(self.index().judge(subject, Now::read().boot, *grace))
+        Some(self.index().judge(subject, clock::now().boot, *grace))
     }
 
     fn index(&self) -> Index {
@@ -400,6 +389,3 @@ fn leases_of(reply: Reply) -> Vec<Arc<Lease>> {
         _ => Vec::new(),
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use bytemuck::Zeroable as _;
 use guard_api::proto;
+use guard_core::{
+    arbiter::{self, Arbiter, Read},
+    policy::Conflict,
+};
 use guard_ebpf::abi::{
     BridgeCounters, EVENT_FLOOD, Event, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_UPLINK, Port,
 };
@@ -12,10 +16,6 @@ use super::{
     BRIDGE, Claim, Ground, Settings,
     capture::Packet,
     world::{SECOND_NS, World, time_ns},
-};
-use crate::{
-    arbiter::{self, Arbiter, Read},
-    config::Conflict,
 };
 
 pub(super) struct Replay<'a> {
@@ -34,7 +34,7 @@ impl<'a> Replay<'a> {
     pub(super) fn new(settings: &Settings, ground: &'a Ground) -> Self {
         let conflict = Conflict::default();
         Self {
-            arbiter: Arbiter::new(conflict.of_arbiter()),
+            arbiter: Arbiter::new(conflict),
             world: World::new(settings, ground, &conflict),
             looked_ns: 0,
         }

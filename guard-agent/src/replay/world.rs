@@ -5,6 +5,16 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
 use guard_api::proto;
+use guard_core::{
+    arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
+    evidence::{PortName, Station},
+    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Target},
+    mac::Mac,
+    owner::Owner,
+    policy::Conflict,
+    segment::Segment,
+    time::Now,
+};
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER,
@@ -16,17 +26,7 @@ use guard_ebpf::{
 use jiff::Timestamp;
 
 use super::{BRIDGE, Claim, Ground, Settings, capture::Packet};
-use crate::{
-    api::convert,
-    arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
-    clock::Now,
-    config::Conflict,
-    evidence::{PortName, Station},
-    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Target},
-    lease::Owner,
-    mac::Mac,
-    segment::Segment,
-};
+use crate::api::convert;
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 /// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.

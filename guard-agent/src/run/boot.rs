@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use guard_core::lease::command::Command;
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::build::Leases;
@@ -13,7 +14,6 @@ use crate::{
     config::{Config, WhenDegraded},
     health::{BOOT, Health, STORE},
     inventory::Awaited,
-    lease::command::Command,
     ledger::Ledger,
     live::LiveSet,
     memory,

@@ -3,6 +3,10 @@
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use anyhow::Context as _;
+use guard_core::{
+    incident::{Flaps, Incident, Incidents},
+    lease::{Generation, command::Command},
+};
 
 use crate::{
     alerts::Alerts,
@@ -12,8 +16,6 @@ use crate::{
     health::Health,
     history::{History, HistoryError},
     hub::Hub,
-    incident::{Flaps, Incident, Incidents},
-    lease::{Generation, command::Command},
     ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
     metrics::Metrics,

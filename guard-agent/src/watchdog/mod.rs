@@ -1,50 +1,38 @@
 //! The watchdog: removes the containers whose sandboxes are over, and only then gives their
-//! addresses back (rules 4 and 5).
+//! addresses back (leases.md rules 4 and 5).
 //!
 //! A pass reads the leases, then the containers, then the directory's index, so that whatever was
 //! made meanwhile is known to those that are read later. Whom the index does not list is looked up
 //! by name right before the removal. What becomes of a container is decided by the
-//! [`judgement`](crate::judgement), and which leases go with it by [`due`]; these are pure.
+//! [`guard_core::judgement`], and which leases go with it by [`due`]; these are pure.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
 
-use crate::{
-    clock::Now,
-    evidence::Source,
-    health::{self, Health},
-    inventory::{self, Entry, Sources, containerd, removal},
+use guard_core::{
+    evidence::{Entry, EvidenceView as _, Source},
     judgement::{Index, Subject, Verdict, judge_answer},
     lease::{
         Lease,
         command::{Command, Reason, Refusal, Reply},
     },
+    reconcile::Ended,
+    watchdog::{Settings, Watched, due, is_mass_removal},
+};
+
+use crate::{
+    clock,
+    health::{self, Health},
+    inventory::{self, Sources, containerd, removal},
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
-    reconcile::Ended,
 };
 
 /// So many containers are looked up and removed at the same time.
 const AT_ONCE: usize = 8;
-
-/// So many are always removed.
-const ALWAYS: usize = 8;
-
-/// Whether and how containers are removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Without it nothing is removed; what would be can be looked at.
-    pub enabled: bool,
-    /// Time from one pass to the next.
-    pub interval: Duration,
-    /// How long a sandbox that is listed as dead is left to its controller, its leases too.
-    pub grace: Duration,
-    /// What runs in a container gets so much time to end by itself.
-    pub stop_timeout: Duration,
-}
 
 /// What a pass works with.
 pub struct Parts {
@@ -70,17 +58,6 @@ pub struct Watchdog {
     pass: Mutex<()>,
 }
 
-/// A container whose sandbox a label names, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// The container.
-    pub container: Entry,
-    /// What was to become of it.
-    pub verdict: Verdict,
-    /// Why that cannot be done.
-    pub failed: Option<String>,
-}
-
 /// Who wants a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -101,13 +78,6 @@ pub struct Report {
     pub watched: Vec<Watched>,
     /// Leases that were given back, as they are now.
     pub released: Vec<Arc<Lease>>,
-}
-
-impl Watched {
-    /// Whether it is gone, or would be after a dry run.
-    pub fn is_removed(&self) -> bool {
-        matches!(self.verdict, Verdict::Over(_)) && self.failed.is_none()
-    }
 }
 
 impl Watchdog {
@@ -144,7 +114,7 @@ impl Watchdog {
                 return Ok(Report { ended: Some(why.to_string()), ..Report::default() });
             }
         };
-        let now = Now::read().boot;
+        let now = clock::now().boot;
         let named = containers.into_iter().filter(|container| container.named).map(|container| {
             let subject = Subject::container(&container);
             let verdict = index.judge(subject, now, self.parts.settings.grace);
@@ -249,8 +219,9 @@ impl Watchdog {
         let Watched { container, verdict, failed } = &mut watched;
         if let Verdict::LookUp(doubt) = *verdict {
             let names = Subject::container(container).names().collect();
-            let words = sources.look_up(names).await;
-            *verdict = judge_answer(doubt, words.map(|words| Some(words?.into_values().collect())));
+            let words = sources.look_up(names).await.map_err(|error| error.to_string());
+            let answer = words.map(|words| Some(words?.into_values().collect()));
+            *verdict = judge_answer(doubt, answer);
         }
         let Verdict::Over(cause) = verdict else { return watched };
         if dry_run {
@@ -303,7 +274,7 @@ impl Watchdog {
         }
         let gone = |lease: &Arc<Lease>| {
             let owner = lease.owner.as_ref();
-            owner.is_some_and(|owner| live.listings().of_owner(owner).is_empty())
+            owner.is_some_and(|owner| !live.knows(owner))
         };
         for lease in due.iter().filter(|lease| gone(lease)) {
             let command = Command::Release(lease.generation);
@@ -314,28 +285,3 @@ impl Watchdog {
         Ok(released)
     }
 }
-
-/// The leases of containers that are gone. One that another container speaks for is kept.
-pub fn due(leases: &[Arc<Lease>], watched: &[Watched]) -> Vec<Arc<Lease>> {
-    let is_due = |lease: &&Arc<Lease>| {
-        let Some(owner) = &lease.owner else { return false };
-        let (gone, left): (Vec<_>, Vec<_>) = watched.iter().partition(|it| it.is_removed());
-        let its_own = |container: &Entry| {
-            // As CNI knows a container: by its id.
-            let by_id = *container.id == *owner.sandbox && owner.lifecycle.is_empty();
-            container.owner == *owner || by_id
-        };
-        gone.iter().any(|it| its_own(&it.container))
-            && !left.iter().any(|it| it.container.speaks_for(owner))
-    };
-    leases.iter().filter(is_due).cloned().collect()
-}
-
-/// Whether these are more than go unasked, of all containers that are judged: a directory that has
-/// lost its list speaks against every one of them.
-pub fn is_mass_removal(removals: usize, all: usize) -> bool {
-    removals > ALWAYS && removals > all / 5
-}
-
-#[cfg(test)]
-mod tests;

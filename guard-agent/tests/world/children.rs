@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use guard_agent::evidence::EvidenceView;
-use guard_agent::lease::{
+use guard_core::evidence::EvidenceView;
+use guard_core::lease::{
     Place, Row, Subnet,
     command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
 };
@@ -101,7 +101,7 @@ impl World {
             return;
         }
         let prefix = prefix_of(tap);
-        let of = |name: &Arc<guard_agent::lease::InterfaceName>| {
+        let of = |name: &Arc<guard_core::lease::InterfaceName>| {
             name.prefix == prefix && name.id == id(n)
         };
         let known = self.engine.interfaces().find(|name| of(name)).cloned();

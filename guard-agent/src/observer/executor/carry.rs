@@ -2,25 +2,26 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use guard_core::{
+    arbiter::{
+        Effect, Event, Facts, Hands, Holder, Moment, Question, Remark, Rule, Seen, Sighted, Trouble,
+    },
+    evidence::{Claim, EvidenceView as _, PortName, Station},
+    incident::{Kind, Target},
+    mac::Mac,
+    owner::Owner,
+    segment::Segment,
+};
 use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
 
 use super::Executor;
 use crate::{
-    arbiter::{
-        Effect, Event, Facts, Hands, Holder, Moment, Question, Remark, Rule, Seen, Sighted, Trouble,
-    },
-    clock::{self, Now},
-    evidence::{EvidenceView as _, PortName, Station},
-    incident::{Kind, Target},
-    lease::Owner,
-    live::Claim,
-    mac::Mac,
+    clock,
     observer::{
         ports::{Ports, exists},
         probe::probe,
         rules,
     },
-    segment::Segment,
 };
 
 /// The executor, with the ports.
@@ -80,7 +81,7 @@ impl Facts for Carrier<'_> {
 
 impl Hands for Carrier<'_> {
     fn now(&self) -> Moment {
-        Moment { now: Now::read(), monotonic: clock::monotonic() }
+        Moment { now: clock::now(), monotonic: clock::monotonic() }
     }
 
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
@@ -97,7 +98,7 @@ impl Hands for Carrier<'_> {
             Effect::Sighted(sighted) => self.executor.sighted(*sighted),
             Effect::Moved { segment, address, sides } => {
                 let (from, to) = *sides;
-                self.executor.alerts.moved(&segment, address, from.as_ref(), &to, Now::read());
+                self.executor.alerts.moved(&segment, address, from.as_ref(), &to, clock::now());
             }
             Effect::Spoke(segment, address, holder) => {
                 self.executor.alerts.holder_spoke(&segment, address, &holder);
@@ -138,7 +139,7 @@ impl Executor {
             sighting.challenger.frames = frames;
         }
         let latency = clock::monotonic().saturating_sub(seen);
-        self.alerts.sighted(sighting, Now::read(), latency);
+        self.alerts.sighted(sighting, clock::now(), latency);
     }
 
     fn frames(&self, challenger: &ChallengerKey) -> Option<u64> {

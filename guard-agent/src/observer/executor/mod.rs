@@ -10,6 +10,7 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
+use guard_core::{evidence::Station, mac::Mac, policy::Allow, segment::Segment};
 use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, Live, Prefix};
 use ipnet::IpNet;
 
@@ -24,10 +25,7 @@ use super::{
     table::Table,
     topology::Bridge,
 };
-use crate::{
-    alerts::Alerts, bindings::Bindings, config::Allow, evidence::Station, live::LiveSet, mac::Mac,
-    segment::Segment,
-};
+use crate::{alerts::Alerts, bindings::Bindings, live::LiveSet};
 
 /// The maps of claims.
 pub(super) struct ClaimMaps {
