@@ -152,7 +152,7 @@ impl Arbiter {
             EVENT_LIVE | EVENT_OWNER => self.heard(seen, given),
             EVENT_VIOLATION => given.violation(seen),
             EVENT_CONTEST => {
-                self.contest(seen, (holder_ifindex, Mac(holder_mac)), read.live, given)
+                self.contest(seen, (holder_ifindex, Mac(holder_mac)), read.live, given);
             }
             EVENT_PROBE => given.remark(Remark::Probed, &seen),
             EVENT_CLONE => self.cloned(seen, holder_ifindex, read.may_move, given),
