@@ -11,14 +11,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use guard_core::{mac::Mac, segment::Segment};
+use guard_core::{arbiter::Handover, mac::Mac, segment::Segment};
 
 use super::{
     Observer,
     probe::{Discovery, Prober, arp_request},
     topology::{Port, View},
 };
-use crate::bindings::Handover;
 
 /// All stations, and all nodes (RFC 2464 §7, RFC 4291 §2.7.1).
 const BROADCAST: Mac = Mac([0xff; 6]);
