@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{kernel::Same, netlink::Dump, *};
+use super::{identity::Same, netlink::Dump, *};
 use crate::{evidence::PortName, lease::model::Device};
 
 impl Observer {
@@ -105,7 +105,9 @@ impl Observer {
 
     /// A link has ended, and all that was behind it.
     fn link_ended(&mut self, ifindex: u32) {
-        self.parts.bindings.link_ended(ifindex);
+        if self.parts.bindings.link_ended(ifindex) {
+            self.ports.note_end(ifindex);
+        }
         let addresses = self.parts.live.link_ended(ifindex);
         self.claims.port_gone(ifindex, &addresses);
         self.parts.alerts.port_gone(ifindex, Now::read());

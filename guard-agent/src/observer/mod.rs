@@ -11,6 +11,7 @@ pub mod counters;
 mod doubt;
 mod follow;
 mod handle;
+mod identity;
 mod kernel;
 mod lookout;
 mod netlink;
@@ -283,6 +284,7 @@ impl Observer {
                         self.try_resync().await;
                     }
                     self.ports.repair_pins();
+                    self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
                     lookout.look(self.ports.shared());
                     self.parts.alerts.close_quiet(Now::read());
                     self.look_for_room(None);
