@@ -8,6 +8,7 @@ use guard_agent::{
     inventory::{Entry, Listing, Unread},
     lease::Owner,
     live::Answered,
+    segment::Segment,
 };
 
 use super::{World, agent::Phase, node::segment};
@@ -104,7 +105,8 @@ impl World {
         source.streaming = which == RUNTIME && outcome == Outcome::Streaming && is_current;
         if outcome != Outcome::Failed {
             let listing = Listing { entries, unreadable: Vec::new() };
-            self.live.listed(SOURCES[which].1, &listing, &[segment(0), segment(1)]);
+            let west = Segment { vlan: self.vlan, ..segment(1) };
+            self.live.listed(SOURCES[which].1, &listing, &[segment(0), west]);
         }
         self.tell_answered(which);
         complete
