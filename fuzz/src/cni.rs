@@ -4,7 +4,7 @@
 #![no_main]
 
 // The plugin is a program, so its module is taken as it stands, with as much around it as it wants.
-#[path = "../../guard-agent/src/bin/guard-ipam/conf.rs"]
+#[path = "../../guard-agent/guard-ipam/src/conf.rs"]
 mod conf;
 
 mod error {

@@ -20,6 +20,9 @@ pub trait Frame {
     /// program is compiled.
     fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
+    /// How long it is, as the kernel sees it: without what it has taken out.
+    fn size(&self) -> u32;
+
     /// The tag control information of the 802.1Q or 802.1ad tag that the kernel took out of the
     /// frame and holds aside.
     fn stripped_tag(&self) -> Option<u16>;
@@ -32,6 +35,10 @@ impl Frame for [u8] {
 
     fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.load(offset)
+    }
+
+    fn size(&self) -> u32 {
+        u32::try_from(<[u8]>::len(self)).unwrap_or(u32::MAX)
     }
 
     fn stripped_tag(&self) -> Option<u16> {

@@ -55,13 +55,13 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
         return Says::NoClaim(NoClaim::Martian);
     }
     let (segment, eth_src) = (parsed.segment, parsed.eth_src);
-    parsed.claim = Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE);
+    parsed.claims(Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE));
     if u32::from_ne_bytes(header.source) == u32::from_ne_bytes(header.destination)
         || header.ttl == 0
     {
         parsed.claim.flags |= CLAIM_ODD;
     }
-    Says::Claim
+    Says::Nothing
 }
 
 /// A host that has no address yet may ask for one, and report its groups (row D02).

@@ -117,30 +117,28 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         return;
     }
     sender.reset(parsed, ingress.port);
+    if parsed.claims {
+        *claim = parsed.claim;
+        *further = parsed.further;
+        claims(frame, store, ingress, claim, further, judged, sender, now_ns);
+    }
     let mut notice = Notice::No;
-    let verdict = match parsed.says {
-        Says::Nothing => PASS,
-        Says::Claim => {
-            *claim = parsed.claim;
-            *further = parsed.further;
-            claims(frame, store, ingress, claim, further, judged, sender, now_ns);
-            sender.verdict
-        }
+    match parsed.beside(port) {
+        Says::Nothing => {}
         Says::NoClaim(reason) => {
             ingress.counters.no_claim(reason);
-            drop_no_claim(port, reason).code()
+            sender.drop_by(drop_no_claim(port, reason));
         }
         Says::Malformed(reason) => {
             ingress.counters.malformed(reason);
-            drop_on_access(port, DropReason::Malformed).code()
+            sender.drop_by(drop_on_access(port, DropReason::Malformed));
         }
         Says::Opaque(reason) => {
             ingress.counters.opaque(reason);
             notice = Notice::Opaque;
-            drop_on_access(port, DropReason::Opaque).code()
+            sender.drop_by(drop_on_access(port, DropReason::Opaque));
         }
-    };
-    sender.verdict = verdict;
+    }
     // A router is what an access port is not, unless it is allowed to be one (row N09).
     if port.kind == PORT_ACCESS
         && port.flags & PORT_ALLOW_ROUTER == 0
@@ -254,8 +252,14 @@ impl Sender {
 
     #[inline(always)]
     fn drop_for(&mut self, reason: DropReason) {
+        self.drop_by(Verdict::Drop(reason));
+    }
+
+    /// The first reason to drop a frame is the one that counts.
+    #[inline(always)]
+    fn drop_by(&mut self, verdict: Verdict) {
         if self.verdict == PASS {
-            self.verdict = Verdict::Drop(reason).code();
+            self.verdict = verdict.code();
         }
     }
 

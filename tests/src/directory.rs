@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::{
+use guard_api::proto::directory::{
     GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
 };
 use parking_lot::Mutex;

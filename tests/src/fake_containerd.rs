@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use guard_agent::proto::containerd::containers::{
+use guard_api::proto::containerd::containers::{
     Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
     ListContainerMessage, ListContainersRequest, containers_server,
 };
-use guard_agent::proto::containerd::events::{Envelope, SubscribeRequest, events_server};
+use guard_api::proto::containerd::events::{Envelope, SubscribeRequest, events_server};
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;

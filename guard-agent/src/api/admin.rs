@@ -15,6 +15,8 @@ use super::{
     page::{self, Key, Page, Paged},
     report, sources,
 };
+use guard_api::proto::{self, Outcome, QuarantineAction};
+
 use crate::{
     clock::Now,
     evidence::EvidenceView as _,
@@ -24,7 +26,6 @@ use crate::{
         command::{Command, Reason, Refusal, Reply},
     },
     ledger::Recovery,
-    proto::{self, Outcome, QuarantineAction},
     reconcile::{self, port_is_gone},
     store::host_local,
     watchdog,

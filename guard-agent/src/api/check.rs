@@ -3,10 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::Context;
+use guard_api::proto::Disagreement;
+
 use crate::{
     lease::{LeaseFilter, Standing, command::Refusal},
     observer::Coverage,
-    proto::Disagreement,
     segment::Segment,
 };
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use guard_api::proto;
 use jiff::Timestamp;
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     incident::{Claimant, Incident, Kind, Role, Severity, Target},
     judgement::Verdict,
     lease::{Binding, InterfaceName, Lease, Owner, Pool, PoolStatus, State, Subnet},
-    proto,
     segment::Segment,
     watchdog::Watched,
 };

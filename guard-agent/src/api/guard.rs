@@ -15,13 +15,14 @@ use super::{
     trace::{self, TraceStream},
     why,
 };
+use guard_api::proto;
+
 use crate::{
     clock::Now,
     health::{self, Degraded},
     hub::{Subject, Subscription},
     incident::Incident,
     observer::{Attach, PortStatus},
-    proto,
 };
 
 pub struct Service(pub Arc<Context>);

@@ -6,13 +6,14 @@ use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, leases::to_name, page::Page};
+use guard_api::proto::{self, Outcome};
+
 use crate::{
     evidence::EvidenceView as _,
     lease::{
         InterfaceName,
         command::{Command, Reply},
     },
-    proto::{self, Outcome},
 };
 
 pub struct Service(pub Arc<Context>);

@@ -17,6 +17,8 @@ use super::{
     page::{self, Page},
     stopped,
 };
+use guard_api::proto::{self, Outcome, release_request::Which};
+
 use crate::{
     health,
     hub::Subscription,
@@ -26,7 +28,6 @@ use crate::{
     },
     mac::Mac,
     observer::EnsureError,
-    proto::{self, Outcome, release_request::Which},
 };
 
 /// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.

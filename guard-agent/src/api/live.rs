@@ -6,10 +6,11 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use prost::Message as _;
 
 use super::{Context, convert, page::Page};
+use guard_api::proto;
+
 use crate::{
     evidence::EvidenceView as _,
     lease::{Engine, Lease, LeaseFilter, LeaseKey, Order, Stretch, StretchOf, command::Refusal},
-    proto,
     segment::Segment,
 };
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, page::Page, sources};
-use crate::{
-    lease::{LeaseKey, PoolStatus},
-    proto,
-};
+use guard_api::proto;
+
+use crate::lease::{LeaseKey, PoolStatus};
 
 pub struct Service(pub Arc<Context>);
 

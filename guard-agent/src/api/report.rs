@@ -7,9 +7,10 @@ use super::{
     Context, convert,
     page::{self, Page},
 };
+use guard_api::proto;
+
 use crate::{
     lease::{Lease, LeaseKey},
-    proto,
     reconcile::{self, Blocked},
     store::Recovered,
     watchdog::{self, Watched},

@@ -8,13 +8,14 @@ use super::{
     Context, convert,
     error::{self, Invalid},
 };
+use guard_api::proto;
+
 use crate::{
     clock::Now,
     evidence::Source,
     health::Degraded,
     inventory::{SourceStatus, Unreadable},
     lease::PoolStatus,
-    proto,
 };
 
 /// As many entries that cannot be read as are told of one source.

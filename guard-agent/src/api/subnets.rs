@@ -12,10 +12,9 @@ use super::{
     leases::to_name,
     page::Page,
 };
-use crate::{
-    lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet},
-    proto::{self, Outcome},
-};
+use guard_api::proto::{self, Outcome};
+
+use crate::lease::command::{Command, Refusal, Reply, ReserveSubnet, WhichSubnet};
 
 pub struct Service(pub Arc<Context>);
 

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 use tonic::Status;
 
 use super::{Context, convert, error, stopped};
+use guard_api::proto;
+
 use crate::{
     mac::Mac,
     observer::{Line, Tracer},
-    proto,
 };
 
 pub type TraceStream = Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Status>> + Send>>;

@@ -5,12 +5,13 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tonic::Status;
 
 use super::{Context, convert, error};
+use guard_api::proto;
+
 use crate::{
     clock::Now,
     evidence::{Evidence, EvidenceView as _},
     judgement::Verdict,
     lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
-    proto,
     reconcile::Settings,
 };
 

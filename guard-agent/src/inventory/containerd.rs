@@ -6,12 +6,16 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use guard_api::proto::containerd::{
+    containers::{Container, ListContainersRequest, containers_client::ContainersClient},
+    events::{Envelope, SubscribeRequest, events_client::EventsClient},
+};
 use jiff::Timestamp;
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
-    Entry, Listing, Place, SourceError, Unread, channel,
+    Entry, Listing, Place, SourceError, Unread,
     events::{Events, Mark},
     label::{self, Reading},
     place::Placing,
@@ -19,11 +23,8 @@ use super::{
 };
 use crate::{
     lease::{self, Owner},
+    live::EventStream as _,
     live::LiveSet,
-    proto::containerd::{
-        containers::{Container, ListContainersRequest, containers_client::ContainersClient},
-        events::{Envelope, SubscribeRequest, events_client::EventsClient},
-    },
 };
 
 /// Where containers are and what their labels mean.
@@ -74,7 +75,7 @@ impl Containerd {
 
     async fn connect(&self) -> Result<Connected, SourceError> {
         let Settings { socket, namespace, .. } = &self.settings;
-        let channel = channel::connect(socket).await?;
+        let channel = super::connect(socket).await?;
         // A container that is started has its network namespace from then on. The slashes are those of
         // a regular expression.
         let topics = ["/containers/", "/tasks.start/"];

@@ -11,12 +11,15 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use guard_api::proto::directory::{
+    GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
+};
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    Death, Entry, Listing, PATIENCE, Place, SourceError, Unread, channel,
+    Death, Entry, Listing, PATIENCE, Place, SourceError, Unread,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
@@ -24,9 +27,6 @@ use super::{
 use crate::{
     clock::Now,
     lease::{self, Owner},
-    proto::directory::{
-        GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
-    },
 };
 
 /// Tells of no changes: how often it is asked whether it is still there.
@@ -63,7 +63,7 @@ impl Directory {
 }
 
 async fn connect(socket: &Path) -> Result<DirectoryClient<Channel>, SourceError> {
-    let client = DirectoryClient::new(channel::connect(socket).await?);
+    let client = DirectoryClient::new(super::connect(socket).await?);
     Ok(client.max_decoding_message_size(LARGEST))
 }
 

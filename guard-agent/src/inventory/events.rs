@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::clock::Now;
+use crate::{clock::Now, live::EventStream};
 
 /// An event stream of a source, shared by the task that reads it and those who rely on it.
 #[derive(Debug)]
@@ -92,12 +92,13 @@ impl Events {
     }
 }
 
-impl Mark {
-    /// Whether the stream lasts, and has told nothing since.
-    pub(super) fn is_current(&self) -> bool {
+impl EventStream for Mark {
+    fn is_current(&self) -> bool {
         self.events.ended.lock().is_none() && self.told == self.events.told.load(Ordering::Acquire)
     }
+}
 
+impl Mark {
     /// How long ago its stream was asked for.
     pub(super) fn age(&self) -> Duration {
         self.events.age()

@@ -3,7 +3,6 @@
 //! A source adds reasons to keep an address. Its silence proves something only in an answer that
 //! was complete, and whether it was is part of the answer.
 
-mod channel;
 pub mod containerd;
 pub mod directory;
 mod entry;
@@ -21,14 +20,15 @@ mod told;
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::future::join_all;
+use guard_api::client::{self, ChannelError};
 use parking_lot::RwLock;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 pub use entry::{Death, Entry, Listing, Place, Unread, Unreadable};
 use listing::Listed;
@@ -111,6 +111,14 @@ fn configured(known: &[&str]) -> String {
         [] => "none is configured ([inventory.containerd], [directory])".to_owned(),
         known => format!("configured: {}", known.join(", ")),
     }
+}
+
+/// Connects once to a source's socket.
+async fn connect(socket: &Path) -> Result<Channel, SourceError> {
+    client::channel(socket).await.map_err(|error| match error {
+        ChannelError::Socket(source) => SourceError::Connect { path: socket.to_owned(), source },
+        ChannelError::Transport(error) => SourceError::Transport(error),
+    })
 }
 
 impl SourceError {

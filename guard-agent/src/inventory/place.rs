@@ -9,6 +9,10 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
+use guard_api::proto::containerd::{
+    containers::GetContainerRequest,
+    tasks::{self, GetRequest, tasks_client::TasksClient},
+};
 use jiff::Timestamp;
 use prost::Message;
 use serde::Deserialize;
@@ -19,13 +23,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::{Listing, Place, containerd::Settings, netns::Namespaces};
-use crate::{
-    live::LiveSet,
-    proto::containerd::{
-        containers::GetContainerRequest,
-        tasks::{self, GetRequest, tasks_client::TasksClient},
-    },
-};
+use crate::live::LiveSet;
 
 /// How many containers are looked at once.
 const AT_ONCE: usize = 16;

@@ -6,17 +6,17 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::timeout;
-use tonic::{Code, Response, Status, transport::Channel};
-
-use super::{Entry, Listing, PATIENCE, SourceError, channel, containerd::Settings};
-use crate::proto::containerd::{
+use guard_api::proto::containerd::{
     containers::{
         Container, DeleteContainerRequest, GetContainerRequest, containers_client::ContainersClient,
     },
     snapshots::{RemoveSnapshotRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient},
     tasks::{DeleteTaskRequest, GetRequest, KillRequest, WaitRequest, tasks_client::TasksClient},
 };
+use tokio::time::timeout;
+use tonic::{Code, Response, Status, transport::Channel};
+
+use super::{Entry, Listing, PATIENCE, SourceError, containerd::Settings};
 
 const SIGQUIT: u32 = nix::sys::signal::Signal::SIGQUIT as u32;
 const SIGKILL: u32 = nix::sys::signal::Signal::SIGKILL as u32;
@@ -49,7 +49,7 @@ pub async fn remove(
     entry: &Entry,
     stop_timeout: Duration,
 ) -> Result<(), RemovalError> {
-    let channel = channel::connect(&settings.socket).await?;
+    let channel = super::connect(&settings.socket).await?;
     let removal = Removal {
         settings,
         entry,

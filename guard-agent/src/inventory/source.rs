@@ -179,8 +179,6 @@ impl<L: Lister> Keeper<L> {
             () = changes.wanted(self.name) => Changed::News,
             () = sleep(HELD), if faulty => Changed::News,
         };
-        // What was told and is not listed yet is not known.
-        self.told.answered(&self.known.read());
         match changed {
             Changed::News => pause.await,
             Changed::Ended(why, age) => {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Unreadable, events::Mark};
-use crate::evidence::Source;
+use crate::{evidence::Source, live::EventStream};
 
 /// After so long without a complete answer a source is named wherever people look.
 pub const AWAY: Duration = Duration::from_secs(600);
@@ -131,7 +131,7 @@ impl Known {
     }
 
     pub(super) fn is_streaming(&self) -> bool {
-        self.mark.as_ref().is_some_and(Mark::is_current)
+        self.mark.as_ref().is_some_and(EventStream::is_current)
     }
 
     /// How it is at this moment.

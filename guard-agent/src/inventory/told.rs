@@ -11,7 +11,7 @@ use crate::{
     clock::Now,
     evidence::Source,
     health::Health,
-    live::{Answered, LiveSet},
+    live::{Answered, EventStream, LiveSet},
     segment::Segment,
 };
 
@@ -44,11 +44,11 @@ impl Told {
         listing.entries.iter().filter(|entry| entry.labelled).count()
     }
 
-    /// What a source's answers prove now.
+    /// What a source's answers prove from now on.
     pub(super) fn answered(&self, known: &Known) {
         let SourceStatus { name, complete, ignored, .. } = known.status;
-        let streaming = known.is_streaming();
-        let answered = Answered { complete, streaming, ignored_until: ignored };
+        let stream = known.mark.clone().map(|mark| Arc::new(mark) as Arc<dyn EventStream>);
+        let answered = Answered { complete, stream, ignored_until: ignored };
         self.live.set_answered(name, answered);
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -11,13 +12,20 @@ use parking_lot::RwLock;
 
 use crate::{evidence::Unknown, segment::Segment};
 
+/// An event stream, as it was when a list was asked for.
+pub trait EventStream: fmt::Debug + Send + Sync {
+    /// Whether it lasts, and has told nothing that the list does not show.
+    fn is_current(&self) -> bool;
+}
+
 /// What a source's answers prove.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Answered {
     /// When its last complete answer was asked for, on `CLOCK_BOOTTIME`.
     pub complete: Option<Duration>,
-    /// It has told of every change since before that, and still does.
-    pub streaming: bool,
+    /// The stream that tells of every change since before that. It is asked whenever somebody wants
+    /// to know, so that what it has just told is never taken for known.
+    pub stream: Option<Arc<dyn EventStream>>,
     /// An operator said that it is not to be waited for until then.
     pub ignored_until: Option<Duration>,
 }
@@ -51,8 +59,9 @@ impl Known {
             return Err(Unknown::Bridge(Arc::clone(&segment.bridge)));
         }
         let silent = |answered: &Answered| {
-            let Answered { complete, streaming, ignored_until: _ } = answered;
-            !complete.is_some_and(|complete| *streaming || complete >= since)
+            let Answered { complete, stream, ignored_until: _ } = answered;
+            let streaming = || stream.as_ref().is_some_and(|stream| stream.is_current());
+            !complete.is_some_and(|complete| complete >= since || streaming())
         };
         let mut silent = sources.iter().filter(|(_, answered)| silent(answered)).peekable();
         if silent.peek().is_none() {
@@ -76,15 +85,23 @@ impl Known {
         if watched { bridges.insert(Arc::clone(name)) } else { bridges.remove(name) }
     }
 
-    /// What a source's answers prove now. Returns whether that is news.
-    pub(super) fn source(&self, name: &'static str, answered: Answered) -> bool {
-        self.0.write().sources.insert(name, answered) != Some(answered)
+    /// What a source's answers prove from now on.
+    pub(super) fn source(&self, name: &'static str, answered: Answered) {
+        self.0.write().sources.insert(name, answered);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    impl EventStream for AtomicBool {
+        fn is_current(&self) -> bool {
+            self.load(Ordering::Relaxed)
+        }
+    }
 
     #[test]
     fn the_view_is_complete_once_all_of_it_was_read_after_the_cause() {
@@ -97,23 +114,29 @@ mod tests {
         known.bridge(&"br0".into(), true);
         assert_eq!(complete(50), Ok(()), "nobody else is asked");
 
-        let answered = |complete: Option<u64>, streaming| Answered {
+        let answered = |complete: Option<u64>| Answered {
             complete: complete.map(at),
-            streaming,
+            stream: None,
             ignored_until: None,
         };
-        known.source("containerd", answered(None, false));
+        known.source("containerd", answered(None));
         assert_eq!(complete(0), Err(Unknown::Source("containerd")));
-        known.source("containerd", answered(Some(40), false));
+        known.source("containerd", answered(Some(40)));
         assert_eq!(complete(40), Ok(()));
         assert_eq!(complete(41), Err(Unknown::Source("containerd")));
-        known.source("containerd", answered(Some(40), true));
+        let lasts = Arc::new(AtomicBool::new(true));
+        let stream = Some(Arc::clone(&lasts) as Arc<dyn EventStream>);
+        known.source("containerd", Answered { stream, ..answered(Some(40)) });
         assert_eq!(complete(99), Ok(()), "it would have told");
-        known.source("directory", answered(Some(30), false));
+        lasts.store(false, Ordering::Relaxed);
+        assert_eq!(complete(40), Ok(()));
+        assert_eq!(complete(41), Err(Unknown::Source("containerd")), "it has told of something");
+        lasts.store(true, Ordering::Relaxed);
+        known.source("directory", answered(Some(30)));
         assert_eq!(complete(40), Err(Unknown::Source("directory")));
         for (until, expected) in [(101, Ok(())), (100, Err(Unknown::Source("directory")))] {
             let ignored_until = Some(at(until));
-            known.source("directory", Answered { ignored_until, ..answered(Some(30), false) });
+            known.source("directory", Answered { ignored_until, ..answered(Some(30)) });
             assert_eq!(complete(40), expected);
         }
         known.bridge(&"br0".into(), false);

@@ -20,7 +20,10 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 
 use self::known::Known;
-pub use self::{changes::ChangeQueue, known::Answered};
+pub use self::{
+    changes::ChangeQueue,
+    known::{Answered, EventStream},
+};
 pub use crate::evidence::PortName;
 use crate::{
     clock,
@@ -125,9 +128,8 @@ impl LiveSet {
 
     /// A configured source, and what its answers prove now.
     pub fn set_answered(&self, source: &'static str, answered: Answered) {
-        if self.known.source(source, answered) {
-            self.changes.tell(|changes| changes.known = true);
-        }
+        self.known.source(source, answered);
+        self.changes.tell(|changes| changes.known = true);
     }
 
     /// Takes an answer of a source over. Those addresses of which it says something else than before

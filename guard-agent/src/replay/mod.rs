@@ -11,6 +11,7 @@ mod state;
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use bytemuck::Zeroable as _;
+use guard_api::proto;
 use guard_ebpf::{
     abi::{AddressKey, BridgeCounters, PORT_UPLINK, Port, STRENGTH_ASSERT},
     address::Segment,
@@ -22,7 +23,7 @@ use jiff::Timestamp;
 pub use capture::CaptureError;
 use state::Replay;
 
-use crate::{mac::Mac, proto};
+use crate::mac::Mac;
 
 /// What a capture does not say.
 #[derive(Clone, Debug, Default)]

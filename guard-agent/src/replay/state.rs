@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
+use guard_api::proto;
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_CLONE, EVENT_CONTEST, EVENT_LIVE,
@@ -20,7 +21,6 @@ use crate::{
     config::Conflict,
     incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Sighting, Target},
     mac::Mac,
-    proto,
     segment::Segment,
 };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::node::{Directory, Node, listed};
 use fastrand::Rng;
-use guard_agent::proto::directory::{Sandbox, State};
+use guard_api::proto::directory::{Sandbox, State};
 
 const HISTORIES: u64 = 40;
 const STEPS: u32 = 40;

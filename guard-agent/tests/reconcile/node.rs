@@ -17,13 +17,13 @@ use guard_agent::{
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
-    proto::directory::{
-        GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
-    },
     reconcile::{Ask, Parts, Reconciler, Report, Settings},
     segment::Segment,
     store::{Boot, Store},
     supervisor::Supervisor,
+};
+use guard_api::proto::directory::{
+    GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
 };
 use parking_lot::Mutex;
 use tokio_stream::wrappers::UnixListenerStream;

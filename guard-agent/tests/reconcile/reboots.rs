@@ -14,8 +14,8 @@ use guard_agent::{
     },
     live::{Claim, PortName, Strength},
     mac::Mac,
-    proto::directory::State,
 };
+use guard_api::proto::directory::State;
 
 const REBOOTS: u32 = 300;
 const LEASES: u32 = 100;

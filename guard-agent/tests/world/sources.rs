@@ -7,7 +7,7 @@ use guard_agent::{
     evidence::Source,
     inventory::{Entry, Listing, Unread},
     lease::Owner,
-    live::Answered,
+    live::{Answered, EventStream},
     segment::Segment,
 };
 
@@ -30,6 +30,16 @@ pub enum Outcome {
     /// Nothing can be read of those of its entries that it has listed before.
     Unreadable,
     Failed,
+}
+
+/// A stream that lasts; what it tells ends the answer that it belongs to.
+#[derive(Debug)]
+struct Lasts;
+
+impl EventStream for Lasts {
+    fn is_current(&self) -> bool {
+        true
+    }
 }
 
 /// What the agent knows from a source.
@@ -116,7 +126,8 @@ impl World {
     pub(super) fn tell_answered(&self, which: usize) {
         let Asked { configured, begun: _, shown: _, complete, streaming } = self.sources[which];
         if configured {
-            let answered = Answered { complete, streaming, ignored_until: None };
+            let stream = streaming.then(|| Arc::new(Lasts) as Arc<dyn EventStream>);
+            let answered = Answered { complete, stream, ignored_until: None };
             self.live.set_answered(SOURCES[which].0, answered);
         }
     }

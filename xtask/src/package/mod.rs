@@ -42,7 +42,9 @@ fn built_for_release() -> Result<PathBuf> {
     setup::run(Profile::Demo)?;
     terminal::heading("Build the programs");
     let mut build = process::tool("cargo");
-    build.args(["build", "--locked", "--release", "--package", "guard-agent", "--bins"]);
+    build.args(["build", "--locked", "--release"]);
+    build.args(tree::PROGRAMS.iter().flat_map(|(name, _)| ["--package", name]));
+    build.arg("--bins");
     process::shown(&mut build)?;
     Ok(built_for_tests()?.with_file_name("release"))
 }

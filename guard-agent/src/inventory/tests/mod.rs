@@ -15,6 +15,13 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use guard_api::proto::containerd::{
+    containers::{
+        Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
+        ListContainerMessage, ListContainersRequest, containers_server,
+    },
+    events::{Envelope, SubscribeRequest, events_server},
+};
 use parking_lot::Mutex;
 use tokio::{
     net::UnixListener,
@@ -36,13 +43,6 @@ use crate::{
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
-    proto::containerd::{
-        containers::{
-            Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
-            ListContainerMessage, ListContainersRequest, containers_server,
-        },
-        events::{Envelope, SubscribeRequest, events_server},
-    },
     store::{Boot, Store},
     supervisor::Supervisor,
 };
