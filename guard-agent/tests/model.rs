@@ -117,8 +117,10 @@ fn story() -> impl Strategy<Value = Op> {
     let story = prop_oneof![
         2 => (who(), 1u8..4, 0u8..5)
             .prop_map(|(who, number, name)| Story::Renamed { who, number, name }),
-        2 => (who(), 1u8..4, 0u8..5)
+        2 => (who(), 1u8..4, some(5))
             .prop_map(|(who, number, name)| Story::EndsMeanwhile { who, number, name }),
+        2 => (1u8..4, 1u8..4)
+            .prop_map(|(number, address)| Story::HostHadIt { number, address }),
         3 => who().prop_map(|who| Story::RunsSilently { who }),
         3 => who().prop_map(|who| Story::DiesAtLast { who }),
         3 => (who(), any::<bool>())

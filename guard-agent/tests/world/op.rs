@@ -174,8 +174,11 @@ pub enum Op {
 pub enum Story {
     /// A port is renamed, and then asked for by its old name.
     Renamed { who: (u8, u8), number: u8, name: u8 },
-    /// While a call that names a port is on its way, that port ends and another has its number.
-    EndsMeanwhile { who: (u8, u8), number: u8, name: u8 },
+    /// When a call names a port that port has ended and another has its number, perhaps its name, and the
+    /// ledger has not looked yet.
+    EndsMeanwhile { who: (u8, u8), number: u8, name: Option<u8> },
+    /// An address is claimed while it is the host's own, and is the host's no more.
+    HostHadIt { number: u8, address: u8 },
     /// The index lists an earlier run as dead, and not which; this one is silent.
     RunsSilently { who: (u8, u8) },
     /// It has been silent for long when the index lists its death.

@@ -39,6 +39,10 @@ impl World {
         };
         match (before.ifindex, new.binding.ifindex) {
             (Some(_), None) if said => given(self, &|given| given.bound = None),
+            // A name that is given anew waits anew.
+            (None, None) if said && before.interface != new.binding.interface => {
+                given(self, &|given| given.was_bound = false);
+            }
             (_, Some(number)) if before.ifindex != Some(number) || said => {
                 let Some(link) = self.node.links.get(&number).cloned() else {
                     panic!("{} is bound to {number}, which is not there", new.address)

@@ -13,6 +13,9 @@ use super::{
 /// So many leases that a pass does not take all of them back unasked.
 const MANY: usize = 9;
 
+/// The pool on the second bridge, as [`World::ask`] numbers them.
+const WEST: u8 = 4;
+
 impl World {
     pub(super) fn story(&mut self, story: Story) {
         match story {
@@ -22,15 +25,21 @@ impl World {
                 self.step(Op::Allocate { who, pools, address: None, port: Some(old), mac: false });
             }
             Story::EndsMeanwhile { who, number, name } => {
-                let Some((old, pools)) = self.a_port(number).filter(|(old, _)| *old != name) else {
-                    return;
-                };
-                let ask = self.ask(who, pools, None, Some(old), false);
+                let Some((old, pools)) = self.a_port(number) else { return };
                 self.drain();
                 self.lag = true;
                 let bridge = u8::from(pools == WEST);
-                self.step(Op::LinkAnew { number, name: Some(name), bridge });
+                self.step(Op::LinkAnew { number, name, bridge });
+                let ask = self.ask(who, pools, None, Some(old), false);
                 self.allocate_as_resolved(ask);
+            }
+            Story::HostHadIt { number, address } => {
+                let Some((_, pools)) = self.a_port(number) else { return };
+                let bridge = u8::from(pools == WEST);
+                self.step(Op::Host { bridge, address: address * 2 });
+                self.step(Op::Frame { number, address: address * 2, six: false, mac: None });
+                self.step(Op::Host { bridge, address: 1 });
+                self.step(Op::RecheckAll);
             }
             Story::RunsSilently { who } => {
                 self.step(Op::StartsAgain { who });
@@ -117,9 +126,6 @@ impl World {
         self.step(Op::Passes);
     }
 }
-
-/// The pool on the second bridge, as [`World::ask`] numbers them.
-const WEST: u8 = 4;
 
 fn in_crowd(n: usize) -> Allocate {
     Allocate {
