@@ -30,7 +30,7 @@ use guard_core::{
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-pub use self::books::{Loss, Recovery, open};
+pub use self::books::{Loss, Recovery, Worth, open};
 use self::writer::Writer;
 use crate::{
     failpoint,

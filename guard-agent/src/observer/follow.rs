@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use guard_core::evidence::{Device, PortName};
 
-use super::{kernel::Same, netlink::Dump, *};
+use super::{identity::Same, netlink::Dump, *};
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {
@@ -106,7 +106,9 @@ impl Observer {
 
     /// A link has ended, and all that was behind it.
     fn link_ended(&mut self, ifindex: u32) {
-        self.parts.bindings.link_ended(ifindex);
+        if self.parts.bindings.link_ended(ifindex) {
+            self.ports.note_end(ifindex);
+        }
         let addresses = self.parts.live.link_ended(ifindex);
         self.claims_gone(ifindex, addresses);
         self.parts.alerts.port_gone(ifindex, clock::now());

@@ -21,7 +21,8 @@ use nix::net::if_::InterfaceFlags;
 use parking_lot::RwLock;
 
 use super::{
-    kernel::{Coverage, Kernel, KernelError, Same},
+    identity::Same,
+    kernel::{Coverage, Kernel, KernelError},
     netlink::Link,
     rules,
     stations::Stations,
@@ -138,6 +139,16 @@ impl Ports {
     /// Whether a link is the one that had its ifindex before; see [`Kernel::is_same`].
     pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
         self.kernel.is_same(link, device)
+    }
+
+    /// A link has ended that leases are bound to; see [`Kernel::note_end`].
+    pub fn note_end(&mut self, ifindex: u32) {
+        self.kernel.note_end(ifindex);
+    }
+
+    /// Keeps the notes of those ends that the store does not have.
+    pub fn forget_ends(&mut self, is_pending: impl Fn(u32) -> bool) {
+        self.kernel.forget_ends(is_pending);
     }
 
     /// Forgets the ports of an earlier agent that are none of ours now.
