@@ -35,7 +35,9 @@ use handovers::Handovers;
 use macs::BoundMacs;
 
 use crate::{
-    entries::entries, health::Health, ledger::Lifecycle, observer::Table, store::KernelHolder,
+    datapath::{Table, entries},
+    health::Health,
+    ledger::{KernelHolder, Lifecycle},
 };
 
 /// A lease, as far as frames are concerned.

@@ -18,10 +18,9 @@ use guard_core::{
 use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, OWNED_LEASED, Owned};
 
 use crate::{
-    entries::entries,
+    datapath::{KernelError, LEASES, directory, entries},
     health::Health,
     ledger::Lifecycle,
-    observer::{KernelError, LEASES, directory},
 };
 
 /// Its name.

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 
 use crate::{
     api::{Context, stopped},
+    ledger::writer_answers,
     metrics::{Metrics, gauge_value},
-    vitals,
 };
 
 /// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
@@ -60,7 +60,7 @@ pub async fn serve(context: Arc<Context>, listener: TcpListener) -> io::Result<(
 }
 
 async fn healthz(State(context): State<Arc<Context>>) -> Response {
-    match vitals::writer_answers(&context.ledger).await {
+    match writer_answers(&context.ledger).await {
         Ok(()) => "ok\n".into_response(),
         Err(why) => unavailable(format!("store: {why}\n")),
     }

@@ -7,8 +7,9 @@ use clap::{Parser, Subcommand};
 use guard_agent::{
     capabilities,
     config::{self, Config, LogFormat},
+    datapath,
     journal::Journal,
-    memory, observer, run,
+    memory, run,
 };
 use tracing_subscriber::{
     EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -97,7 +98,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
         }
         Command::Detach { config } => {
             let config = Config::load(&config)?;
-            let removed = observer::detach(&config.bpffs)?;
+            let removed = datapath::detach(&config.bpffs)?;
             println!("{}: {removed} links and maps removed", config.bpffs.display());
             Ok(())
         }

@@ -19,11 +19,12 @@ use self::build::Leases;
 use crate::{
     api, clock,
     config::Config,
+    datapath::Kernel,
     generations::{self, Generations},
     health::Health,
     http,
     inventory::{Sources, Told},
-    observer::{self, Handle, Kernel, Observer},
+    observer::{self, Handle, Observer},
     reconcile::{self, Reconciler},
     reload::Reloader,
     store::Boot,

@@ -4,10 +4,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,8 +16,8 @@ use tokio::{
 
 use crate::{
     failpoint,
-    health::{Health, OBSERVER, STORE},
-    ledger::Ledger,
+    health::{Health, Heartbeat, OBSERVER, STORE},
+    ledger::{Ledger, writer_answers},
     supervisor::Supervisor,
 };
 
@@ -29,53 +26,11 @@ const PART: &str = "vitals";
 
 /// How often it is looked at, unless the watchdog wants to hear more often.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long the writer may take to answer before it counts as stuck.
-const WRITER: Duration = Duration::from_secs(5);
 /// How long the observer, which comes round each second, may take: far more than a loaded machine
 /// lets it wait, since nothing is handed out meanwhile.
 const ROUND: Duration = Duration::from_secs(10);
 /// How long the runtime may take to run a task that does nothing.
 const TASK: Duration = Duration::from_secs(5);
-
-/// When a loop last came round.
-#[derive(Debug)]
-pub struct Heartbeat {
-    origin: Instant,
-    /// In milliseconds since then.
-    last: AtomicU64,
-}
-
-impl Heartbeat {
-    /// Has just come round.
-    pub fn new(now: Instant) -> Self {
-        Self { origin: now, last: AtomicU64::new(0) }
-    }
-
-    /// It comes round.
-    pub fn beat(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.origin).as_millis();
-        self.last.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// How long ago it came round.
-    pub fn age(&self, now: Instant) -> Duration {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.origin).saturating_sub(last)
-    }
-}
-
-/// Whether the store's writer answers. One without a store does: a restart would make none whole.
-///
-/// # Errors
-/// Why not.
-pub async fn writer_answers(ledger: &Ledger) -> Result<(), String> {
-    match timeout(WRITER, ledger.pools()).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(refusal)) if refusal.reason.is_store() => Ok(()),
-        Ok(Err(refusal)) => Err(refusal.to_string()),
-        Err(_) => Err(format!("its writer has not answered for {WRITER:?}; is the disk stuck?")),
-    }
-}
 
 /// Watches the watchers.
 pub struct Vitals {
@@ -154,20 +109,4 @@ impl Vitals {
 fn watchdog() -> Option<Duration> {
     let mut limit = 0;
     sd_notify::watchdog_enabled(false, &mut limit).then(|| Duration::from_micros(limit))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_heartbeat_ages_until_the_next() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let heartbeat = Heartbeat::new(start);
-        assert_eq!(heartbeat.age(at(11)), Duration::from_secs(11));
-        heartbeat.beat(at(11));
-        assert_eq!(heartbeat.age(at(11)), Duration::ZERO);
-        assert_eq!(heartbeat.age(at(14)), Duration::from_secs(3));
-    }
 }

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use guard_agent::proto::leases_client::LeasesClient;
 use guard_agent::proto::{
     AckHoldRequest, AllocateRequest, ConfirmRequest, Event, Lease, ListLeasesRequest, Outcome,
-    Owner, ReleaseRequest, WatchRequest, event, release_request,
+    Owner, ReleaseRequest, WatchRequest, event, leases_client::LeasesClient, release_request,
 };
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};

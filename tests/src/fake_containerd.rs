@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use guard_agent::proto::containerd::containers::{
-    Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
-    ListContainerMessage, ListContainersRequest, containers_server,
+use guard_agent::proto::containerd::{
+    containers::{
+        Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
+        ListContainerMessage, ListContainersRequest, containers_server,
+    },
+    events::{Envelope, SubscribeRequest, events_server},
 };
-use guard_agent::proto::containerd::events::{Envelope, SubscribeRequest, events_server};
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
@@ -18,8 +20,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::config::Config;
-use crate::lab::Lab;
+use crate::{config::Config, lab::Lab};
 
 /// What a fake containerd has, and how it is.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use guard_agent::proto::guard_client::GuardClient;
-use guard_agent::proto::{Conflict, WatchConflictsRequest};
+use guard_agent::proto::{Conflict, WatchConflictsRequest, guard_client::GuardClient};
 use tokio::sync::oneshot;
 use tonic::Streaming;
 

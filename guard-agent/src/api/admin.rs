@@ -27,11 +27,10 @@ use super::{
 };
 use crate::{
     clock,
+    inventory::host_local,
     ledger::Recovery,
     proto::{self, Outcome, QuarantineAction},
-    reconcile,
-    store::host_local,
-    watchdog,
+    reconcile, watchdog,
 };
 
 /// How many leases a collection looks at in one go.

@@ -8,7 +8,7 @@ use guard_core::{
 };
 
 use super::Context;
-use crate::{observer::Coverage, proto::Disagreement};
+use crate::{datapath::Coverage, proto::Disagreement};
 
 /// What disagrees must do so in so many looks: between two of them a change that is under way
 /// arrives everywhere.

@@ -9,9 +9,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::access::Role;
 use crate::{
     health::Degraded,
-    inventory::{Awaited, IgnoreError},
+    inventory::{Awaited, IgnoreError, host_local::HostLocalError},
     observer::EnsureError,
-    store::{StoreError, host_local::HostLocalError},
+    store::StoreError,
 };
 
 /// `ErrorInfo.domain`.

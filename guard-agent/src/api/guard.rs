@@ -18,9 +18,10 @@ use super::{
 };
 use crate::{
     clock,
+    datapath::Attach,
     health::{self, Degraded},
     hub::{Subject, Subscription},
-    observer::{Attach, PortStatus},
+    observer::PortStatus,
     proto,
 };
 

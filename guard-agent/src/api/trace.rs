@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::{Context, convert, error, stopped};
 use crate::{
-    observer::{Line, Tracer},
+    datapath::{Line, Tracer},
     proto,
 };
 

@@ -14,7 +14,7 @@ use guard_ebpf::abi::{
 };
 
 use super::Inner;
-use crate::entries::entries;
+use crate::datapath::entries;
 
 impl Inner {
     /// Makes the kernel's entries of a bridge what they should be.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
 use guard_ebpf::abi::{AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned};
 
-use crate::entries::entries;
+use crate::datapath::entries;
 
 /// Which port each bound MAC is on.
 #[derive(Default)]

@@ -19,8 +19,9 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{containerd::Settings, netns::Namespaces};
+use super::netns::Namespaces;
 use crate::{
+    config::containerd::Settings,
     live::LiveSet,
     proto::containerd::{
         containers::GetContainerRequest,

@@ -10,13 +10,21 @@ use guard_core::evidence::{Entry, Listing};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{PATIENCE, SourceError, channel, containerd::Settings};
-use crate::proto::containerd::{
-    containers::{
-        Container, DeleteContainerRequest, GetContainerRequest, containers_client::ContainersClient,
+use super::{PATIENCE, SourceError, channel};
+use crate::{
+    config::containerd::Settings,
+    proto::containerd::{
+        containers::{
+            Container, DeleteContainerRequest, GetContainerRequest,
+            containers_client::ContainersClient,
+        },
+        snapshots::{
+            RemoveSnapshotRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient,
+        },
+        tasks::{
+            DeleteTaskRequest, GetRequest, KillRequest, WaitRequest, tasks_client::TasksClient,
+        },
     },
-    snapshots::{RemoveSnapshotRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient},
-    tasks::{DeleteTaskRequest, GetRequest, KillRequest, WaitRequest, tasks_client::TasksClient},
 };
 
 const SIGQUIT: u32 = nix::sys::signal::Signal::SIGQUIT as u32;

@@ -5,24 +5,14 @@
 //! set, and to the lease engine, which it never waits for.
 
 mod announce;
-mod attach;
 mod claims;
-pub mod counters;
 mod doubt;
 mod follow;
 mod handle;
-mod kernel;
 mod lookout;
-mod netlink;
 mod ports;
-mod probe;
 mod rules;
 mod stations;
-mod sweep;
-mod table;
-mod tc;
-mod topology;
-mod trace;
 
 use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,39 +32,35 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, Kernel, KernelError, LEASES, detach, directory, loader};
-pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
-pub use table::Table;
-pub use trace::{Line, Tracer};
 
 use claims::Claims;
-use counters::Counters;
 use guard_core::{
     policy::{Conflict, Quota},
     segment::Segment,
 };
 use handle::Ensure;
 use lookout::Lookout;
-use netlink::{Netlink, Notice};
 use ports::{PortMaps, Ports};
-use probe::Prober;
 use stations::Stations;
-use sweep::Snapshot;
-use topology::{Topology, View};
 
 use crate::{
     alerts::Alerts,
     bindings::Bindings,
     clock,
     config::Bridge,
+    datapath::{self, Kernel, KernelError, Snapshot},
     failpoint::{self, Moment},
-    health::{self, Health},
+    health::{self, Health, Heartbeat},
     live::LiveSet,
+    metrics::Counters,
+    network::{
+        Netlink, NetlinkError, Notice,
+        probe::Prober,
+        topology::{Topology, View},
+    },
     supervisor::Supervisor,
-    vitals::Heartbeat,
 };
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
@@ -220,7 +206,7 @@ impl Observer {
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
-        let snapshot = sweep::read(&observer.parts.bpffs)?;
+        let snapshot = datapath::read(&observer.parts.bpffs)?;
         observer.take_snapshot(snapshot);
         observer.drain().await;
         observer.write_down();
@@ -320,7 +306,7 @@ impl Observer {
     /// Reads the maps on a thread of its own; the result comes back through the channel.
     fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
         let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        let sweep = move || match sweep::read(&bpffs) {
+        let sweep = move || match datapath::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.

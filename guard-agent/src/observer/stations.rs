@@ -8,8 +8,7 @@ use guard_ebpf::abi::{
     AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortState,
 };
 
-use super::sweep::Snapshot;
-use crate::entries::entries;
+use crate::datapath::{Snapshot, entries, mac_keys};
 
 /// The MACs that are remembered of a port whose binding names none.
 const MACS_OF_ANY: usize = 16;
@@ -117,10 +116,4 @@ impl Stations {
             Err(error) => tracing::warn!(%error, "cannot read the kernel's map of MACs"),
         }
     }
-}
-
-/// The keys that a MAC may have: where the bridge filters VLANs, and where it does not. There are no
-/// others of it in the map.
-pub fn mac_keys(AddressKey { bridge, vlan, .. }: AddressKey, mac: [u8; 6]) -> [MacKey; 2] {
-    [vlan, 0].map(|vlan| MacKey::new(bridge, vlan, mac))
 }

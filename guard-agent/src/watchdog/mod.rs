@@ -24,8 +24,9 @@ use guard_core::{
 
 use crate::{
     clock,
+    config::{containerd, inventory},
     health::{self, Health},
-    inventory::{self, Sources, containerd, removal},
+    inventory::{Sources, removal},
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,

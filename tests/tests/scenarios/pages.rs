@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use guard_agent::client::{CallError, connect};
-use guard_agent::pages::{self, Page as _, Request};
-use guard_agent::proto::{
-    AllocateRequest, ConflictsRequest, GcRequest, LeaseState, ListInterfacesRequest,
-    ListLeasesRequest, ListLeasesResponse, ListPoolsRequest, ListSubnetsRequest, LiveRequest,
-    Owner, PortsRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, WatchRequest,
-    leases_client::LeasesClient,
+use guard_agent::{
+    client::{CallError, connect},
+    pages::{self, Page as _, Request},
+    proto::{
+        AllocateRequest, ConflictsRequest, GcRequest, LeaseState, ListInterfacesRequest,
+        ListLeasesRequest, ListLeasesResponse, ListPoolsRequest, ListSubnetsRequest, LiveRequest,
+        Owner, PortsRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, WatchRequest,
+        leases_client::LeasesClient,
+    },
 };
 use guard_tests::{Agent, BRIDGE, Client, Lab, Launch, POOL, Peer, Sandbox, eventually};
 use serde_json::Value;

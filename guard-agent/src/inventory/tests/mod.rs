@@ -221,7 +221,7 @@ fn asking(socket: &Path) -> Asked {
         segments: Arc::new([]),
         alerts: alerts.clone(),
     };
-    let containerd = containerd::Settings {
+    let containerd = crate::config::containerd::Settings {
         socket: socket.to_owned(),
         namespace: "sandbox".to_owned(),
         sandbox_label: "x/sandbox".to_owned(),

@@ -34,14 +34,20 @@ use notes::Notes;
 use super::{
     Parts,
     doubt::{Doubt, Facts, Verdict},
-    ports::{exists, has_carrier},
-    probe::{Prober, probe},
     rules,
-    sweep::Snapshot,
-    table::Table,
-    topology::Bridge,
 };
-use crate::{alerts::Alerts, bindings::Bindings, clock, live::LiveSet};
+use crate::{
+    alerts::Alerts,
+    bindings::Bindings,
+    clock,
+    datapath::{Snapshot, Table},
+    live::LiveSet,
+    network::{
+        link::{exists, has_carrier},
+        probe::{Prober, probe},
+        topology::Bridge,
+    },
+};
 
 /// A wire claim is asked for so often, a sweep apart, before it is believed to be over.
 const AGING_PROBES: u32 = 3;

@@ -23,7 +23,8 @@ use aya::programs::{
 };
 use nix::libc::{EEXIST, EINVAL, ENOENT};
 
-use super::{kernel::KernelError, tc};
+use super::{KernelError, tc};
+use crate::network::link;
 
 /// Before all others: what a filter before ours lets pass for good (`TC_ACT_OK`) is never seen by
 /// those behind it.
@@ -266,7 +267,7 @@ pub fn detach(pins: &Path, ifindex: u32) -> Result<(), KernelError> {
     for own in [true, false] {
         let mark = filter_mark(pins, ifindex, own);
         if mark.exists() {
-            if let Some(interface) = super::ports::name(ifindex) {
+            if let Some(interface) = link::name(ifindex) {
                 take_filter_off(ifindex, &interface, own)?;
             }
             remove_mark(&mark)?;

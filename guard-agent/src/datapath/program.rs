@@ -5,7 +5,6 @@
 //! one where it sits (see [`super::attach`]), with no frame unseen in between.
 
 use std::{
-    error::Error,
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
@@ -13,9 +12,9 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{ProgramError, SchedClassifier, links::LinkError},
+    programs::SchedClassifier,
     util::KernelVersion,
 };
 use guard_core::evidence::Device;
@@ -26,84 +25,17 @@ use guard_ebpf::abi::{
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
+    KernelError,
     attach::{self, Attach},
-    netlink::Link,
     table::Table,
 };
+use crate::network::Link;
 
 /// The program, as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
 
 /// Where maps are pinned that no layout concerns, below the configured directory.
 pub const LEASES: &str = "leases";
-
-/// Why the program does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    /// The kernel was built without `CONFIG_DEBUG_INFO_BTF`.
-    #[error(
-        "the kernel has no BTF (/sys/kernel/btf/vmlinux is missing); run a kernel built with \
-         CONFIG_DEBUG_INFO_BTF=y"
-    )]
-    NoBtf,
-    /// The pin path is not on a BPF file system.
-    #[error(
-        "{path}: not on a BPF file system; mount one (mount -t bpf bpf /sys/fs/bpf) or set `bpffs`"
-    )]
-    NoBpffs {
-        /// The path as configured.
-        path: PathBuf,
-    },
-    /// A directory or a pin cannot be made or read.
-    #[error("{path}: {source}")]
-    Pin {
-        /// Which one.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The verifier or the kernel refused it.
-    #[error("the kernel refused the program: {0}")]
-    Load(#[from] EbpfError),
-    /// The program cannot be attached.
-    #[error("{interface}: cannot attach the program: {}", chain(source))]
-    Attach {
-        /// To which port.
-        interface: String,
-        /// Why not.
-        source: Box<ProgramError>,
-    },
-    /// The program cannot be taken off.
-    #[error("{interface}: cannot take the program off: {source}")]
-    Detach {
-        /// Which port.
-        interface: String,
-        /// Why not.
-        source: Box<ProgramError>,
-    },
-    /// The program cannot be loaded.
-    #[error("the kernel refused the program: {0}")]
-    Program(#[from] ProgramError),
-    /// A link cannot be pinned or read.
-    #[error("{interface}: {source}")]
-    Link {
-        /// Of which port.
-        interface: String,
-        /// Why not.
-        source: LinkError,
-    },
-    /// A map is not what this agent expects.
-    #[error("map {name}: {source}")]
-    Map {
-        /// Which one.
-        name: &'static str,
-        /// What is wrong.
-        source: MapError,
-    },
-    /// The object file lacks something: agent and program were not built together.
-    #[error("the embedded program has no {0}; the build is broken")]
-    Missing(&'static str),
-}
 
 /// Maps that the observer alone works with.
 pub struct Maps {
@@ -279,8 +211,8 @@ impl Kernel {
         attach::detach(&self.pins, ifindex)
     }
 
-    /// Pins the maps again whose pins someone has removed: the next agent finds them by these. Gives
-    /// back their names.
+    /// Pins the maps again whose pins someone has removed: the next agent finds them by these. Returns
+    /// their names.
     ///
     /// # Errors
     /// There is no bpffs any more.
@@ -305,12 +237,6 @@ impl Kernel {
     pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
         attach::pinned(&self.pins)
     }
-}
-
-/// An error and what caused it: the system call alone says little.
-fn chain(error: &ProgramError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A directory for pins.

@@ -8,7 +8,7 @@ use std::{
 
 use guard_core::{evidence::Device, mac::Mac};
 
-use super::netlink::{Dump, Flow, Link, Notice, PortVlans};
+use super::{Dump, Flow, Link, Notice, PortVlans};
 
 /// A watched bridge that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use guard_ebpf::{
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
 
-use crate::metrics::Metrics;
+use super::Metrics;
 
 /// The program's counters, read when someone asks.
 pub struct Counters {

@@ -42,7 +42,7 @@ pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
 }
 
 /// An ARP request by the holder of `sender`.
-pub(super) fn arp_request(from: Mac, to: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Bytes {
+pub(crate) fn arp_request(from: Mac, to: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Bytes {
     let mut frame = BytesMut::with_capacity(FRAME_LEN);
     frame.put_slice(&to.0);
     frame.put_slice(&from.0);
@@ -71,16 +71,16 @@ fn solicitation(from: Mac, to: Mac, target: Ipv6Addr) -> Bytes {
 }
 
 /// A solicitation or an advertisement with one option (RFC 4861 §4.3, §4.4).
-pub(super) struct Discovery {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) target: Ipv6Addr,
+pub(crate) struct Discovery {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) target: Ipv6Addr,
     /// Its type, and the link-layer address in it (RFC 4861 §4.6.1).
-    pub(super) option: (u8, Mac),
+    pub(crate) option: (u8, Mac),
 }
 
 impl Discovery {
-    pub(super) fn frame(&self, from: (Mac, Ipv6Addr), to: (Mac, Ipv6Addr)) -> Bytes {
+    pub(crate) fn frame(&self, from: (Mac, Ipv6Addr), to: (Mac, Ipv6Addr)) -> Bytes {
         let Self { kind, flags, target, option: (option, mac) } = self;
         let (source, destination) = (from.1.octets(), to.1.octets());
         let mut message = BytesMut::with_capacity(DISCOVERY_LEN);

@@ -15,8 +15,7 @@ use guard_ebpf::abi::{
     LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
 };
 
-use super::stations::mac_keys;
-use crate::entries::entries;
+use super::{entries, mac_keys};
 
 /// All that the program has noted.
 #[derive(Debug, Default)]
