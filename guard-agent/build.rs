@@ -1,4 +1,4 @@
-//! Compiles the API's proto files and the eBPF programs, both from source, into `OUT_DIR`.
+//! Compiles the eBPF programs from source into `OUT_DIR`.
 
 use anyhow::Context as _;
 use aya_build::{Package, Toolchain};
@@ -7,37 +7,6 @@ use aya_build::{Package, Toolchain};
 const TOOLCHAIN: &str = "1.95.0";
 
 fn main() -> anyhow::Result<()> {
-    proto()?;
-    ebpf()
-}
-
-fn proto() -> anyhow::Result<()> {
-    println!("cargo:rerun-if-changed=proto");
-    let files = compile(&["guard/v1/guard.proto"])?;
-    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("guard.v1.bin"), prost_encode(&files))?;
-    tonic_prost_build::configure().compile_fds(files).context("guard.proto")?;
-    // Others serve these, and the agent calls them; the servers are for tests.
-    let files = compile(&[
-        "guard/directory/v1/directory.proto",
-        "containerd/containers.proto",
-        "containerd/events.proto",
-        "containerd/snapshots.proto",
-        "containerd/tasks.proto",
-    ])?;
-    tonic_prost_build::configure().compile_fds(files).context("others' proto files")
-}
-
-fn compile(files: &[&str]) -> anyhow::Result<prost_types::FileDescriptorSet> {
-    protox::compile(files, ["proto"]).with_context(|| files.join(", "))
-}
-
-/// The descriptor set, for server reflection.
-fn prost_encode(files: &impl prost::Message) -> Vec<u8> {
-    files.encode_to_vec()
-}
-
-fn ebpf() -> anyhow::Result<()> {
     #[expect(unsafe_code, reason = "what aya-build starts can be told only by the environment")]
     // SAFETY: nothing else runs in a build script.
     unsafe {

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use guard_agent::proto::directory::{
+use guard_api::proto::directory::{
     GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
 };
 use tokio::net::UnixListener;

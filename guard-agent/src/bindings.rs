@@ -17,7 +17,7 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
-use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, OWNED_LEASED, Owned};
+use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, Owned};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -52,12 +52,6 @@ pub struct Holder {
 }
 
 impl Holder {
-    fn of(lease: &Lease) -> Option<Self> {
-        let Lease { owner, generation, binding, .. } = lease;
-        let (generation, binding) = (*generation, binding.clone());
-        Some(Self { owner: owner.clone()?, generation, binding })
-    }
-
     /// Whether the binding names this station, as far as it names any.
     pub fn allows(&self, station: &Station) -> bool {
         let Binding { mac, interface, ifindex, .. } = &self.binding;
@@ -110,7 +104,8 @@ struct Inner {
     settled: bool,
     /// The watched bridges that exist.
     bridges: HashMap<Arc<str>, u32>,
-    /// The leases that bind an address; the ledger has them anyway.
+    /// The leases that bind an address, and what a loss of the store has left; the ledger has them
+    /// anyway.
     holders: BTreeMap<(Segment, IpAddr), Arc<Lease>>,
     /// The holders whose binding names a port that is yet to come, by that name.
     by_interface: HashMap<Arc<str>, HashSet<(Segment, IpAddr)>>,
@@ -157,8 +152,8 @@ impl Bindings {
         self.report(result);
     }
 
-    /// The leases that the kernel has a holder for: what an earlier agent left, where this one
-    /// does not know the leases.
+    /// The leases that the kernel knows of, and what an earlier loss of the store has left of some:
+    /// what an earlier agent wrote, where this one does not know the leases.
     ///
     /// # Errors
     /// The kernel's map cannot be read.
@@ -167,7 +162,8 @@ impl Bindings {
         let Some(map) = &inner.map else { return Ok(Vec::new()) };
         let bridges: HashMap<_, _> = inner.bridges.iter().map(|(name, at)| (*at, name)).collect();
         let mut leased = entries(&**map)?;
-        leased.retain(|(_, owned)| owned.flags & OWNED_LEASED != 0);
+        // All but a gateway's or the host's alone.
+        leased.retain(|(_, owned)| owned.flags == 0 || owned.generation != 0);
         let holder = |(key, owned): &(AddressKey, Owned)| {
             let segment = Segment::new(Arc::clone(bridges.get(&key.bridge)?), key.vlan);
             let place = Place { segment, address: key.ip() };
@@ -198,9 +194,9 @@ impl Bindings {
         let mut holders = 0;
         for lease in leases {
             let key = (lease.segment.clone(), lease.address);
-            let wanted = Holder::of(lease).filter(|_| binds(lease));
+            let wanted = binds(lease).then(|| used_by(lease));
             holders += usize::from(wanted.is_some());
-            if inner.holders.get(&key).and_then(|lease| Holder::of(lease)) != wanted {
+            if inner.holders.get(&key).map(|lease| used_by(lease)) != wanted {
                 wrong.push((key, "the binding is not the lease's"));
             }
         }
@@ -298,12 +294,12 @@ impl Bindings {
     pub fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
         let inner = self.inner.lock();
         let key = (segment.clone(), address);
-        let mut holder = inner.holders.get(&key).and_then(|lease| Holder::of(lease))?;
+        let Lease { owner, generation, binding, .. } = &**inner.holders.get(&key)?;
+        let (owner, generation, mut binding) = (owner.clone()?, *generation, binding.clone());
         if inner.ended.contains(&key) {
-            let binding = &mut holder.binding;
             (binding.interface, binding.ifindex) = (None, None);
         }
-        Some(holder)
+        Some(Holder { owner, generation, binding })
     }
 
     /// Whether it is a gateway's or the host's, which no port may claim.
@@ -383,9 +379,6 @@ impl Bindings {
 impl Inner {
     /// Replaces the holder of an address. True if that changed anything.
     fn hold(&mut self, key: &(Segment, IpAddr), holder: Option<&Arc<Lease>>) -> bool {
-        fn seen(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
-            (&lease.owner, lease.generation, &lease.binding)
-        }
         let interface = |holder: Option<&Arc<Lease>>| {
             let binding = &holder?.binding;
             binding.interface.clone().filter(|_| binding.ifindex.is_none())
@@ -403,7 +396,7 @@ impl Inner {
             let is = holder.and_then(|lease| self.bound(lease));
             self.handovers.bound(key, was, is);
         }
-        let changed = old.as_deref().map(seen) != holder.map(|lease| seen(lease));
+        let changed = old.as_deref().map(used_by) != holder.map(|lease| used_by(lease));
         move_key(&mut self.by_interface, key, interface(old.as_ref()), new);
         move_key(&mut self.by_port, key, port(old.as_ref()), new_port);
         changed
@@ -447,10 +440,16 @@ fn move_key<K: Eq + Hash>(
     }
 }
 
-/// A lease binds until its address is free of its holder: a release alone takes nothing from it.
+/// A lease binds until its address is free of its holder: a release alone takes nothing from it. What
+/// a loss of the store has left binds nobody; the kernel keeps it for the next loss.
 fn binds(lease: &Lease) -> bool {
     let state = matches!(lease.state, State::Held | State::Active | State::Releasing);
-    state && lease.owner.is_some()
+    state && lease.owner.is_some() || lease.is_recovered()
+}
+
+/// What the kernel has of a lease rests on these.
+fn used_by(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
+    (&lease.owner, lease.generation, &lease.binding)
 }
 
 impl Lifecycle for Arc<Bindings> {

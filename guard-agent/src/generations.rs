@@ -15,7 +15,7 @@ use guard_core::{
     lease::{Generation, Lease, command::Change},
     time::Now,
 };
-use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, OWNED_LEASED, Owned};
+use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, Owned};
 
 use crate::{
     datapath::{KernelError, LEASES, directory, entries},
@@ -99,8 +99,7 @@ fn highest_held(bpffs: &Path) -> Result<Generation, KernelError> {
     let data = MapData::from_pin(&pin).map_err(error)?;
     let map = HashMap::<_, AddressKey, Owned>::try_from(Map::from_map_data(data).map_err(error)?);
     let entries = entries(&map.map_err(error)?).map_err(error)?;
-    let held = entries.iter().map(|(_, owned)| owned).filter(|o| o.flags & OWNED_LEASED != 0);
-    Ok(held.map(|owned| owned.generation).max().unwrap_or(0))
+    Ok(entries.iter().map(|(_, owned)| owned.generation).max().unwrap_or(0))
 }
 
 impl Lifecycle for Generations {

@@ -94,8 +94,9 @@ fn read(path: &Path, boot_id: &str) -> rusqlite::Result<(Connection, Vec<Inciden
             let (boot, text) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
             // One that another version wrote is no reason to lose the others.
             let Ok(mut incident) = serde_json::from_str::<Incident>(&text) else { continue };
-            if boot != boot_id && incident.closed_at.is_none() {
-                incident.closed_at = Some(clock::now().wall);
+            if boot != boot_id {
+                incident.silence_ends = None;
+                incident.closed_at.get_or_insert_with(|| clock::now().wall);
             }
             incidents.push(incident);
         }
@@ -178,12 +179,14 @@ mod tests {
         let (history, none) = History::open(&path, "one", &Supervisor::new().0).unwrap();
         assert!(none.is_empty());
         let first = incident(&mut incidents, [10, 0, 0, 1]);
+        let first = incidents.silence(first.id, minute, clock::now()).unwrap();
         history.write(first.clone());
         history.write(incident(&mut incidents, [10, 0, 0, 2]));
         drop(history);
         let found = reopen(&path, "one", 2);
         assert_eq!(found[0], first);
-        assert!(reopen(&path, "two", 2).iter().all(|found| found.closed_at.is_some()));
+        let later = reopen(&path, "two", 2);
+        assert!(later.iter().all(|i| i.closed_at.is_some() && i.silence_ends.is_none()));
     }
 
     #[test]

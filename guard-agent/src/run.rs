@@ -266,7 +266,7 @@ async fn until_stopped(
     }
 }
 
-/// The agent ends with a part that it has lost (rule 13).
+/// The agent ends with a part that it has lost (leases.md rule 13).
 fn lost(ended: PartEnded) -> anyhow::Error {
     let PartEnded { name, why } = &ended;
     tracing::error!(part = name, why, "a part of the agent has ended, and the agent ends with it");

@@ -70,14 +70,18 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
         // RFC 5227 §1.1: an all-zero sender is a probe for the target.
         (REQUEST, true) => (target, STRENGTH_TENTATIVE),
         (REPLY, true) => return Says::Malformed(MalformedReason::ArpReplyUnspecified),
-        (REQUEST | REPLY, false) => (sender, STRENGTH_ASSERT),
+        // Receivers merge the sender before they look at the operation (claims.md A23).
+        (_, false) => (sender, STRENGTH_ASSERT),
         _ => return Says::Malformed(MalformedReason::ArpOperation),
     };
     if is_martian_v4(address) || is_unspecified_v4(address) {
         return Says::NoClaim(NoClaim::Martian);
     }
     let (segment, eth_src) = (parsed.segment, parsed.eth_src);
-    parsed.claim = Claim::v4(segment, address, must_cast(sender_mac), eth_src, strength);
+    parsed.claims(Claim::v4(segment, address, must_cast(sender_mac), eth_src, strength));
     parsed.claim.limited = true;
-    Says::Claim
+    match u16::from_be_bytes(operation) {
+        REQUEST | REPLY => Says::Nothing,
+        _ => Says::Malformed(MalformedReason::ArpOperation),
+    }
 }

@@ -5,7 +5,10 @@ use core::hint::black_box;
 use bytemuck::{Zeroable, must_cast};
 
 use crate::{
-    abi::{AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, CLAIM_VIRTUAL},
+    abi::{
+        AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, CLAIM_VIRTUAL,
+        PORT_ALLOW_ROUTER, PORT_UPLINK, Port,
+    },
     address::Segment,
     counters::{FrameKind, MalformedReason, NoClaim, OpaqueReason},
     mac::{self, Mac},
@@ -20,7 +23,9 @@ use crate::{
 pub struct Parsed {
     /// What it is counted as.
     pub kind: FrameKind,
-    /// What it says.
+    /// It claims something: [`Parsed::claim`].
+    pub claims: bool,
+    /// What else there is to say: why it claims nothing, or why no more of it is read.
     pub says: Says,
     /// Where it belongs.
     pub segment: Segment,
@@ -30,7 +35,7 @@ pub struct Parsed {
     pub tagged: bool,
     /// What it says of its sender as a router.
     pub router: Router,
-    /// The first claim, zero unless it says one.
+    /// The first claim; means nothing unless it claims.
     pub(crate) claim: Claim,
     /// Where the further claims are.
     pub(crate) further: Further,
@@ -44,6 +49,7 @@ impl Parsed {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "it is zero")]
     pub(crate) fn reset(&mut self, segment: Segment) {
+        self.claims = false;
         self.says = Says::Nothing;
         self.segment = segment;
         self.tagged = false;
@@ -62,14 +68,11 @@ impl Parsed {
     #[inline(always)]
     #[must_use]
     pub const fn claim(&self) -> Option<&Claim> {
-        match self.says {
-            Says::Claim => Some(&self.claim),
-            Says::Nothing | Says::NoClaim(_) | Says::Malformed(_) | Says::Opaque(_) => None,
-        }
+        if self.claims { Some(&self.claim) } else { None }
     }
 }
 
-/// What a frame says of its sender as a router (row N09).
+/// What a frame says of its sender as a router (claims.md N09).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 #[repr(u8)]
 pub enum Router {
@@ -125,17 +128,16 @@ pub(crate) struct Further {
     pub(crate) found: u32,
 }
 
-/// What a frame says.
+/// What there is to say of a frame beside its claims. What can be read is judged, whatever the rest is
+/// ("The belief rule").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 #[repr(u8)]
 pub enum Says {
-    /// Nothing about an address, rightly.
+    /// Nothing.
     Nothing,
-    /// Someone holds an address, or means to: [`Parsed::claim`].
-    Claim,
     /// It names a source, but one that nobody can hold.
     NoClaim(NoClaim),
-    /// It cannot be read.
+    /// It, or the rest of it, cannot be read.
     Malformed(MalformedReason),
     /// It cannot be read to its end within the bounds, and a receiver may read more.
     Opaque(OpaqueReason),
@@ -156,6 +158,30 @@ pub struct Claim {
     pub limited: bool,
     /// The `CLAIM_*` bits.
     pub flags: u16,
+}
+
+impl Parsed {
+    /// What there is to say of it beside its claims, given where it comes from: a router may advertise
+    /// more than is read, and nothing that claims is among it.
+    #[inline(always)]
+    pub(crate) fn beside(&self, port: &Port) -> Says {
+        let may_route = port.kind == PORT_UPLINK || port.flags & PORT_ALLOW_ROUTER != 0;
+        match self.says {
+            Says::Opaque(OpaqueReason::NdOptions)
+                if may_route && matches!(self.router, Router::Message) =>
+            {
+                Says::Nothing
+            }
+            says => says,
+        }
+    }
+
+    /// It claims this.
+    #[inline(always)]
+    pub(crate) fn claims(&mut self, claim: Claim) {
+        self.claim = claim;
+        self.claims = true;
+    }
 }
 
 impl Claim {
@@ -240,6 +266,13 @@ pub(crate) fn is_martian_v6(address: [u8; 16]) -> bool {
     let [high, low]: [u64; 2] = must_cast(address);
     let mapped = u64::from_be(low) >> 32 == 0xffff;
     is_group_v6(address) || (high == 0 && (mapped || u64::from_be(low) == 1))
+}
+
+/// Whether the address is an IPv4 address in the form of one of IPv6 (RFC 4291 §2.5.5.2).
+#[inline(always)]
+pub(crate) fn is_mapped_v6(address: [u8; 16]) -> bool {
+    let [high, low]: [u64; 2] = must_cast(address);
+    high == 0 && u64::from_be(low) >> 32 == 0xffff
 }
 
 /// A zero that the compiler does not know: what it knows to be zero it fills in with a call of a

@@ -4,7 +4,10 @@ use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
     abi::STRENGTH_USE,
-    claim::{Claim, NEXT_ND, NEXT_NOTHING, Packet, Parsed, Says, is_martian_v6, is_unspecified_v6},
+    claim::{
+        Claim, NEXT_ND, NEXT_NOTHING, Packet, Parsed, Says, is_mapped_v6, is_martian_v6,
+        is_unspecified_v6,
+    },
     counters::{MalformedReason, NoClaim, OpaqueReason},
     frame::Frame,
     ndp,
@@ -59,7 +62,8 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     parsed.says = match base_header(frame, at, parsed) {
         Ok(()) => {
             walk(frame, &mut parsed.packet);
-            upper_layer(frame, parsed)
+            let says = upper_layer(frame, parsed);
+            flagged(says, &parsed.packet)
         }
         Err(says) => says,
     };
@@ -78,13 +82,18 @@ fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> 
     if version_class >> 4 != 6 {
         return Err(Says::Malformed(MalformedReason::Ipv6Version));
     }
-    if is_martian_v6(source) {
+    if is_martian_v6(source) && !is_mapped_v6(source) {
         return Err(Says::NoClaim(NoClaim::Martian));
     }
     let len = u32::from(u16::from_be_bytes(header.payload_len));
     let packet = &mut parsed.packet;
     packet.at += LEN;
     packet.end = packet.at + len;
+    if len == 0 && header.next == HOP_BY_HOP {
+        // A jumbogram has its length in an option, and Linux takes the frame's where there is none
+        // (claims.md N12b).
+        packet.end = frame.size();
+    }
     packet.next = u32::from(header.next);
     packet.hop_limit = u32::from(header.hop_limit);
     packet.source = source;
@@ -92,8 +101,8 @@ fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> 
     Ok(())
 }
 
-/// Follows the extension headers that Linux follows (row N13). A program of its own within the
-/// kernel's.
+/// Follows the extension headers that Linux follows (claims.md N13). A program of its own within
+/// the kernel's.
 #[inline(never)]
 fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
     for _ in 0..=MAX_EXTENSIONS {
@@ -130,29 +139,43 @@ fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
     packet.next = LED_NOWHERE;
 }
 
+/// What there is to say of a packet whose source is IPv4-mapped: what it carries is believed by Linux,
+/// its source is nobody's (claims.md N16b).
+#[inline(always)]
+pub(crate) fn flagged(says: Says, packet: &Packet) -> Says {
+    if matches!(says, Says::Nothing) && is_mapped_v6(packet.source) {
+        return Says::NoClaim(NoClaim::Martian);
+    }
+    says
+}
+
 #[inline(always)]
 fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
     let led_to = parsed.packet.next;
     parsed.packet.next = NEXT_NOTHING;
     let fragment = parsed.packet.fragment != 0;
     match led_to {
-        LED_NOWHERE => return Says::Opaque(OpaqueReason::ExtensionHeaders),
-        LED_OUT => return cut_off(fragment),
+        LED_NOWHERE => {
+            packet_from(parsed);
+            return Says::Opaque(OpaqueReason::ExtensionHeaders);
+        }
+        LED_OUT => return cut_off(fragment, parsed),
         LED_TO_ICMP => {}
         _ => return packet_from(parsed),
     }
     let Some([kind, ..]) = frame.load::<4>(parsed.packet.at as usize) else {
-        return cut_off(fragment);
+        return cut_off(fragment, parsed);
     };
     if ndp::is_ndp(kind) {
         // RFC 6980: must not be fragmented. Not every receiver knows.
         if fragment {
+            packet_from(parsed);
             return Says::Opaque(OpaqueReason::Fragment);
         }
         parsed.packet.next = NEXT_ND;
         return Says::Nothing;
     }
-    // A host that has no address yet reports its groups (row N15, RFC 3590).
+    // A host that has no address yet reports its groups (claims.md N15, RFC 3590).
     if ndp::is_mld(kind) && is_unspecified_v6(parsed.packet.source) {
         return Says::Nothing;
     }
@@ -162,7 +185,8 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
 /// A first fragment that ends within the headers is what RFC 7112 forbids: the next one may carry
 /// anything.
 #[inline(always)]
-const fn cut_off(fragment: bool) -> Says {
+fn cut_off(fragment: bool, parsed: &mut Parsed) -> Says {
+    packet_from(parsed);
     if fragment {
         Says::Opaque(OpaqueReason::Fragment)
     } else {
@@ -170,14 +194,16 @@ const fn cut_off(fragment: bool) -> Says {
     }
 }
 
-/// The source of a packet is in use (row N17).
+/// The source of a packet is in use (claims.md N17).
 #[inline(always)]
 fn packet_from(parsed: &mut Parsed) -> Says {
     let source = parsed.packet.source;
     if is_unspecified_v6(source) {
         return Says::NoClaim(NoClaim::Unspecified);
     }
-    let (segment, eth_src) = (parsed.segment, parsed.eth_src);
-    parsed.claim = Claim::v6(segment, source, eth_src, eth_src, STRENGTH_USE);
-    Says::Claim
+    if !is_mapped_v6(source) {
+        let (segment, eth_src) = (parsed.segment, parsed.eth_src);
+        parsed.claims(Claim::v6(segment, source, eth_src, eth_src, STRENGTH_USE));
+    }
+    Says::Nothing
 }

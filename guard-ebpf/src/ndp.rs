@@ -5,11 +5,12 @@ use bytemuck::must_cast;
 use crate::{
     abi::{CLAIM_ROUTER, CLAIM_WEAK, STRENGTH_ASSERT, STRENGTH_TENTATIVE, STRENGTH_USE},
     claim::{
-        Claim, Further, Packet, Parsed, Router, Says, is_group_v6, is_link_local_v6, is_martian_v6,
-        is_unspecified_v6,
+        Claim, Further, Packet, Parsed, Router, Says, is_group_v6, is_link_local_v6, is_mapped_v6,
+        is_martian_v6, is_unspecified_v6,
     },
     counters::{MalformedReason, OpaqueReason},
     frame::Frame,
+    ipv6,
 };
 
 const ROUTER_SOLICITATION: u8 = 133;
@@ -44,8 +45,8 @@ pub(crate) const fn is_mld(kind: u8) -> bool {
     matches!(kind, 130..=132 | 143)
 }
 
-/// Reads a message. What RFC 4861 tells receivers to discard is malformed (row N11). A program of
-/// its own within the kernel's.
+/// Reads a message. What RFC 4861 tells receivers to discard is malformed (claims.md N11). A
+/// program of its own within the kernel's.
 #[inline(never)]
 pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     let Some([kind, code, _, _, flags, _, _, _]) = frame.load::<8>(parsed.packet.at as usize)
@@ -56,14 +57,20 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     parsed.says = match header(frame, kind, code, &mut parsed.packet, &mut parsed.further) {
         Ok(()) => {
             read_options(frame, &mut parsed.packet, &mut parsed.further);
+            // What could be read is said, whatever follows it (claims.md N12).
+            let says = match parsed.further.found {
+                FOUND_BAD if parsed.packet.has_link == 0 => Says::Nothing,
+                _ => message(frame, kind, flags, parsed),
+            };
             match parsed.further.found {
-                FOUND_ALL => message(frame, kind, flags, parsed),
+                FOUND_ALL => says,
                 FOUND_MORE => Says::Opaque(OpaqueReason::NdOptions),
                 _ => Says::Malformed(MalformedReason::NdOption),
             }
         }
         Err(reason) => Says::Malformed(reason),
     };
+    parsed.says = ipv6::flagged(parsed.says, &parsed.packet);
 }
 
 /// What the options were read to: their end, one that cannot be read, or the bound.
@@ -126,33 +133,40 @@ fn message<F: Frame + ?Sized>(frame: &F, kind: u8, flags: u8, parsed: &mut Parse
     }
 }
 
-/// Reads all options (row N12): what the first link-layer address is, and where to look for more. A
-/// program of its own within the kernel's.
+/// Reads all options (claims.md N12): what the first link-layer address is, and where to look for
+/// more. A program of its own within the kernel's.
 #[inline(never)]
 fn read_options<F: Frame + ?Sized>(frame: &F, packet: &mut Packet, further: &mut Further) {
+    let mut rest = 0;
     further.found = FOUND_MORE;
-    let mut rest = further.end;
-    for _ in 0..=MAX_OPTIONS {
+    for number in 0..=MAX_OPTIONS {
         if further.options == further.end {
             further.found = FOUND_ALL;
-            further.options = rest;
-            return;
+        }
+        if further.found == FOUND_ALL || number == MAX_OPTIONS {
+            break;
         }
         let Some([kind, units, mac @ ..]) = frame.load::<8>(further.options as usize) else {
             further.found = FOUND_BAD;
-            return;
+            break;
         };
-        let wanted = u32::from(kind) == further.option;
-        further.options += u32::from(units) * 8;
-        if units == 0 || further.options > further.end || (wanted && units != 1) {
+        let first = u32::from(kind) == further.option && packet.has_link == 0;
+        let next = further.options + u32::from(units) * 8;
+        // Of a further one Linux does not look at the length (`ndisc_parse_options`).
+        if units == 0 || next > further.end || (first && units != 1) {
             further.found = FOUND_BAD;
-            return;
+            break;
         }
-        if wanted && packet.has_link == 0 {
+        further.options = next;
+        if first {
             packet.link = mac;
             packet.has_link = 1;
-            rest = further.options;
+            rest = next;
         }
+    }
+    further.end = further.options;
+    if rest != 0 {
+        further.options = rest;
     }
 }
 
@@ -164,14 +178,14 @@ fn solicitation<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
     if !is_unspecified_v6(parsed.packet.source) {
         return about_source(parsed);
     }
-    // RFC 4861 §7.1.1, RFC 4862 §5.4.2 (row N01).
+    // RFC 4861 §7.1.1, RFC 4862 §5.4.2 (claims.md N01).
     if parsed.packet.has_link != 0 || !is_solicited_node(parsed.packet.destination, target) {
         return Says::Malformed(MalformedReason::NdUnspecified);
     }
     let (segment, eth_src) = (parsed.segment, parsed.eth_src);
-    parsed.claim = Claim::v6(segment, target, eth_src, eth_src, STRENGTH_TENTATIVE);
+    parsed.claims(Claim::v6(segment, target, eth_src, eth_src, STRENGTH_TENTATIVE));
     parsed.claim.limited = true;
-    Says::Claim
+    Says::Nothing
 }
 
 #[inline(always)]
@@ -187,13 +201,13 @@ fn advertisement<F: Frame + ?Sized>(frame: &F, flags: u8, parsed: &mut Parsed) -
         bits |= CLAIM_ROUTER;
     }
     let says = about_target(frame, bits, parsed);
-    if flags & FLAG_ROUTER != 0 && matches!(says, Says::Claim) {
+    if flags & FLAG_ROUTER != 0 && parsed.claims {
         parsed.router = Router::Flag;
     }
     says
 }
 
-/// The message says where its target is (rows N07, N08); its source is in use besides.
+/// The message says where its target is (claims.md N07, N08); its source is in use besides.
 #[inline(always)]
 fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -> Says {
     let Some(target) = target(frame, &parsed.packet) else {
@@ -202,19 +216,22 @@ fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -
     claim(target, parsed);
     parsed.claim.flags |= flags;
     let source: [u64; 2] = must_cast(parsed.packet.source);
-    if source != must_cast::<_, [u64; 2]>(target) {
+    if source != must_cast::<_, [u64; 2]>(target) && !is_mapped_v6(parsed.packet.source) {
         parsed.further.source = source;
     }
-    Says::Claim
+    Says::Nothing
 }
 
-/// The message says where its source is (rows N05, N06, N20).
+/// The message says where its source is (claims.md N05, N06, N20).
 #[inline(always)]
 fn about_source(parsed: &mut Parsed) -> Says {
     let source = parsed.packet.source;
+    if is_mapped_v6(source) {
+        return Says::Nothing;
+    }
     if !is_unspecified_v6(source) {
         claim(source, parsed);
-        return Says::Claim;
+        return Says::Nothing;
     }
     // RFC 4861 §6.1.1.
     if parsed.packet.has_link != 0 {
@@ -231,7 +248,7 @@ fn claim(address: [u8; 16], parsed: &mut Parsed) {
     } else {
         (parsed.packet.link, STRENGTH_ASSERT)
     };
-    parsed.claim = Claim::v6(segment, address, mac, eth_src, strength);
+    parsed.claims(Claim::v6(segment, address, mac, eth_src, strength));
     parsed.claim.limited = true;
 }
 
@@ -259,7 +276,7 @@ pub(crate) fn next_claim<F: Frame + ?Sized>(frame: &F, further: &mut Further, cl
             break;
         };
         further.options += u32::from(units) * 8;
-        if u32::from(kind) == further.option && units != 0 {
+        if u32::from(kind) == further.option && units == 1 {
             claim.name(mac);
             return;
         }

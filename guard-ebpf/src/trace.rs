@@ -48,6 +48,20 @@ pub struct Traced {
     pub reserved: u8,
 }
 
+impl Traced {
+    /// Makes it the record of what there is to say of a frame beside its claims.
+    #[inline(always)]
+    fn no_claim(&mut self) {
+        self.key = AddressKey::none(self.key.segment());
+        self.mac = [0; 6];
+        self.flags = 0;
+        self.strength = 0;
+        self.does = DOES_NOTHING;
+        self.event = 0;
+        self.claim = 0;
+    }
+}
+
 /// Nothing about an address.
 pub const SAYS_NOTHING: u8 = 0;
 /// Someone holds an address.
@@ -85,7 +99,7 @@ pub struct Arrival<'a> {
 
 /// Reads a frame and judges each of its claims, as [`crate::watch::watch`] would, but by what was
 /// known before the frame: it changes nothing. What it has to say it hands to `tell`, once for each
-/// claim, and once for a frame without any.
+/// claim, and once where there is more to say, or nothing.
 #[inline(always)]
 pub fn trace<F: Frame + ?Sized, T: Tables>(
     frame: &F,
@@ -104,27 +118,31 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
         Router::Flag => 1,
         Router::Message => 2,
     };
-    let mut says = parsed.says;
+    let mut says = parsed.beside(at.port);
+    let mut claims = parsed.claims;
     if at.port.flags & PORT_FILTERS_VLANS != 0 && !tables.is_member(at.from, parsed.segment.vlan) {
-        says = Says::NoClaim(NoClaim::Vlan);
+        (says, claims) = (Says::NoClaim(NoClaim::Vlan), false);
     }
-    match says {
-        Says::Nothing => {}
-        Says::NoClaim(reason) => (traced.says, traced.reason) = (SAYS_NO_CLAIM, reason as u8),
-        Says::Malformed(reason) => (traced.says, traced.reason) = (SAYS_MALFORMED, reason as u8),
-        Says::Opaque(reason) => (traced.says, traced.reason) = (SAYS_OPAQUE, reason as u8),
-        Says::Claim => {
-            traced.says = SAYS_CLAIM;
-            for _ in 0..MAX_CLAIMS {
-                claim(tables, at, next, &mut traced);
-                tell(&traced);
-                next_claim(frame, further, next);
-                if further.done != 0 {
-                    break;
-                }
+    if claims {
+        traced.says = SAYS_CLAIM;
+        for _ in 0..MAX_CLAIMS {
+            claim(tables, at, next, &mut traced);
+            tell(&traced);
+            next_claim(frame, further, next);
+            if further.done != 0 {
+                break;
             }
-            return;
         }
+    }
+    (traced.says, traced.reason) = match says {
+        Says::Nothing if claims => return,
+        Says::Nothing => (SAYS_NOTHING, 0),
+        Says::NoClaim(reason) => (SAYS_NO_CLAIM, reason as u8),
+        Says::Malformed(reason) => (SAYS_MALFORMED, reason as u8),
+        Says::Opaque(reason) => (SAYS_OPAQUE, reason as u8),
+    };
+    if claims {
+        traced.no_claim();
     }
     tell(&traced);
 }

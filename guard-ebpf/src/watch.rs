@@ -117,31 +117,29 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         return;
     }
     sender.reset(parsed, ingress.port);
+    if parsed.claims {
+        *claim = parsed.claim;
+        *further = parsed.further;
+        claims(frame, store, ingress, claim, further, judged, sender, now_ns);
+    }
     let mut notice = Notice::No;
-    let verdict = match parsed.says {
-        Says::Nothing => PASS,
-        Says::Claim => {
-            *claim = parsed.claim;
-            *further = parsed.further;
-            claims(frame, store, ingress, claim, further, judged, sender, now_ns);
-            sender.verdict
-        }
+    match parsed.beside(port) {
+        Says::Nothing => {}
         Says::NoClaim(reason) => {
             ingress.counters.no_claim(reason);
-            drop_no_claim(port, reason).code()
+            sender.drop_by(drop_no_claim(port, reason));
         }
         Says::Malformed(reason) => {
             ingress.counters.malformed(reason);
-            drop_on_access(port, DropReason::Malformed).code()
+            sender.drop_by(drop_on_access(port, DropReason::Malformed));
         }
         Says::Opaque(reason) => {
             ingress.counters.opaque(reason);
             notice = Notice::Opaque;
-            drop_on_access(port, DropReason::Opaque).code()
+            sender.drop_by(drop_on_access(port, DropReason::Opaque));
         }
-    };
-    sender.verdict = verdict;
-    // A router is what an access port is not, unless it is allowed to be one (row N09).
+    }
+    // A router is what an access port is not, unless it is allowed to be one (claims.md N09).
     if port.kind == PORT_ACCESS
         && port.flags & PORT_ALLOW_ROUTER == 0
         && !matches!(parsed.router, Router::No)
@@ -254,12 +252,19 @@ impl Sender {
 
     #[inline(always)]
     fn drop_for(&mut self, reason: DropReason) {
+        self.drop_by(Verdict::Drop(reason));
+    }
+
+    /// The first reason to drop a frame is the one that counts.
+    #[inline(always)]
+    fn drop_by(&mut self, verdict: Verdict) {
         if self.verdict == PASS {
-            self.verdict = Verdict::Drop(reason).code();
+            self.verdict = verdict.code();
         }
     }
 
-    /// Tells if the MAC is another port's (row L01) or the bridge's (row L02), A program of its own within the kernel's.
+    /// Tells if the MAC is another port's (claims.md L01) or the bridge's (claims.md L02), A
+    /// program of its own within the kernel's.
     #[inline(never)]
     fn tell<S: Store>(
         &mut self,
@@ -271,7 +276,7 @@ impl Sender {
         let Ingress { port, from, .. } = *ingress;
         let eth_src = self.mac.mac;
         if !mac::is_host(eth_src) {
-            return; // Malformed, and counted as such (row L03).
+            return; // Malformed, and counted as such (claims.md L03).
         }
         let mut kind = EVENT_CLONE;
         let mut ifindex = store.mac_holder(&self.mac).map_or(0, |holder| holder.ifindex);
@@ -279,7 +284,8 @@ impl Sender {
             kind = EVENT_BRIDGE_MAC;
             ifindex = port.bridge;
         } else if ifindex == 0 {
-            // A virtual router's MAC goes from port to port by right, among those that may (row A16).
+            // A virtual router's MAC goes from port to port by right, among those that may
+            // (claims.md A16).
             let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
             let lives = self.lives != 0 && port.kind == PORT_ACCESS && !moves;
             let holder = MacHolder { ifindex: from, flags: 0 };

@@ -112,6 +112,9 @@ fn n07_the_target_of_an_advertisement_is_the_same() {
         let packet = LaxSlicedPacket::from_ethernet(&frame).unwrap();
         let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport else { continue };
         let parsed = parse(&frame[..], &port);
+        if matches!(parsed.says, Says::Opaque(_)) {
+            continue; // Of a fragment the source alone is read.
+        }
         let Some(claim) = parsed.claim().filter(|_| icmp.type_u8() == 136) else { continue };
         let target = Ipv6Addr::from(<[u8; 16]>::try_from(&icmp.slice()[8..24]).unwrap());
         assert_eq!(claim.key.ip(), IpAddr::from(target), "{frame:02x?}");

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use guard_agent::proto::{
+use guard_api::proto::leases_client::LeasesClient;
+use guard_api::proto::{
     AckHoldRequest, AllocateRequest, ConfirmRequest, Event, Lease, ListLeasesRequest, Outcome,
-    Owner, ReleaseRequest, WatchRequest, event, leases_client::LeasesClient, release_request,
+    Owner, ReleaseRequest, WatchRequest, event, release_request,
 };
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -36,7 +37,7 @@ impl Client {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        Ok(Self(LeasesClient::new(guard_agent::client::connect(socket).await?)))
+        Ok(Self(LeasesClient::new(guard_api::client::connect(socket).await?)))
     }
 
     /// Allocates an address for a sandbox.

@@ -55,7 +55,7 @@ impl Peer {
         Ok(move |args: &[&str]| {
             let mut command = Command::new(&python);
             command.env("PYTHONPATH", &dir).env("PYTHONDONTWRITEBYTECODE", "1");
-            command.arg(top.join("examples/controller.py")).arg("--socket").arg(&socket);
+            command.arg(top.join("docs/examples/controller.py")).arg("--socket").arg(&socket);
             CtlOutput::of(command.args(args))
         })
     }

@@ -56,10 +56,10 @@ impl Prometheus {
     }
 }
 
-/// A file or directory of `dist/`, which is what a release consists of beside the programs.
+/// A file or directory of `guard-agent/dist/`, which is what a release consists of beside the programs.
 #[must_use]
 pub fn dist(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../guard-agent/dist").join(path)
 }
 
 /// Runs a program that checks `input` on its standard input, and gives back all that it says.

@@ -5,7 +5,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use guard_agent::proto::{Conflict, WatchConflictsRequest, guard_client::GuardClient};
+use guard_api::proto::guard_client::GuardClient;
+use guard_api::proto::{Conflict, WatchConflictsRequest};
 use tokio::sync::oneshot;
 use tonic::Streaming;
 
@@ -28,7 +29,7 @@ impl Agent {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = self.socket();
         let stream = runtime.block_on(async {
-            let mut client = GuardClient::new(guard_agent::client::connect(&socket).await?);
+            let mut client = GuardClient::new(guard_api::client::connect(&socket).await?);
             let answer = client.watch_conflicts(WatchConflictsRequest {}).await;
             anyhow::Ok(answer.context("Guard.WatchConflicts")?.into_inner())
         })?;

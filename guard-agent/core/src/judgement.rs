@@ -1,5 +1,5 @@
-//! Whether a sandbox is over (rule 5): one judgement, for containers and for leases. What the
-//! directory lists and what it says of a single sandbox come in, a verdict goes out.
+//! Whether a sandbox is over (leases.md rule 5): one judgement, for containers and for leases. What
+//! the directory lists and what it says of a single sandbox come in, a verdict goes out.
 //!
 //! A removal never rests on a comparison of two wall clocks: the grace counts on `CLOCK_BOOTTIME`
 //! from when guard first saw the death listed, and a time of death can only ever be a reason to keep.

@@ -66,14 +66,14 @@ pub const MAX_RULES: usize = u32::BITS as usize;
 #[serde(rename_all = "lowercase")]
 pub enum AllowKind {
     /// The addresses are virtual routers': they go with a virtual MAC from port to port, and no other
-    /// MAC may claim them (rows A16, N18).
+    /// MAC may claim them (claims.md A16, N18).
     Vrrp,
-    /// The addresses go from MAC to MAC and from port to port (row A17).
+    /// The addresses go from MAC to MAC and from port to port (claims.md A17).
     Shared,
     /// A router is behind the ports: it advertises itself, forwards for others, and the addresses are
-    /// its own (rows D05, N09).
+    /// its own (claims.md D05, N09).
     Router,
-    /// The ports answer for the addresses, besides those who have them (rows A19, N08).
+    /// The ports answer for the addresses, besides those who have them (claims.md A19, N08).
     Proxy,
 }
 

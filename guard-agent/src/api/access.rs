@@ -114,7 +114,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto;
+    use guard_api::proto;
 
     fn methods(descriptors: &[u8]) -> Vec<String> {
         let set = prost_types::FileDescriptorSet::decode(descriptors).unwrap();

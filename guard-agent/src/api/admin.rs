@@ -25,13 +25,9 @@ use super::{
     page::{self, Key, Page, Paged},
     report, sources,
 };
-use crate::{
-    clock,
-    inventory::host_local,
-    ledger::Recovery,
-    proto::{self, Outcome, QuarantineAction},
-    reconcile, watchdog,
-};
+use guard_api::proto::{self, Outcome, QuarantineAction};
+
+use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, watchdog};
 
 /// How many leases a collection looks at in one go.
 const AT_ONCE: usize = 1024;

@@ -2,13 +2,14 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use guard_api::proto::Disagreement;
 use guard_core::{
     lease::{LeaseFilter, Standing, command::Refusal},
     segment::Segment,
 };
 
 use super::Context;
-use crate::{datapath::Coverage, proto::Disagreement};
+use crate::datapath::Coverage;
 
 /// What disagrees must do so in so many looks: between two of them a change that is under way
 /// arrives everywhere.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use guard_api::proto;
 use guard_core::{
     evidence::{Evidence, Source},
     incident::{Claimant, Incident, Kind, Role, Severity, Target},
@@ -21,7 +22,6 @@ use crate::{
     clock,
     config::Config,
     hub::{self, Subject},
-    proto,
 };
 
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {

@@ -16,13 +16,14 @@ use super::{
     trace::{self, TraceStream},
     why,
 };
+use guard_api::proto;
+
 use crate::{
     clock,
     datapath::Attach,
     health::{self, Degraded},
     hub::{Subject, Subscription},
     observer::PortStatus,
-    proto,
 };
 
 pub struct Service(pub Arc<Context>);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use guard_api::proto::{self, Outcome};
 use guard_core::{
     evidence::EvidenceView as _,
     lease::{
@@ -13,7 +14,6 @@ use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, leases::to_name, page::Page};
-use crate::proto::{self, Outcome};
 
 pub struct Service(pub Arc<Context>);
 

@@ -24,12 +24,9 @@ use super::{
     page::{self, Page},
     stopped,
 };
-use crate::{
-    health,
-    hub::Subscription,
-    observer::EnsureError,
-    proto::{self, Outcome, release_request::Which},
-};
+use guard_api::proto::{self, Outcome, release_request::Which};
+
+use crate::{health, hub::Subscription, observer::EnsureError};
 
 /// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
 const LONGEST_WORKLOAD: usize = 512;

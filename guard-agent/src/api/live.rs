@@ -11,7 +11,7 @@ use guard_core::{
 use prost::Message as _;
 
 use super::{Context, convert, page::Page};
-use crate::proto;
+use guard_api::proto;
 
 /// How many leases, and how many claims, are looked at in one go.
 const AT_ONCE: usize = 1024;

@@ -23,6 +23,11 @@ mod why;
 
 use std::{sync::Arc, time::Duration};
 
+use guard_api::proto::{
+    self, admin_server::AdminServer, guard_server::GuardServer,
+    interfaces_server::InterfacesServer, leases_server::LeasesServer, pools_server::PoolsServer,
+    subnets_server::SubnetsServer,
+};
 use prost::Message as _;
 use tokio::{net::UnixListener, sync::watch};
 use tonic::transport::Server;
@@ -44,11 +49,6 @@ use crate::{
     live::LiveSet,
     metrics::Metrics,
     observer,
-    proto::{
-        self, admin_server::AdminServer, guard_server::GuardServer,
-        interfaces_server::InterfacesServer, leases_server::LeasesServer,
-        pools_server::PoolsServer, subnets_server::SubnetsServer,
-    },
     reconcile::Reconciler,
     watchdog::Watchdog,
 };

@@ -274,7 +274,7 @@ pub fn lease_key(lease: &Lease) -> LeaseKey {
 /// Every request that has pages.
 macro_rules! paged {
     ($($request:ident),* $(,)?) => {$(
-        impl Paged for crate::proto::$request {
+        impl Paged for guard_api::proto::$request {
             fn take_page(&mut self) -> (i32, String) {
                 (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
             }
@@ -291,7 +291,7 @@ paged! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{ListInterfacesRequest, ListLeasesRequest};
+    use guard_api::proto::{ListInterfacesRequest, ListLeasesRequest};
 
     fn request(size: i32, token: &str) -> ListInterfacesRequest {
         ListInterfacesRequest { page_size: size, page_token: token.to_owned() }

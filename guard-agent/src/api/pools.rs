@@ -6,7 +6,7 @@ use guard_core::lease::{LeaseKey, PoolStatus};
 use tonic::{Request, Response, Status};
 
 use super::{Context, convert, error, page::Page, sources};
-use crate::proto;
+use guard_api::proto;
 
 pub struct Service(pub Arc<Context>);
 

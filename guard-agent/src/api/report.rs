@@ -12,8 +12,9 @@ use super::{
     Context, convert,
     page::{self, Page},
 };
+use guard_api::proto;
+
 use crate::{
-    proto,
     reconcile::{self, Blocked},
     store::Recovered,
     watchdog,

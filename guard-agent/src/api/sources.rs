@@ -13,7 +13,8 @@ use super::{
     Context, convert,
     error::{self, Invalid},
 };
-use crate::{clock, health::Degraded, inventory::SourceStatus, proto};
+use crate::{clock, health::Degraded, inventory::SourceStatus};
+use guard_api::proto;
 
 /// As many entries that cannot be read as are told of one source.
 const MOST: usize = 64;

@@ -13,7 +13,7 @@ use super::{
     leases::to_name,
     page::Page,
 };
-use crate::proto::{self, Outcome};
+use guard_api::proto::{self, Outcome};
 
 pub struct Service(pub Arc<Context>);
 

@@ -13,10 +13,9 @@ use jiff::Timestamp;
 use tonic::Status;
 
 use super::{Context, convert, error, stopped};
-use crate::{
-    datapath::{Line, Tracer},
-    proto,
-};
+use guard_api::proto;
+
+use crate::datapath::{Line, Tracer};
 
 pub type TraceStream = Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Status>> + Send>>;
 

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use guard_api::proto;
 use guard_core::{
     evidence::{Evidence, EvidenceView as _},
     judgement::Verdict,
@@ -11,7 +12,7 @@ use guard_core::{
 use tonic::Status;
 
 use super::{Context, convert, error};
-use crate::{clock, proto};
+use crate::clock;
 
 /// One explanation for each pool that has the address.
 pub async fn explain(

@@ -61,15 +61,13 @@ impl Inner {
         strangers.iter().map(|key| self.remove(key)).fold(Ok(()), Result::and)
     }
 
-    /// Who may use an address, as an entry says it.
+    /// Who uses an address, as an entry says it.
     pub(super) fn binding_in_kernel(&self, owned: &Owned) -> Binding {
-        let port = (owned.flags & OWNED_PORT != 0).then_some(owned.ifindex);
-        let ifindex = port.filter(|ifindex| self.ports.contains_key(ifindex));
+        let port = self.ports.get_key_value(&owned.ifindex);
         Binding {
-            mac: (owned.flags & OWNED_MAC != 0).then_some(Mac(owned.mac)),
-            interface: ifindex.map(|ifindex| self.ports[&ifindex].1.clone()),
-            ifindex,
-            declared: true,
+            mac: (owned.mac != [0; 6]).then_some(Mac(owned.mac)),
+            interface: port.map(|(_, (_, name))| Arc::clone(name)),
+            ifindex: port.map(|(ifindex, _)| *ifindex),
             ..Binding::default()
         }
     }
@@ -132,23 +130,20 @@ impl Inner {
         if self.gateways.contains(key) {
             owned.flags |= OWNED_GATEWAY;
         }
-        if let Some(lease) = self.holders.get(key) {
+        let holder = self.holders.get(key);
+        if let Some(lease) = holder {
             let binding = &lease.binding;
-            owned.flags |= OWNED_LEASED;
+            let known = binding.ifindex.filter(|_| !self.ended.contains(key));
+            let (port, mac) = self.declared(key, binding);
+            let bit = |set: bool, bit: u16| if set { bit } else { 0 };
+            owned.flags |= bit(!lease.is_recovered(), OWNED_LEASED)
+                | bit(binding.declared && mac.is_some(), OWNED_MAC)
+                | bit(binding.declared && port.is_some(), OWNED_PORT);
             owned.generation = lease.generation;
-            if binding.declared {
-                let (ifindex, mac) = self.declared(key, binding);
-                if let Some(Mac(mac)) = mac {
-                    owned.flags |= OWNED_MAC;
-                    owned.mac = mac;
-                }
-                if let Some(ifindex) = ifindex {
-                    owned.flags |= OWNED_PORT;
-                    owned.ifindex = ifindex;
-                }
-            }
+            owned.mac = mac.map_or([0; 6], |Mac(mac)| mac);
+            owned.ifindex = port.or(known).unwrap_or(0);
         }
-        (owned.flags != 0).then_some(owned)
+        (owned.flags != 0 || holder.is_some()).then_some(owned)
     }
 
     pub(super) fn write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {

@@ -1,5 +1,5 @@
-//! The MACs that bindings name, in the kernel's map of MACs (row L01): one is known on its port
-//! before it has spoken, and a frame from it on any other port is a clone.
+//! The MACs that bindings name, in the kernel's map of MACs (claims.md L01): one is known on its
+//! port before it has spoken, and a frame from it on any other port is a clone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

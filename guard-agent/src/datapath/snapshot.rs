@@ -46,6 +46,7 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let challengers = map::<ChallengerKey, Challenger>(&pins, abi::MAP_CHALLENGERS)?;
     let live = entries(&live)?;
     let mut owned = entries(&owned)?;
+    owned.retain(|(_, owned)| owned.flags != 0);
     let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
     let mut strangers = collections::HashMap::new();
     // What a rule leaves to some counts for nobody's quota.

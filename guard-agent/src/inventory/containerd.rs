@@ -6,6 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use guard_api::proto::containerd::{
+    containers::{Container, ListContainersRequest, containers_client::ContainersClient},
+    events::{Envelope, SubscribeRequest, events_client::EventsClient},
+};
 use guard_core::{
     evidence::{Entry, EventStream as _, Listing, Place, Unread},
     lease,
@@ -16,20 +20,13 @@ use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
-    SourceError, channel,
+    SourceError,
     events::{Events, Mark},
     label::{self, Reading},
     place::Placing,
     source::{Changed, Lister},
 };
-use crate::{
-    config::containerd::Settings,
-    live::LiveSet,
-    proto::containerd::{
-        containers::{Container, ListContainersRequest, containers_client::ContainersClient},
-        events::{Envelope, SubscribeRequest, events_client::EventsClient},
-    },
-};
+use crate::{config::containerd::Settings, live::LiveSet};
 
 /// How long after it was asked for an event stream has certainly begun. containerd answers a
 /// subscription with its first event only.
@@ -64,7 +61,7 @@ impl Containerd {
 
     async fn connect(&self) -> Result<Connected, SourceError> {
         let Settings { socket, namespace, .. } = &self.settings;
-        let channel = channel::connect(socket).await?;
+        let channel = super::connect(socket).await?;
         // A container that is started has its network namespace from then on. The slashes are those of
         // a regular expression.
         let topics = ["/containers/", "/tasks.start/"];

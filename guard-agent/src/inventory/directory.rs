@@ -11,6 +11,9 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use guard_api::proto::directory::{
+    GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
+};
 use guard_core::{
     evidence::{Death, Entry, Listing, Place, Unread, Word},
     lease,
@@ -22,17 +25,12 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    PATIENCE, SourceError, channel,
+    PATIENCE, SourceError,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
 };
-use crate::{
-    clock,
-    proto::directory::{
-        GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
-    },
-};
+use crate::clock;
 
 /// Tells of no changes: how often it is asked whether it is still there.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(30);
@@ -57,7 +55,7 @@ impl Directory {
 }
 
 async fn connect(socket: &Path) -> Result<DirectoryClient<Channel>, SourceError> {
-    let client = DirectoryClient::new(channel::connect(socket).await?);
+    let client = DirectoryClient::new(super::connect(socket).await?);
     Ok(client.max_decoding_message_size(LARGEST))
 }
 

@@ -3,7 +3,6 @@
 //! A source adds reasons to keep an address. Its silence proves something only in an answer that
 //! was complete, and whether it was is part of the answer.
 
-mod channel;
 pub mod containerd;
 pub mod directory;
 mod events;
@@ -19,17 +18,18 @@ mod told;
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::future::join_all;
+use guard_api::client::{self, ChannelError};
 use guard_core::{
     evidence::{CONTAINERD, DIRECTORY, Heard, Source, Word},
     owner::Owner,
 };
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 pub use source::{Handle, PATIENCE};
 pub use status::{AWAY, Awaited, SourceStatus};
@@ -95,6 +95,14 @@ fn configured(known: &[&str]) -> String {
         [] => "none is configured ([inventory.containerd], [directory])".to_owned(),
         known => format!("configured: {}", known.join(", ")),
     }
+}
+
+/// Connects once to a source's socket.
+async fn connect(socket: &Path) -> Result<Channel, SourceError> {
+    client::channel(socket).await.map_err(|error| match error {
+        ChannelError::Socket(source) => SourceError::Connect { path: socket.to_owned(), source },
+        ChannelError::Transport(error) => SourceError::Transport(error),
+    })
 }
 
 impl SourceError {

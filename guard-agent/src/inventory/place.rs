@@ -9,6 +9,10 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
+use guard_api::proto::containerd::{
+    containers::GetContainerRequest,
+    tasks::{self, GetRequest, tasks_client::TasksClient},
+};
 use guard_core::evidence::{Listing, Place};
 use jiff::Timestamp;
 use prost::Message;
@@ -20,14 +24,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::netns::Namespaces;
-use crate::{
-    config::containerd::Settings,
-    live::LiveSet,
-    proto::containerd::{
-        containers::GetContainerRequest,
-        tasks::{self, GetRequest, tasks_client::TasksClient},
-    },
-};
+use crate::{config::containerd::Settings, live::LiveSet};
 
 /// How many containers are looked at once.
 const AT_ONCE: usize = 16;

@@ -6,26 +6,19 @@
 
 use std::{future::Future, time::Duration};
 
+use guard_api::proto::containerd::{
+    containers::{
+        Container, DeleteContainerRequest, GetContainerRequest, containers_client::ContainersClient,
+    },
+    snapshots::{RemoveSnapshotRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient},
+    tasks::{DeleteTaskRequest, GetRequest, KillRequest, WaitRequest, tasks_client::TasksClient},
+};
 use guard_core::evidence::{Entry, Listing};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{PATIENCE, SourceError, channel};
-use crate::{
-    config::containerd::Settings,
-    proto::containerd::{
-        containers::{
-            Container, DeleteContainerRequest, GetContainerRequest,
-            containers_client::ContainersClient,
-        },
-        snapshots::{
-            RemoveSnapshotRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient,
-        },
-        tasks::{
-            DeleteTaskRequest, GetRequest, KillRequest, WaitRequest, tasks_client::TasksClient,
-        },
-    },
-};
+use super::{PATIENCE, SourceError};
+use crate::config::containerd::Settings;
 
 const SIGQUIT: u32 = nix::sys::signal::Signal::SIGQUIT as u32;
 const SIGKILL: u32 = nix::sys::signal::Signal::SIGKILL as u32;
@@ -58,7 +51,7 @@ pub async fn remove(
     entry: &Entry,
     stop_timeout: Duration,
 ) -> Result<(), RemovalError> {
-    let channel = channel::connect(&settings.socket).await?;
+    let channel = super::connect(&settings.socket).await?;
     let removal = Removal {
         settings,
         entry,

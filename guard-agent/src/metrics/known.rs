@@ -21,6 +21,7 @@ impl Metrics {
             reason::LIVE,
             reason::UNCONFIRMED_LIVE,
             reason::DISPUTED,
+            reason::RELEASED_RUNNING,
             reason::OPERATOR,
             reason::RECOVERED,
         ];

@@ -1,6 +1,6 @@
 //! Doubts between claimants whom nobody declared: a second one has appeared, and the first may be
-//! gone without our knowing it yet (rows A31 to A34). The first is asked; its answer, the end of its
-//! port or the end of the grace decides. Pure.
+//! gone without our knowing it yet (claims.md A31 to A34). The first is asked; its answer, the end
+//! of its port or the end of the grace decides. Pure.
 
 use std::time::Duration;
 

@@ -253,7 +253,7 @@ impl Ports {
         }
     }
 
-    /// A bridge has this MAC: a frame from it is nobody's on a port (row L02).
+    /// A bridge has this MAC: a frame from it is nobody's on a port (claims.md L02).
     pub fn bridge_mac(&mut self, bridge: u32, mac: Mac) {
         if self.bridge_macs.insert(bridge, mac) == Some(mac) {
             return;
@@ -301,8 +301,8 @@ impl Ports {
     }
 
     /// A MAC that lives on `holder` was seen on `port`. Whether it may move: the two are places of the
-    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (rows A17,
-    /// A18). Then it does, unless a binding names its place.
+    /// same addresses, or the first has lost its carrier, as a bond's does that fails over
+    /// (claims.md A17, A18). Then it does, unless a binding names its place.
     pub fn may_move(&mut self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
         let may = {
             let ports = self.shared.read();

@@ -55,7 +55,7 @@ pub fn declared(rules: &[Allow], vlan: u16, address: IpAddr) -> Option<&Allow> {
 }
 
 /// Whether a MAC may go from one of two ports to the other: a rule names both as places of the same
-/// addresses (row A17).
+/// addresses (claims.md A17).
 pub fn are_one_group(rules: &[Allow], one: &str, other: &str) -> bool {
     rules.iter().any(|rule| {
         let kind = matches!(rule.kind, AllowKind::Vrrp | AllowKind::Shared);

@@ -11,6 +11,7 @@ mod state;
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use bytemuck::Zeroable as _;
+use guard_api::proto;
 use guard_ebpf::{
     abi::{AddressKey, BridgeCounters, PORT_UPLINK, Port, STRENGTH_ASSERT},
     address::Segment,
@@ -22,8 +23,6 @@ use jiff::Timestamp;
 pub use capture::CaptureError;
 use guard_core::mac::Mac;
 use state::Replay;
-
-use crate::proto;
 
 /// What a capture does not say.
 #[derive(Clone, Debug, Default)]

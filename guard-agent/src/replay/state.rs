@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
+use guard_api::proto;
 use guard_core::{
     incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Sighting, Target},
     mac::Mac,
@@ -21,7 +22,7 @@ use guard_ebpf::{
 use jiff::Timestamp;
 
 use super::{BRIDGE, Claim, Ground, Settings, capture::Packet};
-use crate::{api::convert, proto};
+use crate::api::convert;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.
@@ -157,12 +158,12 @@ impl<'a> Replay<'a> {
         };
         let silent = Duration::from_nanos(event.time_ns.saturating_sub(live.seen_ns));
         let moved = match live.ifindex == event.ifindex {
-            // Row A33: a port has one sandbox, and that another MAC.
+            // claims.md A33: a port has one sandbox, and that another MAC.
             true => !uplink(live.ifindex),
             // The same host, seen on its way.
             false => live.mac == event.mac && uplink(live.ifindex) && uplink(event.ifindex),
         };
-        // Row A34.
+        // claims.md A34.
         if moved || silent >= self.conflict.live_window {
             return self.take_over(event, live);
         }

@@ -1,5 +1,5 @@
 //! The watchdog: removes the containers whose sandboxes are over, and only then gives their
-//! addresses back (rules 4 and 5).
+//! addresses back (leases.md rules 4 and 5).
 //!
 //! A pass reads the leases, then the containers, then the directory's index, so that whatever was
 //! made meanwhile is known to those that are read later. Whom the index does not list is looked up

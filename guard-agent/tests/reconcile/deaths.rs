@@ -1,11 +1,11 @@
 //! Whatever an index says that lags behind, and whenever the agent starts again: who lives keeps its
-//! lease, and who is dead does not keep it for ever (rules 5 and 6).
+//! lease, and who is dead does not keep it for ever (leases.md rules 5 and 6).
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::node::{Directory, Node, listed};
 use fastrand::Rng;
-use guard_agent::proto::directory::{Sandbox, State};
+use guard_api::proto::directory::{Sandbox, State};
 
 const HISTORIES: u64 = 40;
 const STEPS: u32 = 40;

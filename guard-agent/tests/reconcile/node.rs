@@ -13,12 +13,12 @@ use guard_agent::{
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
-    proto::directory::{
-        GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
-    },
     reconcile::{Ask, Parts, Reconciler, Report},
     store::{Boot, Store},
     supervisor::Supervisor,
+};
+use guard_api::proto::directory::{
+    GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
 };
 use guard_core::{
     incident::{Flaps, Incidents},

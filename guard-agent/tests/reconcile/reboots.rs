@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::node::{Directory, Node, listed, one};
 use futures_util::future::join_all;
-use guard_agent::{clock, proto::directory::State};
+use guard_agent::clock;
+use guard_api::proto::directory::State;
 use guard_core::{
     evidence::{Claim, PortName, Station, Strength},
     lease::{

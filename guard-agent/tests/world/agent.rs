@@ -119,17 +119,17 @@ impl World {
         for file in fs::read_dir(self.dir.path()).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
-        let had = |lease: &Lease| lease.state.is_owned() || lease.state == State::Releasing;
+        // What an earlier loss has left is in the kernel, too.
+        let had = |lease: &Lease| {
+            lease.state.is_owned()
+                || lease.state == State::Releasing
+                || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED
+        };
         let rows = self.rows();
         let leases: Vec<_> = rows.iter().filter_map(|(_, row)| row.lease()).cloned().collect();
         let had: Vec<_> = leases.into_iter().filter(|lease| had(lease)).collect();
         // Who gave what back is lost with it.
         self.gave_back.clear();
-        self.recovered.clear();
-        // The kernel has holders of leases; what an earlier loss has left is in the store alone.
-        for given in self.given.values_mut().filter(|given| given.lost) {
-            given.bound = None;
-        }
         let kernel = had.iter().map(|lease| self.holder(lease)).collect();
         let given = vec![self.engine.high_water().generation];
         let path = self.path();
@@ -146,7 +146,7 @@ impl World {
     fn holder(&self, lease: &Lease) -> KernelHolder {
         let Binding { mac, ifindex, interface, .. } = lease.binding.clone();
         let place = Place { segment: lease.segment.clone(), address: lease.address };
-        let binding = Binding { declared: true, mac, interface, ifindex, ..Binding::default() };
+        let binding = Binding { mac, interface, ifindex, ..Binding::default() };
         KernelHolder { place, generation: lease.generation, binding }
     }
 
@@ -154,12 +154,8 @@ impl World {
         let place = Place { segment: lease.segment.clone(), address: lease.address };
         let now = self.engine.lease_at(&place.segment, place.address).expect("it is kept");
         assert_eq!((now.state, &*now.reason), (State::Quarantined, reason::RECOVERED));
-        let bound = self.given.get(&lease.generation).and_then(|given| given.bound);
-        if let Some(bound) = bound.filter(|_| lease.binding.ifindex.is_some()) {
-            self.recovered.insert(place, bound);
-        }
+        assert_eq!(now.generation, lease.generation);
         if let Some(given) = self.given.get_mut(&lease.generation) {
-            given.lost = true;
             given.ended.get_or_insert(self.now.boot);
         }
     }
@@ -187,7 +183,6 @@ impl World {
         self.now.boot = Duration::from_secs(10);
         self.node.reboot(containers_stay);
         self.known_ports.clear();
-        self.recovered.clear();
         for given in self.given.values_mut() {
             given.rebooted(then, self.now.boot);
         }

@@ -227,8 +227,6 @@ pub struct World {
     given: BTreeMap<u64, Given>,
     /// Whose release ended the last lease of a place.
     gave_back: BTreeMap<Place, guard_core::owner::Owner>,
-    /// The ports of what was found after a loss of the store.
-    recovered: BTreeMap<Place, Serial>,
     /// The rows as they were after the last change.
     shadow: BTreeMap<Place, Row>,
 }
@@ -284,7 +282,6 @@ impl World {
             asked: Vec::new(),
             given: BTreeMap::new(),
             gave_back: BTreeMap::new(),
-            recovered: BTreeMap::new(),
             shadow: BTreeMap::new(),
         };
         world.start();

@@ -96,7 +96,6 @@ impl World {
         for (generation, given) in &mut self.given {
             given.bound = given.bound.filter(|bound| *bound != serial || own.contains(generation));
         }
-        self.recovered.retain(|_, bound| *bound != serial);
     }
 
     /// All that the observer has told has been looked at: each lease is bound to its own link or to

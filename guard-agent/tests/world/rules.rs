@@ -35,8 +35,6 @@ pub struct Given {
     pub rebound: bool,
     /// When it was given back or taken.
     pub ended: Option<Duration>,
-    /// The store that knew of it was lost.
-    pub lost: bool,
     /// In which boot it was last asked for, confirmed or bound.
     pub boot: u32,
     pub misses: u32,
@@ -53,7 +51,6 @@ impl Given {
             was_bound: false,
             rebound: false,
             ended: None,
-            lost: false,
             boot,
             misses: 0,
             missed_at: None,
@@ -116,10 +113,7 @@ impl World {
         if self.node.hosts[bridge_of(&place.segment)].contains(&place.address) {
             return Some("the host has it".to_owned());
         }
-        let found =
-            (lease.state == State::Quarantined).then(|| self.recovered.get(&place).copied());
         let bound = self.given(lease.generation).and_then(|given| given.bound);
-        let bound = bound.or(found.flatten());
         if let Some(serial) = bound.filter(|serial| self.node.number_of(*serial).is_some()) {
             return Some(format!("its port, link {serial}"));
         }
@@ -148,7 +142,7 @@ impl World {
         owned.any(|lease| lease.owner.as_ref().is_some_and(|owner| names(container, owner)))
     }
 
-    /// Whether an entry is about the run that has, or had, this lease (rule 4).
+    /// Whether an entry is about the run that has, or had, this lease (leases.md rule 4).
     pub(super) fn is_owner(&self, listed: &Listed, lease: &Lease) -> bool {
         let Some(owner) = &lease.owner else { return false };
         let others = || {
@@ -340,7 +334,6 @@ impl World {
         }
         if new.is_none_or(|new| new.state.is_owned()) {
             self.gave_back.remove(at);
-            self.recovered.remove(at);
         }
     }
 }

@@ -55,6 +55,15 @@ impl Frame for Skb {
     }
 
     #[inline(always)]
+    fn size(&self) -> u32 {
+        #[expect(unsafe_code, reason = "the context is read through a pointer")]
+        // SAFETY: as in `ifindex`.
+        unsafe {
+            (*self.0.skb.skb).len
+        }
+    }
+
+    #[inline(always)]
     fn stripped_tag(&self) -> Option<u16> {
         #[expect(unsafe_code, reason = "the context is read through a pointer")]
         // SAFETY: as in `ifindex`.

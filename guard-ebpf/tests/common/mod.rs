@@ -30,7 +30,7 @@ pub const BRIDGE: u32 = 9;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The row of the rule book.
+    /// The row of `docs/rules/claims.md`.
     pub row: String,
     /// Unique within the file.
     pub name: String,
@@ -183,6 +183,8 @@ pub struct OwnedBefore {
     gateway: bool,
     #[serde(default)]
     host: bool,
+    #[serde(default)]
+    lost: bool,
     mac: Option<String>,
     port: Option<Where>,
     /// Absent: never.
@@ -307,8 +309,8 @@ impl Case {
 
     /// The entry of the map of owners.
     pub fn owned(&self, now_ns: u64) -> Option<Owned> {
-        let OwnedBefore { gateway, host, mac, port, seen_ms_ago } = self.owned.as_ref()?;
-        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+        let OwnedBefore { gateway, host, lost, mac, port, seen_ms_ago } = self.owned.as_ref()?;
+        let flag = |set: bool, bit: u16| if set && !lost { bit } else { 0 };
         let reserved = *gateway || *host;
         Some(Owned {
             generation: u64::from(!reserved),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::State;
+use guard_api::proto::directory::State;
 use guard_tests::{Agent, Attachment, Client, Lab, Launch, Plugin, Refused, eventually};
 use serde_json::{Value, json};
 

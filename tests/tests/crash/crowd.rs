@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use guard_agent::proto::{LeaseState, Outcome};
+use guard_api::proto::{LeaseState, Outcome};
 use guard_tests::{Agent, Client, Lab, POOL};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -48,7 +48,7 @@ fn thirty_two_clients_and_an_operator_get_what_they_ask_for() -> Result<()> {
     let listed = runtime.block_on(async {
         Client::connect(&agent.socket()).await?.leases().await.context("all leases")
     })?;
-    let state = |lease: &guard_agent::proto::Lease| (lease.generation, lease.state());
+    let state = |lease: &guard_api::proto::Lease| (lease.generation, lease.state());
     let listed: Model = listed.into_iter().map(|l| (l.address.clone(), state(&l))).collect();
     let differs = listed.iter().find(|(address, is)| model.get(*address) != Some(is));
     assert_eq!(differs, None, "the model says otherwise");

@@ -1,7 +1,7 @@
 //! One client, and what it has been told.
 
 use anyhow::{Result, bail};
-use guard_agent::proto::{Lease, Outcome};
+use guard_api::proto::{Lease, Outcome};
 use guard_tests::{Client, POOL, reason};
 use tonic::Status;
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use guard_agent::proto::{Lease, LeaseState, Outcome};
+use guard_api::proto::{Lease, LeaseState, Outcome};
 use guard_tests::{Client, POOL};
 
 use crate::knowledge::{Doubt, Knowledge};

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use guard_agent::client::CallError;
+use guard_api::client::CallError;
 use guard_tests::{Agent, Client, Lab, Launch, POOL, binary, eventually};
 
 const STRANGER: u32 = 61001;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::State;
+use guard_api::proto::directory::State;
 use guard_tests::{Agent, Directory, Lab, Launch, POOL, eventually};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //! 7): what a silent sandbox has given back, and what is leased where the pool was before.
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::State;
+use guard_api::proto::directory::State;
 use guard_tests::{BRIDGE, Lab, Launch, POOL, eventually};
 
 use crate::inventory::{QUICK, await_passes};

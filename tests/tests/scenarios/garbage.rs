@@ -164,7 +164,7 @@ fn messages_that_are_none_are_refused_by_every_method() -> Result<()> {
     let before = state(&agent)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let channel = guard_agent::client::connect(&agent.socket()).await?;
+        let channel = guard_api::client::connect(&agent.socket()).await?;
         let mut client = tonic::client::Grpc::new(channel);
         let mut chance = Chance::new(8);
         for (method, _) in documented()? {

@@ -2,7 +2,7 @@
 //! completely is none.
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::State;
+use guard_api::proto::directory::State;
 use guard_tests::{Agent, Arp, BRIDGE, Containerd, Lab, Launch, Lease, Mac, POOL, eventually};
 use serde_json::Value;
 

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use guard_agent::{
-    client::{CallError, connect},
-    pages::{self, Page as _, Request},
-    proto::{
-        AllocateRequest, ConflictsRequest, GcRequest, LeaseState, ListInterfacesRequest,
-        ListLeasesRequest, ListLeasesResponse, ListPoolsRequest, ListSubnetsRequest, LiveRequest,
-        Owner, PortsRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, WatchRequest,
-        leases_client::LeasesClient,
-    },
+use guard_api::client::{CallError, connect};
+use guard_api::pages::{self, Page as _, Request};
+use guard_api::proto::{
+    AllocateRequest, ConflictsRequest, GcRequest, LeaseState, ListInterfacesRequest,
+    ListLeasesRequest, ListLeasesResponse, ListPoolsRequest, ListSubnetsRequest, LiveRequest,
+    Owner, PortsRequest, QuarantineAction, QuarantineRequest, ReconcileRequest, WatchRequest,
+    leases_client::LeasesClient,
 };
 use guard_tests::{Agent, BRIDGE, Client, Lab, Launch, POOL, Peer, Sandbox, eventually};
 use serde_json::Value;
@@ -204,7 +202,7 @@ fn rule_14_what_changes_between_two_pages_is_told_from_their_seq_on() -> Result<
         for _ in 0..3 {
             let event = events.message().await?.context("no event")?;
             let lease = match event.subject {
-                Some(guard_agent::proto::event::Subject::Lease(lease)) => lease,
+                Some(guard_api::proto::event::Subject::Lease(lease)) => lease,
                 other => anyhow::bail!("{other:?}"),
             };
             told.push((event.r#type, lease.address));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::State;
+use guard_api::proto::directory::State;
 use guard_tests::{Agent, Config, Directory, Lab, Launch, Lease, POOL, eventually};
 use serde_json::Value;
 

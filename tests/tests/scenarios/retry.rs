@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use guard_agent::client::CallError;
+use guard_api::client::CallError;
 use guard_tests::{Agent, Client, Lab, Launch, POOL, retry_delay};
 
 /// The reason of a refused allocation, and how long to wait.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use guard_agent::proto::{Event, event};
+use guard_api::proto::{Event, event};
 use guard_tests::{Agent, Client, Lab, Launch, PATIENCE, POOL, eventually};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;

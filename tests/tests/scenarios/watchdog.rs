@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use guard_agent::proto::directory::State;
+use guard_api::proto::directory::State;
 use guard_tests::{Agent, Containerd, CtlOutput, Directory, Lab, Launch, Lease, POOL, eventually};
 use serde_json::Value;
 

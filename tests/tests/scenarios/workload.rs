@@ -1,7 +1,7 @@
 //! A controller whose workload has an address of its own: one run of it after the other.
 
 use anyhow::{Context, Result};
-use guard_agent::proto::{
+use guard_api::proto::{
     AllocateRequest, Event, Lease, LeaseState, Outcome, Owner, ReleaseRequest, event,
     release_request::Which,
 };

@@ -42,7 +42,9 @@ fn built_for_release() -> Result<PathBuf> {
     setup::run(Profile::Demo)?;
     terminal::heading("Build the programs");
     let mut build = process::tool("cargo");
-    build.args(["build", "--locked", "--release", "--package", "guard-agent", "--bins"]);
+    build.args(["build", "--locked", "--release"]);
+    build.args(tree::PROGRAMS.iter().flat_map(|(name, _)| ["--package", name]));
+    build.arg("--bins");
     process::shown(&mut build)?;
     Ok(built_for_tests()?.with_file_name("release"))
 }
@@ -123,6 +125,6 @@ fn architecture() -> Result<String> {
 }
 
 fn ours(file: &str) -> Result<String> {
-    let path = crate::top().join("dist/debian").join(file);
+    let path = crate::top().join("guard-agent/dist/debian").join(file);
     fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))
 }

@@ -98,7 +98,7 @@ impl Incidents {
         let mut due = Vec::new();
         for (key, incident) in self.open.iter_mut() {
             if !self.silences.covers(key, incident.kind) {
-                incident.silenced_until = None;
+                incident.speak();
                 if !std::mem::replace(&mut incident.told, true) {
                     due.push(incident.clone());
                 }
@@ -156,8 +156,8 @@ impl Incidents {
         (Phase::Opened, incident)
     }
 
-    /// An address went by right from one claimant to another (rows A31 to A34): that it did so to and
-    /// fro is an incident (row A35).
+    /// An address went by right from one claimant to another (claims.md A31 to A34): that it did so
+    /// to and fro is an incident (claims.md A35).
     pub fn moved(
         &mut self,
         segment: &Segment,

@@ -17,7 +17,7 @@ pub enum Kind {
     Flood,
     /// An entry of a source cannot be read.
     Inventory,
-    /// An address went back and forth (row A35).
+    /// An address went back and forth (claims.md A35).
     Flap,
     /// Two claimants of one address.
     Duplicate,
@@ -196,6 +196,9 @@ pub struct Incident {
     pub closed_at: Option<Timestamp>,
     /// Until when nobody is to be alerted of it.
     pub silenced_until: Option<Timestamp>,
+    /// The same on `CLOCK_BOOTTIME`; none if an earlier boot wrote it.
+    #[serde(default)]
+    pub silence_ends: Option<Duration>,
     /// Somebody was told of it. What opens under a silence is told when that ends, if it lasts.
     #[serde(default = "told")]
     pub told: bool,
@@ -220,8 +223,14 @@ impl Incident {
             last_seen: now.wall,
             closed_at: None,
             silenced_until: None,
+            silence_ends: None,
             told: true,
         }
+    }
+
+    /// It is silenced no more.
+    pub(super) fn speak(&mut self) {
+        (self.silenced_until, self.silence_ends) = (None, None);
     }
 
     /// Counts a claimant's frame. True if it is new here.

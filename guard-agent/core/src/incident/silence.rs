@@ -20,28 +20,37 @@ struct Silence {
     kind: Kind,
 }
 
+impl Silence {
+    fn keep(self, incident: &mut Incident) {
+        (incident.silenced_until, incident.silence_ends) = (Some(self.wall), Some(self.until));
+    }
+}
+
 impl Silences {
     /// Begins a silence, in place of an earlier one, or ends that.
     pub(super) fn set(&mut self, incident: &mut Incident, span: Duration, now: Now) {
         let (key, kind) = ((incident.segment.clone(), incident.target.clone()), incident.kind);
         if span.is_zero() {
             self.0.remove(&key);
-            incident.silenced_until = None;
+            incident.speak();
             return;
         }
         let wall = now.wall.checked_add(span).unwrap_or(Timestamp::MAX);
-        incident.silenced_until = Some(wall);
-        self.0.insert(key, Silence { until: now.boot.saturating_add(span), wall, kind });
+        let silence = Silence { until: now.boot.saturating_add(span), wall, kind };
+        silence.keep(incident);
+        self.0.insert(key, silence);
     }
 
-    /// Takes in what an earlier run has written down. The time that is left is counted by the wall
-    /// clock once: nothing but an alert rests on it.
+    /// Takes in what an earlier run has written down. Of another boot the time that is left is counted
+    /// by the wall clock, once: nothing but an alert rests on it.
     pub(super) fn restore(&mut self, incident: &Incident, now: Now) {
-        let left = incident.silenced_until.map(|until| until.duration_since(now.wall));
-        let Some(Ok(left)) = left.map(Duration::try_from) else { return };
         let Some(wall) = incident.silenced_until else { return };
+        let until = incident.silence_ends.or_else(|| {
+            let left = Duration::try_from(wall.duration_since(now.wall)).ok()?;
+            Some(now.boot.saturating_add(left))
+        });
+        let Some(until) = until else { return };
         let key = (incident.segment.clone(), incident.target.clone());
-        let until = now.boot.saturating_add(left);
         let kind = self.0.get(&key).map_or(incident.kind, |known| known.kind.max(incident.kind));
         self.0.insert(key, Silence { until, wall, kind });
     }
@@ -59,7 +68,7 @@ impl Silences {
     pub(super) fn begin(&mut self, key: &(Segment, Target), incident: &mut Incident) {
         let Some(silence) = self.0.get(key) else { return };
         if incident.kind <= silence.kind {
-            incident.silenced_until = Some(silence.wall);
+            silence.keep(incident);
             incident.told = false;
         } else {
             self.0.remove(key);
@@ -70,7 +79,7 @@ impl Silences {
     pub(super) fn break_by(&mut self, key: &(Segment, Target), incident: &mut Incident) {
         if !self.covers(key, incident.kind) {
             self.0.remove(key);
-            incident.silenced_until = None;
+            incident.speak();
         }
     }
 }

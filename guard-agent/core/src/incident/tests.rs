@@ -247,6 +247,20 @@ fn a_silence_survives_a_restart_and_no_longer_than_it_was_to_last() {
 }
 
 #[test]
+fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_silence_over_a_restart() {
+    let mut before = incidents();
+    before.sighted(duplicate(2, at(0)), at(0));
+    before.silence(1, Duration::from_secs(200), at(0));
+    let closed = before.close(at(100));
+    for (restart, wall, silent) in [(199, 900, true), (200, 0, false)] {
+        let now = Now { wall: at(wall).wall, ..at(restart) };
+        let mut after = incidents();
+        after.restore(closed.clone(), now);
+        assert_eq!(after.sighted(duplicate(2, now), now).unwrap().1.told, !silent);
+    }
+}
+
+#[test]
 fn a_silence_of_no_length_ends_one() {
     let mut incidents = incidents();
     incidents.sighted(duplicate(2, at(0)), at(0));

@@ -100,6 +100,21 @@ fn lease_of<O: Order>(entry: &Entry<O>) -> Option<&Arc<Lease>> {
     if let Entry::Lease(lease) = entry { Some(lease) } else { None }
 }
 
+/// The first lifecycle after one: there is none before the one that is longer by a NUL.
+fn next_lifecycle(lifecycle: &str) -> Arc<str> {
+    Arc::from(format!("{lifecycle}\0"))
+}
+
+/// The first owner after one, or after none.
+fn next_owner(owner: Option<&Owner>) -> Owner {
+    match owner {
+        Some(Owner { sandbox, lifecycle }) => {
+            Owner { sandbox: Arc::clone(sandbox), lifecycle: next_lifecycle(lifecycle) }
+        }
+        None => Owner { sandbox: super::no_text(), lifecycle: super::no_text() },
+    }
+}
+
 fn whose(lease: &Lease) -> Whose<'_> {
     Some((&lease.segment, lease.address))
 }
@@ -149,19 +164,19 @@ impl Order for ByLastOwner {
     }
 }
 
-/// Leases bound to a port that exists or did.
+/// Leases bound to a port that exists or did: by owner.
 struct ByPort;
 
 impl Order for ByPort {
-    type Question = u32;
-    type Key<'a> = (u32, Whose<'a>);
+    type Question = (u32, Option<Owner>);
+    type Key<'a> = (u32, Option<&'a Owner>, Whose<'a>);
 
     fn of(lease: &Lease) -> Option<Self::Key<'_>> {
-        Some((lease.binding.ifindex?, whose(lease)))
+        Some((lease.binding.ifindex?, lease.owner.as_ref(), whose(lease)))
     }
 
-    fn before(ifindex: &u32) -> Self::Key<'_> {
-        (*ifindex, None)
+    fn before((ifindex, owner): &Self::Question) -> Self::Key<'_> {
+        (*ifindex, owner.as_ref(), None)
     }
 }
 
@@ -316,8 +331,7 @@ impl Index {
         sandbox: &'a Arc<str>,
         run: &'a Arc<str>,
     ) -> impl Iterator<Item = &'a Arc<Lease>> {
-        // No lifecycle is between a run's and the one that is longer by a NUL.
-        let after: Arc<str> = Arc::from(format!("{run}\0"));
+        let after = next_lifecycle(run);
         let held = |lifecycle: Arc<str>| {
             let (key, pool) = (super::no_text(), super::no_text());
             self.held.from(Asker { sandbox: Arc::clone(sandbox), lifecycle, key, pool })
@@ -335,8 +349,21 @@ impl Index {
     }
 
     pub(super) fn bound_to_port(&self, ifindex: u32) -> Vec<Arc<Lease>> {
-        let found = self.by_port.from(ifindex);
+        let found = self.by_port.from((ifindex, None));
         found.take_while(|lease| lease.binding.ifindex == Some(ifindex)).cloned().collect()
+    }
+
+    /// Those that are not this owner's. Costs nothing for those that are.
+    pub(super) fn bound_to_port_by_others(
+        &self,
+        ifindex: u32,
+        owner: Option<&Owner>,
+    ) -> Vec<Arc<Lease>> {
+        let bound = |lease: &&Arc<Lease>| lease.binding.ifindex == Some(ifindex);
+        let before = self.by_port.from((ifindex, None));
+        let before = before.take_while(|lease| bound(lease) && lease.owner.as_ref() < owner);
+        let after = self.by_port.from((ifindex, Some(next_owner(owner)))).take_while(bound);
+        before.chain(after).cloned().collect()
     }
 
     pub(super) fn naming_interface(&self, interface: &Arc<str>) -> Vec<Arc<Lease>> {

@@ -172,6 +172,11 @@ impl Lease {
         self.state == State::Quarantined && &*self.reason == reason::OPERATOR
     }
 
+    /// Whether it was quarantined because the store was lost that knew who has it.
+    pub fn is_recovered(&self) -> bool {
+        self.state == State::Quarantined && &*self.reason == reason::RECOVERED
+    }
+
     /// Whether a station may use the address: what the binding names, it has.
     pub fn is_bound_to(&self, mac: Option<Mac>, ifindex: Option<u32>) -> bool {
         let Binding { mac: bound_mac, interface, ifindex: bound_port, .. } = &self.binding;

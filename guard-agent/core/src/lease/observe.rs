@@ -235,7 +235,9 @@ impl Step<'_> {
             next.until = Some(lease.until.unwrap_or(end));
         } else {
             next.until = None;
-            if next.binding.mac.is_none() {
+            // The port that keeps it is not another's.
+            let kept = lease.is_recovered() && lease.binding.ifindex.is_some();
+            if next.binding.mac.is_none() && !kept {
                 next.binding = transition::user(&evidence);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Lease, Notice, Owner, State, index::Slot, reason, step::Step};
+use super::{Engine, Lease, Notice, Owner, State, index::Slot, step::Step};
 use crate::evidence::PortName;
 
 impl Step<'_> {
@@ -34,10 +34,8 @@ impl Step<'_> {
 
     /// An owner's lease is bound to a port: those of others that were bound to it before are no more.
     pub(super) fn port_taken(&mut self, ifindex: u32, owner: Option<&Owner>) {
-        for lease in self.engine.index.bound_to_port(ifindex) {
-            if lease.owner.as_ref() != owner {
-                self.end_port(&lease);
-            }
+        for lease in self.engine.index.bound_to_port_by_others(ifindex, owner) {
+            self.end_port(&lease);
         }
     }
 
@@ -51,8 +49,7 @@ impl Step<'_> {
             self.spoken(slot);
         }
         self.put(slot, ended);
-        let given_back = lease.state == State::Releasing;
-        if given_back || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED {
+        if lease.state == State::Releasing || lease.is_recovered() {
             self.recheck(slot);
         }
     }

@@ -1,5 +1,5 @@
-//! Taking back what nobody uses any more (rule 6), slow and sure: misses first, in a transaction
-//! of their own, and then the leases that are at the threshold, after a last look.
+//! Taking back what nobody uses any more (leases.md rule 6), slow and sure: misses first, in a
+//! transaction of their own, and then the leases that are at the threshold, after a last look.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,9 @@
-//! What speaks for a lease, and for which run of a sandbox a source speaks that names none (rule 4).
+//! What speaks for a lease, and for which run of a sandbox a source speaks that names none
+//! (leases.md rule 4).
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Engine, Generation, Lease, Owner, State, reason};
+use super::{Engine, Generation, Lease, Owner, State};
 use crate::evidence::{Evidence, EvidenceView, Source};
 
 /// Whether a lease's run of its sandbox is the latest that has a lease in the pool: only then does a
@@ -122,9 +123,7 @@ impl Engine {
     /// Whether the port that it is bound to, if it exists, is a reason to keep the address. Who used a
     /// quarantined one is on record only, but for one that was found after a loss of the store.
     pub(super) fn is_kept_by_port(lease: &Lease) -> bool {
-        lease.state.is_owned()
-            || lease.state == State::Releasing
-            || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED
+        lease.state.is_owned() || lease.state == State::Releasing || lease.is_recovered()
     }
 
     /// Whether a lease's run of its sandbox is the latest that has a lease in its pool.

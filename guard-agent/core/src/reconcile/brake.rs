@@ -1,4 +1,5 @@
-//! The brake on mass release (rule 6): so many leases at once are more likely a source that lies.
+//! The brake on mass release (leases.md rule 6): so many leases at once are more likely a source
+//! that lies.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -1,4 +1,4 @@
-//! What one pass concludes (rules 6 and 7): reservations and evidence in, decisions out.
+//! What one pass concludes (leases.md rules 6 and 7): reservations and evidence in, decisions out.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Which containers the watchdog may remove unasked, and which leases go with them (rule 4).
+//! Which containers the watchdog may remove unasked, and which leases go with them (leases.md rule
+//! 4).
 
 use std::{sync::Arc, time::Duration};
 

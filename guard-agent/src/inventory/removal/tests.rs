@@ -8,18 +8,18 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
+use guard_api::proto::containerd::{
+    containers::{
+        GetContainerResponse, ListContainerMessage, ListContainersRequest, containers_server,
+    },
+    tasks::{DeleteResponse, GetResponse, WaitResponse, tasks_server},
+};
 use parking_lot::Mutex;
 use tokio::{net::UnixListener, runtime::Runtime};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, transport::Server};
 
 use super::*;
-use crate::proto::containerd::{
-    containers::{
-        GetContainerResponse, ListContainerMessage, ListContainersRequest, containers_server,
-    },
-    tasks::{DeleteResponse, GetResponse, WaitResponse, tasks_server},
-};
 
 /// Who has the id, and what was done to whom.
 #[derive(Clone, Default)]

@@ -16,6 +16,13 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use guard_api::proto::containerd::{
+    containers::{
+        Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
+        ListContainerMessage, ListContainersRequest, containers_server,
+    },
+    events::{Envelope, SubscribeRequest, events_server},
+};
 use guard_core::{
     evidence::{Answer, EvidenceView as _},
     incident::{Flaps, Incidents},
@@ -39,13 +46,6 @@ use crate::{
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
-    proto::containerd::{
-        containers::{
-            Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
-            ListContainerMessage, ListContainersRequest, containers_server,
-        },
-        events::{Envelope, SubscribeRequest, events_server},
-    },
     store::{Boot, Store},
     supervisor::Supervisor,
 };

@@ -1,4 +1,4 @@
-//! One MAC on two ports (row L01), and the bridge's own MAC on one (row L02).
+//! One MAC on two ports (claims.md L01), and the bridge's own MAC on one (claims.md L02).
 
 use std::net::Ipv6Addr;
 

@@ -329,7 +329,7 @@ impl Claims {
         let Some(Seen { claim: holder, .. }) = holder else {
             return self.take_over(&key, &segment, address, claim);
         };
-        // Row A33: on an uplink another MAC is another host.
+        // claims.md A33: on an uplink another MAC is another host.
         let uplink = self.live.port(live.ifindex).is_some_and(|port| port.uplink);
         if holder.station.ifindex == claim.station.ifindex && !uplink {
             self.note("a port has changed its MAC", &segment, address, &claim.station);

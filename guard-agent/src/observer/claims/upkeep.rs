@@ -126,7 +126,7 @@ impl Claims {
     }
 
     /// A port has found or lost its carrier: one without it cannot be the holder of anything that is
-    /// claimed elsewhere (row A18).
+    /// claimed elsewhere (claims.md A18).
     pub fn port_running(&mut self, ifindex: u32, running: bool) {
         if running {
             self.down.remove(&ifindex);

@@ -88,7 +88,8 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
         binding: Binding { mac: Some(Mac([2, 0, 0, 0, 0, 9])), ..Binding::default() },
     };
     let highest = same.generation + 100;
-    let kernel = vec![holder(old, same.generation + 7), holder(same, same.generation)];
+    let given_since = same.generation + 7;
+    let kernel = vec![holder(old, given_since), holder(same, same.generation)];
     let known = Known { kernel, given: vec![highest], ..Known::default() };
     let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
     let done = recover(&files.db(), None, known, &boot, false).unwrap();
@@ -102,7 +103,19 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
     };
     assert_eq!(of(old).state, guard_core::lease::State::Quarantined);
     assert_eq!(of(old).binding.mac, Some(Mac([2, 0, 0, 0, 0, 9])));
+    assert_eq!(of(old).generation, given_since);
     assert_eq!(of(same).owner, same.owner);
+    // What is quarantined so explains what the kernel has of it.
+    let known = Known { kernel: vec![holder(old, given_since)], ..Known::default() };
+    let again = recover(&files.db(), None, known, &boot, false).unwrap();
+    assert_eq!(again.quarantined, [] as [String; 0]);
+    // Nobody was given this one.
+    let known = Known { kernel: vec![holder(old, u64::MAX)], ..Known::default() };
+    let damaged = recover(&files.db(), None, known, &boot, false).unwrap();
+    assert_eq!(damaged.quarantined.len(), 1);
+    let rows = files.open().unwrap().take_restored().contents.rows;
+    let row = rows.iter().find(|(place, _)| place.address == old.address).unwrap();
+    assert_eq!(row.1.lease().unwrap().generation, 0);
 }
 
 /// The store with a damaged row, its backup, and what a recovery of it gives.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use guard_agent::client::{CallError, connect};
+use guard_api::client::{CallError, connect};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, client::Grpc};

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use anyhow::{Context, Result};
-use guard_agent::proto::{
+use guard_api::proto::{
     AckHoldRequest, AckHoldResponse, AllocateRequest, AllocateResponse, BindRequest, BindResponse,
     ConfirmRequest, ConfirmResponse, Event, GetLeaseRequest, Lease, ListLeasesRequest,
     ListLeasesResponse, ReleaseRequest, ReleaseResponse, WatchRequest,

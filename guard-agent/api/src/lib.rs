@@ -1,0 +1,6 @@
+//! guard's wire contracts: the messages and services of its API and of those that the agent calls,
+//! and the client with which programs call the agent.
+
+pub mod client;
+pub mod pages;
+pub mod proto;

@@ -1,0 +1,39 @@
+//! `guardctl`: people and scripts talk to the agent, over its API.
+//!
+//! Exit codes: 0 done (also for the outcomes `stale` and `not_found`), 1 the agent refused,
+//! 2 usage, 3 the agent cannot be reached.
+
+mod cli;
+mod command;
+mod error;
+mod local;
+mod operator;
+mod output;
+mod progress;
+mod replay;
+mod stream;
+mod table;
+mod top;
+mod view;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match command::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(message) = error.message() {
+                // Where stderr is closed, the exit code is all that is left to say.
+                let _ = writeln!(io::stderr(), "{message}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
