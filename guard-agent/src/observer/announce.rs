@@ -15,11 +15,11 @@ use guard_core::{mac::Mac, segment::Segment};
 
 use super::Observer;
 use crate::{
-    bindings::Handover,
     network::{
         probe::{Discovery, Prober, arp_request},
         topology::{Port, View},
     },
+    owners::Handover,
 };
 
 /// All stations, and all nodes (RFC 2464 §7, RFC 4291 §2.7.1).

@@ -12,7 +12,6 @@ mod handle;
 mod lookout;
 mod ports;
 mod rules;
-mod stations;
 
 use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -43,14 +42,12 @@ use guard_core::{
 use handle::Ensure;
 use lookout::Lookout;
 use ports::{PortMaps, Ports};
-use stations::Stations;
 
 use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
     clock,
     config::Bridge,
     datapath::{self, Kernel, KernelError, Snapshot},
+    events::Alerts,
     failpoint::{self, Moment},
     health::{self, Health, Heartbeat},
     live::LiveSet,
@@ -60,6 +57,8 @@ use crate::{
         probe::Prober,
         topology::{Topology, View},
     },
+    owners::Bindings,
+    owners::Stations,
     supervisor::Supervisor,
 };
 

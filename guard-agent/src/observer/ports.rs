@@ -19,7 +19,7 @@ use guard_ebpf::abi::{
 };
 use parking_lot::RwLock;
 
-use super::{rules, stations::Stations};
+use super::rules;
 use crate::{
     config::Bridge,
     datapath::{Coverage, Kernel, KernelError, Same, Snapshot},
@@ -29,6 +29,7 @@ use crate::{
         link::{exists, has_carrier},
         topology::{self, View},
     },
+    owners::Stations,
 };
 
 /// A port, for those who ask.

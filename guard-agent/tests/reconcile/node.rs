@@ -3,12 +3,10 @@
 use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use guard_agent::{
-    alerts::Alerts,
     clock,
     config::inventory::Settings as Asked,
+    events::{Alerts, History, Hub},
     health::Health,
-    history::History,
-    hub::Hub,
     inventory::{Sources, Told},
     ledger::Ledger,
     live::LiveSet,

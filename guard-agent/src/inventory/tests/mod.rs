@@ -39,10 +39,8 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::{
-    alerts::Alerts,
+    events::{Alerts, History, Hub},
     health::{self, Health},
-    history::History,
-    hub::Hub,
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,

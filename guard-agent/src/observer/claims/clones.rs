@@ -6,7 +6,7 @@ use guard_core::evidence::EvidenceView as _;
 use guard_ebpf::abi::{EVENT_BRIDGE_MAC, EVENT_CLONE};
 
 use super::*;
-use crate::bindings::Holder;
+use crate::owners::Holder;
 
 /// A MAC that is on a second port, and may have left the first without our knowing it yet.
 pub(super) struct Suspect {

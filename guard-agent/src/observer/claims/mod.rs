@@ -37,16 +37,16 @@ use super::{
     rules,
 };
 use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
     clock,
     datapath::{Snapshot, Table},
+    events::Alerts,
     live::LiveSet,
     network::{
         link::{exists, has_carrier},
         probe::{Prober, probe},
         topology::Bridge,
     },
+    owners::Bindings,
 };
 
 /// A wire claim is asked for so often, a sweep apart, before it is believed to be over.

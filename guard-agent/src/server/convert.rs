@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use crate::{
     clock,
     config::Config,
-    hub::{self, Subject},
+    events::{self, Subject},
 };
 
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -248,8 +248,8 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     }
 }
 
-pub fn event(event: &hub::Event, config: &Config) -> proto::Event {
-    let hub::Event { seq, time, subject } = event;
+pub fn event(event: &events::Event, config: &Config) -> proto::Event {
+    let events::Event { seq, time, subject } = event;
     let message = match subject {
         Subject::Lease(of) => proto::event::Subject::Lease(lease(of, &[], config)),
         Subject::Free(of) => proto::event::Subject::Lease(proto::Lease {

@@ -5,9 +5,11 @@
 //! ledger's thread, after the commit and before the reply: when `Bind` returns, the binding is in
 //! the kernel.
 
+mod addresses;
+pub(crate) mod fence;
 mod handovers;
-mod kernel;
 mod macs;
+mod stations;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -33,6 +35,7 @@ use guard_core::{
 pub use handovers::Handover;
 use handovers::Handovers;
 use macs::BoundMacs;
+pub(crate) use stations::Stations;
 
 use crate::{
     datapath::{Table, entries},

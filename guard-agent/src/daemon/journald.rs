@@ -163,7 +163,7 @@ mod tests {
             "MESSAGE=conflict id=7 address=127.0.0.1 kind=\"flap\"",
             "PRIORITY=4",
             "SYSLOG_IDENTIFIER=guard-agent",
-            "TARGET=guard_agent::journal::tests",
+            "TARGET=guard_agent::daemon::journald::tests",
             "GUARD_ID=7",
             "GUARD_ADDRESS=127.0.0.1",
             "GUARD_KIND=flap",

@@ -12,11 +12,11 @@ use tokio::{sync::watch, task::AbortHandle};
 use super::build::Leases;
 use crate::{
     config::{Config, WhenDegraded},
+    daemon::malloc,
     health::{BOOT, Health, STORE},
     inventory::Awaited,
     ledger::Ledger,
     live::LiveSet,
-    memory,
     reconcile::{Ask, Reconciler},
     supervisor::Supervisor,
     watchdog::Watchdog,
@@ -111,7 +111,7 @@ async fn boot_pass(
     }
     health.recovered(BOOT);
     health.boot_pass_ended();
-    memory::give_back();
+    malloc::give_back();
 }
 
 async fn look_at_everything(

@@ -6,12 +6,12 @@ use guard_core::lease::command::Command;
 use tokio::{signal::unix::Signal, sync::watch};
 
 use crate::{
-    api,
     config::{Change, Config},
-    hub::Hub,
+    events::Hub,
     ledger::Ledger,
     metrics::Metrics,
     reconcile::Reconciler,
+    server,
 };
 
 /// Knows those who work with settings that can change.
@@ -56,7 +56,7 @@ impl Reloader {
         self.hub.set_subscribers(subscribers.iter().map(|(name, _)| name.clone()));
         self.metrics.prepare(&config);
         self.reconciler.set(*reconcile);
-        if let Err(error) = api::open_to(socket, access) {
+        if let Err(error) = server::open_to(socket, access) {
             tracing::error!(%error, "who could connect so far still can");
         }
         self.current.send_replace(Arc::new(config));

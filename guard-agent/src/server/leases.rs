@@ -26,7 +26,7 @@ use super::{
 };
 use guard_api::proto::{self, Outcome, release_request::Which};
 
-use crate::{health, hub::Subscription, observer::EnsureError};
+use crate::{events::Subscription, health, observer::EnsureError};
 
 /// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
 const LONGEST_WORKLOAD: usize = 512;

@@ -21,8 +21,8 @@ use guard_api::proto;
 use crate::{
     clock,
     datapath::Attach,
+    events::{Subject, Subscription},
     health::{self, Degraded},
-    hub::{Subject, Subscription},
     observer::PortStatus,
 };
 

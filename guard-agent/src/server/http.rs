@@ -18,9 +18,9 @@ use guard_core::lease;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{Context, stopped},
     ledger::writer_answers,
     metrics::{Metrics, gauge_value},
+    server::{Context, stopped},
 };
 
 /// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.

@@ -3,6 +3,11 @@
 
 mod boot;
 mod build;
+pub mod capabilities;
+pub mod journald;
+mod liveness;
+pub mod malloc;
+mod reload;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -17,19 +22,18 @@ use tokio::{
 
 use self::build::Leases;
 use crate::{
-    api, clock,
+    clock,
     config::Config,
+    daemon::{liveness::Vitals, reload::Reloader},
     datapath::Kernel,
-    generations::{self, Generations},
     health::Health,
-    http,
     inventory::{Sources, Told},
     observer::{self, Handle, Observer},
+    owners::fence::{self, Generations},
     reconcile::{self, Reconciler},
-    reload::Reloader,
+    server::{self, http},
     store::Boot,
     supervisor::{PartEnded, Supervisor},
-    vitals::Vitals,
     watchdog::{self, Watchdog},
 };
 
@@ -45,7 +49,7 @@ pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
-    let listener = api::listen(&config.socket, &config.access)?;
+    let listener = server::listen(&config.socket, &config.access)?;
     let socket = config.socket.clone();
     let served = serve(path, Arc::new(config), listener, signals).await;
     // A later agent makes its own; one that is there says that someone listens.
@@ -84,7 +88,7 @@ async fn serve(
     let generations = Generations::open(&config.bpffs, health.clone())?;
     // The kernel verifies the program while the leases are read.
     let bpffs = config.bpffs.clone();
-    let apart = (generations::NAME, generations::pin(&bpffs));
+    let apart = (fence::NAME, fence::pin(&bpffs));
     let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
     let leases = Leases::open(&config, &boot, generations, health, &supervisor).await?;
     let Signals { terminate, interrupt, hangup } = signals;
@@ -158,7 +162,7 @@ impl Running {
         tasks.push(supervisor.spawn("watch over the store", store));
         tasks.push(supervisor.spawn("reloader", reloader.run(hangup)));
         let (stop, stopping) = watch::channel(false);
-        let context = Arc::new(api::Context {
+        let context = Arc::new(server::Context {
             config: settings,
             ledger: ledger.clone(),
             observer: handle,
@@ -172,7 +176,7 @@ impl Running {
             metrics: metrics.clone(),
             stopping,
         });
-        supervisor.spawn_fallible("gRPC server", api::serve(context.clone(), listener));
+        supervisor.spawn_fallible("gRPC server", server::serve(context.clone(), listener));
         supervisor.spawn_fallible("HTTP server", http::serve(context, web));
         Ok(Self { stop, tasks, _vitals: vitals })
     }

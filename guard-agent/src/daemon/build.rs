@@ -9,16 +9,13 @@ use guard_core::{
 };
 
 use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
     config::Config,
-    generations::Generations,
+    events::{Alerts, History, HistoryError, Hub},
     health::Health,
-    history::{History, HistoryError},
-    hub::Hub,
     ledger::{self, Ledger, Lifecycle, Loss},
     live::LiveSet,
     metrics::Metrics,
+    owners::{Bindings, fence::Generations},
     store::{Boot, Store},
     supervisor::Supervisor,
 };

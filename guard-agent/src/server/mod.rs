@@ -7,6 +7,7 @@ mod check;
 pub(crate) mod convert;
 mod error;
 mod guard;
+pub(crate) mod http;
 mod interfaces;
 mod leases;
 mod limit;
@@ -37,18 +38,17 @@ use guard_core::lease::{
     command::{Command, Refusal, Reply},
 };
 use page::Page;
-pub use socket::{SocketError, listen, open_to};
+pub use socket::{listen, open_to};
 
 use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
     config::{Config, WhenDegraded},
+    events::{Alerts, Hub},
     health::{self, Health},
-    hub::Hub,
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
     observer,
+    owners::Bindings,
     reconcile::Reconciler,
     watchdog::Watchdog,
 };

@@ -16,8 +16,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock,
-    history::History,
-    hub::{Hub, Subject},
+    events::{History, Hub, Subject},
     ledger::Lifecycle,
     metrics::Metrics,
 };
@@ -185,7 +184,7 @@ impl Alerts {
     }
 
     /// Those that are open and the events from now on, with nothing in between.
-    pub fn subscribe(&self) -> (Vec<Incident>, crate::hub::Subscription) {
+    pub fn subscribe(&self) -> (Vec<Incident>, crate::events::Subscription) {
         let incidents = self.incidents.lock();
         (incidents.list(false), self.hub.subscribe(None))
     }
