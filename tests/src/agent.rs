@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     config::Config,
-    daemon::journald::Journal,
+    journal::Journal,
     lab::Lab,
     launch::{Launch, PANIC, start},
     netns::Netns,

@@ -16,8 +16,7 @@ pub use containers::Frozen;
 pub(crate) use containers::SLEEP;
 
 use crate::{
-    command::output, config::Config, daemon::journald::Journal, lab::Lab, process::Process,
-    reaper::Reaper,
+    command::output, config::Config, journal::Journal, lab::Lab, process::Process, reaper::Reaper,
 };
 
 /// `containerd` with a root, a state and a socket in the lab's directory, and a namespace that no

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 
 use crate::{
-    command::binary, config::Config, daemon::journald::Journal, netns::Netns, process::Process,
+    command::binary, config::Config, journal::Journal, netns::Netns, process::Process,
     reaper::Reaper,
 };
 
