@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use expect_test::expect_file;
 use guard_agent::{
     clock,
-    history::History,
+    events::History,
     store::{Boot, Store},
     supervisor::Supervisor,
 };

@@ -15,8 +15,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::lab::Lab;
-use crate::serve::serve;
+use crate::{lab::Lab, serve::serve};
 
 /// What a directory knows, and how it is.
 #[derive(Clone, Debug, Default)]

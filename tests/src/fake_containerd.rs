@@ -16,9 +16,7 @@ use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::config::Config;
-use crate::lab::Lab;
-use crate::serve::serve;
+use crate::{config::Config, lab::Lab, serve::serve};
 
 /// What a fake containerd has, and how it is.
 #[derive(Clone, Debug, Default)]

@@ -4,13 +4,19 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use guard_agent::clock;
-use guard_agent::ledger::Ledger;
-use guard_agent::live::LiveSet;
-use guard_agent::store::{Boot, Store};
-use guard_core::lease::command::{Allocate, Command};
-use guard_core::lease::{Pool, PoolSpec, Pools};
-use guard_core::segment::Segment;
+use guard_agent::{
+    clock,
+    ledger::Ledger,
+    live::LiveSet,
+    store::{Boot, Store},
+};
+use guard_core::{
+    lease::{
+        Pool, PoolSpec, Pools,
+        command::{Allocate, Command},
+    },
+    segment::Segment,
+};
 use tokio::task::JoinSet;
 
 use crate::lab::{BRIDGE, Lab, POOL};

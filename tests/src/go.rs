@@ -6,9 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::agent::Agent;
-use crate::command::output;
-use crate::ctl::CtlOutput;
+use crate::{agent::Agent, command::output, ctl::CtlOutput};
 
 /// Where Debian has the sources of libraries.
 const LIBRARIES: &str = "/usr/share/gocode";

@@ -6,10 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::agent::Agent;
-use crate::command::output;
-use crate::ctl::CtlOutput;
-use crate::stream::Stream;
+use crate::{agent::Agent, command::output, ctl::CtlOutput, stream::Stream};
 
 /// The client, with its Python.
 #[derive(Clone, Debug)]

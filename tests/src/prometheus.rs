@@ -7,11 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::command::output;
-use crate::journal::Journal;
-use crate::lab::Lab;
-use crate::netns::Netns;
-use crate::process::Process;
+use crate::{command::output, journal::Journal, lab::Lab, netns::Netns, process::Process};
 
 /// Loopback is each namespace's own, so that every lab can have the same port.
 const ADDRESS: &str = "127.0.0.1:9090";

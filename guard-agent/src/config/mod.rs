@@ -1,7 +1,9 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
 mod change;
+pub mod containerd;
 mod file;
+pub mod inventory;
 mod place;
 mod print;
 mod rules;
@@ -23,7 +25,6 @@ use guard_core::{
 use ipnet::IpNet;
 
 use self::place::{Fault, at};
-use crate::inventory;
 
 pub use change::Change;
 pub use file::{Access, LogFormat, WhenDegraded};

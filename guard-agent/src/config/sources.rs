@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    CheckError, file,
+    CheckError, containerd, file, inventory,
     place::{Fault, at},
 };
-use crate::inventory::{self, containerd};
 
 /// More than any controller has; each is written with every release.
 const MOST_SUBSCRIBERS: usize = 16;

@@ -4,7 +4,7 @@
 //! keeps its addresses, whether it runs, is paused or has stopped. Works with 1.6, 1.7 and 2.x,
 //! whose API is the same as far as it is used here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use guard_api::proto::containerd::{
     containers::{Container, ListContainersRequest, containers_client::ContainersClient},
@@ -26,22 +26,7 @@ use super::{
     place::Placing,
     source::{Changed, Lister},
 };
-use crate::live::LiveSet;
-
-/// Where containers are and what their labels mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// containerd's socket.
-    pub socket: PathBuf,
-    /// The namespace of the containers.
-    pub namespace: String,
-    /// The label that names the sandbox.
-    pub sandbox_label: String,
-    /// The label that tells its runs apart.
-    pub lifecycle_label: String,
-    /// What the labels that name addresses begin with.
-    pub address_label: String,
-}
+use crate::{config::containerd::Settings, live::LiveSet};
 
 /// How long after it was asked for an event stream has certainly begun. containerd answers a
 /// subscription with its first event only.

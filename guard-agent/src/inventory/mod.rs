@@ -6,6 +6,7 @@
 pub mod containerd;
 pub mod directory;
 mod events;
+pub mod host_local;
 mod label;
 mod netns;
 mod pace;
@@ -35,7 +36,7 @@ pub use status::{AWAY, Awaited, SourceStatus};
 pub use told::Told;
 
 use self::{containerd::Containerd, directory::Directory};
-use crate::{clock, supervisor::Supervisor};
+use crate::{clock, config::inventory::Settings, supervisor::Supervisor};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -108,15 +109,6 @@ impl SourceError {
     fn call(what: &'static str, status: &Status) -> Self {
         Self::Call { what, why: format!("{:?}: {}", status.code(), status.message()) }
     }
-}
-
-/// Who is to be asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// The container runtime.
-    pub containerd: Option<containerd::Settings>,
-    /// The socket of the controller's directory.
-    pub directory: Option<PathBuf>,
 }
 
 /// Those that are configured.

@@ -23,8 +23,8 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{containerd::Settings, netns::Namespaces};
-use crate::live::LiveSet;
+use super::netns::Namespaces;
+use crate::{config::containerd::Settings, live::LiveSet};
 
 /// How many containers are looked at once.
 const AT_ONCE: usize = 16;

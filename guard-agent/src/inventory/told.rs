@@ -9,7 +9,7 @@ use guard_core::{
 };
 
 use super::status::{Known, SourceStatus};
-use crate::{alerts::Alerts, clock, health::Health, live::LiveSet};
+use crate::{clock, events::Alerts, health::Health, live::LiveSet};
 
 /// Who is told of what a source says.
 #[derive(Clone)]

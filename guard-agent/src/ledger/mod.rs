@@ -6,6 +6,7 @@
 //! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
 
 mod books;
+mod liveness;
 mod trouble;
 mod writer;
 
@@ -30,12 +31,16 @@ use guard_core::{
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-pub use self::books::{Loss, Recovery, Worth, open};
 use self::writer::Writer;
+pub use self::{
+    books::{Loss, Recovery, Worth, open},
+    liveness::writer_answers,
+};
+pub(crate) use crate::store::{KernelHolder, Recovered};
 use crate::{
     failpoint,
     live::ChangeQueue,
-    store::{Recovered, Store, StoreError},
+    store::{Store, StoreError},
     supervisor::panicked,
 };
 

@@ -1,5 +1,6 @@
 //! What Prometheus reads: each metric's help stands with its definition.
 
+mod datapath;
 mod known;
 mod openmetrics;
 
@@ -15,6 +16,7 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use self::datapath::Counters;
 use crate::ledger::Lifecycle;
 
 /// All metrics of the agent.

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use guard_core::evidence::{Device, PortName};
 
-use super::{identity::Same, netlink::Dump, *};
+use super::*;
+use crate::{
+    datapath::Same,
+    network::{Dump, topology},
+};
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {

@@ -5,25 +5,13 @@
 //! set, and to the lease engine, which it never waits for.
 
 mod announce;
-mod attach;
-pub mod counters;
 mod executor;
 mod follow;
 mod handle;
-mod identity;
-mod kernel;
 mod log_limiter;
 mod lookout;
-mod netlink;
 mod ports;
-mod probe;
 mod rules;
-mod stations;
-mod sweep;
-mod table;
-mod tc;
-mod topology;
-mod trace;
 
 use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -43,15 +31,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, Kernel, KernelError, LEASES, detach, directory, loader};
-pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
-pub use table::Table;
-pub use trace::{Line, Tracer};
 
-use counters::Counters;
 use executor::{Carrier, ClaimMaps, Executor};
 use guard_core::{
     arbiter::{self, Arbiter, Read},
@@ -60,23 +42,25 @@ use guard_core::{
 };
 use handle::Ensure;
 use lookout::Lookout;
-use netlink::{Netlink, Notice};
 use ports::{PortMaps, Ports};
-use probe::Prober;
-use stations::Stations;
-use sweep::Snapshot;
-use topology::{Topology, View};
 
 use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
     clock,
     config::Bridge,
+    datapath::{self, Kernel, KernelError, Snapshot},
+    events::Alerts,
     failpoint::{self, Moment},
-    health::{self, Health},
+    health::{self, Health, Heartbeat},
     live::LiveSet,
+    metrics::Counters,
+    network::{
+        Netlink, NetlinkError, Notice,
+        probe::Prober,
+        topology::{Topology, View},
+    },
+    owners::Bindings,
+    owners::Stations,
     supervisor::Supervisor,
-    vitals::Heartbeat,
 };
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
@@ -226,7 +210,7 @@ impl Observer {
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
-        let snapshot = sweep::read(&observer.parts.bpffs)?;
+        let snapshot = datapath::read(&observer.parts.bpffs)?;
         observer.take_snapshot(snapshot);
         observer.drain().await;
         observer.write_down();
@@ -327,7 +311,7 @@ impl Observer {
     /// Reads the maps on a thread of its own; the result comes back through the channel.
     fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
         let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        let sweep = move || match sweep::read(&bpffs) {
+        let sweep = move || match datapath::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.

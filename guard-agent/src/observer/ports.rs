@@ -17,19 +17,20 @@ use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
     PORT_UPLINK, near_slot,
 };
-use nix::net::if_::InterfaceFlags;
 use parking_lot::RwLock;
 
-use super::{
-    identity::Same,
-    kernel::{Coverage, Kernel, KernelError},
-    netlink::Link,
-    rules,
-    stations::Stations,
-    sweep::Snapshot,
-    topology::{self, View},
+use super::rules;
+use crate::{
+    config::Bridge,
+    datapath::{Coverage, Kernel, KernelError, Same, Snapshot},
+    health::Health,
+    network::{
+        Link,
+        link::{exists, has_carrier},
+        topology::{self, View},
+    },
+    owners::Stations,
 };
-use crate::{config::Bridge, health::Health};
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -351,27 +352,4 @@ impl Ports {
         let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
         bridge.is_some_and(|bridge| bridge.uplinks.contains(&port.interface))
     }
-}
-
-/// Whether an interface with this ifindex exists now, whatever netlink has told so far.
-pub fn exists(ifindex: u32) -> bool {
-    name(ifindex).is_some()
-}
-
-/// Whether an interface has its carrier now, whatever netlink has told so far: it is asked when a
-/// port is believed to be down, since the notice that it is up again may be on its way.
-pub fn has_carrier(ifindex: u32) -> bool {
-    let Some(name) = name(ifindex) else { return false };
-    let all = nix::ifaddrs::getifaddrs();
-    // One that cannot be asked is believed to be there.
-    all.map_or(true, |mut all| {
-        all.any(|link| {
-            link.interface_name == name && link.flags.contains(InterfaceFlags::IFF_RUNNING)
-        })
-    })
-}
-
-/// The name of an interface now.
-pub fn name(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }

@@ -11,7 +11,6 @@ mod contents;
 mod error;
 mod exchange;
 mod header;
-pub mod host_local;
 mod marker;
 mod meta;
 mod record;

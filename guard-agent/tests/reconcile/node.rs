@@ -3,12 +3,11 @@
 use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use guard_agent::{
-    alerts::Alerts,
     clock,
+    config::inventory::Settings as Asked,
+    events::{Alerts, History, Hub},
     health::Health,
-    history::History,
-    hub::Hub,
-    inventory::{Settings as Asked, Sources, Told},
+    inventory::{Sources, Told},
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use guard_core::evidence::EvidenceView;
-use guard_core::lease::{
-    Place, Row, Subnet,
-    command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
+use guard_core::{
+    evidence::EvidenceView,
+    lease::{
+        Place, Row, Subnet,
+        command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
+    },
 };
 use ipnet::IpNet;
 

@@ -39,10 +39,8 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::{
-    alerts::Alerts,
+    events::{Alerts, History, Hub},
     health::{self, Health},
-    history::History,
-    hub::Hub,
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
@@ -221,7 +219,7 @@ fn asking(socket: &Path) -> Asked {
         segments: Arc::new([]),
         alerts: alerts.clone(),
     };
-    let containerd = containerd::Settings {
+    let containerd = crate::config::containerd::Settings {
         socket: socket.to_owned(),
         namespace: "sandbox".to_owned(),
         sandbox_label: "x/sandbox".to_owned(),

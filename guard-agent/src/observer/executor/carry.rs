@@ -17,11 +17,8 @@ use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
 use super::Executor;
 use crate::{
     clock,
-    observer::{
-        ports::{Ports, exists},
-        probe::probe,
-        rules,
-    },
+    network::{link::exists, probe::probe},
+    observer::{ports::Ports, rules},
 };
 
 /// The executor, with the ports.

@@ -16,16 +16,18 @@ use ipnet::IpNet;
 
 pub(super) use carry::Carrier;
 
-use super::{
-    Parts,
-    log_limiter::LogLimiter,
-    ports::{exists, has_carrier},
-    probe::Prober,
-    rules,
-    table::Table,
-    topology::Bridge,
+use super::{Parts, log_limiter::LogLimiter, rules};
+use crate::{
+    datapath::Table,
+    events::Alerts,
+    live::LiveSet,
+    network::{
+        link::{exists, has_carrier},
+        probe::Prober,
+        topology::Bridge,
+    },
+    owners::Bindings,
 };
-use crate::{alerts::Alerts, bindings::Bindings, live::LiveSet};
 
 /// The maps of claims.
 pub(super) struct ClaimMaps {
