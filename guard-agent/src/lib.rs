@@ -17,7 +17,6 @@ mod network;
 mod observer;
 mod owners;
 pub mod reconcile;
-pub mod replay;
 mod server;
 pub mod store;
 pub mod supervisor;

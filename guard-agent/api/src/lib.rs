@@ -2,5 +2,6 @@
 //! and the client with which programs call the agent.
 
 pub mod client;
+pub mod convert;
 pub mod pages;
 pub mod proto;

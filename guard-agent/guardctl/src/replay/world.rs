@@ -26,7 +26,7 @@ use guard_ebpf::{
 use jiff::Timestamp;
 
 use super::{BRIDGE, Claim, Ground, Settings, capture::Packet};
-use crate::server::convert;
+use guard_api::convert;
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 /// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.
