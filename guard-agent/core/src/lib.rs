@@ -2,6 +2,7 @@
 //! value, and so does what the wire, the kernel and the inventories show; rows, replies and events
 //! go out. The crate knows no clock, no socket, no kernel map, no file and no task.
 
+pub mod arbiter;
 pub mod evidence;
 pub mod incident;
 pub mod judgement;

@@ -147,15 +147,9 @@ impl Alerts {
         self.incidents.lock().spoke(segment, address, holder);
     }
 
-    /// Whether two are known to claim an address.
-    pub fn is_disputed(&self, segment: &Segment, address: IpAddr) -> bool {
-        let kind = self.incidents.lock().kind(segment, Target::Address(address));
-        kind.is_some_and(|kind| kind >= Kind::Duplicate)
-    }
-
-    /// Whether a MAC, or whoever claims this address, is known to be on two ports.
-    pub fn is_cloned(&self, segment: &Segment, target: Target) -> bool {
-        self.incidents.lock().kind(segment, target) == Some(Kind::Clone)
+    /// The kind of the incident that is open about an address or a MAC.
+    pub fn kind(&self, segment: &Segment, target: Target) -> Option<Kind> {
+        self.incidents.lock().kind(segment, target)
     }
 
     /// A port is gone.
@@ -190,8 +184,7 @@ impl Alerts {
     }
 
     fn is_unowned(&self, lease: &Lease) -> bool {
-        let kind = self.incidents.lock().kind(&lease.segment, Target::Address(lease.address));
-        kind == Some(Kind::Unowned)
+        self.kind(&lease.segment, Target::Address(lease.address)) == Some(Kind::Unowned)
     }
 
     /// A source lists these entries that cannot be read, and no others.

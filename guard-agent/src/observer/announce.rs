@@ -11,15 +11,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use guard_core::{mac::Mac, segment::Segment};
+use guard_core::{arbiter::Handover, mac::Mac, segment::Segment};
 
 use super::Observer;
-use crate::{
-    network::{
-        probe::{Discovery, Prober, arp_request},
-        topology::{Port, View},
-    },
-    owners::Handover,
+use crate::network::{
+    probe::{Discovery, Prober, arp_request},
+    topology::{Port, View},
 };
 
 /// All stations, and all nodes (RFC 2464 §7, RFC 4291 §2.7.1).

@@ -5,10 +5,10 @@
 //! set, and to the lease engine, which it never waits for.
 
 mod announce;
-mod claims;
-mod doubt;
+mod executor;
 mod follow;
 mod handle;
+mod log_limiter;
 mod lookout;
 mod ports;
 mod rules;
@@ -21,7 +21,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use guard_ebpf::abi::{EVENT_CLONE, EVENT_FLOOD, Event};
+use guard_ebpf::abi::{AddressKey, EVENT_CLONE, EVENT_FLOOD, Event, Live};
 use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::{
@@ -34,8 +34,9 @@ use tokio::{
 pub use handle::{EnsureError, Handle};
 pub use ports::{PortStatus, SharedPorts};
 
-use claims::Claims;
+use executor::{Carrier, ClaimMaps, Executor};
 use guard_core::{
+    arbiter::{self, Arbiter, Read},
     policy::{Conflict, Quota},
     segment::Segment,
 };
@@ -129,7 +130,8 @@ pub struct Observer {
     topology: Topology,
     view: View,
     ports: Ports,
-    claims: Claims,
+    arbiter: Arbiter,
+    executor: Executor,
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
@@ -173,8 +175,10 @@ impl Observer {
             shared.clone(),
             parts.health.clone(),
         )?;
-        let claims =
-            Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober.clone());
+        let claim_maps =
+            ClaimMaps { live: maps.live, challengers: maps.challengers, prefixes: maps.prefixes };
+        let executor = Executor::new(&parts, claim_maps, prober.clone());
+        let arbiter = Arbiter::new(parts.conflict);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
@@ -193,7 +197,8 @@ impl Observer {
             topology,
             view,
             ports,
-            claims,
+            arbiter,
+            executor,
             ring,
             requests,
             counters,
@@ -223,7 +228,7 @@ impl Observer {
         let (lookout, mut uncovered) = Lookout::new(self.parts.supervisor.clone());
         let bindings = self.parts.bindings.clone();
         loop {
-            let doubt_at = self.claims.next_doubt();
+            let decide_at = self.next_due();
             let write_down_at = self.next_write_down();
             tokio::select! {
                 ready = self.ring.readable_mut() => match ready {
@@ -248,14 +253,14 @@ impl Observer {
                 },
                 notice = self.notices.next() => self.notice(notice).await,
                 () = bindings.handed_over() => self.announce(),
-                () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
-                    self.claims.judge_doubts();
-                }
+                () = sleep_until(decide_at.unwrap_or_else(Instant::now)),
+                    if decide_at.is_some() => self.arbitrate(arbiter::Event::Tick),
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
                     if write_down_at.is_some() => self.write_down(),
                 Some(snapshot) = swept.recv() => {
                     self.take_snapshot(snapshot);
-                    self.claims.age();
+                    let evidence = self.parts.live.claims(None);
+                    self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
                 Some(ports) = uncovered.recv() => {
                     if self.ports.repair(&ports) {
@@ -317,11 +322,20 @@ impl Observer {
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
-    fn take_snapshot(&mut self, mut snapshot: Snapshot) {
+    fn take_snapshot(&mut self, snapshot: Snapshot) {
         self.look_for_room(Some(snapshot.full));
-        let clones = std::mem::take(&mut snapshot.clones);
         self.ports.take_snapshot(&snapshot);
-        self.claims.take_snapshot(snapshot);
+        let Snapshot { live, owned, challengers, clones, strangers: _, full: _ } = snapshot;
+        for (key, live) in live {
+            self.arbitrate(arbiter::Event::Live(key, live));
+        }
+        for (key, owned) in owned {
+            self.arbitrate(arbiter::Event::Owner(key, owned));
+        }
+        for (key, challenger) in challengers {
+            let live = self.live_for(key.kind, &key.key);
+            self.arbitrate(arbiter::Event::Challenger { key, challenger, live });
+        }
         let now = clock::monotonic();
         for event in clones {
             // What an incident that closed has been about is not news.
@@ -364,7 +378,7 @@ impl Observer {
 
     /// When to write down the alerts and what follows from them, if there are any.
     fn next_write_down(&mut self) -> Option<Instant> {
-        let waiting = self.claims.must_follow_up() || self.parts.alerts.unwritten() > 0;
+        let waiting = self.executor.must_follow_up() || self.parts.alerts.unwritten() > 0;
         if self.write_down_at.is_none() && waiting {
             self.write_down_at = Some(Instant::now() + WRITE_DOWN);
         }
@@ -373,17 +387,35 @@ impl Observer {
 
     fn write_down(&mut self) {
         self.write_down_at = None;
-        self.claims.follow_up();
+        self.executor.follow_up();
         self.parts.alerts.write_down();
     }
 
     fn event(&mut self, event: Event) {
         let Event { key, mac, ifindex, holder_ifindex, kind, .. } = event;
-        match kind {
-            EVENT_CLONE if self.ports.may_move(&key, mac, holder_ifindex, ifindex) => {}
-            EVENT_FLOOD => self.claims.flooded(&event, self.ports.refused(ifindex)),
-            _ => self.claims.event(event),
-        }
+        let read = Read {
+            live: self.live_for(kind, &key),
+            may_move: kind == EVENT_CLONE
+                && self.ports.may_move(&key, mac, holder_ifindex, ifindex),
+            refused: if kind == EVENT_FLOOD { self.ports.refused(ifindex) } else { 0 },
+        };
+        self.arbitrate(arbiter::Event::Frame { event, read });
+    }
+
+    /// The live claimant of an address, where an event of this kind is judged by it.
+    fn live_for(&self, kind: u8, key: &AddressKey) -> Option<Live> {
+        Read::needs_live(kind).then(|| self.executor.live(key)).flatten()
+    }
+
+    fn arbitrate(&mut self, event: arbiter::Event) {
+        let (executor, ports) = (&mut self.executor, &mut self.ports);
+        self.arbiter.handle(event, &mut Carrier { executor, ports });
+    }
+
+    /// When the arbiter wants to look again at what is in doubt.
+    fn next_due(&self) -> Option<Instant> {
+        let due = self.arbiter.next_due()?;
+        Some(Instant::now() + due.saturating_sub(clock::monotonic()))
     }
 }
 

@@ -302,9 +302,9 @@ impl Ports {
     }
 
     /// A MAC that lives on `holder` was seen on `port`. Whether it may move: the two are places of the
-    /// same addresses, or the first has lost its carrier, as a bond's does that fails over
-    /// (claims.md A17, A18). Then it does, unless a binding names its place.
-    pub fn may_move(&mut self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
+    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (claims.md
+    /// A17, A18), and no binding names its place.
+    pub fn may_move(&self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
         let may = {
             let ports = self.shared.read();
             let (Some(from), Some(to)) = (ports.get(&holder), ports.get(&port)) else {
@@ -316,7 +316,12 @@ impl Ports {
                 && (rules::are_one_group(rules, &from.interface, &to.interface)
                     || (!from.running && !has_carrier(holder)))
         };
-        may && self.maps.stations.moved(key, mac, holder)
+        may && !self.maps.stations.is_bound(key, mac)
+    }
+
+    /// A MAC has left a port for another, where the program finds it with its next claim.
+    pub fn forget_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
+        self.maps.stations.moved(key, mac, ifindex);
     }
 
     /// A port has found or lost its carrier.

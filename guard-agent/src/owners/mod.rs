@@ -24,16 +24,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use guard_core::{
-    evidence::{Device, Station},
-    incident::{Claimant, Role},
+    arbiter::{Handovers, Holder},
+    evidence::Device,
     lease::{Generation, Lease, Place, State, command::Change, model::Binding},
     mac::Mac,
     owner::Owner,
     segment::Segment,
     time::Now,
 };
-pub use handovers::Handover;
-use handovers::Handovers;
 use macs::BoundMacs;
 pub(crate) use stations::Stations;
 
@@ -42,48 +40,6 @@ use crate::{
     health::Health,
     ledger::{KernelHolder, Lifecycle},
 };
-
-/// A lease, as far as frames are concerned.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Holder {
-    /// Who has it.
-    pub owner: Owner,
-    /// Which lease.
-    pub generation: Generation,
-    /// Who may use it.
-    pub binding: Binding,
-}
-
-impl Holder {
-    /// Whether the binding names this station, as far as it names any.
-    pub fn allows(&self, station: &Station) -> bool {
-        let Binding { mac, interface, ifindex, .. } = &self.binding;
-        let named = mac.is_some() || interface.is_some() || ifindex.is_some();
-        named
-            && mac.is_none_or(|mac| mac == station.mac)
-            && match ifindex {
-                Some(ifindex) => *ifindex == station.ifindex,
-                None => interface.as_ref().is_none_or(|name| *name == station.interface),
-            }
-    }
-
-    /// The owner's side of an incident.
-    pub fn claimant(&self, now: Now) -> Claimant {
-        let Binding { mac, interface, ifindex, .. } = self.binding.clone();
-        Claimant {
-            role: Role::Owner,
-            mac,
-            interface,
-            ifindex,
-            owner: Some(self.owner.clone()),
-            first_seen: now.wall,
-            last_seen: now.wall,
-            last: now.boot,
-            frames: 0,
-            gone: false,
-        }
-    }
-}
 
 /// An address about which two disagree, and how.
 pub type Difference = ((Segment, IpAddr), &'static str);

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use aya::maps::{Array, HashMap as KernelMap, MapData};
+use guard_core::mac::Mac;
 use guard_ebpf::abi::{
     AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortState,
 };
@@ -38,19 +39,20 @@ impl Stations {
         self.retain(|_, holder| holder.ifindex != ifindex);
     }
 
-    /// A MAC has left a port for another, where the program finds it with its next claim. False if a
-    /// binding keeps it.
-    pub fn moved(&mut self, key: &AddressKey, mac: [u8; 6], from: u32) -> bool {
-        let bound = |holder: &MacHolder| holder.flags & MAC_BOUND != 0;
-        mac_keys(*key, mac).into_iter().all(|key| match self.macs.get(&key, 0) {
-            Ok(holder) if bound(&holder) => false,
-            // Not there is as good as removed.
-            Ok(holder) if holder.ifindex == from => {
+    /// Whether a binding keeps a MAC on its port.
+    pub fn is_bound(&self, key: &AddressKey, mac: [u8; 6]) -> bool {
+        let holders = mac_keys(*key, mac).map(|key| self.macs.get(&key, 0));
+        holders.iter().flatten().any(|holder| holder.flags & MAC_BOUND != 0)
+    }
+
+    /// A MAC has left a port.
+    pub fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
+        for key in mac_keys(*key, mac) {
+            if self.macs.get(&key, 0).is_ok_and(|holder| holder.ifindex == from) {
+                // Not there is as good as removed.
                 let _ = self.macs.remove(&key);
-                true
             }
-            _ => true,
-        })
+        }
     }
 
     /// What the port in a slot had refused because of its quota.

@@ -7,6 +7,7 @@
 
 mod capture;
 mod state;
+mod world;
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 

@@ -212,7 +212,8 @@ impl Case {
         struct File {
             case: Vec<Case>,
         }
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases");
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let dir = above.map(|dir| dir.join("tests/cases")).find(|dir| dir.is_dir()).unwrap();
         let mut cases = Vec::new();
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();

@@ -9,13 +9,13 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Counts lines, and those that were left out.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct LogLimiter {
     window: Duration,
     written: u32,
     left_out: u64,
 }
 
-impl Notes {
+impl LogLimiter {
     /// Whether a line may be written now, on `CLOCK_MONOTONIC`; and how many were left out since
     /// the last one that was.
     pub fn may_write(&mut self, now: Duration) -> Option<u64> {
@@ -37,11 +37,11 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_told_with_the_next_line() {
-        let mut notes = Notes::default();
+        let mut limiter = LogLimiter::default();
         let at = Duration::from_secs;
-        let written = (0..100).filter_map(|_| notes.may_write(at(5))).count();
+        let written = (0..100).filter_map(|_| limiter.may_write(at(5))).count();
         assert_eq!(written, LINES as usize);
-        assert_eq!(notes.may_write(at(6)), Some(100 - u64::from(LINES)));
-        assert_eq!(notes.may_write(at(6)), Some(0));
+        assert_eq!(limiter.may_write(at(6)), Some(100 - u64::from(LINES)));
+        assert_eq!(limiter.may_write(at(6)), Some(0));
     }
 }

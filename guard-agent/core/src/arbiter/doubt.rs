@@ -1,15 +1,15 @@
 //! Doubts between claimants whom nobody declared: a second one has appeared, and the first may be
 //! gone without our knowing it yet (claims.md A31 to A34). The first is asked; its answer, the end
-//! of its port or the end of the grace decides. Pure.
+//! of its port or the end of the grace decides.
 
 use std::time::Duration;
 
 /// How often the holder is asked within the grace.
 const PROBES: u32 = 3;
 
-/// What is known when the question is asked again.
+/// What is known when a doubt is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct Look {
     /// The holder's port exists.
     pub port_exists: bool,
     /// The holder was heard since the doubt began.
@@ -48,7 +48,7 @@ impl Doubt {
     }
 
     /// Decides, or says when to look again.
-    pub fn judge(&mut self, Facts { port_exists, answered, now }: Facts) -> Verdict {
+    pub fn judge(&mut self, Look { port_exists, answered, now }: Look) -> Verdict {
         if !port_exists {
             return Verdict::Moved;
         }
@@ -77,8 +77,8 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(3);
     const WINDOW: Duration = Duration::from_secs(300);
 
-    fn facts(port_exists: bool, answered: bool, seconds: u64) -> Facts {
-        Facts { port_exists, answered, now: Duration::from_secs(seconds) }
+    fn facts(port_exists: bool, answered: bool, seconds: u64) -> Look {
+        Look { port_exists, answered, now: Duration::from_secs(seconds) }
     }
 
     fn doubt(silence: u64) -> Doubt {
