@@ -14,7 +14,7 @@ use proptest::{
     test_runner::{Config, RngSeed},
 };
 
-use self::world::{Op, Setup, World};
+use self::world::{Op, Setup, Story, World};
 
 fn who() -> impl Strategy<Value = (u8, u8)> {
     (0u8..3, 0u8..2)
@@ -112,8 +112,28 @@ fn agent() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What takes several of these in order.
+fn story() -> impl Strategy<Value = Op> {
+    let story = prop_oneof![
+        2 => (who(), 1u8..4, 0u8..5)
+            .prop_map(|(who, number, name)| Story::Renamed { who, number, name }),
+        2 => (who(), 1u8..4, some(5))
+            .prop_map(|(who, number, name)| Story::EndsMeanwhile { who, number, name }),
+        2 => (1u8..4, 1u8..4)
+            .prop_map(|(number, address)| Story::HostHadIt { number, address }),
+        3 => who().prop_map(|who| Story::RunsSilently { who }),
+        3 => who().prop_map(|who| Story::DiesAtLast { who }),
+        3 => (who(), any::<bool>())
+            .prop_map(|(who, in_order)| Story::MovesVlan { who, in_order }),
+        2 => any::<[bool; 3]>().prop_map(|[used_again, by_asking, restart]| {
+            Story::ListIsLost { used_again, by_asking, restart }
+        }),
+    ];
+    story.prop_map(Op::Story)
+}
+
 fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![7 => call(), 6 => event(), 4 => listed(), 4 => agent()]
+    prop_oneof![28 => call(), 24 => event(), 16 => listed(), 16 => agent(), 2 => story()]
 }
 
 fn setup() -> impl Strategy<Value = Setup> {

@@ -27,6 +27,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::{
     KernelError,
     attach::{self, Attach},
+    identity::{Ends, Same},
     table::Table,
 };
 use crate::network::Link;
@@ -72,17 +73,6 @@ pub struct Coverage {
     pub since: SystemTime,
 }
 
-/// Whether a link is the one that had its ifindex before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Same {
-    /// The program is on it.
-    Yes,
-    /// It is not, and nothing else tells them apart.
-    Unproven,
-    /// Another link has the number.
-    No,
-}
-
 /// The loaded program.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -91,6 +81,7 @@ pub struct Kernel {
     handles: Vec<(&'static str, PathBuf, MapData)>,
     program_id: u32,
     attach: Attach,
+    ends: Ends,
 }
 
 impl Kernel {
@@ -116,7 +107,8 @@ impl Kernel {
         });
         let handles = handles.collect::<Result<_, KernelError>>()?;
         tracing::debug!(program_id, ?attach, "the program is loaded");
-        Ok(Self { ebpf, pins, handles, program_id, attach })
+        let ends = Ends::open(&pins);
+        Ok(Self { ebpf, pins, handles, program_id, attach, ends })
     }
 
     /// Hands out the maps. Each can be taken once.
@@ -193,14 +185,21 @@ impl Kernel {
     /// is gone, or the two are known by something else.
     pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
         // One that cannot be asked is about to go, and its end is told.
-        if self.attach.has_ours(link.ifindex, &link.name).unwrap_or(true) {
-            return Same::Yes;
-        }
-        let gone = attach::has_pinned_link(&self.pins, link.ifindex);
-        if gone || device.is_some_and(|device| device != link.device) {
-            return Same::No;
-        }
-        Same::Unproven
+        let ours = self.attach.has_ours(link.ifindex, &link.name).unwrap_or(true);
+        let gone = || attach::has_pinned_link(&self.pins, link.ifindex);
+        let other = device.is_some_and(|device| device != link.device);
+        Same::judge(ours, gone, self.ends.has(link.ifindex), other)
+    }
+
+    /// A link has ended that leases are bound to, which the store does not have yet. To be called before
+    /// the program is put on another link with its number.
+    pub fn note_end(&mut self, ifindex: u32) {
+        self.ends.note(ifindex);
+    }
+
+    /// Keeps the notes of those ends that the store does not have.
+    pub fn forget_ends(&mut self, is_pending: impl Fn(u32) -> bool) {
+        self.ends.retain(is_pending);
     }
 
     /// Forgets a port that is gone, or takes the program off one that left its bridge.
@@ -298,6 +297,7 @@ pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
     };
     for layout in list(bpffs)?.into_iter().filter(|path| is_ours(path)) {
         removed += attach::detach_all(&layout)?;
+        Ends::open(&layout).retain(|_| false);
         for pin in list(&layout)? {
             attach::remove(&pin)?;
             removed += 1;

@@ -12,9 +12,10 @@ use std::{
 };
 
 use guard_core::lease::{
-    Contents, Engine, Generation, LeaseFilter, Place, Write,
+    Contents, Engine, Generation, HighWater, LeaseFilter, Place, Write,
     command::{Change, Command, Reason, Refusal, Reply},
 };
+use jiff::Timestamp;
 
 use super::{Lifecycle, Writer, trouble::AFTER_FAILURE};
 use crate::{
@@ -116,6 +117,32 @@ impl Loss {
     }
 }
 
+/// What a store that can be read is worth, beside the generations that others know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It knows of all that was handed out.
+    Current,
+    /// It has given nothing, and this generation was handed out: the right one is missing.
+    Missing(Generation),
+    /// It is an older copy, and this generation was handed out since.
+    OfThePast(Generation),
+}
+
+impl Worth {
+    /// What can be no generation, at this time, counts only where the store has given nothing.
+    pub fn of(high: &HighWater, given: &[Generation], now: Timestamp) -> Self {
+        let has = high.generation;
+        if high.gave_nothing() {
+            // Its own seed may have been told.
+            let others = given.iter().copied().filter(|given| *given > 0 && *given != has);
+            return others.max().map_or(Self::Current, Self::Missing);
+        }
+        let limit = high.limit(now);
+        let known = given.iter().copied().filter(|given| *given <= limit).max();
+        known.filter(|known| *known > has).map_or(Self::Current, Self::OfThePast)
+    }
+}
+
 /// The generations that anyone knows to have been handed out.
 fn given(observers: &[Box<dyn Lifecycle>]) -> Vec<Generation> {
     observers.iter().flat_map(|observer| observer.given()).collect()
@@ -145,20 +172,20 @@ impl Writer {
         let carried = restored.carry.is_some();
         let given = given(&self.observers);
         let high = &mut restored.high_water;
-        let (has, limit, new) = (high.generation, high.limit(now.wall), high.gave_nothing());
-        let known = given.iter().copied().filter(|generation| *generation <= limit).max();
-        let known = known.unwrap_or(0);
-        // Its own seed may have been told.
-        let others = given.iter().copied().filter(|given| *given > 0 && *given != has);
-        if new && let Some(highest) = others.max() {
-            let error = StoreError::missing(store.path(), highest);
-            return self.lose(Loss::of_open(store, error.to_string(), false));
+        let (has, limit) = (high.generation, high.limit(now.wall));
+        match Worth::of(high, &given, now.wall) {
+            Worth::Current => {}
+            Worth::Missing(highest) => {
+                let error = StoreError::missing(store.path(), highest);
+                return self.lose(Loss::of_open(store, error.to_string(), false));
+            }
+            Worth::OfThePast(highest) => {
+                return self.lose(Loss::of_the_past(store, has, highest));
+            }
         }
-        if !new && has < known {
-            return self.lose(Loss::of_the_past(store, has, known));
-        }
+        let known = given.iter().any(|given| *given > 0 && *given <= limit);
         self.boot.store(high.boot, Ordering::Relaxed);
-        if carried || known == 0 {
+        if carried || !known {
             high.go_on_from(now.wall);
         }
         let raised = high.generation > has;

@@ -33,7 +33,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use self::writer::Writer;
 pub use self::{
-    books::{Loss, Recovery, open},
+    books::{Loss, Recovery, Worth, open},
     liveness::writer_answers,
 };
 pub(crate) use crate::store::{KernelHolder, Recovered};

@@ -110,7 +110,9 @@ impl Observer {
 
     /// A link has ended, and all that was behind it.
     fn link_ended(&mut self, ifindex: u32) {
-        self.parts.bindings.link_ended(ifindex);
+        if self.parts.bindings.link_ended(ifindex) {
+            self.ports.note_end(ifindex);
+        }
         let addresses = self.parts.live.link_ended(ifindex);
         self.claims_gone(ifindex, addresses);
         self.parts.alerts.port_gone(ifindex, clock::now());

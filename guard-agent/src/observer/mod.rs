@@ -276,6 +276,7 @@ impl Observer {
                         self.try_resync().await;
                     }
                     self.ports.repair_pins();
+                    self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
                     lookout.look(self.ports.shared());
                     self.parts.alerts.close_quiet(clock::now());
                     self.look_for_room(None);

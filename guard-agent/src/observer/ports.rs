@@ -142,6 +142,16 @@ impl Ports {
         self.kernel.is_same(link, device)
     }
 
+    /// A link has ended that leases are bound to; see [`Kernel::note_end`].
+    pub fn note_end(&mut self, ifindex: u32) {
+        self.kernel.note_end(ifindex);
+    }
+
+    /// Keeps the notes of those ends that the store does not have.
+    pub fn forget_ends(&mut self, is_pending: impl Fn(u32) -> bool) {
+        self.kernel.forget_ends(is_pending);
+    }
+
     /// Forgets the ports of an earlier agent that are none of ours now.
     pub fn forget_others(&mut self, view: &View) {
         let in_map = self.maps.ports.keys().filter_map(Result::ok);

@@ -231,8 +231,8 @@ impl Bindings {
     }
 
     /// A link has ended: so do bindings to it, at once, and what they held may be claimed anew. The
-    /// next link with its ifindex is another one.
-    pub fn link_ended(&self, ifindex: u32) {
+    /// next link with its ifindex is another one. Returns whether there were any.
+    pub fn link_ended(&self, ifindex: u32) -> bool {
         let inner = &mut *self.inner.lock();
         inner.forget_port(ifindex);
         let keys: Vec<_> = inner.by_port.get(&ifindex).into_iter().flatten().cloned().collect();
@@ -240,6 +240,14 @@ impl Bindings {
         let result = inner.write_all(&keys);
         inner.hand_over_again_to(&keys);
         self.report(result);
+        !keys.is_empty()
+    }
+
+    /// Whether a link with this ifindex may have ended, and a lease that is bound to it does not say so.
+    pub fn has_ended(&self, ifindex: u32) -> bool {
+        let inner = self.inner.lock();
+        let mut keys = inner.by_port.get(&ifindex).into_iter().flatten();
+        !inner.known || keys.any(|key| inner.ended.contains(key))
     }
 
     /// What the leases say of the links that they are bound to, by ifindex.

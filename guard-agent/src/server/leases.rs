@@ -42,16 +42,14 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::AllocateRequest>,
     ) -> Result<Response<proto::AllocateResponse>, Status> {
         let start = Instant::now();
-        let mut allocate = to_allocate(request.into_inner())?;
+        let allocate = to_allocate(request.into_inner())?;
         let pools = allocate.pools.clone();
         let result = match self.open(&pools) {
-            Ok(()) => match self.port_of(&allocate).await {
-                Ok(ifindex) => {
-                    allocate.ifindex = ifindex;
-                    self.call(Command::Allocate(allocate))
-                        .await
-                        .map_err(|refusal| (refusal.reason.name(), error::refused(refusal)))
-                }
+            Ok(()) => match self.watch_port(&allocate).await {
+                Ok(()) => self
+                    .call(Command::Allocate(allocate))
+                    .await
+                    .map_err(|refusal| (refusal.reason.name(), error::refused(refusal))),
                 Err(error) => Err(("OBSERVER_DEGRADED", error.into())),
             },
             Err((reason, status)) => Err((reason, status)),
@@ -287,15 +285,13 @@ impl Service {
         self.0.may_allocate(pools).map_err(|closed| ("UNAVAILABLE", closed.into()))
     }
 
-    /// The ifindex of the port that an allocation declares, watched from now on; none if it does
-    /// not exist yet.
-    async fn port_of(&self, allocate: &Allocate) -> Result<Option<u32>, EnsureError> {
+    /// Watches the port that an allocation declares, if it exists yet.
+    async fn watch_port(&self, allocate: &Allocate) -> Result<(), EnsureError> {
         let config = self.0.config();
         let pool = allocate.pools.iter().find_map(|name| config.pools.get(name));
-        let (Some(interface), Some(pool)) = (&allocate.interface, pool) else { return Ok(None) };
+        let (Some(interface), Some(pool)) = (&allocate.interface, pool) else { return Ok(()) };
         match self.0.observer.ensure(&pool.segment().bridge, interface).await {
-            Ok(ifindex) => Ok(Some(ifindex)),
-            Err(EnsureError::NoSuchPort { .. }) => Ok(None),
+            Ok(_) | Err(EnsureError::NoSuchPort { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -341,7 +337,6 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         },
         mac: to_mac(&mac)?,
         interface: Some(to_name("interface", &interface, 0)?).filter(|name| !name.is_empty()),
-        ifindex: None,
         labels: labels.into_iter().collect(),
         confirmed,
         workload: to_bounded("workload", &workload, 0, LONGEST_WORKLOAD)?,

@@ -31,7 +31,6 @@ async fn start(node: &Node, boot: u32, number: u32) -> Arc<Lease> {
         sandbox: sandbox(boot, number).into(),
         mac: is_bound.then_some(Mac([2, 0, a, b, c, d])),
         interface: is_bound.then(|| name.into()),
-        ifindex: is_bound.then_some(ifindex),
         ..Allocate::default()
     };
     let lease = one(node.ledger.call(Command::Allocate(allocate)).await.unwrap());

@@ -1,20 +1,22 @@
 //! The agent: its engine with a real store, its real live set, and what it has read of the machine
 //! since it started.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use guard_agent::{
+    ledger::{self, Worth},
     live::LiveSet,
     store::{Boot, KernelHolder, Known, Store, epoch_of, recover},
 };
 use guard_core::{
     evidence::{Claim, EvidenceView},
-    lease::{Binding, Carry, Contents, Engine, Lease, Place, Row, State, reason},
+    lease::{Binding, Carry, Contents, Engine, Lease, Notice, Place, Row, State, reason},
+    reconcile::Recent,
 };
 
 use super::{
     SOURCES, World,
-    node::{BRIDGES, Serial, bridge_of, link_name, segment},
+    node::{BRIDGES, bridge_of, link_name, segment},
     rules::Given,
 };
 
@@ -93,17 +95,20 @@ impl World {
         carry
     }
 
-    fn open(&mut self) -> Option<Carry> {
+    pub(super) fn open(&mut self) -> Option<Carry> {
         let mut store = Store::open(&self.path(), &self.boot_now()).unwrap();
         let restored = store.take_restored();
         let carry = restored.carry;
-        let (engine, changes, notices) = Engine::restore(self.setup.pools(), restored);
-        assert!(notices.is_empty());
+        let pools = self.setup.pools(self.vlan);
+        let (engine, changes, notices) = Engine::restore(pools, restored);
+        let draining = |notice: &Notice| matches!(notice, Notice::Draining(_));
+        assert!(notices.iter().all(draining));
         store.commit(&changes, engine.high_water(), self.now).unwrap();
         (self.engine, self.store) = (engine, Some(store));
         self.shadow = self.rows().into_iter().collect();
         self.engine.set_subscribers(&self.setup.subscribers());
         self.live = LiveSet::default();
+        self.recent = Recent::default();
         (self.phase, self.unread) = (Phase::Blind, PARTS.to_vec());
         for which in 0..SOURCES.len() {
             self.tell_answered(which);
@@ -116,9 +121,7 @@ impl World {
         if self.phase != Phase::Down {
             return;
         }
-        for file in fs::read_dir(self.dir.path()).unwrap() {
-            fs::remove_file(file.unwrap().path()).unwrap();
-        }
+        self.remove_store();
         // What an earlier loss has left is in the kernel, too.
         let had = |lease: &Lease| {
             lease.state.is_owned()
@@ -134,11 +137,37 @@ impl World {
         let given = vec![self.engine.high_water().generation];
         let path = self.path();
         let epoch = epoch_of(&path, &self.boot_now());
+        self.is_noticed(&had);
         let known = Known { memory: None, kernel, given, epoch };
         recover(&path, None, known, &self.boot_now(), false).unwrap();
         self.open();
         for lease in had {
             self.recovered(&lease);
+        }
+    }
+
+    fn remove_store(&self) {
+        for file in fs::read_dir(self.dir.path()).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    }
+
+    /// The agent goes on with no new store beside a kernel that knows of leases, whoever made it.
+    fn is_noticed(&self, had: &[Arc<Lease>]) {
+        let (path, boot) = (self.path(), self.boot_now());
+        let high = self.engine.high_water();
+        let pinned = if high.gave_nothing() { 0 } else { high.generation };
+        let given = [pinned, had.iter().map(|lease| lease.generation).max().unwrap_or(0)];
+        for made_before in [false, true] {
+            if made_before {
+                Store::open(&path, &boot).unwrap().close().unwrap();
+            }
+            if let Ok(mut store) = ledger::open(&path, &boot, &given) {
+                let new = store.take_restored().high_water;
+                let begins_anew = Worth::of(&new, &given, self.now.wall) == Worth::Current;
+                assert!(!begins_anew || had.is_empty(), "lost without a word: {had:?}");
+            }
+            self.remove_store();
         }
     }
 
@@ -183,6 +212,7 @@ impl World {
         self.now.boot = Duration::from_secs(10);
         self.node.reboot(containers_stay);
         self.known_ports.clear();
+        self.noted_ends.clear();
         for given in self.given.values_mut() {
             given.rebooted(then, self.now.boot);
         }
@@ -235,24 +265,6 @@ impl World {
         }
     }
 
-    /// Which of the known links have ended comes first, as in the observer.
-    fn read_links(&mut self) {
-        let known = std::mem::take(&mut self.known_ports);
-        let is = |number: &u32| self.node.links.get(number).map(|link| link.serial);
-        let ended: Vec<_> = known.iter().filter(|(n, serial)| is(n) != Some(**serial)).collect();
-        for (number, _) in ended {
-            self.live.link_ended(*number);
-        }
-        let links = self.node.links.iter();
-        self.live.set_links(
-            links.map(|(n, link)| {
-                (*n, vec![link_name(link.name).to_string()], self.node.device(*n))
-            }),
-        );
-        let links = self.node.links.iter().map(|(n, link)| (*n, link.serial));
-        self.known_ports = links.collect::<BTreeMap<u32, Serial>>();
-    }
-
     fn ports_of(&self, bridge: u8) -> Vec<u32> {
         let links = self.node.links.iter();
         links.filter(|(_, link)| link.bridge == Some(bridge)).map(|(n, _)| *n).collect()
@@ -279,6 +291,7 @@ impl World {
     pub(super) fn tell_link_ended(&mut self, number: u32) {
         if self.has_read(Part::Links) {
             self.known_ports.remove(&number);
+            self.note_end(number);
             self.live.link_ended(number);
         }
     }

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The pools, each with its bridge.
-pub const POOLS: [(&str, u8); 3] = [("four", 0), ("six", 0), ("west", 1)];
+pub const POOLS: [(&str, u8); 4] = [("four", 0), ("six", 0), ("west", 1), ("many", 0)];
 
 impl World {
     /// What the API refuses before it asks the engine.
@@ -56,7 +56,6 @@ impl World {
             address: address.map(|n| node::address(n, six)),
             mac: port.filter(|_| with_mac).map(mac),
             interface,
-            ifindex: number.filter(|_| bridge.is_some()),
             ..Allocate::default()
         }
     }
@@ -76,6 +75,14 @@ impl World {
     }
 
     pub(super) fn allocate(&mut self, ask: Allocate) {
+        if ask.interface.is_some() {
+            // Whoever has resolved it was told by then.
+            self.lag = false;
+        }
+        self.allocate_as_resolved(ask);
+    }
+
+    pub(super) fn allocate_as_resolved(&mut self, ask: Allocate) {
         let bridges =
             POOLS.iter().filter(|(name, _)| ask.pools.iter().any(|pool| **pool == **name));
         let absent = bridges.into_iter().any(|(_, bridge)| self.node.absent[usize::from(*bridge)]);
@@ -84,10 +91,6 @@ impl World {
         }
         let owner =
             Owner { sandbox: Arc::clone(&ask.sandbox), lifecycle: Arc::clone(&ask.lifecycle) };
-        if ask.interface.is_some() {
-            // Whoever has resolved it was told by then.
-            self.lag = false;
-        }
         self.before_call();
         let before = self.shadow.clone();
         let free: Vec<_> =
@@ -173,7 +176,12 @@ impl World {
             self.engine.subnet_of(&place.segment, address).is_none(),
             "{address} is a subnet's"
         );
-        let host = self.node.hosts[bridge_of(&place.segment)].contains(&address);
+        let host = self.node.host_has(&place);
+        let elsewhere = self.shadow.iter().filter(|(at, _)| **at != place && at.address == address);
+        let mut elsewhere = elsewhere.filter_map(|(_, row)| row.lease());
+        let moved = elsewhere
+            .find(|l| l.pool == lease.pool && (l.state.is_owned() || l.state == State::Releasing));
+        assert!(moved.is_none(), "{address} is given, and leased where the pool was: {moved:?}");
         assert!(can_be_handed_out(address) && (!host || self.phase == Phase::Blind));
         if let Some(was) = was {
             assert_eq!(was.state, State::Cooling, "{address}");
@@ -226,6 +234,9 @@ impl World {
     /// Cooling addresses that could not be given although the bypass is on: the host has them now.
     fn cooling_of_host(&self, pool: &guard_core::lease::PoolStatus) -> u64 {
         let hosts: &BTreeSet<IpAddr> = &self.node.hosts[bridge_of(&pool.segment)];
+        if pool.segment.vlan != 0 {
+            return 0;
+        }
         let cooling = |address: &&IpAddr| {
             let place = Place { segment: pool.segment.clone(), address: **address };
             self.lease_at(&place).is_some_and(|lease| lease.state == State::Cooling)

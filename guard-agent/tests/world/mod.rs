@@ -5,28 +5,37 @@ mod agent;
 mod calls;
 mod children;
 mod node;
+mod op;
 mod passes;
 mod ports;
 mod rules;
 mod settle;
 mod sources;
 mod step;
+mod stories;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use guard_agent::{live::LiveSet, store::Store};
 use guard_core::{
     evidence::Changes,
     lease::{
-        Applied, Engine, Place, Pool, PoolSpec, Pools, Row, Write,
+        Applied, Engine, Lease, Place, Pool, PoolSpec, Pools, Row, Write,
         command::{Allocate, Command, Reason, Refusal, Reply},
     },
+    reconcile::Recent,
+    segment::Segment,
     time::Now,
 };
 use jiff::Timestamp;
-use proptest::sample::Index;
 use tempfile::TempDir;
 
+pub use self::op::{Op, Setup, Story};
 use self::{
     agent::{Part, Phase},
     calls::POOLS,
@@ -34,172 +43,6 @@ use self::{
     rules::Given,
     sources::{Asked, DIRECTORY, Outcome, RUNTIME, SOURCES},
 };
-
-/// How the agent is configured.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    pub bypass: bool,
-    pub runtime: bool,
-    pub directory: bool,
-    pub subscribers: bool,
-    /// `when_degraded = "allow"`, and `boot_timeout` is over at once.
-    pub allow: bool,
-}
-
-/// One step of a history. Numbers are indices into small worlds.
-#[derive(Clone, Copy, Debug)]
-pub enum Op {
-    Allocate {
-        who: (u8, u8),
-        pools: u8,
-        address: Option<u8>,
-        port: Option<u8>,
-        mac: bool,
-    },
-    AskAgain(Index),
-    Confirm(Index),
-    Bind {
-        of: Index,
-        number: u8,
-        mac: bool,
-    },
-    Release(Index),
-    ReleaseOwner {
-        sandbox: u8,
-        run: Option<u8>,
-    },
-    Ack {
-        of: Index,
-        second: bool,
-    },
-    Force {
-        bridge: u8,
-        address: u8,
-    },
-    Quarantine {
-        bridge: u8,
-        address: u8,
-        on: bool,
-    },
-    Gc,
-    Carve {
-        id: u8,
-        bits: u8,
-        at: Option<u8>,
-        six: bool,
-    },
-    Uncarve {
-        id: u8,
-    },
-    Name {
-        id: u8,
-        tap: bool,
-    },
-    Unname {
-        n: u8,
-        tap: bool,
-    },
-    Link {
-        number: u8,
-        name: u8,
-        bridge: Option<u8>,
-    },
-    LinkEnds(u8),
-    /// It ends, and another has its number, perhaps its name.
-    LinkAnew {
-        number: u8,
-        name: Option<u8>,
-        bridge: u8,
-    },
-    Rename {
-        number: u8,
-        name: u8,
-    },
-    Move {
-        number: u8,
-        bridge: Option<u8>,
-    },
-    Frame {
-        number: u8,
-        address: u8,
-        six: bool,
-        mac: Option<u8>,
-    },
-    Fade {
-        bridge: u8,
-        address: u8,
-        six: bool,
-    },
-    Ends(Index),
-    Container {
-        n: u8,
-        who: (u8, u8),
-        run: bool,
-        address: Option<u8>,
-    },
-    /// One for somebody who was given an address, with a label or (CNI's way) without.
-    ContainerOf {
-        n: u8,
-        of: Index,
-        run: bool,
-        label: bool,
-    },
-    ContainerEnds(u8),
-    Register {
-        who: (u8, u8),
-        any_run: bool,
-    },
-    Dies {
-        who: (u8, u8),
-        any_run: bool,
-    },
-    Index,
-    Host {
-        bridge: u8,
-        address: u8,
-    },
-    Bridge {
-        bridge: u8,
-        absent: bool,
-    },
-    Ask(bool),
-    Answer {
-        directory: bool,
-        outcome: u8,
-    },
-    StreamBreaks,
-    Time(u8),
-    WallBack,
-    Reconcile {
-        runtime: u8,
-        directory: u8,
-    },
-    /// Passes until what is silent is due.
-    Passes,
-    /// It runs again, and the index knows only of the end of an earlier run, and not of which.
-    StartsAgain {
-        who: (u8, u8),
-    },
-    RecheckAll,
-    /// The next command comes before the agent has looked at what it was told.
-    Lag,
-    NextCommitFails,
-    Stop {
-        in_order: bool,
-    },
-    Start,
-    Restart {
-        in_order: bool,
-    },
-    LoseStore {
-        at_once: bool,
-    },
-    Reboot {
-        containers_stay: bool,
-    },
-    Read(u8),
-    BootPass,
-}
 
 pub struct World {
     setup: Setup,
@@ -211,7 +54,17 @@ pub struct World {
     unread: Vec<Part>,
     /// The links that the agent has seen, or had when it ended.
     known_ports: BTreeMap<u32, Serial>,
+    /// Links whose end the observer has noted, as long as the store may not have it.
+    noted_ends: BTreeSet<u32>,
     sources: [Asked; 2],
+    /// The VLAN of the pool on the second bridge.
+    vlan: u16,
+    /// What the passes have taken back unasked.
+    recent: Recent,
+    /// What an operator has agreed to.
+    consented: BTreeSet<u64>,
+    /// What the last pass would not take back unasked.
+    blocked: Vec<Arc<Lease>>,
     node: Node,
     now: Now,
     boot: u32,
@@ -232,10 +85,16 @@ pub struct World {
 }
 
 impl Setup {
-    fn pools(self) -> Pools {
+    fn pools(self, vlan: u16) -> Pools {
         let pool = |(name, bridge): (&str, u8)| {
-            let prefix = if name == "six" { "fd00::/126" } else { "10.0.0.0/29" };
-            let spec = PoolSpec::new(name, segment(bridge), prefix.parse().unwrap());
+            let prefix = match name {
+                "six" => "fd00::/126",
+                "many" => "10.1.0.0/27",
+                _ => "10.0.0.0/29",
+            };
+            let segment =
+                Segment { vlan: if name == "west" { vlan } else { 0 }, ..segment(bridge) };
+            let spec = PoolSpec::new(name, segment, prefix.parse().unwrap());
             Pool::new(PoolSpec { cooldown_bypass: self.bypass, ..spec }).unwrap()
         };
         Pools::new(POOLS.map(pool).to_vec()).unwrap()
@@ -269,6 +128,11 @@ impl World {
             phase: Phase::Down,
             unread: Vec::new(),
             known_ports: BTreeMap::new(),
+            noted_ends: BTreeSet::new(),
+            vlan: 0,
+            recent: Recent::default(),
+            consented: BTreeSet::new(),
+            blocked: Vec::new(),
             sources: [Asked::new(setup.runtime), Asked::new(setup.directory)],
             node: Node::default(),
             now,
@@ -305,6 +169,7 @@ impl World {
             }
         }
         self.drained = true;
+        self.noted_ends.clear();
         self.ports_are_right();
     }
 

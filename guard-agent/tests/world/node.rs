@@ -86,7 +86,10 @@ pub fn address(n: u8, six: bool) -> IpAddr {
 /// Of the pools of the tests.
 pub fn can_be_handed_out(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => (2..=6).contains(&v4.octets()[3]),
+        IpAddr::V4(v4) => match v4.octets() {
+            [10, 0, 0, last] => (2..=6).contains(&last),
+            [_, _, _, last] => (2..=30).contains(&last),
+        },
         IpAddr::V6(v6) => (2..=3).contains(&v6.segments()[7]),
     }
 }
@@ -135,6 +138,11 @@ impl Node {
         }
         self.claims.retain(|_, claims| !claims.is_empty());
         self.links.remove(&number).is_some()
+    }
+
+    /// Its own addresses are on no VLAN.
+    pub fn host_has(&self, place: &Place) -> bool {
+        place.segment.vlan == 0 && self.hosts[bridge_of(&place.segment)].contains(&place.address)
     }
 
     pub fn device(&self, number: u32) -> Device {

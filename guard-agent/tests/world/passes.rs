@@ -1,6 +1,6 @@
 //! The passes that take back what nobody uses: the reconciler's, and an operator's `gc`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use guard_core::{
     evidence::{Answer, Heard, Source, Word},
@@ -10,19 +10,23 @@ use guard_core::{
         command::{Command, CountMisses, Reply},
     },
     owner::Owner,
-    reconcile::{Look, port_is_gone},
+    reconcile::{Brake, Look, Verdict as Mass, port_is_gone},
 };
 
 use super::{
     DIRECTORY, RUNTIME, SOURCES, World,
     agent::Phase,
+    calls::POOLS,
     node::{bridge_of, can_be_handed_out},
     rules::{INTERVAL, MISSES},
     sources::Outcome,
 };
 
 /// How long after a death was first listed its leases stay.
-const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// How many of a pool's leases a pass takes back unasked.
+const SHARE: f64 = 0.2;
 
 impl World {
     /// A pass in which every source answers.
@@ -60,11 +64,43 @@ impl World {
             self.has_missed(lease, read);
         }
         let due = silent.iter().filter(|lease| lease.misses >= MISSES && self.is_dead(lease));
-        let generations: Vec<_> = due.map(|lease| lease.generation).collect();
-        if !generations.is_empty() {
-            let _ = self.run(Command::Reap { generations, threshold: MISSES, since: read });
-        }
+        let due: Vec<_> = due.cloned().collect();
+        self.reap(&due, &leases, boot, read);
         self.recheck_all();
+    }
+
+    /// Takes back what is due, as far as that is not too much at once to be true.
+    fn reap(&mut self, due: &[Arc<Lease>], leases: &[Arc<Lease>], boot: u64, since: Duration) {
+        let (consented, recent) = (&self.consented, &self.recent);
+        let brake = Brake { share: SHARE, boot, consented, recent };
+        let Mass { reap: generations, blocked } = brake.apply(due, leases);
+        let unasked =
+            |lease: &&Arc<Lease>| generations.contains(&lease.generation) && !brake.is_free(lease);
+        let unasked: Vec<_> = due.iter().filter(unasked).cloned().collect();
+        self.blocked = blocked;
+        if generations.is_empty() {
+            return;
+        }
+        self.is_no_mass(&generations, leases);
+        let reap = Command::Reap { generations, threshold: MISSES, since };
+        if self.run(reap).is_ok() {
+            self.recent.add(since, &unasked);
+        }
+    }
+
+    /// What was used in this boot is taken back by and by, unless an operator has agreed.
+    fn is_no_mass(&self, generations: &[u64], leases: &[Arc<Lease>]) {
+        for (pool, _) in POOLS {
+            let all = leases.iter().filter(|lease| *lease.pool == *pool);
+            let taken = all.clone().filter(|lease| {
+                let given = self.given(lease.generation);
+                generations.contains(&lease.generation)
+                    && !self.consented.contains(&lease.generation)
+                    && given.is_some_and(|given| given.boot == self.boot)
+            });
+            let (taken, all) = (taken.count(), all.count());
+            assert!(taken <= 8 || taken * 5 <= all, "{taken} of {all} of {pool} at once");
+        }
     }
 
     fn ask_all(&mut self, outcomes: [Outcome; 2]) -> Vec<Heard> {
@@ -171,7 +207,8 @@ impl World {
     /// Rule 7: what is in use is not free; what is not ends.
     fn nothing_live_is_free(&self) {
         for place in self.node.claims.keys() {
-            let in_pool = place.address.is_ipv4() || bridge_of(&place.segment) == 0;
+            let first = bridge_of(&place.segment) == 0;
+            let in_pool = first || place.address.is_ipv4() && self.vlan == 0;
             let given = in_pool
                 && can_be_handed_out(place.address)
                 && !self.node.hosts.iter().any(|hosts| hosts.contains(&place.address));

@@ -1,11 +1,13 @@
 //! To which link a lease is bound: a link, and neither its number nor its name.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use guard_core::lease::{Binding, Lease, Row, RowChange, State, command::Command};
 
 use super::{
     World,
     agent::Part,
-    node::link_name,
+    node::{Serial, link_name},
     rules::{Given, place_of},
 };
 
@@ -37,6 +39,10 @@ impl World {
         };
         match (before.ifindex, new.binding.ifindex) {
             (Some(_), None) if said => given(self, &|given| given.bound = None),
+            // A name that is given anew waits anew.
+            (None, None) if said && before.interface != new.binding.interface => {
+                given(self, &|given| given.was_bound = false);
+            }
             (_, Some(number)) if before.ifindex != Some(number) || said => {
                 let Some(link) = self.node.links.get(&number).cloned() else {
                     panic!("{} is bound to {number}, which is not there", new.address)
@@ -113,6 +119,45 @@ impl World {
             let own = given.bound.filter(|serial| self.node.number_of(*serial).is_some());
             let is = now.map(|link| link.serial);
             assert_eq!(is, own, "{} is bound to another link: {lease:?}", lease.address);
+        }
+    }
+
+    /// Which of the known links have ended comes first, as in the observer.
+    pub(super) fn read_links(&mut self) {
+        let known = std::mem::take(&mut self.known_ports);
+        let is = |number: &u32| self.node.links.get(number).map(|link| link.serial);
+        let is_other = |(n, serial): &(&u32, &Serial)| is(n) != Some(**serial);
+        let ended = known.iter().filter(is_other).map(|(number, _)| *number);
+        let noted =
+            self.noted_ends.iter().copied().filter(|number| self.has_another_device(*number));
+        let ended: BTreeSet<_> = ended.chain(noted).collect();
+        for number in ended {
+            self.note_end(number);
+            self.live.link_ended(number);
+        }
+        let links = self.node.links.iter();
+        self.live.set_links(
+            links.map(|(n, link)| {
+                (*n, vec![link_name(link.name).to_string()], self.node.device(*n))
+            }),
+        );
+        let links = self.node.links.iter().map(|(n, link)| (*n, link.serial));
+        self.known_ports = links.collect::<BTreeMap<u32, Serial>>();
+    }
+
+    /// The store says otherwise of a link that leases are bound to than what it is now.
+    fn has_another_device(&self, number: u32) -> bool {
+        let rows = self.shadow.values().filter_map(Row::lease).map(|lease| &lease.binding);
+        let mut bound = rows.filter(|binding| binding.ifindex == Some(number));
+        let is = self.node.links.contains_key(&number).then(|| self.node.device(number));
+        bound.any(|binding| binding.device != is)
+    }
+
+    /// The end of a link that leases are bound to is noted until the store has it.
+    pub(super) fn note_end(&mut self, number: u32) {
+        let mut rows = self.shadow.values().filter_map(Row::lease);
+        if rows.any(|lease| lease.binding.ifindex == Some(number)) {
+            self.noted_ends.insert(number);
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     DIRECTORY, RUNTIME, World,
     agent::Phase,
     node::{Listed, Serial, bridge_of},
+    passes::GRACE,
 };
 
 /// How many misses it takes, and how far they are apart.
@@ -110,7 +111,7 @@ impl World {
         if let Some(claims) = self.node.claims.get(&place) {
             return Some(format!("frames: {claims:?}"));
         }
-        if self.node.hosts[bridge_of(&place.segment)].contains(&place.address) {
+        if self.node.host_has(&place) {
             return Some("the host has it".to_owned());
         }
         let bound = self.given(lease.generation).and_then(|given| given.bound);
@@ -280,6 +281,10 @@ impl World {
             let entry = owner.as_ref().and_then(|owner| self.node.registered.get(owner));
             let alive = entry.is_some_and(|entry| !entry.dead);
             assert!(!alive || !self.sources[DIRECTORY].configured, "{address}: {owner:?} is alive");
+            let fresh = |l: &&Listed| l.dead && self.now.boot < l.since + GRACE;
+            let mut fresh = self.node.index.values().filter(fresh);
+            let fresh = fresh.any(|l| owner.as_ref().is_some_and(|owner| names(l, owner)));
+            assert!(!fresh || !self.sources[DIRECTORY].configured, "{address}: within the grace");
         }
         // It is given back: what keeps it then keeps a little less than a lease that somebody has.
         let kept = self.keeps(old, since, true);

@@ -30,6 +30,11 @@ impl World {
             self.now.wall += SignedDuration::try_from(wait).unwrap();
             self.pass();
             self.tick();
+            // An operator agrees where it takes one: what is left of an earlier boot takes none.
+            let boot = self.boot;
+            let blocked = self.blocked.iter().map(|lease| lease.generation);
+            let own = |generation: &u64| self.given[generation].boot == boot;
+            self.consented = blocked.filter(own).collect();
             // What the wall clock shows, and who has counted so far, plays no part.
             if wait == INTERVAL {
                 self.now.wall -= SignedDuration::from_hours(24);

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use guard_core::{
     evidence::{Answered, Entry, EventStream, Listing, Source, Unread},
     owner::Owner,
+    segment::Segment,
 };
 
 use super::{World, agent::Phase, node::segment};
@@ -112,7 +113,8 @@ impl World {
         source.streaming = which == RUNTIME && outcome == Outcome::Streaming && is_current;
         if outcome != Outcome::Failed {
             let listing = Listing { entries, unreadable: Vec::new() };
-            self.live.listed(SOURCES[which].1, &listing, &[segment(0), segment(1)]);
+            let west = Segment { vlan: self.vlan, ..segment(1) };
+            self.live.listed(SOURCES[which].1, &listing, &[segment(0), west]);
         }
         self.tell_answered(which);
         complete

@@ -36,10 +36,7 @@ impl World {
             }
             Op::AskAgain(of) => {
                 if !self.asked.is_empty() {
-                    let mut ask = of.get(&self.asked).clone();
-                    let number = ask.interface.as_ref().and_then(|name| self.node.named(name));
-                    ask.ifindex = number.filter(|n| self.node.links[n].bridge.is_some());
-                    self.allocate(ask);
+                    self.allocate(of.get(&self.asked).clone());
                 }
             }
             Op::Confirm(of) => {
@@ -100,6 +97,7 @@ impl World {
             }
             Op::Reboot { containers_stay } => self.reboot(containers_stay),
             Op::Read(n) => drop(self.read(usize::from(n))),
+            Op::Story(story) => self.story(story),
             Op::BootPass => self.end_boot_pass(),
             op => self.happens(op),
         }

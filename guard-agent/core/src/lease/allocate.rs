@@ -316,11 +316,11 @@ impl Step<'_> {
         self.put(slot, lease)
     }
 
-    /// The port that an allocation declares, if it exists by now.
+    /// The port that has the name now that an allocation declares.
     fn port_asked_for(&self, slot: Slot, ask: &Allocate) -> Option<u32> {
         let bridge = &self.table(slot).pool.segment().bridge;
-        let known = self.view.port_named(bridge, ask.interface.as_ref()?);
-        known.or(ask.ifindex).filter(|ifindex| self.view.port_exists(*ifindex))
+        let named = self.view.port_named(bridge, ask.interface.as_ref()?);
+        named.filter(|ifindex| self.view.port_exists(*ifindex))
     }
 
     /// The asker has a lease already: the same one. What it declares now and did not before is taken.

@@ -177,8 +177,6 @@ pub struct Allocate {
     pub mac: Option<Mac>,
     /// Declares the binding's port.
     pub interface: Option<Arc<str>>,
-    /// Its ifindex, if the port exists already.
-    pub ifindex: Option<u32>,
     /// The controller's own words.
     pub labels: BTreeMap<String, String>,
     /// It is confirmed with this very command.

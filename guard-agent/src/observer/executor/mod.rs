@@ -128,7 +128,7 @@ impl Executor {
 
     /// Whether a port exists and can be the holder of anything now.
     fn port_works(&self, ifindex: u32) -> bool {
-        exists(ifindex) && !(self.down.contains(&ifindex) && !has_carrier(ifindex))
+        exists(ifindex) && (!self.down.contains(&ifindex) || has_carrier(ifindex))
     }
 
     /// A bridge exists (again): its prefixes go into the kernel.

@@ -204,7 +204,6 @@ async fn admit(ledger: Ledger, number: u32) -> Result<Arc<Lease>> {
         key: Arc::from("eth0"),
         mac: is_bound.then(|| mac(number)),
         interface: is_bound.then(|| port_name(port)),
-        ifindex: is_bound.then(|| ifindex(port)),
         ..Allocate::default()
     };
     let lease = one(ledger.call(Command::Allocate(allocate)).await?)?;

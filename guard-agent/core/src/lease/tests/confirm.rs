@@ -61,6 +61,10 @@ fn a_declared_port_is_found_when_it_appears_and_is_evidence() {
     // A port that is there already is found at hand-out.
     let next = Allocate { interface: Some(Arc::from("veth8")), key: Arc::from("2"), ..ask("s") };
     assert_eq!(world.allocate(next).unwrap().binding.ifindex, Some(8));
+    // One that had the name before is another.
+    world.view.names.insert(8, "renamed".to_owned());
+    let next = Allocate { interface: Some(Arc::from("veth8")), key: Arc::from("3"), ..ask("s") };
+    assert_eq!(world.allocate(next).unwrap().binding.ifindex, None);
 }
 
 #[test]

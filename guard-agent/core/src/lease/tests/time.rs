@@ -34,7 +34,7 @@ fn unconfirmed_with_the_owners_evidence_stays() {
     assert_eq!(world.state("10.0.0.2"), Some(State::Held));
     assert!(world.engine.next_deadline().is_some_and(|due| due > world.now.boot));
     // A bound port is the owner's, also of a silent sandbox.
-    let port = Allocate { interface: Some(Arc::from("veth4")), ifindex: Some(4), ..ask("t") };
+    let port = Allocate { interface: Some(Arc::from("veth4")), ..ask("t") };
     world.view.ports.insert(4);
     world.allocate(port).unwrap();
     world.pass(10);
