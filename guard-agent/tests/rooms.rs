@@ -1,7 +1,7 @@
 //! The rooms of the daemon and the arrows between them, as `docs/architecture.md` draws them: a room
 //! imports what stands below it and is named beside it, so that there is no arrow upward and no circle.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 /// Each room, the uppermost first, with the rooms that it may import. `BASE` is open to all.
 const ROOMS: [(&str, &[&str]); 19] = [
@@ -88,32 +88,36 @@ fn each_room_imports_only_what_the_table_says() {
         let top = path.components().count() == 1 || path.ends_with(format!("{room}/mod.rs"));
         assert!(!top || !text.contains("\nuse super"), "{}: write crate::", path.display());
         found.insert(room);
-    });
+    })
+    .unwrap();
     let gone = ROOMS.iter().map(|(room, _)| *room).filter(|room| !found.contains(*room));
     assert_eq!(gone.collect::<Vec<_>>(), [""; 0], "no such room");
 }
 
 /// All source files without their tests.
-fn visit(src: &Path, folder: &Path, each: &mut dyn FnMut(&Path, &str)) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        if name.ends_with("tests") {
+fn visit(src: &Path, folder: &Path, each: &mut dyn FnMut(&Path, &str)) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.with_extension("").to_string_lossy().ends_with("tests") {
             continue;
         }
         if path.is_dir() {
-            visit(src, &path, each);
+            visit(src, &path, each)?;
             continue;
         }
-        let text = fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
-        each(path.strip_prefix(src).unwrap(), code);
+        let text = fs::read_to_string(&path)?;
+        let code = text.split_once("#[cfg(test)]\nmod ").map_or(&*text, |(code, _)| code);
+        each(path.strip_prefix(src).unwrap_or(&path), code);
     }
+    Ok(())
 }
 
 /// The first names of all paths that begin with `crate`.
 fn imports(text: &str) -> BTreeSet<&str> {
-    let code = |at: &usize| !text[..*at].rsplit('\n').next().unwrap().trim().starts_with("//");
+    let code = |at: &usize| {
+        let line = text[..*at].rfind('\n').map_or(0, |end| end + 1);
+        !text[line..].trim_start().starts_with("//")
+    };
     let word = |at: usize| {
         let end = text[at..].find(|c: char| !c.is_alphanumeric() && c != '_');
         &text[at..end.map_or(text.len(), |end| at + end)]
