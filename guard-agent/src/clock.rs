@@ -1,37 +1,14 @@
-//! Time, as the core takes it: an argument.
-//!
-//! Deadlines are measured on `CLOCK_BOOTTIME`, which runs through suspend and which no step of the
-//! wall clock touches; the wall clock is for people only.
+//! Reads the clocks. What decides anything takes the time as an argument.
 
 use std::{io, time::Duration};
 
-use jiff::{Timestamp, Unit};
+use guard_core::time::Now;
+use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-/// One moment on both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// `CLOCK_BOOTTIME`.
-    pub boot: Duration,
-    /// The wall clock, for what people read.
-    pub wall: Timestamp,
-}
-
-impl Now {
-    /// Reads both clocks.
-    pub fn read() -> Self {
-        Self { boot: clock(ClockId::CLOCK_BOOTTIME), wall: Timestamp::now() }
-    }
-
-    /// What the wall clock shows at a moment on `CLOCK_BOOTTIME`, for people: to the second, since
-    /// the two clocks are read one after the other.
-    pub fn wall_at(self, boot: Duration) -> Timestamp {
-        let at = match boot.checked_sub(self.boot) {
-            Some(ahead) => self.wall.checked_add(ahead),
-            None => self.wall.checked_sub(self.boot.saturating_sub(boot)),
-        };
-        at.and_then(|at| at.round(Unit::Second)).unwrap_or(self.wall)
-    }
+/// Reads `CLOCK_BOOTTIME` and the wall clock.
+pub fn now() -> Now {
+    Now { boot: clock(ClockId::CLOCK_BOOTTIME), wall: Timestamp::now() }
 }
 
 /// `CLOCK_MONOTONIC`, on which the program in the kernel stamps what it sees.

@@ -1,6 +1,10 @@
 //! What is degraded, since when and why; and whether the boot pass has ended.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -121,6 +125,33 @@ pub fn bridge(name: &str) -> String {
     format!("{BRIDGE}{name}")
 }
 
+/// When a loop last came round.
+#[derive(Debug)]
+pub struct Heartbeat {
+    origin: Instant,
+    /// In milliseconds since then.
+    last: AtomicU64,
+}
+
+impl Heartbeat {
+    /// Has just come round.
+    pub fn new(now: Instant) -> Self {
+        Self { origin: now, last: AtomicU64::new(0) }
+    }
+
+    /// It comes round.
+    pub fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        self.last.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago it came round.
+    pub fn age(&self, now: Instant) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.origin).saturating_sub(last)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +169,16 @@ mod tests {
         assert_eq!(health.list()[0].since, since, "the same trouble, another reason");
         health.recovered("bridge rt0");
         assert!(health.ready());
+    }
+
+    #[test]
+    fn a_heartbeat_ages_until_the_next() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let heartbeat = Heartbeat::new(start);
+        assert_eq!(heartbeat.age(at(11)), Duration::from_secs(11));
+        heartbeat.beat(at(11));
+        assert_eq!(heartbeat.age(at(11)), Duration::ZERO);
+        assert_eq!(heartbeat.age(at(14)), Duration::from_secs(3));
     }
 }

@@ -1,36 +1,24 @@
 //! guard's agent: leases that no two sandboxes can hold, reconciled with what is on the wire.
+//!
+//! `docs/architecture.md` has the rooms and the arrows between them, and `tests/rooms.rs` holds them.
 
-pub mod alerts;
-pub mod api;
-pub mod bindings;
-pub mod capabilities;
 pub mod clock;
 pub mod config;
-mod entries;
-pub mod evidence;
+pub mod daemon;
+pub mod datapath;
+pub mod events;
 mod failpoint;
-pub mod generations;
 pub mod health;
-pub mod history;
-pub mod http;
-pub mod hub;
-pub mod incident;
 pub mod inventory;
-pub mod journal;
-pub mod judgement;
-pub mod lease;
 pub mod ledger;
 pub mod live;
-pub mod mac;
-pub mod memory;
 pub mod metrics;
-pub mod observer;
+mod network;
+mod observer;
+mod owners;
 pub mod reconcile;
-pub mod reload;
 pub mod replay;
-pub mod run;
-pub mod segment;
+mod server;
 pub mod store;
 pub mod supervisor;
-pub mod vitals;
-pub mod watchdog;
+mod watchdog;

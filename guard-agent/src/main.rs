@@ -5,10 +5,9 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use guard_agent::{
-    capabilities,
     config::{self, Config, LogFormat},
-    journal::Journal,
-    memory, observer, run,
+    daemon::{self, capabilities, journald::Journal, malloc},
+    datapath,
 };
 use tracing_subscriber::{
     EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -74,13 +73,13 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             let config = Config::load(&path)?;
             capabilities::check()?;
             capabilities::drop_others()?;
-            memory::few_heaps();
+            malloc::few_heaps();
             start_log(config.log_format);
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
                 .context("cannot start the runtime's threads")?;
-            let ended = runtime.block_on(run::run(&path, config));
+            let ended = runtime.block_on(daemon::run(&path, config));
             // All that must be done is done: a thread that hangs is not waited for.
             runtime.shutdown_background();
             ended
@@ -97,7 +96,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
         }
         Command::Detach { config } => {
             let config = Config::load(&config)?;
-            let removed = observer::detach(&config.bpffs)?;
+            let removed = datapath::detach(&config.bpffs)?;
             println!("{}: {removed} links and maps removed", config.bpffs.display());
             Ok(())
         }

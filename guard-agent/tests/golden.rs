@@ -1,14 +1,13 @@
 //! What outlives one agent, as text beside this file: the layout of the maps, and the schema of the
 //! databases. A change to any of them is seen here first. Where it is meant,
 //! `UPDATE_EXPECT=1 cargo test -p guard-agent --test golden` writes it down.
-#![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
 
 use std::fmt::Write as _;
 
 use expect_test::expect_file;
 use guard_agent::{
-    clock::Now,
-    history::History,
+    clock,
+    events::History,
     store::{Boot, Store},
     supervisor::Supervisor,
 };
@@ -88,7 +87,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
 fn the_databases_have_the_schema_that_their_version_says() {
     let dir = tempfile::tempdir().unwrap();
     let (leases, incidents) = (dir.path().join("leases.db"), dir.path().join("incidents.db"));
-    let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+    let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     drop(Store::open(&leases, &boot).unwrap());
     drop(History::open(&incidents, &boot.id, &Supervisor::new().0).unwrap());
     let mut text = String::new();

@@ -9,16 +9,18 @@ use std::{
 };
 
 use guard_agent::{
-    clock::Now,
-    evidence::{Evidence, EvidenceView, PortName, Unknown},
-    lease::{
-        LeaseFilter, Owner, Pool, PoolSpec, Pools,
-        command::{Allocate, Command, Reply},
-        model::Device,
-    },
+    clock,
     ledger::{Ledger, View},
-    segment::Segment,
     store::{Boot, Store},
+};
+use guard_core::{
+    evidence::{Device, Evidence, EvidenceView, PortName, Unknown},
+    lease::{
+        LeaseFilter, Pool, PoolSpec, Pools,
+        command::{Allocate, Command, Reply},
+    },
+    owner::Owner,
+    segment::Segment,
 };
 
 struct Nothing;
@@ -66,7 +68,7 @@ impl EvidenceView for Nothing {
 }
 
 fn start(dir: &Path) -> Ledger {
-    let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+    let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     let store = Store::open(&dir.join("leases.db"), &boot).unwrap();
     let prefix = "10.8.0.0/16".parse().unwrap();
     let spec = PoolSpec::new("p", Segment::new("rt0", 0), prefix);

@@ -29,7 +29,7 @@ pub const MAP_LIVE: &str = "LIVE";
 pub const MAP_CHALLENGERS: &str = "CHALLENGERS";
 /// LPM trie: [`AddressKey`] with [`AddressKey::prefix_len`] → [`Prefix`]: the prefixes on the link,
 /// and what the allow rules say of them. An address that no entry on the link covers becomes live by
-/// no frame (rows A14, D04, D05), unless it is owned or link-local.
+/// no frame (claims.md A14, D04, D05), unless it is owned or link-local.
 pub const MAP_PREFIXES: &str = "PREFIXES";
 /// Ring buffer of [`Event`]s.
 pub const MAP_EVENTS: &str = "EVENTS";
@@ -96,8 +96,8 @@ pub const RING_BYTES: u32 = 1 << 20;
 pub const REFRESH_NS: u64 = 1_000_000_000;
 
 /// An address within its segment. IPv4 is held as an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`),
-/// which no frame can claim as IPv6 (row N16), so the two families never meet. Aligned so that the
-/// program writes it in words.
+/// which no frame can claim as IPv6 (claims.md N16), so the two families never meet. Aligned so
+/// that the program writes it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct AddressKey {
@@ -130,7 +130,7 @@ pub struct Port {
     pub kind: u8,
     /// The `PORT_ALLOW_*` bits.
     pub flags: u8,
-    /// The bridge's own MAC, zero if it is not known (row L02).
+    /// The bridge's own MAC, zero if it is not known (claims.md L02).
     pub bridge_mac: [u8; 6],
     /// Keeps the layout free of padding.
     pub reserved: [u8; 2],
@@ -142,14 +142,15 @@ pub struct Port {
     pub allow: u32,
 }
 
-/// The port may send frames with a VLAN tag (rows A27, A29).
+/// The port may send frames with a VLAN tag (claims.md A27, A29).
 pub const PORT_ALLOW_TAGGED: u8 = 1;
-/// The port may send RARP (row A23).
+/// The port may send RARP (claims.md A23).
 pub const PORT_ALLOW_RARP: u8 = 1 << 1;
-/// A router is behind the port: it may advertise itself, and forward for others (rows D05, N09).
+/// A router is behind the port: it may advertise itself, and forward for others (claims.md D05,
+/// N09).
 pub const PORT_ALLOW_ROUTER: u8 = 1 << 2;
 
-/// A virtual router's MAC is the port's own as much as any other (rows A16, N18).
+/// A virtual router's MAC is the port's own as much as any other (claims.md A16, N18).
 pub const PORT_ALLOW_VIRTUAL: u8 = 1 << 3;
 /// The bridge filters VLANs: it drops what is in none of the port's, which [`MAP_VLANS`] has.
 pub const PORT_FILTERS_VLANS: u8 = 1 << 4;
@@ -186,6 +187,11 @@ pub const PORT_UPLINK: u8 = 1;
 
 /// Who owns an address, as the agent says it. Written by the agent alone, but for `seen_ns`, which
 /// the program refreshes when the owner's own claim passes. Never evicted.
+///
+/// The agent also reads it, if it loses its store. For that alone an entry names the port and the MAC
+/// that a lease was last known by, where they are not declared; and an address that was found so, and
+/// that nobody owns since, has an entry without any bit. The program treats that as if it were not
+/// there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Owned {
@@ -193,7 +199,7 @@ pub struct Owned {
     pub generation: u64,
     /// `CLOCK_MONOTONIC` (coarse) of the owner's last claim, 0 if there was none.
     pub seen_ns: u64,
-    /// The only port that may claim the address, 0 for any.
+    /// The only port that may claim the address, where [`OWNED_PORT`] is set.
     pub ifindex: u32,
     /// The only MAC that may claim it, where [`OWNED_MAC`] is set.
     pub mac: [u8; 6],
@@ -209,7 +215,7 @@ pub const OWNED_LEASED: u16 = 1;
 pub const OWNED_MAC: u16 = 1 << 1;
 /// [`Owned::ifindex`] is declared.
 pub const OWNED_PORT: u16 = 1 << 2;
-/// The pool's gateway: a claim from any access port is a conflict (rows A20, D07).
+/// The pool's gateway: a claim from any access port is a conflict (claims.md A20, D07).
 pub const OWNED_GATEWAY: u16 = 1 << 3;
 /// An address of the host on the bridge: as the gateway, and from an uplink too.
 pub const OWNED_HOST: u16 = 1 << 4;
@@ -244,8 +250,8 @@ pub const STRENGTH_USE: u8 = 2;
 /// The protocol says that the address is at the MAC.
 pub const STRENGTH_ASSERT: u8 = 3;
 
-/// A MAC as its bridge learns it (row L01): one that filters VLANs learns it in each of them, one that
-/// does not learns it once for all, and moves it with a frame of any (`br_fdb_update` in
+/// A MAC as its bridge learns it (claims.md L01): one that filters VLANs learns it in each of them,
+/// one that does not learns it once for all, and moves it with a frame of any (`br_fdb_update` in
 /// `net/bridge/br_fdb.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 #[repr(C, align(8))]
@@ -374,34 +380,35 @@ pub const EVENT_VIOLATION: u8 = 3;
 pub const EVENT_CONTEST: u8 = 4;
 /// A probe (RFC 5227) for an address that is owned or live.
 pub const EVENT_PROBE: u8 = 5;
-/// The Ethernet source is bound to or live on another port, the holder's (row L01). With the address
-/// that the frame claims, if it claims one, about which another event may have been told.
+/// The Ethernet source is bound to or live on another port, the holder's (claims.md L01). With the
+/// address that the frame claims, if it claims one, about which another event may have been told.
 pub const EVENT_CLONE: u8 = 6;
-/// The Ethernet source is the bridge's own MAC (row L02). The address as in [`EVENT_CLONE`].
+/// The Ethernet source is the bridge's own MAC (claims.md L02). The address as in [`EVENT_CLONE`].
 pub const EVENT_BRIDGE_MAC: u8 = 7;
-/// A frame that cannot be read to its end within the bounds (rows A29, N12, N13).
+/// A frame that cannot be read to its end within the bounds (claims.md A29, N12, N13).
 pub const EVENT_OPAQUE: u8 = 8;
-/// An access port acts as a router: an advertisement, a redirect, or the router flag (row N09).
+/// An access port acts as a router: an advertisement, a redirect, or the router flag (claims.md
+/// N09).
 pub const EVENT_ROUTER: u8 = 9;
 /// A port is over its quota.
 pub const EVENT_FLOOD: u8 = 10;
-/// A claim by an allow rule, on what another has or may have (rows A16, A17, A19, N08).
+/// A claim by an allow rule, on what another has or may have (claims.md A16, A17, A19, N08).
 pub const EVENT_ALLOWED: u8 = 11;
 
-/// The Ethernet source is not the MAC that the ARP or ND payload names (row A10).
+/// The Ethernet source is not the MAC that the ARP or ND payload names (claims.md A10).
 pub const CLAIM_MISMATCH: u16 = 1;
-/// The payload names a MAC that no host can have (row A12), or one that is not the holder's in a
-/// frame that is sent as if by the holder (row A11).
+/// The payload names a MAC that no host can have (claims.md A12), or one that is not the holder's
+/// in a frame that is sent as if by the holder (claims.md A11).
 pub const CLAIM_SPOOF: u16 = 1 << 1;
-/// Link-local (rows A15, N14).
+/// Link-local (claims.md A15, N14).
 pub const CLAIM_LINK_LOCAL: u16 = 1 << 2;
-/// A virtual router's MAC (row A16).
+/// A virtual router's MAC (claims.md A16).
 pub const CLAIM_VIRTUAL: u16 = 1 << 3;
-/// IPv4 with equal source and destination, or with a TTL of 0 (row D10).
+/// IPv4 with equal source and destination, or with a TTL of 0 (claims.md D10).
 pub const CLAIM_ODD: u16 = 1 << 4;
-/// A neighbour advertisement without the override flag (row N08).
+/// A neighbour advertisement without the override flag (claims.md N08).
 pub const CLAIM_WEAK: u16 = 1 << 5;
-/// A neighbour advertisement with the router flag (row N09).
+/// A neighbour advertisement with the router flag (claims.md N09).
 pub const CLAIM_ROUTER: u16 = 1 << 6;
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
         // RFC 5227 §1.1: an all-zero sender is a probe for the target.
         (REQUEST, true) => (target, STRENGTH_TENTATIVE),
         (REPLY, true) => return Says::Malformed(MalformedReason::ArpReplyUnspecified),
-        // Receivers merge the sender before they look at the operation (row A23).
+        // Receivers merge the sender before they look at the operation (claims.md A23).
         (_, false) => (sender, STRENGTH_ASSERT),
         _ => return Says::Malformed(MalformedReason::ArpOperation),
     };

@@ -72,7 +72,7 @@ impl Parsed {
     }
 }
 
-/// What a frame says of its sender as a router (row N09).
+/// What a frame says of its sender as a router (claims.md N09).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 #[repr(u8)]
 pub enum Router {

@@ -58,49 +58,49 @@ labels! {
     MalformedReason {
         /// Shorter than an Ethernet header.
         EthernetTruncated = "ethernet_truncated",
-        /// The Ethernet source is a group's MAC or zero (row L03).
+        /// The Ethernet source is a group's MAC or zero (claims.md L03).
         EthernetSource = "ethernet_source",
-        /// ARP shorter than 28 bytes (row A24).
+        /// ARP shorter than 28 bytes (claims.md A24).
         ArpTruncated = "arp_truncated",
-        /// ARP's hardware type is neither 1 nor 6 (row A22).
+        /// ARP's hardware type is neither 1 nor 6 (claims.md A22).
         ArpHardware = "arp_hardware",
-        /// ARP's protocol type is not IPv4 (row A22).
+        /// ARP's protocol type is not IPv4 (claims.md A22).
         ArpProtocol = "arp_protocol",
-        /// ARP's hardware length is not 6 (row A22).
+        /// ARP's hardware length is not 6 (claims.md A22).
         ArpHardwareLength = "arp_hardware_length",
-        /// ARP's protocol length is not 4 (row A22).
+        /// ARP's protocol length is not 4 (claims.md A22).
         ArpProtocolLength = "arp_protocol_length",
-        /// Neither request nor reply (row A23).
+        /// Neither request nor reply (claims.md A23).
         ArpOperation = "arp_operation",
-        /// A reply from 0.0.0.0 (row A09).
+        /// A reply from 0.0.0.0 (claims.md A09).
         ArpReplyUnspecified = "arp_reply_unspecified",
-        /// IPv4 shorter than its base header (row D08).
+        /// IPv4 shorter than its base header (claims.md D08).
         Ipv4Truncated = "ipv4_truncated",
-        /// The version is not 4 (row D08).
+        /// The version is not 4 (claims.md D08).
         Ipv4Version = "ipv4_version",
-        /// The header length is below 20 bytes (row D08).
+        /// The header length is below 20 bytes (claims.md D08).
         Ipv4HeaderLength = "ipv4_header_length",
-        /// A VLAN tag that is cut off (row N19).
+        /// A VLAN tag that is cut off (claims.md N19).
         TagTruncated = "tag_truncated",
-        /// IPv6 that is cut off within its headers, or an ND message that is (row N19).
+        /// IPv6 that is cut off within its headers, or an ND message that is (claims.md N19).
         Ipv6Truncated = "ipv6_truncated",
         /// The version is not 6.
         Ipv6Version = "ipv6_version",
-        /// An ND message below its least length (row N11).
+        /// An ND message below its least length (claims.md N11).
         NdLength = "nd_length",
-        /// The hop limit of an ND message is not 255 (row N11).
+        /// The hop limit of an ND message is not 255 (claims.md N11).
         NdHopLimit = "nd_hop_limit",
-        /// The code of an ND message is not 0 (row N11).
+        /// The code of an ND message is not 0 (claims.md N11).
         NdCode = "nd_code",
-        /// The target is no host's address (row N11).
+        /// The target is no host's address (claims.md N11).
         NdTarget = "nd_target",
         /// An ND option of length 0, one that is cut off, or a link-layer address of another length
-        /// than a MAC's (row N11).
+        /// than a MAC's (claims.md N11).
         NdOption = "nd_option",
         /// A message from `::` with the source's link-layer address, or one for duplicate address
-        /// detection that is not sent to the target's solicited-node group (row N01).
+        /// detection that is not sent to the target's solicited-node group (claims.md N01).
         NdUnspecified = "nd_unspecified",
-        /// A solicited advertisement to a group (row N11).
+        /// A solicited advertisement to a group (claims.md N11).
         NdSolicited = "nd_solicited",
         /// A router's message from an address that is not link-local (RFC 4861 §6.1.2, §8.1).
         NdSource = "nd_source",
@@ -110,18 +110,18 @@ labels! {
 labels! {
     /// Why a frame that can be read claims nothing, though it names a source.
     NoClaim {
-        /// A source that no host can have (rows A13, D03, N16).
+        /// A source that no host can have (claims.md A13, D03, N16).
         Martian = "martian",
-        /// From 0.0.0.0, and neither DHCP nor IGMP (row D02); from `::`, and neither duplicate address
-        /// detection nor MLD (row N16).
+        /// From 0.0.0.0, and neither DHCP nor IGMP (claims.md D02); from `::`, and neither
+        /// duplicate address detection nor MLD (claims.md N16).
         Unspecified = "unspecified",
-        /// Off the segment's prefixes (rows A14, D04, D05).
+        /// Off the segment's prefixes (claims.md A14, D04, D05).
         OffPrefix = "off_prefix",
-        /// A group's MAC or zero, for an address that nobody has (row A12).
+        /// A group's MAC or zero, for an address that nobody has (claims.md A12).
         NoHostMac = "no_host_mac",
-        /// ARP or IP behind LLC and SNAP (RFC 1042), which Linux ignores (row A26).
+        /// ARP or IP behind LLC and SNAP (RFC 1042), which Linux ignores (claims.md A26).
         Snap = "snap",
-        /// RARP from a port that is not allowed to send it (row A23).
+        /// RARP from a port that is not allowed to send it (claims.md A23).
         Rarp = "rarp",
         /// In a VLAN that the port is not in: the bridge drops it.
         Vlan = "vlan",
@@ -131,13 +131,14 @@ labels! {
 labels! {
     /// Why a frame cannot be read to its end.
     OpaqueReason {
-        /// More VLAN tags than are read (row A29).
+        /// More VLAN tags than are read (claims.md A29).
         Tags = "tags",
-        /// More extension headers than are read (row N13).
+        /// More extension headers than are read (claims.md N13).
         ExtensionHeaders = "extension_headers",
-        /// More ND options than are read (row N12).
+        /// More ND options than are read (claims.md N12).
         NdOptions = "nd_options",
-        /// ND in a fragment, or a first fragment that hides what it carries (row N13, RFC 6980).
+        /// ND in a fragment, or a first fragment that hides what it carries (claims.md N13, RFC
+        /// 6980).
         Fragment = "fragment",
     }
 }
@@ -157,7 +158,7 @@ labels! {
         NoHostMac = "no_host_mac",
         /// The address has a declared owner, which it is not.
         Violation = "violation",
-        /// The owner's address and MAC, sent from another MAC (row A10).
+        /// The owner's address and MAC, sent from another MAC (claims.md A10).
         Mismatch = "mismatch",
         /// ARP or IP behind LLC and SNAP.
         Snap = "snap",
@@ -165,13 +166,13 @@ labels! {
         Rarp = "rarp",
         /// It cannot be read to its end.
         Opaque = "opaque",
-        /// From a MAC that is on another port (row L01).
+        /// From a MAC that is on another port (claims.md L01).
         Clone = "clone",
-        /// From the bridge's own MAC (row L02).
+        /// From the bridge's own MAC (claims.md L02).
         BridgeMac = "bridge_mac",
-        /// A router's advertisement or redirect (row N09).
+        /// A router's advertisement or redirect (claims.md N09).
         Router = "router",
-        /// With a VLAN tag, from a port that is not allowed to send any (rows A27, A29).
+        /// With a VLAN tag, from a port that is not allowed to send any (claims.md A27, A29).
         Tagged = "tagged",
         /// In a VLAN that the port is not in.
         Vlan = "vlan",
@@ -207,11 +208,11 @@ pub struct BridgeCounters {
     pub opaque: [u64; OpaqueReason::COUNT],
     /// Frames that enforcement would have dropped, by [`DropReason`].
     pub would_drop: [u64; DropReason::COUNT],
-    /// Claims in packets that no honest host sends (row D10).
+    /// Claims in packets that no honest host sends (claims.md D10).
     pub odd: u64,
-    /// Frames from a MAC that is on another port, or the bridge's own (rows L01, L02).
+    /// Frames from a MAC that is on another port, or the bridge's own (claims.md L01, L02).
     pub clones: u64,
-    /// Router's messages from access ports that are not allowed to (row N09).
+    /// Router's messages from access ports that are not allowed to (claims.md N09).
     pub routers: u64,
     /// Claims over a port's quota.
     pub over_quota: u64,

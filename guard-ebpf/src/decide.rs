@@ -137,7 +137,8 @@ pub fn judge<T: Tables>(
     claim: &Claim,
     now_ns: u64,
 ) -> Decision {
-    match tables.owned(&claim.key) {
+    // Without a bit nobody owns it.
+    match tables.owned(&claim.key).filter(|owned| owned.flags != 0) {
         Some(owned) if is_declared(port, claim, owned) => {
             against_owner(tables, port, from, claim, owned, now_ns)
         }
@@ -162,7 +163,7 @@ fn is_declared(port: &Port, claim: &Claim, owned: &Owned) -> bool {
         || is_reserved(port, owned)
 }
 
-/// Whether no port of this kind may claim the address (rows A20, D07).
+/// Whether no port of this kind may claim the address (claims.md A20, D07).
 #[inline(always)]
 fn is_reserved(port: &Port, owned: &Owned) -> bool {
     let bits = if port.kind == PORT_UPLINK { OWNED_HOST } else { OWNED_HOST | OWNED_GATEWAY };
@@ -316,13 +317,14 @@ fn is_over_quota(port: &Port, state: &PortState, claim: &Claim, new: bool, now_n
     addresses || frames
 }
 
-/// A claim against a holder, or a probe for what it holds. A probe passes (row A04), and so does a
-/// claim against a holder that nobody declared; a MAC that no host can have passes never (row A12).
+/// A claim against a holder, or a probe for what it holds. A probe passes (claims.md A04), and so
+/// does a claim against a holder that nobody declared; a MAC that no host can have passes never
+/// (claims.md A12).
 #[inline(always)]
 fn report(port: &Port, claim: &Claim, holder: Holder, kind: u8) -> Decision {
     let mut flags = claim.flags;
-    // Row A11: sent as if by the holder, and naming another. An unknown MAC is zero, which is no
-    // frame's source here (row L03).
+    // claims.md A11: sent as if by the holder, and naming another. An unknown MAC is zero, which is
+    // no frame's source here (claims.md L03).
     if flags & CLAIM_MISMATCH != 0 && mac::same(claim.eth_src, holder.mac) {
         flags |= CLAIM_SPOOF;
     }
@@ -343,7 +345,7 @@ fn no_claim(port: &Port, reason: NoClaim) -> Decision {
 }
 
 /// What enforcement does with a claim that counts for nothing. A router forwards what is from
-/// elsewhere (row D05).
+/// elsewhere (claims.md D05).
 #[inline(always)]
 pub(crate) fn drop_no_claim(port: &Port, reason: NoClaim) -> Verdict {
     if matches!(reason, NoClaim::OffPrefix) && port.flags & PORT_ALLOW_ROUTER != 0 {

@@ -74,7 +74,7 @@ const MAX_TAGS: usize = 4;
 /// The VLAN id in a tag, without the priority above it (IEEE 802.1Q §9.6).
 const VID: u16 = 0x0fff;
 
-/// The VLAN tags of a frame. Those with id 0 carry a priority only (row A28).
+/// The VLAN tags of a frame. Those with id 0 carry a priority only (claims.md A28).
 struct Tags {
     outer: u16,
     inner: u16,
@@ -103,7 +103,7 @@ const fn is_tag(ethertype: u16) -> bool {
 }
 
 /// Reads a frame. Its length counts only where a field is missing: what follows the last field is
-/// padding or junk (row A25). An untagged frame is in the VLAN that `port` gives it.
+/// padding or junk (claims.md A25). An untagged frame is in the VLAN that `port` gives it.
 #[must_use]
 pub fn parse<F: Frame + ?Sized>(frame: &F, port: &Port) -> Parsed {
     let mut parsed = Parsed::zeroed();
@@ -154,7 +154,7 @@ fn link_layer<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
     };
 }
 
-/// Reads the tags, and then what they are around (rows A27 to A29).
+/// Reads the tags, and then what they are around (claims.md A27 to A29).
 #[inline(always)]
 fn tagged<F: Frame + ?Sized>(
     frame: &F,
@@ -203,7 +203,7 @@ fn tagged<F: Frame + ?Sized>(
 }
 
 /// ARP and IP behind LLC and SNAP are not for Ethernet; what else speaks LLC, spanning tree for one,
-/// names no address (row A26).
+/// names no address (claims.md A26).
 #[inline(always)]
 fn llc<F: Frame + ?Sized>(frame: &F, at: usize) -> Says {
     let Some([snap @ .., high, low]) = frame.load::<8>(at) else { return Says::Nothing };

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The base header (RFC 791 §3.1). The source is in it whatever options follow, and in every
-/// fragment (row D08); the checksum is the receiver's business.
+/// fragment (claims.md D08); the checksum is the receiver's business.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Header {
@@ -64,7 +64,7 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
     Says::Nothing
 }
 
-/// A host that has no address yet may ask for one, and report its groups (row D02).
+/// A host that has no address yet may ask for one, and report its groups (claims.md D02).
 #[inline(always)]
 fn unspecified<F: Frame + ?Sized>(frame: &F, at: usize, header: &Header) -> Says {
     let first = u16::from_be_bytes(header.flags_fragment) & FRAGMENT_OFFSET == 0;

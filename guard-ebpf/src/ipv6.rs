@@ -91,7 +91,7 @@ fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> 
     packet.end = packet.at + len;
     if len == 0 && header.next == HOP_BY_HOP {
         // A jumbogram has its length in an option, and Linux takes the frame's where there is none
-        // (row N12b).
+        // (claims.md N12b).
         packet.end = frame.size();
     }
     packet.next = u32::from(header.next);
@@ -101,8 +101,8 @@ fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> 
     Ok(())
 }
 
-/// Follows the extension headers that Linux follows (row N13). A program of its own within the
-/// kernel's.
+/// Follows the extension headers that Linux follows (claims.md N13). A program of its own within
+/// the kernel's.
 #[inline(never)]
 fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
     for _ in 0..=MAX_EXTENSIONS {
@@ -140,7 +140,7 @@ fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
 }
 
 /// What there is to say of a packet whose source is IPv4-mapped: what it carries is believed by Linux,
-/// its source is nobody's (row N16b).
+/// its source is nobody's (claims.md N16b).
 #[inline(always)]
 pub(crate) fn flagged(says: Says, packet: &Packet) -> Says {
     if matches!(says, Says::Nothing) && is_mapped_v6(packet.source) {
@@ -175,7 +175,7 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
         parsed.packet.next = NEXT_ND;
         return Says::Nothing;
     }
-    // A host that has no address yet reports its groups (row N15, RFC 3590).
+    // A host that has no address yet reports its groups (claims.md N15, RFC 3590).
     if ndp::is_mld(kind) && is_unspecified_v6(parsed.packet.source) {
         return Says::Nothing;
     }
@@ -194,7 +194,7 @@ fn cut_off(fragment: bool, parsed: &mut Parsed) -> Says {
     }
 }
 
-/// The source of a packet is in use (row N17).
+/// The source of a packet is in use (claims.md N17).
 #[inline(always)]
 fn packet_from(parsed: &mut Parsed) -> Says {
     let source = parsed.packet.source;

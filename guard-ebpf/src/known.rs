@@ -27,8 +27,8 @@ const ARP_ETHERNET: [u16; 3] =
 const ARP_REQUEST: u16 = u16::from_ne_bytes([0, 1]);
 const ARP_REPLY: u16 = u16::from_ne_bytes([0, 2]);
 
-/// What a frame is, if nothing is to be done about it. Nor is its MAC looked up (row L01): that was
-/// done when the owner or the claimant was first seen, and is again every second.
+/// What a frame is, if nothing is to be done about it. Nor is its MAC looked up (claims.md L01):
+/// that was done when the owner or the claimant was first seen, and is again every second.
 #[inline(always)]
 #[must_use]
 pub fn known<F: Frame + ?Sized, T: Tables>(

@@ -34,7 +34,7 @@ const fn begins(mac: Mac, prefix: Mac, mask: Mac) -> bool {
     number(mac) & number(mask) == number(prefix)
 }
 
-/// Whether the MAC is a virtual router's (rows A16, N18).
+/// Whether the MAC is a virtual router's (claims.md A16, N18).
 #[inline(always)]
 #[must_use]
 pub const fn is_virtual(mac: Mac) -> bool {

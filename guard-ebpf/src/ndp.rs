@@ -45,8 +45,8 @@ pub(crate) const fn is_mld(kind: u8) -> bool {
     matches!(kind, 130..=132 | 143)
 }
 
-/// Reads a message. What RFC 4861 tells receivers to discard is malformed (row N11). A program of
-/// its own within the kernel's.
+/// Reads a message. What RFC 4861 tells receivers to discard is malformed (claims.md N11). A
+/// program of its own within the kernel's.
 #[inline(never)]
 pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     let Some([kind, code, _, _, flags, _, _, _]) = frame.load::<8>(parsed.packet.at as usize)
@@ -57,7 +57,7 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     parsed.says = match header(frame, kind, code, &mut parsed.packet, &mut parsed.further) {
         Ok(()) => {
             read_options(frame, &mut parsed.packet, &mut parsed.further);
-            // What could be read is said, whatever follows it (row N12).
+            // What could be read is said, whatever follows it (claims.md N12).
             let says = match parsed.further.found {
                 FOUND_BAD if parsed.packet.has_link == 0 => Says::Nothing,
                 _ => message(frame, kind, flags, parsed),
@@ -133,8 +133,8 @@ fn message<F: Frame + ?Sized>(frame: &F, kind: u8, flags: u8, parsed: &mut Parse
     }
 }
 
-/// Reads all options (row N12): what the first link-layer address is, and where to look for more. A
-/// program of its own within the kernel's.
+/// Reads all options (claims.md N12): what the first link-layer address is, and where to look for
+/// more. A program of its own within the kernel's.
 #[inline(never)]
 fn read_options<F: Frame + ?Sized>(frame: &F, packet: &mut Packet, further: &mut Further) {
     let mut rest = 0;
@@ -178,7 +178,7 @@ fn solicitation<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
     if !is_unspecified_v6(parsed.packet.source) {
         return about_source(parsed);
     }
-    // RFC 4861 §7.1.1, RFC 4862 §5.4.2 (row N01).
+    // RFC 4861 §7.1.1, RFC 4862 §5.4.2 (claims.md N01).
     if parsed.packet.has_link != 0 || !is_solicited_node(parsed.packet.destination, target) {
         return Says::Malformed(MalformedReason::NdUnspecified);
     }
@@ -207,7 +207,7 @@ fn advertisement<F: Frame + ?Sized>(frame: &F, flags: u8, parsed: &mut Parsed) -
     says
 }
 
-/// The message says where its target is (rows N07, N08); its source is in use besides.
+/// The message says where its target is (claims.md N07, N08); its source is in use besides.
 #[inline(always)]
 fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -> Says {
     let Some(target) = target(frame, &parsed.packet) else {
@@ -222,7 +222,7 @@ fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -
     Says::Nothing
 }
 
-/// The message says where its source is (rows N05, N06, N20).
+/// The message says where its source is (claims.md N05, N06, N20).
 #[inline(always)]
 fn about_source(parsed: &mut Parsed) -> Says {
     let source = parsed.packet.source;

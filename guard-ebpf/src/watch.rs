@@ -139,7 +139,7 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
             sender.drop_by(drop_on_access(port, DropReason::Opaque));
         }
     }
-    // A router is what an access port is not, unless it is allowed to be one (row N09).
+    // A router is what an access port is not, unless it is allowed to be one (claims.md N09).
     if port.kind == PORT_ACCESS
         && port.flags & PORT_ALLOW_ROUTER == 0
         && !matches!(parsed.router, Router::No)
@@ -263,7 +263,8 @@ impl Sender {
         }
     }
 
-    /// Tells if the MAC is another port's (row L01) or the bridge's (row L02), A program of its own within the kernel's.
+    /// Tells if the MAC is another port's (claims.md L01) or the bridge's (claims.md L02), A
+    /// program of its own within the kernel's.
     #[inline(never)]
     fn tell<S: Store>(
         &mut self,
@@ -275,7 +276,7 @@ impl Sender {
         let Ingress { port, from, .. } = *ingress;
         let eth_src = self.mac.mac;
         if !mac::is_host(eth_src) {
-            return; // Malformed, and counted as such (row L03).
+            return; // Malformed, and counted as such (claims.md L03).
         }
         let mut kind = EVENT_CLONE;
         let mut ifindex = store.mac_holder(&self.mac).map_or(0, |holder| holder.ifindex);
@@ -283,7 +284,8 @@ impl Sender {
             kind = EVENT_BRIDGE_MAC;
             ifindex = port.bridge;
         } else if ifindex == 0 {
-            // A virtual router's MAC goes from port to port by right, among those that may (row A16).
+            // A virtual router's MAC goes from port to port by right, among those that may
+            // (claims.md A16).
             let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
             let lives = self.lives != 0 && port.kind == PORT_ACCESS && !moves;
             let holder = MacHolder { ifindex: from, flags: 0 };

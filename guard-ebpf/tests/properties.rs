@@ -152,7 +152,7 @@ proptest! {
     ) {
         let longer = [&frame[..], &junk].concat();
         let read = parse(&frame[..], &port);
-        // From 0.0.0.0 the ports behind the header count (row D02).
+        // From 0.0.0.0 the ports behind the header count (claims.md D02).
         prop_assume!(frame[12..14] == [8, 6] || frame[26..30] != [0; 4]);
         prop_assert_eq!(parse(&longer[..], &port), read);
     }

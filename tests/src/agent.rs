@@ -6,15 +6,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use crate::config::Config;
-use crate::journal::Journal;
-use crate::lab::Lab;
-use crate::launch::{Launch, PANIC, start};
-use crate::netns::Netns;
-use crate::process::Process;
-use crate::reaper::Reaper;
-use crate::sandbox::Sandbox;
-use crate::wait::eventually;
+use crate::{
+    config::Config,
+    journal::Journal,
+    lab::Lab,
+    launch::{Launch, PANIC, start},
+    netns::Netns,
+    process::Process,
+    reaper::Reaper,
+    sandbox::Sandbox,
+    wait::eventually,
+};
 
 /// How a run of the agent ended.
 #[derive(Clone, Debug)]

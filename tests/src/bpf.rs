@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use bytemuck::Zeroable;
-use guard_ebpf::abi::{AddressKey, Live, OWNED_LEASED, Owned};
+use guard_ebpf::abi::{AddressKey, Live, Owned};
 use nix::libc::{SYS_bpf, close, syscall};
 
 /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` (linux/bpf.h).
@@ -48,13 +48,14 @@ pub(crate) fn set_number(pin: &Path, number: u64) -> Result<()> {
     Array::<_, u64>::try_from(map)?.set(0, number, 0).context("writing a number")
 }
 
-/// How many entries of the pinned map of owners are of leases.
+/// How many entries of the pinned map of owners are of leases, or of what a loss of the store has left
+/// of one.
 pub(crate) fn count_leased(pin: &Path) -> Result<usize> {
     let map = Map::from_map_data(MapData::from_pin(pin)?)?;
     let map = HashMap::<_, AddressKey, Owned>::try_from(map)?;
     let mut leased = 0;
     for entry in map.iter() {
-        leased += usize::from(entry?.1.flags & OWNED_LEASED != 0);
+        leased += usize::from(entry?.1.generation != 0);
     }
     Ok(leased)
 }

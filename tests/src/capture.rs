@@ -8,8 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::Lab;
-use crate::wait::eventually;
+use crate::{lab::Lab, wait::eventually};
 
 /// tcpdump on an interface of a lab's host. Dropping it ends it.
 #[derive(Debug)]

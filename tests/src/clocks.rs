@@ -2,9 +2,7 @@
 
 use anyhow::Result;
 
-use crate::command::run;
-use crate::lab::Lab;
-use crate::launch::Launch;
+use crate::{command::run, lab::Lab, launch::Launch};
 
 /// Stands between a program and its C library.
 const SHIFTED: &str = r#"

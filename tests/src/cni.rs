@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::command::binary;
-use crate::netns::Netns;
+use crate::{command::binary, netns::Netns};
 
 /// Where Debian puts the plugins.
 pub(crate) const PLUGINS: &str = "/usr/lib/cni";

@@ -15,12 +15,9 @@ use parking_lot::Mutex;
 pub use containers::Frozen;
 pub(crate) use containers::SLEEP;
 
-use crate::command::output;
-use crate::config::Config;
-use crate::journal::Journal;
-use crate::lab::Lab;
-use crate::process::Process;
-use crate::reaper::Reaper;
+use crate::{
+    command::output, config::Config, journal::Journal, lab::Lab, process::Process, reaper::Reaper,
+};
 
 /// `containerd` with a root, a state and a socket in the lab's directory, and a namespace that no
 /// other lab has: containers of one namespace share their cgroups, whichever containerd has them.

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use crate::frame::Mac;
-use crate::lab::{BRIDGE, Lab};
-use crate::netns::Netns;
-use crate::raw_socket::RawSocket;
-use crate::sandbox::Sandbox;
+use crate::{
+    frame::Mac,
+    lab::{BRIDGE, Lab},
+    netns::Netns,
+    raw_socket::RawSocket,
+    sandbox::Sandbox,
+};
 
 /// Ports of [`BRIDGE`] whose far ends are all in one namespace, which takes a fraction of the time
 /// that as many sandboxes do.

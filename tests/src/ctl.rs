@@ -6,13 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::agent::Agent;
-use crate::command::binary;
-use crate::frame::Mac;
-use crate::lab::POOL;
-use crate::sandbox::Sandbox;
-use crate::stream::Stream;
-use crate::wait::eventually;
+use crate::{
+    agent::Agent, command::binary, frame::Mac, lab::POOL, sandbox::Sandbox, stream::Stream,
+    wait::eventually,
+};
 
 /// What a call of `guardctl` came to.
 #[derive(Clone, Debug)]

@@ -11,11 +11,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::cni::PLUGINS;
-use crate::command::{binary, output};
-use crate::containerd::{Containerd, SLEEP};
-use crate::lab::Lab;
-use crate::netns::Netns;
+use crate::{
+    cni::PLUGINS,
+    command::{binary, output},
+    containerd::{Containerd, SLEEP},
+    lab::Lab,
+    netns::Netns,
+};
 
 const MOUNT: &str = "mount --bind \"$0\" /opt; mount --bind \"$1\" /etc; shift; exec ctr \"$@\"";
 

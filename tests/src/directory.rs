@@ -6,18 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use guard_api::proto::directory::{
     GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
 };
 use parking_lot::Mutex;
-use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::lab::Lab;
+use crate::{lab::Lab, serve::serve};
 
 /// What a directory knows, and how it is.
 #[derive(Clone, Debug, Default)]
@@ -94,21 +92,8 @@ impl Lab {
     pub fn directory(&self) -> Result<Directory> {
         let socket = self.dir().join("directory.sock");
         let said = Arc::new(Mutex::new(Said::default()));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("a runtime")?;
-        let listener = {
-            let _inside = runtime.enter();
-            UnixListener::bind(&socket).with_context(|| socket.display().to_string())?
-        };
         let service = directory_server::DirectoryServer::new(Service(Arc::clone(&said)));
-        runtime.spawn(
-            Server::builder()
-                .add_service(service)
-                .serve_with_incoming(UnixListenerStream::new(listener)),
-        );
+        let runtime = serve(&socket, Server::builder().add_service(service))?;
         Ok(Directory { socket, said, _runtime: runtime })
     }
 }

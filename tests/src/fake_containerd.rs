@@ -4,22 +4,19 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use guard_api::proto::containerd::containers::{
     Container, DeleteContainerRequest, GetContainerRequest, GetContainerResponse,
     ListContainerMessage, ListContainersRequest, containers_server,
 };
 use guard_api::proto::containerd::events::{Envelope, SubscribeRequest, events_server};
 use parking_lot::Mutex;
-use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::config::Config;
-use crate::lab::Lab;
+use crate::{config::Config, lab::Lab, serve::serve};
 
 /// What a fake containerd has, and how it is.
 #[derive(Clone, Debug, Default)]
@@ -100,22 +97,11 @@ impl Lab {
     pub fn fake_containerd(&self) -> Result<FakeContainerd> {
         let socket = self.dir().join("fake-containerd.sock");
         let listed = Arc::new(Mutex::new(Listed::default()));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("a runtime")?;
-        let listener = {
-            let _inside = runtime.enter();
-            UnixListener::bind(&socket).with_context(|| socket.display().to_string())?
-        };
         let service = Service(Arc::clone(&listed));
-        runtime.spawn(
-            Server::builder()
-                .add_service(containers_server::ContainersServer::new(service.clone()))
-                .add_service(events_server::EventsServer::new(service))
-                .serve_with_incoming(UnixListenerStream::new(listener)),
-        );
+        let services = Server::builder()
+            .add_service(containers_server::ContainersServer::new(service.clone()))
+            .add_service(events_server::EventsServer::new(service));
+        let runtime = serve(&socket, services)?;
         Ok(FakeContainerd { socket, listed, _runtime: runtime })
     }
 }

@@ -4,13 +4,19 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use guard_agent::clock::{self, Now};
-use guard_agent::lease::command::{Allocate, Command};
-use guard_agent::lease::{Pool, PoolSpec, Pools};
-use guard_agent::ledger::Ledger;
-use guard_agent::live::LiveSet;
-use guard_agent::segment::Segment;
-use guard_agent::store::{Boot, Store};
+use guard_agent::{
+    clock,
+    ledger::Ledger,
+    live::LiveSet,
+    store::{Boot, Store},
+};
+use guard_core::{
+    lease::{
+        Pool, PoolSpec, Pools,
+        command::{Allocate, Command},
+    },
+    segment::Segment,
+};
 use tokio::task::JoinSet;
 
 use crate::lab::{BRIDGE, Lab, POOL};
@@ -27,7 +33,7 @@ impl Lab {
     pub fn fill(&self, leases: u32) -> Result<()> {
         let state = self.dir().join("state");
         std::fs::create_dir_all(&state).context("the state directory")?;
-        let boot = Boot { id: clock::boot_id()?, now: Now::read() };
+        let boot = Boot { id: clock::boot_id()?, now: clock::now() };
         let store = Store::open(&state.join("leases.db"), &boot)?;
         let prefix = self.prefix().trunc().into();
         let spec = PoolSpec::new(POOL, Segment::new(BRIDGE, 0), prefix);

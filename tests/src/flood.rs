@@ -7,11 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::command::run;
-use crate::lab::Lab;
-use crate::netns::Netns;
-use crate::sandbox::Sandbox;
-use crate::wait::eventually;
+use crate::{command::run, lab::Lab, netns::Netns, sandbox::Sandbox, wait::eventually};
 
 /// Nobody's address, for frames that ask for one. More than 1,024 that ask for the host's own
 /// would fill the kernel's neighbour table, which all namespaces of a machine share.

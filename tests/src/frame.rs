@@ -76,32 +76,32 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// An ordinary request (A01).
+    /// An ordinary request (claims.md A01).
     #[must_use]
     pub fn request(sha: Mac, spa: Ipv4Addr, tpa: Ipv4Addr) -> Self {
         let operation = ArpOperation::REQUEST;
         Self { eth_src: sha, eth_dst: Mac::BROADCAST, operation, sha, spa, tha: Mac::ZERO, tpa }
     }
 
-    /// An ordinary reply (A02).
+    /// An ordinary reply (claims.md A02).
     #[must_use]
     pub fn reply(sha: Mac, spa: Ipv4Addr, tha: Mac, tpa: Ipv4Addr) -> Self {
         Self { eth_src: sha, eth_dst: tha, operation: ArpOperation::REPLY, sha, spa, tha, tpa }
     }
 
-    /// A probe (A04, RFC 5227 §2.1.1).
+    /// A probe (claims.md A04, RFC 5227 §2.1.1).
     #[must_use]
     pub fn probe(sha: Mac, tpa: Ipv4Addr) -> Self {
         Self::request(sha, Ipv4Addr::UNSPECIFIED, tpa)
     }
 
-    /// An announcement (A06, RFC 5227 §2.3).
+    /// An announcement (claims.md A06, RFC 5227 §2.3).
     #[must_use]
     pub fn announcement(sha: Mac, spa: Ipv4Addr) -> Self {
         Self::request(sha, spa, spa)
     }
 
-    /// A gratuitous reply (A07).
+    /// A gratuitous reply (claims.md A07).
     #[must_use]
     pub fn gratuitous_reply(sha: Mac, spa: Ipv4Addr) -> Self {
         Self::reply(sha, spa, Mac::BROADCAST, spa)
@@ -150,7 +150,7 @@ impl Arp {
     }
 }
 
-/// A UDP datagram to the discard port: data with `source` as its sender (D01).
+/// A UDP datagram to the discard port: data with `source` as its sender (claims.md D01).
 ///
 /// # Errors
 /// Never, for a frame this short.
@@ -167,7 +167,8 @@ pub fn ipv4_udp(eth: (Mac, Mac), source: Ipv4Addr, destination: Ipv4Addr) -> Res
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// An unsolicited advertisement to all nodes that `target` is at each of `macs` (N10, N12).
+/// An unsolicited advertisement to all nodes that `target` is at each of `macs` (claims.md N10,
+/// N12).
 ///
 /// # Errors
 /// Never, for a frame this short.
@@ -191,7 +192,7 @@ pub fn neighbour_advertisement(
     Ok(frame)
 }
 
-/// A router's advertisement to all nodes, with its MAC (N09, RFC 4861 §4.2).
+/// A router's advertisement to all nodes, with its MAC (claims.md N09, RFC 4861 §4.2).
 ///
 /// # Errors
 /// Never, for a frame this short.

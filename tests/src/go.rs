@@ -6,9 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::agent::Agent;
-use crate::command::output;
-use crate::ctl::CtlOutput;
+use crate::{agent::Agent, command::output, ctl::CtlOutput};
 
 /// Where Debian has the sources of libraries.
 const LIBRARIES: &str = "/usr/share/gocode";
@@ -24,7 +22,8 @@ pub fn go_example(
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let source = dir.join("go/src/controller");
     fs::create_dir_all(&source).context("a directory for the example")?;
-    fs::copy(top.join("examples/controller.go"), source.join("main.go")).context("the example")?;
+    fs::copy(top.join("docs/examples/controller.go"), source.join("main.go"))
+        .context("the example")?;
     let mut generate = Command::new("protoc");
     generate.arg("--proto_path=guard-agent/proto").current_dir(&top);
     for plugin in ["go", "go-grpc"] {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::cni::{Attachment, Plugin};
-use crate::lab::{GATEWAY, Lab};
-use crate::sandbox::Sandbox;
+use crate::{
+    cni::{Attachment, Plugin},
+    lab::{GATEWAY, Lab},
+    sandbox::Sandbox,
+};
 
 /// The plugin with a range of its own, on a store in the lab's directory.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use anyhow::{Context, Result};
 
-use crate::agent::Agent;
-use crate::wait::PATIENCE;
+use crate::{agent::Agent, wait::PATIENCE};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

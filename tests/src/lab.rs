@@ -10,13 +10,15 @@ use anyhow::{Context, Result};
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use ipnet::Ipv4Net;
 
-use crate::bpf::{self, FullMap, detach_link};
-use crate::command::{binary, output, require_root, run};
-use crate::frame::Mac;
-use crate::launch::PANIC;
-use crate::netns::Netns;
-use crate::reaper::Reaper;
-use crate::sandbox::{Port, Sandbox};
+use crate::{
+    bpf::{self, FullMap, detach_link},
+    command::{binary, output, require_root, run},
+    frame::Mac,
+    launch::PANIC,
+    netns::Netns,
+    reaper::Reaper,
+    sandbox::{Port, Sandbox},
+};
 
 /// The bridge that a lab begins with.
 pub const BRIDGE: &str = "rt0";

@@ -6,12 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::command::binary;
-use crate::config::Config;
-use crate::journal::Journal;
-use crate::netns::Netns;
-use crate::process::Process;
-use crate::reaper::Reaper;
+use crate::{
+    command::binary, config::Config, journal::Journal, netns::Netns, process::Process,
+    reaper::Reaper,
+};
 
 static RUNS: AtomicU32 = AtomicU32::new(0);
 

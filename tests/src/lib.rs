@@ -41,6 +41,7 @@ mod prometheus;
 mod raw_socket;
 mod reaper;
 mod sandbox;
+mod serve;
 mod stream;
 mod terminal;
 mod wait;

@@ -11,11 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::command::output;
-use crate::journal::Journal;
-use crate::lab::Lab;
-use crate::process::Process;
-use crate::wait::PATIENCE;
+use crate::{command::output, journal::Journal, lab::Lab, process::Process, wait::PATIENCE};
 
 /// Where it finds the directory that it shares with the lab.
 const SHARED: &str = "/shared";

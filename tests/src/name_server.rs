@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::netns::Netns;
-use crate::sandbox::Sandbox;
+use crate::{netns::Netns, sandbox::Sandbox};
 
 const PORT: u16 = 7;
 const PATIENCE_OF_THE_CLIENT: Duration = Duration::from_secs(1);

@@ -11,8 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use parking_lot::Mutex;
 
-use crate::command::run;
-use crate::reaper::Reaper;
+use crate::{command::run, reaper::Reaper};
 
 /// A named network namespace. Cloning names it again; it goes when it is deleted, or with its lab.
 #[derive(Clone, Debug)]

@@ -6,10 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::agent::Agent;
-use crate::command::output;
-use crate::ctl::CtlOutput;
-use crate::stream::Stream;
+use crate::{agent::Agent, command::output, ctl::CtlOutput, stream::Stream};
 
 /// The client, with its Python.
 #[derive(Clone, Debug)]
@@ -58,7 +55,7 @@ impl Peer {
         Ok(move |args: &[&str]| {
             let mut command = Command::new(&python);
             command.env("PYTHONPATH", &dir).env("PYTHONDONTWRITEBYTECODE", "1");
-            command.arg(top.join("examples/controller.py")).arg("--socket").arg(&socket);
+            command.arg(top.join("docs/examples/controller.py")).arg("--socket").arg(&socket);
             CtlOutput::of(command.args(args))
         })
     }

@@ -9,8 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
-use crate::journal::Journal;
-use crate::reaper::Reaper;
+use crate::{journal::Journal, reaper::Reaper};
 
 /// A child whose end its journal learns of.
 #[derive(Debug)]

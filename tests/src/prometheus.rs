@@ -7,11 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::command::output;
-use crate::journal::Journal;
-use crate::lab::Lab;
-use crate::netns::Netns;
-use crate::process::Process;
+use crate::{command::output, journal::Journal, lab::Lab, netns::Netns, process::Process};
 
 /// Loopback is each namespace's own, so that every lab can have the same port.
 const ADDRESS: &str = "127.0.0.1:9090";
@@ -60,10 +56,10 @@ impl Prometheus {
     }
 }
 
-/// A file or directory of `dist/`, which is what a release consists of beside the programs.
+/// A file or directory of `guard-agent/dist/`, which is what a release consists of beside the programs.
 #[must_use]
 pub fn dist(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../guard-agent/dist").join(path)
 }
 
 /// Runs a program that checks `input` on its standard input, and gives back all that it says.

@@ -12,8 +12,7 @@ use nix::sys::socket::{
     socket,
 };
 
-use crate::netns::Netns;
-use crate::wait::PATIENCE;
+use crate::{netns::Netns, wait::PATIENCE};
 
 /// A packet socket bound to one interface: it sends what it is given, and receives everything.
 #[derive(Debug)]

@@ -4,9 +4,11 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use crate::frame::{Arp, Mac};
-use crate::netns::Netns;
-use crate::raw_socket::RawSocket;
+use crate::{
+    frame::{Arp, Mac},
+    netns::Netns,
+    raw_socket::RawSocket,
+};
 
 /// How the host's side of a sandbox's veth is called and numbered.
 #[derive(Clone, Debug)]

@@ -8,8 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::reaper::Reaper;
-use crate::wait::PATIENCE;
+use crate::{reaper::Reaper, wait::PATIENCE};
 
 /// A stream that is being followed. Dropping it ends it.
 #[derive(Debug)]

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::agent::Agent;
-use crate::command::{binary, output};
-use crate::lab::Lab;
-use crate::reaper::Reaper;
-use crate::wait::eventually;
+use crate::{
+    agent::Agent,
+    command::{binary, output},
+    lab::Lab,
+    reaper::Reaper,
+    wait::eventually,
+};
 
 /// How wide a terminal is, and how high: what has always been usual.
 const SIZE: (u16, u16) = (80, 24);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{process, setup, terminal};
 
-const CHART: &str = "dist/helm/guard";
+const CHART: &str = "guard-agent/dist/helm/guard";
 
 /// The oldest that the chart names, and the newest that there is a schema of.
 const KUBERNETES: [&str; 2] = ["1.25", "1.37"];

@@ -16,7 +16,7 @@ const COVERAGE: [&str; 6] = [
     "--cfg=fuzzing",
 ];
 
-/// A program of `fuzz/`.
+/// A program of `tests/fuzz/`.
 struct Fuzzer {
     name: &'static str,
     /// Longer than anything that makes sense to it.
@@ -27,7 +27,7 @@ struct Fuzzer {
 
 static FUZZERS: [Fuzzer; 3] = [
     Fuzzer { name: "frame", longest: 400, options: &[] },
-    Fuzzer { name: "cni", longest: 2048, options: &["-only_ascii=1", "-dict=fuzz/cni.dict"] },
+    Fuzzer { name: "cni", longest: 2048, options: &["-only_ascii=1", "-dict=tests/fuzz/cni.dict"] },
     Fuzzer {
         name: CONFIG,
         longest: 8192,
@@ -52,7 +52,7 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<()> {
     // With a target named, the flags are for it alone, and not for build scripts.
     build
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", COVERAGE.join(" "))
-        .args(["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+        .args(["build", "--release", "--locked", "--manifest-path", "tests/fuzz/Cargo.toml"])
         .args(["--target", TARGET, "--target-dir", "target/fuzz"]);
     if only.is_none_or(|only| only == CONFIG) {
         build.args(["--features", "agent"]);

@@ -4,9 +4,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use guard_api::proto;
+use guard_core::mac::Mac;
 use ipnet::IpNet;
-
-use crate::replay::Mac;
 
 /// Where the agent listens unless it is told otherwise.
 const SOCKET: &str = "/run/guard/guard.sock";

@@ -8,13 +8,14 @@ use std::{
 
 use clap::{Args, CommandFactory as _, Subcommand};
 use clap_complete::Shell;
+use guard_core::mac::{Mac, MacError};
 use ipnet::IpNet;
 
 use crate::{
     cli::{Cli, address, prefix},
     error::Error,
     output::Output,
-    replay::{self, Mac, MacError, Settings},
+    replay::{self, Settings},
     view,
 };
 

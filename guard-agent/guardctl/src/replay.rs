@@ -1,6 +1,3 @@
 //! What `replay` takes from the daemon's library: nothing else here names it.
 
-pub use guard_agent::{
-    mac::{Mac, MacError},
-    replay::{CaptureError, Claim, Report, Settings, replay},
-};
+pub use guard_agent::replay::{CaptureError, Claim, Report, Settings, replay};

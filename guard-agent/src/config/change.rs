@@ -3,8 +3,9 @@
 
 use std::fmt::Debug;
 
+use guard_core::lease::{Pool, PoolSpec, Pools};
+
 use super::{Bridge, Config};
-use crate::lease::{Pool, PoolSpec, Pools};
 
 /// A setting that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -12,9 +11,9 @@ use documented::{Documented, DocumentedFields};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::AllowKind;
-use crate::{
+use guard_core::{
     lease::{ExclusionError, PoolSpec},
+    policy::{AllowKind, Conflict, Quota},
     segment::Segment,
 };
 
@@ -134,57 +133,6 @@ pub enum WhenDegraded {
     Refuse,
     /// Goes on with the evidence that there is.
     Allow,
-}
-
-/// When two claimants are a conflict, and how long an incident lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
-#[serde(deny_unknown_fields, default)]
-pub struct Conflict {
-    /// A wire claim without a frame for so long is no evidence any more.
-    #[serde(with = "humantime_serde")]
-    pub live_window: Duration,
-    /// An incident closes when all claimants but one were silent for so long.
-    #[serde(with = "humantime_serde")]
-    pub quiet: Duration,
-    /// An address that goes back within so long to who had it has flapped.
-    #[serde(with = "humantime_serde")]
-    pub flap_window: Duration,
-    /// So many flaps within the window are an incident.
-    pub flap_count: NonZeroU32,
-    /// How long a doubt between undeclared claimants may be held.
-    #[serde(with = "humantime_serde")]
-    pub grace: Duration,
-}
-
-impl Default for Conflict {
-    fn default() -> Self {
-        Self {
-            live_window: Duration::from_secs(300),
-            quiet: Duration::from_secs(60),
-            flap_window: Duration::from_secs(60),
-            flap_count: const { NonZeroU32::new(2).expect("it is not 0") },
-            grace: Duration::from_secs(2),
-        }
-    }
-}
-
-/// What one access port may add about addresses that nobody owns.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
-#[serde(deny_unknown_fields, default)]
-pub struct Quota {
-    /// So many addresses can be live there at once.
-    pub addresses_per_port: NonZeroU32,
-    /// So many ARP and ND frames a second count.
-    pub nd_per_second: NonZeroU32,
-}
-
-impl Default for Quota {
-    fn default() -> Self {
-        Self {
-            addresses_per_port: const { NonZeroU32::new(16).expect("it is not 0") },
-            nd_per_second: const { NonZeroU32::new(50).expect("it is not 0") },
-        }
-    }
 }
 
 /// A bridge to watch; at least one.

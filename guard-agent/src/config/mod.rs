@@ -1,10 +1,12 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
-mod allow;
 mod change;
+pub mod containerd;
 mod file;
+pub mod inventory;
 mod place;
 mod print;
+mod rules;
 mod sources;
 
 use std::{
@@ -15,20 +17,17 @@ use std::{
     time::Duration,
 };
 
+use guard_core::{
+    lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
+    policy::{Allow, Conflict, MAX_RULES, Quota},
+    segment::Segment,
+};
 use ipnet::IpNet;
 
 use self::place::{Fault, at};
-use crate::{
-    inventory,
-    lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
-    reconcile,
-    segment::Segment,
-    watchdog,
-};
 
-pub use allow::{Allow, AllowKind, MAX_RULES};
 pub use change::Change;
-pub use file::{Access, Conflict, LogFormat, Quota, WhenDegraded};
+pub use file::{Access, LogFormat, WhenDegraded};
 pub use print::commented_defaults;
 
 /// A configuration that has been checked.
@@ -59,11 +58,11 @@ pub struct Config {
     /// The pools to allocate from.
     pub pools: Pools,
     /// How slow and how sure leases are taken back.
-    pub reconcile: reconcile::Settings,
+    pub reconcile: guard_core::reconcile::Settings,
     /// Who is asked which sandboxes there are.
     pub sources: inventory::Settings,
     /// How containers are removed whose sandboxes are over.
-    pub watchdog: watchdog::Settings,
+    pub watchdog: guard_core::watchdog::Settings,
     /// Whose acknowledgement a released address waits for, and how long at most.
     pub subscribers: Vec<(Arc<str>, Duration)>,
     /// Who may call what.
@@ -396,7 +395,7 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
         }
         let allow = allow.into_iter().enumerate().map(|(index, section)| {
             let place = format!("{}.{index}", key("allow"));
-            Allow::check(&name, section).map_err(at(place))
+            rules::allow(&name, section).map_err(at(place))
         });
         let allow = allow.collect::<Result<_, _>>()?;
         bridges.push(Bridge { name: name.into(), uplinks, allow });

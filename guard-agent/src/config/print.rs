@@ -1,10 +1,10 @@
 //! The commented default configuration, from the settings' own descriptions and defaults.
 
 use documented::{Documented, DocumentedFields};
+use guard_core::{lease::PoolSpec, policy::AllowKind, segment::Segment};
 use serde::Serialize;
 
-use super::{AllowKind, file};
-use crate::{lease::PoolSpec, segment::Segment};
+use super::file;
 
 /// What the example pool is like.
 const PREFIX: &str = "10.8.64.0/24";
@@ -97,7 +97,7 @@ fn allow() -> file::Allow {
 fn pool() -> file::Pool {
     let prefix = PREFIX.parse().expect("it is a prefix");
     let segment = Segment::new(bridge().name, 0);
-    let default = crate::lease::Pool::new(PoolSpec::new("sandboxes", segment, prefix));
+    let default = guard_core::lease::Pool::new(PoolSpec::new("sandboxes", segment, prefix));
     let default = default.expect("it is a prefix of hosts").spec().clone();
     file::Pool {
         name: default.name.to_string(),

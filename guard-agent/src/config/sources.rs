@@ -3,18 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    CheckError, file,
+    CheckError, containerd, file, inventory,
     place::{Fault, at},
-};
-use crate::{
-    inventory::{self, containerd},
-    reconcile, watchdog,
 };
 
 /// More than any controller has; each is written with every release.
 const MOST_SUBSCRIBERS: usize = 16;
 
-pub(super) fn reconcile(section: &file::Reconcile) -> Result<reconcile::Settings, Fault> {
+pub(super) fn reconcile(
+    section: &file::Reconcile,
+) -> Result<guard_core::reconcile::Settings, Fault> {
     let refuse = |key: &str, what: &str| {
         let error = CheckError::Setting { section: "[reconcile]", what: what.to_owned() };
         at(format!("reconcile.{key}"))(error)
@@ -35,7 +33,7 @@ pub(super) fn reconcile(section: &file::Reconcile) -> Result<reconcile::Settings
             "max_reap_share is a share of a pool's leases: 0 to 1",
         ));
     }
-    Ok(reconcile::Settings { interval, misses, max_reap_share })
+    Ok(guard_core::reconcile::Settings { interval, misses, max_reap_share })
 }
 
 pub(super) fn containerd(section: file::Containerd) -> Result<containerd::Settings, Fault> {
@@ -60,7 +58,7 @@ pub(super) fn containerd(section: file::Containerd) -> Result<containerd::Settin
 pub(super) fn watchdog(
     section: &file::Watchdog,
     sources: &inventory::Settings,
-) -> Result<watchdog::Settings, Fault> {
+) -> Result<guard_core::watchdog::Settings, Fault> {
     let refuse = |key: &str, what: &str| {
         let error = CheckError::Setting { section: "[watchdog]", what: what.to_owned() };
         Err(at(format!("watchdog.{key}"))(error))
@@ -83,7 +81,7 @@ pub(super) fn watchdog(
     if interval.is_zero() {
         return refuse("interval", "interval = 0 leaves no time for anything else");
     }
-    Ok(watchdog::Settings { enabled, interval, grace, stop_timeout })
+    Ok(guard_core::watchdog::Settings { enabled, interval, grace, stop_timeout })
 }
 
 pub(super) fn subscribers(

@@ -147,7 +147,7 @@ fn a_reconciler_that_would_take_everything_is_refused() {
 #[test]
 fn a_watchdog_without_anybody_to_ask_is_refused() {
     let config = load(GOOD).unwrap();
-    let watchdog::Settings { enabled, interval, grace, stop_timeout } = config.watchdog;
+    let guard_core::watchdog::Settings { enabled, interval, grace, stop_timeout } = config.watchdog;
     assert!(!enabled);
     let spans = [interval, grace, stop_timeout].map(|span| span.as_secs());
     assert_eq!(spans, [300, 180, 5]);

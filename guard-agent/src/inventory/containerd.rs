@@ -4,43 +4,29 @@
 //! keeps its addresses, whether it runs, is paused or has stopped. Works with 1.6, 1.7 and 2.x,
 //! whose API is the same as far as it is used here.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use guard_api::proto::containerd::{
     containers::{Container, ListContainersRequest, containers_client::ContainersClient},
     events::{Envelope, SubscribeRequest, events_client::EventsClient},
+};
+use guard_core::{
+    evidence::{Entry, EventStream as _, Listing, Place, Unread},
+    lease,
+    owner::Owner,
 };
 use jiff::Timestamp;
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
-    Entry, Listing, Place, SourceError, Unread,
+    SourceError,
     events::{Events, Mark},
     label::{self, Reading},
     place::Placing,
     source::{Changed, Lister},
 };
-use crate::{
-    lease::{self, Owner},
-    live::EventStream as _,
-    live::LiveSet,
-};
-
-/// Where containers are and what their labels mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// containerd's socket.
-    pub socket: PathBuf,
-    /// The namespace of the containers.
-    pub namespace: String,
-    /// The label that names the sandbox.
-    pub sandbox_label: String,
-    /// The label that tells its runs apart.
-    pub lifecycle_label: String,
-    /// What the labels that name addresses begin with.
-    pub address_label: String,
-}
+use crate::{config::containerd::Settings, live::LiveSet};
 
 /// How long after it was asked for an event stream has certainly begun. containerd answers a
 /// subscription with its first event only.
@@ -236,7 +222,9 @@ fn is_number(rest: &str) -> bool {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{super::Unreadable, *};
+    use guard_core::evidence::Unreadable;
+
+    use super::*;
 
     fn settings() -> Settings {
         Settings {

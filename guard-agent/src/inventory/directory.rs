@@ -14,20 +14,23 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use guard_api::proto::directory::{
     GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
 };
+use guard_core::{
+    evidence::{Death, Entry, Listing, Place, Unread, Word},
+    lease,
+    owner::Owner,
+    time::Now,
+};
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    Death, Entry, Listing, PATIENCE, Place, SourceError, Unread,
+    PATIENCE, SourceError,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
 };
-use crate::{
-    clock::Now,
-    lease::{self, Owner},
-};
+use crate::clock;
 
 /// Tells of no changes: how often it is asked whether it is still there.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(30);
@@ -37,17 +40,6 @@ const LARGEST: usize = 64 << 20;
 
 /// How many sandboxes are asked for at once.
 const AT_ONCE: usize = 16;
-
-/// The answer about one sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// It is there.
-    Alive,
-    /// It has ended.
-    Dead,
-    /// There is none.
-    NotFound,
-}
 
 pub(super) struct Directory {
     socket: PathBuf,
@@ -77,7 +69,7 @@ impl Lister for Directory {
         let listed = client.list(ListRequest {}).await;
         let listed = listed.map_err(|status| SourceError::call("list the sandboxes", &status))?;
         let mut listing = Listing::default();
-        let (now, mut seen) = (Now::read(), HashMap::new());
+        let (now, mut seen) = (clock::now(), HashMap::new());
         for sandbox in listed.into_inner().sandboxes {
             let first_listed = |owner: &Owner, dead| {
                 let state = (owner.clone(), dead);
@@ -199,7 +191,7 @@ mod tests {
         let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
         let mut listing = Listing::default();
         let listed = Sandbox { sandbox, lifecycle, state, since: None };
-        read(&listed, &mut listing, |_, _| Now::read());
+        read(&listed, &mut listing, |_, _| clock::now());
         listing
     }
 

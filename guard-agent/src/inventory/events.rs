@@ -12,10 +12,11 @@ use std::{
     time::Duration,
 };
 
+use guard_core::evidence::EventStream;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{clock::Now, live::EventStream};
+use crate::clock;
 
 /// An event stream of a source, shared by the task that reads it and those who rely on it.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Events {
     /// One that is asked for now.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            begun: Now::read().boot,
+            begun: clock::now().boot,
             confirmed: AtomicBool::new(false),
             told: AtomicU64::new(0),
             ended: Mutex::default(),
@@ -78,7 +79,7 @@ impl Events {
 
     /// How long ago it was asked for.
     pub(super) fn age(&self) -> Duration {
-        Now::read().boot.saturating_sub(self.begun)
+        clock::now().boot.saturating_sub(self.begun)
     }
 
     /// What it has told so far.

@@ -5,10 +5,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use guard_core::{
+    evidence::{Entry, Listing, Unreadable},
+    owner::Owner,
+};
 use ipnet::IpNet;
-
-use super::entry::{Entry, Listing, Unreadable};
-use crate::lease::Owner;
 
 /// The longest piece of a value that is shown to people.
 const SHOWN: usize = 64;

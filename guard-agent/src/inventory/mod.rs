@@ -5,10 +5,9 @@
 
 pub mod containerd;
 pub mod directory;
-mod entry;
 mod events;
+pub mod host_local;
 mod label;
-mod listing;
 mod netns;
 mod pace;
 mod place;
@@ -19,7 +18,6 @@ mod told;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -27,32 +25,18 @@ use std::{
 
 use futures_util::future::join_all;
 use guard_api::client::{self, ChannelError};
-use parking_lot::RwLock;
+use guard_core::{
+    evidence::{CONTAINERD, DIRECTORY, Heard, Source, Word},
+    owner::Owner,
+};
 use tonic::{Status, transport::Channel};
 
-pub use entry::{Death, Entry, Listing, Place, Unread, Unreadable};
-use listing::Listed;
-pub use listing::News;
 pub use source::{Handle, PATIENCE};
-pub use status::{AWAY, Answer, Awaited, Heard, SourceStatus};
+pub use status::{AWAY, Awaited, SourceStatus};
 pub use told::Told;
 
-use self::{
-    containerd::Containerd,
-    directory::{Directory, Word},
-};
-use crate::{
-    clock::Now,
-    evidence::{Evidence, Source},
-    lease::Owner,
-    supervisor::Supervisor,
-};
-
-/// containerd's name in the configuration.
-pub const CONTAINERD: &str = "containerd";
-
-/// The directory's name in the configuration.
-pub const DIRECTORY: &str = "directory";
+use self::{containerd::Containerd, directory::Directory};
+use crate::{clock, config::inventory::Settings, supervisor::Supervisor};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -127,15 +111,6 @@ impl SourceError {
     }
 }
 
-/// Who is to be asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// The container runtime.
-    pub containerd: Option<containerd::Settings>,
-    /// The socket of the controller's directory.
-    pub directory: Option<PathBuf>,
-}
-
 /// Those that are configured.
 #[derive(Default)]
 pub struct Sources {
@@ -160,7 +135,7 @@ impl Sources {
         // What an earlier run had against one that is not asked any more is over.
         for source in [Source::Inventory, Source::Controller] {
             if !all.iter().any(|handle| handle.source() == source) {
-                told.alerts.unreadable(source, &[], Now::read());
+                told.alerts.unreadable(source, &[], clock::now());
             }
         }
         Self { all, directory, told: Some(told.clone()) }
@@ -181,7 +156,7 @@ impl Sources {
         let handle = self.all.iter().find(|handle| handle.is_called(name));
         let unknown = || IgnoreError::Unknown { name: name.to_owned(), known: known() };
         let (handle, told) = handle.zip(self.told.as_ref()).ok_or_else(unknown)?;
-        let now = Now::read();
+        let now = clock::now();
         let was_ignored = {
             let mut known = handle.known().write();
             let status = &mut known.status;
@@ -207,14 +182,14 @@ impl Sources {
 
     /// Whether an operator does without a source now.
     pub fn ignored(&self, name: &str) -> bool {
-        let now = Now::read().boot;
+        let now = clock::now().boot;
         let mut named = self.all.iter().filter(|handle| handle.is_called(name));
         named.any(|handle| handle.known().read().status.is_ignored(now))
     }
 
     /// Those that are not ignored.
     fn heeded(&self) -> impl Iterator<Item = &Handle> {
-        let now = Now::read().boot;
+        let now = clock::now().boot;
         self.all.iter().filter(move |handle| !handle.known().read().status.is_ignored(now))
     }
 
@@ -227,7 +202,7 @@ impl Sources {
     /// The first source that keeps addresses from being handed out: one that does not answer, for
     /// longer than what it said last is good for, or that has never answered.
     pub fn outdated(&self, good_for: Duration) -> Option<Awaited> {
-        let now = Now::read().boot;
+        let now = clock::now().boot;
         let outdated = |handle: &&Handle| {
             let SourceStatus { complete, failing, .. } = handle.known().read().status;
             failing.is_some_and(|since| complete.is_none() || now.saturating_sub(since) >= good_for)
@@ -270,70 +245,6 @@ impl Sources {
     /// How they are.
     pub fn status(&self) -> Vec<SourceStatus> {
         self.all.iter().map(Handle::status).collect()
-    }
-}
-
-/// What all sources are known to list, answered from memory.
-#[derive(Debug)]
-pub struct Listings(RwLock<[Listed; 2]>);
-
-impl Default for Listings {
-    fn default() -> Self {
-        let all = [Source::Inventory, Source::Controller];
-        Self(RwLock::new(all.map(Listed::new)))
-    }
-}
-
-impl Listings {
-    /// Takes an answer of a source over. Gives back what it says that the last one did not.
-    pub fn take(&self, source: Source, listing: &Listing, now: Now) -> News {
-        let [inventory, controller] = &mut *self.0.write();
-        match source {
-            Source::Controller => controller.take(listing, now),
-            _ => inventory.take(listing, now),
-        }
-    }
-
-    /// All that a source lists.
-    pub fn entries(&self, source: Source) -> Vec<Entry> {
-        let [inventory, controller] = &*self.0.read();
-        let listed = if source == Source::Controller { controller } else { inventory };
-        listed.entries().to_vec()
-    }
-
-    /// The addresses that any source names.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        self.0.read().iter().flat_map(Listed::addresses).collect()
-    }
-
-    /// What is said of an address.
-    pub fn of_address(&self, address: IpAddr) -> Vec<(Evidence, Place)> {
-        self.0.read().iter().flat_map(|listed| listed.of_address(address)).collect()
-    }
-
-    /// The addresses of what is in a network namespace.
-    pub fn addresses_in(&self, netns: i32) -> Vec<IpAddr> {
-        self.0.read().iter().flat_map(|listed| listed.addresses_in(netns)).collect()
-    }
-
-    /// Whether anything is listed of which it matters where it is, and is not known.
-    pub fn has_unplaced(&self) -> bool {
-        self.0.read().iter().any(Listed::has_unplaced)
-    }
-
-    /// What is said of an owner.
-    pub fn of_owner(&self, owner: &Owner) -> Vec<Evidence> {
-        self.0.read().iter().flat_map(|listed| listed.of_owner(owner)).collect()
-    }
-
-    /// Whether anything is said of an address.
-    pub fn names(&self, address: IpAddr) -> bool {
-        self.0.read().iter().any(|listed| listed.names(address))
-    }
-
-    /// Whether anything is said of an owner.
-    pub fn knows(&self, owner: &Owner) -> bool {
-        self.0.read().iter().any(|listed| listed.knows(owner))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Now;
+use crate::clock;
 
 /// A stream that lasts so long can be held. One that ended before is awaited for so long until it
 /// counts as held again.
@@ -50,7 +50,7 @@ impl Backoff {
 /// Between three quarters and all of it, so that the agents of many nodes do not ask together. The
 /// clock's last digits are as good as any chance here.
 fn jittered(longest: Duration) -> Duration {
-    let part = Now::read().boot.subsec_nanos() % 1024;
+    let part = clock::now().boot.subsec_nanos() % 1024;
     longest * 3 / 4 + longest / 4 * part / 1024
 }
 

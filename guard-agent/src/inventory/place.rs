@@ -13,6 +13,7 @@ use guard_api::proto::containerd::{
     containers::GetContainerRequest,
     tasks::{self, GetRequest, tasks_client::TasksClient},
 };
+use guard_core::evidence::{Listing, Place};
 use jiff::Timestamp;
 use prost::Message;
 use serde::Deserialize;
@@ -22,8 +23,8 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Listing, Place, containerd::Settings, netns::Namespaces};
-use crate::live::LiveSet;
+use super::netns::Namespaces;
+use crate::{config::containerd::Settings, live::LiveSet};
 
 /// How many containers are looked at once.
 const AT_ONCE: usize = 16;

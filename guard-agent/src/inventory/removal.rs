@@ -13,10 +13,12 @@ use guard_api::proto::containerd::{
     snapshots::{RemoveSnapshotRequest, StatSnapshotRequest, snapshots_client::SnapshotsClient},
     tasks::{DeleteTaskRequest, GetRequest, KillRequest, WaitRequest, tasks_client::TasksClient},
 };
+use guard_core::evidence::{Entry, Listing};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{Entry, Listing, PATIENCE, SourceError, containerd::Settings};
+use super::{PATIENCE, SourceError};
+use crate::config::containerd::Settings;
 
 const SIGQUIT: u32 = nix::sys::signal::Signal::SIGQUIT as u32;
 const SIGKILL: u32 = nix::sys::signal::Signal::SIGKILL as u32;

@@ -5,6 +5,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use guard_core::evidence::{Answer, Heard, Listing, Source};
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -12,15 +13,14 @@ use tokio::{
 };
 
 use super::{
-    Listing, SourceError,
+    SourceError,
     events::Mark,
     pace::{self, Backoff, HELD},
-    status::{Answer, Heard, Known, SourceStatus},
+    status::{Known, SourceStatus},
     told::Told,
 };
 use crate::{
-    clock::Now,
-    evidence::Source,
+    clock,
     health::{self, Health},
     supervisor::Supervisor,
 };
@@ -77,7 +77,7 @@ impl Handle {
         supervisor: &Supervisor,
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
-        let known = Known::new(source, name, Now::read().boot);
+        let known = Known::new(source, name, clock::now().boot);
         told.answered(&known);
         let known = Arc::new(RwLock::new(known));
         let keeper = Keeper {
@@ -118,7 +118,7 @@ impl Handle {
 
     /// Asks it now, and waits for the answer.
     pub async fn ask(&self) -> Heard {
-        let asked = Now::read().boot;
+        let asked = clock::now().boot;
         let (answer, answered) = oneshot::channel();
         if self.requests.send(answer).await.is_ok()
             && let Ok(heard) = answered.await
@@ -210,7 +210,7 @@ impl<L: Lister> Keeper<L> {
     }
 
     async fn list(&mut self) -> Heard {
-        let asked = Now::read().boot;
+        let asked = clock::now().boot;
         let listed = match timeout(PATIENCE, self.lister.list()).await {
             Ok(listed) => listed,
             Err(_) => Err(SourceError::Late(PATIENCE)),

@@ -2,37 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Unreadable, events::Mark};
-use crate::{evidence::Source, live::EventStream};
+use guard_core::evidence::{Answer, EventStream, Heard, Source, Unreadable};
+
+use super::events::Mark;
 
 /// After so long without a complete answer a source is named wherever people look.
 pub const AWAY: Duration = Duration::from_secs(600);
-
-/// What an answer is worth.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It was read to its end.
-    Complete,
-    /// Some of it could not be read.
-    Partial(String),
-    /// There was none.
-    Failed(String),
-}
-
-/// An answer of a source; what it said is in the live set by then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// What kind of evidence it gives.
-    pub source: Source,
-    /// Its name in the configuration.
-    pub name: &'static str,
-    /// When it was asked, on `CLOCK_BOOTTIME`.
-    pub asked: Duration,
-    /// Whether it answered.
-    pub answer: Answer,
-    /// How many of the things that it lists have a label or field that is meant for us.
-    pub ours: usize,
-}
 
 /// How a source is.
 #[derive(Clone, Debug)]

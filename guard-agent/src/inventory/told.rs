@@ -2,18 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Listing,
-    status::{Known, SourceStatus},
-};
-use crate::{
-    alerts::Alerts,
-    clock::Now,
-    evidence::Source,
-    health::Health,
-    live::{Answered, EventStream, LiveSet},
+use guard_core::{
+    evidence::{Answered, EventStream, Listing, Source},
     segment::Segment,
+    time::Now,
 };
+
+use super::status::{Known, SourceStatus};
+use crate::{clock, events::Alerts, health::Health, live::LiveSet};
 
 /// Who is told of what a source says.
 #[derive(Clone)]
@@ -35,7 +31,7 @@ impl Told {
     pub(super) fn publish(&self, source: Source, listing: &Listing, answered: bool) -> usize {
         let Self { live, segments, alerts, health: _ } = self;
         live.listed(source, listing, segments);
-        alerts.unreadable(source, &listing.unreadable, Now::read());
+        alerts.unreadable(source, &listing.unreadable, clock::now());
         let disputed = alerts.listed();
         if !answered && !disputed.is_empty() {
             // What an earlier run, or an earlier answer, said of them may be over.
@@ -65,6 +61,6 @@ impl Told {
     /// A source counts again.
     pub(super) fn heeded(&self, name: &'static str) {
         tracing::info!(source = name, "a source that was done without counts again");
-        self.alerts.source(name, None, Now::read());
+        self.alerts.source(name, None, clock::now());
     }
 }

@@ -11,15 +11,15 @@ use std::{
     time::Instant,
 };
 
+use guard_core::lease::{
+    Contents, Engine, Generation, HighWater, LeaseFilter, Place, Write,
+    command::{Change, Command, Reason, Refusal, Reply},
+};
 use jiff::Timestamp;
 
 use super::{Lifecycle, Writer, trouble::AFTER_FAILURE};
 use crate::{
-    clock::{self, Now},
-    lease::{
-        Contents, Engine, Generation, HighWater, LeaseFilter, Place, Write,
-        command::{Change, Command, Reason, Refusal, Reply},
-    },
+    clock,
     store::{Boot, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover},
 };
 
@@ -113,7 +113,7 @@ impl Loss {
     }
 
     fn boot(&self) -> Boot {
-        Boot { id: self.boot_id.clone(), now: Now::read() }
+        Boot { id: self.boot_id.clone(), now: clock::now() }
     }
 }
 
@@ -167,7 +167,7 @@ impl Writer {
     /// Takes a store over: its rows are the truth from now on, and everyone is told. Unless it is
     /// an old copy, or cannot be written: then it is as good as lost.
     pub(super) fn install(&mut self, mut store: Store) {
-        let now = Now::read();
+        let now = clock::now();
         let mut restored = store.take_restored();
         let carried = restored.carry.is_some();
         let given = given(&self.observers);
@@ -266,7 +266,7 @@ impl Writer {
             Books::Lost(_) => return,
             Books::Open(_) => {
                 // Its failure is noted where it happens.
-                let _ = self.commit(&[], Now::read());
+                let _ = self.commit(&[], clock::now());
                 return;
             }
         };
@@ -312,7 +312,7 @@ impl Writer {
     pub(super) fn preview(&mut self, command: Command) -> Result<Reply, Refusal> {
         match &self.books {
             Books::Lost(loss) => Err(loss.refusal()),
-            Books::Open(_) => self.engine.preview(command, &*self.view, Now::read()),
+            Books::Open(_) => self.engine.preview(command, &*self.view, clock::now()),
         }
     }
 
@@ -426,7 +426,7 @@ impl Writer {
 
     /// What is live and in no row is quarantined before anything is handed out.
     fn recheck(&mut self) {
-        let now = Now::read();
+        let now = clock::now();
         let applied = self.engine.apply(Command::RecheckAll, &*self.view, now);
         if self.commit(&applied.changes, now).is_err() {
             self.engine.undo(&applied.changes);

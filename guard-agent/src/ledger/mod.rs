@@ -6,6 +6,7 @@
 //! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
 
 mod books;
+mod liveness;
 mod trouble;
 mod writer;
 
@@ -18,22 +19,28 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use parking_lot::RwLock;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
-
-pub use self::books::{Loss, Recovery, Worth, open};
-use self::writer::Writer;
-use crate::{
-    clock::Now,
+use guard_core::{
     evidence::{Evidence, EvidenceView},
-    failpoint,
     lease::{
         Engine, Generation, InterfaceName, Lease, LeaseFilter, Notice, Place, PoolStatus, Pools,
         Standing, Stretch, StretchOf, Subnet,
         command::{Change, Command, Reason, Refusal, Reply},
     },
+    time::Now,
+};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+use self::writer::Writer;
+pub use self::{
+    books::{Loss, Recovery, Worth, open},
+    liveness::writer_answers,
+};
+pub(crate) use crate::store::{KernelHolder, Recovered};
+use crate::{
+    failpoint,
     live::ChangeQueue,
-    store::{Recovered, Store, StoreError},
+    store::{Store, StoreError},
     supervisor::panicked,
 };
 

@@ -11,11 +11,12 @@ use super::*;
 /// Of what the kernel knows while stores come and go.
 mod generations;
 
-use crate::{
-    lease::{Pool, PoolSpec, State, command::Allocate, tests::FakeView},
+use guard_core::{
+    lease::{Pool, PoolSpec, State, command::Allocate},
     segment::Segment,
-    store::Boot,
 };
+
+use crate::{clock, live::tests::all_known, store::Boot};
 
 /// What an observer was told.
 #[derive(Default)]
@@ -47,7 +48,7 @@ impl Setup {
     }
 
     fn store(&self) -> Store {
-        let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+        let boot = Boot { id: "boot".to_owned(), now: clock::now() };
         Store::open(&self.dir.path().join("leases.db"), &boot).unwrap()
     }
 
@@ -55,7 +56,7 @@ impl Setup {
         let mut p = PoolSpec::new("p", Segment::new("br0", 0), "10.0.0.0/16".parse().unwrap());
         spec(&mut p);
         let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
-        let view: View = Arc::new(FakeView::default());
+        let view: View = Arc::new(all_known());
         let observer = Box::new(Observer(Arc::clone(&self.log)));
         Ledger::start(pools, store, view, Arc::default(), vec![observer]).unwrap()
     }
@@ -237,7 +238,7 @@ async fn a_dead_thread_is_an_error_and_not_a_wait() {
     let setup = Setup::new();
     let spec = PoolSpec::new("p", Segment::new("br0", 0), "10.0.0.0/24".parse().unwrap());
     let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
-    let view: View = Arc::new(FakeView::default());
+    let view: View = Arc::new(all_known());
     let breaks = Box::new(Breaks(AtomicUsize::new(0)));
     let ledger = Ledger::start(pools, setup.store(), view, Arc::default(), vec![breaks]).unwrap();
     lease(&ledger, "a").await.unwrap();
@@ -256,7 +257,7 @@ async fn leases_of_an_earlier_boot_are_told_from_those_of_this_one() {
     ledger.shutdown().await;
     let path = setup.dir.path().join("leases.db");
     let next = || {
-        let boot = Boot { id: "next".to_owned(), now: Now::read() };
+        let boot = Boot { id: "next".to_owned(), now: clock::now() };
         setup.start_with(Store::open(&path, &boot).unwrap(), |_| {})
     };
     let of_now = async |ledger: &Ledger| -> Vec<bool> {

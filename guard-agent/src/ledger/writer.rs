@@ -5,6 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use guard_core::{
+    evidence::Changes,
+    lease::{
+        Engine, HighWater, Notice, Place, Pools, Write,
+        command::{Change, Command, Reason, Refusal, Reply},
+    },
+    time::Now,
+};
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -17,13 +25,8 @@ use super::{
     trouble::{AFTER_FAILURE, Trouble},
 };
 use crate::{
-    clock::Now,
-    evidence::Changes,
+    clock,
     failpoint::{self, Moment},
-    lease::{
-        Engine, HighWater, Notice, Place, Pools, Write,
-        command::{Change, Command, Reason, Refusal, Reply},
-    },
     live::ChangeQueue,
     store::CommitError,
 };
@@ -128,7 +131,7 @@ impl Writer {
             }
             self.try_again();
             self.look(&mut batch);
-            let now = Now::read();
+            let now = clock::now();
             let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests(Instant::now());
             if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
                 // Nobody asked, so there is nobody to answer.
@@ -156,7 +159,7 @@ impl Writer {
             return AFTER_FAILURE;
         }
         let due = self.engine.next_deadline();
-        due.map_or(LONGEST_WAIT, |due| due.saturating_sub(Now::read().boot).min(LONGEST_WAIT))
+        due.map_or(LONGEST_WAIT, |due| due.saturating_sub(clock::now().boot).min(LONGEST_WAIT))
     }
 
     /// Looks at what has changed, as far as it can be stored: what could not be is looked at again no
@@ -170,14 +173,14 @@ impl Writer {
             return;
         }
         // Nobody asked, so there is nobody to answer.
-        let _ = self.apply(Command::Look(changes.clone()), Now::read(), batch);
+        let _ = self.apply(Command::Look(changes.clone()), clock::now(), batch);
         batch.looked_at.add(changes);
     }
 
     fn take(&mut self, request: Request, batch: &mut Batch) {
         match request {
             Request::Call(command, answer) => {
-                let result = self.apply(command, Now::read(), batch);
+                let result = self.apply(command, clock::now(), batch);
                 batch.waiting.push((answer, result));
             }
             Request::Stop => batch.stop = true,

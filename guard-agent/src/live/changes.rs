@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::evidence::Changes;
+use guard_core::evidence::Changes;
 
 /// The changes that the ledger has not looked at yet.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::segment::Segment;
+    use guard_core::segment::Segment;
 
     #[test]
     fn places_are_taken_some_at_a_time_and_all_else_at_once() {

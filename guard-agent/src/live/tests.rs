@@ -1,5 +1,19 @@
+use guard_core::{
+    evidence::{Station, Strength},
+    mac::Mac,
+};
+
 use super::*;
-use crate::mac::Mac;
+
+/// Nothing is in use, and that is known of br0 and br1.
+pub(crate) fn all_known() -> LiveSet {
+    let set = LiveSet::default();
+    set.boot_pass_ended();
+    for bridge in ["br0", "br1"] {
+        set.set_watched(&bridge.into(), true);
+    }
+    set
+}
 
 fn claim(ifindex: u32, mac: u8) -> Claim {
     let station = Station { mac: Mac([2, 0, 0, 0, 0, mac]), interface: "veth".into(), ifindex };

@@ -2,11 +2,13 @@
 //! for Prometheus, and its alert would stay silent.
 
 use super::Metrics;
-use crate::{
-    config::Config,
+
+use guard_core::{
     incident::Kind,
     lease::{command::Reason, reason},
 };
+
+use crate::config::Config;
 
 /// The bridge of what is about none.
 const NO_BRIDGE: &str = "";
@@ -19,6 +21,7 @@ impl Metrics {
             reason::LIVE,
             reason::UNCONFIRMED_LIVE,
             reason::DISPUTED,
+            reason::RELEASED_RUNNING,
             reason::OPERATOR,
             reason::RECOVERED,
         ];

@@ -1,21 +1,23 @@
 //! What Prometheus reads: each metric's help stands with its definition.
 
+mod datapath;
 mod known;
 mod openmetrics;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use guard_core::{
+    incident::{Incident, Kind},
+    lease::{Lease, Notice, State, command::Change, reason},
+    time::Now,
+};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
 };
 
-use crate::{
-    clock::Now,
-    incident::{Incident, Kind},
-    lease::{Lease, Notice, State, command::Change, reason},
-    ledger::Lifecycle,
-};
+pub use self::datapath::Counters;
+use crate::ledger::Lifecycle;
 
 /// All metrics of the agent.
 #[derive(Debug)]

@@ -11,13 +11,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use guard_core::{arbiter::Handover, mac::Mac, segment::Segment};
 
-use super::{
-    Observer,
+use super::Observer;
+use crate::network::{
     probe::{Discovery, Prober, arp_request},
     topology::{Port, View},
 };
-use crate::{bindings::Handover, mac::Mac, segment::Segment};
 
 /// All stations, and all nodes (RFC 2464 §7, RFC 4291 §2.7.1).
 const BROADCAST: Mac = Mac([0xff; 6]);
@@ -125,7 +125,7 @@ mod tests {
     use guard_ebpf::abi::{self, STRENGTH_ASSERT};
 
     use super::*;
-    use crate::observer::netlink::{Flow, PortVlans};
+    use crate::network::{Flow, PortVlans};
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{identity::Same, netlink::Dump, *};
-use crate::{evidence::PortName, lease::model::Device};
+use guard_core::evidence::{Device, PortName};
+
+use super::*;
+use crate::{
+    datapath::Same,
+    network::{Dump, topology},
+};
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {
@@ -92,7 +97,7 @@ impl Observer {
             }
         }
         for ifindex in ended {
-            self.claims.forget_port(ifindex);
+            self.executor.forget_port(ifindex);
             self.link_ended(ifindex);
             // What has its number now comes anew.
             self.view.ports.remove(&ifindex);
@@ -109,8 +114,8 @@ impl Observer {
             self.ports.note_end(ifindex);
         }
         let addresses = self.parts.live.link_ended(ifindex);
-        self.claims.port_gone(ifindex, &addresses);
-        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.claims_gone(ifindex, addresses);
+        self.parts.alerts.port_gone(ifindex, clock::now());
         self.ports.remove(ifindex);
     }
 
@@ -160,7 +165,10 @@ impl Observer {
             let known = old.ports.get(ifindex);
             if known.is_none_or(|known| known.running != port.running) {
                 self.ports.set_running(*ifindex, port.running);
-                self.claims.port_running(*ifindex, port.running);
+                self.executor.set_carrier(*ifindex, port.running);
+                if !port.running {
+                    self.arbitrate(arbiter::Event::CarrierLost { ifindex: *ifindex });
+                }
             }
             if known.is_some_and(|known| {
                 (&known.interface, known.bridge_ifindex, &known.vlans)
@@ -194,12 +202,14 @@ impl Observer {
                     self.parts.health.degraded(&what, why);
                     if let Some(was) = was {
                         self.parts.bindings.bridge_absent(name);
-                        self.claims.bridge_absent(was.ifindex);
+                        self.executor.bridge_absent(was.ifindex);
+                        let ifindex = was.ifindex;
+                        self.arbitrate(arbiter::Event::BridgeGone { ifindex });
                         self.host_addresses(name, BTreeSet::new());
                     }
                 }
                 Some(is) if was != Some(is) => {
-                    self.claims.bridge_present(name, is);
+                    self.executor.bridge_present(name, is);
                     self.ports.bridge_mac(is.ifindex, is.mac);
                     if was.is_none_or(|was| {
                         (was.ifindex, was.filters_vlans, &was.addresses)
@@ -227,7 +237,12 @@ impl Observer {
         self.ports.remove(ifindex);
         self.parts.bindings.port_left(ifindex);
         let addresses = self.parts.live.port_left(ifindex);
-        self.claims.port_gone(ifindex, &addresses);
-        self.parts.alerts.port_gone(ifindex, Now::read());
+        self.claims_gone(ifindex, addresses);
+        self.parts.alerts.port_gone(ifindex, clock::now());
+    }
+
+    fn claims_gone(&mut self, ifindex: u32, addresses: Vec<(Segment, IpAddr)>) {
+        self.executor.set_carrier(ifindex, true);
+        self.arbitrate(arbiter::Event::PortGone { ifindex, addresses });
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{counters::Counters, ports::SharedPorts};
-use crate::vitals::Heartbeat;
+use super::ports::SharedPorts;
+use crate::{health::Heartbeat, metrics::Counters};
 
 /// Why a port cannot be bound to.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -4,8 +4,8 @@
 
 use tokio::sync::mpsc;
 
-use super::{kernel::Coverage, ports::SharedPorts};
-use crate::supervisor::Supervisor;
+use super::ports::SharedPorts;
+use crate::{datapath::Coverage, supervisor::Supervisor};
 
 /// Asks the kernel on a thread of its own, so that a thousand ports keep nobody waiting.
 pub struct Lookout {

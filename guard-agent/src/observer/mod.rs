@@ -5,25 +5,13 @@
 //! set, and to the lease engine, which it never waits for.
 
 mod announce;
-mod attach;
-mod claims;
-pub mod counters;
-mod doubt;
+mod executor;
 mod follow;
 mod handle;
-mod identity;
-mod kernel;
+mod log_limiter;
 mod lookout;
-mod netlink;
 mod ports;
-mod probe;
 mod rules;
-mod stations;
-mod sweep;
-mod table;
-mod tc;
-mod topology;
-mod trace;
 
 use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -33,7 +21,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use guard_ebpf::abi::{EVENT_CLONE, EVENT_FLOOD, Event};
+use guard_ebpf::abi::{AddressKey, EVENT_CLONE, EVENT_FLOOD, Event, Live};
 use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::{
@@ -43,36 +31,36 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use attach::Attach;
 pub use handle::{EnsureError, Handle};
-pub use kernel::{Coverage, Kernel, KernelError, LEASES, detach, directory, loader};
-pub use netlink::NetlinkError;
 pub use ports::{PortStatus, SharedPorts};
-pub use table::Table;
-pub use trace::{Line, Tracer};
 
-use claims::Claims;
-use counters::Counters;
+use executor::{Carrier, ClaimMaps, Executor};
+use guard_core::{
+    arbiter::{self, Arbiter, Read},
+    policy::{Conflict, Quota},
+    segment::Segment,
+};
 use handle::Ensure;
 use lookout::Lookout;
-use netlink::{Netlink, Notice};
 use ports::{PortMaps, Ports};
-use probe::Prober;
-use stations::Stations;
-use sweep::Snapshot;
-use topology::{Topology, View};
 
 use crate::{
-    alerts::Alerts,
-    bindings::Bindings,
-    clock::{self, Now},
-    config::{Bridge, Conflict, Quota},
+    clock,
+    config::Bridge,
+    datapath::{self, Kernel, KernelError, Snapshot},
+    events::Alerts,
     failpoint::{self, Moment},
-    health::{self, Health},
+    health::{self, Health, Heartbeat},
     live::LiveSet,
-    segment::Segment,
+    metrics::Counters,
+    network::{
+        Netlink, NetlinkError, Notice,
+        probe::Prober,
+        topology::{Topology, View},
+    },
+    owners::Bindings,
+    owners::Stations,
     supervisor::Supervisor,
-    vitals::Heartbeat,
 };
 
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
@@ -142,7 +130,8 @@ pub struct Observer {
     topology: Topology,
     view: View,
     ports: Ports,
-    claims: Claims,
+    arbiter: Arbiter,
+    executor: Executor,
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
@@ -186,8 +175,10 @@ impl Observer {
             shared.clone(),
             parts.health.clone(),
         )?;
-        let claims =
-            Claims::new(&parts, maps.live, maps.challengers, maps.prefixes, prober.clone());
+        let claim_maps =
+            ClaimMaps { live: maps.live, challengers: maps.challengers, prefixes: maps.prefixes };
+        let executor = Executor::new(&parts, claim_maps, prober.clone());
+        let arbiter = Arbiter::new(parts.conflict);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
@@ -206,7 +197,8 @@ impl Observer {
             topology,
             view,
             ports,
-            claims,
+            arbiter,
+            executor,
             ring,
             requests,
             counters,
@@ -218,7 +210,7 @@ impl Observer {
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
         observer.parts.bindings.forget_others();
-        let snapshot = sweep::read(&observer.parts.bpffs)?;
+        let snapshot = datapath::read(&observer.parts.bpffs)?;
         observer.take_snapshot(snapshot);
         observer.drain().await;
         observer.write_down();
@@ -236,7 +228,7 @@ impl Observer {
         let (lookout, mut uncovered) = Lookout::new(self.parts.supervisor.clone());
         let bindings = self.parts.bindings.clone();
         loop {
-            let doubt_at = self.claims.next_doubt();
+            let decide_at = self.next_due();
             let write_down_at = self.next_write_down();
             tokio::select! {
                 ready = self.ring.readable_mut() => match ready {
@@ -261,14 +253,14 @@ impl Observer {
                 },
                 notice = self.notices.next() => self.notice(notice).await,
                 () = bindings.handed_over() => self.announce(),
-                () = sleep_until(doubt_at.unwrap_or_else(Instant::now)), if doubt_at.is_some() => {
-                    self.claims.judge_doubts();
-                }
+                () = sleep_until(decide_at.unwrap_or_else(Instant::now)),
+                    if decide_at.is_some() => self.arbitrate(arbiter::Event::Tick),
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
                     if write_down_at.is_some() => self.write_down(),
                 Some(snapshot) = swept.recv() => {
                     self.take_snapshot(snapshot);
-                    self.claims.age();
+                    let evidence = self.parts.live.claims(None);
+                    self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
                 Some(ports) = uncovered.recv() => {
                     if self.ports.repair(&ports) {
@@ -286,7 +278,7 @@ impl Observer {
                     self.ports.repair_pins();
                     self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
                     lookout.look(self.ports.shared());
-                    self.parts.alerts.close_quiet(Now::read());
+                    self.parts.alerts.close_quiet(clock::now());
                     self.look_for_room(None);
                     if self.parts.health.why(FULL).is_some() {
                         sweep_at = sweep_at.min(Instant::now() + ROOM);
@@ -319,7 +311,7 @@ impl Observer {
     /// Reads the maps on a thread of its own; the result comes back through the channel.
     fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
         let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        let sweep = move || match sweep::read(&bpffs) {
+        let sweep = move || match datapath::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.
@@ -331,11 +323,20 @@ impl Observer {
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
-    fn take_snapshot(&mut self, mut snapshot: Snapshot) {
+    fn take_snapshot(&mut self, snapshot: Snapshot) {
         self.look_for_room(Some(snapshot.full));
-        let clones = std::mem::take(&mut snapshot.clones);
         self.ports.take_snapshot(&snapshot);
-        self.claims.take_snapshot(snapshot);
+        let Snapshot { live, owned, challengers, clones, strangers: _, full: _ } = snapshot;
+        for (key, live) in live {
+            self.arbitrate(arbiter::Event::Live(key, live));
+        }
+        for (key, owned) in owned {
+            self.arbitrate(arbiter::Event::Owner(key, owned));
+        }
+        for (key, challenger) in challengers {
+            let live = self.live_for(key.kind, &key.key);
+            self.arbitrate(arbiter::Event::Challenger { key, challenger, live });
+        }
         let now = clock::monotonic();
         for event in clones {
             // What an incident that closed has been about is not news.
@@ -378,7 +379,7 @@ impl Observer {
 
     /// When to write down the alerts and what follows from them, if there are any.
     fn next_write_down(&mut self) -> Option<Instant> {
-        let waiting = self.claims.must_follow_up() || self.parts.alerts.unwritten() > 0;
+        let waiting = self.executor.must_follow_up() || self.parts.alerts.unwritten() > 0;
         if self.write_down_at.is_none() && waiting {
             self.write_down_at = Some(Instant::now() + WRITE_DOWN);
         }
@@ -387,17 +388,35 @@ impl Observer {
 
     fn write_down(&mut self) {
         self.write_down_at = None;
-        self.claims.follow_up();
+        self.executor.follow_up();
         self.parts.alerts.write_down();
     }
 
     fn event(&mut self, event: Event) {
         let Event { key, mac, ifindex, holder_ifindex, kind, .. } = event;
-        match kind {
-            EVENT_CLONE if self.ports.may_move(&key, mac, holder_ifindex, ifindex) => {}
-            EVENT_FLOOD => self.claims.flooded(&event, self.ports.refused(ifindex)),
-            _ => self.claims.event(event),
-        }
+        let read = Read {
+            live: self.live_for(kind, &key),
+            may_move: kind == EVENT_CLONE
+                && self.ports.may_move(&key, mac, holder_ifindex, ifindex),
+            refused: if kind == EVENT_FLOOD { self.ports.refused(ifindex) } else { 0 },
+        };
+        self.arbitrate(arbiter::Event::Frame { event, read });
+    }
+
+    /// The live claimant of an address, where an event of this kind is judged by it.
+    fn live_for(&self, kind: u8, key: &AddressKey) -> Option<Live> {
+        Read::needs_live(kind).then(|| self.executor.live(key)).flatten()
+    }
+
+    fn arbitrate(&mut self, event: arbiter::Event) {
+        let (executor, ports) = (&mut self.executor, &mut self.ports);
+        self.arbiter.handle(event, &mut Carrier { executor, ports });
+    }
+
+    /// When the arbiter wants to look again at what is in doubt.
+    fn next_due(&self) -> Option<Instant> {
+        let due = self.arbiter.next_due()?;
+        Some(Instant::now() + due.saturating_sub(clock::monotonic()))
     }
 }
 

@@ -8,27 +8,28 @@ use std::{
 
 use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
+use guard_core::{
+    evidence::Device,
+    mac::Mac,
+    policy::{Allow, Quota},
+};
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
     PORT_UPLINK, near_slot,
 };
-use nix::net::if_::InterfaceFlags;
 use parking_lot::RwLock;
 
-use super::{
-    identity::Same,
-    kernel::{Coverage, Kernel, KernelError},
-    netlink::Link,
-    rules,
-    stations::Stations,
-    sweep::Snapshot,
-    topology::{self, View},
-};
+use super::rules;
 use crate::{
-    config::{Allow, Bridge, Quota},
+    config::Bridge,
+    datapath::{Coverage, Kernel, KernelError, Same, Snapshot},
     health::Health,
-    lease::model::Device,
-    mac::Mac,
+    network::{
+        Link,
+        link::{exists, has_carrier},
+        topology::{self, View},
+    },
+    owners::Stations,
 };
 
 /// A port, for those who ask.
@@ -263,7 +264,7 @@ impl Ports {
         }
     }
 
-    /// A bridge has this MAC: a frame from it is nobody's on a port (row L02).
+    /// A bridge has this MAC: a frame from it is nobody's on a port (claims.md L02).
     pub fn bridge_mac(&mut self, bridge: u32, mac: Mac) {
         if self.bridge_macs.insert(bridge, mac) == Some(mac) {
             return;
@@ -311,9 +312,9 @@ impl Ports {
     }
 
     /// A MAC that lives on `holder` was seen on `port`. Whether it may move: the two are places of the
-    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (rows A17,
-    /// A18). Then it does, unless a binding names its place.
-    pub fn may_move(&mut self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
+    /// same addresses, or the first has lost its carrier, as a bond's does that fails over (claims.md
+    /// A17, A18), and no binding names its place.
+    pub fn may_move(&self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
         let may = {
             let ports = self.shared.read();
             let (Some(from), Some(to)) = (ports.get(&holder), ports.get(&port)) else {
@@ -325,7 +326,12 @@ impl Ports {
                 && (rules::are_one_group(rules, &from.interface, &to.interface)
                     || (!from.running && !has_carrier(holder)))
         };
-        may && self.maps.stations.moved(key, mac, holder)
+        may && !self.maps.stations.is_bound(key, mac)
+    }
+
+    /// A MAC has left a port for another, where the program finds it with its next claim.
+    pub fn forget_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
+        self.maps.stations.moved(key, mac, ifindex);
     }
 
     /// A port has found or lost its carrier.
@@ -346,27 +352,4 @@ impl Ports {
         let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
         bridge.is_some_and(|bridge| bridge.uplinks.contains(&port.interface))
     }
-}
-
-/// Whether an interface with this ifindex exists now, whatever netlink has told so far.
-pub fn exists(ifindex: u32) -> bool {
-    name(ifindex).is_some()
-}
-
-/// Whether an interface has its carrier now, whatever netlink has told so far: it is asked when a
-/// port is believed to be down, since the notice that it is up again may be on its way.
-pub fn has_carrier(ifindex: u32) -> bool {
-    let Some(name) = name(ifindex) else { return false };
-    let all = nix::ifaddrs::getifaddrs();
-    // One that cannot be asked is believed to be there.
-    all.map_or(true, |mut all| {
-        all.any(|link| {
-            link.interface_name == name && link.flags.contains(InterfaceFlags::IFF_RUNNING)
-        })
-    })
-}
-
-/// The name of an interface now.
-pub fn name(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }

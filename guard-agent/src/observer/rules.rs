@@ -3,10 +3,9 @@
 
 use std::net::IpAddr;
 
+use guard_core::policy::{Allow, AllowKind};
 use guard_ebpf::abi::{PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix};
 use ipnet::IpNet;
-
-use crate::config::{Allow, AllowKind};
 
 /// The bits of the rules that a port is in, and what they let it do besides.
 pub fn of_port(rules: &[Allow], interface: &str) -> (u32, u8) {
@@ -56,7 +55,7 @@ pub fn declared(rules: &[Allow], vlan: u16, address: IpAddr) -> Option<&Allow> {
 }
 
 /// Whether a MAC may go from one of two ports to the other: a rule names both as places of the same
-/// addresses (row A17).
+/// addresses (claims.md A17).
 pub fn are_one_group(rules: &[Allow], one: &str, other: &str) -> bool {
     rules.iter().any(|rule| {
         let kind = matches!(rule.kind, AllowKind::Vrrp | AllowKind::Shared);

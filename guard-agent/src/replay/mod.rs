@@ -7,6 +7,7 @@
 
 mod capture;
 mod state;
+mod world;
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
@@ -21,9 +22,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 pub use capture::CaptureError;
+use guard_core::mac::Mac;
 use state::Replay;
-
-use crate::mac::Mac;
 
 /// What a capture does not say.
 #[derive(Clone, Debug, Default)]

@@ -13,13 +13,13 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 1);
 /// A frame on an interface, so many seconds into the capture.
 type Sent = (u64, u32, Vec<u8>);
 
-/// An announcement (row A06).
+/// An announcement (claims.md A06).
 fn announce(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
     let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &mac, &address.octets(), &[0; 6], &address.octets()];
     [&[0xff; 6][..], &mac, &[8, 6], &arp.concat()].concat()
 }
 
-/// A packet from an address (row D01).
+/// A packet from an address (claims.md D01).
 fn packet(mac: [u8; 6], source: Ipv4Addr) -> Vec<u8> {
     let header = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0];
     let to = Ipv4Addr::new(10, 8, 64, 99).octets();
@@ -134,7 +134,7 @@ fn a_duplicate_is_found_in_every_format() {
 fn what_one_host_does_is_no_conflict() {
     let quiet: &[&[Sent]] = &[
         &[(0, 0, announce(OWNER, ADDRESS)), (1, 0, packet(OWNER, ADDRESS))],
-        // Row A34: the first is silent for longer than it counts as live.
+        // claims.md A34: the first is silent for longer than it counts as live.
         &[(0, 0, announce(OWNER, ADDRESS)), (301, 0, announce(THIEF, ADDRESS))],
         // Seen on both ends of a wire.
         &[(0, 0, announce(OWNER, ADDRESS)), (0, 1, announce(OWNER, ADDRESS))],
@@ -143,7 +143,7 @@ fn what_one_host_does_is_no_conflict() {
         let report = report(Format::Next, sent, &Settings::default());
         assert!(report.conflicts.is_empty(), "{:?}", told(&report));
     }
-    // Row A33.
+    // claims.md A33.
     let sent = [(0, 0, announce(OWNER, ADDRESS)), (1, 0, announce(THIEF, ADDRESS))];
     let report = report(Format::Next, &sent, &ingress());
     assert!(report.conflicts.is_empty(), "{:?}", told(&report));

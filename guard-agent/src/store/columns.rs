@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
-
-use crate::{
-    lease::{Binding, Hold, Lease, Owner, Place, Row, State, model::Device},
+use guard_core::{
+    evidence::Device,
+    lease::{Binding, Hold, Lease, Place, Row, State},
     mac::Mac,
+    owner::Owner,
     segment::Segment,
 };
+use jiff::Timestamp;
+use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
 
 /// A row as it is stored.
 pub(super) struct Columns {
@@ -407,7 +408,7 @@ pub(super) fn int(value: &Value) -> Option<i64> {
 
 pub(super) fn string(value: &Value) -> Option<Arc<str>> {
     match value {
-        Value::Text(text) if text.is_empty() => Some(crate::lease::no_text()),
+        Value::Text(text) if text.is_empty() => Some(guard_core::lease::no_text()),
         Value::Text(text) => Some(Arc::from(text.as_str())),
         _ => None,
     }

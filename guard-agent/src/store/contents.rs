@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use guard_core::lease::Contents;
 use rusqlite::Connection;
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     meta::Meta,
     record::{self, Found, Record},
 };
-use crate::lease::Contents;
 
 /// What a damaged count of rows can make a start reserve: a few MiB.
 const MOST_EXPECTED: usize = 1 << 17;

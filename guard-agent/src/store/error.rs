@@ -5,9 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use guard_core::lease::Generation;
 use rusqlite::ErrorCode;
-
-use crate::lease::Generation;
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]

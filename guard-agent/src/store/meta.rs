@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use guard_core::lease::HighWater;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{StoreError, schema};
-use crate::lease::HighWater;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meta {

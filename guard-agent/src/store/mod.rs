@@ -11,7 +11,6 @@ mod contents;
 mod error;
 mod exchange;
 mod header;
-pub mod host_local;
 mod marker;
 mod meta;
 mod record;
@@ -24,6 +23,10 @@ use std::{
     time::Duration,
 };
 
+use guard_core::{
+    lease::{Carry, Contents, HighWater, Restored, RowChange, Swap, Write},
+    time::Now,
+};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use self::{columns::Columns, marker::Marker, meta::Meta};
@@ -31,11 +34,7 @@ pub use self::{
     error::{CommitError, StoreError},
     recover::{KernelHolder, Known, Recovered, epoch_of, recover},
 };
-use crate::{
-    clock::Now,
-    failpoint::{self, Moment},
-    lease::{Carry, Contents, HighWater, Restored, RowChange, Swap, Write},
-};
+use crate::failpoint::{self, Moment};
 
 /// How long a predecessor that is still ending may keep the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(2);

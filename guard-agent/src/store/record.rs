@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use guard_core::{
+    lease::{InterfaceName, Subnet},
+    segment::Segment,
+};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, ToSql, types::Value};
 
 use super::columns::{address, blob, checksum, int, since_1970, string, text};
-use crate::{
-    lease::{InterfaceName, Subnet},
-    segment::Segment,
-};
 
 /// What has a small table of its own. The first column is its key, the last one the checksum.
 pub(super) trait Record: Sized {
@@ -151,7 +151,7 @@ impl Record for InterfaceName {
 
     fn remains(values: &[Value]) -> Option<Self> {
         let name = string(values.first()?)?;
-        let (prefix, id) = (crate::lease::no_text(), recovered(&name));
+        let (prefix, id) = (guard_core::lease::no_text(), recovered(&name));
         Some(Self { name, prefix, id, created_at: Timestamp::UNIX_EPOCH })
     }
 }

@@ -13,6 +13,13 @@ use std::{
     sync::Arc,
 };
 
+use guard_core::{
+    lease::{
+        Binding, Contents, Generation, HighWater, InterfaceName, Lease, Place, Row, State, Subnet,
+        reason,
+    },
+    segment::Segment,
+};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
@@ -22,13 +29,6 @@ use super::{
     meta::Meta,
     record::{self, Record},
     schema,
-};
-use crate::{
-    lease::{
-        Binding, Contents, Generation, HighWater, InterfaceName, Lease, Place, Row, State, Subnet,
-        reason,
-    },
-    segment::Segment,
 };
 
 /// A page of the database, as SQLite makes them.
@@ -115,11 +115,11 @@ pub fn recover(
         report.from_backup = all.add_backup(backup);
     }
     all.high_water.believe(&given, boot.now.wall);
-    let mut bindings = all.add_kernel(kernel, boot);
+    let mut last = all.add_kernel(kernel, boot);
     let places = std::mem::take(&mut all.unreadable);
     for place in places {
         report.quarantined.push(format!("{} on {}", place.address, place.segment));
-        let row = quarantined(&place, bindings.remove(&place).unwrap_or_default(), boot);
+        let row = quarantined(&place, last.remove(&place).unwrap_or_default(), boot);
         all.rows.insert(place, row);
     }
     report.lost.append(&mut all.lost);
@@ -272,10 +272,14 @@ impl Salvage {
         added
     }
 
-    /// Somebody had these, and nothing says who; answers what may use them. A row of an earlier
-    /// generation is of the past: the address was given to another since.
-    fn add_kernel(&mut self, kernel: Vec<KernelHolder>, boot: &Boot) -> BTreeMap<Place, Binding> {
-        let mut bindings = BTreeMap::new();
+    /// Somebody had these, and nothing says who. Returns the last lease of each and what used it. A
+    /// row of an earlier generation is of the past: the address was given to another since.
+    fn add_kernel(
+        &mut self,
+        kernel: Vec<KernelHolder>,
+        boot: &Boot,
+    ) -> BTreeMap<Place, (Generation, Binding)> {
+        let mut last = BTreeMap::new();
         for KernelHolder { place, generation, binding } in kernel {
             self.high_water.believe(&[generation], boot.now.wall);
             let row = self.rows.get(&place).and_then(Row::lease);
@@ -283,9 +287,11 @@ impl Salvage {
             if !explained && !self.unreadable.contains(&place) {
                 self.unreadable.push(place.clone());
             }
-            bindings.insert(place, binding);
+            // One above these is damaged.
+            let believed = generation <= self.high_water.generation;
+            last.insert(place, (if believed { generation } else { 0 }, binding));
         }
-        bindings
+        last
     }
 }
 
@@ -400,9 +406,9 @@ fn copied(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {
+fn quarantined(place: &Place, (generation, binding): (Generation, Binding), boot: &Boot) -> Row {
     let Place { segment, address } = place;
-    let empty: Arc<str> = crate::lease::no_text();
+    let empty: Arc<str> = guard_core::lease::no_text();
     let (segment, address): (Segment, IpAddr) = (segment.clone(), *address);
     Row::Lease(Arc::new(Lease {
         segment,
@@ -411,7 +417,7 @@ fn quarantined(place: &Place, binding: Binding, boot: &Boot) -> Row {
         state: State::Quarantined,
         owner: None,
         key: empty,
-        generation: 0,
+        generation,
         binding: Binding { declared: false, ..binding },
         reason: Arc::from(reason::RECOVERED),
         holds: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use guard_core::lease::{Contents, HighWater};
 use rusqlite::{Connection, backup::Backup};
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     nanos,
     record::Record as _,
 };
-use crate::lease::{Contents, HighWater};
 
 /// "gIPL", in the file's header: tells a lease store from any other SQLite database.
 const APPLICATION_ID: i64 = 0x6749_504c;

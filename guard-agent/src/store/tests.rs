@@ -9,19 +9,19 @@ use std::{
     },
 };
 
-use jiff::Timestamp;
-use tempfile::TempDir;
-
-use super::*;
-use crate::{
+use guard_core::{
     lease::{
         Engine, Place, Pool, PoolSpec, Pools, Row,
         command::{Allocate, Command, Reply},
-        tests::FakeView,
     },
     mac::Mac,
     segment::Segment,
 };
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::*;
+use crate::live::tests::all_known;
 
 /// Fails as on a full disk, so many times.
 pub(super) fn fail(left: &AtomicU64) -> rusqlite::Result<()> {
@@ -121,7 +121,7 @@ fn allocate(sandbox: &str) -> Command {
 }
 
 fn step(store: &mut Store, engine: &mut Engine, command: Command) -> Reply {
-    let applied = engine.apply(command, &FakeView::default(), now(200));
+    let applied = engine.apply(command, &all_known(), now(200));
     store.commit(&applied.changes, engine.high_water(), now(200)).unwrap();
     applied.result.unwrap()
 }
@@ -142,7 +142,7 @@ fn every_column_comes_back() {
     let release =
         Command::ReleaseOwner { sandbox: Arc::from("s1"), lifecycle: Some(Arc::from("1")) };
     step(&mut store, &mut engine, release);
-    let applied = engine.apply(Command::Tick, &FakeView::default(), now(1_000_000));
+    let applied = engine.apply(Command::Tick, &all_known(), now(1_000_000));
     store.commit(&applied.changes, engine.high_water(), now(300)).unwrap();
     assert!(rows_of(&engine).iter().any(|(_, row)| matches!(row, Row::Free { .. })));
     let epoch = store.epoch();
@@ -386,7 +386,7 @@ fn a_commit_is_a_compare_and_swap() {
     let (mut store, mut engine) = files.filled(2);
     let other = Command::ReleaseOwner { sandbox: Arc::from("s0"), lifecycle: None };
     store.connection().execute("UPDATE lease SET crc = 1 WHERE sandbox = 's0'", []).unwrap();
-    let applied = engine.apply(other, &FakeView::default(), now(200));
+    let applied = engine.apply(other, &all_known(), now(200));
     let error = store.commit(&applied.changes, engine.high_water(), now(200)).unwrap_err();
     assert!(matches!(error, CommitError::Drift(_)) && error.is_damage(), "{error}");
     engine.undo(&applied.changes);
@@ -404,7 +404,7 @@ fn a_full_disk_changes_nothing_and_passes() {
     store.connection().pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
     let mut failed = 0;
     for n in 10..100 {
-        let applied = engine.apply(allocate(&format!("s{n}")), &FakeView::default(), now(200));
+        let applied = engine.apply(allocate(&format!("s{n}")), &all_known(), now(200));
         if let Err(error) = store.commit(&applied.changes, engine.high_water(), now(200)) {
             assert!(!error.is_damage(), "{error}");
             engine.undo(&applied.changes);

@@ -7,12 +7,12 @@ use std::{
 };
 
 use fastrand::Rng;
-use guard_agent::{
+use guard_agent::ledger::Ledger;
+use guard_core::{
     lease::{
         Contents, Generation, InterfaceName, Lease, State, Subnet,
         command::{Allocate, Command, Reason, Refusal, Reply, ReserveSubnet, WhichSubnet},
     },
-    ledger::Ledger,
     mac::Mac,
     segment::Segment,
 };

@@ -13,12 +13,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use fastrand::Rng;
 use futures_util::future::join_all;
 use guard_agent::{
-    clock::Now,
-    lease::{LeaseFilter, Pool, PoolSpec, Pools, command::Command},
+    clock,
     ledger::{Ledger, Loss},
     live::LiveSet,
     store::{Boot, Store, StoreError},
 };
+use guard_core::lease::{LeaseFilter, Pool, PoolSpec, Pools, command::Command};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -75,7 +75,7 @@ impl Node {
 
     fn open(&mut self) -> Result<Store, StoreError> {
         self.boots += 1;
-        let boot = Boot { id: format!("boot-{}", self.boots), now: Now::read() };
+        let boot = Boot { id: format!("boot-{}", self.boots), now: clock::now() };
         Store::open(&self.path(), &boot)
     }
 
@@ -98,7 +98,7 @@ impl Node {
             Ok(store) => self.work(store),
             Err(error) => {
                 assert!(self.disk.is_off(), "after {} boots: {error}", self.boots);
-                let boot = Boot { id: String::new(), now: Now::read() };
+                let boot = Boot { id: String::new(), now: clock::now() };
                 // And without power it would have been told why.
                 Loss::of(error, &self.path(), &boot).unwrap();
             }

@@ -9,7 +9,7 @@ use aya::{
     util::nr_cpus,
 };
 use bytemuck::Zeroable as _;
-use guard_agent::observer::Table;
+use guard_agent::datapath::Table;
 use guard_ebpf::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAP_CHALLENGERS,
     MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES, MAP_MACS, MAP_NEAR_PORTS,
@@ -62,7 +62,7 @@ pub fn pins() -> Option<Pins> {
 
 /// What the kernel has made of a program's object.
 pub fn load(pins: &Pins, object: &[u8], name: &str) -> Ebpf {
-    let mut ebpf = guard_agent::observer::loader(pins.path()).load(object).unwrap();
+    let mut ebpf = guard_agent::datapath::loader(pins.path()).load(object).unwrap();
     let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
     program.load().unwrap();
     ebpf

@@ -1,5 +1,5 @@
 //! Whatever an index says that lags behind, and whenever the agent starts again: who lives keeps its
-//! lease, and who is dead does not keep it for ever (rules 5 and 6).
+//! lease, and who is dead does not keep it for ever (leases.md rules 5 and 6).
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

@@ -3,27 +3,29 @@
 use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use guard_agent::{
-    alerts::Alerts,
-    clock::Now,
+    clock,
+    config::inventory::Settings as Asked,
+    events::{Alerts, History, Hub},
     health::Health,
-    history::History,
-    hub::Hub,
-    incident::{Flaps, Incidents},
-    inventory::{Settings as Asked, Sources, Told},
-    lease::{
-        Lease, Pool, PoolSpec, Pools,
-        command::{Allocate, Command, Reply},
-    },
+    inventory::{Sources, Told},
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
-    reconcile::{Ask, Parts, Reconciler, Report, Settings},
-    segment::Segment,
+    reconcile::{Ask, Parts, Reconciler, Report},
     store::{Boot, Store},
     supervisor::Supervisor,
 };
 use guard_api::proto::directory::{
     GetRequest, GetResponse, ListRequest, ListResponse, Sandbox, State, directory_server,
+};
+use guard_core::{
+    incident::{Flaps, Incidents},
+    lease::{
+        Lease, Pool, PoolSpec, Pools,
+        command::{Allocate, Command, Reply},
+    },
+    reconcile::Settings,
+    segment::Segment,
 };
 use parking_lot::Mutex;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -93,7 +95,7 @@ pub struct Node {
 impl Node {
     /// The agent's first or next start in a boot.
     pub fn start(number: u32, store: &Path, directory: Option<&Path>) -> Self {
-        let boot = Boot { id: format!("boot-{number}"), now: Now::read() };
+        let boot = Boot { id: format!("boot-{number}"), now: clock::now() };
         let store = Store::open(store, &boot).unwrap();
         let segment = Segment::new("br0", 0);
         let mut spec = PoolSpec::new("p", segment.clone(), "10.0.0.0/24".parse().unwrap());

@@ -5,17 +5,16 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::node::{Directory, Node, listed, one};
 use futures_util::future::join_all;
-use guard_agent::{
-    clock,
-    evidence::Station,
+use guard_agent::clock;
+use guard_api::proto::directory::State;
+use guard_core::{
+    evidence::{Claim, PortName, Station, Strength},
     lease::{
         Lease,
         command::{Allocate, Command},
     },
-    live::{Claim, PortName, Strength},
     mac::Mac,
 };
-use guard_api::proto::directory::State;
 
 const REBOOTS: u32 = 300;
 const LEASES: u32 = 100;
@@ -32,7 +31,6 @@ async fn start(node: &Node, boot: u32, number: u32) -> Arc<Lease> {
         sandbox: sandbox(boot, number).into(),
         mac: is_bound.then_some(Mac([2, 0, a, b, c, d])),
         interface: is_bound.then(|| name.into()),
-        ifindex: is_bound.then_some(ifindex),
         ..Allocate::default()
     };
     let lease = one(node.ledger.call(Command::Allocate(allocate)).await.unwrap());

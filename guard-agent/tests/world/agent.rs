@@ -4,12 +4,14 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use guard_agent::{
-    evidence::EvidenceView,
-    lease::{Binding, Carry, Contents, Engine, Lease, Notice, Place, Row, State, reason},
     ledger::{self, Worth},
-    live::{Claim, LiveSet},
-    reconcile::Recent,
+    live::LiveSet,
     store::{Boot, KernelHolder, Known, Store, epoch_of, recover},
+};
+use guard_core::{
+    evidence::{Claim, EvidenceView},
+    lease::{Binding, Carry, Contents, Engine, Lease, Notice, Place, Row, State, reason},
+    reconcile::Recent,
 };
 
 use super::{
@@ -120,17 +122,17 @@ impl World {
             return;
         }
         self.remove_store();
-        let had = |lease: &Lease| lease.state.is_owned() || lease.state == State::Releasing;
+        // What an earlier loss has left is in the kernel, too.
+        let had = |lease: &Lease| {
+            lease.state.is_owned()
+                || lease.state == State::Releasing
+                || lease.state == State::Quarantined && *lease.reason == *reason::RECOVERED
+        };
         let rows = self.rows();
         let leases: Vec<_> = rows.iter().filter_map(|(_, row)| row.lease()).cloned().collect();
         let had: Vec<_> = leases.into_iter().filter(|lease| had(lease)).collect();
         // Who gave what back is lost with it.
         self.gave_back.clear();
-        self.recovered.clear();
-        // The kernel has holders of leases; what an earlier loss has left is in the store alone.
-        for given in self.given.values_mut().filter(|given| given.lost) {
-            given.bound = None;
-        }
         let kernel = had.iter().map(|lease| self.holder(lease)).collect();
         let given = vec![self.engine.high_water().generation];
         let path = self.path();
@@ -173,7 +175,7 @@ impl World {
     fn holder(&self, lease: &Lease) -> KernelHolder {
         let Binding { mac, ifindex, interface, .. } = lease.binding.clone();
         let place = Place { segment: lease.segment.clone(), address: lease.address };
-        let binding = Binding { declared: true, mac, interface, ifindex, ..Binding::default() };
+        let binding = Binding { mac, interface, ifindex, ..Binding::default() };
         KernelHolder { place, generation: lease.generation, binding }
     }
 
@@ -181,12 +183,8 @@ impl World {
         let place = Place { segment: lease.segment.clone(), address: lease.address };
         let now = self.engine.lease_at(&place.segment, place.address).expect("it is kept");
         assert_eq!((now.state, &*now.reason), (State::Quarantined, reason::RECOVERED));
-        let bound = self.given.get(&lease.generation).and_then(|given| given.bound);
-        if let Some(bound) = bound.filter(|_| lease.binding.ifindex.is_some()) {
-            self.recovered.insert(place, bound);
-        }
+        assert_eq!(now.generation, lease.generation);
         if let Some(given) = self.given.get_mut(&lease.generation) {
-            given.lost = true;
             given.ended.get_or_insert(self.now.boot);
         }
     }
@@ -215,7 +213,6 @@ impl World {
         self.node.reboot(containers_stay);
         self.known_ports.clear();
         self.noted_ends.clear();
-        self.recovered.clear();
         for given in self.given.values_mut() {
             given.rebooted(then, self.now.boot);
         }

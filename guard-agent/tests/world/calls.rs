@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use guard_agent::{
+use guard_core::{
     evidence::{Evidence, EvidenceView, Source},
     lease::{
-        Lease, Owner, Place, Row, State,
+        Lease, Place, Row, State,
         command::{Allocate, Command, Reason, Refusal, Reply},
     },
+    owner::Owner,
 };
 use proptest::sample::Index;
 
@@ -231,7 +232,7 @@ impl World {
     }
 
     /// Cooling addresses that could not be given although the bypass is on: the host has them now.
-    fn cooling_of_host(&self, pool: &guard_agent::lease::PoolStatus) -> u64 {
+    fn cooling_of_host(&self, pool: &guard_core::lease::PoolStatus) -> u64 {
         let hosts: &BTreeSet<IpAddr> = &self.node.hosts[bridge_of(&pool.segment)];
         if pool.segment.vlan != 0 {
             return 0;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use guard_agent::evidence::EvidenceView;
-use guard_agent::lease::{
-    Place, Row, Subnet,
-    command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
+use guard_core::{
+    evidence::EvidenceView,
+    lease::{
+        Place, Row, Subnet,
+        command::{Command, Reason, Reply, ReserveSubnet, WhichSubnet},
+    },
 };
 use ipnet::IpNet;
 
@@ -101,7 +103,7 @@ impl World {
             return;
         }
         let prefix = prefix_of(tap);
-        let of = |name: &Arc<guard_agent::lease::InterfaceName>| {
+        let of = |name: &Arc<guard_core::lease::InterfaceName>| {
             name.prefix == prefix && name.id == id(n)
         };
         let known = self.engine.interfaces().find(|name| of(name)).cloned();

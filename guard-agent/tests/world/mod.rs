@@ -21,17 +21,16 @@ use std::{
     time::Duration,
 };
 
-use guard_agent::{
-    clock::Now,
+use guard_agent::{live::LiveSet, store::Store};
+use guard_core::{
     evidence::Changes,
     lease::{
         Applied, Engine, Lease, Place, Pool, PoolSpec, Pools, Row, Write,
         command::{Allocate, Command, Reason, Refusal, Reply},
     },
-    live::LiveSet,
     reconcile::Recent,
     segment::Segment,
-    store::Store,
+    time::Now,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -80,9 +79,7 @@ pub struct World {
     asked: Vec<Allocate>,
     given: BTreeMap<u64, Given>,
     /// Whose release ended the last lease of a place.
-    gave_back: BTreeMap<Place, guard_agent::lease::Owner>,
-    /// The ports of what was found after a loss of the store.
-    recovered: BTreeMap<Place, Serial>,
+    gave_back: BTreeMap<Place, guard_core::owner::Owner>,
     /// The rows as they were after the last change.
     shadow: BTreeMap<Place, Row>,
 }
@@ -149,7 +146,6 @@ impl World {
             asked: Vec::new(),
             given: BTreeMap::new(),
             gave_back: BTreeMap::new(),
-            recovered: BTreeMap::new(),
             shadow: BTreeMap::new(),
         };
         world.start();

@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use guard_agent::{
-    evidence::{PortName, Station},
-    inventory::{self, Death, Entry, Unread},
-    lease::{Owner, Place, model::Device},
-    live::{Claim, Strength},
+use guard_core::{
+    evidence::{self, Claim, Death, Device, Entry, PortName, Station, Strength, Unread},
+    lease::Place,
     mac::Mac,
+    owner::Owner,
     segment::Segment,
 };
 use jiff::Timestamp;
@@ -240,7 +239,7 @@ fn entry(id: &str, listed: &Listed) -> Entry {
         dead: dead.then_some(Death { listed: *since, at: None }),
         detail: Arc::from(format!("{id} {owner}")),
         since: *wall,
-        place: inventory::Place::default(),
+        place: evidence::Place::default(),
         unread: Unread::default(),
     }
 }

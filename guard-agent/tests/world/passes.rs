@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guard_agent::{
-    evidence::Source,
-    inventory::{Answer, Heard, directory::Word},
+use guard_core::{
+    evidence::{Answer, Heard, Source, Word},
     judgement::{self, Subject, Verdict, judge_answer},
     lease::{
-        Engine, Lease, Owner, Row, Run, State,
+        Engine, Lease, Row, Run, State,
         command::{Command, CountMisses, Reply},
     },
+    owner::Owner,
     reconcile::{Brake, Look, Verdict as Mass, port_is_gone},
 };
 

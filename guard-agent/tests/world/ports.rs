@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guard_agent::lease::{Binding, Lease, Row, RowChange, State, command::Command};
+use guard_core::lease::{Binding, Lease, Row, RowChange, State, command::Command};
 
 use super::{
     World,
@@ -102,7 +102,6 @@ impl World {
         for (generation, given) in &mut self.given {
             given.bound = given.bound.filter(|bound| *bound != serial || own.contains(generation));
         }
-        self.recovered.retain(|_, bound| *bound != serial);
     }
 
     /// All that the observer has told has been looked at: each lease is bound to its own link or to

@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use guard_agent::{
+use guard_core::{
     lease::{
-        Lease, Owner, Place, Row, RowChange, State,
+        Lease, Place, Row, RowChange, State,
         command::{Allocate, Command},
         reason,
     },
+    owner::Owner,
     segment::Segment,
 };
 
@@ -35,8 +36,6 @@ pub struct Given {
     pub rebound: bool,
     /// When it was given back or taken.
     pub ended: Option<Duration>,
-    /// The store that knew of it was lost.
-    pub lost: bool,
     /// In which boot it was last asked for, confirmed or bound.
     pub boot: u32,
     pub misses: u32,
@@ -53,7 +52,6 @@ impl Given {
             was_bound: false,
             rebound: false,
             ended: None,
-            lost: false,
             boot,
             misses: 0,
             missed_at: None,
@@ -116,10 +114,7 @@ impl World {
         if self.node.host_has(&place) {
             return Some("the host has it".to_owned());
         }
-        let found =
-            (lease.state == State::Quarantined).then(|| self.recovered.get(&place).copied());
         let bound = self.given(lease.generation).and_then(|given| given.bound);
-        let bound = bound.or(found.flatten());
         if let Some(serial) = bound.filter(|serial| self.node.number_of(*serial).is_some()) {
             return Some(format!("its port, link {serial}"));
         }
@@ -148,7 +143,7 @@ impl World {
         owned.any(|lease| lease.owner.as_ref().is_some_and(|owner| names(container, owner)))
     }
 
-    /// Whether an entry is about the run that has, or had, this lease (rule 4).
+    /// Whether an entry is about the run that has, or had, this lease (leases.md rule 4).
     pub(super) fn is_owner(&self, listed: &Listed, lease: &Lease) -> bool {
         let Some(owner) = &lease.owner else { return false };
         let others = || {
@@ -344,7 +339,6 @@ impl World {
         }
         if new.is_none_or(|new| new.state.is_owned()) {
             self.gave_back.remove(at);
-            self.recovered.remove(at);
         }
     }
 }

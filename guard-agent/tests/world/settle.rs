@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guard_agent::lease::{Lease, Row, State};
+use guard_core::lease::{Lease, Row, State};
 use jiff::SignedDuration;
 
 use super::{World, agent::Phase, rules::INTERVAL};

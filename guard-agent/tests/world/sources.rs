@@ -3,11 +3,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use guard_agent::{
-    evidence::Source,
-    inventory::{Entry, Listing, Unread},
-    lease::Owner,
-    live::{Answered, EventStream},
+use guard_core::{
+    evidence::{Answered, Entry, EventStream, Listing, Source, Unread},
+    owner::Owner,
     segment::Segment,
 };
 

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use guard_agent::lease::{
-    Owner, State,
-    command::{Command, Reply},
+use guard_core::{
+    lease::{
+        State,
+        command::{Command, Reply},
+    },
+    owner::Owner,
 };
 use jiff::SignedDuration;
 
@@ -171,7 +174,7 @@ impl World {
             }
             Op::ContainerOf { n, of, run, label } => {
                 let generation = self.generation(of);
-                let mut rows = self.shadow.values().filter_map(guard_agent::lease::Row::lease);
+                let mut rows = self.shadow.values().filter_map(guard_core::lease::Row::lease);
                 let lease = rows.find(|l| l.generation == generation).cloned();
                 let lease = lease.filter(|lease| lease.state != State::Quarantined);
                 if let Some((lease, mut owner)) =
@@ -253,8 +256,7 @@ impl World {
 
     /// What was claimed was not heard again, and did not answer.
     fn fade(&mut self, bridge: u8, n: u8, six: bool) {
-        let place =
-            guard_agent::lease::Place { segment: segment(bridge), address: address(n, six) };
+        let place = guard_core::lease::Place { segment: segment(bridge), address: address(n, six) };
         for (number, _) in self.node.claims.remove(&place).unwrap_or_default() {
             self.live.withdraw(&place.segment, place.address, number);
         }

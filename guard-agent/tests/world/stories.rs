@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use guard_agent::lease::command::{Allocate, Command};
+use guard_core::lease::command::{Allocate, Command};
 
 use super::{
     Op, Story, World,

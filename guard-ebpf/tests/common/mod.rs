@@ -30,7 +30,7 @@ pub const BRIDGE: u32 = 9;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The row of the rule book.
+    /// The row of `docs/rules/claims.md`.
     pub row: String,
     /// Unique within the file.
     pub name: String,
@@ -183,6 +183,8 @@ pub struct OwnedBefore {
     gateway: bool,
     #[serde(default)]
     host: bool,
+    #[serde(default)]
+    lost: bool,
     mac: Option<String>,
     port: Option<Where>,
     /// Absent: never.
@@ -210,7 +212,8 @@ impl Case {
         struct File {
             case: Vec<Case>,
         }
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases");
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let dir = above.map(|dir| dir.join("tests/cases")).find(|dir| dir.is_dir()).unwrap();
         let mut cases = Vec::new();
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
@@ -307,8 +310,8 @@ impl Case {
 
     /// The entry of the map of owners.
     pub fn owned(&self, now_ns: u64) -> Option<Owned> {
-        let OwnedBefore { gateway, host, mac, port, seen_ms_ago } = self.owned.as_ref()?;
-        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+        let OwnedBefore { gateway, host, lost, mac, port, seen_ms_ago } = self.owned.as_ref()?;
+        let flag = |set: bool, bit: u16| if set && !lost { bit } else { 0 };
         let reserved = *gateway || *host;
         Some(Owned {
             generation: u64::from(!reserved),

@@ -8,10 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Containerd, image};
-use crate::command::output;
-use crate::netns::Netns;
-use crate::sandbox::Sandbox;
-use crate::wait::eventually;
+use crate::{command::output, netns::Netns, sandbox::Sandbox, wait::eventually};
 
 /// The labels that the agent looks for by default.
 const SANDBOX: &str = "runtime.computer/sandbox";

@@ -5,8 +5,7 @@ use guard_tests::{Agent, Client, Lab};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::knowledge::Knowledge;
-use crate::verify::verify;
+use crate::{knowledge::Knowledge, verify::verify};
 
 const CLIENTS: usize = 16;
 

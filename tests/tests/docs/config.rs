@@ -39,7 +39,7 @@ fn every_piece_of_configuration_is_one_that_the_agent_takes() -> Result<()> {
 #[test]
 fn the_example_that_the_package_installs_is_one_that_the_agent_takes() -> Result<()> {
     require_root()?;
-    let text = read("dist/debian/agent.toml")?;
+    let text = read("guard-agent/dist/debian/agent.toml")?;
     let (_, example) = text.split_once("\n\n").context("an introduction")?;
     let example: Vec<_> = example.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
     let file = tempfile::NamedTempFile::new()?;

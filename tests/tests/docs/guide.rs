@@ -20,7 +20,7 @@ mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
 mkdir /tmp/clone
 cd /tmp/clone
-ln -s $TOP/guard-agent $TOP/examples .
+ln -s $TOP/guard-agent $TOP/docs .
 ";
 
 /// What the README takes for granted.

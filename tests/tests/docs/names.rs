@@ -5,28 +5,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::{read, top};
+use crate::{read, sources, top, walk};
 
-const DOCUMENTS: [&str; 4] =
-    ["README.md", "docs/guide.md", "docs/operations.md", "docs/SPECIFICATION.md"];
-
-fn walk(dir: &Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-        let path = entry?.path();
-        if path.is_dir() { walk(&path, found)? } else { found.push(path) }
-    }
-    Ok(())
-}
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/guide.md",
+    "docs/operations.md",
+    "docs/SPECIFICATION.md",
+    "tests/cases/README.md",
+];
 
 /// The names of all functions that follow `#[test]`, or stand in a macro of proptest.
 fn tests() -> Result<BTreeSet<String>> {
-    let mut files = Vec::new();
-    for dir in ["guard-agent", "guard-ebpf", "tests"] {
-        walk(&top().join(dir), &mut files)?;
-    }
     let mut names = BTreeSet::new();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "rs")) {
-        let text = std::fs::read_to_string(file)?;
+    for (_, text) in sources()? {
         let mut is_test = false;
         for line in text.lines().map(str::trim) {
             is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
@@ -68,9 +61,11 @@ fn docs_name_tests_that_exist() -> Result<()> {
 #[test]
 fn links_lead_somewhere() -> Result<()> {
     let mut documents: Vec<_> = DOCUMENTS.map(str::to_owned).to_vec();
-    let mut decisions = Vec::new();
-    walk(&top().join("docs/decisions"), &mut decisions)?;
-    for path in decisions {
+    let mut more = Vec::new();
+    for dir in ["docs/decisions", "docs/rules"] {
+        walk(&top().join(dir), &mut more)?;
+    }
+    for path in more {
         let path = path.strip_prefix(top())?.to_string_lossy().into_owned();
         documents.push(path);
     }

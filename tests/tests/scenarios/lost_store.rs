@@ -54,12 +54,27 @@ fn rule_11_a_bound_port_that_exists_keeps_what_a_recovery_quarantined() -> Resul
         agent.json(&["bind", "--generation", &generation, "--interface", sandbox.port()])?;
         bound.push(lease);
     }
+    // Its port is known by what it has said once.
+    let learned = lab.sandbox("learned")?;
+    let spoken = agent.allocate(learned.name())?;
+    learned.announce(spoken.address)?;
+    eventually("the first claim", || Ok((agent.state(&spoken)? == "active").then_some(())))?;
     let unbound = agent.allocate("unbound")?;
-    agent.kill()?;
-    std::fs::remove_dir_all(agent.store().with_file_name(""))?;
-    agent.start_again()?;
-    agent.json(&["recover", "--yes"])?;
-    agent.await_readyz(200)?;
+    // What the first recovery quarantines is not forgotten by the second.
+    for _ in 0..2 {
+        agent.kill()?;
+        std::fs::remove_dir_all(agent.store().with_file_name(""))?;
+        agent.start_again()?;
+        agent.json(&["recover", "--yes"])?;
+        agent.await_readyz(200)?;
+        for (sandbox, lease) in [(&runs, &bound[0]), (&ends, &bound[1]), (&learned, &spoken)] {
+            let entry = agent.entry(lease.address)?.context("its port is there, and it is free")?;
+            ensure!(entry["state"] == "quarantined" && entry["reason"] == "recovered", "{entry}");
+            ensure!(entry["interface"] == sandbox.port(), "{entry}");
+            ensure!(entry["generation"] == lease.generation, "{entry}");
+        }
+        agent.check()?;
+    }
     let counts_as_free = |address| {
         move |agent: &guard_tests::Agent| Ok(agent.entry(address)?.is_none().then_some(()))
     };
@@ -68,6 +83,17 @@ fn rule_11_a_bound_port_that_exists_keeps_what_a_recovery_quarantined() -> Resul
         let entry = agent.entry(lease.address)?.context("its port is there, and it is free")?;
         ensure!(entry["state"] == "quarantined" && entry["reason"] == "recovered", "{entry}");
     }
+    // Nobody is right about such an address, and nobody wrong.
+    learned.announce(bound[0].address)?;
+    let address = bound[0].address.to_string();
+    eventually("the claim", || {
+        let live = agent.list(&["live"], "live")?;
+        Ok(live.iter().any(|live| live["address"] == address.as_str()).then_some(()))
+    })?;
+    let conflicts = agent.list(&["conflicts", "--all"], "conflicts")?;
+    ensure!(conflicts.is_empty(), "{conflicts:?}");
+    let entry = agent.entry(bound[0].address)?.context("it is in use, and free")?;
+    ensure!(entry["interface"] == runs.port(), "{entry}");
     // A restart knows the port again, and its end is the end of it.
     agent.stop()?;
     agent.start_again()?;

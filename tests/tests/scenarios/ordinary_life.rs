@@ -235,7 +235,7 @@ fn a33_a_port_that_changes_its_mac_is_no_conflict_unless_it_goes_to_and_fro() ->
     let others = marker.incidents(&agent)?;
     assert!(others.is_empty(), "{others:?}");
 
-    // Row A35.
+    // claims.md A35.
     let events = agent.follow(&["events", "--from", "0"])?;
     let address = lease.address.to_string();
     let done = std::sync::atomic::AtomicBool::new(false);

@@ -89,7 +89,7 @@ fn all_claims_of_a_frame_are_shown() -> Result<()> {
     eventually("the second program", || {
         Ok((lab.programs_on(sandbox.port())?.len() == 2).then_some(()))
     })?;
-    // Two MACs for the target, and the sender's own address besides (row N12).
+    // Two MACs for the target, and the sender's own address besides (claims.md N12).
     let (source, target) = ("fe80::b".parse()?, "fe80::a".parse()?);
     let other = Mac::numbered(0xbb);
     let macs = [sandbox.mac(), other];

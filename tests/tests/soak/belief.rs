@@ -12,8 +12,10 @@ use guard_tests::{
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::attack::{Station, frame};
-use crate::{ONE_AT_A_TIME, asked};
+use crate::{
+    ONE_AT_A_TIME, asked,
+    attack::{Station, frame},
+};
 
 /// How many frames, instead of the share.
 const VARIABLE: &str = "GUARD_SOAK_BELIEF";

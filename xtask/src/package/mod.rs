@@ -125,6 +125,6 @@ fn architecture() -> Result<String> {
 }
 
 fn ours(file: &str) -> Result<String> {
-    let path = crate::top().join("dist/debian").join(file);
+    let path = crate::top().join("guard-agent/dist/debian").join(file);
     fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))
 }

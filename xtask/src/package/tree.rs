@@ -14,17 +14,17 @@ pub(super) const PROGRAMS: [(&str, &str); 3] =
 
 /// Other files, by their place in the repository.
 const FILES: [(&str, &str); 9] = [
-    ("dist/systemd/guard-agent.service", "usr/lib/systemd/system"),
-    ("dist/debian/agent.toml", "etc/guard"),
-    ("dist/prometheus/guard.rules.yml", "usr/share/guard/prometheus"),
-    ("dist/prometheus/guard.rules.test.yml", "usr/share/guard/prometheus"),
-    ("dist/grafana/guard.json", "usr/share/guard/grafana"),
+    ("guard-agent/dist/systemd/guard-agent.service", "usr/lib/systemd/system"),
+    ("guard-agent/dist/debian/agent.toml", "etc/guard"),
+    ("guard-agent/dist/prometheus/guard.rules.yml", "usr/share/guard/prometheus"),
+    ("guard-agent/dist/prometheus/guard.rules.test.yml", "usr/share/guard/prometheus"),
+    ("guard-agent/dist/grafana/guard.json", "usr/share/guard/grafana"),
     ("guard-agent/proto/guard/v1/guard.proto", "usr/share/guard/proto/guard/v1"),
     (
         "guard-agent/proto/guard/directory/v1/directory.proto",
         "usr/share/guard/proto/guard/directory/v1",
     ),
-    ("dist/debian/copyright", "usr/share/doc/guard"),
+    ("guard-agent/dist/debian/copyright", "usr/share/doc/guard"),
     ("README.md", "usr/share/doc/guard"),
 ];
 
@@ -65,7 +65,7 @@ pub(super) fn lay_out(root: &Path, programs: &Path, changelog: &str) -> Result<(
     write(&to, changelog, 0o644)?;
     compress(&to)?;
     let overrides = place(root, "usr/share/lintian/overrides", "guard")?;
-    copy(&crate::top().join("dist/debian/lintian-overrides"), &overrides, 0o644)
+    copy(&crate::top().join("guard-agent/dist/debian/lintian-overrides"), &overrides, 0o644)
 }
 
 /// The man pages, and what completes commands in Debian's shells.

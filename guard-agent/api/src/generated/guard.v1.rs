@@ -408,7 +408,8 @@ pub struct Lease {
     /// The interface key that it was asked for with.
     #[prost(string, tag = "10")]
     pub key: ::prost::alloc::string::String,
-    /// Grows with every hand-out; fences every later call about the lease. 0 where none holds it.
+    /// Grows with every hand-out; fences every later call about the lease. Of a quarantined address it is
+    /// that of its last lease; 0 where none is known.
     #[prost(uint64, tag = "11")]
     pub generation: u64,
     /// The only MAC that may claim the address, where there is a binding.
@@ -420,7 +421,12 @@ pub struct Lease {
     /// Where MAC and port are known from.
     #[prost(enumeration = "Binding", tag = "14")]
     pub binding: i32,
-    /// Why it is quarantined or releasing.
+    /// Why it is in its state, where that is not plain. Quarantined: `live` (in use without a lease),
+    /// `unconfirmed_live` (its owner never confirmed, and another uses it), `disputed` (the inventory
+    /// names two owners), `released_running` (its last owner gave it back, and runs with it),
+    /// `operator`, or `recovered` (found after a loss of the store). Releasing: `live` (still in use),
+    /// `hold` (a subscriber has not acknowledged) or `unknown` (not everyone who would know was asked
+    /// since). Active: `adopted` (taken over from the inventory, not handed out).
     #[prost(string, tag = "15")]
     pub reason: ::prost::alloc::string::String,
     /// What says that the address is in use.

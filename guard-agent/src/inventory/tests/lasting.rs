@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use guard_core::{evidence::Unknown, segment::Segment};
+
 use super::*;
-use crate::{evidence::Unknown, segment::Segment};
 
 impl Asked {
     /// Whether what is not there now is known not to have been there since.
@@ -54,7 +55,7 @@ fn complete_since_t_is_until_now_only_while_a_stream_lasts_and_has_told_nothing_
         let asked = asking(&socket);
         assert!(asked.complete(Duration::ZERO).is_err(), "nobody has answered yet");
         asked.until("a stream", |status| status.streaming).await;
-        let now = Now::read().boot;
+        let now = clock::now().boot;
         assert_eq!(asked.complete(now), Ok(()));
         // It tells of something, and the list that would show it does not come.
         *served.way.lock() = Way::Slow;
@@ -65,11 +66,11 @@ fn complete_since_t_is_until_now_only_while_a_stream_lasts_and_has_told_nothing_
         assert_eq!(asked.complete(now), Err(Unknown::Source("containerd")));
         *served.way.lock() = Way::Empty;
         asked.until("the list", |status| status.streaming).await;
-        assert!(!asked.is_known() && asked.complete(Now::read().boot).is_ok());
+        assert!(!asked.is_known() && asked.complete(clock::now().boot).is_ok());
         // It ends with its connection, at once.
         served.runtime.shutdown_background();
         let status = asked.until("the end", |status| !status.streaming).await;
-        assert!(asked.complete(Now::read().boot).is_err());
+        assert!(asked.complete(clock::now().boot).is_err());
         assert_eq!(asked.complete(status.complete.unwrap()), Ok(()));
     });
 }
@@ -136,7 +137,7 @@ fn a_source_that_is_ignored_holds_nothing_back_until_it_answers() {
         assert!(asked.sources.ignored("containerd"));
         assert_eq!(asked.sources.outdated(Duration::ZERO), None);
         assert_eq!(asked.sources.unanswered(), None);
-        assert_eq!(asked.complete(Now::read().boot), Ok(()));
+        assert_eq!(asked.complete(clock::now().boot), Ok(()));
         assert!(asked.sources.ask().await.is_empty(), "no pass waits for it");
         // Its time is over.
         asked.sources.ignore("containerd", Duration::from_nanos(1), false).unwrap();

@@ -4,6 +4,7 @@ mod lasting;
 mod unreadable;
 
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
     path::Path,
     pin::Pin,
@@ -22,6 +23,11 @@ use guard_api::proto::containerd::{
     },
     events::{Envelope, SubscribeRequest, events_server},
 };
+use guard_core::{
+    evidence::{Answer, EvidenceView as _},
+    incident::{Flaps, Incidents},
+    lease::Pools,
+};
 use parking_lot::Mutex;
 use tokio::{
     net::UnixListener,
@@ -33,13 +39,8 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::{
-    alerts::Alerts,
-    evidence::EvidenceView as _,
+    events::{Alerts, History, Hub},
     health::{self, Health},
-    history::History,
-    hub::Hub,
-    incident::{Flaps, Incidents},
-    lease::Pools,
     ledger::Ledger,
     live::LiveSet,
     metrics::Metrics,
@@ -205,7 +206,7 @@ struct Asked {
 /// Sources that ask at a socket.
 fn asking(socket: &Path) -> Asked {
     let dir = tempfile::tempdir().unwrap();
-    let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+    let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     let store = Store::open(&dir.path().join("leases.db"), &boot).unwrap();
     let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
     let pools = Pools::new(Vec::new()).unwrap();
@@ -218,7 +219,7 @@ fn asking(socket: &Path) -> Asked {
         segments: Arc::new([]),
         alerts: alerts.clone(),
     };
-    let containerd = containerd::Settings {
+    let containerd = crate::config::containerd::Settings {
         socket: socket.to_owned(),
         namespace: "sandbox".to_owned(),
         sandbox_label: "x/sandbox".to_owned(),
@@ -252,7 +253,7 @@ impl Asked {
     }
 
     fn is_live(&self, last: u8) -> bool {
-        let segment = crate::segment::Segment::new("rt0", 0);
+        let segment = guard_core::segment::Segment::new("rt0", 0);
         !self.live.evidence(&segment, IpAddr::from([10, 0, 0, last])).is_empty()
     }
 

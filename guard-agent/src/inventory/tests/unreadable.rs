@@ -1,7 +1,8 @@
 //! Entries that cannot be read, among others that come and go.
 
 use super::*;
-use crate::incident::Kind;
+
+use guard_core::{incident::Kind, time::Now};
 
 #[test]
 fn rule_8_an_entry_that_cannot_be_read_concerns_itself_and_is_an_incident_while_it_is_listed() {
@@ -30,7 +31,7 @@ fn rule_8_an_entry_that_cannot_be_read_concerns_itself_and_is_an_incident_while_
         assert_eq!((incident.kind, incident.closed_at), (Kind::Inventory, None));
         assert!(incident.detail.contains("container bad") && incident.detail.contains("none"));
         // It is not quiet that ends it.
-        let later = Now { boot: Now::read().boot + Duration::from_secs(9999), ..Now::read() };
+        let later = Now { boot: clock::now().boot + Duration::from_secs(9999), ..clock::now() };
         asked.alerts.close_quiet(later);
         assert_eq!(asked.alerts.list(false).len(), 1);
 

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
+use guard_core::lease::HighWater;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::lease::HighWater;
 
 /// Knows what was handed out, as the kernel does while stores come and go.
 #[derive(Clone, Default)]
@@ -56,7 +56,7 @@ impl Node {
     /// Starts as the agent does.
     fn start_in(&self, boot: &str) -> Ledger {
         let path = self.file("leases.db");
-        let boot = Boot { id: boot.to_owned(), now: Now::read() };
+        let boot = Boot { id: boot.to_owned(), now: clock::now() };
         let opened = open(&path, &boot, &self.memory.given());
         self.start_with(opened.map_err(|error| Loss::of(error, &path, &boot).unwrap()))
     }
@@ -64,7 +64,7 @@ impl Node {
     fn start_with(&self, opened: Result<Store, Loss>) -> Ledger {
         let p = PoolSpec::new("p", Segment::new("br0", 0), "10.0.0.0/16".parse().unwrap());
         let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
-        let view: View = Arc::new(FakeView::default());
+        let view: View = Arc::new(all_known());
         let observers: Vec<Box<dyn Lifecycle>> = vec![Box::new(self.memory.clone())];
         match opened {
             Ok(store) => Ledger::start(pools, store, view, Arc::default(), observers).unwrap(),
@@ -137,7 +137,7 @@ async fn rule_11_a_store_that_is_gone_with_its_marker_is_missing_where_the_kerne
         ledger.shutdown().await;
     }
     // One that is there and empty is no other.
-    let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+    let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     Store::open(&node.file("leases.db"), &boot).unwrap().close().unwrap();
     let ledger = node.start();
     is_lost(&ledger, "missing").await;
@@ -153,7 +153,7 @@ async fn rule_11_a_store_that_is_gone_with_its_marker_is_missing_where_the_kerne
 #[tokio::test]
 async fn rule_11_what_is_in_the_place_of_a_store_that_the_kernel_knows_of_is_damage() {
     let node = Node::new();
-    node.memory.is(&[HighWater::seed(Now::read().wall).generation]);
+    node.memory.is(&[HighWater::seed(clock::now().wall).generation]);
     std::fs::write(node.file("leases.db"), "no store, and longer than a header is ".repeat(99))
         .unwrap();
     let ledger = node.start();
@@ -180,7 +180,7 @@ async fn a_first_start_is_one_also_after_a_run_that_gave_nothing() {
     ledger.shutdown().await;
     for told in [false, true] {
         if told {
-            let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+            let boot = Boot { id: "boot".to_owned(), now: clock::now() };
             let mut store = Store::open(&node.file("leases.db"), &boot).unwrap();
             node.memory.is(&[store.take_restored().high_water.generation]);
             store.close().unwrap();
@@ -206,7 +206,7 @@ async fn a_first_start_is_one_also_after_a_run_that_gave_nothing() {
 async fn rule_11_the_first_open_in_a_boot_repeats_no_generation_of_a_store_from_yesterday() {
     let node = Node::new();
     // Yesterday's clock is in its generations.
-    let boot = Boot { id: "yesterday".to_owned(), now: Now::read() };
+    let boot = Boot { id: "yesterday".to_owned(), now: clock::now() };
     let yesterday = Now { wall: boot.now.wall - SignedDuration::from_hours(24), ..boot.now };
     let boot = Boot { now: yesterday, ..boot };
     let mut store = Store::open(&node.file("leases.db"), &boot).unwrap();
@@ -234,8 +234,8 @@ async fn rule_11_the_first_open_in_a_boot_repeats_no_generation_of_a_store_from_
 
 /// The clock goes on between one disaster and the next.
 async fn next_second() {
-    let second = Now::read().wall.as_second();
-    while Now::read().wall.as_second() == second {
+    let second = clock::now().wall.as_second();
+    while clock::now().wall.as_second() == second {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -272,7 +272,7 @@ async fn rule_11_a_pin_that_cannot_be_right_is_written_anew_and_allocation_goes_
     is_lost(&ledger, "missing").await;
     ledger.recover(Recovery::default()).await.unwrap().unwrap();
     let next = lease(&ledger, "c").await.unwrap().generation;
-    assert!(next > last && next < HighWater::default().limit(Now::read().wall), "{next}");
+    assert!(next > last && next < HighWater::default().limit(clock::now().wall), "{next}");
     assert_eq!(node.memory.highest(), next);
     ledger.shutdown().await;
 }
@@ -280,7 +280,7 @@ async fn rule_11_a_pin_that_cannot_be_right_is_written_anew_and_allocation_goes_
 #[tokio::test]
 async fn a_clock_that_was_ahead_is_no_damage() {
     let node = Node::new();
-    let boot = Boot { id: "boot".to_owned(), now: Now::read() };
+    let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     let ahead = Now { wall: "2099-01-01T00:00:00Z".parse().unwrap(), ..boot.now };
     let store = Store::open(&node.file("leases.db"), &Boot { now: ahead, ..boot }).unwrap();
     store.close().unwrap();
@@ -301,7 +301,7 @@ async fn rule_11_a_disk_without_room_at_the_first_start_in_a_boot_is_waited_for(
     let given = lease(&ledger, "a").await.unwrap();
     ledger.shutdown().await;
     let path = node.file("leases.db");
-    let boot = Boot { id: "next".to_owned(), now: Now::read() };
+    let boot = Boot { id: "next".to_owned(), now: clock::now() };
     let store = Store::open(&path, &boot).unwrap();
     store.failing.store(1, Ordering::Relaxed);
     let ledger = node.start_with(Ok(store));

@@ -1,10 +1,10 @@
-use rusqlite::{Connection, types::Value};
-
-use super::*;
-use crate::lease::{
+use guard_core::lease::{
     Contents, HighWater,
     command::{ReserveSubnet, WhichSubnet},
 };
+use rusqlite::{Connection, types::Value};
+
+use super::*;
 
 fn subnet(pool: &str, id: &str, length: u8) -> Command {
     let (pool, id) = (Arc::from(pool), Arc::from(id));
@@ -177,7 +177,7 @@ fn a_release_of_a_row_that_changed_is_refused() {
     let (mut store, mut engine) = filled(&files);
     store.connection().execute("UPDATE subnet SET crc = 1 WHERE id = 'a'", []).unwrap();
     let release = Command::ReleaseSubnet(WhichSubnet::Id(Arc::from("a")));
-    let applied = engine.apply(release, &FakeView::default(), now(200));
+    let applied = engine.apply(release, &all_known(), now(200));
     let error = store.commit(&applied.changes, engine.high_water(), now(200)).unwrap_err();
     assert!(matches!(error, CommitError::Drift(_)) && error.is_damage(), "{error}");
     engine.undo(&applied.changes);

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{
+
+use guard_core::{
     lease::{Binding, Lease},
     mac::Mac,
 };
@@ -11,7 +12,7 @@ fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
     let high = engine.high_water().generation;
     let release = Command::ReleaseOwner { sandbox: Arc::from("s2"), lifecycle: None };
     step(&mut store, &mut engine, release);
-    let applied = engine.apply(Command::Tick, &FakeView::default(), now(2000));
+    let applied = engine.apply(Command::Tick, &all_known(), now(2000));
     store.commit(&applied.changes, engine.high_water(), now(200)).unwrap();
     let free = rows_of(&engine).into_iter().filter(|(_, row)| row.lease().is_none());
     assert_eq!(free.count(), 1);
@@ -35,7 +36,7 @@ fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
     for (place, row) in rows_of(&engine) {
         let now = &found.iter().find(|(other, _)| *other == place).unwrap().1;
         if place.address.to_string() == "10.0.0.3" {
-            assert_eq!(now.lease().unwrap().state, crate::lease::State::Quarantined);
+            assert_eq!(now.lease().unwrap().state, guard_core::lease::State::Quarantined);
         } else {
             assert_eq!(*now, row);
         }
@@ -78,7 +79,7 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
     let files = Files::new();
     let (store, engine) = files.filled(2);
     store.close().unwrap();
-    let filter = crate::lease::LeaseFilter::default();
+    let filter = guard_core::lease::LeaseFilter::default();
     let leases: Vec<_> = engine.leases(&filter).cloned().collect();
     let (old, same) = (&leases[0], &leases[1]);
     let holder = |lease: &Lease, generation| KernelHolder {
@@ -87,7 +88,8 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
         binding: Binding { mac: Some(Mac([2, 0, 0, 0, 0, 9])), ..Binding::default() },
     };
     let highest = same.generation + 100;
-    let kernel = vec![holder(old, same.generation + 7), holder(same, same.generation)];
+    let given_since = same.generation + 7;
+    let kernel = vec![holder(old, given_since), holder(same, same.generation)];
     let known = Known { kernel, given: vec![highest], ..Known::default() };
     let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
     let done = recover(&files.db(), None, known, &boot, false).unwrap();
@@ -99,9 +101,21 @@ fn recovery_knows_a_row_of_the_past_by_what_the_kernel_has() {
         let row = rows.iter().find(|(place, _)| place.address == lease.address);
         row.unwrap().1.lease().unwrap().clone()
     };
-    assert_eq!(of(old).state, crate::lease::State::Quarantined);
+    assert_eq!(of(old).state, guard_core::lease::State::Quarantined);
     assert_eq!(of(old).binding.mac, Some(Mac([2, 0, 0, 0, 0, 9])));
+    assert_eq!(of(old).generation, given_since);
     assert_eq!(of(same).owner, same.owner);
+    // What is quarantined so explains what the kernel has of it.
+    let known = Known { kernel: vec![holder(old, given_since)], ..Known::default() };
+    let again = recover(&files.db(), None, known, &boot, false).unwrap();
+    assert_eq!(again.quarantined, [] as [String; 0]);
+    // Nobody was given this one.
+    let known = Known { kernel: vec![holder(old, u64::MAX)], ..Known::default() };
+    let damaged = recover(&files.db(), None, known, &boot, false).unwrap();
+    assert_eq!(damaged.quarantined.len(), 1);
+    let rows = files.open().unwrap().take_restored().contents.rows;
+    let row = rows.iter().find(|(place, _)| place.address == old.address).unwrap();
+    assert_eq!(row.1.lease().unwrap().generation, 0);
 }
 
 /// The store with a damaged row, its backup, and what a recovery of it gives.
@@ -143,7 +157,7 @@ fn rule_11_a_recovery_can_be_cut_off_at_any_step_and_repeated() {
         let mut rows = sorted(files.open().unwrap().take_restored().contents.rows);
         let (_, lost) = rows
             .remove(rows.iter().position(|(p, _)| p.address.to_string() == "10.0.0.3").unwrap());
-        assert_eq!(lost.lease().unwrap().state, crate::lease::State::Quarantined, "{steps}");
+        assert_eq!(lost.lease().unwrap().state, guard_core::lease::State::Quarantined, "{steps}");
         assert_eq!(rows, want, "{steps}");
         // The old files are somewhere.
         let names = fs::read_dir(files.dir.path()).unwrap();

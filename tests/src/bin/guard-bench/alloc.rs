@@ -8,8 +8,11 @@ use anyhow::{Context, Result, ensure};
 use guard_tests::{Agent, Client, Lab, Launch};
 use tokio::runtime::Runtime;
 
-use crate::report::{Point, Report, Restart, percentile, round};
-use crate::{bare, disk, load, peer, raw::Raw};
+use crate::{
+    bare, disk, load, peer,
+    raw::Raw,
+    report::{Point, Report, Restart, percentile, round},
+};
 
 /// How many clients there are at once.
 pub const CLIENTS: [usize; 3] = [1, 16, 64];

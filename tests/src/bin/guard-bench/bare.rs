@@ -6,11 +6,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use anyhow::{Context, Result};
-use guard_api::proto::leases_server::{Leases, LeasesServer};
 use guard_api::proto::{
     AckHoldRequest, AckHoldResponse, AllocateRequest, AllocateResponse, BindRequest, BindResponse,
     ConfirmRequest, ConfirmResponse, Event, GetLeaseRequest, Lease, ListLeasesRequest,
     ListLeasesResponse, ReleaseRequest, ReleaseResponse, WatchRequest,
+    leases_server::{Leases, LeasesServer},
 };
 use tokio::net::UnixListener;
 use tokio::runtime;

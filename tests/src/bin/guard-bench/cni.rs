@@ -8,8 +8,10 @@ use guard_tests::{Attachment, HostLocal, Lab, Launch, POOL, Plugin};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::disk;
-use crate::report::{line, percentile};
+use crate::{
+    disk,
+    report::{line, percentile},
+};
 
 /// How often each is called.
 const CALLS: usize = 500;

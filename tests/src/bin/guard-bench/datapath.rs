@@ -19,8 +19,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use crate::bpf::Classifier;
-use crate::report::line;
+use crate::{bpf::Classifier, report::line};
 
 /// Runs in a batch, and batches: the least of them is what the path costs, since whatever else the
 /// machine does only adds to it.

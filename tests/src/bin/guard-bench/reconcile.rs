@@ -5,19 +5,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use guard_agent::clock::{self, Now};
-use guard_agent::evidence::{Source, Station};
-use guard_agent::health::Health;
-use guard_agent::inventory::{Entry, Listing, Place, Sources, Unread};
-use guard_agent::lease::command::{Allocate, Command, Reply};
-use guard_agent::lease::{Lease, Pool, PoolSpec, Pools};
-use guard_agent::ledger::Ledger;
-use guard_agent::live::{Claim, LiveSet, PortName, Strength};
-use guard_agent::mac::Mac;
-use guard_agent::metrics::Metrics;
-use guard_agent::reconcile::{Ask, Parts, Reconciler, Settings};
-use guard_agent::segment::Segment;
-use guard_agent::store::{Boot, Store};
+use guard_agent::{
+    clock,
+    health::Health,
+    inventory::Sources,
+    ledger::Ledger,
+    live::LiveSet,
+    metrics::Metrics,
+    reconcile::{Ask, Parts, Reconciler},
+    store::{Boot, Store},
+};
+use guard_core::{
+    evidence::{Claim, Entry, Listing, Place, PortName, Source, Station, Strength, Unread},
+    lease::{
+        Lease, Pool, PoolSpec, Pools,
+        command::{Allocate, Command, Reply},
+    },
+    mac::Mac,
+    reconcile::Settings,
+    segment::Segment,
+};
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -82,7 +89,7 @@ struct Node {
 impl Node {
     fn start() -> Result<Self> {
         let dir = tempfile::tempdir().context("a directory")?;
-        let boot = Boot { id: clock::boot_id()?, now: Now::read() };
+        let boot = Boot { id: clock::boot_id()?, now: clock::now() };
         let store = Store::open(&dir.path().join("leases.db"), &boot)?;
         let segment = Segment::new(BRIDGE, 0);
         let spec = PoolSpec::new(POOL, segment.clone(), "10.8.0.0/16".parse()?);
@@ -130,7 +137,7 @@ impl Node {
             }
         }
         self.filled = leases;
-        self.live.listings().take(Source::Controller, &self.listing, Now::read());
+        self.live.listed(Source::Controller, &self.listing, &[]);
         Ok(())
     }
 
@@ -148,7 +155,7 @@ impl Node {
                 named: true,
                 dead: None,
                 detail: Arc::from("the directory lists the sandbox"),
-                since: Now::read().wall,
+                since: clock::now().wall,
                 unread: Unread::default(),
                 place: Place::Clear,
             });

@@ -5,9 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use guard_tests::{Agent, Arp, BRIDGE};
 
-use crate::Measured;
-use crate::release::Admitted;
-use crate::screen::Screen;
+use crate::{Measured, release::Admitted, screen::Screen};
 
 pub(crate) fn take_neighbours_address(
     screen: &mut Screen,

@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, ensure};
 use guard_tests::{Agent, Answers, HostLocal, Lab, Lease, NameServer, Sandbox, ask};
 
-use crate::screen::Screen;
-use crate::{CONNECTIONS, Measured, PREFIX_LEN, note_hand_out};
+use crate::{CONNECTIONS, Measured, PREFIX_LEN, note_hand_out, screen::Screen};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
 

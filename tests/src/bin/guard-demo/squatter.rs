@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result, bail, ensure};
 use guard_tests::{Agent, Lab, POOL, names};
 
-use crate::release::{Admitted, Sandboxes, admit};
-use crate::screen::Screen;
-use crate::{Measured, note_hand_out};
+use crate::{
+    Measured, note_hand_out,
+    release::{Admitted, Sandboxes, admit},
+    screen::Screen,
+};
 
 /// Lets a squatter in, and hands out whatever else there is. Returns the sandbox that got the
 /// first of it.

@@ -13,8 +13,10 @@ use anyhow::{Context, Result};
 use guard_tests::{BRIDGE, Lab, eventually};
 use parking_lot::Mutex;
 
-use super::News;
-use super::cost::{Cost, packet_statistics};
+use super::{
+    News,
+    cost::{Cost, packet_statistics},
+};
 
 pub const ARPWATCH: &str = "arpwatch";
 pub const ARPALERT: &str = "arpalert";

@@ -1,0 +1,159 @@
+//! What is to be done.
+
+use std::{net::IpAddr, time::Duration};
+
+use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
+
+use super::{CloneSuspect, Seen};
+use crate::{
+    evidence::Station,
+    incident::{Claimant, Sighting},
+    mac::Mac,
+    segment::Segment,
+};
+
+/// What follows from an event. Effects are carried out in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Someone has an address: it is evidence.
+    Claimed(Seen),
+    /// The same of one who is in a conflict: it is evidence at once. What else follows, that the
+    /// program tells of the owner's next frame too, may wait until those have been told who wait for
+    /// news of conflicts.
+    Contested(Seen),
+    /// What a port claimed is no evidence any more.
+    Withdraw(Segment, IpAddr, u32),
+    /// An incident: it opens, or a claimant joins it.
+    Sighted(Box<Sighted>),
+    /// An address has gone from one claimant to another by right: to and fro, it is an incident.
+    Moved {
+        /// Where.
+        segment: Segment,
+        /// What.
+        address: IpAddr,
+        /// Who had it, and who has it.
+        sides: Box<(Option<Claimant>, Claimant)>,
+    },
+    /// The holder of a disputed address still speaks.
+    Spoke(Segment, IpAddr, Box<Claimant>),
+    /// The program's live claimant of an address becomes this one. With `seen_ns` 0 the program tells
+    /// when that is heard next.
+    HoldInKernel(AddressKey, Live),
+    /// The program forgets the live claimant of an address, if it is on this port.
+    ForgetInKernel(AddressKey, u32),
+    /// The program forgets a challenger: if it claims once more, that is told at once.
+    ForgetChallenger(ChallengerKey),
+    /// The program forgets on which port a MAC lives, if it is this one.
+    ForgetMac(AddressKey, Mac, u32),
+    /// A station is asked for an address, out of its own port, in the name of its bridge.
+    Probe {
+        /// The bridge's MAC.
+        from: Mac,
+        /// Who is asked.
+        to: Station,
+        /// For what.
+        address: IpAddr,
+    },
+    /// The kernel is asked; the answer is an event.
+    Recheck(Question),
+    /// A line in the log.
+    Remark(Remark, Seen),
+    /// A port does what is about none of its addresses.
+    Trouble(Trouble, Seen),
+}
+
+/// A frame that claims what another has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighted {
+    /// What was seen.
+    pub sighting: Sighting,
+    /// Where the program counts the challenger's frames, if it does.
+    pub counted: Option<ChallengerKey>,
+    /// When the frame was seen, on `CLOCK_MONOTONIC`.
+    pub seen: Duration,
+}
+
+/// What only the kernel can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the holder of an address is there still, and was heard since. Answered by
+    /// [`Event::HolderRead`](super::Event::HolderRead).
+    Holder {
+        /// The address.
+        key: AddressKey,
+        /// Who had it.
+        holder: Station,
+        /// Who claims it.
+        challenger: Station,
+    },
+    /// Whether the first port of a MAC exists still, and with `both` the second. Answered by
+    /// [`Event::PortsRead`](super::Event::PortsRead).
+    Ports {
+        /// Who is on two.
+        suspect: Box<CloneSuspect>,
+        /// Whether the second is asked for as well.
+        both: bool,
+    },
+}
+
+/// What people may want to read in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// An undeclared address has another claimant now.
+    Moved,
+    /// A port has changed its MAC (claims.md A33).
+    MacChanged,
+    /// A rule's address is at another of its ports.
+    MovedByRule,
+    /// A claim has aged.
+    Aged,
+    /// A probe for an address that another has (claims.md A04).
+    Probed,
+    /// As much waits because of this port as may; the claim is found again when the maps are read.
+    LeftOut,
+}
+
+impl Remark {
+    /// The line.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Moved => "an address has moved",
+            Self::MacChanged => "a port has changed its MAC",
+            Self::MovedByRule => "an address has moved by an allow rule",
+            Self::Aged => "an address is not in use any more",
+            Self::Probed => "probe for an address that is in use",
+            Self::LeftOut => {
+                "too many claims of this port wait to be decided; this one is left out"
+            }
+        }
+    }
+}
+
+/// What a port does that it should not, whatever its addresses are. The program tells of the first
+/// two; claims.md names the others, which nothing tells of yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It acts as a router (claims.md N09).
+    Router,
+    /// It sends what cannot be read to its end (claims.md A29, N12, N13).
+    Opaque,
+    /// It sends back what came from elsewhere on the bridge (claims.md N02).
+    Loop,
+    /// It claims more owned addresses than are told apart (claims.md A19b).
+    Proxy,
+    /// It and another probe for one address (claims.md A05, N03).
+    ProbeRace,
+}
+
+impl Trouble {
+    /// The line in the log.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Router => "a port acts as a router",
+            Self::Opaque => "a frame cannot be read to its end",
+            Self::Loop => "a port sends back what came from this bridge",
+            Self::Proxy => "a port claims the addresses of many",
+            Self::ProbeRace => "two ports probe for one address",
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What happens: the program tells of a frame, its maps are read, ports and bridges go, time passes.
+
+use std::{net::IpAddr, time::Duration};
+
+use guard_ebpf::abi::{
+    self, AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, Live, Owned,
+};
+
+use super::CloneSuspect;
+use crate::{
+    evidence::{Claim, Station},
+    incident::{Claimant, Role, Target},
+    owner::Owner,
+    segment::Segment,
+    time::Now,
+};
+
+/// One moment on all clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// For incidents, and for people.
+    pub now: Now,
+    /// `CLOCK_MONOTONIC`, on which the program stamps what it sees.
+    pub monotonic: Duration,
+}
+
+impl Moment {
+    /// A station's side of an incident.
+    pub(super) fn claimant(
+        self,
+        role: Role,
+        claim: &Claim,
+        frames: u64,
+        owner: Option<Owner>,
+    ) -> Claimant {
+        let Self { now, monotonic } = self;
+        let Claim { station: Station { mac, interface, ifindex }, first, seen, .. } = claim;
+        let at = |time: Duration| {
+            let ago = monotonic.saturating_sub(time);
+            now.wall.checked_sub(ago).unwrap_or(now.wall)
+        };
+        Claimant {
+            role,
+            mac: Some(*mac),
+            interface: Some(interface.clone()),
+            ifindex: Some(*ifindex),
+            owner,
+            first_seen: at(*first),
+            last_seen: at(*seen),
+            last: now.boot.saturating_sub(monotonic.saturating_sub(*seen)),
+            frames,
+            gone: false,
+        }
+    }
+}
+
+/// What the kernel says beside an event of the program, as far as its kind needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// The live claimant of the address, where [`Read::needs_live`].
+    pub live: Option<Live>,
+    /// Of a clone: the MAC may leave the port that it lives on, because that has lost its carrier or
+    /// a rule names both, and no binding keeps it there (claims.md A17, A18).
+    pub may_move: bool,
+    /// Of a flood: what the port had refused because of its quota, since it came.
+    pub refused: u64,
+}
+
+impl Read {
+    /// Whether an event of this kind is judged by the live claimant as it is now.
+    pub const fn needs_live(kind: u8) -> bool {
+        matches!(kind, EVENT_CONTEST | EVENT_ALLOWED)
+    }
+}
+
+/// What the arbiter is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The program has told of a frame.
+    Frame {
+        /// Its record.
+        event: abi::Event,
+        /// What the kernel says beside it.
+        read: Read,
+    },
+    /// A live claimant, read from the maps.
+    Live(AddressKey, Live),
+    /// A declared owner that was heard, read from the maps.
+    Owner(AddressKey, Owned),
+    /// A challenger, read from the maps.
+    Challenger {
+        /// Who, of what, and how.
+        key: ChallengerKey,
+        /// What the program has counted.
+        challenger: Challenger,
+        /// The live claimant of the address, where [`Read::needs_live`].
+        live: Option<Live>,
+    },
+    /// All claims that count as evidence, once the maps have been read.
+    Evidence(Vec<(Segment, IpAddr, Vec<Claim>)>),
+    /// The answer to [`Question::Holder`](super::Question::Holder).
+    HolderRead {
+        /// The address.
+        key: AddressKey,
+        /// The live claimant of the address.
+        live: Option<Live>,
+        /// The holder's port exists, and has a carrier.
+        port_works: bool,
+    },
+    /// The answer to [`Question::Ports`](super::Question::Ports).
+    PortsRead {
+        /// Who was asked about.
+        suspect: Box<CloneSuspect>,
+        /// All ports that were asked about exist.
+        exist: bool,
+    },
+    /// A port has ended, or has left its bridge.
+    PortGone {
+        /// Which.
+        ifindex: u32,
+        /// What was claimed behind it.
+        addresses: Vec<(Segment, IpAddr)>,
+    },
+    /// A port has lost its carrier: it cannot be the holder of anything that is claimed elsewhere
+    /// (claims.md A18).
+    CarrierLost {
+        /// Which.
+        ifindex: u32,
+    },
+    /// A bridge is gone.
+    BridgeGone {
+        /// Which.
+        ifindex: u32,
+    },
+    /// It is time: see [`Arbiter::next_due`](super::Arbiter::next_due).
+    Tick,
+}
+
+/// A claim with all that is needed to act on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// As the program knows the address.
+    pub key: AddressKey,
+    /// Where.
+    pub segment: Segment,
+    /// What; unspecified where a frame claims nothing.
+    pub address: IpAddr,
+    /// Who, and when.
+    pub claim: Claim,
+}
+
+impl Seen {
+    /// What an incident about it is about: a frame without an address is about its MAC.
+    pub(super) fn target(&self) -> Target {
+        match self.address {
+            IpAddr::V6(none) if none.is_unspecified() => Target::Mac(self.claim.station.mac),
+            address => Target::Address(address),
+        }
+    }
+}
+
+/// The program's entry of a challenger.
+pub(super) fn challenger_key(key: &AddressKey, station: &Station, kind: u8) -> ChallengerKey {
+    ChallengerKey::new(key, station.ifindex, station.mac.0, kind)
+}

@@ -1,0 +1,107 @@
+//! What is known beside the event, and who carries out what is decided.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Effect, Event, Moment};
+use crate::{
+    evidence::{PortName, Station},
+    incident::{Claimant, Kind, Role, Target},
+    lease::{Generation, model::Binding},
+    mac::Mac,
+    owner::Owner,
+    segment::Segment,
+    time::Now,
+};
+
+/// Answers from memory, without a system call, what is known.
+pub trait Facts {
+    /// The name and the MAC of a watched bridge, by its ifindex.
+    fn bridge(&self, ifindex: u32) -> Option<(Arc<str>, Mac)>;
+
+    /// The ifindex and the MAC of a watched bridge, by its name.
+    fn bridge_named(&self, name: &str) -> Option<(u32, Mac)>;
+
+    /// The port of a watched bridge with this ifindex.
+    fn port(&self, ifindex: u32) -> Option<PortName>;
+
+    /// The lease that holds an address.
+    fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder>;
+
+    /// Whether an address is a gateway's or the host's, which no port may claim.
+    fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool;
+
+    /// Whether a declared binding names this MAC on this port.
+    fn is_bound(&self, ifindex: u32, mac: Mac) -> bool;
+
+    /// Who is known to be behind a port.
+    fn behind(&self, ifindex: u32) -> Option<Owner>;
+
+    /// The allow rule that leaves an address to those whom it names.
+    fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule>;
+
+    /// Whether this MAC is live with an address behind this port.
+    fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool;
+
+    /// The kind of the incident that is open about an address or a MAC.
+    fn incident(&self, segment: &Segment, target: Target) -> Option<Kind>;
+}
+
+/// Who carries effects out.
+pub trait Hands: Facts {
+    /// What time it is.
+    fn now(&self) -> Moment;
+
+    /// Does what an effect says; the answer, if it is a question.
+    fn carry_out(&mut self, effect: Effect) -> Option<Event>;
+}
+
+/// What an allow rule says of an address that it leaves to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The one port that it names, if it names one.
+    pub port: Option<Arc<str>>,
+}
+
+/// A lease, as far as frames are concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holder {
+    /// Who has it.
+    pub owner: Owner,
+    /// Which lease.
+    pub generation: Generation,
+    /// Who may use it.
+    pub binding: Binding,
+}
+
+impl Holder {
+    /// Whether the binding names this station, as far as it names any. One that names no MAC allows
+    /// each that a host can have (claims.md A12).
+    pub fn allows(&self, station: &Station) -> bool {
+        let Binding { mac, interface, ifindex, .. } = &self.binding;
+        let named = mac.is_some() || interface.is_some() || ifindex.is_some();
+        named
+            && station.mac.is_host()
+            && mac.is_none_or(|mac| mac == station.mac)
+            && match ifindex {
+                Some(ifindex) => *ifindex == station.ifindex,
+                None => interface.as_ref().is_none_or(|name| *name == station.interface),
+            }
+    }
+
+    /// The owner's side of an incident.
+    pub fn claimant(&self, now: Now) -> Claimant {
+        let Binding { mac, interface, ifindex, .. } = self.binding.clone();
+        Claimant {
+            role: Role::Owner,
+            mac,
+            interface,
+            ifindex,
+            owner: Some(self.owner.clone()),
+            first_seen: now.wall,
+            last_seen: now.wall,
+            last: now.boot,
+            frames: 0,
+            gone: false,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What each decision is made with, and what follows from a claim at once.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use guard_ebpf::abi::{
+    AddressKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
+};
+
+use super::{
+    Effect, Facts, Moment, Question, Remark, Seen, Sighted, Trouble, event::challenger_key,
+};
+use crate::{
+    evidence::{Claim, Station, Strength},
+    incident::{Claimant, Kind, Role, Sighting, Target},
+    mac::Mac,
+    segment::Segment,
+};
+
+/// The facts and the time, and where the effects go.
+pub(super) struct Given<'a, F> {
+    pub(super) facts: &'a F,
+    pub(super) now: Moment,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl<F: Facts> Given<'_, F> {
+    /// None if the port or the bridge is gone: what was behind it is over.
+    pub(super) fn seen(
+        &self,
+        key: AddressKey,
+        ifindex: u32,
+        mac: Mac,
+        strength: u8,
+        first: Duration,
+        seen: Duration,
+    ) -> Option<Seen> {
+        let (bridge, _) = self.facts.bridge(key.bridge)?;
+        let interface = self.facts.port(ifindex)?.interface;
+        let strength = if strength == STRENGTH_ASSERT { Strength::Assert } else { Strength::Use };
+        let station = Station { mac, interface, ifindex };
+        let claim = Claim { station, strength, first, seen };
+        let segment = Segment::new(bridge, key.vlan);
+        Some(Seen { key, segment, address: key.ip(), claim })
+    }
+
+    pub(super) fn claimed(&mut self, seen: Seen) {
+        self.effects.push(Effect::Claimed(seen));
+    }
+
+    pub(super) fn remark(&mut self, remark: Remark, seen: &Seen) {
+        self.effects.push(Effect::Remark(remark, seen.clone()));
+    }
+
+    pub(super) fn trouble(&mut self, trouble: Trouble, seen: Seen) {
+        self.effects.push(Effect::Trouble(trouble, seen));
+    }
+
+    pub(super) fn ask(&mut self, question: Question) {
+        self.effects.push(Effect::Recheck(question));
+    }
+
+    pub(super) fn probe(&mut self, from: Mac, to: Station, seen: &Seen) {
+        self.effects.push(Effect::Probe { from, to, address: seen.address });
+    }
+
+    /// Whether two are known to claim the address.
+    pub(super) fn is_disputed(&self, seen: &Seen) -> bool {
+        let kind = self.facts.incident(&seen.segment, Target::Address(seen.address));
+        kind.is_some_and(|kind| kind >= Kind::Duplicate)
+    }
+
+    /// A claim on an address whose declared owner, gateway or host it is not.
+    pub(super) fn violation(&mut self, seen: Seen) {
+        let facts = self.facts;
+        if facts.is_reserved(&seen.segment, seen.address) {
+            return self.sighted(&seen, Kind::Gateway, None, Role::Impostor, EVENT_VIOLATION);
+        }
+        // Where it was bound to another since the frame came, what it claims is its own now.
+        let holder = facts.holder(&seen.segment, seen.address);
+        let owner = match holder.filter(|holder| !holder.allows(&seen.claim.station)) {
+            Some(holder) => Some(holder.claimant(self.now.now)),
+            None => self.by_rule(&seen),
+        };
+        if owner.is_some() {
+            self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
+        }
+        self.effects.push(Effect::Contested(seen));
+    }
+
+    /// Whom a rule leaves an address to: any MAC of its port, or any of its ports.
+    fn by_rule(&self, Seen { segment, address, claim, .. }: &Seen) -> Option<Claimant> {
+        let rule = self.facts.rule(segment, *address)?;
+        let owner = self.now.claimant(Role::Owner, claim, 0, None);
+        Some(Claimant { mac: None, interface: rule.port, ifindex: None, ..owner })
+    }
+
+    /// A claim by an allow rule: the address is in use, and its last claimant is the one that the
+    /// program knows.
+    pub(super) fn allowed(&mut self, seen: Seen, live: Option<Live>) {
+        let elsewhere = live.is_some_and(|live| live.ifindex != seen.claim.station.ifindex);
+        if elsewhere && self.facts.rule(&seen.segment, seen.address).is_some() {
+            self.remark(Remark::MovedByRule, &seen);
+            self.hold(&seen);
+        }
+        self.claimed(seen);
+    }
+
+    /// A port sends as if it were the bridge (claims.md L02).
+    pub(super) fn bridge_mac(&mut self, seen: &Seen) {
+        let kind = guard_ebpf::abi::EVENT_BRIDGE_MAC;
+        self.sighted(seen, Kind::Gateway, None, Role::Impostor, kind);
+    }
+
+    /// A port is over its quota: one incident for the port, whatever its frames were about.
+    pub(super) fn flooded(&mut self, seen: &Seen, refused: u64) {
+        let Seen { segment, claim, .. } = seen;
+        let ifindex = claim.station.ifindex;
+        let flooder = self.now.claimant(Role::Claimant, claim, refused, self.facts.behind(ifindex));
+        let sighting = Sighting {
+            segment: Segment::new(segment.bridge.clone(), 0),
+            target: Target::Port(ifindex),
+            kind: Kind::Flood,
+            holder: None,
+            // Its MACs are as many as it likes.
+            challenger: Claimant { mac: None, ..flooder },
+        };
+        let sighted = Sighted { sighting, counted: None, seen: claim.seen };
+        self.effects.push(Effect::Sighted(Box::new(sighted)));
+    }
+
+    /// An address without a declared owner has moved from its live claimant, if it has one.
+    pub(super) fn take_over(&mut self, seen: Seen, live: Option<Live>) {
+        self.remark(Remark::Moved, &seen);
+        let Seen { key, segment, address, claim } = &seen;
+        let mut from = None;
+        if let Some(live) = live {
+            self.effects.push(Effect::Withdraw(segment.clone(), *address, live.ifindex));
+            let at = Duration::from_nanos(live.seen_ns.max(live.first_ns));
+            let holder = self.seen(*key, live.ifindex, Mac(live.mac), live.strength, at, at);
+            from = holder.map(|had| self.now.claimant(Role::Claimant, &had.claim, 0, None));
+            // Should it claim the address once more from here, it is told at once. A port that goes
+            // from MAC to MAC has to wait, lest it floods the events.
+            if live.ifindex != claim.station.ifindex {
+                let challenger = challenger_key(key, &claim.station, EVENT_CONTEST);
+                self.effects.push(Effect::ForgetChallenger(challenger));
+            }
+        }
+        let behind = self.facts.behind(claim.station.ifindex);
+        let to = self.now.claimant(Role::Claimant, claim, 1, behind);
+        let (segment, address) = (segment.clone(), *address);
+        self.effects.push(Effect::Moved { segment, address, sides: Box::new((from, to)) });
+        self.hold(&seen);
+        self.claimed(seen);
+    }
+
+    /// The program knows from now on who has an address.
+    fn hold(&mut self, Seen { key, claim, .. }: &Seen) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let live = Live {
+            first_ns: nanos(claim.first),
+            seen_ns: nanos(claim.seen),
+            ifindex: claim.station.ifindex,
+            mac: claim.station.mac.0,
+            strength: STRENGTH_USE,
+            reserved: [0; 5],
+        };
+        self.effects.push(Effect::HoldInKernel(*key, live));
+    }
+
+    /// Two claimants of an address that nobody has declared.
+    pub(super) fn dispute(&mut self, seen: Seen, holder: &Station) {
+        let heard = Claim { station: holder.clone(), ..seen.claim.clone() };
+        let behind = self.facts.behind(holder.ifindex);
+        let holder = self.now.claimant(Role::Claimant, &heard, 0, behind);
+        self.sighted(&seen, Kind::Duplicate, Some(holder), Role::Claimant, EVENT_CONTEST);
+        self.effects.push(Effect::Contested(seen));
+    }
+
+    /// The holder of a disputed address was heard.
+    pub(super) fn spoke(&mut self, Seen { segment, address, claim, .. }: &Seen) {
+        let owner = self.facts.holder(segment, *address);
+        let spoke = match owner.filter(|owner| owner.allows(&claim.station)) {
+            Some(owner) => owner.claimant(self.now.now),
+            None => self.now.claimant(Role::Claimant, claim, 0, None),
+        };
+        self.effects.push(Effect::Spoke(segment.clone(), *address, Box::new(spoke)));
+    }
+
+    /// A frame claims what another has. `event` is the kind by which the program counts its frames.
+    pub(super) fn sighted(
+        &mut self,
+        seen: &Seen,
+        kind: Kind,
+        holder: Option<Claimant>,
+        role: Role,
+        event: u8,
+    ) {
+        let Seen { key, segment, claim, .. } = seen;
+        let behind = self.facts.behind(claim.station.ifindex);
+        let challenger = self.now.claimant(role, claim, 1, behind);
+        let (segment, target) = (segment.clone(), seen.target());
+        let sighted = Sighted {
+            sighting: Sighting { segment, target, kind, holder, challenger },
+            counted: Some(challenger_key(key, &claim.station, event)),
+            seen: claim.seen,
+        };
+        self.effects.push(Effect::Sighted(Box::new(sighted)));
+    }
+
+    /// A frame that claims nothing is about its MAC, in all VLANs.
+    pub(super) fn about_mac(&self, seen: Seen) -> Seen {
+        let segment = Segment::new(seen.segment.bridge.clone(), 0);
+        Seen { segment, address: Ipv6Addr::UNSPECIFIED.into(), ..seen }
+    }
+}

@@ -1,0 +1,168 @@
+//! What follows from a claim: a function of an event, the facts and the time.
+//!
+//! The caller says what has happened ([`Event`]), answers from memory what is known ([`Facts`]) and
+//! says what time it is ([`Moment`]). The arbiter returns what is to be done as a list of
+//! [`Effect`]s, and does none of it: it makes no system call and reads no clock. Where a decision
+//! rests on what only the kernel can tell, the effect is a [`Question`], and its answer is the next
+//! event. The observer and `guardctl replay` carry the same effects out, each with its own
+//! [`Hands`].
+//!
+//! What it remembers is what waits: conflicts that are pending until their holder has been asked
+//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), and how often a claim that ages was asked
+//! for. Each is bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is
+//! decided by [`Handovers`], which whoever writes bindings keeps.
+
+mod ageing;
+mod clones;
+mod contest;
+mod doubt;
+mod effect;
+mod event;
+mod facts;
+mod given;
+mod handover;
+mod read;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use guard_ebpf::abi::{
+    self, AddressKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_FLOOD,
+    EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION,
+};
+
+pub use clones::CloneSuspect;
+pub use effect::{Effect, Question, Remark, Sighted, Trouble};
+pub use event::{Event, Moment, Read, Seen};
+pub use facts::{Facts, Hands, Holder, Rule};
+pub use handover::{Bound, Handover, Handovers};
+pub use waiting::{MOST_OF_ACCESS_PORT, MOST_OF_UPLINK};
+
+use clones::CloneKey;
+use contest::PendingConflict;
+use given::Given;
+use waiting::Waiting;
+
+use crate::{mac::Mac, policy::Conflict};
+
+/// Decides what follows from claims.
+#[derive(Debug)]
+pub struct Arbiter {
+    conflict: Conflict,
+    /// At most one for an address.
+    pending: Waiting<AddressKey, PendingConflict>,
+    suspects: Waiting<CloneKey, CloneSuspect>,
+    /// How often a claim that ages was asked for, by address and port: of those claims only that
+    /// were there when they were last looked at.
+    ageing: HashMap<(AddressKey, u32), u32>,
+    /// Kept between events for their memory; always empty then.
+    effects: Vec<Effect>,
+    answers: VecDeque<Event>,
+}
+
+impl Arbiter {
+    /// With nothing in doubt.
+    pub fn new(conflict: Conflict) -> Self {
+        Self {
+            conflict,
+            pending: Waiting::default(),
+            suspects: Waiting::default(),
+            ageing: HashMap::new(),
+            effects: Vec::new(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Takes in an event, has its effects carried out in their order, and takes in the answers to
+    /// what it has asked.
+    pub fn handle(&mut self, event: Event, hands: &mut impl Hands) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut events = std::mem::take(&mut self.answers);
+        events.push_back(event);
+        while let Some(event) = events.pop_front() {
+            let now = hands.now();
+            self.decide(event, &*hands, now, &mut effects);
+            for effect in effects.drain(..) {
+                events.extend(hands.carry_out(effect));
+            }
+        }
+        (self.effects, self.answers) = (effects, events);
+    }
+
+    /// Decides what follows from one event, and adds that to `effects`.
+    pub fn decide<F: Facts>(
+        &mut self,
+        event: Event,
+        facts: &F,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let given = &mut Given { facts, now, effects };
+        match event {
+            Event::Frame { event, read } => self.frame(&event, read, given),
+            Event::Live(key, live) => given.live_read(key, live),
+            Event::Owner(key, owned) => given.owner_read(key, owned),
+            Event::Challenger { key, challenger, live } => {
+                self.challenger_read(key, challenger, live, given);
+            }
+            Event::Evidence(claims) => self.age(claims, given),
+            Event::HolderRead { key, live, port_works } => {
+                self.holder_read(key, live, port_works, given);
+            }
+            Event::PortsRead { suspect, exist } => {
+                if exist {
+                    given.clone_found(*suspect);
+                }
+            }
+            Event::PortGone { ifindex, addresses } => self.port_gone(ifindex, addresses, given),
+            Event::CarrierLost { ifindex } => self.ask_about(ifindex, given),
+            Event::BridgeGone { ifindex } => self.pending.retain(|key, _| key.bridge != ifindex),
+            Event::Tick => {
+                self.ask_due(given);
+                self.suspects_due(given);
+            }
+        }
+    }
+
+    /// When [`Event::Tick`] is due next, on `CLOCK_MONOTONIC`.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.pending.next_due().into_iter().chain(self.suspects.next_due()).min()
+    }
+
+    fn frame<F: Facts>(&mut self, event: &abi::Event, read: Read, given: &mut Given<'_, F>) {
+        let abi::Event {
+            time_ns,
+            key,
+            ifindex,
+            holder_ifindex,
+            mac,
+            holder_mac,
+            kind,
+            strength,
+            ..
+        } = *event;
+        let time = Duration::from_nanos(time_ns);
+        let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, time, time) else { return };
+        match kind {
+            EVENT_LIVE | EVENT_OWNER => self.heard(seen, given),
+            EVENT_VIOLATION => given.violation(seen),
+            EVENT_CONTEST => {
+                self.contest(seen, (holder_ifindex, Mac(holder_mac)), read.live, given);
+            }
+            EVENT_PROBE => given.remark(Remark::Probed, &seen),
+            EVENT_CLONE => self.cloned(seen, holder_ifindex, read.may_move, given),
+            EVENT_BRIDGE_MAC => given.bridge_mac(&seen),
+            EVENT_ALLOWED => given.allowed(seen, read.live),
+            EVENT_ROUTER => given.trouble(Trouble::Router, seen),
+            EVENT_OPAQUE => given.trouble(Trouble::Opaque, seen),
+            EVENT_FLOOD => given.flooded(&seen, read.refused),
+            // Of a newer program; its layout would have another version.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the program's maps say. Reading them never withdraws evidence.
+
+use std::{net::IpAddr, time::Duration};
+
+use guard_ebpf::abi::{
+    AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_VIOLATION, Live,
+    OWNED_MAC, OWNED_PORT, Owned, STRENGTH_ASSERT,
+};
+
+use super::{Arbiter, Effect, Facts, given::Given};
+use crate::{mac::Mac, segment::Segment};
+
+impl<F: Facts> Given<'_, F> {
+    pub(super) fn live_read(&mut self, key: AddressKey, live: Live) {
+        let Live { first_ns, seen_ns, ifindex, mac, strength, .. } = live;
+        let (first, last) = (Duration::from_nanos(first_ns), Duration::from_nanos(seen_ns));
+        match self.seen(key, ifindex, Mac(mac), strength, first, last.max(first)) {
+            Some(seen) => self.claimed(seen),
+            // Its port or its bridge is gone.
+            None => self.effects.push(Effect::ForgetInKernel(key, ifindex)),
+        }
+    }
+
+    pub(super) fn owner_read(&mut self, key: AddressKey, owned: Owned) {
+        let Owned { seen_ns, ifindex, mac, flags, .. } = owned;
+        let last = Duration::from_nanos(seen_ns);
+        if flags & OWNED_MAC != 0
+            && flags & OWNED_PORT != 0
+            && let Some(seen) = self.seen(key, ifindex, Mac(mac), STRENGTH_ASSERT, last, last)
+        {
+            self.claimed(seen);
+        }
+    }
+}
+
+impl Arbiter {
+    /// An incident that goes on is one still, whatever was told of it.
+    pub(super) fn challenger_read<F: Facts>(
+        &mut self,
+        challenger: ChallengerKey,
+        Challenger { seen_ns, strength, .. }: Challenger,
+        live: Option<Live>,
+        given: &mut Given<'_, F>,
+    ) {
+        let ChallengerKey { key, ifindex, mac, kind, .. } = challenger;
+        let last = Duration::from_nanos(seen_ns);
+        let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, last, last) else {
+            return given.effects.push(Effect::ForgetChallenger(challenger));
+        };
+        // What an incident that closed has been about is not news. The entry for all MACs of a port,
+        // which has none, is about those that have been told.
+        let is_old = given.now.monotonic.saturating_sub(last) >= self.conflict.quiet;
+        if is_old || mac == [0; 6] {
+            return;
+        }
+        match kind {
+            EVENT_VIOLATION => given.violation(seen),
+            EVENT_ALLOWED => given.claimed(seen),
+            EVENT_CONTEST => {
+                if let Some(live) = live {
+                    self.contest(seen, (live.ifindex, Mac(live.mac)), Some(live), given);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A port is gone, and these addresses had claims behind it.
+    pub(super) fn port_gone<F: Facts>(
+        &mut self,
+        ifindex: u32,
+        addresses: Vec<(Segment, IpAddr)>,
+        given: &mut Given<'_, F>,
+    ) {
+        for (segment, address) in addresses {
+            if let Some((bridge, _)) = given.facts.bridge_named(&segment.bridge) {
+                let key = AddressKey::new(bridge, segment.vlan, address);
+                given.effects.push(Effect::ForgetInKernel(key, ifindex));
+            }
+        }
+        self.ageing.retain(|(_, port), _| *port != ifindex);
+        self.drop_challenger(ifindex);
+        self.ask_about(ifindex, given);
+    }
+}

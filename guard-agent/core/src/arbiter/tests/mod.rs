@@ -1,0 +1,6 @@
+//! The arbiter over frames, without a kernel.
+
+mod cases;
+mod histories;
+mod rows;
+mod world;

@@ -1,0 +1,257 @@
+//! Rows of claims.md that are sequences.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::world::{GATEWAY, Play, address, announce, mac, packet, probe, segment};
+use crate::{
+    arbiter::{Effect, MOST_OF_ACCESS_PORT, Remark},
+    incident::{Kind, Role},
+    mac::Mac,
+};
+
+const GRACE: Duration = Duration::from_secs(2);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn both(kind: Kind, macs: &[u8]) -> Vec<(Kind, BTreeSet<Mac>)> {
+    vec![(kind, macs.iter().map(|number| mac(*number)).collect())]
+}
+
+/// Who has an address, by the evidence.
+fn has(play: &Play, host: u8) -> Vec<u32> {
+    let claims = play.world.evidence.get(&(segment(), address(host).into()));
+    claims.into_iter().flatten().map(|(ifindex, _)| *ifindex).collect()
+}
+
+#[test]
+fn two_who_are_there_are_a_conflict_as_soon_as_the_first_answers() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(2, &announce(mac(2), address(2)));
+    assert_eq!(play.open(), both(Kind::Duplicate, &[1, 2]), "it was asked, and has answered");
+    assert_eq!((play.probes(), has(&play, 2)), (1, vec![1, 2]));
+    play.wait(seconds(61));
+    assert!(play.open().is_empty() && play.world.closed.len() == 1);
+}
+
+#[test]
+fn a31_a_port_that_has_ended_is_a_move() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.end_port(1, true);
+    play.send(2, &announce(mac(2), address(2)));
+    assert!(play.open().is_empty() && play.probes() == 0);
+    assert_eq!(has(&play, 2), [2]);
+}
+
+#[test]
+fn a32_a_port_whose_end_is_told_late_is_a_move() {
+    for in_the_kernel in [true, false] {
+        let mut play = Play::new(&[1, 2], &[]);
+        play.send(1, &announce(mac(1), address(2)));
+        play.world.ports.get_mut(&1).unwrap().answers = false;
+        if in_the_kernel {
+            play.end_port(1, false);
+        }
+        play.send(2, &announce(mac(2), address(2)));
+        play.wait(GRACE / 2);
+        play.end_port(1, true);
+        assert!(play.open().is_empty());
+        assert_eq!(has(&play, 2), [2]);
+        play.wait(seconds(10));
+        assert!(play.open().is_empty() && play.world.closed.is_empty());
+    }
+}
+
+#[test]
+fn a32_a_holder_that_stays_and_says_nothing_is_a_conflict_after_the_grace() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.world.ports.get_mut(&1).unwrap().answers = false;
+    play.send(2, &announce(mac(2), address(2)));
+    play.wait(GRACE - Duration::from_millis(1));
+    assert!(play.open().is_empty());
+    play.wait(Duration::from_millis(1));
+    assert_eq!((play.open(), play.probes()), (both(Kind::Duplicate, &[1, 2]), 3));
+}
+
+#[test]
+fn a33_a_port_may_change_its_mac_and_an_uplink_may_not() {
+    let mut play = Play::new(&[1], &[3]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(1, &announce(mac(2), address(2)));
+    assert!(play.open().is_empty());
+    let changed = |effect: &Effect| matches!(effect, Effect::Remark(Remark::MacChanged, _));
+    assert!(play.world.log.iter().any(changed));
+    play.send(3, &announce(mac(3), address(4)));
+    play.send(3, &announce(mac(4), address(4)));
+    assert_eq!(play.open(), both(Kind::Duplicate, &[3, 4]));
+}
+
+#[test]
+fn who_has_got_the_address_is_not_in_conflict_with_itself() {
+    let mut play = Play::new(&[1], &[3]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(3, &announce(mac(3), address(2)));
+    play.end_port(1, true);
+    play.send(3, &packet(mac(3), address(2)));
+    let closed = play.world.closed.len();
+    // The program's note of the challenger is still there.
+    play.read_maps();
+    play.wait(GRACE);
+    assert!(play.open().is_empty());
+    assert_eq!((play.world.closed.len(), has(&play, 2)), (closed, vec![3]));
+}
+
+#[test]
+fn a34_a_holder_that_was_silent_for_long_and_stays_so_has_moved() {
+    for answers in [false, true] {
+        let mut play = Play::new(&[1, 2], &[]);
+        play.send(1, &announce(mac(1), address(2)));
+        play.world.ports.get_mut(&1).unwrap().answers = answers;
+        play.wait(play.world.conflict.live_window);
+        play.send(2, &announce(mac(2), address(2)));
+        play.wait(GRACE);
+        let expected = if answers { both(Kind::Duplicate, &[1, 2]) } else { vec![] };
+        assert_eq!(play.open(), expected);
+    }
+}
+
+#[test]
+fn a35_an_address_that_goes_to_and_fro_is_one_flap() {
+    let mut play = Play::new(&[1], &[]);
+    for turn in 0..6 {
+        play.send(1, &announce(mac(1 + turn % 2), address(2)));
+        play.wait(seconds(2));
+    }
+    assert_eq!(play.open(), both(Kind::Flap, &[1, 2]));
+}
+
+#[test]
+fn a18_a_port_without_a_carrier_holds_nothing() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.world.ports.get_mut(&1).unwrap().answers = false;
+    play.send(2, &announce(mac(2), address(2)));
+    play.lose_carrier(1);
+    assert!(play.open().is_empty());
+    assert_eq!(has(&play, 2), [2]);
+    // With its MAC, as a bond does.
+    play.lose_carrier(2);
+    play.world.add_port(5, false);
+    play.send(5, &announce(mac(2), address(2)));
+    play.wait(GRACE);
+    assert!(play.open().is_empty());
+    assert_eq!(has(&play, 2), [5]);
+}
+
+#[test]
+fn a_declared_owner_needs_no_asking_and_a_gateway_none_at_all() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.bind(address(2), Some((1, mac(1))));
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(2, &packet(mac(2), address(2)));
+    assert_eq!((play.open(), play.probes()), (both(Kind::Duplicate, &[1, 2]), 0));
+    let roles: Vec<_> =
+        play.world.incidents.list(false)[0].claimants.iter().map(|side| side.role).collect();
+    assert_eq!(roles, [Role::Owner, Role::Impostor]);
+    play.send(2, &announce(mac(2), GATEWAY));
+    assert_eq!(play.open()[1], both(Kind::Gateway, &[2])[0]);
+    assert_eq!(has(&play, 1), [0; 0], "nobody gets the gateway's address by claiming it");
+}
+
+#[test]
+fn a04_a_probe_is_no_claim() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(2, &probe(mac(2), address(2)));
+    play.wait(seconds(10));
+    assert!(play.open().is_empty());
+    assert_eq!(has(&play, 2), [1]);
+}
+
+#[test]
+fn l01_a_mac_on_two_ports_is_a_clone_at_once_where_it_is_bound() {
+    for bound in [true, false] {
+        let mut play = Play::new(&[1, 2], &[]);
+        if bound {
+            play.bind(address(2), Some((1, mac(1))));
+        }
+        play.send(1, &announce(mac(1), address(2)));
+        play.send(2, &probe(mac(1), address(9)));
+        if !bound {
+            assert!(play.open().is_empty());
+            play.wait(GRACE);
+        }
+        assert_eq!(play.open(), both(Kind::Clone, &[1]));
+        let expected = if bound { [Role::Owner, Role::Impostor] } else { [Role::Claimant; 2] };
+        let roles: Vec<_> =
+            play.world.incidents.list(false)[0].claimants.iter().map(|side| side.role).collect();
+        assert_eq!(roles, expected);
+    }
+}
+
+#[test]
+fn l01b_a_mac_whose_first_port_ends_within_the_grace_has_moved() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(2, &probe(mac(1), address(9)));
+    play.end_port(1, true);
+    play.wait(GRACE);
+    assert!(play.open().is_empty());
+}
+
+#[test]
+fn a_claim_that_ages_is_asked_for_and_over_when_nobody_answers() {
+    for answers in [true, false] {
+        let mut play = Play::new(&[1], &[]);
+        play.send(1, &announce(mac(1), address(2)));
+        play.world.ports.get_mut(&1).unwrap().answers = answers;
+        play.wait(play.world.conflict.live_window);
+        let looks = [(); 4].map(|()| {
+            play.read_maps();
+            play.wait(seconds(30));
+            has(&play, 2).len()
+        });
+        assert_eq!(looks, if answers { [1, 1, 1, 1] } else { [1, 1, 1, 0] });
+        assert_eq!(play.world.model.live.len(), usize::from(answers));
+    }
+}
+
+#[test]
+fn a_port_can_have_so_much_wait_and_takes_no_room_from_others() {
+    let mut play = Play::new(&[1, 2, 3], &[4]);
+    play.world.ports.values_mut().for_each(|port| port.answers = false);
+    let hosts = |from: usize, to: usize| {
+        let octet = |number: usize| u8::try_from(number).unwrap();
+        (from..to).map(move |host| {
+            std::net::Ipv4Addr::new(
+                10,
+                octet(64 + host / 65_536),
+                octet(host / 256 % 256),
+                octet(host % 256),
+            )
+        })
+    };
+    let key = guard_ebpf::abi::AddressKey::new(super::world::BRIDGE, 0, [10, 0, 0, 0].into());
+    let on_link = guard_ebpf::abi::Prefix { on_link: 1, ..Default::default() };
+    play.world.model.add_prefix(key, key.prefix_len(8), on_link);
+    for host in hosts(0, 5001) {
+        play.send(1, &announce(mac(1), host));
+    }
+    for host in hosts(0, MOST_OF_ACCESS_PORT + 10) {
+        play.send(2, &announce(mac(2), host));
+    }
+    assert_eq!(play.arbiter.pending.len(), MOST_OF_ACCESS_PORT);
+    play.send(3, &announce(mac(3), hosts(5000, 5001).next().unwrap()));
+    assert_eq!(play.arbiter.pending.len(), MOST_OF_ACCESS_PORT + 1);
+    // What was left out is found when the maps are read, once there is room.
+    play.wait(GRACE);
+    assert_eq!(play.open().len(), MOST_OF_ACCESS_PORT + 1);
+    play.read_maps();
+    play.wait(GRACE);
+    assert_eq!(play.open().len(), MOST_OF_ACCESS_PORT + 11);
+    assert_eq!(play.arbiter.pending.len(), 0);
+}

@@ -1,0 +1,241 @@
+//! What the wire and the kernel show: claims, ports, links and the host's own addresses.
+//!
+//! A claim lasts as long as its port exists, or until it is withdrawn because it aged out.
+
+mod links;
+mod places;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use self::links::Link;
+use super::{Device, Evidence, Listings, PortName, Source, Station};
+use crate::{segment::Segment, time::Now};
+
+/// How strongly a frame speaks, in the words of people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
+    /// The address was the source of a packet.
+    Use,
+    /// The protocol says that the address is at the MAC.
+    Assert,
+}
+
+impl Strength {
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Use => "source of a packet",
+            Self::Assert => "claimed by ARP",
+        }
+    }
+}
+
+/// One station's claim of one address. Times are `CLOCK_MONOTONIC`, as the program stamps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Who claims it.
+    pub station: Station,
+    /// The strongest claim so far.
+    pub strength: Strength,
+    /// The first frame.
+    pub first: Duration,
+    /// The last one that was stored.
+    pub seen: Duration,
+}
+
+/// What is in use now by the wire and the kernel, and where listed addresses can be.
+#[derive(Debug, Default)]
+pub struct Live {
+    claims: BTreeMap<(Segment, IpAddr), Vec<Claim>>,
+    by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
+    ports: HashMap<u32, PortName>,
+    /// The VLANs that ports are in, where their bridge filters them.
+    port_vlans: HashMap<u32, BTreeSet<u16>>,
+    /// The ports by bridge and name.
+    port_names: HashMap<(Arc<str>, Arc<str>), u32>,
+    hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
+    /// Every link of the namespace.
+    links: HashMap<u32, Link>,
+    /// Those with their other end in a namespace.
+    by_netns: HashMap<i32, BTreeSet<u32>>,
+    /// Who has a name. While two are renamed it can be both.
+    names: HashMap<String, HashSet<u32>>,
+    /// The pools' prefixes.
+    prefixes: Vec<(Segment, IpNet)>,
+}
+
+impl Live {
+    /// A claim was seen. Returns whether the address was not live by this station before.
+    ///
+    /// An address has one claim from each port, that of the MAC seen last: a port cannot make the
+    /// set grow by changing MACs, nor crowd out the claim of another port.
+    pub fn claimed(&mut self, segment: &Segment, address: IpAddr, claim: Claim) -> bool {
+        let ifindex = claim.station.ifindex;
+        if !self.ports.contains_key(&ifindex) {
+            return false; // Its port is gone: what it said is over.
+        }
+        let claims = self.claims.entry((segment.clone(), address)).or_default();
+        match claims.iter_mut().find(|known| known.station.ifindex == ifindex) {
+            Some(known) if known.station.mac == claim.station.mac => {
+                known.seen = known.seen.max(claim.seen);
+                known.strength = known.strength.max(claim.strength);
+                false
+            }
+            Some(known) => {
+                *known = claim;
+                true
+            }
+            None => {
+                claims.push(claim);
+                self.by_port.entry(ifindex).or_default().insert((segment.clone(), address));
+                true
+            }
+        }
+    }
+
+    /// The claim from a port is over: it aged out, or its holder moved.
+    pub fn withdraw(&mut self, segment: &Segment, address: IpAddr, ifindex: u32) {
+        self.withdraw_key(&(segment.clone(), address), ifindex);
+    }
+
+    fn withdraw_key(&mut self, key: &(Segment, IpAddr), ifindex: u32) {
+        let Some(claims) = self.claims.get_mut(key) else { return };
+        claims.retain(|claim| claim.station.ifindex != ifindex);
+        if claims.is_empty() {
+            self.claims.remove(key);
+        }
+        if let Some(keys) = self.by_port.get_mut(&ifindex) {
+            keys.remove(key);
+        }
+    }
+
+    /// The host's own addresses on a bridge, each with its VLAN.
+    pub fn set_host_addresses(&mut self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
+        self.hosts.insert(Arc::clone(bridge), addresses);
+    }
+
+    /// All claims, or those on one bridge, in order of their addresses.
+    pub fn claims(&self, bridge: Option<&str>) -> Vec<(Segment, IpAddr, Vec<Claim>)> {
+        self.claims
+            .iter()
+            .filter(|((segment, _), _)| bridge.is_none_or(|bridge| *segment.bridge == *bridge))
+            .map(|((segment, address), claims)| (segment.clone(), *address, claims.clone()))
+            .collect()
+    }
+
+    /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.
+    pub fn claimed_after(
+        &self,
+        bridge: Option<&Arc<str>>,
+        after: Option<&(Segment, IpAddr)>,
+        most: usize,
+    ) -> Vec<(Segment, IpAddr)> {
+        let first =
+            bridge.map(|bridge| (Segment::new(Arc::clone(bridge), 0), IpAddr::from([0; 4])));
+        let from = match (after, &first) {
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(first)) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        let places = self.claims.range((from, Bound::Unbounded)).map(|(place, _)| place);
+        places
+            .take_while(|(segment, _)| bridge.is_none_or(|bridge| segment.bridge == *bridge))
+            .take(most)
+            .cloned()
+            .collect()
+    }
+
+    /// How many addresses claim to be behind a port.
+    pub fn addresses_behind(&self, ifindex: u32) -> usize {
+        self.by_port.get(&ifindex).map_or(0, HashSet::len)
+    }
+
+    /// How many addresses of a bridge are live by the wire, and how many are the host's.
+    pub fn count(&self, bridge: &str) -> (usize, usize) {
+        let wire = self.claims.keys().filter(|(segment, _)| *segment.bridge == *bridge).count();
+        (wire, self.hosts.get(bridge).map_or(0, BTreeSet::len))
+    }
+
+    /// All evidence that an address is in use, at that moment on the wall and boot clocks and on
+    /// `CLOCK_MONOTONIC`.
+    pub fn evidence(
+        &self,
+        listings: &Listings,
+        segment: &Segment,
+        address: IpAddr,
+        now: Now,
+        monotonic: Duration,
+    ) -> Vec<Evidence> {
+        let claims = self.claims.get(&(segment.clone(), address)).into_iter().flatten();
+        let mut evidence: Vec<_> = claims.map(|claim| wire(claim, now, monotonic)).collect();
+        if self.is_host(segment, address) {
+            evidence.push(Evidence {
+                source: Source::Kernel,
+                detail: format!("address of the host on {segment}"),
+                mac: None,
+                interface: Some(segment.bridge.clone()),
+                ifindex: None,
+                owner: None,
+                id: None,
+                unsure: false,
+                since: now.wall,
+                age: Duration::ZERO,
+            });
+        }
+        evidence.extend(self.listed_on(listings, segment, address, now));
+        evidence
+    }
+
+    /// All addresses of a segment with current evidence.
+    pub fn addresses(&self, listings: &Listings, segment: &Segment) -> Vec<IpAddr> {
+        let first = (segment.clone(), IpAddr::from([0; 4]));
+        let claimed = self.claims.range(first..).take_while(|((of, _), _)| of == segment);
+        let claimed = claimed.map(|((_, address), _)| *address);
+        let listed = listings.addresses().into_iter();
+        claimed
+            .chain(listed.filter(|address| self.is_listed_on(listings, segment, *address)))
+            .collect()
+    }
+
+    /// Whether there is any evidence that an address is in use.
+    pub fn is_live(&self, listings: &Listings, segment: &Segment, address: IpAddr) -> bool {
+        self.claims.contains_key(&(segment.clone(), address))
+            || self.is_host(segment, address)
+            || self.is_listed_on(listings, segment, address)
+    }
+
+    /// The host's own addresses on a segment.
+    pub fn hosts(&self, segment: &Segment) -> Vec<IpAddr> {
+        let all = self.hosts.get(&segment.bridge).into_iter().flatten();
+        all.filter(|(vlan, _)| *vlan == segment.vlan).map(|(_, address)| *address).collect()
+    }
+
+    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        let hosts = self.hosts.get(&segment.bridge);
+        hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
+    }
+}
+
+fn wire(claim: &Claim, now: Now, monotonic: Duration) -> Evidence {
+    let Claim { station: Station { mac, interface, ifindex }, strength, first, seen } = claim;
+    let since = monotonic.saturating_sub(*first);
+    Evidence {
+        source: Source::Wire,
+        detail: strength.detail().to_owned(),
+        mac: Some(*mac),
+        interface: Some(interface.clone()),
+        ifindex: Some(*ifindex),
+        owner: None,
+        id: None,
+        unsure: false,
+        since: now.wall.checked_sub(since).unwrap_or(now.wall),
+        age: monotonic.saturating_sub(*seen),
+    }
+}

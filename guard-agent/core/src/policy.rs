@@ -1,0 +1,120 @@
+//! What an operator decides beforehand: when two claimants are a conflict, how much an access port
+//! may add, and who may claim what another has.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use documented::{Documented, DocumentedFields};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// When two claimants are a conflict, and how long an incident lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Conflict {
+    /// A wire claim without a frame for so long is no evidence any more.
+    #[serde(with = "humantime_serde")]
+    pub live_window: Duration,
+    /// An incident closes when all claimants but one were silent for so long.
+    #[serde(with = "humantime_serde")]
+    pub quiet: Duration,
+    /// An address that goes back within so long to who had it has flapped.
+    #[serde(with = "humantime_serde")]
+    pub flap_window: Duration,
+    /// So many flaps within the window are an incident.
+    pub flap_count: NonZeroU32,
+    /// How long a doubt between undeclared claimants may be held.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for Conflict {
+    fn default() -> Self {
+        Self {
+            live_window: Duration::from_secs(300),
+            quiet: Duration::from_secs(60),
+            flap_window: Duration::from_secs(60),
+            flap_count: const { NonZeroU32::new(2).expect("it is not 0") },
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What one access port may add about addresses that nobody owns.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// So many addresses can be live there at once.
+    pub addresses_per_port: NonZeroU32,
+    /// So many ARP and ND frames a second count.
+    pub nd_per_second: NonZeroU32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            addresses_per_port: const { NonZeroU32::new(16).expect("it is not 0") },
+            nd_per_second: const { NonZeroU32::new(50).expect("it is not 0") },
+        }
+    }
+}
+
+/// The most rules that a bridge can have: each is a bit in the kernel's maps.
+pub const MAX_RULES: usize = u32::BITS as usize;
+
+/// What a rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AllowKind {
+    /// The addresses are virtual routers': they go with a virtual MAC from port to port, and no other
+    /// MAC may claim them (claims.md A16, N18).
+    Vrrp,
+    /// The addresses go from MAC to MAC and from port to port (claims.md A17).
+    Shared,
+    /// A router is behind the ports: it advertises itself, forwards for others, and the addresses are
+    /// its own (claims.md D05, N09).
+    Router,
+    /// The ports answer for the addresses, besides those who have them (claims.md A19, N08).
+    Proxy,
+}
+
+impl AllowKind {
+    /// The word for it in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vrrp => "vrrp",
+            Self::Shared => "shared",
+            Self::Router => "router",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// An allow rule that has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// What it is for.
+    pub kind: AllowKind,
+    /// The VLAN of the addresses, 0 for untagged.
+    pub vlan: u16,
+    /// What may be claimed: an address is a prefix of its full length.
+    pub addresses: Vec<IpNet>,
+    /// The ports that may; any port of the bridge if there are none.
+    pub ports: Vec<Arc<str>>,
+}
+
+impl Allow {
+    /// Whether it is about an address.
+    pub fn names(&self, vlan: u16, address: IpAddr) -> bool {
+        self.vlan == vlan && self.addresses.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether a port is in it.
+    pub fn is_for(&self, interface: &str) -> bool {
+        self.ports.is_empty() || self.ports.iter().any(|port| **port == *interface)
+    }
+
+    /// Whether its addresses are for those alone whom it names.
+    pub fn declares(&self) -> bool {
+        self.kind != AllowKind::Proxy
+    }
+}

@@ -1,0 +1,121 @@
+//! What stands before anything runs: the leases, and those who hear of each change of them.
+
+use std::{io::ErrorKind, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use guard_core::{
+    incident::{Flaps, Incident, Incidents},
+    lease::{Generation, command::Command},
+};
+
+use crate::{
+    config::Config,
+    events::{Alerts, History, HistoryError, Hub},
+    health::Health,
+    ledger::{self, Ledger, Lifecycle, Loss},
+    live::LiveSet,
+    metrics::Metrics,
+    owners::{Bindings, fence::Generations},
+    store::{Boot, Store},
+    supervisor::Supervisor,
+};
+
+/// The leases, and what is told of them before their owners are.
+pub struct Leases {
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+    /// The event stream.
+    pub hub: Arc<Hub>,
+    /// What is in use.
+    pub live: Arc<LiveSet>,
+    /// Who may claim what.
+    pub bindings: Arc<Bindings>,
+    /// The incidents.
+    pub alerts: Arc<Alerts>,
+    /// Engine and store.
+    pub ledger: Ledger,
+}
+
+impl Leases {
+    /// Opens the store and starts the ledger on it, or without one where it is lost.
+    pub async fn open(
+        config: &Config,
+        boot: &Boot,
+        generations: Generations,
+        health: Arc<Health>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Self> {
+        let opened = open_store(&config.state_dir, boot, &generations.known())?;
+        let metrics = Arc::new(Metrics::new().context("the metrics' definitions")?);
+        metrics.prepare(config);
+        let epoch = match &opened {
+            Ok(store) => store.epoch(),
+            Err(loss) => loss.epoch,
+        };
+        let subscribers = config.subscribers.iter().map(|(name, _)| name.clone());
+        let hub = Arc::new(Hub::new(epoch, subscribers));
+        let live = Arc::new(LiveSet::default());
+        let having = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
+        live.set_prefixes(having.collect());
+        let gateways =
+            config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
+        let bindings = Arc::new(Bindings::new(gateways, health.clone()));
+        // Ids grow over restarts, as the epoch does.
+        let flaps = Flaps::new(config.conflict.flap_window, config.conflict.flap_count);
+        let mut incidents = Incidents::new(config.conflict.quiet, flaps, (epoch << 32) + 1);
+        let (history, past) = open_history(&config.state_dir, &boot.id, supervisor)?;
+        incidents.restore(past, boot.now);
+        let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
+        let observers: Vec<Box<dyn Lifecycle>> = vec![
+            Box::new(generations),
+            Box::new(bindings.clone()),
+            Box::new(alerts.clone()),
+            Box::new(metrics.clone()),
+            Box::new(hub.clone()),
+        ];
+        let (pools, changes) = (config.pools.clone(), live.changes().clone());
+        let ledger = match opened {
+            Ok(store) => Ledger::start(pools, store, live.clone(), changes, observers)?,
+            Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
+        };
+        let thread = ledger.clone();
+        supervisor.spawn_fallible("ledger", async move { thread.ended().await });
+        // Before anything can be released.
+        ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
+        Ok(Self { health, metrics, hub, live, bindings, alerts, ledger })
+    }
+}
+
+/// The store, or why the agent has to do without it. An error is what it cannot do without.
+fn open_store(
+    state_dir: &Path,
+    boot: &Boot,
+    given: &[Generation],
+) -> anyhow::Result<Result<Store, Loss>> {
+    if let Err(error) = std::fs::create_dir_all(state_dir)
+        && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
+    {
+        let what = format!("cannot make state_dir {}", state_dir.display());
+        return Err(anyhow::Error::new(error).context(what));
+    }
+    let path = state_dir.join("leases.db");
+    Ok(match ledger::open(&path, boot, given) {
+        Ok(store) => Ok(store),
+        Err(error) => Err(Loss::of(error, &path, boot)?),
+    })
+}
+
+/// The history of incidents; in memory where the disk cannot be written, since no lease rests on
+/// it.
+fn open_history(
+    state_dir: &Path,
+    boot_id: &str,
+    supervisor: &Supervisor,
+) -> Result<(History, Vec<Incident>), HistoryError> {
+    History::open(&state_dir.join("incidents.db"), boot_id, supervisor).or_else(|error| {
+        tracing::warn!(%error, "incidents are remembered until the agent ends");
+        History::open(Path::new(":memory:"), boot_id, supervisor)
+    })
+}

@@ -1,0 +1,278 @@
+//! The daemon: puts the parts together, in the order in which they need each other, runs until it is
+//! told to stop or one of them ends, and takes them down in the reverse order.
+
+mod boot;
+mod build;
+pub mod capabilities;
+pub mod journald;
+mod liveness;
+pub mod malloc;
+mod reload;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+    time::timeout,
+};
+
+use self::build::Leases;
+use crate::{
+    clock,
+    config::Config,
+    daemon::{liveness::Vitals, reload::Reloader},
+    datapath::Kernel,
+    health::Health,
+    inventory::{Sources, Told},
+    observer::{self, Handle, Observer},
+    owners::fence::{self, Generations},
+    reconcile::{self, Reconciler},
+    server::{self, http},
+    store::Boot,
+    supervisor::{PartEnded, Supervisor},
+    watchdog::{self, Watchdog},
+};
+
+/// How long the store may take to be closed: less than a service manager waits before it kills. What
+/// hangs then, such as a disk, would keep an agent that lost a part from being started again.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What is missing or wrong on this machine, and what to do; or which part of the agent ended.
+pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
+    // Before anyone can know that we are there: until then a signal ends us on the spot.
+    let signals = Signals::listen()?;
+    // What is in use by another agent is found before anything is touched.
+    let listener = server::listen(&config.socket, &config.access)?;
+    let socket = config.socket.clone();
+    let served = serve(path, Arc::new(config), listener, signals).await;
+    // A later agent makes its own; one that is there says that someone listens.
+    let _ = std::fs::remove_file(socket);
+    served
+}
+
+/// What asks us to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
+        })
+    }
+}
+
+async fn serve(
+    path: &Path,
+    config: Arc<Config>,
+    listener: UnixListener,
+    signals: Signals,
+) -> anyhow::Result<()> {
+    let web = http::listen(config.http).await?;
+    let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
+    let boot = Boot { id, now: clock::now() };
+    let health = Arc::new(Health::default());
+    let (supervisor, mut first_end) = Supervisor::new();
+    let generations = Generations::open(&config.bpffs, health.clone())?;
+    // The kernel verifies the program while the leases are read.
+    let bpffs = config.bpffs.clone();
+    let apart = (fence::NAME, fence::pin(&bpffs));
+    let kernel = tokio::task::spawn_blocking(move || Kernel::load(&bpffs, apart));
+    let leases = Leases::open(&config, &boot, generations, health, &supervisor).await?;
+    let Signals { terminate, interrupt, hangup } = signals;
+    let started = async {
+        let kernel = kernel.await.context("loading the program panicked")??;
+        let faces = Faces { path, listener, web, hangup };
+        Running::start(&config, &leases, kernel, faces, &supervisor).await
+    };
+    let ended = match started.await {
+        Ok(running) => {
+            let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+            tracing::info!(socket = %config.socket.display(), http = %config.http, "serving");
+            let ended = until_stopped([terminate, interrupt], &mut first_end).await;
+            running.stop();
+            ended
+        }
+        // Where one has ended already, that is why another could not be started.
+        Err(error) => Err(first_end.try_recv().map_or(error, lost)),
+    };
+    if timeout(STOP, leases.ledger.shutdown()).await.is_err() {
+        tracing::error!("the store has not been closed for {STOP:?}; is the disk stuck?");
+    }
+    leases.alerts.write_down();
+    tracing::info!("stopped; the program goes on watching");
+    ended
+}
+
+/// What the agent is reached by.
+struct Faces<'a> {
+    /// The configuration file, read anew on SIGHUP.
+    path: &'a Path,
+    hangup: Signal,
+    listener: UnixListener,
+    web: TcpListener,
+}
+
+/// All parts, running.
+struct Running {
+    stop: watch::Sender<bool>,
+    /// Those that would go on asking a ledger that has stopped.
+    tasks: Vec<AbortHandle>,
+    _vitals: oneshot::Sender<()>,
+}
+
+impl Running {
+    async fn start(
+        config: &Arc<Config>,
+        leases: &Leases,
+        kernel: Kernel,
+        faces: Faces<'_>,
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Self> {
+        let Leases { health, metrics, hub, live, bindings, alerts, ledger } = leases;
+        let Faces { path, hangup, listener, web } = faces;
+        let (observer, handle) =
+            Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
+        supervisor.spawn("observer", observer.run());
+        let vitals = start_vitals(leases, &handle, supervisor)?;
+        let (reconciler, watchdog) = judges(config, leases, supervisor);
+        let (current, settings) = watch::channel(config.clone());
+        let reloader = Reloader {
+            path: path.to_owned(),
+            current,
+            ledger: ledger.clone(),
+            hub: hub.clone(),
+            metrics: metrics.clone(),
+            reconciler: reconciler.clone(),
+        };
+        let store = boot::watch_store(ledger.trouble(), health.clone());
+        let mut tasks = boot::start_passes(config, leases, &reconciler, &watchdog, supervisor);
+        tasks.push(supervisor.spawn("watch over the store", store));
+        tasks.push(supervisor.spawn("reloader", reloader.run(hangup)));
+        let (stop, stopping) = watch::channel(false);
+        let context = Arc::new(server::Context {
+            config: settings,
+            ledger: ledger.clone(),
+            observer: handle,
+            live: live.clone(),
+            bindings: bindings.clone(),
+            alerts: alerts.clone(),
+            hub: hub.clone(),
+            reconciler,
+            watchdog,
+            health: health.clone(),
+            metrics: metrics.clone(),
+            stopping,
+        });
+        supervisor.spawn_fallible("gRPC server", server::serve(context.clone(), listener));
+        supervisor.spawn_fallible("HTTP server", http::serve(context, web));
+        Ok(Self { stop, tasks, _vitals: vitals })
+    }
+
+    fn stop(self) {
+        let Self { stop, tasks, _vitals } = self;
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+        stop.send_replace(true);
+        for task in tasks {
+            task.abort();
+        }
+    }
+}
+
+fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Parts {
+    let Leases { health, live, bindings, alerts, .. } = leases;
+    let prefixes = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
+    observer::Parts {
+        bpffs: config.bpffs.clone(),
+        bridges: config.bridges.clone(),
+        prefixes: prefixes.collect(),
+        conflict: config.conflict,
+        quota: config.quota,
+        live: live.clone(),
+        alerts: alerts.clone(),
+        bindings: bindings.clone(),
+        health: health.clone(),
+        supervisor: supervisor.clone(),
+    }
+}
+
+/// What asks the sources, and judges what is over.
+fn judges(
+    config: &Config,
+    leases: &Leases,
+    supervisor: &Supervisor,
+) -> (Arc<Reconciler>, Arc<Watchdog>) {
+    let Leases { health, metrics, live, alerts, ledger, .. } = leases;
+    let told = Told {
+        live: live.clone(),
+        health: health.clone(),
+        segments: config.segments().into(),
+        alerts: alerts.clone(),
+    };
+    let sources = Arc::new(Sources::start(config.sources.clone(), &told, supervisor));
+    let watchdog = Watchdog::new(watchdog::Parts {
+        settings: config.watchdog,
+        places: config.sources.clone(),
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources: sources.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+    });
+    let reconciler = Reconciler::new(reconcile::Parts {
+        settings: config.reconcile,
+        grace: config.watchdog.grace,
+        ledger: ledger.clone(),
+        live: live.clone(),
+        sources,
+        health: health.clone(),
+        metrics: metrics.clone(),
+        pools: config.pools.clone(),
+    });
+    (Arc::new(reconciler), Arc::new(watchdog))
+}
+
+fn start_vitals(
+    leases: &Leases,
+    observer: &Handle,
+    supervisor: &Supervisor,
+) -> anyhow::Result<oneshot::Sender<()>> {
+    let vitals = Vitals {
+        ledger: leases.ledger.clone(),
+        observer: observer.heartbeat.clone(),
+        tasks: tokio::runtime::Handle::current(),
+        health: leases.health.clone(),
+    };
+    vitals.start(supervisor).context("starting the thread that watches the others")
+}
+
+/// Waits for a signal, or for a part that ended by itself.
+async fn until_stopped(
+    [mut terminate, mut interrupt]: [Signal; 2],
+    first_end: &mut mpsc::Receiver<PartEnded>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(ended) = first_end.recv() => Err(lost(ended)),
+    }
+}
+
+/// The agent ends with a part that it has lost (leases.md rule 13).
+fn lost(ended: PartEnded) -> anyhow::Error {
+    let PartEnded { name, why } = &ended;
+    tracing::error!(part = name, why, "a part of the agent has ended, and the agent ends with it");
+    ended.into()
+}

@@ -1,0 +1,83 @@
+//! Why the program does not run.
+
+use std::{error::Error, io, path::PathBuf};
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, links::LinkError},
+};
+
+/// Why the program does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel was built without `CONFIG_DEBUG_INFO_BTF`.
+    #[error(
+        "the kernel has no BTF (/sys/kernel/btf/vmlinux is missing); run a kernel built with \
+         CONFIG_DEBUG_INFO_BTF=y"
+    )]
+    NoBtf,
+    /// The pin path is not on a BPF file system.
+    #[error(
+        "{path}: not on a BPF file system; mount one (mount -t bpf bpf /sys/fs/bpf) or set `bpffs`"
+    )]
+    NoBpffs {
+        /// The path as configured.
+        path: PathBuf,
+    },
+    /// A directory or a pin cannot be made or read.
+    #[error("{path}: {source}")]
+    Pin {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The verifier or the kernel refused it.
+    #[error("the kernel refused the program: {0}")]
+    Load(#[from] EbpfError),
+    /// The program cannot be attached.
+    #[error("{interface}: cannot attach the program: {}", chain(source))]
+    Attach {
+        /// To which port.
+        interface: String,
+        /// Why not.
+        source: Box<ProgramError>,
+    },
+    /// The program cannot be taken off.
+    #[error("{interface}: cannot take the program off: {source}")]
+    Detach {
+        /// Which port.
+        interface: String,
+        /// Why not.
+        source: Box<ProgramError>,
+    },
+    /// The program cannot be loaded.
+    #[error("the kernel refused the program: {0}")]
+    Program(#[from] ProgramError),
+    /// A link cannot be pinned or read.
+    #[error("{interface}: {source}")]
+    Link {
+        /// Of which port.
+        interface: String,
+        /// Why not.
+        source: LinkError,
+    },
+    /// A map is not what this agent expects.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Which one.
+        name: &'static str,
+        /// What is wrong.
+        source: MapError,
+    },
+    /// The object file lacks something: agent and program were not built together.
+    #[error("the embedded program has no {0}; the build is broken")]
+    Missing(&'static str),
+}
+
+/// An error and what caused it: the system call alone says little.
+fn chain(error: &ProgramError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

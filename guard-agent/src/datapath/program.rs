@@ -1,0 +1,308 @@
+//! The program in the kernel: loaded, pinned, attached to ports, its maps.
+//!
+//! Everything is pinned below `<bpffs>/v<layout>/`, so that an agent that dies leaves the watch
+//! running and the next one takes it over: maps are reused, and the new program replaces the old
+//! one where it sits (see [`super::attach`]), with no frame unseen in between.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::SchedClassifier,
+    util::KernelVersion,
+};
+use guard_core::evidence::Device;
+use guard_ebpf::abi::{
+    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MAPS,
+    MacHolder, MacKey, Owned, Port, PortState, Prefix, Vlans,
+};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::{
+    KernelError,
+    attach::{self, Attach},
+    identity::{Ends, Same},
+    table::Table,
+};
+use crate::network::Link;
+
+/// The program, as `build.rs` compiled it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+
+/// Where maps are pinned that no layout concerns, below the configured directory.
+pub const LEASES: &str = "leases";
+
+/// Maps that the observer alone works with.
+pub struct Maps {
+    /// What the agent says of each port.
+    pub ports: HashMap<MapData, u32, Port>,
+    /// The same of some of them, read quicker.
+    pub near_ports: Array<MapData, Port>,
+    /// Which port a MAC is bound to or lives on.
+    pub macs: HashMap<MapData, MacKey, MacHolder>,
+    /// What ports have used of their quotas, by port slot.
+    pub port_states: Array<MapData, PortState>,
+    /// Who was seen with addresses that have no declared owner.
+    pub live: Table<Live>,
+    /// Who claims what another holds.
+    pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
+    /// The prefixes on each segment, and the rules about them.
+    pub prefixes: LpmTrie<MapData, AddressKey, Prefix>,
+    /// The VLANs of the ports of bridges that filter them.
+    pub vlans: HashMap<MapData, u32, Vlans>,
+    /// By bridge slot.
+    pub counters: PerCpuArray<MapData, BridgeCounters>,
+    /// By port slot.
+    pub frames: PerCpuArray<MapData, u64>,
+}
+
+/// How a port is covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// How the program sits on it.
+    pub attach: Attach,
+    /// The kernel's id of the program.
+    pub program_id: u32,
+    /// Since when the link or filter exists, over restarts of the agent.
+    pub since: SystemTime,
+}
+
+/// The loaded program.
+pub struct Kernel {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    /// A handle to each map, so that one whose pin is removed can be pinned again.
+    handles: Vec<(&'static str, PathBuf, MapData)>,
+    program_id: u32,
+    attach: Attach,
+    ends: Ends,
+}
+
+impl Kernel {
+    /// Loads the program and takes over the maps that an earlier agent left. `apart` is a map that is
+    /// pinned elsewhere, and whose pin is seen to as well.
+    ///
+    /// # Errors
+    /// No BTF, no bpffs, a missing capability, or the verifier's refusal.
+    pub fn load(bpffs: &Path, apart: (&'static str, PathBuf)) -> Result<Self, KernelError> {
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(KernelError::NoBtf);
+        }
+        let pins = directory(bpffs, &format!("v{LAYOUT_VERSION}"))?;
+        let mut ebpf = loader(&pins).load(OBJECT)?;
+        let program = classifier(&mut ebpf)?;
+        program.load()?;
+        let program_id = program.info()?.id();
+        let attach = Attach::probe()?;
+        let ours = MAPS.iter().map(|name| (*name, pins.join(name)));
+        let handles = ours.chain([apart]).map(|(name, path)| {
+            let handle = MapData::from_pin(&path);
+            Ok((name, path, handle.map_err(|source| KernelError::Map { name, source })?))
+        });
+        let handles = handles.collect::<Result<_, KernelError>>()?;
+        tracing::debug!(program_id, ?attach, "the program is loaded");
+        let ends = Ends::open(&pins);
+        Ok(Self { ebpf, pins, handles, program_id, attach, ends })
+    }
+
+    /// Hands out the maps. Each can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn maps(&mut self) -> Result<Maps, KernelError> {
+        Ok(Maps {
+            ports: self.map(abi::MAP_PORTS)?,
+            near_ports: self.map(abi::MAP_NEAR_PORTS)?,
+            macs: self.map(abi::MAP_MACS)?,
+            port_states: self.map(abi::MAP_PORT_STATES)?,
+            live: Table::new(self.map(abi::MAP_LIVE)?, self.map(abi::MAP_LIVE_CHANGES)?),
+            challengers: self.map(abi::MAP_CHALLENGERS)?,
+            prefixes: self.map(abi::MAP_PREFIXES)?,
+            vlans: self.map(abi::MAP_VLANS)?,
+            counters: self.map(abi::MAP_COUNTERS)?,
+            frames: self.map(abi::MAP_FRAMES)?,
+        })
+    }
+
+    /// Hands out the map of owners. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn owned(&mut self) -> Result<Table<Owned>, KernelError> {
+        Ok(Table::new(self.map(abi::MAP_OWNED)?, self.map(abi::MAP_OWNED_CHANGES)?))
+    }
+
+    /// Opens the map of MACs once more: bindings write it too.
+    ///
+    /// # Errors
+    /// Its pin is gone, or of another kind.
+    pub fn macs(&self) -> Result<HashMap<MapData, MacKey, MacHolder>, KernelError> {
+        let error = |source| KernelError::Map { name: abi::MAP_MACS, source };
+        let data = MapData::from_pin(self.pins.join(abi::MAP_MACS)).map_err(error)?;
+        HashMap::try_from(Map::from_map_data(data).map_err(error)?).map_err(error)
+    }
+
+    /// Hands out the ring. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        self.map(abi::MAP_EVENTS)
+    }
+
+    fn map<M: TryFrom<Map, Error = MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<M, KernelError> {
+        let map = self.ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
+        M::try_from(map).map_err(|source| KernelError::Map { name, source })
+    }
+
+    /// Puts the program on a port, or replaces an earlier one there.
+    ///
+    /// The caller has put the port into the map of ports; a program on an interface that is not in
+    /// it (renamed in between) lets every frame pass unseen.
+    ///
+    /// # Errors
+    /// The port is gone, or the kernel's refusal.
+    pub fn attach(&mut self, ifindex: u32, interface: &str) -> Result<Coverage, KernelError> {
+        let program = classifier(&mut self.ebpf)?;
+        let pin = self.attach.attach(program, &self.pins, ifindex, interface)?;
+        let since = fs::metadata(&pin)
+            .and_then(|pin| pin.modified())
+            .map_err(|source| KernelError::Pin { path: pin, source })?;
+        Ok(Coverage { attach: self.attach, program_id: self.program_id, since })
+    }
+
+    /// Whether a link is the one that had this ifindex before, known by `device` then. The program on
+    /// it tells. Without it nothing is proven, unless what stands for the program says that its device
+    /// is gone, or the two are known by something else.
+    pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
+        // One that cannot be asked is about to go, and its end is told.
+        let ours = self.attach.has_ours(link.ifindex, &link.name).unwrap_or(true);
+        let gone = || attach::has_pinned_link(&self.pins, link.ifindex);
+        let other = device.is_some_and(|device| device != link.device);
+        Same::judge(ours, gone, self.ends.has(link.ifindex), other)
+    }
+
+    /// A link has ended that leases are bound to, which the store does not have yet. To be called before
+    /// the program is put on another link with its number.
+    pub fn note_end(&mut self, ifindex: u32) {
+        self.ends.note(ifindex);
+    }
+
+    /// Keeps the notes of those ends that the store does not have.
+    pub fn forget_ends(&mut self, is_pending: impl Fn(u32) -> bool) {
+        self.ends.retain(is_pending);
+    }
+
+    /// Forgets a port that is gone, or takes the program off one that left its bridge.
+    ///
+    /// # Errors
+    /// The kernel's refusal, or a pin that cannot be removed.
+    pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
+        attach::detach(&self.pins, ifindex)
+    }
+
+    /// Pins the maps again whose pins someone has removed: the next agent finds them by these. Returns
+    /// their names.
+    ///
+    /// # Errors
+    /// There is no bpffs any more.
+    pub fn pin_again(&self) -> Result<Vec<&'static str>, KernelError> {
+        let mut gone = Vec::new();
+        for (name, path, handle) in &self.handles {
+            if path.exists() {
+                continue;
+            }
+            let error = |source| KernelError::Pin { path: path.clone(), source };
+            path.parent().map_or(Ok(()), fs::create_dir_all).map_err(error)?;
+            handle.pin(path).map_err(|refusal| error(io::Error::other(refusal)))?;
+            gone.push(*name);
+        }
+        Ok(gone)
+    }
+
+    /// The ports that have a link or a filter, those of an earlier agent included.
+    ///
+    /// # Errors
+    /// The directory of pins cannot be read.
+    pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
+        attach::pinned(&self.pins)
+    }
+}
+
+/// A directory for pins.
+///
+/// # Errors
+/// It is not on a BPF file system, or cannot be made.
+pub fn directory(bpffs: &Path, name: &str) -> Result<PathBuf, KernelError> {
+    let pins = bpffs.join(name);
+    let error = |source| KernelError::Pin { path: pins.clone(), source };
+    // Nothing is made on the wrong file system; on sysfs, where one is mounted over, nothing can be.
+    let there = pins.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let on = statfs(there).map_err(|errno| error(errno.into()))?;
+    if on.filesystem_type() != BPF_FS_MAGIC {
+        return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
+    }
+    fs::create_dir_all(&pins).map_err(error)?;
+    Ok(pins)
+}
+
+/// A loader that fits the program to this kernel, and pins its maps below `pins`.
+pub fn loader(pins: &Path) -> EbpfLoader<'_> {
+    // `bpf_ktime_get_coarse_ns` is in 5.11 and later.
+    let has_coarse_clock =
+        KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0));
+    let coarse: &u8 = if has_coarse_clock { &1 } else { &0 };
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(pins).override_global(abi::COARSE_CLOCK, coarse, true);
+    loader
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    let program = ebpf.program_mut(abi::PROGRAM).ok_or(KernelError::Missing("classifier"))?;
+    Ok(program.try_into()?)
+}
+
+/// Whether a directory of pins is guard's: one of a layout (`v3`), or that of the generation.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let layout = name.strip_prefix('v').is_some_and(|version| version.parse::<u32>().is_ok());
+    path.is_dir() && (layout || name == LEASES)
+}
+
+/// Takes the program off every port and unpins what guard has pinned below `bpffs`, in this layout
+/// and in earlier ones; `bpffs` may be the root of a file system that others use too. Returns how
+/// many links, filters and maps there were.
+///
+/// # Errors
+/// A filter or a pin cannot be removed.
+pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
+    let error = |path: &Path, source| KernelError::Pin { path: path.to_owned(), source };
+    let mut removed = 0;
+    let list = |path: &Path| -> Result<Vec<PathBuf>, KernelError> {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(error(path, source)),
+        };
+        entries.map(|entry| entry.map(|e| e.path()).map_err(|e| error(path, e))).collect()
+    };
+    for layout in list(bpffs)?.into_iter().filter(|path| is_ours(path)) {
+        removed += attach::detach_all(&layout)?;
+        Ends::open(&layout).retain(|_| false);
+        for pin in list(&layout)? {
+            attach::remove(&pin)?;
+            removed += 1;
+        }
+        fs::remove_dir(&layout).map_err(|source| error(&layout, source))?;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,105 @@
+//! Reading the maps anew: at boot, from time to time, and after any loss. The maps are the truth,
+//! the ring is only a hint.
+
+use std::{
+    collections::{self, HashSet},
+    path::Path,
+};
+
+use aya::{
+    Pod,
+    maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+use guard_ebpf::abi::{
+    self, AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Event,
+    LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
+};
+
+use super::{entries, mac_keys};
+
+/// All that the program has noted.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// First claimants of addresses that have no declared owner.
+    pub live: Vec<(AddressKey, Live)>,
+    /// Owners that were heard.
+    pub owned: Vec<(AddressKey, Owned)>,
+    /// How many addresses that nobody owns are live on each port, by ifindex.
+    pub strangers: collections::HashMap<u32, u32>,
+    /// Those who claim what another has.
+    pub challengers: Vec<(ChallengerKey, Challenger)>,
+    /// The events of MACs on a second port, as the program told them, or had no room to.
+    pub clones: Vec<Event>,
+    /// A map that the program inserts into has no room.
+    pub full: bool,
+}
+
+/// Reads the maps through handles of its own, so that a thread can do it while the observer goes on
+/// draining the ring.
+///
+/// # Errors
+/// A pin is gone: someone has removed it.
+pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
+    let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
+    let live = map::<AddressKey, Live>(&pins, abi::MAP_LIVE)?;
+    let owned = map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?;
+    let challengers = map::<ChallengerKey, Challenger>(&pins, abi::MAP_CHALLENGERS)?;
+    let live = entries(&live)?;
+    let mut owned = entries(&owned)?;
+    owned.retain(|(_, owned)| owned.flags != 0);
+    let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
+    let mut strangers = collections::HashMap::new();
+    // What a rule leaves to some counts for nobody's quota.
+    let prefixes = LpmTrie::<_, AddressKey, Prefix>::try_from(open(&pins, abi::MAP_PREFIXES)?)?;
+    let is_declared = |key: &AddressKey| {
+        let prefix = prefixes.get(&Key::new(AddressKey::FULL_LEN, *key), 0);
+        prefix.is_ok_and(|prefix| prefix.declared != 0)
+    };
+    let of_nobody = |key: &AddressKey| !owned_keys.contains(key) && !is_declared(key);
+    for (_, live) in live.iter().filter(|(key, _)| of_nobody(key)) {
+        *strangers.entry(live.ifindex).or_default() += 1;
+    }
+    owned.retain(|(_, owned)| owned.seen_ns != 0);
+    let macs = map::<MacKey, MacHolder>(&pins, abi::MAP_MACS)?;
+    let challengers = entries(&challengers)?;
+    let clones = challengers.iter().filter_map(|(key, challenger)| clone(key, challenger, &macs));
+    let clones = clones.collect();
+    let full = |entries: usize, room: u32| u32::try_from(entries).is_ok_and(|many| many >= room);
+    let full = full(live.len(), MAX_LIVE) || full(entries(&macs)?.len(), MAX_MACS);
+    Ok(Snapshot { live, owned, strangers, challengers, clones, full })
+}
+
+/// The event that a challenger was, if it was about a MAC that lives on another port still.
+fn clone(
+    challenger: &ChallengerKey,
+    Challenger { seen_ns, strength, flags, .. }: &Challenger,
+    macs: &HashMap<MapData, MacKey, MacHolder>,
+) -> Option<Event> {
+    let ChallengerKey { key, ifindex, mac, kind, .. } = *challenger;
+    let holder_ifindex = match kind {
+        EVENT_BRIDGE_MAC => key.bridge,
+        EVENT_CLONE => mac_keys(key, mac).iter().find_map(|key| macs.get(key, 0).ok())?.ifindex,
+        _ => return None,
+    };
+    (holder_ifindex != ifindex).then_some(Event {
+        time_ns: *seen_ns,
+        key,
+        ifindex,
+        holder_ifindex,
+        mac,
+        eth_src: mac,
+        holder_mac: mac,
+        kind,
+        strength: *strength,
+        flags: *flags,
+        reserved: [0; 2],
+    })
+}
+
+fn map<K: Pod, V: Pod>(pins: &Path, name: &str) -> Result<HashMap<MapData, K, V>, MapError> {
+    HashMap::try_from(open(pins, name)?)
+}
+
+fn open(pins: &Path, name: &str) -> Result<Map, MapError> {
+    Map::from_map_data(MapData::from_pin(pins.join(name))?)
+}

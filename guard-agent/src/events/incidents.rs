@@ -1,0 +1,372 @@
+//! Where incidents become alerts: an event and a metric, before anything else is done, and then a line
+//! in the log and in the history.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use guard_core::{
+    evidence::{Source, Unreadable},
+    incident::{Claimant, Incident, Incidents, Kind, Named, Phase, Role, Sighting, Target},
+    lease::{Binding, Lease, Notice, State, command::Change, reason},
+    owner::Owner,
+    segment::Segment,
+    time::Now,
+};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::{
+    clock,
+    events::{History, Hub, Subject},
+    ledger::Lifecycle,
+    metrics::Metrics,
+};
+
+/// The incidents, and those who are told.
+pub struct Alerts {
+    incidents: Mutex<Incidents>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    history: History,
+    unwritten: Mutex<Vec<Line>>,
+}
+
+/// What is to be written of an incident.
+struct Line {
+    incident: Incident,
+    phase: Option<Phase>,
+}
+
+impl Alerts {
+    /// Starts with the incidents that an earlier run has written down.
+    pub fn new(
+        incidents: Incidents,
+        hub: Arc<Hub>,
+        metrics: Arc<Metrics>,
+        history: History,
+    ) -> Self {
+        let unwritten = Mutex::default();
+        Self { incidents: Mutex::new(incidents), hub, metrics, history, unwritten }
+    }
+
+    /// A frame claims what another has. `latency` is the time since the kernel saw it. What is to be
+    /// written of it waits for [`Alerts::write_down`], as with [`Alerts::moved`].
+    pub fn sighted(&self, sighting: Sighting, now: Now, latency: Duration) {
+        if self.tell(sighting, now) == Some(Phase::Opened) {
+            self.metrics.detected(latency);
+        }
+    }
+
+    fn tell(&self, sighting: Sighting, now: Now) -> Option<Phase> {
+        let (phase, incident) = self.incidents.lock().sighted(sighting, now)?;
+        self.alert(phase, incident, now);
+        Some(phase)
+    }
+
+    /// The one alert.
+    fn alert(&self, phase: Phase, incident: Incident, now: Now) {
+        let told = incident.silenced_until.is_none();
+        if told && incident.told {
+            self.publish(phase, &incident, now);
+        } else if told {
+            // It got worse than what was silenced.
+            self.end_silences(now);
+        }
+        if phase == Phase::Opened {
+            // Those of which nobody is told count too.
+            self.metrics.conflict_opened(&incident);
+        }
+        self.write_later(told.then_some(phase), incident);
+    }
+
+    fn write_later(&self, phase: Option<Phase>, incident: Incident) {
+        self.unwritten.lock().push(Line { incident, phase });
+    }
+
+    /// How much waits for [`Alerts::write_down`].
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.lock().len()
+    }
+
+    /// Writes into the log and the history what has been told. Who waits for news should have had
+    /// them by now: this takes its time.
+    pub fn write_down(&self) {
+        let mut unwritten = self.unwritten.lock();
+        for Line { incident, phase } in unwritten.drain(..) {
+            match phase {
+                Some(Phase::Opened) => log_opened(&incident),
+                Some(Phase::Closed) => log_closed(&incident),
+                Some(Phase::Changed) | None => {}
+            }
+            self.history.write(incident);
+        }
+    }
+
+    fn publish(&self, phase: Phase, incident: &Incident, now: Now) {
+        self.hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
+    }
+
+    /// Keeps an incident from alerting anyone for a while. None if there is no such incident.
+    pub fn silence(&self, id: u64, span: Duration, now: Now) -> Option<Incident> {
+        let incident = self.incidents.lock().silence(id, span, now)?;
+        tracing::info!(id, address = %incident.target, until = ?incident.silenced_until, "silenced");
+        if incident.told {
+            self.publish(Phase::Changed, &incident, now);
+        }
+        self.write_later(None, incident.clone());
+        self.end_silences(now);
+        self.write_down();
+        Some(incident)
+    }
+
+    /// Tells of what lasts longer than its silence.
+    fn end_silences(&self, now: Now) {
+        let due = self.incidents.lock().end_silences(now);
+        for incident in due {
+            self.publish(Phase::Opened, &incident, now);
+            self.write_later(Some(Phase::Opened), incident);
+        }
+    }
+
+    /// An address went by right from one claimant to another.
+    pub fn moved(
+        &self,
+        segment: &Segment,
+        address: IpAddr,
+        from: Option<&Claimant>,
+        to: &Claimant,
+        now: Now,
+    ) {
+        let moved = self.incidents.lock().moved(segment, address, from, to, now);
+        if let Some((phase, incident)) = moved {
+            self.alert(phase, incident, now);
+        }
+    }
+
+    /// A holder in a dispute still speaks.
+    pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant) {
+        self.incidents.lock().spoke(segment, address, holder);
+    }
+
+    /// The kind of the incident that is open about an address or a MAC.
+    pub fn kind(&self, segment: &Segment, target: Target) -> Option<Kind> {
+        self.incidents.lock().kind(segment, target)
+    }
+
+    /// A port is gone.
+    pub fn port_gone(&self, ifindex: u32, now: Now) {
+        let closed = self.incidents.lock().port_gone(ifindex, now);
+        self.closed(closed, now);
+        self.write_down();
+    }
+
+    /// Closes what has been quiet for long enough.
+    pub fn close_quiet(&self, now: Now) {
+        self.end_silences(now);
+        let closed = self.incidents.lock().close(now);
+        self.closed(closed, now);
+        self.write_down();
+    }
+
+    /// The incidents, the oldest first.
+    pub fn list(&self, all: bool) -> Vec<Incident> {
+        self.incidents.lock().list(all)
+    }
+
+    /// Those of [`Self::list`] that come after an id, at most so many.
+    pub fn list_after(&self, all: bool, id: u64, most: usize) -> Vec<Incident> {
+        self.incidents.lock().list_after(all, id, most)
+    }
+
+    /// Those that are open and the events from now on, with nothing in between.
+    pub fn subscribe(&self) -> (Vec<Incident>, crate::events::Subscription) {
+        let incidents = self.incidents.lock();
+        (incidents.list(false), self.hub.subscribe(None))
+    }
+
+    fn is_unowned(&self, lease: &Lease) -> bool {
+        self.kind(&lease.segment, Target::Address(lease.address)) == Some(Kind::Unowned)
+    }
+
+    /// A source lists these entries that cannot be read, and no others.
+    pub fn unreadable(&self, source: Source, all: &[Unreadable], now: Now) {
+        let told = self.incidents.lock().unreadable(source, all, now);
+        self.all(told, now);
+        self.write_down();
+    }
+
+    /// The addresses that several were said to have, as far as that is not over.
+    pub fn listed(&self) -> Vec<(Segment, IpAddr)> {
+        self.incidents.lock().listed()
+    }
+
+    /// An operator does without a source until then, or does so no more.
+    pub fn source(&self, name: &'static str, ignored_until: Option<Timestamp>, now: Now) {
+        self.hub.publish(now.wall, Subject::Source { name, ignored_until });
+    }
+
+    fn all(&self, told: impl IntoIterator<Item = (Phase, Incident)>, now: Now) {
+        for (phase, incident) in told {
+            if phase == Phase::Closed {
+                self.closed(vec![incident], now);
+            } else {
+                self.alert(phase, incident, now);
+            }
+        }
+    }
+
+    /// Sets the gauges of open incidents.
+    pub fn collect<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
+        self.metrics.set_conflicts_open(bridges, &self.incidents.lock().count());
+    }
+
+    fn closed(&self, closed: Vec<Incident>, now: Now) {
+        for incident in closed {
+            if incident.told {
+                self.publish(Phase::Closed, &incident, now);
+            }
+            self.write_later(incident.told.then_some(Phase::Closed), incident);
+        }
+    }
+}
+
+impl Lifecycle for Arc<Alerts> {
+    fn restored(&mut self, _leases: &[Arc<Lease>]) {}
+
+    /// The owner's side of a dispute ends with its lease, and what is in use without one is nobody's.
+    fn committed(&mut self, changes: &[Change], now: Now) {
+        let mut told = false;
+        for change in changes {
+            match change {
+                Change::Put(lease) if lease.state == State::Quarantined => {
+                    told |= unowned(lease, now).is_some_and(|it| self.tell(it, now).is_some());
+                }
+                Change::Put(lease) if lease.state == State::Releasing => {}
+                Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {}
+                Change::Put(lease) | Change::Free(lease) => {
+                    let closed = self.incidents.lock().settled(&lease.segment, lease.address, now);
+                    told |= closed.is_some();
+                    self.closed(closed.into_iter().collect(), now);
+                }
+            }
+        }
+        // Or else whoever commits would wait for what the observer has to write.
+        if told {
+            self.write_down();
+        }
+    }
+
+    fn noticed(&mut self, notices: &[Notice]) {
+        let now = clock::now();
+        let mut told = false;
+        for notice in notices {
+            let Notice::Named { segment, address, holder, others } = notice else { continue };
+            let named = named(holder.as_deref(), others);
+            let dispute = self.incidents.lock().disputed(segment, *address, &named, now);
+            told |= dispute.is_some();
+            self.all(dispute, now);
+        }
+        if told {
+            self.write_down();
+        }
+    }
+}
+
+/// Those who are said to have an address, its holder first.
+fn named(holder: Option<&Lease>, others: &[Owner]) -> Vec<Named> {
+    let declared = holder.is_some_and(|lease| lease.binding.declared);
+    let (of_holder, of_others) =
+        if declared { (Role::Owner, Role::Impostor) } else { (Role::Claimant, Role::Claimant) };
+    let holder = holder.and_then(|lease| lease.owner.clone());
+    let holder = holder.map(|owner| Named { owner, role: of_holder });
+    let others = others.iter().map(|owner| Named { owner: owner.clone(), role: of_others });
+    holder.into_iter().chain(others).collect()
+}
+
+/// An address that is in use, and that nobody has.
+fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
+    if ![reason::LIVE, reason::UNCONFIRMED_LIVE].contains(&&*lease.reason) {
+        return None;
+    }
+    let Binding { mac, interface, ifindex, .. } = lease.binding.clone();
+    let challenger = Claimant {
+        role: Role::Claimant,
+        mac,
+        interface,
+        ifindex,
+        owner: None,
+        first_seen: lease.created_at,
+        last_seen: now.wall,
+        last: now.boot,
+        frames: 1,
+        gone: false,
+    };
+    let (segment, target) = (lease.segment.clone(), Target::Address(lease.address));
+    Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger })
+}
+
+fn log_opened(incident: &Incident) {
+    let Incident { id, segment, target, detail, kind, first_seen, .. } = incident;
+    let severity = kind.severity();
+    let text = match kind {
+        Kind::Inventory => {
+            return tracing::warn!(
+                id,
+                source = %target,
+                kind = kind.name(),
+                severity = severity.name(),
+                detail = &**detail,
+                %first_seen,
+                "inventory: an entry cannot be read, and keeps what it said before"
+            );
+        }
+        Kind::Flood => "conflict: a port is over its quota",
+        Kind::Unowned => "conflict: an address is in use without a lease",
+        Kind::Flap => "conflict: an address goes back and forth",
+        Kind::Duplicate => "conflict: two claimants of one address",
+        Kind::Clone => "conflict: one MAC on two ports",
+        Kind::Gateway => "conflict: an address or the MAC of the host is claimed",
+    };
+    tracing::warn!(
+        id,
+        bridge = %segment.bridge,
+        vlan = segment.vlan,
+        address = %target,
+        kind = kind.name(),
+        severity = severity.name(),
+        claimants = claimants(incident),
+        %first_seen,
+        "{text}"
+    );
+}
+
+fn log_closed(incident: &Incident) {
+    let Incident { id, segment, target, kind, .. } = incident;
+    if *kind == Kind::Inventory {
+        return tracing::info!(
+            id, source = %target, kind = kind.name(),
+            "inventory: what could not be read is over"
+        );
+    }
+    tracing::info!(
+        id,
+        bridge = %segment.bridge,
+        vlan = segment.vlan,
+        address = %target,
+        kind = kind.name(),
+        claimants = claimants(incident),
+        "conflict closed"
+    );
+}
+
+fn claimants(incident: &Incident) -> String {
+    incident.claimants.iter().map(describe).collect::<Vec<_>>().join(" / ")
+}
+
+/// `impostor 02:00:00:00:00:0b on veth-b (sandbox b)`.
+fn describe(claimant: &Claimant) -> String {
+    let Claimant { role, mac, interface, owner, .. } = claimant;
+    let mac = mac.map_or_else(|| "any MAC".to_owned(), |mac| mac.to_string());
+    let interface = interface.as_deref().unwrap_or("any port");
+    let owner = owner.as_ref().map(|owner| format!(" (sandbox {owner})"));
+    format!("{} {mac} on {interface}{}", role.name(), owner.unwrap_or_default())
+}

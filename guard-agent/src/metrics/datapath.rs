@@ -1,0 +1,133 @@
+//! What the program counts, on each CPU.
+
+use std::{
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use aya::maps::{MapData, PerCpuArray};
+use guard_ebpf::{
+    abi::{BridgeCounters, MAP_LIVE, MAP_MACS},
+    counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
+};
+
+use super::Metrics;
+
+/// The program's counters, read when someone asks.
+pub struct Counters {
+    bridges: PerCpuArray<MapData, BridgeCounters>,
+    ports: PerCpuArray<MapData, u64>,
+    names: Vec<Arc<str>>,
+    lost: AtomicU64,
+    full: AtomicU64,
+}
+
+impl Counters {
+    /// `names` are the bridges in the order of their slots.
+    pub fn new(
+        bridges: PerCpuArray<MapData, BridgeCounters>,
+        ports: PerCpuArray<MapData, u64>,
+        names: Vec<Arc<str>>,
+    ) -> Self {
+        let counters =
+            Self { bridges, ports, names, lost: AtomicU64::new(0), full: AtomicU64::new(0) };
+        counters.full.store(counters.full(), Ordering::Relaxed);
+        counters.lost.store(counters.lost(), Ordering::Relaxed);
+        counters
+    }
+
+    /// Frames that a port has delivered, by its slot.
+    pub fn frames(&self, slot: u32) -> u64 {
+        self.ports.get(&slot, 0).map_or(0, |values| values.iter().sum())
+    }
+
+    /// Whether events were lost since this was last asked.
+    pub fn lost_more(&self) -> bool {
+        let lost = self.lost();
+        self.lost.swap(lost, Ordering::Relaxed) != lost
+    }
+
+    /// Whether a claim or a MAC found no room in its map since this was last asked.
+    pub fn full_more(&self) -> bool {
+        let full = self.full();
+        self.full.swap(full, Ordering::Relaxed) != full
+    }
+
+    /// Makes the metrics show what was counted.
+    pub fn collect(&self, metrics: &Metrics) {
+        Metrics::follow(&metrics.events_lost, self.lost());
+        for (bridge, name) in self.each() {
+            for kind in FrameKind::ALL {
+                let counter = metrics.frames.with_label_values(&[&*name, kind.name()]);
+                Metrics::follow(&counter, bridge.frames[*kind as usize]);
+            }
+            for reason in OpaqueReason::ALL {
+                let name_of = format!("opaque_{}", reason.name());
+                let counter = metrics.malformed.with_label_values(&[&*name, &name_of]);
+                Metrics::follow(&counter, bridge.opaque[*reason as usize]);
+            }
+            for reason in DropReason::ALL {
+                let labels = [&*name, reason.name()];
+                let dropped = metrics.frames_dropped.with_label_values(&labels);
+                Metrics::follow(&dropped, 0); // It only observes.
+                let counter = metrics.would_drop.with_label_values(&labels);
+                Metrics::follow(&counter, bridge.would_drop[*reason as usize]);
+            }
+            let ignored = NoClaim::ALL
+                .iter()
+                .map(|reason| (reason.name(), bridge.no_claim[*reason as usize]));
+            for (reason, count) in ignored.chain([("over_quota", bridge.over_quota)]) {
+                let counter = metrics.claims_ignored.with_label_values(&[&*name, reason]);
+                Metrics::follow(&counter, count);
+            }
+            let suspect =
+                [("clone", bridge.clones), ("router", bridge.routers), ("odd", bridge.odd)];
+            for (kind, count) in suspect {
+                let counter = metrics.suspect.with_label_values(&[&*name, kind]);
+                Metrics::follow(&counter, count);
+            }
+            for (map, count) in full(&bridge) {
+                let counter = metrics.map_full.with_label_values(&[&*name, map]);
+                Metrics::follow(&counter, count);
+            }
+            for reason in MalformedReason::ALL {
+                let counter = metrics.malformed.with_label_values(&[&*name, reason.name()]);
+                Metrics::follow(&counter, bridge.malformed[*reason as usize]);
+            }
+        }
+    }
+
+    fn full(&self) -> u64 {
+        self.each().flat_map(|(bridge, _)| full(&bridge)).map(|(_, count)| count).sum()
+    }
+
+    fn lost(&self) -> u64 {
+        self.each().map(|(bridge, _)| bridge.events_lost).sum()
+    }
+
+    /// The sum over all CPUs for each bridge.
+    fn each(&self) -> impl Iterator<Item = (BridgeCounters, Arc<str>)> + '_ {
+        (0..).zip(&self.names).filter_map(|(slot, name)| {
+            let values = self.bridges.get(&slot, 0).ok()?;
+            let sum = values.iter().fold(bytemuck::Zeroable::zeroed(), plus);
+            Some((sum, name.clone()))
+        })
+    }
+}
+
+/// Entries that found no room, by map.
+fn full(bridge: &BridgeCounters) -> [(&'static str, u64); 2] {
+    [(MAP_LIVE, bridge.live_full), (MAP_MACS, bridge.macs_full)]
+}
+
+/// The counters are `u64` from first to last.
+fn plus(mut sum: BridgeCounters, one: &BridgeCounters) -> BridgeCounters {
+    let sums = bytemuck::cast_slice_mut::<_, u64>(slice::from_mut(&mut sum));
+    for (sum, one) in sums.iter_mut().zip(bytemuck::cast_slice::<_, u64>(slice::from_ref(one))) {
+        *sum += one;
+    }
+    sum
+}

@@ -1,0 +1,26 @@
+//! What is asked of the kernel about one interface, whatever netlink has told so far.
+
+use nix::net::if_::InterfaceFlags;
+
+/// Whether an interface with this ifindex exists now, whatever netlink has told so far.
+pub fn exists(ifindex: u32) -> bool {
+    name(ifindex).is_some()
+}
+
+/// Whether an interface has its carrier now, whatever netlink has told so far: it is asked when a
+/// port is believed to be down, since the notice that it is up again may be on its way.
+pub fn has_carrier(ifindex: u32) -> bool {
+    let Some(name) = name(ifindex) else { return false };
+    let all = nix::ifaddrs::getifaddrs();
+    // One that cannot be asked is believed to be there.
+    all.map_or(true, |mut all| {
+        all.any(|link| {
+            link.interface_name == name && link.flags.contains(InterfaceFlags::IFF_RUNNING)
+        })
+    })
+}
+
+/// The name of an interface now.
+pub fn name(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+}

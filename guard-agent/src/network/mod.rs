@@ -1,0 +1,10 @@
+//! The host's network as the kernel tells it: links, addresses and VLANs, one topology of the watched
+//! bridges, and probes sent into them.
+
+pub(crate) mod link;
+mod netlink;
+pub(crate) mod probe;
+pub(crate) mod topology;
+
+pub use netlink::NetlinkError;
+pub(crate) use netlink::{Dump, Flow, Link, Netlink, Notice, PortVlans};

@@ -1,0 +1,228 @@
+//! From netlink messages to values.
+
+use std::net::IpAddr;
+
+use futures_util::{Stream, StreamExt as _, stream::unfold};
+use guard_core::{evidence::Device, mac::Mac};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload, Nla as _};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{
+        AfSpecBridge, BridgePortState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge,
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage, Prop,
+    },
+};
+
+use super::{Flow, Link, Notice, PortVlans};
+
+/// The notices, and [`Notice::Lost`] once more when the connection itself ends.
+pub(super) fn notices(
+    messages: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + 'static,
+) -> impl Stream<Item = Notice> + Send {
+    unfold(messages.boxed(), |mut messages| async {
+        loop {
+            let message = messages.next().await?;
+            if let Some(notice) = notice(message) {
+                return Some((notice, messages));
+            }
+        }
+    })
+}
+
+fn notice(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Notice> {
+    match message.payload {
+        NetlinkPayload::Overrun(_) => Some(Notice::Lost),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+            let port = vlans(&message)
+                .map(|(ifindex, vlans)| Notice::Port(ifindex, vlans, flow_of_port(&message)));
+            port.or_else(|| link(message).map(Notice::Link))
+        }
+        // A port that leaves its bridge is told as a deletion in the family AF_BRIDGE; the link
+        // itself lives on, and its new state follows (net/bridge/br_if.c, del_nbp).
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
+            (message.header.interface_family == AddressFamily::Unspec)
+                .then_some(Notice::LinkGone(message.header.index))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
+            address(&message).map(|(ifindex, address)| Notice::Address(ifindex, address))
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
+            address(&message).map(|(ifindex, address)| Notice::AddressGone(ifindex, address))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn link(message: LinkMessage) -> Option<Link> {
+    let LinkMessage { header, attributes, .. } = message;
+    if header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let mut link = Link {
+        ifindex: header.index,
+        name: String::new(),
+        alternative: Vec::new(),
+        controller: None,
+        is_bridge: false,
+        filters_vlans: false,
+        vlan: None,
+        mac: None,
+        device: Device::default(),
+        running: header.flags.contains(LinkFlags::Running),
+        flow: Flow::default(),
+    };
+    let (mut parent, mut vlan, mut elsewhere) = (None, None, None);
+    for attribute in attributes {
+        match attribute {
+            LinkAttribute::Link(ifindex) => parent = Some(ifindex),
+            // Its parent is in another namespace, where the ifindex means another link.
+            LinkAttribute::LinkNetNsId(namespace) => elsewhere = Some(namespace),
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::PropList(properties) => {
+                link.alternative = properties.into_iter().filter_map(alternative).collect();
+            }
+            LinkAttribute::Controller(ifindex) => link.controller = Some(ifindex),
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::LinkInfo(infos) => {
+                link.is_bridge =
+                    infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+                link.filters_vlans = infos.iter().any(filters_vlans);
+                vlan = infos.iter().find_map(vlan_id);
+                link.flow = infos.iter().find_map(flow).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    link.vlan = parent.zip(vlan).filter(|_| elsewhere.is_none());
+    link.device = Device { mac: link.mac, peer: parent, netns: elsewhere };
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn vlan_id(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(settings)) = info else { return None };
+    settings.iter().find_map(|setting| match setting {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
+}
+
+fn filters_vlans(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Bridge(settings)) = info else { return false };
+    settings.contains(&InfoBridge::VlanFiltering(true))
+}
+
+fn flow(info: &LinkInfo) -> Option<Flow> {
+    let LinkInfo::PortData(InfoPortData::BridgePort(settings)) = info else { return None };
+    let mut flow = Flow::default();
+    for setting in settings {
+        match setting {
+            InfoBridgePort::State(state) => {
+                flow.forwards = *state == BridgePortState::Forwarding;
+            }
+            InfoBridgePort::Isolated(isolated) => flow.isolated = *isolated,
+            _ => {}
+        }
+    }
+    Some(flow)
+}
+
+/// The same in a message in the family AF_BRIDGE, the only one that tells of a change of it alone
+/// (net/bridge/br_netlink.c, br_port_fill_attrs).
+fn flow_of_port(message: &LinkMessage) -> Option<Flow> {
+    /// linux/if_link.h, and linux/if_bridge.h.
+    const STATE: u16 = 1;
+    const ISOLATED: u16 = 33;
+    const FORWARDING: u8 = 3;
+    let settings = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::ProtoInfoBridge(settings) => Some(settings),
+        _ => None,
+    })?;
+    let mut flow = Flow::default();
+    for setting in settings {
+        let mut value = [0];
+        if setting.value_len() != value.len() {
+            continue;
+        }
+        setting.emit_value(&mut value);
+        match setting.kind() {
+            STATE => flow.forwards = value == [FORWARDING],
+            ISOLATED => flow.isolated = value != [0],
+            _ => {}
+        }
+    }
+    Some(flow)
+}
+
+/// What a message in the family AF_BRIDGE says of the VLANs of a port; ranges are told by their ends
+/// (net/bridge/br_netlink.c, br_fill_ifvlaninfo_compressed).
+pub(super) fn vlans(message: &LinkMessage) -> Option<(u32, PortVlans)> {
+    if message.header.interface_family != AddressFamily::Bridge {
+        return None;
+    }
+    let mut vlans = PortVlans::default();
+    let specs = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecBridge(specs) => Some(specs),
+        _ => None,
+    });
+    let mut begin = None;
+    for spec in specs.flatten() {
+        let AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid }) = spec else { continue };
+        if flags.contains(BridgeVlanInfoFlags::Pvid) {
+            vlans.untagged = Some(*vid);
+        }
+        if flags.contains(BridgeVlanInfoFlags::RangeBegin) {
+            begin = Some(*vid);
+            continue;
+        }
+        let first = begin.take().filter(|_| flags.contains(BridgeVlanInfoFlags::RangeEnd));
+        let range = first.unwrap_or(*vid)..=*vid;
+        if flags.contains(BridgeVlanInfoFlags::Untagged) {
+            vlans.bare.extend(range.clone());
+        }
+        vlans.member.extend(range);
+    }
+    Some((message.header.index, vlans))
+}
+
+fn alternative(property: Prop) -> Option<String> {
+    if let Prop::AltIfName(name) = property { Some(name) } else { None }
+}
+
+/// `IFA_LOCAL` is the host's own; on a broadcast link without it, `IFA_ADDRESS` is.
+pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    local.or(address).map(|address| (message.header.index, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vlan_device_is_known_by_its_parent_here_and_its_id() {
+        let info =
+            [LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(5)]))];
+        let message = |more: &[LinkAttribute]| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![
+                LinkAttribute::IfName("br0.5".to_owned()),
+                LinkAttribute::Link(2),
+                LinkAttribute::LinkInfo(info.to_vec()),
+            ];
+            message.attributes.extend_from_slice(more);
+            message
+        };
+        assert_eq!(link(message(&[])).unwrap().vlan, Some((2, 5)));
+        // There, 2 is the ifindex of another link.
+        assert_eq!(link(message(&[LinkAttribute::LinkNetNsId(0)])).unwrap().vlan, None);
+    }
+}

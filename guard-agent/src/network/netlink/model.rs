@@ -1,0 +1,94 @@
+//! What route netlink tells, as values.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use guard_core::{evidence::Device, mac::Mac};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Names that it answers to as well, and that no other link can have.
+    pub alternative: Vec<String>,
+    /// The ifindex of the bridge (or other controller) that it is a port of.
+    pub controller: Option<u32>,
+    /// It is a bridge.
+    pub is_bridge: bool,
+    /// It is a bridge that filters VLANs.
+    pub filters_vlans: bool,
+    /// The ifindex of the link that it is a VLAN of, and the VLAN's id.
+    pub vlan: Option<(u32, u16)>,
+    /// Its MAC, if it is an Ethernet device.
+    pub mac: Option<Mac>,
+    /// What it is known by, where its number may be another's by now.
+    pub device: Device,
+    /// It is up and so is its carrier.
+    pub running: bool,
+    /// What its bridge does with its frames.
+    pub flow: Flow,
+}
+
+/// What a bridge does with the frames of a port (`IFLA_BRPORT_STATE`, `IFLA_BRPORT_ISOLATED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// It forwards them: with STP not before it has listened and learned.
+    pub forwards: bool,
+    /// It forwards none to other ports that are isolated.
+    pub isolated: bool,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { forwards: true, isolated: false }
+    }
+}
+
+/// The VLANs of a bridge's port, or of the bridge itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortVlans {
+    /// That of its untagged frames (PVID), if they are let in.
+    pub untagged: Option<u16>,
+    /// Those that it is in.
+    pub member: BTreeSet<u16>,
+    /// Those whose frames leave it without a tag.
+    pub bare: BTreeSet<u16>,
+}
+
+/// One thing that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A link is new, or not what it was.
+    Link(Link),
+    /// A link is gone.
+    LinkGone(u32),
+    /// A port (or a bridge) is in these VLANs of its bridge, and this is what becomes of its frames,
+    /// where that is said.
+    Port(u32, PortVlans, Option<Flow>),
+    /// The host has an address on a link.
+    Address(u32, IpAddr),
+    /// It has it no more.
+    AddressGone(u32, IpAddr),
+    /// Messages were lost: take the dump anew.
+    Lost,
+}
+
+/// All links and all addresses at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dump {
+    /// The links.
+    pub links: Vec<Link>,
+    /// The addresses, each with the ifindex of its link.
+    pub addresses: Vec<(u32, IpAddr)>,
+    /// The VLANs of bridges and their ports, each with its ifindex.
+    pub vlans: Vec<(u32, PortVlans)>,
+}
+
+impl Link {
+    /// All names that it answers to.
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.name).chain(&self.alternative).cloned().collect()
+    }
+}

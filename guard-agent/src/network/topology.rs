@@ -1,0 +1,307 @@
+//! Which bridges, ports and host addresses there are: pure bookkeeping over netlink's notices.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use guard_core::{evidence::Device, mac::Mac};
+
+use super::{Dump, Flow, Link, Notice, PortVlans};
+
+/// A watched bridge that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: Mac,
+    /// It filters VLANs.
+    pub filters_vlans: bool,
+    /// The host's devices on it by their VLANs: itself, in VLAN 0 unless it filters VLANs, and the VLAN
+    /// devices on it.
+    pub devices: BTreeMap<u16, u32>,
+    /// The host's addresses on these, each with the VLAN.
+    pub addresses: BTreeSet<(u16, IpAddr)>,
+}
+
+/// A port of a watched bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub interface: Arc<str>,
+    /// The bridge's name.
+    pub bridge: Arc<str>,
+    /// The bridge's ifindex.
+    pub bridge_ifindex: u32,
+    /// It is up and so is its carrier.
+    pub running: bool,
+    /// Its VLANs, where the bridge filters them.
+    pub vlans: Option<PortVlans>,
+    /// What the bridge does with its frames.
+    pub flow: Flow,
+}
+
+/// What there is to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// By name.
+    pub bridges: BTreeMap<Arc<str>, Bridge>,
+    /// By ifindex.
+    pub ports: BTreeMap<u32, Port>,
+}
+
+/// All links and addresses of the namespace, and the view of the watched bridges among them.
+#[derive(Debug)]
+pub struct Topology {
+    watched: Vec<Arc<str>>,
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeSet<(u32, IpAddr)>,
+    vlans: BTreeMap<u32, PortVlans>,
+}
+
+impl Topology {
+    /// Knows nothing yet of these bridges.
+    pub fn new(watched: Vec<Arc<str>>) -> Self {
+        let (links, addresses, vlans) = Default::default();
+        Self { watched, links, addresses, vlans }
+    }
+
+    /// Replaces all that was known.
+    pub fn reset(&mut self, Dump { links, addresses, vlans }: Dump) {
+        self.links = links.into_iter().map(|link| (link.ifindex, link)).collect();
+        self.addresses = addresses.into_iter().collect();
+        self.vlans = vlans.into_iter().collect();
+    }
+
+    /// Takes one notice in. False if only a new dump can tell.
+    pub fn apply(&mut self, notice: Notice) -> bool {
+        match notice {
+            Notice::Link(link) => {
+                let (ifindex, filters) = (link.ifindex, link.filters_vlans);
+                let known = self.links.insert(ifindex, link);
+                // Which VLANs it and its ports are in is not told with it.
+                return match known {
+                    Some(known) => known.filters_vlans == filters,
+                    None => !filters || self.vlans.contains_key(&ifindex),
+                };
+            }
+            Notice::Port(ifindex, vlans, flow) => {
+                self.vlans.insert(ifindex, vlans);
+                if let (Some(link), Some(flow)) = (self.links.get_mut(&ifindex), flow) {
+                    link.flow = flow;
+                }
+            }
+            Notice::LinkGone(ifindex) => {
+                self.links.remove(&ifindex);
+                self.vlans.remove(&ifindex);
+                self.addresses.retain(|(of, _)| *of != ifindex);
+            }
+            Notice::Address(ifindex, address) => {
+                self.addresses.insert((ifindex, address));
+            }
+            Notice::AddressGone(ifindex, address) => {
+                self.addresses.remove(&(ifindex, address));
+            }
+            Notice::Lost => return false,
+        }
+        true
+    }
+
+    /// All links of the namespace.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// One of them.
+    pub fn link(&self, ifindex: u32) -> Option<&Link> {
+        self.links.get(&ifindex)
+    }
+
+    /// What they are known by, by ifindex.
+    pub fn devices(&self) -> BTreeMap<u32, Device> {
+        self.links.values().map(|link| (link.ifindex, link.device)).collect()
+    }
+
+    /// The watched bridges, their ports and the host's addresses on them.
+    pub fn view(&self) -> View {
+        let mut view = View::default();
+        let mut names = BTreeMap::new();
+        for link in self.links.values().filter(|link| link.is_bridge) {
+            let Some(name) = self.watched.iter().find(|name| ***name == *link.name) else {
+                continue;
+            };
+            let own = self.vlans_of(link, link).and_then(|vlans| vlans.untagged).unwrap_or(0);
+            let vlans = self.links.values().filter_map(|vlan| {
+                vlan.vlan.filter(|(of, _)| *of == link.ifindex).map(|(_, id)| (id, vlan.ifindex))
+            });
+            let devices: BTreeMap<_, _> = vlans.chain([(own, link.ifindex)]).collect();
+            let bridge = Bridge {
+                ifindex: link.ifindex,
+                mac: link.mac.unwrap_or_default(),
+                filters_vlans: link.filters_vlans,
+                addresses: devices
+                    .iter()
+                    .flat_map(|(id, on)| self.addresses_on(*on).map(|address| (*id, address)))
+                    .collect(),
+                devices,
+            };
+            names.insert(link.ifindex, (name, link));
+            view.bridges.insert(name.clone(), bridge);
+        }
+        for link in self.links.values() {
+            let Some((bridge_ifindex, (name, bridge))) =
+                link.controller.and_then(|controller| names.get_key_value(&controller))
+            else {
+                continue;
+            };
+            let port = Port {
+                interface: link.name.as_str().into(),
+                bridge: (*name).clone(),
+                bridge_ifindex: *bridge_ifindex,
+                running: link.running,
+                vlans: self.vlans_of(link, bridge),
+                flow: link.flow,
+            };
+            view.ports.insert(link.ifindex, port);
+        }
+        view
+    }
+
+    /// The host's addresses on a link.
+    fn addresses_on(&self, ifindex: u32) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.addresses.range((ifindex, IpAddr::from([0; 4]))..);
+        addresses.take_while(move |(of, _)| *of == ifindex).map(|(_, address)| *address)
+    }
+
+    /// The VLANs of a port of a bridge, or of the bridge itself, if that filters them. A port of which
+    /// nothing was told is in none.
+    fn vlans_of(&self, link: &Link, bridge: &Link) -> Option<PortVlans> {
+        let known = || self.vlans.get(&link.ifindex).cloned().unwrap_or_default();
+        bridge.filters_vlans.then(known)
+    }
+
+    /// Whether a link is a port of a bridge that filters VLANs, and nothing was told yet of its own.
+    pub fn lacks_vlans(&self, ifindex: u32) -> bool {
+        let bridge = self.links.get(&ifindex).and_then(|link| self.links.get(&link.controller?));
+        bridge.is_some_and(|bridge| bridge.filters_vlans) && !self.vlans.contains_key(&ifindex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(ifindex: u32, name: &str, controller: Option<u32>) -> Link {
+        Link {
+            ifindex,
+            name: name.to_owned(),
+            alternative: Vec::new(),
+            controller,
+            is_bridge: name.starts_with("br"),
+            filters_vlans: false,
+            vlan: None,
+            mac: Some(Mac::default()),
+            device: Device::default(),
+            running: true,
+            flow: Flow::default(),
+        }
+    }
+
+    fn topology() -> Topology {
+        let mut topology = Topology::new(vec!["br0".into()]);
+        topology.reset(Dump {
+            links: vec![link(2, "br0", None), link(3, "br1", None), link(4, "v4", Some(2))],
+            addresses: vec![(2, IpAddr::from([10, 0, 0, 1])), (3, IpAddr::from([10, 1, 0, 1]))],
+            vlans: Vec::new(),
+        });
+        topology
+    }
+
+    #[test]
+    fn only_watched_bridges_have_ports() {
+        let mut topology = topology();
+        topology.apply(Notice::Link(link(5, "v5", Some(3))));
+        let view = topology.view();
+        assert_eq!(view.ports.keys().copied().collect::<Vec<_>>(), [4]);
+        let own = BTreeSet::from([(0, IpAddr::from([10, 0, 0, 1]))]);
+        assert_eq!(view.bridges["br0"].addresses, own);
+        assert!(!view.bridges.contains_key("br1"));
+    }
+
+    #[test]
+    fn the_vlans_of_a_port_count_where_the_bridge_filters_them() {
+        let mut topology = topology();
+        let vlans = PortVlans {
+            untagged: Some(5),
+            member: BTreeSet::from([5, 7]),
+            bare: BTreeSet::from([5]),
+        };
+        assert!(topology.apply(Notice::Port(4, vlans.clone(), None)));
+        assert_eq!(topology.view().ports[&4].vlans, None);
+        let bridge = Link { filters_vlans: true, ..link(2, "br0", None) };
+        assert!(!topology.apply(Notice::Link(bridge)), "those of all ports are asked for");
+        assert_eq!(topology.view().ports[&4].vlans, Some(vlans));
+        let own = PortVlans { untagged: Some(1), ..PortVlans::default() };
+        topology.apply(Notice::Port(2, own, None));
+        let own = BTreeSet::from([(1, IpAddr::from([10, 0, 0, 1]))]);
+        assert_eq!(topology.view().bridges["br0"].addresses, own);
+        topology.apply(Notice::Link(link(6, "v6", Some(2))));
+        assert!(topology.lacks_vlans(6) && !topology.lacks_vlans(4));
+    }
+
+    #[test]
+    fn the_hosts_addresses_on_a_vlan_device_are_in_its_vlan() {
+        let mut topology = topology();
+        let device = |ifindex, of| Link { vlan: Some((of, 5)), ..link(ifindex, "v", None) };
+        topology.apply(Notice::Link(device(7, 2)));
+        topology.apply(Notice::Link(device(8, 3)));
+        let [own, there, other] = [1, 2, 3].map(|host| IpAddr::from([10, 0, 0, host]));
+        topology.apply(Notice::Address(7, there));
+        topology.apply(Notice::Address(8, other));
+        let addresses = |topology: &Topology| topology.view().bridges["br0"].addresses.clone();
+        assert_eq!(addresses(&topology), BTreeSet::from([(0, own), (5, there)]));
+        assert_eq!(topology.view().bridges["br0"].devices, BTreeMap::from([(0, 2), (5, 7)]));
+        topology.apply(Notice::LinkGone(7));
+        assert_eq!(addresses(&topology), BTreeSet::from([(0, own)]));
+    }
+
+    #[test]
+    fn a_port_forwards_when_its_bridge_says_so() {
+        let mut topology = topology();
+        let flow = Flow { forwards: false, isolated: false };
+        topology.apply(Notice::Port(4, PortVlans::default(), Some(flow)));
+        assert!(!topology.view().ports[&4].flow.forwards);
+        topology.apply(Notice::Port(4, PortVlans::default(), None));
+        assert!(!topology.view().ports[&4].flow.forwards, "nothing was said of it");
+        topology.apply(Notice::Port(4, PortVlans::default(), Some(Flow::default())));
+        assert!(topology.view().ports[&4].flow.forwards);
+    }
+
+    #[test]
+    fn a_port_that_leaves_its_bridge_is_no_port() {
+        let mut topology = topology();
+        topology.apply(Notice::Link(link(4, "v4", None)));
+        assert!(topology.view().ports.is_empty());
+    }
+
+    #[test]
+    fn a_bridge_that_vanishes_takes_its_ports_and_addresses_along() {
+        let mut topology = topology();
+        topology.apply(Notice::LinkGone(2));
+        assert_eq!(topology.view(), View::default());
+        topology.apply(Notice::Link(link(9, "br0", None)));
+        let view = topology.view();
+        assert!(view.bridges["br0"].addresses.is_empty() && view.ports.is_empty());
+    }
+
+    #[test]
+    fn a_port_with_the_name_of_an_earlier_one_is_another_port() {
+        let mut topology = topology();
+        topology.apply(Notice::LinkGone(4));
+        topology.apply(Notice::Link(link(7, "v4", Some(2))));
+        assert_eq!(topology.view().ports.keys().copied().collect::<Vec<_>>(), [7]);
+        assert!(!topology.apply(Notice::Lost));
+    }
+}

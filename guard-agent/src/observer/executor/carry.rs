@@ -1,0 +1,192 @@
+//! What the observer knows for the arbiter, and how it does what the arbiter says.
+
+use std::{net::IpAddr, sync::Arc};
+
+use guard_core::{
+    arbiter::{
+        Effect, Event, Facts, Hands, Holder, Moment, Question, Remark, Rule, Seen, Sighted, Trouble,
+    },
+    evidence::{Claim, EvidenceView as _, PortName, Station},
+    incident::{Kind, Target},
+    mac::Mac,
+    owner::Owner,
+    segment::Segment,
+};
+use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
+
+use super::Executor;
+use crate::{
+    clock,
+    network::{link::exists, probe::probe},
+    observer::{ports::Ports, rules},
+};
+
+/// The executor, with the ports.
+pub(in crate::observer) struct Carrier<'a> {
+    pub(in crate::observer) executor: &'a mut Executor,
+    pub(in crate::observer) ports: &'a mut Ports,
+}
+
+impl Facts for Carrier<'_> {
+    fn bridge(&self, ifindex: u32) -> Option<(Arc<str>, Mac)> {
+        self.executor.bridges.get(&ifindex).cloned()
+    }
+
+    fn bridge_named(&self, name: &str) -> Option<(u32, Mac)> {
+        let mut bridges = self.executor.bridges.iter();
+        bridges.find(|(_, (known, _))| **known == *name).map(|(ifindex, (_, mac))| (*ifindex, *mac))
+    }
+
+    fn port(&self, ifindex: u32) -> Option<PortName> {
+        self.executor.live.port(ifindex)
+    }
+
+    fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
+        self.executor.bindings.holder(segment, address)
+    }
+
+    fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.executor.bindings.is_reserved(segment, address)
+    }
+
+    fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
+        self.executor.bindings.is_bound(ifindex, mac)
+    }
+
+    fn behind(&self, ifindex: u32) -> Option<Owner> {
+        self.executor.bindings.behind(ifindex)
+    }
+
+    fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {
+        let rule = rules::declared(self.executor.rules_of(segment), segment.vlan, address)?;
+        let port = match &rule.ports[..] {
+            [port] => Some(port.clone()),
+            _ => None,
+        };
+        Some(Rule { port })
+    }
+
+    fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
+        let evidence = self.executor.live.evidence(segment, address);
+        evidence.iter().any(|one| one.mac == Some(mac) && one.ifindex == Some(ifindex))
+    }
+
+    fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
+        self.executor.alerts.kind(segment, target)
+    }
+}
+
+impl Hands for Carrier<'_> {
+    fn now(&self) -> Moment {
+        Moment { now: clock::now(), monotonic: clock::monotonic() }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Claimed(Seen { segment, address, claim, .. }) => {
+                self.executor.claimed(&segment, address, claim);
+            }
+            Effect::Contested(Seen { segment, address, claim, .. }) => {
+                self.executor.contested(segment, address, claim);
+            }
+            Effect::Withdraw(segment, address, ifindex) => {
+                self.executor.live.withdraw(&segment, address, ifindex);
+            }
+            Effect::Sighted(sighted) => self.executor.sighted(*sighted),
+            Effect::Moved { segment, address, sides } => {
+                let (from, to) = *sides;
+                self.executor.alerts.moved(&segment, address, from.as_ref(), &to, clock::now());
+            }
+            Effect::Spoke(segment, address, holder) => {
+                self.executor.alerts.holder_spoke(&segment, address, &holder);
+            }
+            Effect::HoldInKernel(key, live) => self.executor.hold(key, live),
+            Effect::ForgetInKernel(key, ifindex) => self.executor.forget(&key, ifindex),
+            // Not there is as good as removed.
+            Effect::ForgetChallenger(challenger) => {
+                let _ = self.executor.maps.challengers.remove(&challenger);
+            }
+            Effect::ForgetMac(key, mac, ifindex) => self.ports.forget_mac(&key, mac, ifindex),
+            Effect::Probe { from, to, address } => self.executor.probe(from, &to, address),
+            Effect::Recheck(question) => return Some(self.executor.answer(question)),
+            Effect::Remark(remark, seen) => self.executor.remark(remark, &seen),
+            Effect::Trouble(trouble, seen) => self.executor.trouble(trouble, &seen),
+        }
+        None
+    }
+}
+
+impl Executor {
+    fn claimed(&self, segment: &Segment, address: IpAddr, claim: Claim) {
+        let station = claim.station.clone();
+        if self.live.claimed(segment, address, claim) {
+            self.news(segment, address, &station);
+        }
+    }
+
+    /// Whoever allocates sees the claim from now on; the rest waits for [`Executor::follow_up`].
+    fn contested(&mut self, segment: Segment, address: IpAddr, claim: Claim) {
+        let station = claim.station.clone();
+        let new = self.live.claimed(&segment, address, claim).then_some(station);
+        self.later.push((segment, address, new));
+    }
+
+    fn sighted(&self, Sighted { mut sighting, counted, seen }: Sighted) {
+        if let Some(frames) = counted.and_then(|challenger| self.frames(&challenger)) {
+            sighting.challenger.frames = frames;
+        }
+        let latency = clock::monotonic().saturating_sub(seen);
+        self.alerts.sighted(sighting, clock::now(), latency);
+    }
+
+    fn frames(&self, challenger: &ChallengerKey) -> Option<u64> {
+        let known = self.maps.challengers.get(challenger, 0).ok()?;
+        Some(known.frames.max(1))
+    }
+
+    fn hold(&mut self, key: AddressKey, live: Live) {
+        if let Err(error) = self.maps.live.insert(key, live) {
+            let address = key.ip();
+            tracing::warn!(%address, %error, "cannot note in the kernel who has an address");
+        }
+    }
+
+    fn probe(&self, from: Mac, to: &Station, address: IpAddr) {
+        let question = probe(from, to.mac, address);
+        if let Err(error) = self.prober.send(to.ifindex, &question) {
+            tracing::debug!(%address, port = %to.interface, %error, "cannot send a probe");
+        }
+    }
+
+    fn answer(&self, question: Question) -> Event {
+        match question {
+            Question::Holder { key, holder, challenger: _ } => Event::HolderRead {
+                key,
+                live: self.live(&key),
+                port_works: self.port_works(holder.ifindex),
+            },
+            Question::Ports { suspect, both } => {
+                let second = suspect.seen.claim.station.ifindex;
+                let exist = exists(suspect.holder) && (!both || exists(second));
+                Event::PortsRead { suspect, exist }
+            }
+        }
+    }
+
+    fn remark(&mut self, remark: Remark, Seen { segment, address, claim, .. }: &Seen) {
+        let Station { mac, interface, ifindex: _ } = &claim.station;
+        if let Some(left_out) = self.log.may_write(clock::monotonic()) {
+            let text = remark.text();
+            tracing::info!(%segment, %address, %mac, port = %interface, left_out, "{text}");
+        }
+    }
+
+    /// What people should know of a port, though it is about no address.
+    fn trouble(&mut self, trouble: Trouble, Seen { segment, claim, .. }: &Seen) {
+        let Station { mac, interface, ifindex: _ } = &claim.station;
+        if let Some(left_out) = self.log.may_write(clock::monotonic()) {
+            let text = trouble.text();
+            tracing::warn!(%segment, %mac, port = %interface, left_out, "{text}");
+        }
+    }
+}

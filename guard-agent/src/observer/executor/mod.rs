@@ -1,0 +1,169 @@
+//! The one place where the arbiter's effects are carried out: in the kernel's maps, in the live set,
+//! in the incidents, and out of ports.
+
+mod carry;
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
+use guard_core::{evidence::Station, mac::Mac, policy::Allow, segment::Segment};
+use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, Live, Prefix};
+use ipnet::IpNet;
+
+pub(super) use carry::Carrier;
+
+use super::{Parts, log_limiter::LogLimiter, rules};
+use crate::{
+    datapath::Table,
+    events::Alerts,
+    live::LiveSet,
+    network::{
+        link::{exists, has_carrier},
+        probe::Prober,
+        topology::Bridge,
+    },
+    owners::Bindings,
+};
+
+/// The maps of claims.
+pub(super) struct ClaimMaps {
+    pub(super) live: Table<Live>,
+    pub(super) challengers: KernelMap<MapData, ChallengerKey, Challenger>,
+    pub(super) prefixes: LpmTrie<MapData, AddressKey, Prefix>,
+}
+
+/// What effects are carried out with.
+pub(super) struct Executor {
+    live: Arc<LiveSet>,
+    alerts: Arc<Alerts>,
+    bindings: Arc<Bindings>,
+    maps: ClaimMaps,
+    prefixes: Vec<(Segment, IpNet)>,
+    /// The allow rules, by bridge.
+    rules: HashMap<Arc<str>, Vec<Allow>>,
+    /// The ports without a carrier.
+    down: HashSet<u32>,
+    prober: Arc<Prober>,
+    /// The watched bridges that exist, by ifindex.
+    bridges: HashMap<u32, (Arc<str>, Mac)>,
+    /// Addresses in conflict, each with the claimant that the lease engine is yet to hear of.
+    later: Vec<(Segment, IpAddr, Option<Station>)>,
+    log: LogLimiter,
+}
+
+impl Executor {
+    pub(super) fn new(parts: &Parts, maps: ClaimMaps, prober: Arc<Prober>) -> Self {
+        Self {
+            live: parts.live.clone(),
+            alerts: parts.alerts.clone(),
+            bindings: parts.bindings.clone(),
+            maps,
+            prefixes: parts.prefixes.clone(),
+            rules: parts.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
+            down: HashSet::new(),
+            prober,
+            bridges: HashMap::new(),
+            later: Vec::new(),
+            log: LogLimiter::default(),
+        }
+    }
+
+    /// The live claimant of an address, as the program has it now.
+    pub(super) fn live(&self, key: &AddressKey) -> Option<Live> {
+        self.maps.live.get(key, 0).ok()
+    }
+
+    /// Whether something waits for [`Executor::follow_up`].
+    pub(super) fn must_follow_up(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// What a conflict leads to, once those who wait for news of it have been told.
+    pub(super) fn follow_up(&mut self) {
+        for (segment, address, new) in std::mem::take(&mut self.later) {
+            // From here on the program tells when the owner is heard again.
+            self.bindings.listen(&segment, address);
+            if let Some(station) = new {
+                self.news(&segment, address, &station);
+            }
+        }
+    }
+
+    fn news(&self, segment: &Segment, address: IpAddr, station: &Station) {
+        self.bindings.heard(segment, address, station);
+        self.live.changes().wake();
+    }
+
+    fn rules_of(&self, segment: &Segment) -> &[Allow] {
+        self.rules.get(&segment.bridge).map_or(&[], |rules| rules)
+    }
+
+    /// Takes a claimant out of the program's map, unless another has taken its place there.
+    fn forget(&mut self, key: &AddressKey, ifindex: u32) {
+        if self.live(key).is_some_and(|live| live.ifindex == ifindex) {
+            let _ = self.maps.live.remove(key);
+        }
+    }
+
+    /// Forgets what the program has noted behind a port that has ended without anyone watching.
+    pub(super) fn forget_port(&mut self, ifindex: u32) {
+        let keys: Vec<_> = self.maps.live.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            self.forget(&key, ifindex);
+        }
+    }
+
+    /// A port has found or lost its carrier. Of one that is gone neither is known.
+    pub(super) fn set_carrier(&mut self, ifindex: u32, has: bool) {
+        if has {
+            self.down.remove(&ifindex);
+        } else {
+            self.down.insert(ifindex);
+        }
+    }
+
+    /// Whether a port exists and can be the holder of anything now.
+    fn port_works(&self, ifindex: u32) -> bool {
+        exists(ifindex) && (!self.down.contains(&ifindex) || has_carrier(ifindex))
+    }
+
+    /// A bridge exists (again): its prefixes go into the kernel.
+    pub(super) fn bridge_present(&mut self, name: &Arc<str>, bridge: &Bridge) {
+        let known = self.bridges.insert(bridge.ifindex, (name.clone(), bridge.mac));
+        if known.is_some() {
+            return; // Only its MAC is another.
+        }
+        self.clear_prefixes(bridge.ifindex);
+        let own = self.prefixes.iter().filter(|(segment, _)| segment.bridge == *name);
+        let on_link: Vec<_> = own.map(|(segment, prefix)| (segment.vlan, prefix.trunc())).collect();
+        let rules = self.rules.get(name).map_or(&[][..], |rules| rules);
+        for (vlan, net, prefix) in rules::prefixes(rules, &on_link) {
+            let key = AddressKey::new(bridge.ifindex, vlan, net.network());
+            let key = Key::new(key.prefix_len(net.prefix_len()), key);
+            if let Err(error) = self.maps.prefixes.insert(&key, prefix, 0) {
+                tracing::warn!(bridge = %name, %error, "cannot write a prefix into the kernel");
+            }
+        }
+    }
+
+    /// A bridge is gone.
+    pub(super) fn bridge_absent(&mut self, ifindex: u32) {
+        self.bridges.remove(&ifindex);
+        self.clear_prefixes(ifindex);
+        let keys: Vec<_> = self.maps.live.keys().filter_map(Result::ok).collect();
+        for key in keys.iter().filter(|key| key.bridge == ifindex) {
+            let _ = self.maps.live.remove(key);
+        }
+    }
+
+    fn clear_prefixes(&mut self, bridge: u32) {
+        let keys: Vec<_> = self.maps.prefixes.keys().filter_map(Result::ok).collect();
+        for key in keys.iter().filter(|key| key.data().bridge == bridge) {
+            let _ = self.maps.prefixes.remove(key);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The kernel's entries: what they should be, and how they become it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use aya::maps::MapError;
+use bytemuck::Zeroable as _;
+use guard_core::{lease::model::Binding, mac::Mac, segment::Segment};
+use guard_ebpf::abi::{
+    AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
+};
+
+use super::Inner;
+use crate::datapath::entries;
+
+impl Inner {
+    /// Makes the kernel's entries of a bridge what they should be.
+    pub(super) fn write_bridge(
+        &mut self,
+        bridge: &Arc<str>,
+        ifindex: u32,
+        old: Option<u32>,
+    ) -> Result<(), MapError> {
+        let Some(map) = self.map.as_ref().filter(|_| self.known) else { return Ok(()) };
+        let mut there: HashMap<AddressKey, Owned> = entries(&**map)?
+            .into_iter()
+            .filter(|(key, _)| key.bridge == ifindex || Some(key.bridge) == old)
+            .collect();
+        let wanted: Vec<_> = self.wanted(bridge).collect();
+        let mut result = Ok(());
+        let mut wrong = Vec::new();
+        for place in wanted {
+            let (Some(key), Some(owned)) = (self.kernel_key(&place), self.owned(&place)) else {
+                continue;
+            };
+            // What the program noted in an entry that is as it should be stays.
+            match there.remove(&key) {
+                Some(has) if (Owned { seen_ns: 0, ..has }) == owned => {
+                    result = result.and(self.macs.set(&key, Some(&owned)));
+                }
+                _ => wrong.push(place),
+            }
+        }
+        // First what makes room: there can be as many as the map takes.
+        for key in there.keys() {
+            result = result.and(self.remove(key));
+        }
+        wrong.iter().map(|place| self.write(place)).fold(result, Result::and)
+    }
+
+    /// Takes out the entries of bridges that nobody watches.
+    pub(super) fn forget_others(&mut self) -> Result<(), MapError> {
+        if !self.settled {
+            return Ok(());
+        }
+        let watched: HashSet<_> = self.bridges.values().copied().collect();
+        let strangers = self.kernel_keys(|key| !watched.contains(&key.bridge))?;
+        strangers.iter().map(|key| self.remove(key)).fold(Ok(()), Result::and)
+    }
+
+    /// Who uses an address, as an entry says it.
+    pub(super) fn binding_in_kernel(&self, owned: &Owned) -> Binding {
+        let port = self.ports.get_key_value(&owned.ifindex);
+        Binding {
+            mac: (owned.mac != [0; 6]).then_some(Mac(owned.mac)),
+            interface: port.map(|(_, (_, name))| Arc::clone(name)),
+            ifindex: port.map(|(ifindex, _)| *ifindex),
+            ..Binding::default()
+        }
+    }
+
+    pub(super) fn write_all(&mut self, keys: &[(Segment, IpAddr)]) -> Result<(), MapError> {
+        keys.iter().map(|key| self.write(key)).fold(Ok(()), Result::and)
+    }
+
+    /// The port and the MAC that a declared binding allows now.
+    pub(super) fn declared(
+        &self,
+        key: &(Segment, IpAddr),
+        binding: &Binding,
+    ) -> (Option<u32>, Option<Mac>) {
+        // Nobody has named the port, or it has ended: the MAC alone is right, wherever it claims.
+        let Some(interface) = binding.interface.as_ref().filter(|_| !self.ended.contains(key))
+        else {
+            return (None, binding.mac);
+        };
+        // It was named before it existed. Until then no port matches: 0 is no ifindex.
+        let named = || self.ifindexes.get(&(key.0.bridge.clone(), interface.clone())).copied();
+        (Some(binding.ifindex.or_else(named).unwrap_or(0)), binding.mac)
+    }
+
+    /// All addresses of a bridge that should have an entry.
+    pub(super) fn wanted<'a>(
+        &'a self,
+        bridge: &'a Arc<str>,
+    ) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
+        let hosts = self.hosts.get(bridge).into_iter().flatten();
+        let hosts = hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host));
+        let keys = self.holders.keys().chain(&self.gateways);
+        keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
+    }
+
+    pub(super) fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        let hosts = self.hosts.get(&segment.bridge);
+        hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
+    }
+
+    pub(super) fn kernel_key(&self, (segment, address): &(Segment, IpAddr)) -> Option<AddressKey> {
+        let bridge = self.bridges.get(&segment.bridge)?;
+        Some(AddressKey::new(*bridge, segment.vlan, *address))
+    }
+
+    pub(super) fn kernel_keys(
+        &self,
+        of: impl Fn(&AddressKey) -> bool,
+    ) -> Result<Vec<AddressKey>, MapError> {
+        let entries = self.map.as_ref().map_or_else(|| Ok(Vec::new()), |map| entries(&**map))?;
+        Ok(entries.into_iter().map(|(key, _)| key).filter(of).collect())
+    }
+
+    /// What the kernel should know of an address.
+    pub(super) fn owned(&self, key: &(Segment, IpAddr)) -> Option<Owned> {
+        let mut owned = Owned::zeroed();
+        if self.is_host(&key.0, key.1) {
+            owned.flags |= OWNED_HOST;
+        }
+        if self.gateways.contains(key) {
+            owned.flags |= OWNED_GATEWAY;
+        }
+        let holder = self.holders.get(key);
+        if let Some(lease) = holder {
+            let binding = &lease.binding;
+            let known = binding.ifindex.filter(|_| !self.ended.contains(key));
+            let (port, mac) = self.declared(key, binding);
+            let bit = |set: bool, bit: u16| if set { bit } else { 0 };
+            owned.flags |= bit(!lease.is_recovered(), OWNED_LEASED)
+                | bit(binding.declared && mac.is_some(), OWNED_MAC)
+                | bit(binding.declared && port.is_some(), OWNED_PORT);
+            owned.generation = lease.generation;
+            owned.mac = mac.map_or([0; 6], |Mac(mac)| mac);
+            owned.ifindex = port.or(known).unwrap_or(0);
+        }
+        (owned.flags != 0 || holder.is_some()).then_some(owned)
+    }
+
+    pub(super) fn write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {
+        let Some(kernel) = self.kernel_key(key) else { return Ok(()) };
+        let Some(owned) = self.owned(key) else { return self.remove(&kernel) };
+        let Some(map) = self.map.as_mut().filter(|_| self.known) else { return Ok(()) };
+        let macs = self.macs.set(&kernel, Some(&owned));
+        if let Ok(old) = map.get(&kernel, 0)
+            && (Owned { seen_ns: 0, ..old }) == owned
+        {
+            return macs; // As it should be; what the program noted in it stays.
+        }
+        map.insert(kernel, owned).and(macs)
+    }
+
+    pub(super) fn remove(&mut self, key: &AddressKey) -> Result<(), MapError> {
+        if !self.known {
+            return Ok(());
+        }
+        let macs = self.macs.set(key, None);
+        match self.map.as_mut().map_or(Ok(()), |map| map.remove(key)) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                macs
+            }
+            result => result.and(macs),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The MACs that bindings name, in the kernel's map of MACs (claims.md L01): one is known on its
+//! port before it has spoken, and a frame from it on any other port is a clone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use aya::maps::{HashMap as KernelMap, MapData, MapError};
+use guard_ebpf::abi::{AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned};
+
+use crate::datapath::entries;
+
+/// Which port each bound MAC is on.
+#[derive(Default)]
+pub(super) struct BoundMacs {
+    map: Option<KernelMap<MapData, MacKey, MacHolder>>,
+    /// The addresses whose binding names a MAC, each with its port.
+    addresses: HashMap<MacKey, BTreeMap<AddressKey, u32>>,
+    of_address: HashMap<AddressKey, MacKey>,
+    /// The bridges that filter VLANs.
+    filtering: HashSet<u32>,
+}
+
+impl BoundMacs {
+    pub(super) fn set_map(&mut self, map: KernelMap<MapData, MacKey, MacHolder>) {
+        self.map = Some(map);
+    }
+
+    /// A bridge filters VLANs, or does not.
+    pub(super) fn set_filtering(&mut self, bridge: u32, filters: bool) -> Result<(), MapError> {
+        let before =
+            if filters { !self.filtering.insert(bridge) } else { self.filtering.remove(&bridge) };
+        if before == filters {
+            return Ok(());
+        }
+        let of_bridge = self.of_address.iter().filter(|(address, _)| address.bridge == bridge);
+        let known: Vec<_> = of_bridge
+            .filter_map(|(address, key)| {
+                Some((*address, *key, *self.addresses.get(key)?.get(address)?))
+            })
+            .collect();
+        let mut result = Ok(());
+        for (address, key, ifindex) in known {
+            let new = Some((self.key(&address, key.mac), ifindex));
+            result = result.and(self.change(&address, new));
+        }
+        result
+    }
+
+    fn key(&self, address: &AddressKey, mac: [u8; 6]) -> MacKey {
+        let vlan = if self.filtering.contains(&address.bridge) { address.vlan } else { 0 };
+        MacKey::new(address.bridge, vlan, mac)
+    }
+
+    /// The owner of an address is this now.
+    pub(super) fn set(
+        &mut self,
+        address: &AddressKey,
+        owned: Option<&Owned>,
+    ) -> Result<(), MapError> {
+        let both = OWNED_MAC | OWNED_PORT;
+        let new = owned
+            // 0 is no port's: one that is named and does not exist yet.
+            .filter(|owned| owned.flags & both == both && owned.ifindex != 0)
+            .map(|owned| (self.key(address, owned.mac), owned.ifindex));
+        self.change(address, new)
+    }
+
+    fn change(&mut self, address: &AddressKey, new: Option<(MacKey, u32)>) -> Result<(), MapError> {
+        let old = match &new {
+            Some((mac, _)) => self.of_address.insert(*address, *mac),
+            None => self.of_address.remove(address),
+        };
+        let mut result = Ok(());
+        if let Some(old) = old.filter(|old| new.is_none_or(|(mac, _)| mac != *old)) {
+            if let Some(addresses) = self.addresses.get_mut(&old) {
+                addresses.remove(address);
+                if addresses.is_empty() {
+                    self.addresses.remove(&old);
+                }
+            }
+            result = self.write(&old);
+        }
+        if let Some((mac, ifindex)) = new {
+            self.addresses.entry(mac).or_default().insert(*address, ifindex);
+            result = result.and(self.write(&mac));
+        }
+        result
+    }
+
+    /// Takes out what an earlier agent left and no lease tells of.
+    pub(super) fn forget_others(&mut self) -> Result<(), MapError> {
+        let Some(map) = &self.map else { return Ok(()) };
+        let mut over = entries(map)?;
+        over.retain(|(mac, holder)| {
+            holder.flags & MAC_BOUND != 0 && !self.addresses.contains_key(mac)
+        });
+        over.iter().map(|(mac, _)| self.write(mac)).fold(Ok(()), Result::and)
+    }
+
+    /// Where two bindings name one MAC on two ports, it is on the first address's.
+    fn write(&mut self, mac: &MacKey) -> Result<(), MapError> {
+        let Some(map) = &mut self.map else { return Ok(()) };
+        let port = self.addresses.get(mac).and_then(|addresses| addresses.values().next());
+        let known = map.get(mac, 0).ok();
+        match port {
+            Some(ifindex) => {
+                let holder = MacHolder { ifindex: *ifindex, flags: MAC_BOUND };
+                if known == Some(holder) { Ok(()) } else { map.insert(mac, holder, 0) }
+            }
+            None if known.is_some_and(|holder| holder.flags & MAC_BOUND != 0) => map.remove(mac),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The MACs that live on ports, and what each port has used of its quota: the program adds, this
+//! takes away and counts anew.
+
+use std::collections::{HashMap, HashSet};
+
+use aya::maps::{Array, HashMap as KernelMap, MapData};
+use guard_core::mac::Mac;
+use guard_ebpf::abi::{
+    AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortState,
+};
+
+use crate::datapath::{Snapshot, entries, mac_keys};
+
+/// The MACs that are remembered of a port whose binding names none.
+const MACS_OF_ANY: usize = 16;
+
+/// The maps of MACs and of quotas.
+pub struct Stations {
+    macs: KernelMap<MapData, MacKey, MacHolder>,
+    states: Array<MapData, PortState>,
+}
+
+impl Stations {
+    /// Takes over what is in the maps.
+    pub fn new(
+        macs: KernelMap<MapData, MacKey, MacHolder>,
+        states: Array<MapData, PortState>,
+    ) -> Self {
+        Self { macs, states }
+    }
+
+    /// A port is new in a slot.
+    pub fn port_added(&mut self, slot: u32) {
+        self.set(slot, PortState::default());
+    }
+
+    /// A port is gone, and what lived on it lives nowhere.
+    pub fn port_gone(&mut self, ifindex: u32) {
+        self.retain(|_, holder| holder.ifindex != ifindex);
+    }
+
+    /// Whether a binding keeps a MAC on its port.
+    pub fn is_bound(&self, key: &AddressKey, mac: [u8; 6]) -> bool {
+        let holders = mac_keys(*key, mac).map(|key| self.macs.get(&key, 0));
+        holders.iter().flatten().any(|holder| holder.flags & MAC_BOUND != 0)
+    }
+
+    /// A MAC has left a port.
+    pub fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
+        for key in mac_keys(*key, mac) {
+            if self.macs.get(&key, 0).is_ok_and(|holder| holder.ifindex == from) {
+                // Not there is as good as removed.
+                let _ = self.macs.remove(&key);
+            }
+        }
+    }
+
+    /// What the port in a slot had refused because of its quota.
+    pub fn refused(&self, slot: u32) -> u64 {
+        self.states.get(&slot, 0).map_or(0, |state| state.refused)
+    }
+
+    /// Forgets the MACs that nothing shows any more.
+    pub fn forget_others(&mut self, snapshot: &Snapshot) {
+        let mut shown = HashSet::new();
+        let (mut macs_of_any_port, mut ports_of_any_mac) = (HashSet::new(), HashSet::new());
+        for (key, live) in &snapshot.live {
+            shown.extend(mac_keys(*key, live.mac).map(|key| (key, live.ifindex)));
+        }
+        for (key, Owned { ifindex, mac, flags, .. }) in &snapshot.owned {
+            if flags & (OWNED_MAC | OWNED_PORT) == OWNED_MAC | OWNED_PORT {
+                shown.extend(mac_keys(*key, *mac).map(|key| (key, *ifindex)));
+            } else if flags & OWNED_MAC != 0 {
+                macs_of_any_port.extend(mac_keys(*key, *mac));
+            } else if flags & OWNED_PORT != 0 {
+                ports_of_any_mac.insert(*ifindex);
+            }
+        }
+        // A port that may use any MAC has so many at a time, lest it fills the map with them.
+        let mut others = HashMap::<u32, usize>::new();
+        self.retain(|key, holder| {
+            if holder.flags & MAC_BOUND != 0
+                || shown.contains(&(*key, holder.ifindex))
+                || macs_of_any_port.contains(key)
+            {
+                return true;
+            }
+            let others = others.entry(holder.ifindex).or_default();
+            *others += 1;
+            ports_of_any_mac.contains(&holder.ifindex) && *others <= MACS_OF_ANY
+        });
+    }
+
+    /// Writes how many addresses that nobody owns are live on the port in a slot. What the program
+    /// adds meanwhile counts from the next time on.
+    pub fn count(&mut self, slot: u32, addresses: u32) {
+        if let Ok(state) = self.states.get(&slot, 0)
+            && state.addresses != addresses
+        {
+            self.set(slot, PortState { addresses, ..state });
+        }
+    }
+
+    fn set(&mut self, slot: u32, state: PortState) {
+        if let Err(error) = self.states.set(slot, state, 0) {
+            tracing::warn!(slot, %error, "cannot write a port's quota into the kernel");
+        }
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&MacKey, &MacHolder) -> bool) {
+        match entries(&self.macs) {
+            Ok(entries) => {
+                for (key, _) in entries.iter().filter(|(key, holder)| !keep(key, holder)) {
+                    // Not there is as good as removed.
+                    let _ = self.macs.remove(key);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot read the kernel's map of MACs"),
+        }
+    }
+}

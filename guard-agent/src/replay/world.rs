@@ -1,0 +1,335 @@
+//! What is known while a capture is replayed, and where the arbiter's effects go: the program's
+//! maps, and the incidents.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use bytemuck::Zeroable as _;
+use guard_api::proto;
+use guard_core::{
+    arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
+    evidence::{PortName, Station},
+    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Target},
+    mac::Mac,
+    owner::Owner,
+    policy::Conflict,
+    segment::Segment,
+    time::Now,
+};
+use guard_ebpf::{
+    abi::{
+        AddressKey, BridgeCounters, ChallengerKey, EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER,
+        EVENT_VIOLATION, Event, Live, OWNED_GATEWAY, OWNED_MAC, Owned, PORT_UPLINK, Port, Prefix,
+        STRENGTH_ASSERT,
+    },
+    model::Model,
+};
+use jiff::Timestamp;
+
+use super::{BRIDGE, Claim, Ground, Settings, capture::Packet};
+use crate::server::convert;
+
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
+/// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.
+const AHEAD_NS: u64 = 86_400 * SECOND_NS;
+
+/// Who says that an address is theirs.
+type Claimed = (AddressKey, Mac, u32);
+
+/// When it was seen, in nanoseconds, and whether ARP or ND said so.
+#[derive(Clone, Copy)]
+struct Span {
+    first_ns: u64,
+    last_ns: u64,
+    asserted: bool,
+}
+
+pub(super) struct World<'a> {
+    pub(super) model: Model,
+    pub(super) ports: &'a [Port],
+    names: Vec<PortName>,
+    bridge: Arc<str>,
+    incidents: Incidents,
+    gateways: Vec<IpAddr>,
+    claims: BTreeMap<Claimed, Span>,
+    closed: Vec<Incident>,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(settings: &Settings, ground: &'a Ground, conflict: &Conflict) -> Self {
+        let mut model = Model::new(AHEAD_NS);
+        for (key, len) in &ground.prefixes {
+            let on_link = Prefix { on_link: 1, ..Prefix::default() };
+            model.add_prefix(*key, *len, on_link);
+        }
+        for (address, mac) in &settings.gateways {
+            let mut owned = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
+            if let Some(Mac(mac)) = mac {
+                owned.flags |= OWNED_MAC;
+                owned.mac = *mac;
+            }
+            for (vlan, inner_vlan) in &ground.segments {
+                let key = AddressKey::new(BRIDGE, *vlan, *address);
+                model.owned.insert(AddressKey { inner_vlan: *inner_vlan, ..key }, owned);
+            }
+        }
+        let bridge: Arc<str> = Arc::from("");
+        let name = |(name, port): (&String, &Port)| PortName {
+            interface: Arc::from(name.as_str()),
+            bridge: bridge.clone(),
+            uplink: port.kind == PORT_UPLINK,
+        };
+        Self {
+            model,
+            ports: &ground.ports,
+            names: ground.interfaces.iter().zip(&ground.ports).map(name).collect(),
+            bridge,
+            incidents: Incidents::new(
+                conflict.quiet,
+                Flaps::new(conflict.flap_window, conflict.flap_count),
+                1,
+            ),
+            gateways: settings.gateways.iter().map(|(address, _)| *address).collect(),
+            claims: BTreeMap::new(),
+            closed: Vec::new(),
+        }
+    }
+
+    /// Closes what has been quiet. A holder that goes on speaking is not told of each time.
+    pub(super) fn look(&mut self) {
+        if self.incidents.count().is_empty() {
+            return;
+        }
+        for (key, live) in self.model.live.iter().filter(|(_, live)| live.seen_ns != 0) {
+            let segment = self.segment(key);
+            if self.incidents.kind(&segment, Target::Address(key.ip())).is_some() {
+                let holder = self.claimant(live.mac, live.ifindex, live.seen_ns, 0);
+                self.incidents.spoke(&segment, key.ip(), &holder);
+            }
+        }
+        self.closed.extend(self.incidents.close(now(self.model.now_ns)));
+    }
+
+    /// Notes who was seen with an address, for the report.
+    pub(super) fn note(&mut self, event: &Event) {
+        if !matches!(event.kind, EVENT_LIVE | EVENT_OWNER | EVENT_CONTEST | EVENT_VIOLATION) {
+            return;
+        }
+        let at = (event.key, Mac(event.mac), event.ifindex);
+        let new = Span { first_ns: event.time_ns, last_ns: event.time_ns, asserted: false };
+        let span = self.claims.entry(at).or_insert(new);
+        span.last_ns = event.time_ns;
+        span.asserted |= event.strength == STRENGTH_ASSERT;
+    }
+
+    /// Notes how long the live claimant of an address was seen.
+    fn stay(&mut self, key: &AddressKey) {
+        let Some(live) = self.model.live.get(key) else { return };
+        if let Some(span) = self.claims.get_mut(&(*key, Mac(live.mac), live.ifindex)) {
+            span.last_ns = span.last_ns.max(live.seen_ns);
+            span.asserted |= live.strength == STRENGTH_ASSERT;
+        }
+    }
+
+    fn segment(&self, key: &AddressKey) -> Segment {
+        Segment::new(self.bridge.clone(), key.vlan)
+    }
+
+    fn claimant(&self, mac: [u8; 6], port: u32, seen_ns: u64, frames: u64) -> Claimant {
+        let Now { boot, wall } = now(seen_ns);
+        Claimant {
+            role: Role::Claimant,
+            mac: Some(Mac(mac)),
+            interface: self.port(port).map(|port| port.interface),
+            ifindex: Some(port),
+            owner: None,
+            first_seen: wall,
+            last_seen: wall,
+            last: boot,
+            frames,
+            gone: false,
+        }
+    }
+
+    fn is_uplink(&self, ifindex: u32) -> bool {
+        self.port(ifindex).is_some_and(|port| port.uplink)
+    }
+
+    /// Whether a MAC on two interfaces is one host, whose frames were captured on their way from one
+    /// to the other.
+    fn is_on_its_way(&self, one: (Option<Mac>, u32), other: (Option<Mac>, u32)) -> bool {
+        one.0 == other.0 && self.is_uplink(one.1) && self.is_uplink(other.1)
+    }
+
+    /// What came of it all.
+    pub(super) fn end(mut self) -> (Vec<Claim>, Vec<proto::Conflict>, BridgeCounters) {
+        for key in self.model.live.keys().copied().collect::<Vec<_>>() {
+            self.stay(&key);
+        }
+        // Frames since the last time that a challenger was told.
+        for (of, known) in self.model.challengers.clone() {
+            let ChallengerKey { key, ifindex, mac, kind, .. } = of;
+            if let Some(span) = self.claims.get_mut(&(key, Mac(mac), ifindex)) {
+                span.last_ns = span.last_ns.max(known.seen_ns);
+            }
+            // Zero is the entry for all MACs of a port.
+            if mac != [0; 6] && (kind == EVENT_CONTEST || kind == EVENT_VIOLATION) {
+                let again = self.claimant(mac, ifindex, known.seen_ns, known.frames);
+                self.incidents.spoke(&self.segment(&key), key.ip(), &again);
+            }
+        }
+        let claims = self.claims.iter().map(|((key, mac, ifindex), span)| Claim {
+            address: key.ip(),
+            vlan: key.vlan,
+            mac: *mac,
+            interface: self.port(*ifindex).map_or_else(String::new, |p| p.interface.to_string()),
+            asserted: span.asserted,
+            first_seen: now(span.first_ns).wall,
+            last_seen: now(span.last_ns).wall,
+        });
+        let open = self.incidents.list(false);
+        let conflicts = self.closed.iter().chain(&open).map(|incident| {
+            let mut conflict = convert::conflict(incident);
+            // The numbers of ports are our own.
+            conflict.claimants.iter_mut().for_each(|claimant| claimant.ifindex = 0);
+            conflict
+        });
+        (claims.collect(), conflicts.collect(), self.model.counters)
+    }
+}
+
+/// A capture knows no leases and no rules, and no port ends in it.
+impl Facts for World<'_> {
+    fn bridge(&self, ifindex: u32) -> Option<(Arc<str>, Mac)> {
+        (ifindex == BRIDGE).then(|| (self.bridge.clone(), Mac::default()))
+    }
+
+    fn bridge_named(&self, _: &str) -> Option<(u32, Mac)> {
+        Some((BRIDGE, Mac::default()))
+    }
+
+    fn port(&self, ifindex: u32) -> Option<PortName> {
+        let at = self.ports.iter().position(|port| port.ifindex == ifindex)?;
+        self.names.get(at).cloned()
+    }
+
+    fn holder(&self, _: &Segment, _: IpAddr) -> Option<Holder> {
+        None
+    }
+
+    fn is_reserved(&self, _: &Segment, address: IpAddr) -> bool {
+        self.gateways.contains(&address)
+    }
+
+    fn is_bound(&self, _: u32, _: Mac) -> bool {
+        false
+    }
+
+    fn behind(&self, _: u32) -> Option<Owner> {
+        None
+    }
+
+    fn rule(&self, _: &Segment, _: IpAddr) -> Option<Rule> {
+        None
+    }
+
+    fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
+        let live = self.model.live.get(&AddressKey::new(BRIDGE, segment.vlan, address));
+        live.is_some_and(|live| (Mac(live.mac), live.ifindex) == (mac, ifindex))
+    }
+
+    fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
+        self.incidents.kind(segment, target)
+    }
+}
+
+impl Hands for World<'_> {
+    fn now(&self) -> Moment {
+        let at = self.model.now_ns;
+        Moment { now: now(at), monotonic: Duration::from_nanos(at) }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<arbiter::Event> {
+        match effect {
+            Effect::Sighted(sighted) => self.sighted(*sighted),
+            Effect::Moved { segment, address, sides } => self.moved(&segment, address, *sides),
+            Effect::Spoke(segment, address, holder) => {
+                self.incidents.spoke(&segment, address, &holder);
+            }
+            Effect::HoldInKernel(key, live) => {
+                self.stay(&key);
+                self.model.live.insert(key, live);
+            }
+            Effect::ForgetInKernel(key, ifindex) => {
+                if self.model.live.get(&key).is_some_and(|live| live.ifindex == ifindex) {
+                    self.stay(&key);
+                    self.model.live.remove(&key);
+                }
+            }
+            Effect::ForgetChallenger(challenger) => {
+                self.model.challengers.remove(&challenger);
+            }
+            Effect::Recheck(question) => return Some(self.answer(question)),
+            // Nobody can be asked, and who was seen is noted frame for frame.
+            Effect::Probe { .. }
+            | Effect::Claimed(_)
+            | Effect::Contested(_)
+            | Effect::Withdraw(..)
+            | Effect::ForgetMac(..)
+            | Effect::Remark(..)
+            | Effect::Trouble(..) => {}
+        }
+        None
+    }
+}
+
+impl World<'_> {
+    fn sighted(&mut self, Sighted { mut sighting, counted, .. }: Sighted) {
+        if let Some(known) = counted.and_then(|of| self.model.challengers.get(&of)) {
+            sighting.challenger.frames = known.frames.max(1);
+        }
+        // Where the gateway is at home is not known: whoever else claims it is as bad as any.
+        let gateway = sighting.target.address().is_some_and(|at| self.gateways.contains(&at));
+        if gateway && sighting.kind == Kind::Duplicate {
+            sighting.kind = Kind::Gateway;
+        }
+        self.incidents.sighted(sighting, now(self.model.now_ns));
+    }
+
+    fn moved(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+        (from, to): (Option<Claimant>, Claimant),
+    ) {
+        let side = |side: &Claimant| (side.mac, side.ifindex.unwrap_or_default());
+        if !from.as_ref().is_some_and(|from| self.is_on_its_way(side(from), side(&to))) {
+            let at = now(self.model.now_ns);
+            self.incidents.moved(segment, address, from.as_ref(), &to, at);
+        }
+    }
+
+    fn answer(&self, question: Question) -> arbiter::Event {
+        match question {
+            Question::Holder { key, holder, challenger } => {
+                let side = |Station { mac, ifindex, .. }: &Station| (Some(*mac), *ifindex);
+                let port_works = !self.is_on_its_way(side(&holder), side(&challenger));
+                let live: Option<Live> = self.model.live.get(&key).copied();
+                arbiter::Event::HolderRead { key, live, port_works }
+            }
+            Question::Ports { suspect, both: _ } => {
+                arbiter::Event::PortsRead { suspect, exist: true }
+            }
+        }
+    }
+}
+
+/// When a packet came, on the clock of the program's maps.
+pub(super) fn time_ns(packet: &Packet<'_>) -> u64 {
+    packet.time_ns.saturating_add(AHEAD_NS)
+}
+
+/// The capture's clock is both clocks.
+fn now(time_ns: u64) -> Now {
+    let wall = Timestamp::from_nanosecond(time_ns.saturating_sub(AHEAD_NS).into());
+    Now { boot: Duration::from_nanos(time_ns), wall: wall.unwrap_or(Timestamp::UNIX_EPOCH) }
+}

@@ -1,0 +1,98 @@
+//! The consistency checker: four that should tell the same story.
+
+use std::{net::IpAddr, time::Duration};
+
+use guard_api::proto::Disagreement;
+use guard_core::{
+    lease::{LeaseFilter, Standing, command::Refusal},
+    segment::Segment,
+};
+
+use super::Context;
+use crate::datapath::Coverage;
+
+/// What disagrees must do so in so many looks: between two of them a change that is under way
+/// arrives everywhere.
+const LOOKS: u32 = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Lists what disagrees with the leases: the store, the engine's index, the bindings here and in
+/// the kernel, and what is live.
+pub async fn check(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
+    let mut found = look(context).await?;
+    for _ in 1..LOOKS {
+        if found.is_empty() {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let again = look(context).await?;
+        found.retain(|disagreement| again.contains(disagreement));
+    }
+    Ok(found)
+}
+
+async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
+    let Context { ledger, bindings, live, .. } = context;
+    let config = context.config();
+    let whole = |between: &str, what: String| Disagreement {
+        between: between.to_owned(),
+        what,
+        ..Disagreement::default()
+    };
+    let one = |between: &str, segment: &Segment, address: IpAddr, what: &str| Disagreement {
+        between: between.to_owned(),
+        address: address.to_string(),
+        bridge: segment.bridge.to_string(),
+        vlan: segment.vlan.into(),
+        what: what.to_owned(),
+    };
+    let mut wrong = Vec::new();
+    wrong.extend(ledger.check_store().await?.into_iter().map(|what| whole("store", what)));
+    wrong.extend(ledger.check().await?.into_iter().map(|what| whole("index", what)));
+    let leases: Vec<_> = ledger.leases(LeaseFilter::default()).await?;
+    let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
+    match bindings.check(&leases) {
+        Ok(differ) => wrong.extend(
+            differ.iter().map(|((segment, address), what)| one("kernel", segment, *address, what)),
+        ),
+        Err(error) => wrong.push(whole("kernel", format!("its map cannot be read: {error}"))),
+    }
+    wrong.extend(bare_ports(context));
+    let subnets = ledger.subnets(None, usize::MAX).await?;
+    let known: std::collections::HashSet<_> =
+        leases.iter().map(|lease| (&lease.segment, lease.address)).collect();
+    for (segment, address, _) in live.claims(None) {
+        let handed_out = config.pools.iter().any(|pool| {
+            *pool.segment() == segment && pool.standing(address) == Standing::Allocatable
+        });
+        // Whoever has the subnet gives its addresses.
+        let carved = subnets
+            .iter()
+            .any(|subnet| subnet.segment == segment && subnet.prefix.contains(&address));
+        if handed_out
+            && !carved
+            && !known.contains(&(&segment, address))
+            && !bindings.is_reserved(&segment, address)
+        {
+            wrong.push(one("live", &segment, address, "it is in use, and counts as free"));
+        }
+    }
+    Ok(wrong)
+}
+
+/// Ports that the program should be on and is not, by the kernel's word.
+fn bare_ports(context: &Context) -> Vec<Disagreement> {
+    let ports = context.observer.ports.read();
+    let bare = ports.iter().filter(|(ifindex, status)| {
+        let Some(Coverage { attach, program_id, .. }) = status.coverage else { return true };
+        // A port that cannot be asked is about to go: netlink tells.
+        attach.is_on(program_id, **ifindex, &status.port.interface).is_ok_and(|on| !on)
+    });
+    bare.map(|(_, status)| Disagreement {
+        between: "kernel".to_owned(),
+        bridge: status.port.bridge.to_string(),
+        what: format!("the program is not on port {}", status.port.interface),
+        ..Disagreement::default()
+    })
+    .collect()
+}

@@ -1,0 +1,220 @@
+//! `guard.v1.Guard`: what the observer sees, and how the agent is.
+
+use std::{ops::Bound, pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use guard_core::incident::Incident;
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+    live,
+    page::Page,
+    sources, stopped,
+    trace::{self, TraceStream},
+    why,
+};
+use guard_api::proto;
+
+use crate::{
+    clock,
+    datapath::Attach,
+    events::{Subject, Subscription},
+    health::{self, Degraded},
+    observer::PortStatus,
+};
+
+pub struct Service(pub Arc<Context>);
+
+type ConflictStream = Pin<Box<dyn Stream<Item = Result<proto::Conflict, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl proto::guard_server::Guard for Service {
+    async fn live(
+        &self,
+        request: Request<proto::LiveRequest>,
+    ) -> Result<Response<proto::LiveResponse>, Status> {
+        let mut request = request.into_inner();
+        let mut page = Page::of("Guard.Live", &mut request, self.0.hub.last())?;
+        let proto::LiveRequest { bridge, .. } = request;
+        let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
+        let watched = self.0.config().bridges.iter().any(|watched| of_bridge(&watched.name));
+        if !watched {
+            // An empty list would say that nothing is in use there.
+            return Err(error::bridge_unknown(&bridge));
+        }
+        let bridge = Some(Arc::from(bridge)).filter(|bridge: &Arc<str>| !bridge.is_empty());
+        let live = live::page(&self.0, bridge, &mut page).await.map_err(error::refused)?;
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::LiveResponse { live, next_page_token, seq }))
+    }
+
+    async fn ports(
+        &self,
+        request: Request<proto::PortsRequest>,
+    ) -> Result<Response<proto::PortsResponse>, Status> {
+        let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.hub.last())?;
+        let ports = self.0.observer.ports.read();
+        let from = page.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some = ports.range((from, Bound::Unbounded)).take(page.wanted()).collect();
+        let ports = page.of_all(some, |(id, _)| **id, |(id, status)| self.port(**id, status));
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::PortsResponse { ports, next_page_token, seq }))
+    }
+
+    async fn conflicts(
+        &self,
+        request: Request<proto::ConflictsRequest>,
+    ) -> Result<Response<proto::ConflictsResponse>, Status> {
+        let mut request = request.into_inner();
+        let mut page = Page::of("Guard.Conflicts", &mut request, self.0.hub.last())?;
+        let (after, wanted) = (page.after.unwrap_or_default(), page.wanted());
+        let some = self.0.alerts.list_after(request.all, after, wanted);
+        let conflicts = page.of_all(some, |incident| incident.id, convert::conflict);
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ConflictsResponse { conflicts, next_page_token, seq }))
+    }
+
+    type WatchConflictsStream = ConflictStream;
+
+    async fn watch_conflicts(
+        &self,
+        _request: Request<proto::WatchConflictsRequest>,
+    ) -> Result<Response<ConflictStream>, Status> {
+        let (open, Subscription { receiver, .. }) = self.0.alerts.subscribe();
+        let context = self.0.clone();
+        let later = stream::unfold((receiver, context), |(mut receiver, context)| async move {
+            let incidents = loop {
+                match receiver.recv().await {
+                    Ok(event) => {
+                        if let Subject::Conflict(_, incident) = &event.subject {
+                            break vec![Ok(convert::conflict(incident))];
+                        }
+                    }
+                    // Some were lost to this subscriber: it gets the state anew.
+                    Err(RecvError::Lagged(_)) => break messages(&context.alerts.list(true)),
+                    Err(RecvError::Closed) => return None,
+                }
+            };
+            Some((stream::iter(incidents), (receiver, context)))
+        });
+        let stream = stream::iter(messages(&open))
+            .chain(later.flatten())
+            .take_until(stopped(self.0.stopping.clone()));
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn why(
+        &self,
+        request: Request<proto::WhyRequest>,
+    ) -> Result<Response<proto::WhyResponse>, Status> {
+        let proto::WhyRequest { address } = request.into_inner();
+        let address = address.parse().map_err(|_| Invalid::Address(address))?;
+        let explanations = why::explain(&self.0, address).await?;
+        let last = self.0.reconciler.last();
+        Ok(Response::new(proto::WhyResponse {
+            explanations,
+            sources: sources::all(&self.0).await,
+            last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
+            last_result: last.map_or("", |last| last.result).to_owned(),
+        }))
+    }
+
+    type TraceStream = TraceStream;
+
+    async fn trace(
+        &self,
+        request: Request<proto::TraceRequest>,
+    ) -> Result<Response<TraceStream>, Status> {
+        let proto::TraceRequest { interface } = request.into_inner();
+        Ok(Response::new(trace::trace(&self.0, interface).await?))
+    }
+
+    async fn silence(
+        &self,
+        request: Request<proto::SilenceRequest>,
+    ) -> Result<Response<proto::Conflict>, Status> {
+        let proto::SilenceRequest { id, duration } = request.into_inner();
+        let span =
+            duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
+        let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+        // What is no number is no incident's.
+        let silence = |id| self.0.alerts.silence(id, span, clock::now());
+        match id.parse().ok().and_then(silence) {
+            Some(incident) => Ok(Response::new(convert::conflict(&incident))),
+            None => Err(error::conflict_unknown(&id)),
+        }
+    }
+
+    async fn status(
+        &self,
+        _request: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, Status> {
+        let Context { ledger, health, .. } = &*self.0;
+        let degraded = |Degraded { what, since, why }| proto::Degraded {
+            what,
+            since: Some(convert::timestamp(since)),
+            why,
+        };
+        Ok(Response::new(proto::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: health.ready(),
+            degraded: health.list().into_iter().map(degraded).collect(),
+            boot_pass: if health.booted() { "done" } else { "running" }.to_owned(),
+            store: match health.why(health::STORE) {
+                _ if !ledger.is_alive() => "the writer has ended".to_owned(),
+                Some(why) => why,
+                None => "ok".to_owned(),
+            },
+            sources: sources::all(&self.0).await,
+            bridges: self.bridges(),
+        }))
+    }
+}
+
+fn messages(incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
+    incidents.iter().map(|incident| Ok(convert::conflict(incident))).collect()
+}
+
+impl Service {
+    fn port(&self, ifindex: u32, status: &PortStatus) -> proto::Port {
+        let PortStatus { port, uplink, slot, coverage } = status;
+        let kind = if *uplink { proto::PortKind::Uplink } else { proto::PortKind::Access };
+        let attach = match coverage.map(|coverage| coverage.attach) {
+            Some(Attach::Tcx) => proto::Attach::Tcx,
+            Some(Attach::Clsact) => proto::Attach::Clsact,
+            None => proto::Attach::Unspecified,
+        };
+        proto::Port {
+            interface: port.interface.to_string(),
+            ifindex,
+            bridge: port.bridge.to_string(),
+            kind: kind.into(),
+            covered: coverage.is_some(),
+            attach: attach.into(),
+            program_id: coverage.map_or(0, |coverage| coverage.program_id),
+            since: coverage.and_then(|coverage| convert::system_time(coverage.since)),
+            frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
+            addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn bridges(&self) -> Vec<proto::BridgeStatus> {
+        let Context { health, observer, .. } = &*self.0;
+        let ports = observer.ports.read();
+        let bridge = |name: &Arc<str>| {
+            let own = || ports.values().filter(|status| status.port.bridge == *name);
+            let count = |ports: usize| u32::try_from(ports).unwrap_or(u32::MAX);
+            proto::BridgeStatus {
+                name: name.to_string(),
+                present: health.why(&health::bridge(name)).is_none(),
+                ports: count(own().count()),
+                covered: count(own().filter(|status| status.coverage.is_some()).count()),
+            }
+        };
+        let config = self.0.config();
+        config.bridges.iter().map(|configured| bridge(&configured.name)).collect()
+    }
+}

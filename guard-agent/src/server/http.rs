@@ -1,0 +1,155 @@
+//! `/metrics`, `/healthz` and `/readyz` over HTTP.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use guard_core::lease;
+use tokio::net::TcpListener;
+
+use crate::{
+    ledger::writer_answers,
+    metrics::{Metrics, gauge_value},
+    server::{Context, stopped},
+};
+
+/// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS_NAME: &str = "application/openmetrics-text";
+/// The Prometheus text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on http address {address}: {source}; set `http` to another one")]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens.
+///
+/// # Errors
+/// The address is in use, or not one of this host.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+}
+
+/// Serves until the agent is to stop.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(context: Arc<Context>, listener: TcpListener) -> io::Result<()> {
+    let stopping = context.stopping.clone();
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(context);
+    axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
+}
+
+async fn healthz(State(context): State<Arc<Context>>) -> Response {
+    match writer_answers(&context.ledger).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => unavailable(format!("store: {why}\n")),
+    }
+}
+
+async fn readyz(State(context): State<Arc<Context>>) -> Response {
+    if context.health.ready() {
+        return "ready\n".into_response();
+    }
+    let mut reasons = String::new();
+    if !context.health.booted() {
+        reasons.push_str("the boot pass is not over\n");
+    }
+    for degraded in context.health.list() {
+        // Writing to a string does not fail.
+        let _ = writeln!(reasons, "{}: {}", degraded.what, degraded.why);
+    }
+    unavailable(reasons)
+}
+
+fn unavailable(why: String) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
+    collect(&context).await;
+    let mut accepts =
+        headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (kind, encoded) = if accepts.any(|accept| accept.contains(OPENMETRICS_NAME)) {
+        (OPENMETRICS, context.metrics.encode_openmetrics())
+    } else {
+        (TEXT, context.metrics.encode())
+    };
+    match encoded {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Sets what is read rather than counted.
+async fn collect(context: &Context) {
+    let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
+    let config = context.config();
+    let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
+    let pools = ledger.pools().await.unwrap_or_default();
+    for pool in &pools {
+        for state in lease::State::ALL {
+            let count = i64::try_from(pool.count(state)).unwrap_or(i64::MAX);
+            leases.with_label_values(&[&*pool.name, state.name()]).set(count);
+        }
+        let capacity = i64::try_from(pool.capacity).unwrap_or(i64::MAX);
+        pool_capacity.with_label_values(&[&*pool.name]).set(capacity);
+    }
+    let all = observer.ports.read().clone();
+    let listed = live.listings().addresses();
+    for bridge in &config.bridges {
+        let name = &*bridge.name;
+        let (wire, kernel) = live.count(name);
+        live_addresses.with_label_values(&[name, "wire"]).set(gauge_value(wire));
+        live_addresses.with_label_values(&[name, "kernel"]).set(gauge_value(kernel));
+        let pools = config.pools.iter().filter(|pool| *pool.segment().bridge == *name);
+        let here = |address: &&IpAddr| pools.clone().any(|pool| pool.prefix().contains(*address));
+        let inventory = listed.iter().filter(here).count();
+        live_addresses.with_label_values(&[name, "inventory"]).set(gauge_value(inventory));
+        for covered in [true, false] {
+            let count = all.values().filter(|status| {
+                *status.port.bridge == *name && status.coverage.is_some() == covered
+            });
+            let label = if covered { "true" } else { "false" };
+            ports.with_label_values(&[name, label]).set(gauge_value(count.count()));
+        }
+    }
+    let healthy = i64::from(health.booted() && health.observer().is_none());
+    for source in ["wire", "kernel"] {
+        source_healthy.with_label_values(&[source]).set(healthy);
+    }
+    for status in context.reconciler.sources().status() {
+        let healthy = i64::from(status.healthy());
+        source_healthy.with_label_values(&[status.source.name()]).set(healthy);
+        let waiting = pools.iter().map(|pool| pool.waiting_for(status.name)).sum::<u64>();
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        metrics.transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
+    }
+    metrics.subscriber_lag.reset();
+    for (subscriber, lag) in context.hub.lags() {
+        let lag = i64::try_from(lag).unwrap_or(i64::MAX);
+        metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
+    }
+    alerts.collect(config.bridges.iter().map(|bridge| &*bridge.name));
+    metrics.ready.set(i64::from(health.ready()));
+    observer.counters.collect(metrics);
+}

@@ -1,0 +1,91 @@
+//! `guard.v1.Interfaces`.
+
+use std::sync::Arc;
+
+use guard_api::proto::{self, Outcome};
+use guard_core::{
+    evidence::EvidenceView as _,
+    lease::{
+        InterfaceName,
+        command::{Command, Reply},
+    },
+};
+use nix::net::if_::if_nametoindex;
+use tonic::{Request, Response, Status};
+
+use super::{Context, convert, error, leases::to_name, page::Page};
+
+pub struct Service(pub Arc<Context>);
+
+#[tonic::async_trait]
+impl proto::interfaces_server::Interfaces for Service {
+    async fn reserve(
+        &self,
+        request: Request<proto::ReserveInterfaceRequest>,
+    ) -> Result<Response<proto::ReserveInterfaceResponse>, Status> {
+        let proto::ReserveInterfaceRequest { prefix, id, dry_run } = request.into_inner();
+        let id = to_name("id", &id, 1)?;
+        // Before the observer knows the kernel's names, any could be one of them.
+        self.0.may_allocate(std::iter::empty())?;
+        let command = Command::ReserveInterface { prefix: Arc::from(prefix), id };
+        self.look_at_names(&command).await?;
+        match self.0.ask(command, dry_run).await.map_err(error::refused)? {
+            Reply::Interface(name) => Ok(Response::new(proto::ReserveInterfaceResponse {
+                interface: Some(self.message(&name)),
+            })),
+            other => Err(error::unexpected(&other)),
+        }
+    }
+
+    async fn release(
+        &self,
+        request: Request<proto::ReleaseInterfaceRequest>,
+    ) -> Result<Response<proto::ReleaseInterfaceResponse>, Status> {
+        let proto::ReleaseInterfaceRequest { name, dry_run } = request.into_inner();
+        let command = Command::ReleaseInterface(Arc::from(name));
+        let (outcome, interface) =
+            match self.0.ask(command, dry_run).await.map_err(error::refused)? {
+                Reply::Interface(name) => (Outcome::Done, Some(self.message(&name))),
+                Reply::NotFound => (Outcome::NotFound, None),
+                other => return Err(error::unexpected(&other)),
+            };
+        Ok(Response::new(proto::ReleaseInterfaceResponse { outcome: outcome.into(), interface }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListInterfacesRequest>,
+    ) -> Result<Response<proto::ListInterfacesResponse>, Status> {
+        let mut request = request.into_inner();
+        let mut page = Page::of("Interfaces.List", &mut request, self.0.hub.last())?;
+        let names = self.0.ledger.interfaces(page.after.clone(), page.wanted()).await;
+        let key = |name: &Arc<InterfaceName>| Arc::clone(&name.name);
+        let names = names.map_err(error::refused)?;
+        let interfaces = page.of_all(names, key, |name| self.message(name));
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListInterfacesResponse { interfaces, next_page_token, seq }))
+    }
+}
+
+impl Service {
+    /// Asks the kernel for the name that would be given. A notice can be on its way still, and of
+    /// an alternative name there is none while the link is down (`netdev_state_change` in
+    /// net/core/dev.c).
+    async fn look_at_names(&self, reserve: &Command) -> Result<(), Status> {
+        loop {
+            let given = self.0.ask(reserve.clone(), true).await.map_err(error::refused)?;
+            let Reply::Interface(reserved) = given else { return Ok(()) };
+            let InterfaceName { name, .. } = &*reserved;
+            match if_nametoindex(&**name) {
+                Ok(ifindex) if !self.0.live.link_exists(name) => {
+                    self.0.live.add_name(ifindex, name);
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn message(&self, name: &InterfaceName) -> proto::InterfaceName {
+        convert::interface_name(name, self.0.live.link_exists(&name.name))
+    }
+}

@@ -1,0 +1,375 @@
+//! `guard.v1.Leases`.
+
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
+use guard_core::{
+    lease::{
+        Generation, Lease, LeaseFilter, State,
+        command::{Allocate, Command, Refusal, Reply},
+    },
+    mac::Mac,
+};
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context, convert,
+    error::{self, Invalid},
+    page::{self, Page},
+    stopped,
+};
+use guard_api::proto::{self, Outcome, release_request::Which};
+
+use crate::{events::Subscription, health, observer::EnsureError};
+
+/// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
+const LONGEST_WORKLOAD: usize = 512;
+
+pub struct Service(pub Arc<Context>);
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl proto::leases_server::Leases for Service {
+    async fn allocate(
+        &self,
+        request: Request<proto::AllocateRequest>,
+    ) -> Result<Response<proto::AllocateResponse>, Status> {
+        let start = Instant::now();
+        let allocate = to_allocate(request.into_inner())?;
+        let pools = allocate.pools.clone();
+        let result = match self.open(&pools) {
+            Ok(()) => match self.watch_port(&allocate).await {
+                Ok(()) => self
+                    .call(Command::Allocate(allocate))
+                    .await
+                    .map_err(|refusal| (refusal.reason.name(), error::refused(refusal))),
+                Err(error) => Err(("OBSERVER_DEGRADED", error.into())),
+            },
+            Err((reason, status)) => Err((reason, status)),
+        };
+        let word = result.as_ref().map_or_else(|(reason, _)| *reason, |_| "ok");
+        let config = self.0.config();
+        for pool in pools.iter().filter(|pool| config.pools.get(pool).is_some()) {
+            let metrics = &self.0.metrics;
+            metrics.allocations.with_label_values(&[&**pool, word]).inc();
+            let duration = metrics.allocation_duration.with_label_values(&[&**pool]);
+            duration.observe(start.elapsed().as_secs_f64());
+        }
+        match result {
+            Ok(Reply::Leases(leases)) => {
+                let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
+                Ok(Response::new(proto::AllocateResponse { leases }))
+            }
+            Ok(reply) => Err(unexpected(&reply)),
+            Err((_, status)) => Err(status),
+        }
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<proto::ConfirmRequest>,
+    ) -> Result<Response<proto::ConfirmResponse>, Status> {
+        let proto::ConfirmRequest { generation } = request.into_inner();
+        let (outcome, lease) = self.one(Command::Confirm(generation)).await?;
+        Ok(Response::new(proto::ConfirmResponse { outcome: outcome.into(), lease }))
+    }
+
+    async fn bind(
+        &self,
+        request: Request<proto::BindRequest>,
+    ) -> Result<Response<proto::BindResponse>, Status> {
+        let proto::BindRequest { generation, mac, interface } = request.into_inner();
+        let mac = to_mac(&mac)?;
+        if mac.is_none() && interface.is_empty() {
+            return Err(Invalid::Missing("bind names neither a MAC nor an interface").into());
+        }
+        let answer = |outcome: Outcome, lease| {
+            Ok(Response::new(proto::BindResponse { outcome: outcome.into(), lease }))
+        };
+        let port = match (self.find(generation).await?, interface.as_str()) {
+            (Some(lease), name) if !name.is_empty() => {
+                let ifindex = self.0.observer.ensure(&lease.segment.bridge, name).await?;
+                Some((Arc::from(name), ifindex))
+            }
+            _ => None,
+        };
+        let (outcome, lease) = self.one(Command::Bind { generation, mac, port }).await?;
+        if outcome == Outcome::Done
+            && let Some(lease) = self.find(generation).await?
+            && !self.0.bindings.in_kernel(&lease.segment, lease.address)
+        {
+            let address = lease.address;
+            let message = format!(
+                "the binding of {address} is stored, and not in the kernel: nobody else's claim \
+                 is noticed yet; ask again"
+            );
+            return Err(error::not_in_kernel(message));
+        }
+        answer(outcome, lease)
+    }
+
+    async fn release(
+        &self,
+        request: Request<proto::ReleaseRequest>,
+    ) -> Result<Response<proto::ReleaseResponse>, Status> {
+        let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
+        let command = match which {
+            Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
+            Some(Which::Generation(generation)) => Command::Release(generation),
+            Some(Which::Owner(_)) if only_if_gone => {
+                let what = "release with only_if_gone names no generation; a sandbox that is named \
+                            is released by its controller's word";
+                return Err(Invalid::Missing(what).into());
+            }
+            Some(Which::Owner(owner)) => Command::ReleaseOwner {
+                sandbox: to_name("sandbox", &owner.sandbox, 1)?,
+                lifecycle: Some(to_name("lifecycle", &owner.lifecycle, 0)?)
+                    .filter(|lifecycle| !lifecycle.is_empty()),
+            },
+            None => {
+                let what = "release names neither a generation nor an owner; a bare address is \
+                            not enough";
+                return Err(Invalid::Missing(what).into());
+            }
+        };
+        let (outcome, leases) = match self.call(command).await.map_err(error::refused)? {
+            Reply::Released(State::Releasing, leases) => (Outcome::Releasing, leases),
+            Reply::Released(_, leases) => (Outcome::Cooling, leases),
+            Reply::Stale => (Outcome::Stale, Vec::new()),
+            Reply::NotFound => (Outcome::NotFound, Vec::new()),
+            reply => return Err(unexpected(&reply)),
+        };
+        for lease in &leases {
+            let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
+            self.0.metrics.releases.with_label_values(&[&*lease.pool, result]).inc();
+        }
+        Ok(self.0.released(outcome, leases))
+    }
+
+    async fn get(
+        &self,
+        request: Request<proto::GetLeaseRequest>,
+    ) -> Result<Response<proto::Lease>, Status> {
+        let proto::GetLeaseRequest { generation } = request.into_inner();
+        let lease = self.find(generation).await?;
+        let lease = lease.ok_or_else(|| error::lease_unknown(generation))?;
+        Ok(Response::new(self.0.message(&lease)))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListLeasesRequest>,
+    ) -> Result<Response<proto::ListLeasesResponse>, Status> {
+        let mut request = request.into_inner();
+        let mut page = Page::of("Leases.List", &mut request, self.0.hub.last())?;
+        let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
+        if let Some(name) = pool
+            && self.0.config().pools.get(name).is_none()
+        {
+            return Err(error::pool_unknown(name));
+        }
+        let sandbox = Some(request.sandbox.as_str()).filter(|sandbox| !sandbox.is_empty());
+        let filter = LeaseFilter {
+            pool: pool.map(Arc::from),
+            state: convert::to_state(request.state()),
+            sandbox: sandbox.map(Arc::from),
+            ..LeaseFilter::default()
+        };
+        let leases = self.0.page(filter, &mut page).await.map_err(error::refused)?;
+        let (next_page_token, seq) = (page.next(), page.seq);
+        Ok(Response::new(proto::ListLeasesResponse { leases, next_page_token, seq }))
+    }
+
+    async fn ack_hold(
+        &self,
+        request: Request<proto::AckHoldRequest>,
+    ) -> Result<Response<proto::AckHoldResponse>, Status> {
+        let proto::AckHoldRequest { generation, subscriber } = request.into_inner();
+        let subscriber = to_name("subscriber", &subscriber, 1)?;
+        let command = Command::AckHold { generation, subscriber };
+        let outcome = match self.call(command).await.map_err(error::refused)? {
+            Reply::Stale => Outcome::Stale,
+            Reply::NotFound => Outcome::NotFound,
+            _ => Outcome::Done,
+        };
+        Ok(Response::new(proto::AckHoldResponse { outcome: outcome.into() }))
+    }
+
+    type WatchStream = EventStream;
+
+    async fn watch(
+        &self,
+        request: Request<proto::WatchRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let proto::WatchRequest { from, subscriber } = request.into_inner();
+        let progress = self.0.hub.progress(&subscriber);
+        let Subscription { backlog, gap, seq, receiver } = self.0.hub.subscribe(from);
+        let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
+        if let Some(progress) = &progress {
+            progress.fetch_max(first, Ordering::Relaxed);
+        }
+        // A message is made when it is sent: whoever does not read costs no more than the events.
+        let context = self.0.clone();
+        let backlog = stream::iter(backlog).then(move |event| {
+            let message = convert::event(&event, &context.config());
+            // A long backlog leaves others their turns.
+            tokio::task::yield_now().map(|()| message)
+        });
+        let begin = stream::iter(gap.then(|| convert::gap(first))).chain(backlog).map(Ok);
+        let context = self.0.clone();
+        let later =
+            stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {
+                match receiver.recv().await {
+                    Ok(event) => {
+                        let message = convert::event(&event, &context.config());
+                        Some((Ok(message), (receiver, context, event.seq)))
+                    }
+                    Err(RecvError::Lagged(missed)) => {
+                        let seq = seq + missed;
+                        Some((Ok(convert::gap(seq)), (receiver, context, seq)))
+                    }
+                    Err(RecvError::Closed) => None,
+                }
+            });
+        let stream = begin.chain(later).take_until(stopped(self.0.stopping.clone()));
+        // The transport takes the next one when it has room: what is taken is sent.
+        let stream = stream.inspect_ok(move |event| {
+            if let Some(progress) = &progress {
+                progress.fetch_max(event.seq, Ordering::Relaxed);
+            }
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+}
+
+impl Service {
+    async fn call(&self, command: Command) -> Result<Reply, Refusal> {
+        let result = self.0.ledger.call(command).await;
+        if let Err(refusal) = &result
+            && refusal.reason.is_store()
+        {
+            self.0.health.degraded(health::STORE, &refusal.message);
+        }
+        result
+    }
+
+    /// A command about one lease.
+    async fn one(&self, command: Command) -> Result<(Outcome, Option<proto::Lease>), Status> {
+        match self.call(command).await.map_err(error::refused)? {
+            Reply::Leases(leases) => {
+                Ok((Outcome::Done, leases.first().map(|lease| self.0.message(lease))))
+            }
+            Reply::Stale => Ok((Outcome::Stale, None)),
+            Reply::NotFound => Ok((Outcome::NotFound, None)),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    async fn find(&self, generation: Generation) -> Result<Option<Arc<Lease>>, Status> {
+        let filter = LeaseFilter { generation: Some(generation), ..LeaseFilter::default() };
+        let mut leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
+        Ok(leases.pop().map(|(lease, _)| lease))
+    }
+
+    /// Whether the pools can be allocated from; a pool that there is not is the engine's to refuse.
+    fn open(&self, pools: &[Arc<str>]) -> Result<(), (&'static str, Status)> {
+        let config = self.0.config();
+        let pools = pools.iter().filter_map(|name| config.pools.get(name));
+        self.0.may_allocate(pools).map_err(|closed| ("UNAVAILABLE", closed.into()))
+    }
+
+    /// Watches the port that an allocation declares, if it exists yet.
+    async fn watch_port(&self, allocate: &Allocate) -> Result<(), EnsureError> {
+        let config = self.0.config();
+        let pool = allocate.pools.iter().find_map(|name| config.pools.get(name));
+        let (Some(interface), Some(pool)) = (&allocate.interface, pool) else { return Ok(()) };
+        match self.0.observer.ensure(&pool.segment().bridge, interface).await {
+            Ok(_) | Err(EnsureError::NoSuchPort { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> Status {
+    Status::internal(format!("the lease engine answered {reply:?}"))
+}
+
+fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
+    let proto::AllocateRequest {
+        pools,
+        owner,
+        key,
+        address,
+        mac,
+        interface,
+        labels,
+        confirmed,
+        workload,
+    } = request;
+    if pools.is_empty() {
+        return Err(Invalid::Missing("no pool is named; name at least one"));
+    }
+    for (at, pool) in pools.iter().enumerate() {
+        if pools[..at].contains(pool) {
+            return Err(Invalid::PoolTwice(pool.clone()));
+        }
+    }
+    let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    if bytes * pools.len() > page::BYTES {
+        return Err(Invalid::Labels { bytes, pools: pools.len() });
+    }
+    let owner = owner.unwrap_or_default();
+    Ok(Allocate {
+        pools: pools.into_iter().map(Arc::from).collect(),
+        sandbox: to_name("sandbox", &owner.sandbox, 1)?,
+        lifecycle: to_name("lifecycle", &owner.lifecycle, 0)?,
+        key: to_name("key", &key, 0)?,
+        address: match address.as_str() {
+            "" => None,
+            text => Some(text.parse::<IpAddr>().map_err(|_| Invalid::Address(address))?),
+        },
+        mac: to_mac(&mac)?,
+        interface: Some(to_name("interface", &interface, 0)?).filter(|name| !name.is_empty()),
+        labels: labels.into_iter().collect(),
+        confirmed,
+        workload: to_bounded("workload", &workload, 0, LONGEST_WORKLOAD)?,
+    })
+}
+
+fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
+    let invalid = || Invalid::Mac(text.to_owned());
+    match text {
+        "" => Ok(None),
+        text => match text.parse::<Mac>() {
+            Ok(mac) if mac.is_host() => Ok(Some(mac)),
+            _ => Err(invalid()),
+        },
+    }
+}
+
+pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+    to_bounded(field, value, least, 253)
+}
+
+fn to_bounded(
+    field: &'static str,
+    value: &str,
+    least: usize,
+    most: usize,
+) -> Result<Arc<str>, Invalid> {
+    if value.is_empty() && least == 0 {
+        return Ok(guard_core::lease::no_text());
+    }
+    let length = (least..=most).contains(&value.len());
+    if length && value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(value.into());
+    }
+    Err(Invalid::Name { field, value: value.chars().take(64).collect(), least, most })
+}

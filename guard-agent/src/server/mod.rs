@@ -1,0 +1,245 @@
+//! The gRPC API on a Unix socket: requests in, commands to the ledger, answers out.
+
+mod access;
+mod admin;
+mod admit;
+mod check;
+pub(crate) mod convert;
+mod error;
+mod guard;
+pub(crate) mod http;
+mod interfaces;
+mod leases;
+mod limit;
+mod live;
+mod page;
+mod peer;
+mod pools;
+mod report;
+mod socket;
+mod sources;
+mod subnets;
+mod trace;
+mod why;
+
+use std::{sync::Arc, time::Duration};
+
+use guard_api::proto::{
+    self, admin_server::AdminServer, guard_server::GuardServer,
+    interfaces_server::InterfacesServer, leases_server::LeasesServer, pools_server::PoolsServer,
+    subnets_server::SubnetsServer,
+};
+use prost::Message as _;
+use tokio::{net::UnixListener, sync::watch};
+use tonic::transport::Server;
+
+use guard_core::lease::{
+    Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, StretchOf,
+    command::{Command, Refusal, Reply},
+};
+use page::Page;
+pub use socket::{listen, open_to};
+
+use crate::{
+    config::{Config, WhenDegraded},
+    events::{Alerts, Hub},
+    health::{self, Health},
+    ledger::Ledger,
+    live::LiveSet,
+    metrics::Metrics,
+    observer,
+    owners::Bindings,
+    reconcile::Reconciler,
+    watchdog::Watchdog,
+};
+
+/// How long open streams may take to end when the agent stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the services work with.
+pub struct Context {
+    /// The checked configuration, as it is now.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The leases.
+    pub ledger: Ledger,
+    /// The way to the observer.
+    pub observer: observer::Handle,
+    /// What is in use.
+    pub live: Arc<LiveSet>,
+    /// Who may claim what.
+    pub bindings: Arc<Bindings>,
+    /// The incidents.
+    pub alerts: Arc<Alerts>,
+    /// The event stream.
+    pub hub: Arc<Hub>,
+    /// The reconciler.
+    pub reconciler: Arc<Reconciler>,
+    /// The watchdog.
+    pub watchdog: Arc<Watchdog>,
+    /// What is degraded.
+    pub health: Arc<Health>,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+    /// True once the agent is to stop: streams end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptors of the proto files.
+    #[error("server reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport.
+    #[error("the gRPC server ended: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves until `stopping` is true.
+///
+/// # Errors
+/// The server ended by itself.
+pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<LeasesServer<leases::Service>>().await;
+    reporter.set_serving::<PoolsServer<pools::Service>>().await;
+    reporter.set_serving::<SubnetsServer<subnets::Service>>().await;
+    reporter.set_serving::<InterfacesServer<interfaces::Service>>().await;
+    reporter.set_serving::<GuardServer<guard::Service>>().await;
+    reporter.set_serving::<AdminServer<admin::Service>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let stopping = context.stopping.clone();
+    /// The generated servers have this in common, and no trait.
+    macro_rules! small {
+        ($server:expr) => {
+            $server.max_decoding_message_size(admit::MESSAGE)
+        };
+    }
+    let settings = context.config.clone();
+    let server = Server::builder()
+        .max_concurrent_streams(admit::STREAMS)
+        .layer(admit::Door::new(settings.clone()))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        // Python's package and older tools know no other.
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(small!(LeasesServer::new(leases::Service(context.clone()))))
+        .add_service(small!(PoolsServer::new(pools::Service(context.clone()))))
+        .add_service(small!(SubnetsServer::new(subnets::Service(context.clone()))))
+        .add_service(small!(InterfacesServer::new(interfaces::Service(context.clone()))))
+        .add_service(small!(GuardServer::new(guard::Service(context.clone()))))
+        .add_service(small!(AdminServer::new(admin::Service(context))))
+        .serve_with_incoming_shutdown(
+            admit::connections(listener, settings),
+            stopped(stopping.clone()),
+        );
+    tokio::select! {
+        result = server => Ok(result?),
+        () = drained(stopping) => Ok(()),
+    }
+}
+
+/// Ends when the agent is to stop.
+pub async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error says that the agent is gone already.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn drained(stopping: watch::Receiver<bool>) {
+    stopped(stopping).await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+impl Context {
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// Carries out a command, or only says what would come of it.
+    async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
+        let Self { ledger, .. } = self;
+        if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
+    }
+
+    /// A lease with what says that its address is in use.
+    fn message(&self, lease: &Lease) -> proto::Lease {
+        convert::lease(lease, &Engine::evidence_of(lease, &*self.live), &self.config())
+    }
+
+    /// The leases on a page.
+    async fn page(
+        &self,
+        filter: LeaseFilter,
+        page: &mut Page<LeaseKey>,
+    ) -> Result<Vec<proto::Lease>, Refusal> {
+        let mut rows = Vec::new();
+        let mut after = page.after.clone();
+        loop {
+            let of = StretchOf {
+                filter: filter.clone(),
+                bridge: None,
+                order: Order::Pool,
+                after,
+                most: page.wanted(),
+            };
+            let stretch = self.ledger.stretch(of).await?;
+            for lease in &stretch.leases {
+                let message = self.message(lease);
+                if !page.takes(&page::lease_key(lease), message.encoded_len()) {
+                    return Ok(rows);
+                }
+                rows.push(message);
+            }
+            match stretch.reached {
+                Some(reached) => after = Some(reached),
+                None => return Ok(rows),
+            }
+        }
+    }
+
+    /// What was given back, as far as one answer takes it.
+    fn released(
+        &self,
+        outcome: proto::Outcome,
+        leases: Vec<Arc<Lease>>,
+    ) -> tonic::Response<proto::ReleaseResponse> {
+        let total_size = page::count(leases.len());
+        let key = |lease: &Arc<Lease>| page::lease_key(lease);
+        let leases = Page::only().of_all(leases, key, |lease| self.message(lease));
+        tonic::Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases, total_size })
+    }
+
+    /// Whether these pools can be allocated from now.
+    fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
+        if let Some(loss) = self.ledger.loss() {
+            return Err(error::Closed::Store(loss));
+        }
+        for pool in pools {
+            let bridge = &pool.segment().bridge;
+            if let Some(why) = self.health.why(&health::bridge(bridge)) {
+                let pool = pool.name().clone();
+                return Err(error::Closed::BridgeAbsent { pool, bridge: bridge.clone(), why });
+            }
+        }
+        let sources = self.reconciler.sources();
+        if !self.health.booted() {
+            // Until it has taken too long, it is only starting.
+            let late = self.health.why(health::BOOT).and_then(|_| sources.unanswered());
+            return Err(late.map_or(error::Closed::Starting, error::Closed::InventoryDegraded));
+        }
+        let config = self.config();
+        if config.when_degraded == WhenDegraded::Allow {
+            return Ok(());
+        }
+        match (self.health.observer(), sources.outdated(config.source_stale)) {
+            (Some(degraded), _) => Err(error::Closed::ObserverDegraded(degraded)),
+            (None, Some(degraded)) => Err(error::Closed::InventoryDegraded(degraded)),
+            (None, None) => Ok(()),
+        }
+    }
+}
