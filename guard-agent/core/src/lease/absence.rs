@@ -166,7 +166,13 @@ impl Step<'_> {
 
     /// Something speaks for an address now, or it is given back: what was before proves nothing.
     pub(super) fn spoken(&mut self, slot: Slot) {
-        self.engine.waiting.last_spoken.insert(slot, self.now.boot);
+        self.silent_from(slot, self.now.boot);
+    }
+
+    /// What was before that moment proves nothing.
+    pub(super) fn silent_from(&mut self, slot: Slot, since: Duration) {
+        let last = self.engine.waiting.last_spoken.entry(slot).or_insert(since);
+        *last = since.max(*last);
     }
 
     /// Since when nothing is known to have spoken for an address.

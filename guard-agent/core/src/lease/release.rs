@@ -117,6 +117,7 @@ impl Step<'_> {
         } else if complete.is_err() {
             reason::UNKNOWN
         } else if given.holds.is_empty() {
+            self.silent_from(slot, since);
             return self.cool(slot, &lease);
         } else {
             reason::HOLD

@@ -39,6 +39,7 @@ impl Step<'_> {
         let evidence = match self.absence(slot, since) {
             Absence::Unknown => return,
             Absence::Proven => {
+                self.silent_from(slot, since);
                 self.cool(slot, lease);
                 return;
             }

@@ -272,3 +272,18 @@ fn rule_4_what_is_not_known_keeps_a_released_address_until_it_is() {
     world.look(|changes| changes.known = true);
     assert_eq!(world.state("10.0.0.2"), Some(State::Cooling));
 }
+
+#[test]
+fn rule_3_what_was_given_back_is_given_again_once_all_is_known_since_then() {
+    let mut world = World::with("10.0.0.0/30");
+    let lease = world.lease("s");
+    let listed = world.now.boot + Duration::from_secs(60);
+    world.pass(2);
+    world.release(lease.generation);
+    assert_eq!(world.state("10.0.0.2"), Some(State::Cooling), "a stream would have told");
+    // The stream breaks: what was listed last is from before the release.
+    world.view.complete_since = Some(listed);
+    assert_eq!(world.refused(ask("t")), Reason::PoolExhausted);
+    world.view.complete_since = Some(world.now.boot);
+    assert!(world.lease("t").cooldown_bypassed);
+}
