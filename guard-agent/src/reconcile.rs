@@ -194,12 +194,12 @@ impl Reconciler {
             return outcome;
         }
         let Parts { metrics, health, .. } = &self.parts;
-        metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
+        metrics.passes.reconcile_duration.observe(began.elapsed().as_secs_f64());
         let (result, why) = match &outcome {
             Ok(report) => (report.result(), report.why()),
             Err(refusal) => ("failed", Some(refusal.to_string())),
         };
-        metrics.reconcile_runs.with_label_values(&[result]).inc();
+        metrics.passes.reconcile_runs.with_label_values(&[result]).inc();
         match &outcome {
             Ok(report) => {
                 self.tell(report);
@@ -332,7 +332,7 @@ impl Reconciler {
 
     fn tell(&self, report: &Report) {
         for lease in &report.reaped {
-            self.parts.metrics.reaped.with_label_values(&[&*lease.pool]).inc();
+            self.parts.metrics.passes.reaped.with_label_values(&[&*lease.pool]).inc();
             tracing::info!(
                 address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
                 generation = lease.generation, state = lease.state.name(),
@@ -347,7 +347,7 @@ impl Reconciler {
     }
 
     fn count_blocked(&self, blocked: Option<&Blocked>) {
-        let gauge = &self.parts.metrics.reap_blocked;
+        let gauge = &self.parts.metrics.passes.reap_blocked;
         gauge.reset();
         let all = self.parts.pools.iter().map(|pool| (&**pool.name(), 0));
         let mut pools: BTreeMap<&str, usize> = all.collect();

@@ -239,7 +239,7 @@ impl Watchdog {
                 "failed"
             }
         };
-        metrics.watchdog_removed.with_label_values(&[result]).inc();
+        metrics.passes.watchdog_removed.with_label_values(&[result]).inc();
         watched
     }
 

@@ -141,6 +141,8 @@ pub struct Observer {
     dump_again: bool,
     /// When to write down the alerts that were sent.
     write_down_at: Option<Instant>,
+    /// When to read the maps again.
+    snapshot_at: Instant,
 }
 
 impl Observer {
@@ -206,6 +208,7 @@ impl Observer {
             heartbeat,
             dump_again: false,
             write_down_at: None,
+            snapshot_at: Instant::now(),
         };
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
@@ -219,12 +222,12 @@ impl Observer {
 
     /// Watches until the handle is dropped.
     pub async fn run(mut self) {
-        let sweep_every = (self.parts.conflict.live_window / 4)
+        let snapshot_every = (self.parts.conflict.live_window / 4)
             .clamp(Duration::from_millis(250), Duration::from_secs(30));
-        let mut sweep_at = Instant::now() + sweep_every;
+        self.snapshot_at = Instant::now() + snapshot_every;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
+        let (snapshots, mut read) = mpsc::channel::<Snapshot>(1);
         let (lookout, mut uncovered) = Lookout::new(self.parts.supervisor.clone());
         let bindings = self.parts.bindings.clone();
         loop {
@@ -257,44 +260,48 @@ impl Observer {
                     if decide_at.is_some() => self.arbitrate(arbiter::Event::Tick),
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
                     if write_down_at.is_some() => self.write_down(),
-                Some(snapshot) = swept.recv() => {
+                Some(snapshot) = read.recv() => {
                     self.take_snapshot(snapshot);
                     let evidence = self.parts.live.claims(None);
                     self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
                 Some(ports) = uncovered.recv() => {
                     if self.ports.repair(&ports) {
-                        sweep_at = Instant::now();
+                        self.snapshot_at = Instant::now();
                     }
                     self.announce();
                 }
-                _ = second.tick() => {
-                    let again = std::mem::take(&mut self.dump_again);
-                    if self.parts.health.why(NETLINK).is_some() {
-                        self.reconnect().await;
-                    } else if again {
-                        self.try_resync().await;
-                    }
-                    self.ports.repair_pins();
-                    self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
-                    lookout.look(self.ports.shared());
-                    self.parts.alerts.close_quiet(clock::now());
-                    self.look_for_room(None);
-                    if self.parts.health.why(FULL).is_some() {
-                        sweep_at = sweep_at.min(Instant::now() + ROOM);
-                    }
-                    if self.counters.lost_more() {
-                        sweep_at = Instant::now();
-                    }
-                    failpoint::reach(Moment::ObserverRound);
-                    self.heartbeat.beat(std::time::Instant::now());
-                }
-                () = sleep_until(sweep_at) => {
-                    sweep_at = Instant::now() + sweep_every;
-                    self.sweep(snapshots.clone());
+                _ = second.tick() => self.every_second(&lookout).await,
+                () = sleep_until(self.snapshot_at) => {
+                    self.snapshot_at = Instant::now() + snapshot_every;
+                    self.read_maps(snapshots.clone());
                 }
             }
         }
+    }
+
+    /// What nothing tells of, and what failed before.
+    async fn every_second(&mut self, lookout: &Lookout) {
+        let again = std::mem::take(&mut self.dump_again);
+        if self.parts.health.why(NETLINK).is_some() {
+            self.reconnect().await;
+        } else if again {
+            self.try_resync().await;
+        }
+        self.ports.repair_pins();
+        let bindings = &self.parts.bindings;
+        self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
+        lookout.look(self.ports.shared());
+        self.parts.alerts.close_quiet(clock::now());
+        self.look_for_room(None);
+        if self.parts.health.why(FULL).is_some() {
+            self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);
+        }
+        if self.counters.lost_more() {
+            self.snapshot_at = Instant::now();
+        }
+        failpoint::reach(Moment::ObserverRound);
+        self.heartbeat.beat(std::time::Instant::now());
     }
 
     /// A full map means claims that nobody sees: nothing can be vouched for until it is found to have
@@ -309,9 +316,9 @@ impl Observer {
     }
 
     /// Reads the maps on a thread of its own; the result comes back through the channel.
-    fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
+    fn read_maps(&self, snapshots: mpsc::Sender<Snapshot>) {
         let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        let sweep = move || match datapath::read(&bpffs) {
+        let read = move || match datapath::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.
@@ -319,7 +326,7 @@ impl Observer {
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
         };
-        self.parts.supervisor.spawn_blocking("sweep of the maps", sweep);
+        self.parts.supervisor.spawn_blocking("read of the maps", read);
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.

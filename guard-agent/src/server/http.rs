@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     ledger::writer_answers,
-    metrics::{Metrics, gauge_value},
+    metrics::{LeaseMetrics, PassMetrics, gauge_value},
     server::{Context, stopped},
 };
 
@@ -104,7 +104,8 @@ async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Res
 async fn collect(context: &Context) {
     let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
     let config = context.config();
-    let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
+    let LeaseMetrics { leases, pool_capacity, transitions_waiting, .. } = &metrics.leases;
+    let PassMetrics { live_addresses, source_healthy, .. } = &metrics.passes;
     let pools = ledger.pools().await.unwrap_or_default();
     for pool in &pools {
         for state in lease::State::ALL {
@@ -130,7 +131,11 @@ async fn collect(context: &Context) {
                 *status.port.bridge == *name && status.coverage.is_some() == covered
             });
             let label = if covered { "true" } else { "false" };
-            ports.with_label_values(&[name, label]).set(gauge_value(count.count()));
+            metrics
+                .datapath
+                .ports
+                .with_label_values(&[name, label])
+                .set(gauge_value(count.count()));
         }
     }
     let healthy = i64::from(health.booted() && health.observer().is_none());
@@ -142,12 +147,12 @@ async fn collect(context: &Context) {
         source_healthy.with_label_values(&[status.source.name()]).set(healthy);
         let waiting = pools.iter().map(|pool| pool.waiting_for(status.name)).sum::<u64>();
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-        metrics.transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
+        transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
     }
-    metrics.subscriber_lag.reset();
+    metrics.incidents.subscriber_lag.reset();
     for (subscriber, lag) in context.hub.lags() {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
-        metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
+        metrics.incidents.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
     }
     alerts.collect(config.bridges.iter().map(|bridge| &*bridge.name));
     metrics.ready.set(i64::from(health.ready()));

@@ -58,8 +58,8 @@ impl proto::leases_server::Leases for Service {
         let config = self.0.config();
         for pool in pools.iter().filter(|pool| config.pools.get(pool).is_some()) {
             let metrics = &self.0.metrics;
-            metrics.allocations.with_label_values(&[&**pool, word]).inc();
-            let duration = metrics.allocation_duration.with_label_values(&[&**pool]);
+            metrics.leases.allocations.with_label_values(&[&**pool, word]).inc();
+            let duration = metrics.leases.allocation_duration.with_label_values(&[&**pool]);
             duration.observe(start.elapsed().as_secs_f64());
         }
         match result {
@@ -148,7 +148,7 @@ impl proto::leases_server::Leases for Service {
         };
         for lease in &leases {
             let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
-            self.0.metrics.releases.with_label_values(&[&*lease.pool, result]).inc();
+            self.0.metrics.leases.releases.with_label_values(&[&*lease.pool, result]).inc();
         }
         Ok(self.0.released(outcome, leases))
     }
