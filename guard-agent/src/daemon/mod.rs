@@ -29,7 +29,7 @@ use crate::{
     health::Health,
     inventory::{Sources, Told},
     observer::{self, Handle, Observer},
-    owners::fence::{self, Generations},
+    owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
     server::{self, http},
     store::Boot,
@@ -85,7 +85,7 @@ async fn serve(
     let boot = Boot { id, now: clock::now() };
     let health = Arc::new(Health::default());
     let (supervisor, mut first_end) = Supervisor::new();
-    let generations = Generations::open(&config.bpffs, health.clone())?;
+    let generations = GenerationFence::open(&config.bpffs, health.clone())?;
     // The kernel verifies the program while the leases are read.
     let bpffs = config.bpffs.clone();
     let apart = (fence::NAME, fence::pin(&bpffs));
@@ -111,7 +111,7 @@ async fn serve(
     if timeout(STOP, leases.ledger.shutdown()).await.is_err() {
         tracing::error!("the store has not been closed for {STOP:?}; is the disk stuck?");
     }
-    leases.alerts.write_down();
+    leases.reporter.write_down();
     tracing::info!("stopped; the program goes on watching");
     ended
 }
@@ -141,7 +141,7 @@ impl Running {
         faces: Faces<'_>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let Leases { health, metrics, hub, live, bindings, alerts, ledger } = leases;
+        let Leases { health, metrics, bus, live, bindings, reporter, ledger } = leases;
         let Faces { path, hangup, listener, web } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
@@ -153,7 +153,7 @@ impl Running {
             path: path.to_owned(),
             current,
             ledger: ledger.clone(),
-            hub: hub.clone(),
+            bus: bus.clone(),
             metrics: metrics.clone(),
             reconciler: reconciler.clone(),
         };
@@ -168,8 +168,8 @@ impl Running {
             observer: handle,
             live: live.clone(),
             bindings: bindings.clone(),
-            alerts: alerts.clone(),
-            hub: hub.clone(),
+            reporter: reporter.clone(),
+            bus: bus.clone(),
             reconciler,
             watchdog,
             health: health.clone(),
@@ -192,7 +192,7 @@ impl Running {
 }
 
 fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Parts {
-    let Leases { health, live, bindings, alerts, .. } = leases;
+    let Leases { health, live, bindings, reporter, .. } = leases;
     let prefixes = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
     observer::Parts {
         bpffs: config.bpffs.clone(),
@@ -201,7 +201,7 @@ fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> 
         conflict: config.conflict,
         quota: config.quota,
         live: live.clone(),
-        alerts: alerts.clone(),
+        reporter: reporter.clone(),
         bindings: bindings.clone(),
         health: health.clone(),
         supervisor: supervisor.clone(),
@@ -214,12 +214,12 @@ fn judges(
     leases: &Leases,
     supervisor: &Supervisor,
 ) -> (Arc<Reconciler>, Arc<Watchdog>) {
-    let Leases { health, metrics, live, alerts, ledger, .. } = leases;
+    let Leases { health, metrics, live, reporter, ledger, .. } = leases;
     let told = Told {
         live: live.clone(),
         health: health.clone(),
         segments: config.segments().into(),
-        alerts: alerts.clone(),
+        reporter: reporter.clone(),
     };
     let sources = Arc::new(Sources::start(config.sources.clone(), &told, supervisor));
     let watchdog = Watchdog::new(watchdog::Parts {

@@ -135,7 +135,7 @@ impl Sources {
         // What an earlier run had against one that is not asked any more is over.
         for source in [Source::Inventory, Source::Controller] {
             if !all.iter().any(|handle| handle.source() == source) {
-                told.alerts.unreadable(source, &[], clock::now());
+                told.reporter.unreadable(source, &[], clock::now());
             }
         }
         Self { all, directory, told: Some(told.clone()) }

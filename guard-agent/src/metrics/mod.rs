@@ -19,7 +19,7 @@ pub use self::{
     datapath::Counters,
     definitions::{LeaseMetrics, PassMetrics},
 };
-use crate::ledger::Lifecycle;
+use crate::ledger::AfterCommit;
 
 /// All metrics of the agent.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Metrics {
     }
 }
 
-impl Lifecycle for Arc<Metrics> {
+impl AfterCommit for Arc<Metrics> {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
 
     fn noticed(&mut self, notices: &[Notice]) {

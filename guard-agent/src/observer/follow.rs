@@ -115,7 +115,7 @@ impl Observer {
         }
         let addresses = self.parts.live.link_ended(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.parts.alerts.port_gone(ifindex, clock::now());
+        self.parts.reporter.port_gone(ifindex, clock::now());
         self.ports.remove(ifindex);
     }
 
@@ -238,7 +238,7 @@ impl Observer {
         self.parts.bindings.port_left(ifindex);
         let addresses = self.parts.live.port_left(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.parts.alerts.port_gone(ifindex, clock::now());
+        self.parts.reporter.port_gone(ifindex, clock::now());
     }
 
     fn claims_gone(&mut self, ifindex: u32, addresses: Vec<(Segment, IpAddr)>) {

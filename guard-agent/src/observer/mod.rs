@@ -48,7 +48,7 @@ use crate::{
     clock,
     config::Bridge,
     datapath::{self, Kernel, KernelError, Snapshot},
-    events::Alerts,
+    events::IncidentReporter,
     failpoint::{self, Moment},
     health::{self, Health, Heartbeat},
     live::LiveSet,
@@ -93,7 +93,7 @@ pub struct Parts {
     /// Where claims go.
     pub live: Arc<LiveSet>,
     /// Where conflicts go.
-    pub alerts: Arc<Alerts>,
+    pub reporter: Arc<IncidentReporter>,
     /// Who may claim what.
     pub bindings: Arc<Bindings>,
     /// What is degraded.
@@ -292,7 +292,7 @@ impl Observer {
         let bindings = &self.parts.bindings;
         self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
         lookout.look(self.ports.shared());
-        self.parts.alerts.close_quiet(clock::now());
+        self.parts.reporter.close_quiet(clock::now());
         self.look_for_room(None);
         if self.parts.health.why(FULL).is_some() {
             self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);
@@ -366,7 +366,7 @@ impl Observer {
 
     async fn take(&mut self, records: Vec<Bytes>) {
         for record in records {
-            let unwritten = self.parts.alerts.unwritten();
+            let unwritten = self.parts.reporter.unwritten();
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.event(event),
                 Err(error) => {
@@ -374,7 +374,7 @@ impl Observer {
                     self.parts.health.degraded("ring", &why);
                 }
             }
-            if self.parts.alerts.unwritten() > unwritten {
+            if self.parts.reporter.unwritten() > unwritten {
                 // The tasks that send it to subscribers are ready now, on this thread: they go first.
                 yield_now().await;
             }
@@ -386,7 +386,7 @@ impl Observer {
 
     /// When to write down the alerts and what follows from them, if there are any.
     fn next_write_down(&mut self) -> Option<Instant> {
-        let waiting = self.executor.must_follow_up() || self.parts.alerts.unwritten() > 0;
+        let waiting = self.executor.must_follow_up() || self.parts.reporter.unwritten() > 0;
         if self.write_down_at.is_none() && waiting {
             self.write_down_at = Some(Instant::now() + WRITE_DOWN);
         }
@@ -396,7 +396,7 @@ impl Observer {
     fn write_down(&mut self) {
         self.write_down_at = None;
         self.executor.follow_up();
-        self.parts.alerts.write_down();
+        self.parts.reporter.write_down();
     }
 
     fn event(&mut self, event: Event) {

@@ -38,7 +38,7 @@ pub(crate) use stations::Stations;
 use crate::{
     datapath::{Table, entries},
     health::Health,
-    ledger::{KernelHolder, Lifecycle},
+    ledger::{AfterCommit, KernelHolder},
 };
 
 /// An address about which two disagree, and how.
@@ -419,7 +419,7 @@ fn used_by(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
     (&lease.owner, lease.generation, &lease.binding)
 }
 
-impl Lifecycle for Arc<Bindings> {
+impl AfterCommit for Arc<Bindings> {
     fn restored(&mut self, leases: &[Arc<Lease>]) {
         self.inner.lock().known = true;
         self.apply(leases.iter().map(|lease| (lease, false)));

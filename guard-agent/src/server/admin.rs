@@ -250,7 +250,7 @@ impl Service {
 
     /// The page of a command's report that a request asks for.
     fn page<K: Key, R: Paged>(&self, command: &str, request: &mut R) -> Result<Page<K>, Invalid> {
-        Page::of(&format!("Admin.{command}"), request, self.0.hub.last())
+        Page::of(&format!("Admin.{command}"), request, self.0.bus.last())
     }
 
     /// The leases on a page that nothing speaks for: those whose port is gone, and those of which

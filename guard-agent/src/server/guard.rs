@@ -37,7 +37,7 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::LiveRequest>,
     ) -> Result<Response<proto::LiveResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Guard.Live", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Guard.Live", &mut request, self.0.bus.last())?;
         let proto::LiveRequest { bridge, .. } = request;
         let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
         let watched = self.0.config().bridges.iter().any(|watched| of_bridge(&watched.name));
@@ -55,7 +55,7 @@ impl proto::guard_server::Guard for Service {
         &self,
         request: Request<proto::PortsRequest>,
     ) -> Result<Response<proto::PortsResponse>, Status> {
-        let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.hub.last())?;
+        let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.bus.last())?;
         let ports = self.0.observer.ports.read();
         let from = page.after.map_or(Bound::Unbounded, Bound::Excluded);
         let some = ports.range((from, Bound::Unbounded)).take(page.wanted()).collect();
@@ -69,9 +69,9 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::ConflictsRequest>,
     ) -> Result<Response<proto::ConflictsResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Guard.Conflicts", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Guard.Conflicts", &mut request, self.0.bus.last())?;
         let (after, wanted) = (page.after.unwrap_or_default(), page.wanted());
-        let some = self.0.alerts.list_after(request.all, after, wanted);
+        let some = self.0.reporter.list_after(request.all, after, wanted);
         let conflicts = page.of_all(some, |incident| incident.id, convert::conflict);
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ConflictsResponse { conflicts, next_page_token, seq }))
@@ -83,7 +83,7 @@ impl proto::guard_server::Guard for Service {
         &self,
         _request: Request<proto::WatchConflictsRequest>,
     ) -> Result<Response<ConflictStream>, Status> {
-        let (open, Subscription { receiver, .. }) = self.0.alerts.subscribe();
+        let (open, Subscription { receiver, .. }) = self.0.reporter.subscribe();
         let context = self.0.clone();
         let later = stream::unfold((receiver, context), |(mut receiver, context)| async move {
             let incidents = loop {
@@ -94,7 +94,7 @@ impl proto::guard_server::Guard for Service {
                         }
                     }
                     // Some were lost to this subscriber: it gets the state anew.
-                    Err(RecvError::Lagged(_)) => break messages(&context.alerts.list(true)),
+                    Err(RecvError::Lagged(_)) => break messages(&context.reporter.list(true)),
                     Err(RecvError::Closed) => return None,
                 }
             };
@@ -141,7 +141,7 @@ impl proto::guard_server::Guard for Service {
             duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
         let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
         // What is no number is no incident's.
-        let silence = |id| self.0.alerts.silence(id, span, clock::now());
+        let silence = |id| self.0.reporter.silence(id, span, clock::now());
         match id.parse().ok().and_then(silence) {
             Some(incident) => Ok(Response::new(convert::conflict(&incident))),
             None => Err(error::conflict_unknown(&id)),

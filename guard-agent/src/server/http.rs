@@ -102,7 +102,7 @@ async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Res
 
 /// Sets what is read rather than counted.
 async fn collect(context: &Context) {
-    let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
+    let Context { ledger, observer, live, reporter, health, metrics, .. } = context;
     let config = context.config();
     let LeaseMetrics { leases, pool_capacity, transitions_waiting, .. } = &metrics.leases;
     let PassMetrics { live_addresses, source_healthy, .. } = &metrics.passes;
@@ -150,11 +150,11 @@ async fn collect(context: &Context) {
         transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
     }
     metrics.incidents.subscriber_lag.reset();
-    for (subscriber, lag) in context.hub.lags() {
+    for (subscriber, lag) in context.bus.lags() {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
         metrics.incidents.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
     }
-    alerts.collect(config.bridges.iter().map(|bridge| &*bridge.name));
+    reporter.collect(config.bridges.iter().map(|bridge| &*bridge.name));
     metrics.ready.set(i64::from(health.ready()));
     observer.counters.collect(metrics);
 }

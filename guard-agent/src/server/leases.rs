@@ -168,7 +168,7 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::ListLeasesRequest>,
     ) -> Result<Response<proto::ListLeasesResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Leases.List", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Leases.List", &mut request, self.0.bus.last())?;
         let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
         if let Some(name) = pool
             && self.0.config().pools.get(name).is_none()
@@ -209,8 +209,8 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let proto::WatchRequest { from, subscriber } = request.into_inner();
-        let progress = self.0.hub.progress(&subscriber);
-        let Subscription { backlog, gap, seq, receiver } = self.0.hub.subscribe(from);
+        let progress = self.0.bus.progress(&subscriber);
+        let Subscription { backlog, gap, seq, receiver } = self.0.bus.subscribe(from);
         let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
         if let Some(progress) = &progress {
             progress.fetch_max(first, Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub use socket::{listen, open_to};
 
 use crate::{
     config::{Config, WhenDegraded},
-    events::{Alerts, Hub},
+    events::{EventBus, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
     live::LiveSet,
@@ -69,9 +69,9 @@ pub struct Context {
     /// Who may claim what.
     pub bindings: Arc<Bindings>,
     /// The incidents.
-    pub alerts: Arc<Alerts>,
+    pub reporter: Arc<IncidentReporter>,
     /// The event stream.
-    pub hub: Arc<Hub>,
+    pub bus: Arc<EventBus>,
     /// The reconciler.
     pub reconciler: Arc<Reconciler>,
     /// The watchdog.
@@ -216,8 +216,8 @@ impl Context {
 
     /// Whether these pools can be allocated from now.
     fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
-        if let Some(loss) = self.ledger.loss() {
-            return Err(error::Closed::Store(loss));
+        if let Some(fault) = self.ledger.fault() {
+            return Err(error::Closed::Store(fault));
         }
         for pool in pools {
             let bridge = &pool.segment().bridge;

@@ -16,7 +16,7 @@ impl proto::pools_server::Pools for Service {
         &self,
         request: Request<proto::ListPoolsRequest>,
     ) -> Result<Response<proto::ListPoolsResponse>, Status> {
-        let mut page = Page::of("Pools.List", &mut request.into_inner(), self.0.hub.last())?;
+        let mut page = Page::of("Pools.List", &mut request.into_inner(), self.0.bus.last())?;
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
         let away = sources::away(&self.0);
         let pools = page.of_all(pools, key, |pool| convert::pool(pool, &away));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::D
 use guard_agent::{
     clock,
     config::inventory::Settings as Asked,
-    events::{Alerts, History, Hub},
+    events::{EventBus, IncidentLog, IncidentReporter},
     health::Health,
     inventory::{Sources, Told},
     ledger::Ledger,
@@ -111,7 +111,7 @@ impl Node {
             live: live.clone(),
             health: health.clone(),
             segments: Arc::new([segment]),
-            alerts: alerts(),
+            reporter: reporter(),
         };
         let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
         let reconciler = Reconciler::new(Parts {
@@ -166,10 +166,10 @@ pub fn one(reply: Reply) -> Arc<Lease> {
 }
 
 /// Incidents that nobody looks at.
-fn alerts() -> Arc<Alerts> {
+fn reporter() -> Arc<IncidentReporter> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
-    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) = History::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
-    Arc::new(Alerts::new(incidents, hub, metrics, history))
+    let (bus, metrics) = (Arc::new(EventBus::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (log, _) = IncidentLog::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
+    Arc::new(IncidentReporter::new(incidents, bus, metrics, log))
 }

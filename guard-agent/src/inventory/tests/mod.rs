@@ -39,7 +39,7 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::{
-    events::{Alerts, History, Hub},
+    events::{EventBus, IncidentLog, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
     live::LiveSet,
@@ -199,7 +199,7 @@ struct Asked {
     sources: Sources,
     live: Arc<LiveSet>,
     health: Arc<Health>,
-    alerts: Arc<Alerts>,
+    reporter: Arc<IncidentReporter>,
     _dir: tempfile::TempDir,
 }
 
@@ -212,12 +212,12 @@ fn asking(socket: &Path) -> Asked {
     let pools = Pools::new(Vec::new()).unwrap();
     let changes = live.changes().clone();
     let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
-    let alerts = alerts(dir.path());
+    let reporter = reporter(dir.path());
     let told = Told {
         live: live.clone(),
         health: health.clone(),
         segments: Arc::new([]),
-        alerts: alerts.clone(),
+        reporter: reporter.clone(),
     };
     let containerd = crate::config::containerd::Settings {
         socket: socket.to_owned(),
@@ -228,16 +228,16 @@ fn asking(socket: &Path) -> Asked {
     };
     let settings = Settings { containerd: Some(containerd), directory: None };
     let sources = Sources::start(settings, &told, &Supervisor::new().0);
-    Asked { sources, live, health, alerts, _dir: dir }
+    Asked { sources, live, health, reporter, _dir: dir }
 }
 
-fn alerts(dir: &Path) -> Arc<Alerts> {
+fn reporter(dir: &Path) -> Arc<IncidentReporter> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
-    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) =
-        History::open(&dir.join("incidents.db"), "boot", &Supervisor::new().0).unwrap();
-    Arc::new(Alerts::new(incidents, hub, metrics, history))
+    let (bus, metrics) = (Arc::new(EventBus::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (log, _) =
+        IncidentLog::open(&dir.join("incidents.db"), "boot", &Supervisor::new().0).unwrap();
+    Arc::new(IncidentReporter::new(incidents, bus, metrics, log))
 }
 
 impl Asked {

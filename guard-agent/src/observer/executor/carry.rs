@@ -72,7 +72,7 @@ impl Facts for Carrier<'_> {
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
-        self.executor.alerts.kind(segment, target)
+        self.executor.reporter.kind(segment, target)
     }
 }
 
@@ -95,10 +95,10 @@ impl Hands for Carrier<'_> {
             Effect::Sighted(sighted) => self.executor.sighted(*sighted),
             Effect::Moved { segment, address, sides } => {
                 let (from, to) = *sides;
-                self.executor.alerts.moved(&segment, address, from.as_ref(), &to, clock::now());
+                self.executor.reporter.moved(&segment, address, from.as_ref(), &to, clock::now());
             }
             Effect::Spoke(segment, address, holder) => {
-                self.executor.alerts.holder_spoke(&segment, address, &holder);
+                self.executor.reporter.holder_spoke(&segment, address, &holder);
             }
             Effect::HoldInKernel(key, live) => self.executor.hold(key, live),
             Effect::ForgetInKernel(key, ifindex) => self.executor.forget(&key, ifindex),
@@ -136,7 +136,7 @@ impl Executor {
             sighting.challenger.frames = frames;
         }
         let latency = clock::monotonic().saturating_sub(seen);
-        self.alerts.sighted(sighting, clock::now(), latency);
+        self.reporter.sighted(sighting, clock::now(), latency);
     }
 
     fn frames(&self, challenger: &ChallengerKey) -> Option<u64> {

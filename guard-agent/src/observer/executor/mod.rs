@@ -19,7 +19,7 @@ pub(super) use carry::Carrier;
 use super::{Parts, log_limiter::LogLimiter, rules};
 use crate::{
     datapath::Table,
-    events::Alerts,
+    events::IncidentReporter,
     live::LiveSet,
     network::{
         link::{exists, has_carrier},
@@ -39,7 +39,7 @@ pub(super) struct ClaimMaps {
 /// What effects are carried out with.
 pub(super) struct Executor {
     live: Arc<LiveSet>,
-    alerts: Arc<Alerts>,
+    reporter: Arc<IncidentReporter>,
     bindings: Arc<Bindings>,
     maps: ClaimMaps,
     prefixes: Vec<(Segment, IpNet)>,
@@ -59,7 +59,7 @@ impl Executor {
     pub(super) fn new(parts: &Parts, maps: ClaimMaps, prober: Arc<Prober>) -> Self {
         Self {
             live: parts.live.clone(),
-            alerts: parts.alerts.clone(),
+            reporter: parts.reporter.clone(),
             bindings: parts.bindings.clone(),
             maps,
             prefixes: parts.prefixes.clone(),
