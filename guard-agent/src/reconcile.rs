@@ -29,7 +29,7 @@ use crate::{
     health::{self, Health},
     inventory::Sources,
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::{Metrics, gauge_value},
 };
 
@@ -42,7 +42,7 @@ pub struct Parts {
     /// The leases.
     pub ledger: Ledger,
     /// What is in use.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who is asked.
     pub sources: Arc<Sources>,
     /// What is degraded.
@@ -322,7 +322,7 @@ impl Reconciler {
     }
 
     fn index(&self) -> Index {
-        Index::new(self.parts.live.listings().entries(Source::Controller))
+        Index::new(self.parts.live.inventory().entries(Source::Controller))
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {

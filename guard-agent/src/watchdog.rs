@@ -28,7 +28,7 @@ use crate::{
     health::{self, Health},
     inventory::{Sources, removal},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
 };
 
@@ -44,7 +44,7 @@ pub struct Parts {
     /// The leases.
     pub ledger: Ledger,
     /// What the sources have listed.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who is asked.
     pub sources: Arc<Sources>,
     /// What is degraded.
@@ -170,7 +170,7 @@ impl Watchdog {
         if let Some(heard) = self.parts.sources.ask_one(source).await {
             Ended::unless_complete(&heard)?;
         }
-        Ok(self.parts.live.listings().entries(source))
+        Ok(self.parts.live.inventory().entries(source))
     }
 
     /// Why nothing is removed unasked, if so. All are looked up before the first is removed, where it

@@ -13,7 +13,7 @@ use crate::{
     events::{EventBus, IncidentLog, IncidentLogError, IncidentReporter},
     health::Health,
     ledger::{self, AfterCommit, Ledger, StoreFault},
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     owners::{Bindings, fence::GenerationFence},
     store::{Boot, Store},
@@ -29,7 +29,7 @@ pub struct Leases {
     /// The event stream.
     pub bus: Arc<EventBus>,
     /// What is in use.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who may claim what.
     pub bindings: Arc<Bindings>,
     /// The incidents.
@@ -56,7 +56,7 @@ impl Leases {
         };
         let subscribers = config.subscribers.iter().map(|(name, _)| name.clone());
         let bus = Arc::new(EventBus::new(epoch, subscribers));
-        let live = Arc::new(LiveSet::default());
+        let live = Arc::new(SharedEvidence::default());
         let having = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
         live.set_prefixes(having.collect());
         let gateways =

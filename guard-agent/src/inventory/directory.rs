@@ -15,7 +15,7 @@ use guard_api::proto::directory::{
     GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
 };
 use guard_core::{
-    evidence::{Death, Entry, Listing, Place, Unread, Word},
+    evidence::{Death, Entry, Listing, Place, SandboxState, Unread},
     lease,
     owner::Owner,
     time::Now,
@@ -148,7 +148,7 @@ fn read(listed: &Sandbox, listing: &mut Listing, first_listed: impl FnOnce(&Owne
 pub(super) async fn look_up(
     socket: &Path,
     owners: HashSet<Owner>,
-) -> Result<HashMap<Owner, Word>, SourceError> {
+) -> Result<HashMap<Owner, SandboxState>, SourceError> {
     if owners.is_empty() {
         return Ok(HashMap::new());
     }
@@ -163,23 +163,26 @@ pub(super) async fn look_up(
     stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-async fn ask(mut client: DirectoryClient<Channel>, owner: &Owner) -> Result<Word, SourceError> {
+async fn ask(
+    mut client: DirectoryClient<Channel>,
+    owner: &Owner,
+) -> Result<SandboxState, SourceError> {
     let Owner { sandbox, lifecycle } = owner;
     let request = GetRequest { sandbox: sandbox.to_string(), lifecycle: lifecycle.to_string() };
     let answer = client.get(request).await;
     let answer = answer.map_err(|status| SourceError::call("look a sandbox up", &status))?;
-    let Some(found) = answer.into_inner().sandbox else { return Ok(Word::NotFound) };
+    let Some(found) = answer.into_inner().sandbox else { return Ok(SandboxState::NotFound) };
     let unreadable = |what: &str| {
         Err(SourceError::Unreadable(format!("asked for sandbox {owner}, the directory {what}")))
     };
     let may_be = |said: &str, asked: &str| said == asked || said.is_empty() || asked.is_empty();
     match found.state() {
         State::Unspecified => unreadable("says that it is in no known state"),
-        State::Alive => Ok(Word::Alive),
+        State::Alive => Ok(SandboxState::Alive),
         State::Dead if !may_be(&found.lifecycle, lifecycle) => {
             unreadable("tells of the end of another lifecycle")
         }
-        State::Dead => Ok(Word::Dead),
+        State::Dead => Ok(SandboxState::Dead),
     }
 }
 

@@ -26,7 +26,7 @@ use std::{
 use futures_util::future::join_all;
 use guard_api::client::{self, ChannelError};
 use guard_core::{
-    evidence::{CONTAINERD, DIRECTORY, Heard, Source, Word},
+    evidence::{CONTAINERD, DIRECTORY, PollResult, SandboxState, Source},
     owner::Owner,
 };
 use tonic::{Status, transport::Channel};
@@ -217,18 +217,18 @@ impl Sources {
     pub async fn look_up(
         &self,
         owners: HashSet<Owner>,
-    ) -> Result<Option<HashMap<Owner, Word>>, SourceError> {
+    ) -> Result<Option<HashMap<Owner, SandboxState>>, SourceError> {
         let Some(socket) = &self.directory else { return Ok(None) };
         directory::look_up(socket, owners).await.map(Some)
     }
 
     /// Asks all of them now, but for those that an operator does without.
-    pub async fn ask(&self) -> Vec<Heard> {
+    pub async fn ask(&self) -> Vec<PollResult> {
         join_all(self.heeded().map(Handle::ask)).await
     }
 
     /// Asks one of them now; nothing where it is not configured.
-    pub async fn ask_one(&self, source: Source) -> Option<Heard> {
+    pub async fn ask_one(&self, source: Source) -> Option<PollResult> {
         Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
     }
 

@@ -24,7 +24,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::netns::Namespaces;
-use crate::{config::containerd::Settings, live::LiveSet};
+use crate::{config::containerd::Settings, live::SharedEvidence};
 
 /// How many containers are looked at once.
 const AT_ONCE: usize = 16;
@@ -56,7 +56,7 @@ impl Placing {
     /// and no reason not to list the rest.
     pub(super) async fn place(
         &mut self,
-        live: &LiveSet,
+        live: &SharedEvidence,
         settings: &Settings,
         channel: &Channel,
         listing: &mut Listing,

@@ -5,7 +5,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use guard_core::evidence::{Answer, Heard, Listing, Source};
+use guard_core::evidence::{Listing, PollOutcome, PollResult, Source};
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -63,7 +63,7 @@ pub(super) enum Changed {
 pub struct Handle {
     source: Source,
     name: &'static str,
-    requests: mpsc::Sender<oneshot::Sender<Heard>>,
+    requests: mpsc::Sender<oneshot::Sender<PollResult>>,
     known: Arc<RwLock<Known>>,
 }
 
@@ -80,7 +80,7 @@ impl Handle {
         let known = Known::new(source, name, clock::now().boot);
         told.answered(&known);
         let known = Arc::new(RwLock::new(known));
-        let keeper = Keeper {
+        let task = SourceTask {
             source,
             name,
             lister,
@@ -88,7 +88,7 @@ impl Handle {
             known: Arc::clone(&known),
             backoff: Backoff::default(),
         };
-        supervisor.spawn(name, keeper.run(asked));
+        supervisor.spawn(name, task.run(asked));
         Self { source, name, requests, known }
     }
 
@@ -117,20 +117,20 @@ impl Handle {
     }
 
     /// Asks it now, and waits for the answer.
-    pub async fn ask(&self) -> Heard {
+    pub async fn ask(&self) -> PollResult {
         let asked = clock::now().boot;
-        let (answer, answered) = oneshot::channel();
-        if self.requests.send(answer).await.is_ok()
+        let (outcome, answered) = oneshot::channel();
+        if self.requests.send(outcome).await.is_ok()
             && let Ok(heard) = answered.await
         {
             return heard;
         }
-        let answer = Answer::Failed("its task has ended".to_owned());
-        Heard { source: self.source, name: self.name, asked, answer, ours: 0 }
+        let outcome = PollOutcome::Failed("its task has ended".to_owned());
+        PollResult { source: self.source, name: self.name, asked, outcome, ours: 0 }
     }
 }
 
-struct Keeper<L> {
+struct SourceTask<L> {
     source: Source,
     name: &'static str,
     lister: L,
@@ -139,9 +139,9 @@ struct Keeper<L> {
     backoff: Backoff,
 }
 
-impl<L: Lister> Keeper<L> {
-    async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<Heard>>) {
-        let mut waiting: Option<oneshot::Sender<Heard>> = None;
+impl<L: Lister> SourceTask<L> {
+    async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<PollResult>>) {
+        let mut waiting: Option<oneshot::Sender<PollResult>> = None;
         loop {
             let began = Instant::now();
             let heard = self.list().await;
@@ -193,7 +193,12 @@ impl<L: Lister> Keeper<L> {
     }
 
     fn answers(&self) -> bool {
-        self.known.read().status.last.as_ref().is_some_and(|last| last.answer == Answer::Complete)
+        self.known
+            .read()
+            .status
+            .last
+            .as_ref()
+            .is_some_and(|last| last.outcome == PollOutcome::Complete)
     }
 
     fn stream_ended(&self, why: &str) {
@@ -209,30 +214,30 @@ impl<L: Lister> Keeper<L> {
         &self.told.health
     }
 
-    async fn list(&mut self) -> Heard {
+    async fn list(&mut self) -> PollResult {
         let asked = clock::now().boot;
         let listed = match timeout(PATIENCE, self.lister.list()).await {
             Ok(listed) => listed,
             Err(_) => Err(SourceError::Late(PATIENCE)),
         };
-        let (answer, ours) = match &listed {
+        let (outcome, ours) = match &listed {
             Ok(listing) => {
                 let answered = self.answers();
-                (Answer::Complete, self.told.publish(self.source, listing, answered))
+                (PollOutcome::Complete, self.told.publish(self.source, listing, answered))
             }
             Err(error) => {
                 self.lister.reset();
                 self.backoff.reset();
-                (Answer::Failed(error.to_string()), 0)
+                (PollOutcome::Failed(error.to_string()), 0)
             }
         };
-        let heard = Heard { source: self.source, name: self.name, asked, answer, ours };
+        let heard = PollResult { source: self.source, name: self.name, asked, outcome, ours };
         self.note(&heard, listed.ok());
         heard
     }
 
     /// Keeps what came of an answer, and tells whether the source is well.
-    fn note(&self, heard: &Heard, listing: Option<Listing>) {
+    fn note(&self, heard: &PollResult, listing: Option<Listing>) {
         let mut known = self.known.write();
         let Known { status, mark } = &mut *known;
         status.last = Some(heard.clone());

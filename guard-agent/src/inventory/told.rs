@@ -9,13 +9,13 @@ use guard_core::{
 };
 
 use super::status::{Known, SourceStatus};
-use crate::{clock, events::IncidentReporter, health::Health, live::LiveSet};
+use crate::{clock, events::IncidentReporter, health::Health, live::SharedEvidence};
 
 /// Who is told of what a source says.
 #[derive(Clone)]
 pub struct Told {
     /// Evidence, on which the ledger acts at once.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// What is degraded.
     pub health: Arc<Health>,
     /// Where addresses can be.

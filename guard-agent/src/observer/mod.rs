@@ -51,7 +51,7 @@ use crate::{
     events::IncidentReporter,
     failpoint::{self, Moment},
     health::{self, Health, Heartbeat},
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Counters,
     network::{
         Netlink, NetlinkError, Notice,
@@ -91,7 +91,7 @@ pub struct Parts {
     /// What one port may add about addresses that nobody owns.
     pub quota: Quota,
     /// Where claims go.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Where conflicts go.
     pub reporter: Arc<IncidentReporter>,
     /// Who may claim what.

@@ -116,7 +116,7 @@ async fn collect(context: &Context) {
         pool_capacity.with_label_values(&[&*pool.name]).set(capacity);
     }
     let all = observer.ports.read().clone();
-    let listed = live.listings().addresses();
+    let listed = live.inventory().addresses();
     for bridge in &config.bridges {
         let name = &*bridge.name;
         let (wire, kernel) = live.count(name);

@@ -45,7 +45,7 @@ use crate::{
     events::{EventBus, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     observer,
     owners::Bindings,
@@ -65,7 +65,7 @@ pub struct Context {
     /// The way to the observer.
     pub observer: observer::Handle,
     /// What is in use.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who may claim what.
     pub bindings: Arc<Bindings>,
     /// The incidents.

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use guard_agent::{
     clock,
     ledger::{Ledger, StoreFault},
-    live::LiveSet,
+    live::SharedEvidence,
     store::{Boot, Store, StoreError},
 };
 use guard_core::lease::{LeaseFilter, Pool, PoolSpec, Pools, command::Command};
@@ -84,7 +84,7 @@ impl Node {
         let six = PoolSpec::new("six", segment(), "fd00::/64".parse().unwrap());
         let pools = [four, six].map(|spec| Pool::new(spec).unwrap());
         let pools = Pools::new(pools.into()).unwrap();
-        let live = Arc::new(LiveSet::default());
+        let live = Arc::new(SharedEvidence::default());
         let changes = live.changes().clone();
         Ledger::start(pools, store, live, changes, Vec::new()).unwrap()
     }

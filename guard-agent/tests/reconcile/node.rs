@@ -9,7 +9,7 @@ use guard_agent::{
     health::Health,
     inventory::{Sources, Told},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     reconcile::{Ask, Parts, Reconciler, Report},
     store::{Boot, Store},
@@ -88,7 +88,7 @@ pub fn listed(sandbox: &str, lifecycle: &str, state: State) -> Sandbox {
 /// The agent's parts in one boot.
 pub struct Node {
     pub ledger: Ledger,
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     pub reconciler: Reconciler,
 }
 
@@ -101,7 +101,7 @@ impl Node {
         let mut spec = PoolSpec::new("p", segment.clone(), "10.0.0.0/24".parse().unwrap());
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
-        let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
+        let (live, health) = (Arc::new(SharedEvidence::default()), Arc::new(Health::default()));
         let changes = live.changes().clone();
         let ledger =
             Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();

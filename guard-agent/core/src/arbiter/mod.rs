@@ -15,11 +15,11 @@
 mod ageing;
 mod clones;
 mod contest;
-mod doubt;
 mod effect;
 mod event;
 mod facts;
 mod given;
+mod grace;
 mod handover;
 mod read;
 #[cfg(test)]

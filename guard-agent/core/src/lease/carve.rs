@@ -13,11 +13,11 @@ use super::{
     State, Subnet, Swap, Write,
     command::{Reason, Refusal, Reply, ReserveSubnet, WhichSubnet},
     number,
-    step::Step,
+    transaction::Transaction,
 };
 use crate::segment::Segment;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// The lowest free block, or the requested one; the same one for whoever has one already.
     pub(super) fn reserve_subnet(&mut self, ask: &ReserveSubnet) -> Result<Reply, Refusal> {
         let wanted = ask.prefix.map(|prefix| prefix.trunc());

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Generation, Lease, State, command::Reply, reason, step::Step, transition};
+use super::{
+    Generation, Lease, State, command::Reply, reason, transaction::Transaction, transition,
+};
 use crate::mac::Mac;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// held → active.
     pub(super) fn confirm(&mut self, generation: Generation) -> Reply {
         let Some((slot, lease)) = self.owned(generation) else {

@@ -17,9 +17,9 @@ use super::{
     index::{Index, Slot},
     interface::Interfaces,
     restore::HighWater,
-    step::Step,
     subnet::Subnets,
     table::Table,
+    transaction::Transaction,
     transition,
 };
 use crate::{
@@ -169,9 +169,9 @@ impl Engine {
     /// Carries out a command. The caller stores the changes and tells of them, or gives them to
     /// [`Engine::undo`] before it applies anything else.
     pub fn apply(&mut self, command: Command, view: &dyn EvidenceView, now: Now) -> Applied {
-        let mut step = Step::new(self, view, now);
-        let result = step.run(command);
-        let (changes, notices) = step.end();
+        let mut transaction = Transaction::new(self, view, now);
+        let result = transaction.run(command);
+        let (changes, notices) = transaction.end();
         Applied { result, changes, notices }
     }
 

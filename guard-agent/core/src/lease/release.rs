@@ -7,12 +7,12 @@ use super::{
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
-    step::Step,
+    transaction::Transaction,
     transition,
 };
 use crate::segment::Segment;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// By generation, which ends with the first release: a second one is stale.
     pub(super) fn release(&mut self, generation: Generation) -> Reply {
         match self.owned(generation) {

@@ -24,7 +24,7 @@ use guard_api::proto::containerd::{
     events::{Envelope, SubscribeRequest, events_server},
 };
 use guard_core::{
-    evidence::{Answer, EvidenceView as _},
+    evidence::{EvidenceView as _, PollOutcome},
     incident::{Flaps, Incidents},
     lease::Pools,
 };
@@ -42,7 +42,7 @@ use crate::{
     events::{EventBus, IncidentLog, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     store::{Boot, Store},
     supervisor::Supervisor,
@@ -197,7 +197,7 @@ fn serve_with(socket: &Path, way: Way, follow: Follow) -> Served {
 
 struct Asked {
     sources: Sources,
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     health: Arc<Health>,
     reporter: Arc<IncidentReporter>,
     _dir: tempfile::TempDir,
@@ -208,7 +208,7 @@ fn asking(socket: &Path) -> Asked {
     let dir = tempfile::tempdir().unwrap();
     let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     let store = Store::open(&dir.path().join("leases.db"), &boot).unwrap();
-    let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
+    let (live, health) = (Arc::new(SharedEvidence::default()), Arc::new(Health::default()));
     let pools = Pools::new(Vec::new()).unwrap();
     let changes = live.changes().clone();
     let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
@@ -241,11 +241,11 @@ fn reporter(dir: &Path) -> Arc<IncidentReporter> {
 }
 
 impl Asked {
-    async fn answer(&self) -> Answer {
+    async fn answer(&self) -> PollOutcome {
         let [heard] = self.sources.ask().await.try_into().unwrap();
-        let failed = heard.answer != Answer::Complete;
+        let failed = heard.outcome != PollOutcome::Complete;
         assert!(!failed || self.health.why(&health::source("containerd")).is_some());
-        heard.answer
+        heard.outcome
     }
 
     fn is_known(&self) -> bool {
@@ -275,10 +275,12 @@ impl Asked {
 }
 
 #[track_caller]
-fn failed(answer: Answer, says: &str) {
+fn failed(answer: PollOutcome, says: &str) {
     match answer {
-        Answer::Failed(why) | Answer::Partial(why) => assert!(why.contains(says), "{why}"),
-        Answer::Complete => panic!("it counts as complete"),
+        PollOutcome::Failed(why) | PollOutcome::Partial(why) => {
+            assert!(why.contains(says), "{why}")
+        }
+        PollOutcome::Complete => panic!("it counts as complete"),
     }
 }
 
@@ -290,7 +292,7 @@ fn rule_6_no_failure_of_containerd_is_an_answer() {
         let asked = asking(&socket);
         failed(asked.answer().await, "No such file");
         let (server, way, mut began) = serve(&socket, Way::Good);
-        assert_eq!(asked.answer().await, Answer::Complete);
+        assert_eq!(asked.answer().await, PollOutcome::Complete);
         assert!(asked.is_known());
 
         *way.lock() = Way::Error;
@@ -313,7 +315,7 @@ fn rule_6_no_failure_of_containerd_is_an_answer() {
 
         // It is back, and really has nothing.
         let (server, _, _began) = serve(&socket, Way::Empty);
-        assert_eq!(asked.answer().await, Answer::Complete);
+        assert_eq!(asked.answer().await, PollOutcome::Complete);
         assert!(!asked.is_known());
         assert_eq!(asked.health.why(&health::source("containerd")), None);
         server.shutdown_background();

@@ -20,7 +20,7 @@ use super::{Parts, log_limiter::LogLimiter, rules};
 use crate::{
     datapath::Table,
     events::IncidentReporter,
-    live::LiveSet,
+    live::SharedEvidence,
     network::{
         link::{exists, has_carrier},
         probe::Prober,
@@ -38,7 +38,7 @@ pub(super) struct ClaimMaps {
 
 /// What effects are carried out with.
 pub(super) struct Executor {
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     reporter: Arc<IncidentReporter>,
     bindings: Arc<Bindings>,
     maps: ClaimMaps,

@@ -10,7 +10,7 @@ use guard_agent::{
     health::Health,
     inventory::Sources,
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     reconcile::{Ask, Parts, Reconciler},
     store::{Boot, Store},
@@ -78,7 +78,7 @@ pub fn run(json: bool) -> Result<()> {
 /// The parts of an agent that a pass goes through.
 struct Node {
     segment: Segment,
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     ledger: Ledger,
     reconciler: Reconciler,
     listing: Listing,
@@ -93,7 +93,7 @@ impl Node {
         let store = Store::open(&dir.path().join("leases.db"), &boot)?;
         let segment = Segment::new(BRIDGE, 0);
         let spec = PoolSpec::new(POOL, segment.clone(), "10.8.0.0/16".parse()?);
-        let live = Arc::new(LiveSet::default());
+        let live = Arc::new(SharedEvidence::default());
         let pools = Pools::new(vec![Pool::new(spec)?])?;
         let changes = live.changes().clone();
         let ledger = Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new())?;

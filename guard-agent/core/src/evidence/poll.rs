@@ -6,7 +6,7 @@ use super::Source;
 
 /// What an answer is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum PollOutcome {
     /// It was read to its end.
     Complete,
     /// Some of it could not be read.
@@ -17,7 +17,7 @@ pub enum Answer {
 
 /// An answer of a source; what it said is in the live set by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct PollResult {
     /// What kind of evidence it gives.
     pub source: Source,
     /// Its name in the configuration.
@@ -25,14 +25,14 @@ pub struct Heard {
     /// When it was asked, on `CLOCK_BOOTTIME`.
     pub asked: Duration,
     /// Whether it answered.
-    pub answer: Answer,
+    pub outcome: PollOutcome,
     /// How many of the things that it lists have a label or field that is meant for us.
     pub ours: usize,
 }
 
 /// The answer about one sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum SandboxState {
     /// It is there.
     Alive,
     /// It has ended.
