@@ -15,7 +15,7 @@ use crate::{
     ledger::{self, AfterCommit, Ledger, StoreFault},
     live::SharedEvidence,
     metrics::Metrics,
-    owners::{Bindings, fence::GenerationFence},
+    owners::{Owners, fence::GenerationFence},
     store::{Boot, Store},
     supervisor::Supervisor,
 };
@@ -31,7 +31,7 @@ pub struct Leases {
     /// What is in use.
     pub live: Arc<SharedEvidence>,
     /// Who may claim what.
-    pub bindings: Arc<Bindings>,
+    pub owners: Arc<Owners>,
     /// The incidents.
     pub reporter: Arc<IncidentReporter>,
     /// Engine and store.
@@ -61,7 +61,7 @@ impl Leases {
         live.set_prefixes(having.collect());
         let gateways =
             config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
-        let bindings = Arc::new(Bindings::new(gateways, health.clone()));
+        let owners = Arc::new(Owners::new(gateways, health.clone()));
         // Ids grow over restarts, as the epoch does.
         let flaps = Flaps::new(config.conflict.flap_window, config.conflict.flap_count);
         let mut incidents = Incidents::new(config.conflict.quiet, flaps, (epoch << 32) + 1);
@@ -71,7 +71,7 @@ impl Leases {
             Arc::new(IncidentReporter::new(incidents, bus.clone(), metrics.clone(), log));
         let after_commit: Vec<Box<dyn AfterCommit>> = vec![
             Box::new(generations),
-            Box::new(bindings.clone()),
+            Box::new(owners.clone()),
             Box::new(reporter.clone()),
             Box::new(metrics.clone()),
             Box::new(bus.clone()),
@@ -85,7 +85,7 @@ impl Leases {
         supervisor.spawn_fallible("ledger", async move { thread.ended().await });
         // Before anything can be released.
         ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
-        Ok(Self { health, metrics, bus, live, bindings, reporter, ledger })
+        Ok(Self { health, metrics, bus, live, owners, reporter, ledger })
     }
 }
 

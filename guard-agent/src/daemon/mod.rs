@@ -24,10 +24,10 @@ use self::build::Leases;
 use crate::{
     clock,
     config::Config,
-    daemon::{liveness::Vitals, reload::Reloader},
+    daemon::{liveness::Liveness, reload::Reloader},
     datapath::Kernel,
     health::Health,
-    inventory::{Sources, Told},
+    inventory::{Publisher, Sources},
     observer::{self, Handle, Observer},
     owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
@@ -130,7 +130,7 @@ struct Running {
     stop: watch::Sender<bool>,
     /// Those that would go on asking a ledger that has stopped.
     tasks: Vec<AbortHandle>,
-    _vitals: oneshot::Sender<()>,
+    _liveness: oneshot::Sender<()>,
 }
 
 impl Running {
@@ -141,12 +141,12 @@ impl Running {
         faces: Faces<'_>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let Leases { health, metrics, bus, live, bindings, reporter, ledger } = leases;
+        let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
         let Faces { path, hangup, listener, web } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
-        let vitals = start_vitals(leases, &handle, supervisor)?;
+        let liveness = start_liveness(leases, &handle, supervisor)?;
         let (reconciler, watchdog) = judges(config, leases, supervisor);
         let (current, settings) = watch::channel(config.clone());
         let reloader = Reloader {
@@ -162,12 +162,12 @@ impl Running {
         tasks.push(supervisor.spawn("watch over the store", store));
         tasks.push(supervisor.spawn("reloader", reloader.run(hangup)));
         let (stop, stopping) = watch::channel(false);
-        let context = Arc::new(server::Context {
+        let deps = Arc::new(server::Deps {
             config: settings,
             ledger: ledger.clone(),
             observer: handle,
             live: live.clone(),
-            bindings: bindings.clone(),
+            owners: owners.clone(),
             reporter: reporter.clone(),
             bus: bus.clone(),
             reconciler,
@@ -176,13 +176,13 @@ impl Running {
             metrics: metrics.clone(),
             stopping,
         });
-        supervisor.spawn_fallible("gRPC server", server::serve(context.clone(), listener));
-        supervisor.spawn_fallible("HTTP server", http::serve(context, web));
-        Ok(Self { stop, tasks, _vitals: vitals })
+        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
+        supervisor.spawn_fallible("HTTP server", http::serve(deps, web));
+        Ok(Self { stop, tasks, _liveness: liveness })
     }
 
     fn stop(self) {
-        let Self { stop, tasks, _vitals } = self;
+        let Self { stop, tasks, _liveness } = self;
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         stop.send_replace(true);
         for task in tasks {
@@ -191,10 +191,10 @@ impl Running {
     }
 }
 
-fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Parts {
-    let Leases { health, live, bindings, reporter, .. } = leases;
+fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Deps {
+    let Leases { health, live, owners, reporter, .. } = leases;
     let prefixes = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
-    observer::Parts {
+    observer::Deps {
         bpffs: config.bpffs.clone(),
         bridges: config.bridges.clone(),
         prefixes: prefixes.collect(),
@@ -202,7 +202,7 @@ fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> 
         quota: config.quota,
         live: live.clone(),
         reporter: reporter.clone(),
-        bindings: bindings.clone(),
+        owners: owners.clone(),
         health: health.clone(),
         supervisor: supervisor.clone(),
     }
@@ -215,14 +215,14 @@ fn judges(
     supervisor: &Supervisor,
 ) -> (Arc<Reconciler>, Arc<Watchdog>) {
     let Leases { health, metrics, live, reporter, ledger, .. } = leases;
-    let told = Told {
+    let publisher = Publisher {
         live: live.clone(),
         health: health.clone(),
         segments: config.segments().into(),
         reporter: reporter.clone(),
     };
-    let sources = Arc::new(Sources::start(config.sources.clone(), &told, supervisor));
-    let watchdog = Watchdog::new(watchdog::Parts {
+    let sources = Arc::new(Sources::start(config.sources.clone(), &publisher, supervisor));
+    let watchdog = Watchdog::new(watchdog::Deps {
         settings: config.watchdog,
         places: config.sources.clone(),
         ledger: ledger.clone(),
@@ -231,7 +231,7 @@ fn judges(
         health: health.clone(),
         metrics: metrics.clone(),
     });
-    let reconciler = Reconciler::new(reconcile::Parts {
+    let reconciler = Reconciler::new(reconcile::Deps {
         settings: config.reconcile,
         grace: config.watchdog.grace,
         ledger: ledger.clone(),
@@ -244,18 +244,18 @@ fn judges(
     (Arc::new(reconciler), Arc::new(watchdog))
 }
 
-fn start_vitals(
+fn start_liveness(
     leases: &Leases,
     observer: &Handle,
     supervisor: &Supervisor,
 ) -> anyhow::Result<oneshot::Sender<()>> {
-    let vitals = Vitals {
+    let liveness = Liveness {
         ledger: leases.ledger.clone(),
         observer: observer.heartbeat.clone(),
         tasks: tokio::runtime::Handle::current(),
         health: leases.health.clone(),
     };
-    vitals.start(supervisor).context("starting the thread that watches the others")
+    liveness.start(supervisor).context("starting the thread that watches the others")
 }
 
 /// Waits for a signal, or for a part that ended by itself.

@@ -11,10 +11,10 @@ mod label;
 mod netns;
 mod pace;
 mod place;
+mod publisher;
 pub mod removal;
 mod source;
 mod status;
-mod told;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,9 +31,9 @@ use guard_core::{
 };
 use tonic::{Status, transport::Channel};
 
+pub use publisher::Publisher;
 pub use source::{Handle, PATIENCE};
 pub use status::{AWAY, Awaited, SourceStatus};
-pub use told::Told;
 
 use self::{containerd::Containerd, directory::Directory};
 use crate::{clock, config::inventory::Settings, supervisor::Supervisor};
@@ -116,29 +116,29 @@ impl SourceError {
 pub struct Sources {
     all: Vec<Handle>,
     directory: Option<PathBuf>,
-    told: Option<Told>,
+    publisher: Option<Publisher>,
 }
 
 impl Sources {
     /// Starts asking them.
-    pub fn start(settings: Settings, told: &Told, supervisor: &Supervisor) -> Self {
+    pub fn start(settings: Settings, publisher: &Publisher, supervisor: &Supervisor) -> Self {
         let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
-            let lister = Containerd::new(settings, Arc::clone(&told.live));
-            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone(), supervisor)
+            let lister = Containerd::new(settings, Arc::clone(&publisher.live));
+            Handle::start(Source::Inventory, CONTAINERD, lister, publisher.clone(), supervisor)
         });
         let listed = directory.clone().map(|socket| {
             let lister = Directory::new(socket);
-            Handle::start(Source::Controller, DIRECTORY, lister, told.clone(), supervisor)
+            Handle::start(Source::Controller, DIRECTORY, lister, publisher.clone(), supervisor)
         });
         let all: Vec<_> = containerd.into_iter().chain(listed).collect();
         // What an earlier run had against one that is not asked any more is over.
         for source in [Source::Inventory, Source::Controller] {
             if !all.iter().any(|handle| handle.source() == source) {
-                told.reporter.unreadable(source, &[], clock::now());
+                publisher.reporter.unreadable(source, &[], clock::now());
             }
         }
-        Self { all, directory, told: Some(told.clone()) }
+        Self { all, directory, publisher: Some(publisher.clone()) }
     }
 
     /// Does without a source for a while, or until its next complete answer: what waits for it waits
@@ -155,7 +155,7 @@ impl Sources {
         let known = || self.all.iter().map(Handle::name).collect();
         let handle = self.all.iter().find(|handle| handle.is_called(name));
         let unknown = || IgnoreError::Unknown { name: name.to_owned(), known: known() };
-        let (handle, told) = handle.zip(self.told.as_ref()).ok_or_else(unknown)?;
+        let (handle, publisher) = handle.zip(self.publisher.as_ref()).ok_or_else(unknown)?;
         let now = clock::now();
         let was_ignored = {
             let mut known = handle.known().write();
@@ -169,13 +169,13 @@ impl Sources {
             }
             let was_ignored = status.is_ignored(now.boot);
             status.ignored = ignored;
-            told.answered(&known);
+            publisher.answered(&known);
             was_ignored
         };
         if !span.is_zero() {
-            told.ignored(handle.name(), span, now);
+            publisher.ignored(handle.name(), span, now);
         } else if was_ignored {
-            told.heeded(handle.name());
+            publisher.heeded(handle.name());
         }
         Ok(handle.status())
     }

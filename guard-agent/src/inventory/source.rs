@@ -16,8 +16,8 @@ use super::{
     SourceError,
     events::Mark,
     pace::{self, Backoff, HELD},
+    publisher::Publisher,
     status::{Known, SourceStatus},
-    told::Told,
 };
 use crate::{
     clock,
@@ -73,18 +73,18 @@ impl Handle {
         source: Source,
         name: &'static str,
         lister: impl Lister,
-        told: Told,
+        publisher: Publisher,
         supervisor: &Supervisor,
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let known = Known::new(source, name, clock::now().boot);
-        told.answered(&known);
+        publisher.answered(&known);
         let known = Arc::new(RwLock::new(known));
         let task = SourceTask {
             source,
             name,
             lister,
-            told,
+            publisher,
             known: Arc::clone(&known),
             backoff: Backoff::default(),
         };
@@ -134,7 +134,7 @@ struct SourceTask<L> {
     source: Source,
     name: &'static str,
     lister: L,
-    told: Told,
+    publisher: Publisher,
     known: Arc<RwLock<Known>>,
     backoff: Backoff,
 }
@@ -162,7 +162,7 @@ impl<L: Lister> SourceTask<L> {
 
     /// Waits until it is to be asked by itself.
     async fn next(&mut self, pause: impl Future<Output = ()>) {
-        let changes = Arc::clone(self.told.live.changes());
+        let changes = Arc::clone(self.publisher.live.changes());
         let wanted = || changes.wanted(self.name);
         if !self.answers() {
             let hurried = async { tokio::join!(wanted(), pause, sleep(HURRIED_RETRY)) };
@@ -211,7 +211,7 @@ impl<L: Lister> SourceTask<L> {
     }
 
     fn health(&self) -> &Health {
-        &self.told.health
+        &self.publisher.health
     }
 
     async fn list(&mut self) -> PollResult {
@@ -223,7 +223,7 @@ impl<L: Lister> SourceTask<L> {
         let (outcome, ours) = match &listed {
             Ok(listing) => {
                 let answered = self.answers();
-                (PollOutcome::Complete, self.told.publish(self.source, listing, answered))
+                (PollOutcome::Complete, self.publisher.publish(self.source, listing, answered))
             }
             Err(error) => {
                 self.lister.reset();
@@ -259,10 +259,10 @@ impl<L: Lister> SourceTask<L> {
             }
         }
         let why = status.why();
-        self.told.answered(&known);
+        self.publisher.answered(&known);
         drop(known);
         if heeded {
-            self.told.heeded(self.name);
+            self.publisher.heeded(self.name);
         }
         let what = health::source(self.name);
         match why {

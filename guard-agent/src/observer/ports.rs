@@ -29,7 +29,7 @@ use crate::{
         link::{exists, has_carrier},
         topology::{self, View},
     },
-    owners::Stations,
+    owners::MacTable,
 };
 
 /// A port, for those who ask.
@@ -57,7 +57,7 @@ pub struct PortMaps {
     /// The VLANs of those whose bridge filters them.
     pub vlans: HashMap<MapData, u32, abi::Vlans>,
     /// What lives on them.
-    pub stations: Stations,
+    pub stations: MacTable,
 }
 
 impl PortMaps {

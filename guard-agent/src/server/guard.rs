@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
     live,
     page::Page,
@@ -26,7 +26,7 @@ use crate::{
     observer::PortStatus,
 };
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 type ConflictStream = Pin<Box<dyn Stream<Item = Result<proto::Conflict, Status>> + Send>>;
 
@@ -84,8 +84,8 @@ impl proto::guard_server::Guard for Service {
         _request: Request<proto::WatchConflictsRequest>,
     ) -> Result<Response<ConflictStream>, Status> {
         let (open, Subscription { receiver, .. }) = self.0.reporter.subscribe();
-        let context = self.0.clone();
-        let later = stream::unfold((receiver, context), |(mut receiver, context)| async move {
+        let deps = self.0.clone();
+        let later = stream::unfold((receiver, deps), |(mut receiver, deps)| async move {
             let incidents = loop {
                 match receiver.recv().await {
                     Ok(event) => {
@@ -94,11 +94,11 @@ impl proto::guard_server::Guard for Service {
                         }
                     }
                     // Some were lost to this subscriber: it gets the state anew.
-                    Err(RecvError::Lagged(_)) => break messages(&context.reporter.list(true)),
+                    Err(RecvError::Lagged(_)) => break messages(&deps.reporter.list(true)),
                     Err(RecvError::Closed) => return None,
                 }
             };
-            Some((stream::iter(incidents), (receiver, context)))
+            Some((stream::iter(incidents), (receiver, deps)))
         });
         let stream = stream::iter(messages(&open))
             .chain(later.flatten())
@@ -152,7 +152,7 @@ impl proto::guard_server::Guard for Service {
         &self,
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        let Context { ledger, health, .. } = &*self.0;
+        let Deps { ledger, health, .. } = &*self.0;
         let degraded = |Degraded { what, since, why }| proto::Degraded {
             what,
             since: Some(convert::timestamp(since)),
@@ -202,7 +202,7 @@ impl Service {
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {
-        let Context { health, observer, .. } = &*self.0;
+        let Deps { health, observer, .. } = &*self.0;
         let ports = observer.ports.read();
         let bridge = |name: &Arc<str>| {
             let own = || ports.values().filter(|status| status.port.bridge == *name);

@@ -13,9 +13,9 @@ use guard_core::{
 use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, leases::to_name, page::Page};
+use super::{Deps, convert, error, leases::to_name, page::Page};
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::interfaces_server::Interfaces for Service {

@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
     page::{self, Page},
     stopped,
@@ -31,7 +31,7 @@ use crate::{events::Subscription, health, observer::EnsureError};
 /// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
 const LONGEST_WORKLOAD: usize = 512;
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 type EventStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
@@ -103,7 +103,7 @@ impl proto::leases_server::Leases for Service {
         let (outcome, lease) = self.one(Command::Bind { generation, mac, port }).await?;
         if outcome == Outcome::Done
             && let Some(lease) = self.find(generation).await?
-            && !self.0.bindings.in_kernel(&lease.segment, lease.address)
+            && !self.0.owners.in_kernel(&lease.segment, lease.address)
         {
             let address = lease.address;
             let message = format!(
@@ -216,28 +216,27 @@ impl proto::leases_server::Leases for Service {
             progress.fetch_max(first, Ordering::Relaxed);
         }
         // A message is made when it is sent: whoever does not read costs no more than the events.
-        let context = self.0.clone();
+        let deps = self.0.clone();
         let backlog = stream::iter(backlog).then(move |event| {
-            let message = convert::event(&event, &context.config());
+            let message = convert::event(&event, &deps.config());
             // A long backlog leaves others their turns.
             tokio::task::yield_now().map(|()| message)
         });
         let begin = stream::iter(gap.then(|| convert::gap(first))).chain(backlog).map(Ok);
-        let context = self.0.clone();
-        let later =
-            stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {
-                match receiver.recv().await {
-                    Ok(event) => {
-                        let message = convert::event(&event, &context.config());
-                        Some((Ok(message), (receiver, context, event.seq)))
-                    }
-                    Err(RecvError::Lagged(missed)) => {
-                        let seq = seq + missed;
-                        Some((Ok(convert::gap(seq)), (receiver, context, seq)))
-                    }
-                    Err(RecvError::Closed) => None,
+        let deps = self.0.clone();
+        let later = stream::unfold((receiver, deps, seq), |(mut receiver, deps, seq)| async move {
+            match receiver.recv().await {
+                Ok(event) => {
+                    let message = convert::event(&event, &deps.config());
+                    Some((Ok(message), (receiver, deps, event.seq)))
                 }
-            });
+                Err(RecvError::Lagged(missed)) => {
+                    let seq = seq + missed;
+                    Some((Ok(convert::gap(seq)), (receiver, deps, seq)))
+                }
+                Err(RecvError::Closed) => None,
+            }
+        });
         let stream = begin.chain(later).take_until(stopped(self.0.stopping.clone()));
         // The transport takes the next one when it has room: what is taken is sent.
         let stream = stream.inspect_ok(move |event| {

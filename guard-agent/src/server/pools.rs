@@ -5,10 +5,10 @@ use std::sync::Arc;
 use guard_core::lease::{LeaseKey, PoolStatus};
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, page::Page, sources};
+use super::{Deps, convert, error, page::Page, sources};
 use guard_api::proto;
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::pools_server::Pools for Service {

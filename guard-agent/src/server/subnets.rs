@@ -8,14 +8,14 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
     leases::to_name,
     page::Page,
 };
 use guard_api::proto::{self, Outcome};
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::subnets_server::Subnets for Service {

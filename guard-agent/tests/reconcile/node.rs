@@ -7,11 +7,11 @@ use guard_agent::{
     config::inventory::Settings as Asked,
     events::{EventBus, IncidentLog, IncidentReporter},
     health::Health,
-    inventory::{Sources, Told},
+    inventory::{Publisher, Sources},
     ledger::Ledger,
     live::SharedEvidence,
     metrics::Metrics,
-    reconcile::{Ask, Parts, Reconciler, Report},
+    reconcile::{Ask, Deps, Reconciler, Report},
     store::{Boot, Store},
     supervisor::Supervisor,
 };
@@ -107,20 +107,20 @@ impl Node {
             Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
         live.set_watched(&segment.bridge, true);
         live.boot_pass_ended();
-        let told = Told {
+        let publisher = Publisher {
             live: live.clone(),
             health: health.clone(),
             segments: Arc::new([segment]),
             reporter: reporter(),
         };
         let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
-        let reconciler = Reconciler::new(Parts {
+        let reconciler = Reconciler::new(Deps {
             // Each pass counts.
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },
             grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
-            sources: Arc::new(Sources::start(asked, &told, &Supervisor::new().0)),
+            sources: Arc::new(Sources::start(asked, &publisher, &Supervisor::new().0)),
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
             pools,

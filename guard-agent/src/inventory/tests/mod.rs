@@ -213,7 +213,7 @@ fn asking(socket: &Path) -> Asked {
     let changes = live.changes().clone();
     let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
     let reporter = reporter(dir.path());
-    let told = Told {
+    let publisher = Publisher {
         live: live.clone(),
         health: health.clone(),
         segments: Arc::new([]),
@@ -227,7 +227,7 @@ fn asking(socket: &Path) -> Asked {
         address_label: "x/ip".to_owned(),
     };
     let settings = Settings { containerd: Some(containerd), directory: None };
-    let sources = Sources::start(settings, &told, &Supervisor::new().0);
+    let sources = Sources::start(settings, &publisher, &Supervisor::new().0);
     Asked { sources, live, health, reporter, _dir: dir }
 }
 

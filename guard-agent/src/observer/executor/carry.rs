@@ -42,19 +42,19 @@ impl Facts for Carrier<'_> {
     }
 
     fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
-        self.executor.bindings.holder(segment, address)
+        self.executor.owners.holder(segment, address)
     }
 
     fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
-        self.executor.bindings.is_reserved(segment, address)
+        self.executor.owners.is_reserved(segment, address)
     }
 
     fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
-        self.executor.bindings.is_bound(ifindex, mac)
+        self.executor.owners.is_bound(ifindex, mac)
     }
 
     fn behind(&self, ifindex: u32) -> Option<Owner> {
-        self.executor.bindings.behind(ifindex)
+        self.executor.owners.behind(ifindex)
     }
 
     fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {

@@ -12,7 +12,7 @@ use guard_agent::{
     ledger::Ledger,
     live::SharedEvidence,
     metrics::Metrics,
-    reconcile::{Ask, Parts, Reconciler},
+    reconcile::{Ask, Deps, Reconciler},
     store::{Boot, Store},
 };
 use guard_core::{
@@ -104,7 +104,7 @@ impl Node {
                 PortName { interface: port_name(port), bridge: BRIDGE.into(), uplink: false };
             live.port_added(ifindex(port), name);
         }
-        let reconciler = Reconciler::new(Parts {
+        let reconciler = Reconciler::new(Deps {
             settings: Settings {
                 interval: Duration::from_secs(300),
                 misses: 3,

@@ -13,7 +13,7 @@ use crate::{clock, events::IncidentReporter, health::Health, live::SharedEvidenc
 
 /// Who is told of what a source says.
 #[derive(Clone)]
-pub struct Told {
+pub struct Publisher {
     /// Evidence, on which the ledger acts at once.
     pub live: Arc<SharedEvidence>,
     /// What is degraded.
@@ -24,7 +24,7 @@ pub struct Told {
     pub reporter: Arc<IncidentReporter>,
 }
 
-impl Told {
+impl Publisher {
     /// Evidence first, then those who act on it. Counts what has a label or field that is meant for us.
     ///
     /// `answered` says whether the answer before this one was complete as well.

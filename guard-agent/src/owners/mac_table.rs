@@ -15,12 +15,12 @@ use crate::datapath::{Snapshot, entries, mac_keys};
 const MACS_OF_ANY: usize = 16;
 
 /// The maps of MACs and of quotas.
-pub struct Stations {
+pub struct MacTable {
     macs: KernelMap<MapData, MacKey, MacHolder>,
     states: Array<MapData, PortState>,
 }
 
-impl Stations {
+impl MacTable {
     /// Takes over what is in the maps.
     pub fn new(
         macs: KernelMap<MapData, MacKey, MacHolder>,
