@@ -9,7 +9,7 @@ use aya::{
 use guard_ebpf::abi::AddressKey;
 
 /// A map of claimants. It is read as any other; what writes to it counts, so that the program forgets
-/// whom it knew (see [`guard_ebpf::recent`]).
+/// whom it knew (see [`guard_ebpf::claim_cache`]).
 pub struct CountedMap<V: Pod> {
     entries: HashMap<MapData, AddressKey, V>,
     changes: Array<MapData, u64>,

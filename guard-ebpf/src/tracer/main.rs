@@ -59,7 +59,7 @@ fn frame(skb: &Skb) -> Option<()> {
     Some(())
 }
 
-/// A program of its own within the kernel's, for its stack.
+/// A BPF subprogram.
 #[inline(never)]
 fn tell(skb: *mut __sk_buff, traced: &Traced) {
     info!(&TcContext::new(skb), "{:x}", bytemuck::bytes_of(traced));
