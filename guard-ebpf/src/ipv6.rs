@@ -53,8 +53,8 @@ pub(crate) const fn may_lead_to_icmp(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | ICMP | DESTINATION_OPTIONS)
 }
 
-/// Reads the packet at [`Packet::at`], up to neighbour discovery. A program of its own within the
-/// kernel's.
+/// Reads the packet at [`Packet::at`], up to neighbour discovery. A BPF
+/// subprogram.
 #[inline(never)]
 pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     let at = parsed.packet.at as usize;

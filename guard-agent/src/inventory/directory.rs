@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    PATIENCE, SourceError,
+    ANSWER_TIMEOUT, SourceError,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
@@ -152,12 +152,13 @@ pub(super) async fn look_up(
     if owners.is_empty() {
         return Ok(HashMap::new());
     }
-    let client =
-        timeout(PATIENCE, connect(socket)).await.map_err(|_| SourceError::Late(PATIENCE))?;
+    let client = timeout(ANSWER_TIMEOUT, connect(socket))
+        .await
+        .map_err(|_| SourceError::Late(ANSWER_TIMEOUT))?;
     let client = &client?;
     let asked = owners.into_iter().map(async |owner| {
-        let word = timeout(PATIENCE, ask(client.clone(), &owner)).await;
-        let word = word.unwrap_or(Err(SourceError::Late(PATIENCE)))?;
+        let word = timeout(ANSWER_TIMEOUT, ask(client.clone(), &owner)).await;
+        let word = word.unwrap_or(Err(SourceError::Late(ANSWER_TIMEOUT)))?;
         Ok((owner, word))
     });
     stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await

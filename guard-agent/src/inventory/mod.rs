@@ -32,7 +32,7 @@ use guard_core::{
 use tonic::{Status, transport::Channel};
 
 pub use publisher::Publisher;
-pub use source::{Handle, PATIENCE};
+pub use source::{ANSWER_TIMEOUT, Handle};
 pub use status::{AWAY, Awaited, SourceStatus};
 
 use self::{containerd::Containerd, directory::Directory};

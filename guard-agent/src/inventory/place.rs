@@ -30,7 +30,7 @@ use crate::{config::containerd::Settings, live::SharedEvidence};
 const AT_ONCE: usize = 16;
 
 /// How long all of them may take: a list is not kept waiting for them.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the runtime says of a container's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Placing {
                 }
             };
             // Those that are not found in time are not known, until the next list.
-            let _ = timeout(PATIENCE, reading).await;
+            let _ = timeout(READ_TIMEOUT, reading).await;
         }
         self.networks.extend(learned);
     }

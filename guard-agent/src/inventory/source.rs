@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long an answer may take.
-pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
 /// How soon a source that does not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -216,9 +216,9 @@ impl<L: Lister> SourceTask<L> {
 
     async fn list(&mut self) -> PollResult {
         let asked = clock::now().boot;
-        let listed = match timeout(PATIENCE, self.lister.list()).await {
+        let listed = match timeout(ANSWER_TIMEOUT, self.lister.list()).await {
             Ok(listed) => listed,
-            Err(_) => Err(SourceError::Late(PATIENCE)),
+            Err(_) => Err(SourceError::Late(ANSWER_TIMEOUT)),
         };
         let (outcome, ours) = match &listed {
             Ok(listing) => {

@@ -10,11 +10,10 @@ use tonic::{Request, Response, Status};
 use super::{
     Deps, convert,
     error::{self, Invalid},
-    live,
+    explain, live,
     page::Page,
     sources, stopped,
     trace::{self, TraceStream},
-    why,
 };
 use guard_api::proto;
 
@@ -112,7 +111,7 @@ impl proto::guard_server::Guard for Service {
     ) -> Result<Response<proto::WhyResponse>, Status> {
         let proto::WhyRequest { address } = request.into_inner();
         let address = address.parse().map_err(|_| Invalid::Address(address))?;
-        let explanations = why::explain(&self.0, address).await?;
+        let explanations = explain::explain(&self.0, address).await?;
         let last = self.0.reconciler.last();
         Ok(Response::new(proto::WhyResponse {
             explanations,

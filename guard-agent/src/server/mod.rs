@@ -6,6 +6,7 @@ mod admit;
 mod check;
 pub(crate) mod convert;
 mod error;
+mod explain;
 mod guard;
 pub(crate) mod http;
 mod interfaces;
@@ -20,7 +21,6 @@ mod socket;
 mod sources;
 mod subnets;
 mod trace;
-mod why;
 
 use std::{sync::Arc, time::Duration};
 

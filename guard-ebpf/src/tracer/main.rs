@@ -59,7 +59,8 @@ fn frame(skb: &Skb) -> Option<()> {
     Some(())
 }
 
-/// A BPF subprogram.
+/// Writes a record of the trace, and counts it. A BPF subprogram (the verifier bounds the stack per
+/// function).
 #[inline(never)]
 fn tell(skb: *mut __sk_buff, traced: &Traced) {
     info!(&TcContext::new(skb), "{:x}", bytemuck::bytes_of(traced));

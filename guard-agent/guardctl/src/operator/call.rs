@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, time::Duration};
 
 use guard_api::{
-    client::{answer, patiently},
+    client::{answer, with_long_deadline},
     pages,
     proto::{
         AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest,
@@ -47,7 +47,7 @@ impl Call {
     ) -> Result<(), Error> {
         let consent = consent.unwrap_or_default();
         let request = ReconcileRequest { dry_run, consent, ..Default::default() };
-        let pass = pages::all_patiently(&self.channel, request);
+        let pass = pages::all_with_long_deadline(&self.channel, request);
         let response = shown("comparing the leases with all sources", pass).await?;
         let rows = [&response.silent, &response.reaped, &response.unverifiable]
             .map(Vec::len)
@@ -59,7 +59,7 @@ impl Call {
 
     pub(super) async fn watchdog(&self, dry_run: bool) -> Result<(), Error> {
         let request = WatchdogRequest { dry_run, ..WatchdogRequest::default() };
-        let response = pages::all_patiently(&self.channel, request).await?;
+        let response = pages::all_with_long_deadline(&self.channel, request).await?;
         partly(response.containers.len() + response.released.len(), response.total_size);
         let watched = view::Watched::new(response, dry_run);
         self.output.print(&watched)?;
@@ -73,7 +73,7 @@ impl Call {
     }
 
     pub(super) async fn check(&self) -> Result<(), Error> {
-        let checking = pages::all_patiently(&self.channel, CheckRequest::default());
+        let checking = pages::all_with_long_deadline(&self.channel, CheckRequest::default());
         let checked = shown("comparing store, index, kernel and wire", checking).await?;
         let check = view::Check::from(checked);
         self.output.print(&check)?;
@@ -84,13 +84,13 @@ impl Call {
         let request = BackupRequest { path: absolute(file)? };
         let mut admin = self.admin();
         let copying = shown("copying the lease store", admin.backup(request));
-        self.output.print(&view::Backup::from(patiently(copying).await?))
+        self.output.print(&view::Backup::from(with_long_deadline(copying).await?))
     }
 
     pub(super) async fn recover(&self, from: Option<&Path>, dry_run: bool) -> Result<(), Error> {
         let from = from.map_or_else(|| Ok(String::new()), absolute)?;
         let request = RecoverRequest { from, dry_run, ..RecoverRequest::default() };
-        let making = pages::all_patiently(&self.channel, request);
+        let making = pages::all_with_long_deadline(&self.channel, request);
         let recovered = shown("making a lease store", making).await?;
         partly(recovered.quarantined.len() + recovered.lost.len(), recovered.total_size);
         self.output.print(&view::Recovered::new(recovered, dry_run))
@@ -98,7 +98,7 @@ impl Call {
 
     pub(super) async fn gc(&self, dry_run: bool) -> Result<(), Error> {
         let request = GcRequest { dry_run, ..GcRequest::default() };
-        let looking = pages::all_patiently(&self.channel, request);
+        let looking = pages::all_with_long_deadline(&self.channel, request);
         let collected = shown("looking for what nothing speaks for", looking).await?;
         self.output.print(&view::Gc::new(collected, dry_run))
     }
@@ -144,7 +144,7 @@ impl Call {
         let from_host_local = absolute(from_host_local)?;
         let pool = pool.unwrap_or_default();
         let request = AdoptRequest { from_host_local, pool, dry_run, ..AdoptRequest::default() };
-        let adopting = pages::all_patiently(&self.channel, request);
+        let adopting = pages::all_with_long_deadline(&self.channel, request);
         let adopted = shown("taking over the reservations", adopting).await?;
         let adopted = view::Adopted::new(adopted, dry_run);
         self.output.print(&adopted)?;
