@@ -89,7 +89,7 @@ fn leader(said: &UnixDatagram) -> Result<u32> {
 }
 
 impl Machine {
-    /// Runs a shell's command line in it, to its end, and gives back its standard output.
+    /// Runs a shell's command line in it, to its end, and returns its standard output.
     ///
     /// # Errors
     /// It failed.

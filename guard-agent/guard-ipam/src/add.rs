@@ -16,7 +16,7 @@ use crate::{
     result,
 };
 
-/// Allocates.
+/// ADD: allocates the interface's addresses.
 ///
 /// # Errors
 /// The configuration is wrong, or the agent refuses; then nothing is allocated.

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
 };
 
-/// Releases what one interface of a container has. Nothing is as good as something.
+/// Releases what one interface of a container has. Idempotent: it may have nothing.
 ///
 /// # Errors
 /// The agent is not there, or refuses some of it; the rest is released.

@@ -24,7 +24,7 @@ pub enum IncidentLogError {
     /// It cannot be opened, not even anew.
     #[error("the history of incidents {path}: {source}")]
     Open {
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// Why not.
         source: rusqlite::Error,
@@ -37,13 +37,13 @@ pub enum IncidentLogError {
 /// The thread's name.
 const PART: &str = "incident log";
 
-/// The way to the thread that writes.
+/// Handle to the thread that writes the incidents.
 #[derive(Clone, Debug)]
 pub struct IncidentLog(SyncSender<Incident>);
 
 impl IncidentLog {
-    /// Opens the history, or puts one that cannot be read aside, and gives back what is in it, the
-    /// oldest first. Incidents of an earlier boot are over: their ports are gone.
+    /// Opens the log, or puts one that cannot be read aside, and returns what is in it, the oldest
+    /// first. Incidents of an earlier boot are over: their ports are gone.
     ///
     /// # Errors
     /// It cannot be made anew either.

@@ -1,5 +1,5 @@
 //! Where incidents become alerts: an event and a metric, before anything else is done, and then a line
-//! in the log and in the history.
+//! in the agent's log and in the incident log.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -87,7 +87,7 @@ impl IncidentReporter {
         self.unwritten.lock().len()
     }
 
-    /// Writes into the log and the history what has been told. Who waits for news should have had
+    /// Writes into the agent's log and the incident log what has been told. Who waits for news should have had
     /// them by now: this takes its time.
     pub fn write_down(&self) {
         let mut unwritten = self.unwritten.lock();

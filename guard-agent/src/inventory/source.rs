@@ -58,7 +58,7 @@ pub(super) enum Changed {
     Ended(Arc<str>, Duration),
 }
 
-/// The way to a running source.
+/// Handle to a running source.
 #[derive(Debug)]
 pub struct Handle {
     source: Source,

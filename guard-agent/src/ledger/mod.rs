@@ -56,7 +56,7 @@ pub trait AfterCommit: Send {
     /// All leases, before anything else, and once more after a recovery of the store.
     fn restored(&mut self, leases: &[Arc<Lease>]);
 
-    /// What was committed, in order. The callers get their answers afterwards.
+    /// What was committed, in order. The callers get their replies afterwards.
     fn committed(&mut self, changes: &[Change], now: Now);
 
     /// What no lease's state shows.
@@ -96,7 +96,7 @@ pub struct Ledger {
 /// What the thread is asked.
 enum Request {
     Call(Command, oneshot::Sender<Result<Reply, Refusal>>),
-    /// What a command would answer.
+    /// What a command would return.
     Preview(Command, oneshot::Sender<Result<Reply, Refusal>>),
     /// Leases that somebody has.
     Reservations(oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
@@ -270,7 +270,7 @@ impl Ledger {
         self.ask(Request::Interfaces(after, most, answer), answered).await?
     }
 
-    /// What a command would answer. Nothing is changed.
+    /// What a command would return. Nothing is changed.
     ///
     /// # Errors
     /// As [`Ledger::call`].
@@ -288,7 +288,7 @@ impl Ledger {
         self.ask(Request::CheckStore(answer), answered).await?
     }
 
-    /// Copies the store, as it is now, into a new file. Answers how many rows it has.
+    /// Copies the store, as it is now, into a new file. Returns how many rows it has.
     ///
     /// # Errors
     /// The ledger has ended or has no store; the file exists or cannot be written.
@@ -342,7 +342,7 @@ impl Ledger {
         !self.requests.is_closed()
     }
 
-    /// Answers what was asked before, closes the store and ends the thread.
+    /// Replies to what was asked before, closes the store and ends the thread.
     pub async fn shutdown(&self) {
         let _ = self.requests.send(Request::Stop).await;
         if let Err(why) = self.ended().await {

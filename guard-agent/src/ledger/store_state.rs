@@ -165,7 +165,7 @@ pub fn open(path: &Path, boot: &Boot, given: &[Generation]) -> Result<Store, Sto
 
 impl Writer {
     /// Takes a store over: its rows are the truth from now on, and everyone is told. Unless it is
-    /// an old copy, or cannot be written: then it is as good as lost.
+    /// an old copy, or cannot be written: then it counts as lost.
     pub(super) fn install(&mut self, mut store: Store) {
         let now = clock::now();
         let mut restored = store.take_restored();

@@ -135,7 +135,7 @@ impl Writer {
             let open =
                 matches!(self.state, StoreState::Open(_)) && !self.trouble.rests(Instant::now());
             if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
-                // Nobody asked, so there is nobody to answer.
+                // Nobody asked, so there is nobody to reply to.
                 let _ = self.apply(Command::Tick, now, &mut batch);
             }
             let stop = batch.stop;
@@ -173,7 +173,7 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
-        // Nobody asked, so there is nobody to answer.
+        // Nobody asked, so there is nobody to reply to.
         let _ = self.apply(Command::Look(changes.clone()), clock::now(), batch);
         batch.looked_at.add(changes);
     }
@@ -213,7 +213,7 @@ impl Writer {
         applied.result
     }
 
-    /// Commits, tells the hooks, answers the callers.
+    /// Commits, calls the hooks, replies to the callers.
     fn finish(&mut self, batch: Batch, now: Now) {
         let Batch { looked_at, waiting, changes, notices, questions, stop: _ } = batch;
         let committed = if changes.is_empty() { Ok(()) } else { self.commit(&changes, now) };
@@ -242,7 +242,7 @@ impl Writer {
             }
         };
         for (answer, result) in waiting {
-            // Whoever has gone away does not wait for the answer.
+            // Whoever has gone away does not wait for the reply.
             let _ = answer.send(refusal.clone().map_or(result, Err));
         }
         for question in questions {
@@ -274,7 +274,7 @@ impl Writer {
     }
 
     fn answer(&mut self, question: Request) {
-        // Whoever has gone away does not wait for the answer.
+        // Whoever has gone away does not wait for the reply.
         match question {
             Request::Preview(command, answer) => {
                 let _ = answer.send(self.preview(command));

@@ -1,4 +1,4 @@
-//! The live set: what is in use now, by address and source, answered from memory.
+//! The evidence, shared between tasks: what is in use now, by address and source, in memory.
 //!
 //! Fed by the observer and the inventories, read by the lease engine and the API. It shares the
 //! evidence of guard-core between tasks, reads the clocks for it, and tells the ledger what to look at
@@ -62,7 +62,7 @@ impl SharedEvidence {
         self.changes.tell(|changes| changes.known = true);
     }
 
-    /// Takes an answer of a source over. Those addresses of which it says something else than before
+    /// Takes in a list of a source. Those addresses of which it says something else than before
     /// are looked at on each of these segments, since a label names none.
     pub fn listed(&self, source: Source, listing: &Listing, segments: &[Segment]) {
         let ListingDiff { any, addresses } =

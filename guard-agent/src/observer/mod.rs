@@ -1,8 +1,8 @@
 //! The observer: the program on every port of the watched bridges, and what it tells.
 //!
 //! One task owns the program and its maps. It follows netlink, drains the ring, and reads the maps
-//! anew after any loss. What it learns goes three ways, in this order: to the alerts, into the live
-//! set, and to the lease engine, which it never waits for.
+//! anew after any loss. What it learns goes, in this order, to the incident reporter, into the shared
+//! evidence, and to the lease engine, which it never waits for.
 
 mod announce;
 mod coverage_check;
@@ -148,7 +148,7 @@ pub struct Observer {
 impl Observer {
     /// Puts the program on every port, in the place of an earlier agent's, and reads what there is:
     /// ports, host addresses, maps. That is the observer's part of the boot pass: when this returns,
-    /// the live set is complete.
+    /// the evidence of the wire is complete.
     ///
     /// # Errors
     /// What is missing on this machine, and what to do.
@@ -326,7 +326,7 @@ impl Observer {
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
         };
-        self.deps.supervisor.spawn_blocking("read of the maps", read);
+        self.deps.supervisor.spawn_blocking("sweep of the maps", read);
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.

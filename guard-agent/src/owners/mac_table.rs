@@ -49,7 +49,7 @@ impl MacTable {
     pub fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
         for key in mac_keys(*key, mac) {
             if self.macs.get(&key, 0).is_ok_and(|holder| holder.ifindex == from) {
-                // Not there is as good as removed.
+                // Idempotent: it may be gone already.
                 let _ = self.macs.remove(&key);
             }
         }
@@ -111,7 +111,7 @@ impl MacTable {
         match entries(&self.macs) {
             Ok(entries) => {
                 for (key, _) in entries.iter().filter(|(key, holder)| !keep(key, holder)) {
-                    // Not there is as good as removed.
+                    // Idempotent: it may be gone already.
                     let _ = self.macs.remove(key);
                 }
             }

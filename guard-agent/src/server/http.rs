@@ -37,7 +37,7 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Listens.
+/// Opens the listening socket.
 ///
 /// # Errors
 /// The address is in use, or not one of this host.

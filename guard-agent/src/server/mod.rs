@@ -1,4 +1,4 @@
-//! The gRPC API on a Unix socket: requests in, commands to the ledger, answers out.
+//! The gRPC API on a Unix socket: requests in, commands to the ledger, responses out.
 
 mod access;
 mod admin;
@@ -62,7 +62,7 @@ pub struct Deps {
     pub config: watch::Receiver<Arc<Config>>,
     /// The leases.
     pub ledger: Ledger,
-    /// The way to the observer.
+    /// Handle to the observer.
     pub observer: observer::Handle,
     /// What is in use.
     pub live: Arc<SharedEvidence>,
@@ -202,7 +202,7 @@ impl Deps {
         }
     }
 
-    /// What was given back, as far as one answer takes it.
+    /// What was given back, as far as one response holds it.
     fn released(
         &self,
         outcome: proto::Outcome,

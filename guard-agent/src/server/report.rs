@@ -1,4 +1,4 @@
-//! What operators' commands answer, a page at a time. A report has several lists; what was done comes
+//! What operators' commands return, a page at a time. A report has several lists; what was done comes
 //! first, since it cannot be asked for again: what was only seen can.
 
 use std::sync::Arc;

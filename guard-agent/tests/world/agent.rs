@@ -1,4 +1,4 @@
-//! The agent: its engine with a real store, its real live set, and what it has read of the machine
+//! The agent: its engine with a real store, its real evidence, and what it has read of the machine
 //! since it started.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};

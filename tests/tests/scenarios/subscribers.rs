@@ -31,7 +31,7 @@ fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-/// Allocates one after the other, and gives back how long each took, and what was given.
+/// Allocates one after the other, and returns how long each took, and what was given.
 async fn allocate(client: &mut Client, prefix: &str, count: usize) -> Result<Vec<(Duration, u64)>> {
     let mut given = Vec::with_capacity(count);
     for number in 0..count {

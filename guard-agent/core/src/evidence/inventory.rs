@@ -17,7 +17,7 @@ impl Default for Inventory {
 }
 
 impl Inventory {
-    /// Takes an answer of a source over. Returns what it says that the last one did not.
+    /// Takes in a list of a source. Returns what it says that the last one did not.
     pub fn take(&mut self, source: Source, listing: &Listing, now: Now) -> ListingDiff {
         let [inventory, controller] = &mut self.0;
         match source {

@@ -180,7 +180,7 @@ impl Changes {
     }
 }
 
-/// Answers from memory, without I/O, what is known of an address.
+/// What is known of an address, looked up in memory without I/O.
 pub trait EvidenceView {
     /// All current evidence that the address is in use; empty if there is none.
     fn evidence(&self, segment: &Segment, address: IpAddr) -> Vec<Evidence>;

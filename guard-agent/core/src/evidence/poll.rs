@@ -1,10 +1,10 @@
-//! What a source's answer is worth, and its word about a single sandbox.
+//! What came of asking a source, for its list or about a single sandbox.
 
 use std::time::Duration;
 
 use super::Source;
 
-/// What an answer is worth.
+/// Whether a source's list was read, and to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollOutcome {
     /// It was read to its end.
@@ -15,7 +15,7 @@ pub enum PollOutcome {
     Failed(String),
 }
 
-/// An answer of a source; what it said is in the live set by then.
+/// The result of asking a source; what it listed is in the shared evidence by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollResult {
     /// What kind of evidence it gives.
@@ -24,13 +24,13 @@ pub struct PollResult {
     pub name: &'static str,
     /// When it was asked, on `CLOCK_BOOTTIME`.
     pub asked: Duration,
-    /// Whether it answered.
+    /// Whether its list was read.
     pub outcome: PollOutcome,
     /// How many of the things that it lists have a label or field that is meant for us.
     pub ours: usize,
 }
 
-/// The answer about one sandbox.
+/// What the directory says of one sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxState {
     /// It is there.

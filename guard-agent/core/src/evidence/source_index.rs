@@ -10,7 +10,7 @@ use std::{
 use super::{Entry, Evidence, Listing, Place, Source};
 use crate::{owner::Owner, time::Now};
 
-/// What an answer says that the last one did not.
+/// How a list differs from the one before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ListingDiff {
     /// Something is listed that was not, or is no more.
@@ -50,7 +50,7 @@ impl SourceIndex {
         }
     }
 
-    /// Takes an answer over, with what entries that cannot be read now said before.
+    /// Takes in a list, with what entries that cannot be read now said before.
     pub(super) fn take(&mut self, listing: &Listing, now: Now) -> ListingDiff {
         let entries = self.with_former(listing);
         self.seen = now.boot;

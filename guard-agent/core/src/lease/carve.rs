@@ -54,7 +54,7 @@ impl Transaction<'_> {
         Ok(Reply::Subnet(subnet))
     }
 
-    /// Once is as good as twice. What is in use in it is found at once.
+    /// Idempotent. What is in use in it is found at once.
     pub(super) fn release_subnet(&mut self, which: &WhichSubnet) -> Result<Reply, Refusal> {
         let found: Vec<_> = match which {
             WhichSubnet::Id(id) => self.engine.subnets.get(id).into_iter().cloned().collect(),

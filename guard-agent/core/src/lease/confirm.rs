@@ -71,7 +71,7 @@ impl Transaction<'_> {
         lease.state.is_owned().then_some((slot, lease))
     }
 
-    /// The answer about a generation that nobody has (any more).
+    /// The reply about a generation that nobody has (any more).
     pub(super) fn no_lease(&self, generation: Generation) -> Reply {
         let given = self.engine.high_water.was_given(generation);
         if given { Reply::Stale } else { Reply::NotFound }

@@ -148,7 +148,7 @@ impl Transaction<'_> {
         Ok(Reply::Interface(reserved))
     }
 
-    /// Once is as good as twice.
+    /// Idempotent.
     pub(super) fn release_interface(&mut self, name: &Arc<str>) -> Reply {
         let Some(known) = self.engine.interfaces.by_name.get(name).cloned() else {
             return Reply::NotFound;

@@ -77,7 +77,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// A subscriber lets go of a released address. Once is as good as twice.
+    /// A subscriber lets go of a released address. Idempotent.
     pub(super) fn ack_hold(&mut self, generation: Generation, subscriber: &Arc<str>) -> Reply {
         let Some(lease) = self.engine.index.generation(generation).cloned() else {
             return self.no_lease(generation);

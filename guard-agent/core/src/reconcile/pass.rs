@@ -30,7 +30,7 @@ pub enum Ended {
     Degraded {
         /// What is degraded.
         what: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A source failed or timed out.
@@ -38,7 +38,7 @@ pub enum Ended {
     Failed {
         /// Which source.
         name: &'static str,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A source answered in part.

@@ -102,7 +102,7 @@ impl Hands for Carrier<'_> {
             }
             Effect::HoldInKernel(key, live) => self.executor.hold(key, live),
             Effect::ForgetInKernel(key, ifindex) => self.executor.forget(&key, ifindex),
-            // Not there is as good as removed.
+            // Idempotent: it may be gone already.
             Effect::ForgetChallenger(challenger) => {
                 let _ = self.executor.maps.challengers.remove(&challenger);
             }

@@ -1,4 +1,4 @@
-//! The one place where the arbiter's effects are carried out: in the kernel's maps, in the live set,
+//! The one place where the arbiter's effects are carried out: in the kernel's maps, in the evidence,
 //! in the incidents, and out of ports.
 
 mod carry;
