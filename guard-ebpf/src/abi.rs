@@ -45,7 +45,7 @@ pub const MAP_VLANS: &str = "VLANS";
 pub const MAP_PORT_STATES: &str = "PORT_STATES";
 /// Array of one: how often (`u64`) the agent that loaded the program has changed [`MAP_OWNED`]. The
 /// program remembers whom it knew, and with each change forgets them all (see
-/// [`recent`](crate::recent)). Not pinned: the next program remembers nobody.
+/// [`claim_cache`](crate::claim_cache)). Not pinned: the next program remembers nobody.
 pub const MAP_OWNED_CHANGES: &str = "OWNED_CHANGES";
 /// The same for [`MAP_LIVE`].
 pub const MAP_LIVE_CHANGES: &str = "LIVE_CHANGES";

@@ -42,7 +42,7 @@ struct Trace {
     events: Vec<Event>,
 }
 
-/// A stamp of this test run is as good as any other.
+/// A stamp of this test run does as well as any other.
 fn moment(stamp_ns: u64) -> u64 {
     match stamp_ns {
         0 | 1 | FRESH_NS => stamp_ns,
@@ -95,7 +95,7 @@ impl Trace {
     }
 }
 
-/// Runs one batch, and gives back what the model saw, if the program saw the same. If `closely`,
+/// Runs one batch, and returns what the model saw, if the program saw the same. If `closely`,
 /// compares after each frame, to name the one that differs.
 fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     let mut chance = Chance::new(seed);

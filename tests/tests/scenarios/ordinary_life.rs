@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, PATIENCE, Sandbox, ipv4_udp};
+use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, Sandbox, TIMEOUT, ipv4_udp};
 use serde_json::Value;
 
 use crate::claims::settle;
@@ -362,7 +362,7 @@ fn n01_a04_own_announcements_that_come_back_and_the_gateways_answers_are_nothing
         socket.send(&Arp::probe(sandbox.mac(), lease.address).frame())?;
         socket.send(&Arp::announcement(sandbox.mac(), lease.address).frame())?;
         sandbox.ask(lease.address, GATEWAY)?;
-        socket.receive(PATIENCE, |frame| Arp::parse(frame).filter(|arp| arp.spa == GATEWAY))?;
+        socket.receive(TIMEOUT, |frame| Arp::parse(frame).filter(|arp| arp.spa == GATEWAY))?;
     }
     let others = marker.incidents(&agent)?;
     assert!(others.is_empty(), "{others:?}");

@@ -27,9 +27,9 @@ pub enum Effect {
     Sighted(Box<Sighted>),
     /// An address has gone from one claimant to another by right: to and fro, it is an incident.
     Moved {
-        /// Where.
+        /// The segment.
         segment: Segment,
-        /// What.
+        /// The address.
         address: IpAddr,
         /// Who had it, and who has it.
         sides: Box<(Option<Claimant>, Claimant)>,

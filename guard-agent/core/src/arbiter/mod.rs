@@ -1,6 +1,6 @@
 //! What follows from a claim: a function of an event, the facts and the time.
 //!
-//! The caller says what has happened ([`Event`]), answers from memory what is known ([`Facts`]) and
+//! The caller says what has happened ([`Event`]), gives what is known, from memory ([`Facts`]) and
 //! says what time it is ([`Moment`]). The arbiter returns what is to be done as a list of
 //! [`Effect`]s, and does none of it: it makes no system call and reads no clock. Where a decision
 //! rests on what only the kernel can tell, the effect is a [`Question`], and its answer is the next
@@ -15,11 +15,11 @@
 mod ageing;
 mod clones;
 mod contest;
-mod doubt;
 mod effect;
 mod event;
 mod facts;
 mod given;
+mod grace;
 mod handover;
 mod read;
 #[cfg(test)]

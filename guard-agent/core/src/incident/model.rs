@@ -178,9 +178,9 @@ impl Claimant {
 /// A frame that claims what another has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// Where.
+    /// The segment.
     pub segment: Segment,
-    /// What.
+    /// What is claimed.
     pub target: Target,
     /// How bad.
     pub kind: Kind,
@@ -195,9 +195,9 @@ pub struct Sighting {
 pub struct Incident {
     /// Grows with every incident of this agent.
     pub id: u64,
-    /// Where.
+    /// The segment.
     pub segment: Segment,
-    /// What.
+    /// What is claimed.
     pub target: Target,
     /// What is wrong, where that is not said by the kind and the claimants.
     #[serde(default)]
