@@ -7,9 +7,9 @@ use bytemuck::Zeroable;
 use crate::{
     abi::{
         AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, EVENT_BRIDGE_MAC,
-        EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, Event, Live, MacHolder, MacKey, Owned,
-        PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS,
-        PORT_UPLINK, Port, PortState, STRENGTH_NONE,
+        EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MacHolder, MacKey,
+        Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL,
+        PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
     },
     address::Segment,
     apply::{Judged, Notification, Once, claim, notify},
@@ -145,9 +145,11 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
         && !matches!(parsed.router, Router::No)
     {
         ingress.counters.routers += 1;
-        notice = Notice::Router;
         if matches!(parsed.router, Router::Message) {
+            notice = Notice::Router;
             sender.drop_for(DropReason::Router);
+        } else if matches!(notice, Notice::No) {
+            notice = Notice::RouterFlag;
         }
     }
     if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
@@ -159,6 +161,7 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
         Notice::No => return,
         Notice::Opaque => EVENT_OPAQUE,
         Notice::Router => EVENT_ROUTER,
+        Notice::RouterFlag => EVENT_ROUTER_FLAG,
     };
     let notification = &mut judged.notification;
     *notification = Notification {
@@ -179,6 +182,7 @@ enum Notice {
     No,
     Opaque,
     Router,
+    RouterFlag,
 }
 
 /// Judges the claims of a frame one after the other.

@@ -320,6 +320,8 @@ fn log_opened(incident: &Incident) {
             );
         }
         Kind::Flood => "conflict: a port is over its quota",
+        Kind::Opaque => "conflict: a port sends what cannot be read to its end",
+        Kind::Router => "conflict: a port acts as a router",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
         Kind::Duplicate => "conflict: two claimants of one address",

@@ -33,7 +33,8 @@ use std::{
 
 use guard_ebpf::abi::{
     self, AddressKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_FLOOD,
-    EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION,
+    EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_ROUTER_FLAG,
+    EVENT_VIOLATION,
 };
 
 pub use clones::CloneSuspect;
@@ -48,7 +49,7 @@ use contest::PendingConflict;
 use given::Given;
 use waiting::Waiting;
 
-use crate::{mac::Mac, policy::Conflict};
+use crate::{incident::Kind, mac::Mac, policy::Conflict};
 
 /// Decides what follows from claims.
 #[derive(Debug)]
@@ -158,8 +159,9 @@ impl Arbiter {
             EVENT_CLONE => self.cloned(seen, holder_ifindex, read.may_move, given),
             EVENT_BRIDGE_MAC => given.bridge_mac(&seen),
             EVENT_ALLOWED => given.allowed(seen, read.live),
-            EVENT_ROUTER => given.trouble(Trouble::Router, seen),
-            EVENT_OPAQUE => given.trouble(Trouble::Opaque, seen),
+            EVENT_ROUTER => given.port_does(&seen, Kind::Router, EVENT_ROUTER),
+            EVENT_OPAQUE => given.port_does(&seen, Kind::Opaque, EVENT_OPAQUE),
+            EVENT_ROUTER_FLAG => given.remark(Remark::Forwards, &seen),
             EVENT_FLOOD => given.flooded(&seen, read.refused),
             // Of a newer program; its layout would have another version.
             _ => {}
