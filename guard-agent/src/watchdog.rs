@@ -243,7 +243,7 @@ impl Watchdog {
         watched
     }
 
-    /// What cannot be removed is told until it is gone.
+    /// What cannot be removed is reported until it is gone.
     fn tell(&self, watched: &[Watched]) {
         let failed = |watched: &Watched| {
             let Watched { container: Entry { id, owner, .. }, verdict: _, failed } = watched;

@@ -229,7 +229,7 @@ pub struct Live {
     /// `CLOCK_MONOTONIC` (coarse) of the first claim.
     pub first_ns: u64,
     /// `CLOCK_MONOTONIC` (coarse) of a claim, stored at most once every [`REFRESH_NS`]. 0 where the
-    /// agent asks whether the claimant is still there: its next claim is told.
+    /// agent asks whether the claimant is still there: its next claim is reported.
     pub seen_ns: u64,
     /// The port it came from.
     pub ifindex: u32,
@@ -308,8 +308,8 @@ pub struct ChallengerKey {
     pub key: AddressKey,
     /// The port of the challenger.
     pub ifindex: u32,
-    /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`] and [`EVENT_ROUTER_FLAG`], which are told once for a port, and for
-    /// all MACs of a port after the first [`MAX_MACS_TOLD`].
+    /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`] and [`EVENT_ROUTER_FLAG`], which are
+    /// reported once for a port, and for all MACs of a port after the first [`MAX_MACS_TOLD`].
     pub mac: [u8; 6],
     /// The event's: a probe must not keep the claim that follows it from being told.
     pub kind: u8,
@@ -325,7 +325,7 @@ pub struct Challenger {
     pub frames: u64,
     /// `CLOCK_MONOTONIC` (coarse) of the last one.
     pub seen_ns: u64,
-    /// When it was last told, so that an ongoing claim is told again every [`REFRESH_NS`]; 0 while
+    /// When it was last reported, so that an ongoing claim is reported again every [`REFRESH_NS`]; 0 while
     /// the ring had no room for it.
     pub told_ns: u64,
     /// The `CLAIM_*` bits of the last frame.
@@ -381,7 +381,7 @@ pub const EVENT_CONTEST: u8 = 4;
 /// A probe (RFC 5227) for an address that is owned or live.
 pub const EVENT_PROBE: u8 = 5;
 /// The Ethernet source is bound to or live on another port, the holder's (claims.md L01). With the
-/// address that the frame claims, if it claims one, about which another event may have been told.
+/// address that the frame claims, if it claims one, about which another event may have been sent.
 pub const EVENT_CLONE: u8 = 6;
 /// The Ethernet source is the bridge's own MAC (claims.md L02). The address as in [`EVENT_CLONE`].
 pub const EVENT_BRIDGE_MAC: u8 = 7;

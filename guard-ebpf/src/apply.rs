@@ -26,11 +26,11 @@ pub(crate) struct Notification {
     pub(crate) once: Once,
 }
 
-/// For whom it is told once, and again every second while it goes on.
+/// For whom it is reported once, and again every second while it goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Zeroable)]
 #[repr(u8)]
 pub(crate) enum Once {
-    /// It is a change, told whenever it happens.
+    /// It is a change, reported whenever it happens.
     Always,
     /// For the MAC.
     Mac,
@@ -128,7 +128,7 @@ pub(crate) struct Judged {
     pub(crate) counts: u32,
     /// 1 if the claimant is live with the address.
     pub(crate) lives: u32,
-    /// 1 if there is something to tell: then it has been written.
+    /// 1 if there is something to report: then it has been written.
     pub(crate) tells: u32,
     pub(crate) notification: Notification,
 }
@@ -217,7 +217,7 @@ pub(crate) fn notify<S: Store>(
         let told_ns = if heard { now_ns } else { 0 };
         let challenger =
             Challenger::new(now_ns, told_ns, notification.flags, notification.strength);
-        // If there is no room even in an LRU, the next frame is told as if it were the first.
+        // If there is no room even in an LRU, the next frame is reported as if it were the first.
         store.insert_challenger(&key, &challenger);
     } else if heard && let Some(known) = store.challenger_mut(&key) {
         known.told_ns = now_ns;
@@ -225,8 +225,8 @@ pub(crate) fn notify<S: Store>(
 }
 
 /// Not 0 if a port has spoken for the address in the name of as many MACs as are told apart: those
-/// that follow are told as one, so that none can flood the events. One MAC on two ports is told for
-/// each, since there are no more of them than hosts.
+/// that follow are reported as one, so that none can flood the events. One MAC on two ports is
+/// reported for each, since there are no more of them than hosts.
 #[inline(never)]
 fn is_crowd<S: Store>(store: &mut S, notification: &Notification, from: u32) -> u32 {
     if notification.once != Once::Mac || notification.kind == EVENT_CLONE {

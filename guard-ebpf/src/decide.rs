@@ -34,7 +34,7 @@ pub trait Tables {
 /// What is to be done about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What to write and to tell.
+    /// What to write and to report.
     pub action: Action,
     /// What enforcement does with the frame. Only access ports are enforced.
     pub verdict: Verdict,
@@ -50,7 +50,7 @@ impl Decision {
     }
 }
 
-/// What to write and to tell.
+/// What to write and to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
@@ -231,7 +231,7 @@ fn ruling(prefix: Option<&Prefix>, port: &Port, claim: &Claim) -> Ruling {
     }
 }
 
-/// A claim by a rule is told, since the address is in use, and is no conflict.
+/// A claim by a rule is reported, since the address is in use, and is no conflict.
 #[inline(always)]
 fn allowed(claim: &Claim) -> Decision {
     let report = Report { kind: EVENT_ALLOWED, flags: claim.flags, holder: Holder::NONE };

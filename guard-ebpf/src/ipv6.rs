@@ -126,7 +126,7 @@ fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
         packet.at += match next {
             FRAGMENT => {
                 if u16::from_be_bytes([offset_high, offset_low]) & FRAGMENT_OFFSET != 0 {
-                    // What the first fragment hides is told of there.
+                    // What the first fragment hides is reported there.
                     packet.next = LED_TO_OTHER;
                     return;
                 }

@@ -33,9 +33,9 @@ pub struct Model {
     pub macs: HashMap<MacKey, MacHolder>,
     /// What the port has used of its quota.
     pub state: PortState,
-    /// Who was told of.
+    /// The challengers that were reported.
     pub challengers: HashMap<ChallengerKey, Challenger>,
-    /// What was told.
+    /// The events that were sent.
     pub events: Vec<Event>,
     /// What was counted.
     pub counters: BridgeCounters,

@@ -81,7 +81,7 @@ pub const DOES_NOT_COUNT: u8 = 1;
 pub const DOES_REFRESH: u8 = 2;
 /// The address is live from now on.
 pub const DOES_LIVE: u8 = 3;
-/// A challenger is told.
+/// A challenger is reported.
 pub const DOES_REPORT: u8 = 4;
 /// It is over the port's quota.
 pub const DOES_OVER_QUOTA: u8 = 5;

@@ -1,4 +1,4 @@
-//! Time, as a value: what decides anything is told what time it is.
+//! Time, as a value: what decides anything takes the time as an argument.
 //!
 //! Deadlines are measured on `CLOCK_BOOTTIME`, which runs through suspend and which no step of the
 //! wall clock touches; the wall clock is for people only.

@@ -20,7 +20,7 @@ use crate::{
     supervisor::Supervisor,
 };
 
-/// The leases, and what is told of them before their owners are.
+/// The leases, and what is notified of their changes before the callers are.
 pub struct Leases {
     /// What is degraded.
     pub health: Arc<Health>,

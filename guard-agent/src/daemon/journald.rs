@@ -111,7 +111,7 @@ impl Visit for Fields {
     }
 }
 
-/// A value with a line break in it is told by its length.
+/// A value with a line break in it is sent with its length.
 fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend(name.as_bytes());
     if value.contains('\n') {

@@ -184,7 +184,7 @@ impl Kernel {
     /// it tells. Without it nothing is proven, unless what stands for the program says that its device
     /// is gone, or the two are known by something else.
     pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
-        // One that cannot be asked is about to go, and its end is told.
+        // One that cannot be asked is about to go, and netlink reports its end.
         let ours = self.attach.has_ours(link.ifindex, &link.name).unwrap_or(true);
         let gone = || attach::has_pinned_link(&self.pins, link.ifindex);
         let other = device.is_some_and(|device| device != link.device);

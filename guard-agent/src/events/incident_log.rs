@@ -1,4 +1,4 @@
-//! The incidents of the past, on disk: written after everybody has been told, on a thread of its own.
+//! The incidents of the past, on disk: written after everybody has been notified, on a thread of its own.
 //!
 //! It is a record for people, and no lease rests on it: one that cannot be read is put aside, and
 //! one that cannot be written costs the record only.

@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The incidents, and those who are told.
+/// The incidents, and where they are reported.
 pub struct IncidentReporter {
     incidents: Mutex<Incidents>,
     bus: Arc<EventBus>,
@@ -72,7 +72,7 @@ impl IncidentReporter {
             self.end_silences(now);
         }
         if phase == Phase::Opened {
-            // Those of which nobody is told count too.
+            // Those of which nobody is notified count too.
             self.metrics.conflict_opened(&incident);
         }
         self.write_later(told.then_some(phase), incident);
@@ -87,8 +87,8 @@ impl IncidentReporter {
         self.unwritten.lock().len()
     }
 
-    /// Writes into the agent's log and the incident log what has been told. Who waits for news should have had
-    /// them by now: this takes its time.
+    /// Writes what has been reported into the agent's log and the incident log. Who waits for news
+    /// should have had them by now: this takes its time.
     pub fn write_down(&self) {
         let mut unwritten = self.unwritten.lock();
         for Line { incident, phase } in unwritten.drain(..) {

@@ -176,13 +176,13 @@ impl Topology {
     }
 
     /// The VLANs of a port of a bridge, or of the bridge itself, if that filters them. A port of which
-    /// nothing was told is in none.
+    /// nothing was reported is in none.
     fn vlans_of(&self, link: &Link, bridge: &Link) -> Option<PortVlans> {
         let known = || self.vlans.get(&link.ifindex).cloned().unwrap_or_default();
         bridge.filters_vlans.then(known)
     }
 
-    /// Whether a link is a port of a bridge that filters VLANs, and nothing was told yet of its own.
+    /// Whether a link is a port of a bridge that filters VLANs, and nothing was reported yet of its own.
     pub fn lacks_vlans(&self, ifindex: u32) -> bool {
         let bridge = self.links.get(&ifindex).and_then(|link| self.links.get(&link.controller?));
         bridge.is_some_and(|bridge| bridge.filters_vlans) && !self.vlans.contains_key(&ifindex)

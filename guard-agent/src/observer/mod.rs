@@ -329,7 +329,7 @@ impl Observer {
         self.deps.supervisor.spawn_blocking("sweep of the maps", read);
     }
 
-    /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
+    /// Takes in what the maps say. An incident that goes on is one still, whatever was reported of it.
     fn take_snapshot(&mut self, snapshot: Snapshot) {
         self.look_for_room(Some(snapshot.full));
         self.ports.take_snapshot(&snapshot);

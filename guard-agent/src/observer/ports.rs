@@ -239,7 +239,7 @@ impl Ports {
     pub fn repair(&mut self, uncovered: &[u32]) -> bool {
         let mut lost = false;
         for ifindex in uncovered {
-            // It may be gone by now, and its end is told by netlink.
+            // It may be gone by now, and netlink reports its end.
             let Some(status) = self.shared.read().get(ifindex).cloned() else { continue };
             let PortStatus { port, coverage, .. } = status;
             if coverage.is_some() && exists(*ifindex) {

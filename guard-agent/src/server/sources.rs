@@ -16,7 +16,7 @@ use super::{
 use crate::{clock, health::Degraded, inventory::SourceStatus};
 use guard_api::proto;
 
-/// As many entries that cannot be read as are told of one source.
+/// As many unreadable entries as are listed of one source.
 const MOST: usize = 64;
 
 /// All sources: those of the agent itself first.

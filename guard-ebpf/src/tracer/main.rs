@@ -32,7 +32,7 @@ use crate::{
 /// As the other program's.
 const NEXT: i32 = -1;
 
-/// How many records were told, with those for which aya-log had no room, of which it says nothing.
+/// How many records were written, with those for which aya-log had no room, of which it says nothing.
 /// A record is counted once it is in the ring or lost.
 #[map]
 static TOLD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

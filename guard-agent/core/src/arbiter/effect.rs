@@ -41,7 +41,7 @@ pub enum Effect {
     HoldInKernel(AddressKey, Live),
     /// The program forgets the live claimant of an address, if it is on this port.
     ForgetInKernel(AddressKey, u32),
-    /// The program forgets a challenger: if it claims once more, that is told at once.
+    /// The program forgets a challenger: if it claims once more, that is reported at once.
     ForgetChallenger(ChallengerKey),
     /// The program forgets on which port a MAC lives, if it is this one.
     ForgetMac(AddressKey, Mac, u32),

@@ -74,7 +74,7 @@ impl Read {
     }
 }
 
-/// What the arbiter is told.
+/// The arbiter's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The program has told of a frame.

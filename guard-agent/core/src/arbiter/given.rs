@@ -143,7 +143,7 @@ impl<F: Facts> Given<'_, F> {
             let at = Duration::from_nanos(live.seen_ns.max(live.first_ns));
             let holder = self.seen(*key, live.ifindex, Mac(live.mac), live.strength, at, at);
             from = holder.map(|had| self.now.claimant(Role::Claimant, &had.claim, 0, None));
-            // Should it claim the address once more from here, it is told at once. A port that goes
+            // Should it claim the address once more from here, it is reported at once. A port that goes
             // from MAC to MAC has to wait, lest it floods the events.
             if live.ifindex != claim.station.ifindex {
                 let challenger = challenger_key(key, &claim.station, EVENT_CONTEST);

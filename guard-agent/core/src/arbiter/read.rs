@@ -34,7 +34,7 @@ impl<F: Facts> Given<'_, F> {
 }
 
 impl Arbiter {
-    /// An incident that goes on is one still, whatever was told of it.
+    /// An incident that goes on is one still, whatever was reported of it.
     pub(super) fn challenger_read<F: Facts>(
         &mut self,
         challenger: ChallengerKey,
@@ -48,7 +48,7 @@ impl Arbiter {
             return given.effects.push(Effect::ForgetChallenger(challenger));
         };
         // What an incident that closed has been about is not news. The entry for all MACs of a port,
-        // which has none, is about those that have been told.
+        // which has none, is about those that have been reported.
         let is_old = given.now.monotonic.saturating_sub(last) >= self.conflict.quiet;
         if is_old || mac == [0; 6] {
             return;

@@ -91,7 +91,7 @@ impl Incidents {
         Some(incident.clone())
     }
 
-    /// The open incidents that are silenced no more, and of which nobody has been told: their alert is
+    /// The open incidents that are silenced no more, and of which nobody has been notified: their alert is
     /// due now.
     pub fn end_silences(&mut self, now: Now) -> Vec<Incident> {
         self.silences.end(now);

@@ -219,7 +219,7 @@ pub struct Incident {
     /// The same on `CLOCK_BOOTTIME`; none if an earlier boot wrote it.
     #[serde(default)]
     pub silence_ends: Option<Duration>,
-    /// Somebody was told of it. What opens under a silence is told when that ends, if it lasts.
+    /// Somebody was notified of it. What opens under a silence is reported when that ends, if it lasts.
     #[serde(default = "told")]
     pub told: bool,
 }

@@ -54,7 +54,7 @@ pub struct Engine {
 pub struct Applied {
     /// The reply to the caller.
     pub result: Result<Reply, Refusal>,
-    /// What has to be on disk before anyone is told. A refusal can have changes too: candidates
+    /// What has to be on disk before anyone is notified. A refusal can have changes too: candidates
     /// that turned out to be live are quarantined.
     pub changes: Vec<Write>,
     /// What people should know.

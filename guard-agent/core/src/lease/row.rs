@@ -86,7 +86,7 @@ impl RowChange {
         Self { place, table: usize::MAX, old: None, new: Some(row) }
     }
 
-    /// What others are told of it; nothing where only the bookkeeping of an address changed, which
+    /// What the event stream says of it; nothing where only the bookkeeping of an address changed, which
     /// concerns thousands at once.
     pub fn change(&self) -> Option<Change> {
         match (&self.old, &self.new) {
@@ -106,7 +106,7 @@ fn is_bookkeeping(old: &Lease, new: &Lease) -> bool {
 }
 
 impl Write {
-    /// What others are told of it; they follow addresses only.
+    /// What the event stream says of it; they follow addresses only.
     pub fn change(&self) -> Option<Change> {
         match self {
             Self::Address(change) => change.change(),

@@ -165,7 +165,7 @@ impl<'a> World<'a> {
         for key in self.model.live.keys().copied().collect::<Vec<_>>() {
             self.stay(&key);
         }
-        // Frames since the last time that a challenger was told.
+        // Frames since the last time that a challenger was reported.
         for (of, known) in self.model.challengers.clone() {
             let ChallengerKey { key, ifindex, mac, kind, .. } = of;
             if let Some(span) = self.claims.get_mut(&(key, Mac(mac), ifindex)) {

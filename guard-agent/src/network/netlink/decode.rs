@@ -39,7 +39,7 @@ fn notice(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Notice> {
                 .map(|(ifindex, vlans)| Notice::Port(ifindex, vlans, flow_of_port(&message)));
             port.or_else(|| link(message).map(Notice::Link))
         }
-        // A port that leaves its bridge is told as a deletion in the family AF_BRIDGE; the link
+        // A port that leaves its bridge is reported as a deletion in the family AF_BRIDGE; the link
         // itself lives on, and its new state follows (net/bridge/br_if.c, del_nbp).
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
             (message.header.interface_family == AddressFamily::Unspec)
@@ -155,7 +155,7 @@ fn flow_of_port(message: &LinkMessage) -> Option<Flow> {
     Some(flow)
 }
 
-/// What a message in the family AF_BRIDGE says of the VLANs of a port; ranges are told by their ends
+/// What a message in the family AF_BRIDGE says of the VLANs of a port; ranges are given by their ends
 /// (net/bridge/br_netlink.c, br_fill_ifvlaninfo_compressed).
 pub(super) fn vlans(message: &LinkMessage) -> Option<(u32, PortVlans)> {
     if message.header.interface_family != AddressFamily::Bridge {

@@ -82,7 +82,7 @@ impl Executor {
         !self.later.is_empty()
     }
 
-    /// What a conflict leads to, once those who wait for news of it have been told.
+    /// What a conflict leads to, once those who wait for news of it have been notified.
     pub(super) fn follow_up(&mut self) {
         for (segment, address, new) in std::mem::take(&mut self.later) {
             // From here on the program tells when the owner is heard again.
