@@ -139,7 +139,7 @@ impl Heartbeat {
         Self { origin: now, last: AtomicU64::new(0) }
     }
 
-    /// It comes round.
+    /// Its loop runs.
     pub fn beat(&self, now: Instant) {
         let since = now.saturating_duration_since(self.origin).as_millis();
         self.last.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);

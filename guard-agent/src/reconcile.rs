@@ -1,4 +1,4 @@
-//! The reconciler: the net beneath the events.
+//! The reconciler: compares all leases with all evidence, and finds what no event reported.
 //!
 //! A pass reads the leases, then asks every source, then compares. What it may conclude is decided
 //! by [`Look`] and [`Brake`], which are pure; misses and releases are transactions of the ledger,

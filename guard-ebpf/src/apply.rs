@@ -1,4 +1,4 @@
-//! What a decision about a claim writes and tells.
+//! Carries out a decision about a claim: writes the maps, sends the event.
 
 use bytemuck::Zeroable;
 
@@ -13,7 +13,7 @@ use crate::{
     watch::{Ingress, Store},
 };
 
-/// What is told.
+/// What an event says.
 #[derive(Zeroable)]
 pub(crate) struct Notification {
     pub(crate) key: AddressKey,

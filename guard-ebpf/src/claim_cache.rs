@@ -1,4 +1,4 @@
-//! Whom the program knew a moment ago: the next frame of a burst need not ask for them again.
+//! A cache of claims that were current a moment ago: the next frame of a burst needs no look-up.
 //!
 //! What [`FastClaim::is_current`] found in the maps stays true until the clock's next tick, and until the agent
 //! changes an entry, which it counts. The program itself makes nobody unknown: it stamps entries, and

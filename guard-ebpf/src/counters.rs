@@ -1,4 +1,4 @@
-//! What is counted, and under which label.
+//! The counters, and the label of each.
 
 use core::hint::black_box;
 

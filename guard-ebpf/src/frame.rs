@@ -1,4 +1,4 @@
-//! From bytes to what they say.
+//! Parses a frame: tags and headers, down to ARP, IPv4 and IPv6.
 
 use bytemuck::{Pod, Zeroable, must_cast};
 

@@ -1,4 +1,4 @@
-//! IPv6 (RFC 8200): whose address a packet is sent from, and the way to what it carries.
+//! IPv6 (RFC 8200): whose address a packet is sent from, and its extension headers.
 
 use bytemuck::{Pod, Zeroable, must_cast};
 

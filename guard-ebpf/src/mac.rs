@@ -1,4 +1,4 @@
-//! What a MAC address says of itself.
+//! Kinds of MAC addresses: host, group, virtual router.
 
 /// A MAC address in wire order.
 pub type Mac = [u8; 6];

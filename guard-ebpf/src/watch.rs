@@ -1,4 +1,4 @@
-//! From a frame to everything that comes of it: what is written, counted and told.
+//! Everything that is done with a frame: parse, judge, write, count, notify.
 //!
 //! The kernel's program and the tests on the host run this same code; they differ in the [`Store`].
 
@@ -177,7 +177,7 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
     notify(store, ingress.counters, notification, ingress.from, now_ns);
 }
 
-/// What is told of a frame as such, once for a port.
+/// What is reported about a frame as such, once for a port.
 enum Notice {
     No,
     Opaque,

@@ -1,4 +1,4 @@
-//! DEL and GC: what a container had, and what all that are gone had.
+//! DEL and GC: release what one container had, and what all that are gone had.
 
 use guard_api::{client::CallError, proto::Lease};
 

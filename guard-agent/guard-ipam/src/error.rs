@@ -1,4 +1,4 @@
-//! What can go wrong, as the specification tells it: a code, a message, details.
+//! Errors as the CNI specification has them: a code, a message, details.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What needs no agent.
+//! Commands that need no agent.
 
 use std::{
     io::{self, Write as _},

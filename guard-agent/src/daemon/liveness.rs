@@ -1,4 +1,4 @@
-//! Whether the agent is really well: the store's writer answers, the observer comes round, and the
+//! Whether the agent is really well: the store's writer answers, the observer's loop runs, and the
 //! runtime takes up what it is given. Only then does the service manager's watchdog hear of it, so that
 //! it restarts an agent that is there and does nothing.
 
@@ -26,8 +26,8 @@ const PART: &str = "vitals";
 
 /// How often it is looked at, unless the watchdog wants to hear more often.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long the observer, which comes round each second, may take: far more than a loaded machine
-/// lets it wait, since nothing is handed out meanwhile.
+/// How long one round of the observer's loop, which is due each second, may take: far more than a
+/// loaded machine lets it wait, since nothing is handed out meanwhile.
 const ROUND: Duration = Duration::from_secs(10);
 /// How long the runtime may take to run a task that does nothing.
 const TASK: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! A map of claimants in the kernel, whose changes the program is told of.
+//! A kernel map by address, with a count of the agent's changes that the program reads.
 
 use std::ops::Deref;
 

@@ -1,4 +1,4 @@
-//! Those who are told of what a source says, each in its turn.
+//! Publishes what a source lists: to the shared evidence, the incidents and the health.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use guard_core::{
 use super::status::{Known, SourceStatus};
 use crate::{clock, events::IncidentReporter, health::Health, live::SharedEvidence};
 
-/// Who is told of what a source says.
+/// Where what a source lists is published.
 #[derive(Clone)]
 pub struct Publisher {
     /// Evidence, on which the ledger acts at once.

@@ -1,4 +1,4 @@
-//! One source: asked when something may have changed and when a pass wants to know, and told of.
+//! One source: listed when something may have changed and when a pass asks.
 //!
 //! The task that owns the connection lists, publishes what it heard and says whether it was
 //! complete. An answer that is cut off or late is a failure, never an empty list.

@@ -1,4 +1,4 @@
-//! How a source is, and what may be concluded from what it does not list.
+//! The status of a source, and what may be concluded from what it does not list.
 
 use std::{sync::Arc, time::Duration};
 

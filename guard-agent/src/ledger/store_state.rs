@@ -1,4 +1,4 @@
-//! With a store and without one: what the ledger does when its store is lost, and how it gets one
+//! The ledger with and without a store: what it does when its store is lost, and how it gets one
 //! again.
 //!
 //! A ledger without a store refuses everything; it never takes an empty table for the truth. Where

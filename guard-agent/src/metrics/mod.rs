@@ -2,8 +2,8 @@
 
 mod datapath;
 mod definitions;
-mod known;
 mod openmetrics;
+mod prepare;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What is asked of the kernel about one interface, whatever netlink has told so far.
+//! What is asked of the kernel about one interface, whatever netlink has reported so far.
 
 use nix::net::if_::InterfaceFlags;
 

@@ -1,4 +1,4 @@
-//! Telling everyone on a segment who has an address now: a gratuitous ARP request (RFC 5227 §3,
+//! Announces to a segment who has an address now: a gratuitous ARP request (RFC 5227 §3,
 //! §2.3), or an unsolicited neighbour advertisement (RFC 4861 §7.2.6).
 //!
 //! It goes out of each other port, as if it came from the new holder: a neighbour takes it for what

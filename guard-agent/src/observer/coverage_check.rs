@@ -1,6 +1,6 @@
-//! Someone else may take the program off a port (`tc filter del`, `bpftool link detach`, a pin that
-//! is removed), and nothing tells of it. So the kernel is asked, once a second: two or three system
-//! calls a port.
+//! Checks that the program is still on the ports. Someone else may take it off (`tc filter del`,
+//! `bpftool link detach`, a pin that is removed), and nothing reports it. So the kernel is asked, once a
+//! second: two or three system calls a port.
 
 use tokio::sync::mpsc;
 
@@ -21,7 +21,7 @@ struct Expected {
 }
 
 impl CoverageCheck {
-    /// The check, and where it tells of the ports that it found without the program.
+    /// The check, and the channel on which it reports the ports without the program.
     pub fn new(supervisor: Supervisor) -> (Self, mpsc::Receiver<Vec<u32>>) {
         let (uncovered, found) = mpsc::channel(1);
         (Self { uncovered, supervisor }, found)

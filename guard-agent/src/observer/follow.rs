@@ -1,4 +1,4 @@
-//! Ports, bridges and addresses as netlink tells of them: what is new is carried out.
+//! Ports, bridges and addresses as netlink reports them: applies what is new.
 
 use std::collections::BTreeMap;
 

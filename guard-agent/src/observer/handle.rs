@@ -46,7 +46,7 @@ pub struct Handle {
     pub ports: SharedPorts,
     /// What the program counts.
     pub counters: Arc<Counters>,
-    /// Whether it still comes round.
+    /// Whether its loop still runs.
     pub heartbeat: Arc<Heartbeat>,
 }
 

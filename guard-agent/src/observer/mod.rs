@@ -280,7 +280,7 @@ impl Observer {
         }
     }
 
-    /// What nothing tells of, and what failed before.
+    /// What nothing reports, and what failed before.
     async fn every_second(&mut self, coverage_check: &CoverageCheck) {
         let again = std::mem::take(&mut self.dump_again);
         if self.deps.health.why(NETLINK).is_some() {

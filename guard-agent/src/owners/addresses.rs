@@ -1,4 +1,4 @@
-//! The kernel's entries: what they should be, and how they become it.
+//! Brings the kernel's entries to what the leases say.
 
 use std::{
     collections::{HashMap, HashSet},

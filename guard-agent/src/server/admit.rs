@@ -1,4 +1,4 @@
-//! Lets in connections and calls, or refuses them: one door for every method.
+//! Lets in connections and calls, or refuses them, in one place for every method.
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
 

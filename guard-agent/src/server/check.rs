@@ -1,4 +1,4 @@
-//! The consistency checker: four that should tell the same story.
+//! The consistency checker: compares store, index, owners and kernel.
 
 use std::{net::IpAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Refusals, as gRPC tells them: a status, an `ErrorInfo`, and where waiting helps a `RetryInfo`.
+//! Refusals as gRPC statuses: a status, an `ErrorInfo`, and where waiting helps a `RetryInfo`.
 
 use std::{sync::Arc, time::Duration};
 

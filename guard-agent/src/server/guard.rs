@@ -1,4 +1,4 @@
-//! `guard.v1.Guard`: what the observer sees, and how the agent is.
+//! `guard.v1.Guard`: what the observer sees, and the state of the agent.
 
 use std::{ops::Bound, pin::Pin, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! A connection, and who is at its other end by the kernel's word.
+//! A connection, and the credentials of its other end, from the kernel.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! The sources of evidence, as the API tells of them, and an operator's word to do without one.
+//! The sources of evidence, as the API shows them, and an operator's request to ignore one.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! All rows of a store, checked against what it says of itself.
+//! Reads all rows of a store, and checks them against its checksums and counts.
 
 use std::path::Path;
 

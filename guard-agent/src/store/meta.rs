@@ -1,4 +1,4 @@
-//! The store's one row about itself.
+//! The row of the table `meta`: what the store says of itself.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The maps, asked once for a burst of frames.
+//! The claim cache in the program: one look-up for a burst of frames.
 
 use aya_ebpf::{
     helpers::bpf_jiffies64,

@@ -1,4 +1,4 @@
-//! A program that tells how each frame of one port is decoded, through aya-log. It is on a port only
+//! A program that reports how each frame of one port is decoded, through aya-log. It is on a port only
 //! while somebody watches, beside the other, which it leaves as it is: a trace costs nobody anything
 //! else, and the other is never the one that the verifier had to be talked into for it.
 

@@ -1,4 +1,4 @@
-//! What is to be done.
+//! Effects: what the arbiter wants done, for its caller to carry out.
 
 use std::{net::IpAddr, time::Duration};
 

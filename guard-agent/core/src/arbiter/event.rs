@@ -1,4 +1,5 @@
-//! What happens: the program tells of a frame, its maps are read, ports and bridges go, time passes.
+//! Events, the arbiter's input: the program reports a frame, its maps are read, ports and
+//! bridges go, time passes.
 
 use std::{net::IpAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What is known beside the event, and who carries out what is decided.
+//! Facts, the arbiter's other input, and the trait by which its effects are carried out.
 
 use std::{net::IpAddr, sync::Arc};
 

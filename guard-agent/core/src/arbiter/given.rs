@@ -1,4 +1,4 @@
-//! What each decision is made with, and what follows from a claim at once.
+//! The input and output of one decision, and the effects that every claim has.
 
 use std::{net::Ipv6Addr, time::Duration};
 

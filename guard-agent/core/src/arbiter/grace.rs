@@ -1,34 +1,34 @@
-//! Doubts between claimants whom nobody declared: a second one has appeared, and the first may be
-//! gone without our knowing it yet (claims.md A31 to A34). The first is asked; its answer, the end
-//! of its port or the end of the grace decides.
+//! The grace period of a pending conflict: a second claimant has appeared where nobody is declared,
+//! and the first may be gone without our knowing it yet (claims.md A31 to A34). The first is probed;
+//! its answer, the end of its port or the end of the period decides.
 
 use std::time::Duration;
 
 /// How often the holder is asked within the grace.
 const PROBES: u32 = 3;
 
-/// What is known when a doubt is looked at.
+/// What is known when a pending conflict is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     /// The holder's port exists.
     pub port_exists: bool,
-    /// The holder was heard since the doubt began.
+    /// The holder was heard since the period began.
     pub answered: bool,
     /// On `CLOCK_MONOTONIC`.
     pub now: Duration,
 }
 
-/// A second claimant that is not yet a conflict.
+/// How long, and how often asked, before a second claimant is a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GracePeriod {
     since: Duration,
     length: Duration,
-    /// The holder was heard within the live window before the doubt.
+    /// The holder was heard within the live window before the period.
     holder_was_live: bool,
     probes: u32,
 }
 
-/// What becomes of a doubt.
+/// How a pending conflict is decided, or when to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The address has moved to the second claimant.
@@ -42,7 +42,7 @@ pub enum Verdict {
 }
 
 impl GracePeriod {
-    /// A doubt begins. `silence` is how long the holder had not been heard.
+    /// A period begins. `silence` is how long the holder had not been heard.
     pub fn new(now: Duration, length: Duration, silence: Duration, live_window: Duration) -> Self {
         Self { since: now, length, holder_was_live: silence < live_window, probes: 0 }
     }

@@ -1,4 +1,4 @@
-//! What waits for its time, bounded for each port that can make it grow.
+//! Entries that are due at a later time, bounded for each port that can make it grow.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,4 +1,4 @@
-//! How much is known: whether what the evidence does not show is not there (`leases.md`, "complete
+//! Whether the evidence is complete, so that what it does not show is absent (`leases.md`, "complete
 //! since t").
 
 use std::{

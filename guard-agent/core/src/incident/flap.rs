@@ -1,5 +1,5 @@
-//! Whose turn it is with an address, and how often it went back (claims.md A08, A35). Each turn may
-//! have been a move by right; an address that goes to and fro is none's all the same.
+//! Addresses that flap between two stations (claims.md A08, A35): each move may have been a rightful
+//! one, and still both have the address.
 
 use std::{
     collections::{HashMap, VecDeque},

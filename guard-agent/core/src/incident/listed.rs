@@ -1,4 +1,4 @@
-//! Incidents that sources tell of, and no frame: an entry that cannot be read, and an address that
+//! Incidents that sources report, and no frame: an entry that cannot be read, and an address that
 //! several are said to have. They last as long as the source says so.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What nobody is to be alerted of, and until when.
+//! Silences: incidents of which nobody is alerted, until a time.
 
 use std::{collections::HashMap, time::Duration};
 

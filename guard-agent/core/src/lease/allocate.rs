@@ -1,4 +1,4 @@
-//! Hand-out: which address, and why not.
+//! Allocation: which address is handed out, or why none.
 
 use std::{net::IpAddr, sync::Arc};
 

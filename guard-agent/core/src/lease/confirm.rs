@@ -1,4 +1,4 @@
-//! The owner's word that the sandbox runs, and who may use its address.
+//! `Confirm` and `Bind`: the owner says that the sandbox runs, and who may use its address.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who has what, and when it ends, over all pools.
+//! Indices of the leases of all pools: by owner, by port, by deadline and more.
 //!
 //! Each index is a set of references to leases, ordered by what it is asked for: an entry costs
 //! two words, where a copy of its key would cost a dozen.

@@ -1,4 +1,4 @@
-//! What is seen to be in use, against what is leased.
+//! Compares the evidence of an address with its lease, and changes the lease where they differ.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Leases a stretch at a time, in the order of their keys: whoever reads all of them keeps nobody
-//! waiting who wants one.
+//! Pages of leases, in the order of their keys: reading all of them does not block a caller who wants
+//! one.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Bound, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Giving back. Release is not removal: an address that is still in use is not free.
+//! Releasing leases. Release is not removal: an address that is still in use is not free.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The engine after a restart.
+//! Restores the engine from the store's rows after a restart.
 
 use std::{sync::Arc, time::Duration};
 

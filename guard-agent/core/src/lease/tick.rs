@@ -1,4 +1,4 @@
-//! States that end by themselves.
+//! States that end with time: deadlines, cool-down, holds.
 
 use std::{sync::Arc, time::Duration};
 

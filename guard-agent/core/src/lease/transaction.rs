@@ -1,4 +1,4 @@
-//! One command on its way through the engine.
+//! One command: what it reads and writes in the engine, and what it changes.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A capture goes by, frame for frame, and the program and the arbiter with it.
+//! Replays a capture frame by frame through the program's model and the arbiter.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What came of a capture.
+//! The report of a replayed capture.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 

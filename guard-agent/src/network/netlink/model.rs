@@ -1,4 +1,4 @@
-//! What route netlink tells, as values.
+//! What route netlink reports, as values.
 
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -1,4 +1,4 @@
-//! What the observer knows for the arbiter, and how it does what the arbiter says.
+//! Gives the arbiter its facts, and carries out its effects.
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The series that are known beforehand, at zero: a counter that is first seen at one has not grown
-//! for Prometheus, and its alert would stay silent.
+//! Creates the series that are known beforehand, at zero: a counter that is first seen at one has
+//! not grown for Prometheus, and its alert would stay silent.
 
 use super::Metrics;
 
