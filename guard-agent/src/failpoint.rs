@@ -13,7 +13,7 @@ pub enum Moment {
     BeforeCommit,
     /// The transaction is on disk, and nobody knows.
     AfterCommit,
-    /// The observers know, the callers do not.
+    /// The hooks know, the callers do not.
     BeforeReply,
     /// A recovery is about to touch another file.
     RecoveryStep,

@@ -29,12 +29,12 @@ use crate::{
     health::{self, Health},
     inventory::Sources,
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::{Metrics, gauge_value},
 };
 
 /// What a pass works with.
-pub struct Parts {
+pub struct Deps {
     /// How slow and how sure, to begin with.
     pub settings: Settings,
     /// How long the leases of a sandbox that is listed as dead are left to its controller.
@@ -42,7 +42,7 @@ pub struct Parts {
     /// The leases.
     pub ledger: Ledger,
     /// What is in use.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who is asked.
     pub sources: Arc<Sources>,
     /// What is degraded.
@@ -55,7 +55,7 @@ pub struct Parts {
 
 /// Makes passes, one at a time.
 pub struct Reconciler {
-    parts: Parts,
+    deps: Deps,
     settings: watch::Sender<Settings>,
     state: Mutex<State>,
     last: RwLock<Option<Last>>,
@@ -138,9 +138,9 @@ impl Report {
 
 impl Reconciler {
     /// Makes no pass yet.
-    pub fn new(parts: Parts) -> Self {
-        let settings = watch::Sender::new(parts.settings);
-        Self { parts, settings, state: Mutex::default(), last: RwLock::default() }
+    pub fn new(deps: Deps) -> Self {
+        let settings = watch::Sender::new(deps.settings);
+        Self { deps, settings, state: Mutex::default(), last: RwLock::default() }
     }
 
     /// Makes a pass in each interval.
@@ -171,7 +171,7 @@ impl Reconciler {
 
     /// How the sources are.
     pub fn sources(&self) -> &Sources {
-        &self.parts.sources
+        &self.deps.sources
     }
 
     /// What came of the last pass that was no dry run.
@@ -193,13 +193,13 @@ impl Reconciler {
         if ask.dry_run {
             return outcome;
         }
-        let Parts { metrics, health, .. } = &self.parts;
-        metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
+        let Deps { metrics, health, .. } = &self.deps;
+        metrics.passes.reconcile_duration.observe(began.elapsed().as_secs_f64());
         let (result, why) = match &outcome {
             Ok(report) => (report.result(), report.why()),
             Err(refusal) => ("failed", Some(refusal.to_string())),
         };
-        metrics.reconcile_runs.with_label_values(&[result]).inc();
+        metrics.passes.reconcile_runs.with_label_values(&[result]).inc();
         match &outcome {
             Ok(report) => {
                 self.tell(report);
@@ -225,7 +225,7 @@ impl Reconciler {
         dry_run: bool,
         at: Now,
     ) -> Result<Report, Refusal> {
-        let Parts { ledger, live, sources, health, .. } = &self.parts;
+        let Deps { ledger, live, sources, health, .. } = &self.deps;
         let ended = |ended| Report { ended: Some(ended), ..Report::default() };
         let degraded = || {
             let degraded = health.observer()?;
@@ -285,7 +285,7 @@ impl Reconciler {
         let (mut over, mut doubtful) = (Vec::new(), Vec::new());
         let (index, now) = (self.index(), clock::now().boot);
         for lease in due {
-            match Subject::lease(&lease).map(|of| index.judge(of, now, self.parts.grace)) {
+            match Subject::lease(&lease).map(|of| index.judge(of, now, self.deps.grace)) {
                 Some(Judged::Over(_)) => over.push(lease),
                 Some(Judged::LookUp(doubt)) => doubtful.push((lease, doubt)),
                 Some(Judged::Keep(_)) | None => {}
@@ -293,7 +293,7 @@ impl Reconciler {
         }
         let owners = doubtful.iter().filter_map(|(lease, _)| lease.owner.clone()).collect();
         let words = self
-            .parts
+            .deps
             .sources
             .look_up(owners)
             .await
@@ -310,29 +310,29 @@ impl Reconciler {
 
     /// Whether it means anything that nothing speaks for a lease.
     pub fn is_verifiable(&self, lease: &Lease) -> bool {
-        let Parts { ledger, live, sources, .. } = &self.parts;
+        let Deps { ledger, live, sources, .. } = &self.deps;
         !sources.is_empty() || is_over(lease, ledger.boot(), &**live)
     }
 
     /// What the directory's index tells of a lease; nothing where there is no directory.
     pub fn judged(&self, lease: &Lease) -> Option<Judged> {
-        let Parts { sources, grace, .. } = &self.parts;
+        let Deps { sources, grace, .. } = &self.deps;
         let subject = Subject::lease(lease).filter(|_| sources.has_directory())?;
         Some(self.index().judge(subject, clock::now().boot, *grace))
     }
 
     fn index(&self) -> Index {
-        Index::new(self.parts.live.listings().entries(Source::Controller))
+        Index::new(self.deps.live.inventory().entries(Source::Controller))
     }
 
     async fn ask(&self, command: Command, dry_run: bool) -> Result<Reply, Refusal> {
-        let ledger = &self.parts.ledger;
+        let ledger = &self.deps.ledger;
         if dry_run { ledger.preview(command).await } else { ledger.call(command).await }
     }
 
     fn tell(&self, report: &Report) {
         for lease in &report.reaped {
-            self.parts.metrics.reaped.with_label_values(&[&*lease.pool]).inc();
+            self.deps.metrics.passes.reaped.with_label_values(&[&*lease.pool]).inc();
             tracing::info!(
                 address = %lease.address, segment = %lease.segment, pool = &*lease.pool,
                 generation = lease.generation, state = lease.state.name(),
@@ -347,9 +347,9 @@ impl Reconciler {
     }
 
     fn count_blocked(&self, blocked: Option<&Blocked>) {
-        let gauge = &self.parts.metrics.reap_blocked;
+        let gauge = &self.deps.metrics.passes.reap_blocked;
         gauge.reset();
-        let all = self.parts.pools.iter().map(|pool| (&**pool.name(), 0));
+        let all = self.deps.pools.iter().map(|pool| (&**pool.name(), 0));
         let mut pools: BTreeMap<&str, usize> = all.collect();
         for lease in blocked.into_iter().flat_map(|blocked| &blocked.leases) {
             *pools.entry(&lease.pool).or_default() += 1;

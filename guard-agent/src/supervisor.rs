@@ -13,9 +13,9 @@ use crate::failpoint;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a part of the agent has ended, the {name}: {why}")]
 pub struct PartEnded {
-    /// Which.
+    /// The name of the part.
     pub name: &'static str,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 

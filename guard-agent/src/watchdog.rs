@@ -28,7 +28,7 @@ use crate::{
     health::{self, Health},
     inventory::{Sources, removal},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
 };
 
@@ -36,7 +36,7 @@ use crate::{
 const AT_ONCE: usize = 8;
 
 /// What a pass works with.
-pub struct Parts {
+pub struct Deps {
     /// Whether and how.
     pub settings: Settings,
     /// Where the containers and the directory are.
@@ -44,7 +44,7 @@ pub struct Parts {
     /// The leases.
     pub ledger: Ledger,
     /// What the sources have listed.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who is asked.
     pub sources: Arc<Sources>,
     /// What is degraded.
@@ -55,7 +55,7 @@ pub struct Parts {
 
 /// Makes passes, one at a time.
 pub struct Watchdog {
-    parts: Parts,
+    deps: Deps,
     pass: Mutex<()>,
 }
 
@@ -83,13 +83,13 @@ pub struct Report {
 
 impl Watchdog {
     /// Makes no pass yet.
-    pub fn new(parts: Parts) -> Self {
-        Self { parts, pass: Mutex::default() }
+    pub fn new(deps: Deps) -> Self {
+        Self { deps, pass: Mutex::default() }
     }
 
     /// Makes a pass in each interval.
     pub async fn run(&self) {
-        let Settings { interval, .. } = self.parts.settings;
+        let Settings { interval, .. } = self.deps.settings;
         loop {
             tokio::time::sleep(interval).await;
             match self.pass(Pass::Due).await {
@@ -108,7 +108,7 @@ impl Watchdog {
         let dry_run = pass == Pass::Dry;
         let runtime = self.runtime(dry_run)?;
         let _one = self.pass.lock().await;
-        let leases = self.parts.ledger.reservations().await?;
+        let leases = self.deps.ledger.reservations().await?;
         let (containers, index) = match self.read().await {
             Ok(read) => read,
             Err(why) => {
@@ -118,7 +118,7 @@ impl Watchdog {
         let now = clock::now().boot;
         let named = containers.into_iter().filter(|container| container.named).map(|container| {
             let subject = Subject::container(&container);
-            let verdict = index.judge(subject, now, self.parts.settings.grace);
+            let verdict = index.judge(subject, now, self.deps.settings.grace);
             Watched { container, verdict, failed: None }
         });
         let named: Vec<_> = named.collect();
@@ -140,7 +140,7 @@ impl Watchdog {
 
     /// Where the containers are, if there is all that it takes.
     fn runtime(&self, dry_run: bool) -> Result<&containerd::Settings, Refusal> {
-        let Parts { settings, places, .. } = &self.parts;
+        let Deps { settings, places, .. } = &self.deps;
         let off = |what: &str| Err(Refusal::new(Reason::WatchdogOff, what));
         match places {
             inventory::Settings { containerd: None, directory: _ } => {
@@ -167,10 +167,10 @@ impl Watchdog {
     }
 
     async fn listed(&self, source: Source) -> Result<Vec<Entry>, Ended> {
-        if let Some(heard) = self.parts.sources.ask_one(source).await {
+        if let Some(heard) = self.deps.sources.ask_one(source).await {
             Ended::unless_complete(&heard)?;
         }
-        Ok(self.parts.live.listings().entries(source))
+        Ok(self.deps.live.inventory().entries(source))
     }
 
     /// Why nothing is removed unasked, if so. All are looked up before the first is removed, where it
@@ -195,7 +195,7 @@ impl Watchdog {
              `guardctl watchdog`",
             named.len()
         );
-        self.parts.health.degraded(health::WATCHDOG, &why);
+        self.deps.health.degraded(health::WATCHDOG, &why);
         Some(why)
     }
 
@@ -216,7 +216,7 @@ impl Watchdog {
         mut watched: Watched,
         dry_run: bool,
     ) -> Watched {
-        let Parts { settings, sources, metrics, .. } = &self.parts;
+        let Deps { settings, sources, metrics, .. } = &self.deps;
         let Watched { container, verdict, failed } = &mut watched;
         if let Verdict::LookUp(doubt) = *verdict {
             let names = Subject::container(container).names().collect();
@@ -239,7 +239,7 @@ impl Watchdog {
                 "failed"
             }
         };
-        metrics.watchdog_removed.with_label_values(&[result]).inc();
+        metrics.passes.watchdog_removed.with_label_values(&[result]).inc();
         watched
     }
 
@@ -251,7 +251,7 @@ impl Watchdog {
             Some(format!("container {id} of sandbox {owner} cannot be removed: {why}"))
         };
         let mut failed = watched.iter().filter_map(failed);
-        let health = &self.parts.health;
+        let health = &self.deps.health;
         let Some(first) = failed.next() else { return health.recovered(health::WATCHDOG) };
         let more = match failed.count() {
             0 => String::new(),
@@ -268,7 +268,7 @@ impl Watchdog {
         if due.is_empty() {
             return Ok(released);
         }
-        let Parts { ledger, live, .. } = &self.parts;
+        let Deps { ledger, live, .. } = &self.deps;
         if let Err(why) = self.listed(Source::Inventory).await {
             tracing::warn!(%why, "watchdog: the leases of what it removed are kept for now");
             return Ok(released);

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use expect_test::expect_file;
 use guard_agent::{
     clock,
-    events::History,
+    events::IncidentLog,
     store::{Boot, Store},
     supervisor::Supervisor,
 };
@@ -89,7 +89,7 @@ fn the_databases_have_the_schema_that_their_version_says() {
     let (leases, incidents) = (dir.path().join("leases.db"), dir.path().join("incidents.db"));
     let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     drop(Store::open(&leases, &boot).unwrap());
-    drop(History::open(&incidents, &boot.id, &Supervisor::new().0).unwrap());
+    drop(IncidentLog::open(&incidents, &boot.id, &Supervisor::new().0).unwrap());
     let mut text = String::new();
     for path in [leases, incidents] {
         let database = rusqlite::Connection::open(&path).unwrap();

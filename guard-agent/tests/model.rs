@@ -1,4 +1,4 @@
-//! Random histories against the engine, a real store and a real live set, in a machine of which the
+//! Random histories against the engine, a real store and real evidence, in a machine of which the
 //! agent knows what it has read since it started. After each step, what was done is checked against
 //! what is true of the machine, and the index against one built anew from the store.
 //!

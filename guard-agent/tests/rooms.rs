@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 /// Each room, the uppermost first, with the rooms that it may import. `BASE` is open to all.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("main", &["daemon", "config", "datapath"]),
     (
         "daemon",
@@ -24,7 +24,6 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "config",
         ],
     ),
-    ("replay", &["server"]),
     (
         "server",
         &[

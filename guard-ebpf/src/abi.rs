@@ -45,7 +45,7 @@ pub const MAP_VLANS: &str = "VLANS";
 pub const MAP_PORT_STATES: &str = "PORT_STATES";
 /// Array of one: how often (`u64`) the agent that loaded the program has changed [`MAP_OWNED`]. The
 /// program remembers whom it knew, and with each change forgets them all (see
-/// [`recent`](crate::recent)). Not pinned: the next program remembers nobody.
+/// [`claim_cache`](crate::claim_cache)). Not pinned: the next program remembers nobody.
 pub const MAP_OWNED_CHANGES: &str = "OWNED_CHANGES";
 /// The same for [`MAP_LIVE`].
 pub const MAP_LIVE_CHANGES: &str = "LIVE_CHANGES";
@@ -308,7 +308,7 @@ pub struct ChallengerKey {
     pub key: AddressKey,
     /// The port of the challenger.
     pub ifindex: u32,
-    /// Its MAC; zero for [`EVENT_OPAQUE`] and [`EVENT_ROUTER`], which are told once for a port, and for
+    /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`] and [`EVENT_ROUTER_FLAG`], which are told once for a port, and for
     /// all MACs of a port after the first [`MAX_MACS_TOLD`].
     pub mac: [u8; 6],
     /// The event's: a probe must not keep the claim that follows it from being told.
@@ -387,13 +387,15 @@ pub const EVENT_CLONE: u8 = 6;
 pub const EVENT_BRIDGE_MAC: u8 = 7;
 /// A frame that cannot be read to its end within the bounds (claims.md A29, N12, N13).
 pub const EVENT_OPAQUE: u8 = 8;
-/// An access port acts as a router: an advertisement, a redirect, or the router flag (claims.md
-/// N09).
+/// An access port acts as a router: an advertisement or a redirect (claims.md N09).
 pub const EVENT_ROUTER: u8 = 9;
 /// A port is over its quota.
 pub const EVENT_FLOOD: u8 = 10;
 /// A claim by an allow rule, on what another has or may have (claims.md A16, A17, A19, N08).
 pub const EVENT_ALLOWED: u8 = 11;
+/// A neighbour advertisement with the router flag from an access port (claims.md N09): a guest that
+/// forwards sends one too.
+pub const EVENT_ROUTER_FLAG: u8 = 12;
 
 /// The Ethernet source is not the MAC that the ARP or ND payload names (claims.md A10).
 pub const CLAIM_MISMATCH: u16 = 1;

@@ -15,7 +15,7 @@ use crate::{
 
 /// What is told.
 #[derive(Zeroable)]
-pub(crate) struct Told {
+pub(crate) struct Notification {
     pub(crate) key: AddressKey,
     pub(crate) mac: Mac,
     pub(crate) eth_src: Mac,
@@ -38,8 +38,8 @@ pub(crate) enum Once {
     Port,
 }
 
-/// Judges a claim and carries out the decision. A program of its own within the kernel's, for its
-/// stack.
+/// Judges a claim and carries out the decision. A BPF subprogram (the verifier bounds the stack per
+/// function).
 #[inline(never)]
 pub(crate) fn claim<S: Store>(
     store: &mut S,
@@ -109,7 +109,8 @@ pub(crate) fn claim<S: Store>(
         let Report { kind, flags, holder } = report;
         let Claim { key, mac, eth_src, strength, .. } = *claim;
         let key = if kind == EVENT_FLOOD { AddressKey::none(key.segment()) } else { key };
-        judged.told = Told { key, mac, eth_src, holder, flags, kind, strength, once };
+        judged.notification =
+            Notification { key, mac, eth_src, holder, flags, kind, strength, once };
         judged.tells = 1;
     }
 }
@@ -129,7 +130,7 @@ pub(crate) struct Judged {
     pub(crate) lives: u32,
     /// 1 if there is something to tell: then it has been written.
     pub(crate) tells: u32,
-    pub(crate) told: Told,
+    pub(crate) notification: Notification,
 }
 
 /// The first claimant on any CPU gets the address; one that came second is judged against it.
@@ -183,38 +184,39 @@ fn refuse<S: Store>(store: &mut S, slot: u32, now_ns: u64) -> bool {
     due
 }
 
-/// Tells of something: the first time, and while it goes on. A program of its own within the
-/// kernel's, for its stack.
+/// Sends an event about something: the first time, and while it goes on. A BPF subprogram (the
+/// verifier bounds the stack per function).
 #[inline(never)]
-pub(crate) fn tell<S: Store>(
+pub(crate) fn notify<S: Store>(
     store: &mut S,
     counters: &mut BridgeCounters,
-    told: &Told,
+    notification: &Notification,
     from: u32,
     now_ns: u64,
 ) {
-    let of_port = told.once == Once::Port || is_crowd(store, told, from) != 0;
-    let mac = if of_port { [0; 6] } else { told.mac };
-    let key = ChallengerKey::new(&told.key, from, mac, told.kind);
-    let once = told.once != Once::Always;
+    let of_port = notification.once == Once::Port || is_crowd(store, notification, from) != 0;
+    let mac = if of_port { [0; 6] } else { notification.mac };
+    let key = ChallengerKey::new(&notification.key, from, mac, notification.kind);
+    let once = notification.once != Once::Always;
     let known = if once { store.challenger_mut(&key) } else { None };
     let new = known.is_none();
     let mut due = true;
     if let Some(known) = known {
         known.frames += 1;
         known.seen_ns = now_ns;
-        known.flags = told.flags;
-        known.strength = told.strength;
+        known.flags = notification.flags;
+        known.strength = notification.strength;
         due = is_due(known, now_ns);
     }
-    let heard = due && emit(store, told, from);
+    let heard = due && emit(store, notification, from);
     if due && !heard {
         counters.events_lost += 1;
     }
     if !once {
     } else if new {
         let told_ns = if heard { now_ns } else { 0 };
-        let challenger = Challenger::new(now_ns, told_ns, told.flags, told.strength);
+        let challenger =
+            Challenger::new(now_ns, told_ns, notification.flags, notification.strength);
         // If there is no room even in an LRU, the next frame is told as if it were the first.
         store.insert_challenger(&key, &challenger);
     } else if heard && let Some(known) = store.challenger_mut(&key) {
@@ -226,15 +228,15 @@ pub(crate) fn tell<S: Store>(
 /// that follow are told as one, so that none can flood the events. One MAC on two ports is told for
 /// each, since there are no more of them than hosts.
 #[inline(never)]
-fn is_crowd<S: Store>(store: &mut S, told: &Told, from: u32) -> u32 {
-    if told.once != Once::Mac || told.kind == EVENT_CLONE {
+fn is_crowd<S: Store>(store: &mut S, notification: &Notification, from: u32) -> u32 {
+    if notification.once != Once::Mac || notification.kind == EVENT_CLONE {
         return 0;
     }
-    let mut key = ChallengerKey::new(&told.key, from, told.mac, told.kind);
+    let mut key = ChallengerKey::new(&notification.key, from, notification.mac, notification.kind);
     if store.challenger_mut(&key).is_some() {
         return 0;
     }
-    key = ChallengerKey::new(&told.key, from, [0; 6], told.kind);
+    key = ChallengerKey::new(&notification.key, from, [0; 6], notification.kind);
     match store.challenger_mut(&key) {
         Some(port) if port.macs >= MAX_MACS_TOLD => return 1,
         Some(port) => port.macs += 1,
@@ -245,19 +247,19 @@ fn is_crowd<S: Store>(store: &mut S, told: &Told, from: u32) -> u32 {
 
 /// Whether the ring had room.
 #[inline(always)]
-fn emit<S: Store>(store: &mut S, told: &Told, from: u32) -> bool {
+fn emit<S: Store>(store: &mut S, notification: &Notification, from: u32) -> bool {
     let time_ns = store.event_ns();
     store.emit(|| Event {
         time_ns,
-        key: told.key,
+        key: notification.key,
         ifindex: from,
-        holder_ifindex: told.holder.ifindex,
-        mac: told.mac,
-        eth_src: told.eth_src,
-        holder_mac: told.holder.mac,
-        kind: told.kind,
-        strength: told.strength,
-        flags: told.flags,
+        holder_ifindex: notification.holder.ifindex,
+        mac: notification.mac,
+        eth_src: notification.eth_src,
+        holder_mac: notification.holder.mac,
+        kind: notification.kind,
+        strength: notification.strength,
+        flags: notification.flags,
         reserved: [0; 2],
     })
 }

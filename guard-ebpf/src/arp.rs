@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
     abi::{STRENGTH_ASSERT, STRENGTH_TENTATIVE},
-    claim::{Claim, Parsed, Says, is_martian_v4, is_unspecified_v4},
+    claim::{Claim, Meaning, Parsed, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::Frame,
 };
@@ -38,9 +38,9 @@ const REPLY: u16 = 2;
 /// Reads an ARP packet. The sender's fields are merged into a receiver's table before it looks at
 /// the operation (RFC 826), so request and reply claim alike.
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Says {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Meaning {
     let Some(packet) = frame.load::<LEN>(at) else {
-        return Says::Malformed(MalformedReason::ArpTruncated);
+        return Meaning::Malformed(MalformedReason::ArpTruncated);
     };
     let Packet {
         hardware,
@@ -55,33 +55,33 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
     } = must_cast(packet);
     let (sender, target): ([u8; 4], [u8; 4]) = (must_cast(sender), must_cast(target));
     if !matches!(u16::from_be_bytes(hardware), HARDWARE_ETHERNET | HARDWARE_IEEE802) {
-        return Says::Malformed(MalformedReason::ArpHardware);
+        return Meaning::Malformed(MalformedReason::ArpHardware);
     }
     if u16::from_be_bytes(protocol) != PROTOCOL_IPV4 {
-        return Says::Malformed(MalformedReason::ArpProtocol);
+        return Meaning::Malformed(MalformedReason::ArpProtocol);
     }
     if hardware_len != 6 {
-        return Says::Malformed(MalformedReason::ArpHardwareLength);
+        return Meaning::Malformed(MalformedReason::ArpHardwareLength);
     }
     if protocol_len != 4 {
-        return Says::Malformed(MalformedReason::ArpProtocolLength);
+        return Meaning::Malformed(MalformedReason::ArpProtocolLength);
     }
     let (address, strength) = match (u16::from_be_bytes(operation), is_unspecified_v4(sender)) {
         // RFC 5227 §1.1: an all-zero sender is a probe for the target.
         (REQUEST, true) => (target, STRENGTH_TENTATIVE),
-        (REPLY, true) => return Says::Malformed(MalformedReason::ArpReplyUnspecified),
+        (REPLY, true) => return Meaning::Malformed(MalformedReason::ArpReplyUnspecified),
         // Receivers merge the sender before they look at the operation (claims.md A23).
         (_, false) => (sender, STRENGTH_ASSERT),
-        _ => return Says::Malformed(MalformedReason::ArpOperation),
+        _ => return Meaning::Malformed(MalformedReason::ArpOperation),
     };
     if is_martian_v4(address) || is_unspecified_v4(address) {
-        return Says::NoClaim(NoClaim::Martian);
+        return Meaning::NoClaim(NoClaim::Martian);
     }
     let (segment, eth_src) = (parsed.segment, parsed.eth_src);
     parsed.claims(Claim::v4(segment, address, must_cast(sender_mac), eth_src, strength));
     parsed.claim.limited = true;
     match u16::from_be_bytes(operation) {
-        REQUEST | REPLY => Says::Nothing,
-        _ => Says::Malformed(MalformedReason::ArpOperation),
+        REQUEST | REPLY => Meaning::Nothing,
+        _ => Meaning::Malformed(MalformedReason::ArpOperation),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 /// A frame, read.
 ///
-/// The claims stand beside [`Says`] and not in it: the payload of an enum is undefined in its other
+/// The claims stand beside [`Meaning`] and not in it: the payload of an enum is undefined in its other
 /// variants, and where the compiler merges their paths, the verifier sees a register read that was
 /// never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
@@ -26,7 +26,7 @@ pub struct Parsed {
     /// It claims something: [`Parsed::claim`].
     pub claims: bool,
     /// What else there is to say: why it claims nothing, or why no more of it is read.
-    pub says: Says,
+    pub meaning: Meaning,
     /// Where it belongs.
     pub segment: Segment,
     /// The Ethernet source.
@@ -50,7 +50,7 @@ impl Parsed {
     #[expect(clippy::cast_possible_truncation, reason = "it is zero")]
     pub(crate) fn reset(&mut self, segment: Segment) {
         self.claims = false;
-        self.says = Says::Nothing;
+        self.meaning = Meaning::Nothing;
         self.segment = segment;
         self.tagged = false;
         self.router = Router::No;
@@ -132,7 +132,7 @@ pub(crate) struct Further {
 /// ("The belief rule").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 #[repr(u8)]
-pub enum Says {
+pub enum Meaning {
     /// Nothing.
     Nothing,
     /// It names a source, but one that nobody can hold.
@@ -164,15 +164,15 @@ impl Parsed {
     /// What there is to say of it beside its claims, given where it comes from: a router may advertise
     /// more than is read, and nothing that claims is among it.
     #[inline(always)]
-    pub(crate) fn beside(&self, port: &Port) -> Says {
+    pub(crate) fn beside(&self, port: &Port) -> Meaning {
         let may_route = port.kind == PORT_UPLINK || port.flags & PORT_ALLOW_ROUTER != 0;
-        match self.says {
-            Says::Opaque(OpaqueReason::NdOptions)
+        match self.meaning {
+            Meaning::Opaque(OpaqueReason::NdOptions)
                 if may_route && matches!(self.router, Router::Message) =>
             {
-                Says::Nothing
+                Meaning::Nothing
             }
-            says => says,
+            meaning => meaning,
         }
     }
 

@@ -271,7 +271,7 @@ pub fn against_live<T: Tables>(
     let prefix = tables.prefix(&claim.key);
     let holder = live.map_or(Holder::NONE, |live| Holder { ifindex: live.ifindex, mac: live.mac });
     let decision = match ruling(prefix, port, claim) {
-        // The first of them has the short way from then on; one beside another's owner has not.
+        // The first of them has the fast path from then on; one beside another's owner has not.
         Ruling::Allowed => {
             let declared = prefix.is_some_and(|prefix| prefix.declared != 0);
             return if declared && live.is_none() && !tentative {

@@ -6,7 +6,7 @@ use crate::{
     abi::{PORT_ALLOW_RARP, Port},
     address::Segment,
     arp,
-    claim::{NEXT_IPV6, NEXT_ND, Parsed, Says},
+    claim::{Meaning, NEXT_IPV6, NEXT_ND, Parsed},
     counters::{FrameKind, MalformedReason, NoClaim, OpaqueReason},
     ipv4, ipv6, mac, ndp,
 };
@@ -130,7 +130,7 @@ fn link_layer<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
     let Some(header) = frame.head::<ETHERNET_LEN>(0) else {
         parsed.kind = FrameKind::Other;
         parsed.eth_src = [0; 6];
-        parsed.says = Says::Malformed(MalformedReason::EthernetTruncated);
+        parsed.meaning = Meaning::Malformed(MalformedReason::EthernetTruncated);
         return;
     };
     let Ethernet { destination: _, source, ethertype } = must_cast(header);
@@ -147,10 +147,10 @@ fn link_layer<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
         length if length < TYPE_MIN => FrameKind::Llc,
         _ => FrameKind::Other,
     };
-    parsed.says = if mac::is_host(source) {
+    parsed.meaning = if mac::is_host(source) {
         tagged(frame, port, stripped, ethertype, parsed)
     } else {
-        Says::Malformed(MalformedReason::EthernetSource)
+        Meaning::Malformed(MalformedReason::EthernetSource)
     };
 }
 
@@ -162,7 +162,7 @@ fn tagged<F: Frame + ?Sized>(
     stripped: Option<u16>,
     mut ethertype: u16,
     parsed: &mut Parsed,
-) -> Says {
+) -> Meaning {
     let mut tags = Tags { outer: 0, inner: 0, more: false };
     if let Some(tci) = stripped {
         tags.push(tci);
@@ -173,7 +173,7 @@ fn tagged<F: Frame + ?Sized>(
             break;
         }
         let Some(tag) = frame.load::<4>(at) else {
-            return Says::Malformed(MalformedReason::TagTruncated);
+            return Meaning::Malformed(MalformedReason::TagTruncated);
         };
         let [tci, next]: [[u8; 2]; 2] = must_cast(tag);
         tags.push(u16::from_be_bytes(tci));
@@ -186,7 +186,7 @@ fn tagged<F: Frame + ?Sized>(
         parsed.segment.inner_vlan = tags.inner;
     }
     if tags.more || is_tag(ethertype) {
-        return Says::Opaque(OpaqueReason::Tags);
+        return Meaning::Opaque(OpaqueReason::Tags);
     }
     match ethertype {
         TYPE_ARP => arp::parse(frame, at, parsed),
@@ -194,23 +194,23 @@ fn tagged<F: Frame + ?Sized>(
         TYPE_IPV6 => {
             parsed.packet.at = u32::try_from(at).unwrap_or(0);
             parsed.packet.next = NEXT_IPV6;
-            Says::Nothing
+            Meaning::Nothing
         }
-        TYPE_RARP if port.flags & PORT_ALLOW_RARP == 0 => Says::NoClaim(NoClaim::Rarp),
+        TYPE_RARP if port.flags & PORT_ALLOW_RARP == 0 => Meaning::NoClaim(NoClaim::Rarp),
         length if length < TYPE_MIN => llc(frame, at),
-        _ => Says::Nothing,
+        _ => Meaning::Nothing,
     }
 }
 
 /// ARP and IP behind LLC and SNAP are not for Ethernet; what else speaks LLC, spanning tree for one,
 /// names no address (claims.md A26).
 #[inline(always)]
-fn llc<F: Frame + ?Sized>(frame: &F, at: usize) -> Says {
-    let Some([snap @ .., high, low]) = frame.load::<8>(at) else { return Says::Nothing };
+fn llc<F: Frame + ?Sized>(frame: &F, at: usize) -> Meaning {
+    let Some([snap @ .., high, low]) = frame.load::<8>(at) else { return Meaning::Nothing };
     let ethertype = u16::from_be_bytes([high, low]);
     if snap == SNAP && matches!(ethertype, TYPE_ARP | TYPE_IPV4 | TYPE_IPV6) {
-        Says::NoClaim(NoClaim::Snap)
+        Meaning::NoClaim(NoClaim::Snap)
     } else {
-        Says::Nothing
+        Meaning::Nothing
     }
 }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{CLAIM_ODD, STRENGTH_USE},
-    claim::{Claim, Parsed, Says, is_martian_v4, is_unspecified_v4},
+    claim::{Claim, Meaning, Parsed, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::Frame,
 };
@@ -37,22 +37,22 @@ const PROTOCOL_UDP: u8 = 17;
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
 
 #[inline(always)]
-pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Says {
+pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Meaning {
     let Some(header) = frame.load::<LEN>(at) else {
-        return Says::Malformed(MalformedReason::Ipv4Truncated);
+        return Meaning::Malformed(MalformedReason::Ipv4Truncated);
     };
     let header: Header = bytemuck::must_cast(header);
     if header.version_ihl >> 4 != 4 {
-        return Says::Malformed(MalformedReason::Ipv4Version);
+        return Meaning::Malformed(MalformedReason::Ipv4Version);
     }
     if header.version_ihl & 0xf < IHL_MIN {
-        return Says::Malformed(MalformedReason::Ipv4HeaderLength);
+        return Meaning::Malformed(MalformedReason::Ipv4HeaderLength);
     }
     if is_unspecified_v4(header.source) {
         return unspecified(frame, at, &header);
     }
     if is_martian_v4(header.source) {
-        return Says::NoClaim(NoClaim::Martian);
+        return Meaning::NoClaim(NoClaim::Martian);
     }
     let (segment, eth_src) = (parsed.segment, parsed.eth_src);
     parsed.claims(Claim::v4(segment, header.source, eth_src, eth_src, STRENGTH_USE));
@@ -61,12 +61,12 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
     {
         parsed.claim.flags |= CLAIM_ODD;
     }
-    Says::Nothing
+    Meaning::Nothing
 }
 
 /// A host that has no address yet may ask for one, and report its groups (claims.md D02).
 #[inline(always)]
-fn unspecified<F: Frame + ?Sized>(frame: &F, at: usize, header: &Header) -> Says {
+fn unspecified<F: Frame + ?Sized>(frame: &F, at: usize, header: &Header) -> Meaning {
     let first = u16::from_be_bytes(header.flags_fragment) & FRAGMENT_OFFSET == 0;
     let payload = at + usize::from(header.version_ihl & 0xf) * 4;
     let rightly = match header.protocol {
@@ -75,5 +75,5 @@ fn unspecified<F: Frame + ?Sized>(frame: &F, at: usize, header: &Header) -> Says
         PROTOCOL_UDP if first => frame.load(payload) == Some(DHCP_PORTS),
         _ => false,
     };
-    if rightly { Says::Nothing } else { Says::NoClaim(NoClaim::Unspecified) }
+    if rightly { Meaning::Nothing } else { Meaning::NoClaim(NoClaim::Unspecified) }
 }

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable, must_cast};
 use crate::{
     abi::STRENGTH_USE,
     claim::{
-        Claim, NEXT_ND, NEXT_NOTHING, Packet, Parsed, Says, is_mapped_v6, is_martian_v6,
+        Claim, Meaning, NEXT_ND, NEXT_NOTHING, Packet, Parsed, is_mapped_v6, is_martian_v6,
         is_unspecified_v6,
     },
     counters::{MalformedReason, NoClaim, OpaqueReason},
@@ -47,43 +47,47 @@ const LED_NOWHERE: u32 = 4 << 8;
 /// The frame ends before.
 const LED_OUT: u32 = 5 << 8;
 
-/// Whether the header may stand before neighbour discovery: the short way leaves it alone.
+/// Whether the header may stand before neighbour discovery: the fast path leaves it alone.
 #[inline(always)]
 pub(crate) const fn may_lead_to_icmp(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | ICMP | DESTINATION_OPTIONS)
 }
 
-/// Reads the packet at [`Packet::at`], up to neighbour discovery. A program of its own within the
-/// kernel's.
+/// Reads the packet at [`Packet::at`], up to neighbour discovery. A BPF
+/// subprogram.
 #[inline(never)]
 pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     let at = parsed.packet.at as usize;
     parsed.packet.next = NEXT_NOTHING;
-    parsed.says = match base_header(frame, at, parsed) {
+    parsed.meaning = match base_header(frame, at, parsed) {
         Ok(()) => {
             walk(frame, &mut parsed.packet);
-            let says = upper_layer(frame, parsed);
-            flagged(says, &parsed.packet)
+            let meaning = upper_layer(frame, parsed);
+            flagged(meaning, &parsed.packet)
         }
-        Err(says) => says,
+        Err(meaning) => meaning,
     };
 }
 
 #[inline(always)]
-fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Result<(), Says> {
+fn base_header<F: Frame + ?Sized>(
+    frame: &F,
+    at: usize,
+    parsed: &mut Parsed,
+) -> Result<(), Meaning> {
     let (Some(header), Some(addresses)) =
         (frame.load::<ADDRESSES>(at), frame.load::<32>(at + ADDRESSES))
     else {
-        return Err(Says::Malformed(MalformedReason::Ipv6Truncated));
+        return Err(Meaning::Malformed(MalformedReason::Ipv6Truncated));
     };
     let header: Header = must_cast(header);
     let [source, destination]: [[u8; 16]; 2] = must_cast(addresses);
     let [version_class, ..] = header.version_class_flow;
     if version_class >> 4 != 6 {
-        return Err(Says::Malformed(MalformedReason::Ipv6Version));
+        return Err(Meaning::Malformed(MalformedReason::Ipv6Version));
     }
     if is_martian_v6(source) && !is_mapped_v6(source) {
-        return Err(Says::NoClaim(NoClaim::Martian));
+        return Err(Meaning::NoClaim(NoClaim::Martian));
     }
     let len = u32::from(u16::from_be_bytes(header.payload_len));
     let packet = &mut parsed.packet;
@@ -101,8 +105,7 @@ fn base_header<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> 
     Ok(())
 }
 
-/// Follows the extension headers that Linux follows (claims.md N13). A program of its own within
-/// the kernel's.
+/// Follows the extension headers that Linux follows (claims.md N13). A BPF subprogram.
 #[inline(never)]
 fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
     for _ in 0..=MAX_EXTENSIONS {
@@ -142,22 +145,22 @@ fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
 /// What there is to say of a packet whose source is IPv4-mapped: what it carries is believed by Linux,
 /// its source is nobody's (claims.md N16b).
 #[inline(always)]
-pub(crate) fn flagged(says: Says, packet: &Packet) -> Says {
-    if matches!(says, Says::Nothing) && is_mapped_v6(packet.source) {
-        return Says::NoClaim(NoClaim::Martian);
+pub(crate) fn flagged(meaning: Meaning, packet: &Packet) -> Meaning {
+    if matches!(meaning, Meaning::Nothing) && is_mapped_v6(packet.source) {
+        return Meaning::NoClaim(NoClaim::Martian);
     }
-    says
+    meaning
 }
 
 #[inline(always)]
-fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
+fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Meaning {
     let led_to = parsed.packet.next;
     parsed.packet.next = NEXT_NOTHING;
     let fragment = parsed.packet.fragment != 0;
     match led_to {
         LED_NOWHERE => {
             packet_from(parsed);
-            return Says::Opaque(OpaqueReason::ExtensionHeaders);
+            return Meaning::Opaque(OpaqueReason::ExtensionHeaders);
         }
         LED_OUT => return cut_off(fragment, parsed),
         LED_TO_ICMP => {}
@@ -170,14 +173,14 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
         // RFC 6980: must not be fragmented. Not every receiver knows.
         if fragment {
             packet_from(parsed);
-            return Says::Opaque(OpaqueReason::Fragment);
+            return Meaning::Opaque(OpaqueReason::Fragment);
         }
         parsed.packet.next = NEXT_ND;
-        return Says::Nothing;
+        return Meaning::Nothing;
     }
     // A host that has no address yet reports its groups (claims.md N15, RFC 3590).
     if ndp::is_mld(kind) && is_unspecified_v6(parsed.packet.source) {
-        return Says::Nothing;
+        return Meaning::Nothing;
     }
     packet_from(parsed)
 }
@@ -185,25 +188,25 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
 /// A first fragment that ends within the headers is what RFC 7112 forbids: the next one may carry
 /// anything.
 #[inline(always)]
-fn cut_off(fragment: bool, parsed: &mut Parsed) -> Says {
+fn cut_off(fragment: bool, parsed: &mut Parsed) -> Meaning {
     packet_from(parsed);
     if fragment {
-        Says::Opaque(OpaqueReason::Fragment)
+        Meaning::Opaque(OpaqueReason::Fragment)
     } else {
-        Says::Malformed(MalformedReason::Ipv6Truncated)
+        Meaning::Malformed(MalformedReason::Ipv6Truncated)
     }
 }
 
 /// The source of a packet is in use (claims.md N17).
 #[inline(always)]
-fn packet_from(parsed: &mut Parsed) -> Says {
+fn packet_from(parsed: &mut Parsed) -> Meaning {
     let source = parsed.packet.source;
     if is_unspecified_v6(source) {
-        return Says::NoClaim(NoClaim::Unspecified);
+        return Meaning::NoClaim(NoClaim::Unspecified);
     }
     if !is_mapped_v6(source) {
         let (segment, eth_src) = (parsed.segment, parsed.eth_src);
         parsed.claims(Claim::v6(segment, source, eth_src, eth_src, STRENGTH_USE));
     }
-    Says::Nothing
+    Meaning::Nothing
 }

@@ -16,17 +16,17 @@ pub mod address;
 mod apply;
 mod arp;
 pub mod claim;
+pub mod claim_cache;
 pub mod counters;
 pub mod decide;
+pub mod fast_path;
 pub mod frame;
 mod ipv4;
 mod ipv6;
-pub mod known;
 pub mod mac;
 #[cfg(feature = "model")]
 pub mod model;
 mod ndp;
-pub mod recent;
 pub mod trace;
 #[cfg(feature = "user")]
 mod user;

@@ -5,8 +5,8 @@ use bytemuck::must_cast;
 use crate::{
     abi::{CLAIM_ROUTER, CLAIM_WEAK, STRENGTH_ASSERT, STRENGTH_TENTATIVE, STRENGTH_USE},
     claim::{
-        Claim, Further, Packet, Parsed, Router, Says, is_group_v6, is_link_local_v6, is_mapped_v6,
-        is_martian_v6, is_unspecified_v6,
+        Claim, Further, Meaning, Packet, Parsed, Router, is_group_v6, is_link_local_v6,
+        is_mapped_v6, is_martian_v6, is_unspecified_v6,
     },
     counters::{MalformedReason, OpaqueReason},
     frame::Frame,
@@ -46,31 +46,31 @@ pub(crate) const fn is_mld(kind: u8) -> bool {
 }
 
 /// Reads a message. What RFC 4861 tells receivers to discard is malformed (claims.md N11). A
-/// program of its own within the kernel's.
+/// BPF subprogram.
 #[inline(never)]
 pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     let Some([kind, code, _, _, flags, _, _, _]) = frame.load::<8>(parsed.packet.at as usize)
     else {
-        parsed.says = Says::Malformed(MalformedReason::Ipv6Truncated);
+        parsed.meaning = Meaning::Malformed(MalformedReason::Ipv6Truncated);
         return;
     };
-    parsed.says = match header(frame, kind, code, &mut parsed.packet, &mut parsed.further) {
+    parsed.meaning = match header(frame, kind, code, &mut parsed.packet, &mut parsed.further) {
         Ok(()) => {
             read_options(frame, &mut parsed.packet, &mut parsed.further);
             // What could be read is said, whatever follows it (claims.md N12).
-            let says = match parsed.further.found {
-                FOUND_BAD if parsed.packet.has_link == 0 => Says::Nothing,
+            let meaning = match parsed.further.found {
+                FOUND_BAD if parsed.packet.has_link == 0 => Meaning::Nothing,
                 _ => message(frame, kind, flags, parsed),
             };
             match parsed.further.found {
-                FOUND_ALL => says,
-                FOUND_MORE => Says::Opaque(OpaqueReason::NdOptions),
-                _ => Says::Malformed(MalformedReason::NdOption),
+                FOUND_ALL => meaning,
+                FOUND_MORE => Meaning::Opaque(OpaqueReason::NdOptions),
+                _ => Meaning::Malformed(MalformedReason::NdOption),
             }
         }
-        Err(reason) => Says::Malformed(reason),
+        Err(reason) => Meaning::Malformed(reason),
     };
-    parsed.says = ipv6::flagged(parsed.says, &parsed.packet);
+    parsed.meaning = ipv6::flagged(parsed.meaning, &parsed.packet);
 }
 
 /// What the options were read to: their end, one that cannot be read, or the bound.
@@ -121,7 +121,7 @@ const fn is_from_router(kind: u8) -> bool {
 }
 
 #[inline(always)]
-fn message<F: Frame + ?Sized>(frame: &F, kind: u8, flags: u8, parsed: &mut Parsed) -> Says {
+fn message<F: Frame + ?Sized>(frame: &F, kind: u8, flags: u8, parsed: &mut Parsed) -> Meaning {
     if is_from_router(kind) {
         parsed.router = Router::Message;
     }
@@ -134,7 +134,7 @@ fn message<F: Frame + ?Sized>(frame: &F, kind: u8, flags: u8, parsed: &mut Parse
 }
 
 /// Reads all options (claims.md N12): what the first link-layer address is, and where to look for
-/// more. A program of its own within the kernel's.
+/// more. A BPF subprogram.
 #[inline(never)]
 fn read_options<F: Frame + ?Sized>(frame: &F, packet: &mut Packet, further: &mut Further) {
     let mut rest = 0;
@@ -171,27 +171,27 @@ fn read_options<F: Frame + ?Sized>(frame: &F, packet: &mut Packet, further: &mut
 }
 
 #[inline(always)]
-fn solicitation<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Says {
+fn solicitation<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Meaning {
     let Some(target) = target(frame, &parsed.packet) else {
-        return Says::Malformed(MalformedReason::NdTarget);
+        return Meaning::Malformed(MalformedReason::NdTarget);
     };
     if !is_unspecified_v6(parsed.packet.source) {
         return about_source(parsed);
     }
     // RFC 4861 §7.1.1, RFC 4862 §5.4.2 (claims.md N01).
     if parsed.packet.has_link != 0 || !is_solicited_node(parsed.packet.destination, target) {
-        return Says::Malformed(MalformedReason::NdUnspecified);
+        return Meaning::Malformed(MalformedReason::NdUnspecified);
     }
     let (segment, eth_src) = (parsed.segment, parsed.eth_src);
     parsed.claims(Claim::v6(segment, target, eth_src, eth_src, STRENGTH_TENTATIVE));
     parsed.claim.limited = true;
-    Says::Nothing
+    Meaning::Nothing
 }
 
 #[inline(always)]
-fn advertisement<F: Frame + ?Sized>(frame: &F, flags: u8, parsed: &mut Parsed) -> Says {
+fn advertisement<F: Frame + ?Sized>(frame: &F, flags: u8, parsed: &mut Parsed) -> Meaning {
     if flags & FLAG_SOLICITED != 0 && is_group_v6(parsed.packet.destination) {
-        return Says::Malformed(MalformedReason::NdSolicited);
+        return Meaning::Malformed(MalformedReason::NdSolicited);
     }
     let mut bits = 0;
     if flags & FLAG_OVERRIDE == 0 {
@@ -200,18 +200,18 @@ fn advertisement<F: Frame + ?Sized>(frame: &F, flags: u8, parsed: &mut Parsed) -
     if flags & FLAG_ROUTER != 0 {
         bits |= CLAIM_ROUTER;
     }
-    let says = about_target(frame, bits, parsed);
+    let meaning = about_target(frame, bits, parsed);
     if flags & FLAG_ROUTER != 0 && parsed.claims {
         parsed.router = Router::Flag;
     }
-    says
+    meaning
 }
 
 /// The message says where its target is (claims.md N07, N08); its source is in use besides.
 #[inline(always)]
-fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -> Says {
+fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -> Meaning {
     let Some(target) = target(frame, &parsed.packet) else {
-        return Says::Malformed(MalformedReason::NdTarget);
+        return Meaning::Malformed(MalformedReason::NdTarget);
     };
     claim(target, parsed);
     parsed.claim.flags |= flags;
@@ -219,25 +219,25 @@ fn about_target<F: Frame + ?Sized>(frame: &F, flags: u16, parsed: &mut Parsed) -
     if source != must_cast::<_, [u64; 2]>(target) && !is_mapped_v6(parsed.packet.source) {
         parsed.further.source = source;
     }
-    Says::Nothing
+    Meaning::Nothing
 }
 
 /// The message says where its source is (claims.md N05, N06, N20).
 #[inline(always)]
-fn about_source(parsed: &mut Parsed) -> Says {
+fn about_source(parsed: &mut Parsed) -> Meaning {
     let source = parsed.packet.source;
     if is_mapped_v6(source) {
-        return Says::Nothing;
+        return Meaning::Nothing;
     }
     if !is_unspecified_v6(source) {
         claim(source, parsed);
-        return Says::Nothing;
+        return Meaning::Nothing;
     }
     // RFC 4861 §6.1.1.
     if parsed.packet.has_link != 0 {
-        return Says::Malformed(MalformedReason::NdUnspecified);
+        return Meaning::Malformed(MalformedReason::NdUnspecified);
     }
-    Says::Nothing
+    Meaning::Nothing
 }
 
 #[inline(always)]

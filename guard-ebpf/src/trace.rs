@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{AddressKey, EVENT_LIVE, EVENT_OWNER, PORT_FILTERS_VLANS, Port},
-    claim::{Claim, Router, Says},
+    claim::{Claim, Meaning, Router},
     counters::NoClaim,
     decide::{Action, Tables, judge},
     frame::Frame,
@@ -121,7 +121,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     let mut says = parsed.beside(at.port);
     let mut claims = parsed.claims;
     if at.port.flags & PORT_FILTERS_VLANS != 0 && !tables.is_member(at.from, parsed.segment.vlan) {
-        (says, claims) = (Says::NoClaim(NoClaim::Vlan), false);
+        (says, claims) = (Meaning::NoClaim(NoClaim::Vlan), false);
     }
     if claims {
         traced.says = SAYS_CLAIM;
@@ -135,11 +135,11 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
         }
     }
     (traced.says, traced.reason) = match says {
-        Says::Nothing if claims => return,
-        Says::Nothing => (SAYS_NOTHING, 0),
-        Says::NoClaim(reason) => (SAYS_NO_CLAIM, reason as u8),
-        Says::Malformed(reason) => (SAYS_MALFORMED, reason as u8),
-        Says::Opaque(reason) => (SAYS_OPAQUE, reason as u8),
+        Meaning::Nothing if claims => return,
+        Meaning::Nothing => (SAYS_NOTHING, 0),
+        Meaning::NoClaim(reason) => (SAYS_NO_CLAIM, reason as u8),
+        Meaning::Malformed(reason) => (SAYS_MALFORMED, reason as u8),
+        Meaning::Opaque(reason) => (SAYS_OPAQUE, reason as u8),
     };
     if claims {
         traced.no_claim();
@@ -147,7 +147,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     tell(&traced);
 }
 
-/// What a claim says, and what would be done about it. A program of its own within the kernel's.
+/// What a claim says, and what would be done about it. A BPF subprogram.
 #[inline(never)]
 fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Traced) {
     traced.claim += 1;

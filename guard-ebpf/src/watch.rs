@@ -7,17 +7,17 @@ use bytemuck::Zeroable;
 use crate::{
     abi::{
         AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, EVENT_BRIDGE_MAC,
-        EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, Event, Live, MacHolder, MacKey, Owned,
-        PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS,
-        PORT_UPLINK, Port, PortState, STRENGTH_NONE,
+        EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MacHolder, MacKey,
+        Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL,
+        PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
     },
     address::Segment,
-    apply::{Judged, Once, Told, claim, tell},
-    claim::{Claim, Further, Parsed, Router, Says},
+    apply::{Judged, Notification, Once, claim, notify},
+    claim::{Claim, Further, Meaning, Parsed, Router},
     counters::{DropReason, NoClaim},
     decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
+    fast_path::fast_path,
     frame::{Frame, parse_into},
-    known::known,
     mac,
     ndp::{MAX_CLAIMS, next_claim},
 };
@@ -91,15 +91,15 @@ pub fn watch<F: Frame + ?Sized, S: Store>(
     ingress: &mut Ingress<'_>,
     scratch: &mut Scratch,
 ) {
-    match known(frame, store, ingress.port, ingress.from, || store.now_ns()) {
+    match fast_path(frame, store, ingress.port, ingress.from, || store.now_ns()) {
         Some(kind) => ingress.counters.frame(kind),
-        None => watch_closely(frame, store, ingress, scratch),
+        None => slow_path(frame, store, ingress, scratch),
     }
 }
 
-/// The long way, for every frame.
+/// The slow path: any frame, read to its end.
 #[inline(always)]
-pub fn watch_closely<F: Frame + ?Sized, S: Store>(
+pub fn slow_path<F: Frame + ?Sized, S: Store>(
     frame: &F,
     store: &mut S,
     ingress: &mut Ingress<'_>,
@@ -124,16 +124,16 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
     }
     let mut notice = Notice::No;
     match parsed.beside(port) {
-        Says::Nothing => {}
-        Says::NoClaim(reason) => {
+        Meaning::Nothing => {}
+        Meaning::NoClaim(reason) => {
             ingress.counters.no_claim(reason);
             sender.drop_by(drop_no_claim(port, reason));
         }
-        Says::Malformed(reason) => {
+        Meaning::Malformed(reason) => {
             ingress.counters.malformed(reason);
             sender.drop_by(drop_on_access(port, DropReason::Malformed));
         }
-        Says::Opaque(reason) => {
+        Meaning::Opaque(reason) => {
             ingress.counters.opaque(reason);
             notice = Notice::Opaque;
             sender.drop_by(drop_on_access(port, DropReason::Opaque));
@@ -145,23 +145,26 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         && !matches!(parsed.router, Router::No)
     {
         ingress.counters.routers += 1;
-        notice = Notice::Router;
         if matches!(parsed.router, Router::Message) {
+            notice = Notice::Router;
             sender.drop_for(DropReason::Router);
+        } else if matches!(notice, Notice::No) {
+            notice = Notice::RouterFlag;
         }
     }
     if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
         sender.drop_for(DropReason::Tagged);
     }
-    sender.tell(store, ingress, &mut judged.told, now_ns);
+    sender.notify(store, ingress, &mut judged.notification, now_ns);
     ingress.counters.verdict(sender.verdict);
     let kind = match notice {
         Notice::No => return,
         Notice::Opaque => EVENT_OPAQUE,
         Notice::Router => EVENT_ROUTER,
+        Notice::RouterFlag => EVENT_ROUTER_FLAG,
     };
-    let told = &mut judged.told;
-    *told = Told {
+    let notification = &mut judged.notification;
+    *notification = Notification {
         key: AddressKey::none(parsed.segment),
         mac: parsed.eth_src,
         eth_src: parsed.eth_src,
@@ -171,7 +174,7 @@ pub fn watch_closely<F: Frame + ?Sized, S: Store>(
         strength: STRENGTH_NONE,
         once: Once::Port,
     };
-    tell(store, ingress.counters, told, ingress.from, now_ns);
+    notify(store, ingress.counters, notification, ingress.from, now_ns);
 }
 
 /// What is told of a frame as such, once for a port.
@@ -179,6 +182,7 @@ enum Notice {
     No,
     Opaque,
     Router,
+    RouterFlag,
 }
 
 /// Judges the claims of a frame one after the other.
@@ -201,7 +205,7 @@ fn claims<F: Frame + ?Sized, S: Store>(
         claim(store, ingress, next, judged, now_ns);
         sender.take(next, judged);
         if judged.tells != 0 {
-            tell(store, ingress.counters, &judged.told, ingress.from, now_ns);
+            notify(store, ingress.counters, &judged.notification, ingress.from, now_ns);
         }
         next_claim(frame, further, next);
         if further.done != 0 {
@@ -263,14 +267,14 @@ impl Sender {
         }
     }
 
-    /// Tells if the MAC is another port's (claims.md L01) or the bridge's (claims.md L02), A
-    /// program of its own within the kernel's.
+    /// Tells if the MAC is another port's (claims.md L01) or the bridge's (claims.md L02). A
+    /// BPF subprogram.
     #[inline(never)]
-    fn tell<S: Store>(
+    fn notify<S: Store>(
         &mut self,
         store: &mut S,
         ingress: &mut Ingress<'_>,
-        told: &mut Told,
+        notification: &mut Notification,
         now_ns: u64,
     ) {
         let Ingress { port, from, .. } = *ingress;
@@ -297,7 +301,7 @@ impl Sender {
             return;
         }
         ingress.counters.clones += 1;
-        *told = Told {
+        *notification = Notification {
             key: self.key,
             mac: eth_src,
             eth_src,
@@ -307,7 +311,7 @@ impl Sender {
             strength: STRENGTH_NONE,
             once: Once::Mac,
         };
-        tell(store, ingress.counters, told, from, now_ns);
+        notify(store, ingress.counters, notification, from, now_ns);
         let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
         if port.kind != PORT_UPLINK {
             self.drop_for(reason);

@@ -9,10 +9,10 @@ use guard_ebpf::{
         PORT_ACCESS, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS, STRENGTH_ASSERT,
         STRENGTH_TENTATIVE,
     },
-    claim::{Parsed, Says},
+    claim::{Meaning, Parsed},
     decide::{Action, Decision, Tables, Verdict, judge},
+    fast_path,
     frame::parse,
-    known as short,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -160,7 +160,7 @@ proptest! {
     #[test]
     fn a24_a_cut_frame_claims_nothing(frame in prop_oneof![arp(), ipv4()], port in port()) {
         let cut = &frame[..frame.len() - 1];
-        prop_assert!(matches!(parse(cut, &port).says, Says::Malformed(_)));
+        prop_assert!(matches!(parse(cut, &port).meaning, Meaning::Malformed(_)));
     }
 
     #[test]
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn the_short_way_comes_to_what_the_long_one_does(
+    fn the_fast_path_comes_to_what_the_slow_path_does(
         mut frame in frame(), port in port(), known_before in known(), own in any::<bool>(),
     ) {
         let mut tables = known_before;
@@ -209,7 +209,7 @@ proptest! {
             frame.resize(frame.len().max(12), 0);
             owned.mac.copy_from_slice(&frame[6..12]);
         }
-        if let Some(kind) = short::known(&frame[..], &tables, &port, HERE, || NOW_NS) {
+        if let Some(kind) = fast_path::fast_path(&frame[..], &tables, &port, HERE, || NOW_NS) {
             let parsed = parse(&frame[..], &port);
             let decision = judge_first(&tables, &port, &parsed).unwrap();
             prop_assert_eq!(kind, parsed.kind);

@@ -32,7 +32,7 @@ pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
     detached.map(drop)
 }
 
-/// Takes all records off a pinned ring, and answers how many there were.
+/// Takes all records off a pinned ring, and returns how many there were.
 pub(crate) fn drain(pin: &Path) -> Result<usize> {
     let mut ring = RingBuf::try_from(Map::from_map_data(MapData::from_pin(pin)?)?)?;
     let mut records = 0;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use guard_agent::{
     clock,
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     store::{Boot, Store},
 };
 use guard_core::{
@@ -38,7 +38,7 @@ impl Lab {
         let prefix = self.prefix().trunc().into();
         let spec = PoolSpec::new(POOL, Segment::new(BRIDGE, 0), prefix);
         let pools = Pools::new(vec![Pool::new(spec)?])?;
-        let view = Arc::new(LiveSet::default());
+        let view = Arc::new(SharedEvidence::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let changes = Arc::clone(view.changes());

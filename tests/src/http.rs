@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use anyhow::{Context, Result};
 
-use crate::{agent::Agent, wait::PATIENCE};
+use crate::{agent::Agent, wait::TIMEOUT};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Agent {
 /// In HTTP 1.0, where the body ends with the connection.
 fn get(path: &str, accept: &str) -> Result<Response> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9477))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

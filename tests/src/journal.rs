@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use parking_lot::{Condvar, Mutex};
 
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 
 /// A line of the log.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Journal {
     }
 
     fn wait<T>(&self, what: &str, mut find: impl FnMut(&State) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut state = self.shared.0.lock();
         loop {
             if let Some(found) = find(&state) {
@@ -109,7 +109,7 @@ impl Journal {
                 let lines: Vec<_> = state.lines.iter().map(|line| line.text.as_str()).collect();
                 let end = match state.exit {
                     Some(code) => format!("it ended with {code:?}"),
-                    None => format!("{PATIENCE:?} passed"),
+                    None => format!("{TIMEOUT:?} passed"),
                 };
                 bail!("{end} without {what}; its log:\n{}", lines.join("\n"));
             }

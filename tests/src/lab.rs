@@ -296,7 +296,7 @@ impl Lab {
         Ok(found)
     }
 
-    /// Takes the events that nobody has read yet, and answers how many there were. Only while no
+    /// Takes the events that nobody has read yet, and returns how many there were. Only while no
     /// agent runs: one that does knows where it was.
     ///
     /// # Errors

@@ -77,5 +77,5 @@ pub use raw_socket::RawSocket;
 pub use sandbox::{Port, Sandbox};
 pub use stream::Stream;
 pub use terminal::Terminal;
-pub use wait::{PATIENCE, eventually};
+pub use wait::{TIMEOUT, eventually};
 pub use watch::Watch;

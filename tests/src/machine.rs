@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{command::output, journal::Journal, lab::Lab, process::Process, wait::PATIENCE};
+use crate::{command::output, journal::Journal, lab::Lab, process::Process, wait::TIMEOUT};
 
 /// Where it finds the directory that it shares with the lab.
 const SHARED: &str = "/shared";
@@ -64,7 +64,7 @@ impl Lab {
         let (sender, booted) = mpsc::channel();
         // One that never comes up ends with the test.
         thread::spawn(move || sender.send(leader(&said)));
-        let leader = booted.recv_timeout(PATIENCE).with_context(|| journal.text())??;
+        let leader = booted.recv_timeout(TIMEOUT).with_context(|| journal.text())??;
         self.reaper().pid(leader)?;
         Ok(Machine { leader, shared, journal, _process: process, _turn: turn })
     }
@@ -89,7 +89,7 @@ fn leader(said: &UnixDatagram) -> Result<u32> {
 }
 
 impl Machine {
-    /// Runs a shell's command line in it, to its end, and gives back its standard output.
+    /// Runs a shell's command line in it, to its end, and returns its standard output.
     ///
     /// # Errors
     /// It failed.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::{netns::Netns, sandbox::Sandbox};
 
 const PORT: u16 = 7;
-const PATIENCE_OF_THE_CLIENT: Duration = Duration::from_secs(1);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A TCP server in a sandbox that answers each connection with the sandbox's name.
 #[derive(Debug)]
@@ -94,8 +94,8 @@ pub fn ask(from: &Netns, address: Ipv4Addr, count: u64) -> Result<Answers> {
 }
 
 fn ask_once(server: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE_OF_THE_CLIENT)?;
-    stream.set_read_timeout(Some(PATIENCE_OF_THE_CLIENT))?;
+    let mut stream = TcpStream::connect_timeout(&server, CLIENT_TIMEOUT)?;
+    stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
     stream.shutdown(Shutdown::Write)?;
     let mut name = String::new();
     stream.read_to_string(&mut name)?;

@@ -62,7 +62,7 @@ pub fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../guard-agent/dist").join(path)
 }
 
-/// Runs a program that checks `input` on its standard input, and gives back all that it says.
+/// Runs a program that checks `input` on its standard input, and returns all that it says.
 ///
 /// # Errors
 /// It cannot be started, or it failed.

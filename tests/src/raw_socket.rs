@@ -12,7 +12,7 @@ use nix::sys::socket::{
     socket,
 };
 
-use crate::{netns::Netns, wait::PATIENCE};
+use crate::{netns::Netns, wait::TIMEOUT};
 
 /// A packet socket bound to one interface: it sends what it is given, and receives everything.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl RawSocket {
     /// # Errors
     /// The interface is down or gone.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
                 // Nobody tells when there is.

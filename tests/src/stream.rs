@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::{reaper::Reaper, wait::PATIENCE};
+use crate::{reaper::Reaper, wait::TIMEOUT};
 
 /// A stream that is being followed. Dropping it ends it.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Stream {
     /// # Errors
     /// The stream ended or printed something else than JSON, or time passed.
     pub fn next(&self, wanted: impl Fn(&Value) -> bool) -> Result<(Instant, Value)> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut passed = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 /// How long a hung agent may keep us: far above any answer, which comes from memory or one commit.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// As [`DEADLINE`], where the agent itself asks others and gives them their time.
-pub(crate) const PATIENCE: Duration = DEADLINE.saturating_mul(3);
+pub(crate) const LONG_DEADLINE: Duration = DEADLINE.saturating_mul(3);
 
 /// Why a call did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -129,10 +129,10 @@ pub async fn answer<T>(
 ///
 /// # Errors
 /// As [`answer`].
-pub async fn patiently<T>(
+pub async fn with_long_deadline<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    within(PATIENCE, call).await
+    within(LONG_DEADLINE, call).await
 }
 
 pub(crate) async fn within<T>(

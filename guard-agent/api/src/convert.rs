@@ -158,6 +158,8 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
         Kind::Inventory => proto::ConflictKind::Inventory,
         Kind::Flood => proto::ConflictKind::Flood,
+        Kind::Opaque => proto::ConflictKind::Opaque,
+        Kind::Router => proto::ConflictKind::Router,
         Kind::Unowned => proto::ConflictKind::Unowned,
         Kind::Flap => proto::ConflictKind::Flap,
         Kind::Duplicate => proto::ConflictKind::Duplicate,

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    client::{CallError, DEADLINE, PATIENCE, within},
+    client::{CallError, DEADLINE, LONG_DEADLINE, within},
     proto::{
         self, admin_client::AdminClient, guard_client::GuardClient,
         interfaces_client::InterfacesClient, leases_client::LeasesClient,
@@ -49,11 +49,11 @@ pub async fn all<R: Request>(channel: &Channel, request: R) -> Result<R::Page, C
 ///
 /// # Errors
 /// As [`all`].
-pub async fn all_patiently<R: Request>(
+pub async fn all_with_long_deadline<R: Request>(
     channel: &Channel,
     request: R,
 ) -> Result<R::Page, CallError> {
-    read(PATIENCE, channel, request).await
+    read(LONG_DEADLINE, channel, request).await
 }
 
 async fn read<R: Request>(

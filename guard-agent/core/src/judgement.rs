@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    evidence::{Death, Entry, Word},
+    evidence::{Death, Entry, SandboxState},
     lease::Lease,
     owner::Owner,
 };
@@ -53,7 +53,7 @@ pub enum Kept {
     /// The index lists its sandbox as dead since then, and has not done so for long.
     Grace(Timestamp),
     /// Asked by name, the directory finds it.
-    Found(Word),
+    Found(SandboxState),
     /// Asked by name, the directory does not answer.
     Unanswered(String),
 }
@@ -74,7 +74,7 @@ impl fmt::Display for Kept {
             Self::Grace(since) => {
                 write!(f, "the directory lists its sandbox as dead since {since}: within the grace")
             }
-            Self::Found(Word::Dead) => f.write_str(
+            Self::Found(SandboxState::Dead) => f.write_str(
                 "the directory does not list its sandbox, and finds it by name as one that is dead",
             ),
             Self::Found(_) => f.write_str(
@@ -187,7 +187,7 @@ fn means(entry: &Entry, owner: &Owner) -> bool {
 
 /// Judges by what the directory says under each of the subject's names. Any answer but that there is
 /// no such sandbox keeps it; "dead" does only where the index has not listed that death.
-pub fn judge_answer(doubt: Doubt, answer: Result<Option<Vec<Word>>, String>) -> Verdict {
+pub fn judge_answer(doubt: Doubt, answer: Result<Option<Vec<SandboxState>>, String>) -> Verdict {
     let words = match answer {
         Ok(words) => words.unwrap_or_default(),
         Err(why) => return Verdict::Keep(Kept::Unanswered(why)),
@@ -197,9 +197,11 @@ pub fn judge_answer(doubt: Doubt, answer: Result<Option<Vec<Word>>, String>) -> 
         _ if words.is_empty() => {
             Verdict::Keep(Kept::Unanswered("there is no directory".to_owned()))
         }
-        _ if says(Word::Alive) => Verdict::Keep(Kept::Found(Word::Alive)),
-        Doubt::Run(since) if says(Word::Dead) => Verdict::Over(Cause::Dead(since)),
-        Doubt::Unlisted if says(Word::Dead) => Verdict::Keep(Kept::Found(Word::Dead)),
+        _ if says(SandboxState::Alive) => Verdict::Keep(Kept::Found(SandboxState::Alive)),
+        Doubt::Run(since) if says(SandboxState::Dead) => Verdict::Over(Cause::Dead(since)),
+        Doubt::Unlisted if says(SandboxState::Dead) => {
+            Verdict::Keep(Kept::Found(SandboxState::Dead))
+        }
         _ => Verdict::Over(Cause::NotFound),
     }
 }

@@ -8,7 +8,7 @@ use guard_api::proto::{AllocateRequest, Lease};
 use serde_json::Value;
 
 use crate::{
-    agent::{self, Agent, patiently},
+    agent::{self, Agent, with_retry},
     call::{self, Call},
     choice::{self, Ask},
     conf::{Ipam, NetConf},
@@ -16,13 +16,13 @@ use crate::{
     result,
 };
 
-/// Allocates.
+/// ADD: allocates the interface's addresses.
 ///
 /// # Errors
 /// The configuration is wrong, or the agent refuses; then nothing is allocated.
 pub async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Value, Error> {
     let wishes = choice::wishes(conf, call)?;
-    patiently(&conf.socket(), async |agent| {
+    with_retry(&conf.socket(), async |agent| {
         let known = match choice::needs_pools(ipam, &wishes) {
             true => agent.pools().await?,
             false => Vec::new(),

@@ -1,4 +1,4 @@
-//! The agent, as a plugin calls it: a few calls over one connection, and patience while it starts.
+//! The agent, as a plugin calls it: a few calls over one connection, again and again while it starts.
 
 use std::{
     path::Path,
@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 use crate::{conf::NetConf, error::Error};
 
 /// How long a restart of the agent may take. Runtimes wait a minute and more for a plugin.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RETRY_FOR: Duration = Duration::from_secs(20);
 
 /// How long to wait before it is tried again: a socket that comes tells nobody.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ pub fn owner(container: &str) -> Option<Owner> {
 ///
 /// # Errors
 /// The agent refused, or was not there for as long as a runtime waits.
-pub async fn patiently<T>(
+pub async fn with_retry<T>(
     socket: &Path,
     mut work: impl AsyncFnMut(Agent) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -112,7 +112,7 @@ pub async fn patiently<T>(
             Err(error) => Err(error.into()),
         };
         match done {
-            Err(error) if error.is_passing() && start.elapsed() < PATIENCE => {
+            Err(error) if error.is_passing() && start.elapsed() < RETRY_FOR => {
                 sleep(PAUSE).await;
             }
             done => return done,

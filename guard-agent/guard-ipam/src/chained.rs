@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    agent::{Agent, patiently},
+    agent::{Agent, with_retry},
     call::Call,
     conf::NetConf,
     error::Error,
@@ -51,7 +51,7 @@ impl Previous {
 /// `previous` has no veth, the container no lease, or the agent refuses.
 pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
     let previous = Previous::read(previous)?;
-    patiently(&conf.socket(), async |agent| {
+    with_retry(&conf.socket(), async |agent| {
         let mut failed = Vec::new();
         for (lease, veth) in pairs(&agent, conf, &previous, call).await? {
             let Veth { mac, port } = veth;
@@ -76,7 +76,7 @@ pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), E
 /// They are not.
 pub async fn check(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
     let previous = Previous::read(previous)?;
-    patiently(&conf.socket(), async |agent| {
+    with_retry(&conf.socket(), async |agent| {
         let mut wrong = Vec::new();
         for (lease, veth) in pairs(&agent, conf, &previous, call).await? {
             if (lease.mac.as_str(), &lease.interface) != (&veth.mac, &veth.port) {

@@ -144,7 +144,7 @@ pub fn version_of(text: &str) -> Option<String> {
     document.get("cniVersion").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// `null` is as good as nothing: Go writes it for an empty list.
+/// `null` is read as nothing: Go writes it for an empty list.
 fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     value: D,
 ) -> Result<T, D::Error> {
@@ -159,7 +159,7 @@ fn or_none_in_it<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 }
 
 impl NetConf {
-    /// Reads it. `version` becomes its version as soon as that is known, for the answer.
+    /// Reads it. `version` becomes its version as soon as that is known, for the result.
     ///
     /// # Errors
     /// Not JSON, a version that is not spoken here, or a value of the wrong kind.

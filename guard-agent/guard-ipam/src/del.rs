@@ -3,18 +3,18 @@
 use guard_api::{client::CallError, proto::Lease};
 
 use crate::{
-    agent::{Agent, patiently},
+    agent::{Agent, with_retry},
     call::Call,
     conf::{Attachment, NetConf},
     error::Error,
 };
 
-/// Releases what one interface of a container has. Nothing is as good as something.
+/// Releases what one interface of a container has. Idempotent: it may have nothing.
 ///
 /// # Errors
 /// The agent is not there, or refuses some of it; the rest is released.
 pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
-    patiently(&conf.socket(), async |agent| {
+    with_retry(&conf.socket(), async |agent| {
         let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
         release(&agent, leases, false).await
     })
@@ -30,7 +30,7 @@ pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
 pub async fn collect(conf: &NetConf) -> Result<(), Error> {
     let valid = conf.attachments()?;
     let network = conf.key("");
-    patiently(&conf.socket(), async |agent| {
+    with_retry(&conf.socket(), async |agent| {
         let mut leases = agent.leases("").await?;
         leases.retain(|lease| is_gone(lease, &network, valid));
         release(&agent, leases, true).await

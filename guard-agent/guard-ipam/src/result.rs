@@ -1,4 +1,4 @@
-//! What ADD answers ("ADD Success" of the specification, for delegated plugins without interfaces).
+//! What ADD returns ("ADD Success" of the specification, for delegated plugins without interfaces).
 
 use std::path::Path;
 

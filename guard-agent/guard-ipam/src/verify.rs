@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use crate::{
-    agent::{Agent, patiently},
+    agent::{Agent, with_retry},
     call::Call,
     choice,
     conf::{NetConf, Role},
@@ -34,7 +34,7 @@ pub async fn check(conf: &NetConf, call: &Call) -> Result<(), Error> {
     let shown: BTreeSet<_> =
         Previous::deserialize(previous)?.ips.into_iter().map(|ip| ip.address).collect();
     let key = conf.key(&call.ifname);
-    patiently(&conf.socket(), async |agent| {
+    with_retry(&conf.socket(), async |agent| {
         let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
         if leases.is_empty() {
             return Err(Error::Check(format!(

@@ -22,7 +22,7 @@ pub enum Error {
     /// The man pages cannot be written.
     #[error("cannot write into {dir}: {source}")]
     Directory {
-        /// Where.
+        /// The directory.
         dir: String,
         /// Why not.
         source: io::Error,

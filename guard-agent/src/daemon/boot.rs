@@ -16,7 +16,7 @@ use crate::{
     health::{BOOT, Health, STORE},
     inventory::Awaited,
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     reconcile::{Ask, Reconciler},
     supervisor::Supervisor,
     watchdog::Watchdog,
@@ -85,7 +85,7 @@ pub async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: A
 /// is anything handed out.
 async fn boot_pass(
     config: Arc<Config>,
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     ledger: Ledger,
     health: Arc<Health>,
     reconciler: Arc<Reconciler>,
@@ -115,7 +115,7 @@ async fn boot_pass(
 }
 
 async fn look_at_everything(
-    live: &LiveSet,
+    live: &SharedEvidence,
     ledger: &Ledger,
     reconciler: &Reconciler,
 ) -> Result<(), String> {

@@ -10,12 +10,12 @@ use guard_core::{
 
 use crate::{
     config::Config,
-    events::{Alerts, History, HistoryError, Hub},
+    events::{EventBus, IncidentLog, IncidentLogError, IncidentReporter},
     health::Health,
-    ledger::{self, Ledger, Lifecycle, Loss},
-    live::LiveSet,
+    ledger::{self, AfterCommit, Ledger, StoreFault},
+    live::SharedEvidence,
     metrics::Metrics,
-    owners::{Bindings, fence::Generations},
+    owners::{Owners, fence::GenerationFence},
     store::{Boot, Store},
     supervisor::Supervisor,
 };
@@ -27,13 +27,13 @@ pub struct Leases {
     /// What Prometheus reads.
     pub metrics: Arc<Metrics>,
     /// The event stream.
-    pub hub: Arc<Hub>,
+    pub bus: Arc<EventBus>,
     /// What is in use.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who may claim what.
-    pub bindings: Arc<Bindings>,
+    pub owners: Arc<Owners>,
     /// The incidents.
-    pub alerts: Arc<Alerts>,
+    pub reporter: Arc<IncidentReporter>,
     /// Engine and store.
     pub ledger: Ledger,
 }
@@ -43,7 +43,7 @@ impl Leases {
     pub async fn open(
         config: &Config,
         boot: &Boot,
-        generations: Generations,
+        generations: GenerationFence,
         health: Arc<Health>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
@@ -52,39 +52,40 @@ impl Leases {
         metrics.prepare(config);
         let epoch = match &opened {
             Ok(store) => store.epoch(),
-            Err(loss) => loss.epoch,
+            Err(fault) => fault.epoch,
         };
         let subscribers = config.subscribers.iter().map(|(name, _)| name.clone());
-        let hub = Arc::new(Hub::new(epoch, subscribers));
-        let live = Arc::new(LiveSet::default());
+        let bus = Arc::new(EventBus::new(epoch, subscribers));
+        let live = Arc::new(SharedEvidence::default());
         let having = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
         live.set_prefixes(having.collect());
         let gateways =
             config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
-        let bindings = Arc::new(Bindings::new(gateways, health.clone()));
+        let owners = Arc::new(Owners::new(gateways, health.clone()));
         // Ids grow over restarts, as the epoch does.
         let flaps = Flaps::new(config.conflict.flap_window, config.conflict.flap_count);
         let mut incidents = Incidents::new(config.conflict.quiet, flaps, (epoch << 32) + 1);
-        let (history, past) = open_history(&config.state_dir, &boot.id, supervisor)?;
+        let (log, past) = open_incident_log(&config.state_dir, &boot.id, supervisor)?;
         incidents.restore(past, boot.now);
-        let alerts = Arc::new(Alerts::new(incidents, hub.clone(), metrics.clone(), history));
-        let observers: Vec<Box<dyn Lifecycle>> = vec![
+        let reporter =
+            Arc::new(IncidentReporter::new(incidents, bus.clone(), metrics.clone(), log));
+        let after_commit: Vec<Box<dyn AfterCommit>> = vec![
             Box::new(generations),
-            Box::new(bindings.clone()),
-            Box::new(alerts.clone()),
+            Box::new(owners.clone()),
+            Box::new(reporter.clone()),
             Box::new(metrics.clone()),
-            Box::new(hub.clone()),
+            Box::new(bus.clone()),
         ];
         let (pools, changes) = (config.pools.clone(), live.changes().clone());
         let ledger = match opened {
-            Ok(store) => Ledger::start(pools, store, live.clone(), changes, observers)?,
-            Err(loss) => Ledger::start_without(pools, loss, live.clone(), changes, observers)?,
+            Ok(store) => Ledger::start(pools, store, live.clone(), changes, after_commit)?,
+            Err(fault) => Ledger::start_without(pools, fault, live.clone(), changes, after_commit)?,
         };
         let thread = ledger.clone();
         supervisor.spawn_fallible("ledger", async move { thread.ended().await });
         // Before anything can be released.
         ledger.call(Command::Subscribers(config.subscribers.clone())).await?;
-        Ok(Self { health, metrics, hub, live, bindings, alerts, ledger })
+        Ok(Self { health, metrics, bus, live, owners, reporter, ledger })
     }
 }
 
@@ -93,7 +94,7 @@ fn open_store(
     state_dir: &Path,
     boot: &Boot,
     given: &[Generation],
-) -> anyhow::Result<Result<Store, Loss>> {
+) -> anyhow::Result<Result<Store, StoreFault>> {
     if let Err(error) = std::fs::create_dir_all(state_dir)
         && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
     {
@@ -103,19 +104,19 @@ fn open_store(
     let path = state_dir.join("leases.db");
     Ok(match ledger::open(&path, boot, given) {
         Ok(store) => Ok(store),
-        Err(error) => Err(Loss::of(error, &path, boot)?),
+        Err(error) => Err(StoreFault::of(error, &path, boot)?),
     })
 }
 
 /// The history of incidents; in memory where the disk cannot be written, since no lease rests on
 /// it.
-fn open_history(
+fn open_incident_log(
     state_dir: &Path,
     boot_id: &str,
     supervisor: &Supervisor,
-) -> Result<(History, Vec<Incident>), HistoryError> {
-    History::open(&state_dir.join("incidents.db"), boot_id, supervisor).or_else(|error| {
+) -> Result<(IncidentLog, Vec<Incident>), IncidentLogError> {
+    IncidentLog::open(&state_dir.join("incidents.db"), boot_id, supervisor).or_else(|error| {
         tracing::warn!(%error, "incidents are remembered until the agent ends");
-        History::open(Path::new(":memory:"), boot_id, supervisor)
+        IncidentLog::open(Path::new(":memory:"), boot_id, supervisor)
     })
 }

@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_secs(10);
 const TASK: Duration = Duration::from_secs(5);
 
 /// Watches the watchers.
-pub struct Vitals {
+pub struct Liveness {
     /// Whose writer is asked.
     pub ledger: Ledger,
     /// The observer's.
@@ -44,7 +44,7 @@ pub struct Vitals {
     pub health: Arc<Health>,
 }
 
-impl Vitals {
+impl Liveness {
     /// Looks again and again, and feeds the watchdog of the service manager, if it has one, while
     /// all is well: until what this returns is dropped.
     ///

@@ -24,12 +24,12 @@ use self::build::Leases;
 use crate::{
     clock,
     config::Config,
-    daemon::{liveness::Vitals, reload::Reloader},
+    daemon::{liveness::Liveness, reload::Reloader},
     datapath::Kernel,
     health::Health,
-    inventory::{Sources, Told},
+    inventory::{Publisher, Sources},
     observer::{self, Handle, Observer},
-    owners::fence::{self, Generations},
+    owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
     server::{self, http},
     store::Boot,
@@ -85,7 +85,7 @@ async fn serve(
     let boot = Boot { id, now: clock::now() };
     let health = Arc::new(Health::default());
     let (supervisor, mut first_end) = Supervisor::new();
-    let generations = Generations::open(&config.bpffs, health.clone())?;
+    let generations = GenerationFence::open(&config.bpffs, health.clone())?;
     // The kernel verifies the program while the leases are read.
     let bpffs = config.bpffs.clone();
     let apart = (fence::NAME, fence::pin(&bpffs));
@@ -111,7 +111,7 @@ async fn serve(
     if timeout(STOP, leases.ledger.shutdown()).await.is_err() {
         tracing::error!("the store has not been closed for {STOP:?}; is the disk stuck?");
     }
-    leases.alerts.write_down();
+    leases.reporter.write_down();
     tracing::info!("stopped; the program goes on watching");
     ended
 }
@@ -130,7 +130,7 @@ struct Running {
     stop: watch::Sender<bool>,
     /// Those that would go on asking a ledger that has stopped.
     tasks: Vec<AbortHandle>,
-    _vitals: oneshot::Sender<()>,
+    _liveness: oneshot::Sender<()>,
 }
 
 impl Running {
@@ -141,19 +141,19 @@ impl Running {
         faces: Faces<'_>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
-        let Leases { health, metrics, hub, live, bindings, alerts, ledger } = leases;
+        let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
         let Faces { path, hangup, listener, web } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
-        let vitals = start_vitals(leases, &handle, supervisor)?;
+        let liveness = start_liveness(leases, &handle, supervisor)?;
         let (reconciler, watchdog) = judges(config, leases, supervisor);
         let (current, settings) = watch::channel(config.clone());
         let reloader = Reloader {
             path: path.to_owned(),
             current,
             ledger: ledger.clone(),
-            hub: hub.clone(),
+            bus: bus.clone(),
             metrics: metrics.clone(),
             reconciler: reconciler.clone(),
         };
@@ -162,27 +162,27 @@ impl Running {
         tasks.push(supervisor.spawn("watch over the store", store));
         tasks.push(supervisor.spawn("reloader", reloader.run(hangup)));
         let (stop, stopping) = watch::channel(false);
-        let context = Arc::new(server::Context {
+        let deps = Arc::new(server::Deps {
             config: settings,
             ledger: ledger.clone(),
             observer: handle,
             live: live.clone(),
-            bindings: bindings.clone(),
-            alerts: alerts.clone(),
-            hub: hub.clone(),
+            owners: owners.clone(),
+            reporter: reporter.clone(),
+            bus: bus.clone(),
             reconciler,
             watchdog,
             health: health.clone(),
             metrics: metrics.clone(),
             stopping,
         });
-        supervisor.spawn_fallible("gRPC server", server::serve(context.clone(), listener));
-        supervisor.spawn_fallible("HTTP server", http::serve(context, web));
-        Ok(Self { stop, tasks, _vitals: vitals })
+        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
+        supervisor.spawn_fallible("HTTP server", http::serve(deps, web));
+        Ok(Self { stop, tasks, _liveness: liveness })
     }
 
     fn stop(self) {
-        let Self { stop, tasks, _vitals } = self;
+        let Self { stop, tasks, _liveness } = self;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         stop.send_replace(true);
         for task in tasks {
@@ -191,18 +191,18 @@ impl Running {
     }
 }
 
-fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Parts {
-    let Leases { health, live, bindings, alerts, .. } = leases;
+fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Deps {
+    let Leases { health, live, owners, reporter, .. } = leases;
     let prefixes = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
-    observer::Parts {
+    observer::Deps {
         bpffs: config.bpffs.clone(),
         bridges: config.bridges.clone(),
         prefixes: prefixes.collect(),
         conflict: config.conflict,
         quota: config.quota,
         live: live.clone(),
-        alerts: alerts.clone(),
-        bindings: bindings.clone(),
+        reporter: reporter.clone(),
+        owners: owners.clone(),
         health: health.clone(),
         supervisor: supervisor.clone(),
     }
@@ -214,15 +214,15 @@ fn judges(
     leases: &Leases,
     supervisor: &Supervisor,
 ) -> (Arc<Reconciler>, Arc<Watchdog>) {
-    let Leases { health, metrics, live, alerts, ledger, .. } = leases;
-    let told = Told {
+    let Leases { health, metrics, live, reporter, ledger, .. } = leases;
+    let publisher = Publisher {
         live: live.clone(),
         health: health.clone(),
         segments: config.segments().into(),
-        alerts: alerts.clone(),
+        reporter: reporter.clone(),
     };
-    let sources = Arc::new(Sources::start(config.sources.clone(), &told, supervisor));
-    let watchdog = Watchdog::new(watchdog::Parts {
+    let sources = Arc::new(Sources::start(config.sources.clone(), &publisher, supervisor));
+    let watchdog = Watchdog::new(watchdog::Deps {
         settings: config.watchdog,
         places: config.sources.clone(),
         ledger: ledger.clone(),
@@ -231,7 +231,7 @@ fn judges(
         health: health.clone(),
         metrics: metrics.clone(),
     });
-    let reconciler = Reconciler::new(reconcile::Parts {
+    let reconciler = Reconciler::new(reconcile::Deps {
         settings: config.reconcile,
         grace: config.watchdog.grace,
         ledger: ledger.clone(),
@@ -244,18 +244,18 @@ fn judges(
     (Arc::new(reconciler), Arc::new(watchdog))
 }
 
-fn start_vitals(
+fn start_liveness(
     leases: &Leases,
     observer: &Handle,
     supervisor: &Supervisor,
 ) -> anyhow::Result<oneshot::Sender<()>> {
-    let vitals = Vitals {
+    let liveness = Liveness {
         ledger: leases.ledger.clone(),
         observer: observer.heartbeat.clone(),
         tasks: tokio::runtime::Handle::current(),
         health: leases.health.clone(),
     };
-    vitals.start(supervisor).context("starting the thread that watches the others")
+    liveness.start(supervisor).context("starting the thread that watches the others")
 }
 
 /// Waits for a signal, or for a part that ended by itself.

@@ -7,7 +7,7 @@ use tokio::{signal::unix::Signal, sync::watch};
 
 use crate::{
     config::{Change, Config},
-    events::Hub,
+    events::EventBus,
     ledger::Ledger,
     metrics::Metrics,
     reconcile::Reconciler,
@@ -23,7 +23,7 @@ pub struct Reloader {
     /// The leases.
     pub ledger: Ledger,
     /// The event stream.
-    pub hub: Arc<Hub>,
+    pub bus: Arc<EventBus>,
     /// What Prometheus reads.
     pub metrics: Arc<Metrics>,
     /// The reconciler.
@@ -53,7 +53,7 @@ impl Reloader {
                 return;
             }
         }
-        self.hub.set_subscribers(subscribers.iter().map(|(name, _)| name.clone()));
+        self.bus.set_subscribers(subscribers.iter().map(|(name, _)| name.clone()));
         self.metrics.prepare(&config);
         self.reconciler.set(*reconcile);
         if let Err(error) = server::open_to(socket, access) {

@@ -27,8 +27,8 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::{
     KernelError,
     attach::{self, Attach},
+    counted_map::CountedMap,
     identity::{Ends, Same},
-    table::Table,
 };
 use crate::network::Link;
 
@@ -49,7 +49,7 @@ pub struct Maps {
     /// What ports have used of their quotas, by port slot.
     pub port_states: Array<MapData, PortState>,
     /// Who was seen with addresses that have no declared owner.
-    pub live: Table<Live>,
+    pub live: CountedMap<Live>,
     /// Who claims what another holds.
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
     /// The prefixes on each segment, and the rules about them.
@@ -121,7 +121,7 @@ impl Kernel {
             near_ports: self.map(abi::MAP_NEAR_PORTS)?,
             macs: self.map(abi::MAP_MACS)?,
             port_states: self.map(abi::MAP_PORT_STATES)?,
-            live: Table::new(self.map(abi::MAP_LIVE)?, self.map(abi::MAP_LIVE_CHANGES)?),
+            live: CountedMap::new(self.map(abi::MAP_LIVE)?, self.map(abi::MAP_LIVE_CHANGES)?),
             challengers: self.map(abi::MAP_CHALLENGERS)?,
             prefixes: self.map(abi::MAP_PREFIXES)?,
             vlans: self.map(abi::MAP_VLANS)?,
@@ -134,8 +134,8 @@ impl Kernel {
     ///
     /// # Errors
     /// A pinned map of another kind.
-    pub fn owned(&mut self) -> Result<Table<Owned>, KernelError> {
-        Ok(Table::new(self.map(abi::MAP_OWNED)?, self.map(abi::MAP_OWNED_CHANGES)?))
+    pub fn owned(&mut self) -> Result<CountedMap<Owned>, KernelError> {
+        Ok(CountedMap::new(self.map(abi::MAP_OWNED)?, self.map(abi::MAP_OWNED_CHANGES)?))
     }
 
     /// Opens the map of MACs once more: bindings write it too.

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 
-use crate::ledger::Lifecycle;
+use crate::ledger::AfterCommit;
 
 /// Events that a subscriber can still ask for, and that one may lag behind.
 const KEPT: usize = 8192;
@@ -94,7 +94,7 @@ struct Reader {
 }
 
 /// The event stream.
-pub struct Hub {
+pub struct EventBus {
     inner: Mutex<Inner>,
     sender: broadcast::Sender<Arc<Event>>,
     readers: RwLock<Vec<Reader>>,
@@ -105,19 +105,19 @@ struct Inner {
     recent: VecDeque<Arc<Event>>,
 }
 
-impl Hub {
+impl EventBus {
     /// The stream of one run of the agent. `epoch` counts the runs: sequence numbers of a later run
     /// are greater, whatever an earlier one did not get on disk.
     pub fn new(epoch: u64, subscribers: impl IntoIterator<Item = Arc<str>>) -> Self {
         let last = epoch << 32;
         let inner = Inner { last, recent: VecDeque::new() };
-        let hub = Self {
+        let bus = Self {
             inner: Mutex::new(inner),
             sender: broadcast::Sender::new(KEPT),
             readers: RwLock::default(),
         };
-        hub.set_subscribers(subscribers);
-        hub
+        bus.set_subscribers(subscribers);
+        bus
     }
 
     /// From now on these are the configured subscribers. One that is new has missed nothing.
@@ -182,7 +182,7 @@ impl Hub {
     }
 }
 
-impl Lifecycle for Arc<Hub> {
+impl AfterCommit for Arc<EventBus> {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
 
     fn committed(&mut self, changes: &[Change], now: Now) {
@@ -208,7 +208,7 @@ mod tests {
         segment::Segment,
     };
 
-    fn publish(hub: &Hub, count: usize) {
+    fn publish(bus: &EventBus, count: usize) {
         let window = std::time::Duration::ZERO;
         let flaps = Flaps::new(window, std::num::NonZeroU32::MIN);
         let mut incidents = Incidents::new(window, flaps, 1);
@@ -234,37 +234,37 @@ mod tests {
         };
         let (phase, incident) = incidents.sighted(sighting, now).unwrap();
         for _ in 0..count {
-            hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
+            bus.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
         }
     }
 
     #[test]
     fn a_subscriber_resumes_where_it_was() {
-        let hub = Hub::new(3, []);
-        publish(&hub, 3);
+        let bus = EventBus::new(3, []);
+        publish(&bus, 3);
         let first = 3 << 32;
-        let Subscription { backlog, gap, seq, .. } = hub.subscribe(Some(first + 1));
+        let Subscription { backlog, gap, seq, .. } = bus.subscribe(Some(first + 1));
         assert_eq!(backlog.iter().map(|event| event.seq - first).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((gap, seq), (false, first + 3));
-        assert!(hub.subscribe(None).backlog.is_empty() && !hub.subscribe(None).gap);
+        assert!(bus.subscribe(None).backlog.is_empty() && !bus.subscribe(None).gap);
     }
 
     #[test]
     fn a_subscriber_that_stays_keeps_its_place() {
-        let hub = Hub::new(3, ["a".into(), "b".into()]);
-        publish(&hub, 2);
-        hub.set_subscribers(["c".into(), "b".into()]);
-        publish(&hub, 1);
-        assert_eq!(hub.lags(), [("c".into(), 1), ("b".into(), 3)]);
-        assert!(hub.progress("a").is_none());
+        let bus = EventBus::new(3, ["a".into(), "b".into()]);
+        publish(&bus, 2);
+        bus.set_subscribers(["c".into(), "b".into()]);
+        publish(&bus, 1);
+        assert_eq!(bus.lags(), [("c".into(), 1), ("b".into(), 3)]);
+        assert!(bus.progress("a").is_none());
     }
 
     #[test]
     fn what_is_not_held_any_more_is_a_gap() {
-        let hub = Hub::new(3, []);
-        publish(&hub, KEPT + 1);
-        assert!(hub.subscribe(Some(3 << 32)).gap);
-        assert!(!hub.subscribe(Some((3 << 32) + 1)).gap);
-        assert!(hub.subscribe(Some(2 << 32)).gap, "an earlier run's events");
+        let bus = EventBus::new(3, []);
+        publish(&bus, KEPT + 1);
+        assert!(bus.subscribe(Some(3 << 32)).gap);
+        assert!(!bus.subscribe(Some((3 << 32) + 1)).gap);
+        assert!(bus.subscribe(Some(2 << 32)).gap, "an earlier run's events");
     }
 }

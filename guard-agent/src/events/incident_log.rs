@@ -20,11 +20,11 @@ const KEPT: u32 = 1024;
 
 /// There is no history.
 #[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
+pub enum IncidentLogError {
     /// It cannot be opened, not even anew.
     #[error("the history of incidents {path}: {source}")]
     Open {
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// Why not.
         source: rusqlite::Error,
@@ -37,13 +37,13 @@ pub enum HistoryError {
 /// The thread's name.
 const PART: &str = "incident log";
 
-/// The way to the thread that writes.
+/// Handle to the thread that writes the incidents.
 #[derive(Clone, Debug)]
-pub struct History(SyncSender<Incident>);
+pub struct IncidentLog(SyncSender<Incident>);
 
-impl History {
-    /// Opens the history, or puts one that cannot be read aside, and gives back what is in it, the
-    /// oldest first. Incidents of an earlier boot are over: their ports are gone.
+impl IncidentLog {
+    /// Opens the log, or puts one that cannot be read aside, and returns what is in it, the oldest
+    /// first. Incidents of an earlier boot are over: their ports are gone.
     ///
     /// # Errors
     /// It cannot be made anew either.
@@ -51,7 +51,7 @@ impl History {
         path: &Path,
         boot_id: &str,
         supervisor: &Supervisor,
-    ) -> Result<(Self, Vec<Incident>), HistoryError> {
+    ) -> Result<(Self, Vec<Incident>), IncidentLogError> {
         let (connection, incidents) = read(path, boot_id).or_else(|error| {
             let aside = path.with_extension("db.unreadable");
             tracing::warn!(path = %path.display(), aside = %aside.display(), %error,
@@ -60,7 +60,7 @@ impl History {
             let _ = std::fs::rename(path, &aside);
             read(path, boot_id).map_err(|source| {
                 let path = path.to_owned();
-                HistoryError::Open { path, source }
+                IncidentLogError::Open { path, source }
             })
         })?;
         let (sender, receiver) = sync_channel(QUEUE);
@@ -161,7 +161,7 @@ mod tests {
 
     fn reopen(path: &Path, boot_id: &str, wanted: usize) -> Vec<Incident> {
         for _ in 0..1000 {
-            let (_, found) = History::open(path, boot_id, &Supervisor::new().0).unwrap();
+            let (_, found) = IncidentLog::open(path, boot_id, &Supervisor::new().0).unwrap();
             if found.len() == wanted {
                 return found;
             }
@@ -176,13 +176,13 @@ mod tests {
         let path = dir.path().join("incidents.db");
         let minute = Duration::from_secs(60);
         let mut incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 5);
-        let (history, none) = History::open(&path, "one", &Supervisor::new().0).unwrap();
+        let (log, none) = IncidentLog::open(&path, "one", &Supervisor::new().0).unwrap();
         assert!(none.is_empty());
         let first = incident(&mut incidents, [10, 0, 0, 1]);
         let first = incidents.silence(first.id, minute, clock::now()).unwrap();
-        history.write(first.clone());
-        history.write(incident(&mut incidents, [10, 0, 0, 2]));
-        drop(history);
+        log.write(first.clone());
+        log.write(incident(&mut incidents, [10, 0, 0, 2]));
+        drop(log);
         let found = reopen(&path, "one", 2);
         assert_eq!(found[0], first);
         let later = reopen(&path, "two", 2);
@@ -194,7 +194,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.db");
         std::fs::write(&path, "not a database, and longer than a header is ".repeat(9)).unwrap();
-        assert!(History::open(&path, "one", &Supervisor::new().0).unwrap().1.is_empty());
+        assert!(IncidentLog::open(&path, "one", &Supervisor::new().0).unwrap().1.is_empty());
         assert!(dir.path().join("incidents.db.unreadable").exists());
     }
 }

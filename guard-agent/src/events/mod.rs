@@ -2,9 +2,9 @@
 
 mod bus;
 mod incident_log;
-mod incidents;
+mod incident_reporter;
 
 pub(crate) use bus::{Event, Subscription};
-pub use bus::{Hub, Subject};
-pub use incident_log::{History, HistoryError};
-pub use incidents::Alerts;
+pub use bus::{EventBus, Subject};
+pub use incident_log::{IncidentLog, IncidentLogError};
+pub use incident_reporter::IncidentReporter;

@@ -26,7 +26,7 @@ use super::{
     place::Placing,
     source::{Changed, Lister},
 };
-use crate::{config::containerd::Settings, live::LiveSet};
+use crate::{config::containerd::Settings, live::SharedEvidence};
 
 /// How long after it was asked for an event stream has certainly begun. containerd answers a
 /// subscription with its first event only.
@@ -37,7 +37,7 @@ const LONGEST_REASON: usize = 256;
 
 pub(super) struct Containerd {
     settings: Settings,
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     placing: Placing,
     connected: Option<Connected>,
 }
@@ -55,7 +55,7 @@ struct Connected {
 }
 
 impl Containerd {
-    pub(super) fn new(settings: Settings, live: Arc<LiveSet>) -> Self {
+    pub(super) fn new(settings: Settings, live: Arc<SharedEvidence>) -> Self {
         Self { settings, live, placing: Placing::default(), connected: None }
     }
 

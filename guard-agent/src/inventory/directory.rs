@@ -15,7 +15,7 @@ use guard_api::proto::directory::{
     GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
 };
 use guard_core::{
-    evidence::{Death, Entry, Listing, Place, Unread, Word},
+    evidence::{Death, Entry, Listing, Place, SandboxState, Unread},
     lease,
     owner::Owner,
     time::Now,
@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use super::{
-    PATIENCE, SourceError,
+    ANSWER_TIMEOUT, SourceError,
     events::Mark,
     label::Reading,
     source::{Changed, Lister},
@@ -148,38 +148,42 @@ fn read(listed: &Sandbox, listing: &mut Listing, first_listed: impl FnOnce(&Owne
 pub(super) async fn look_up(
     socket: &Path,
     owners: HashSet<Owner>,
-) -> Result<HashMap<Owner, Word>, SourceError> {
+) -> Result<HashMap<Owner, SandboxState>, SourceError> {
     if owners.is_empty() {
         return Ok(HashMap::new());
     }
-    let client =
-        timeout(PATIENCE, connect(socket)).await.map_err(|_| SourceError::Late(PATIENCE))?;
+    let client = timeout(ANSWER_TIMEOUT, connect(socket))
+        .await
+        .map_err(|_| SourceError::Late(ANSWER_TIMEOUT))?;
     let client = &client?;
     let asked = owners.into_iter().map(async |owner| {
-        let word = timeout(PATIENCE, ask(client.clone(), &owner)).await;
-        let word = word.unwrap_or(Err(SourceError::Late(PATIENCE)))?;
+        let word = timeout(ANSWER_TIMEOUT, ask(client.clone(), &owner)).await;
+        let word = word.unwrap_or(Err(SourceError::Late(ANSWER_TIMEOUT)))?;
         Ok((owner, word))
     });
     stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-async fn ask(mut client: DirectoryClient<Channel>, owner: &Owner) -> Result<Word, SourceError> {
+async fn ask(
+    mut client: DirectoryClient<Channel>,
+    owner: &Owner,
+) -> Result<SandboxState, SourceError> {
     let Owner { sandbox, lifecycle } = owner;
     let request = GetRequest { sandbox: sandbox.to_string(), lifecycle: lifecycle.to_string() };
     let answer = client.get(request).await;
     let answer = answer.map_err(|status| SourceError::call("look a sandbox up", &status))?;
-    let Some(found) = answer.into_inner().sandbox else { return Ok(Word::NotFound) };
+    let Some(found) = answer.into_inner().sandbox else { return Ok(SandboxState::NotFound) };
     let unreadable = |what: &str| {
         Err(SourceError::Unreadable(format!("asked for sandbox {owner}, the directory {what}")))
     };
     let may_be = |said: &str, asked: &str| said == asked || said.is_empty() || asked.is_empty();
     match found.state() {
         State::Unspecified => unreadable("says that it is in no known state"),
-        State::Alive => Ok(Word::Alive),
+        State::Alive => Ok(SandboxState::Alive),
         State::Dead if !may_be(&found.lifecycle, lifecycle) => {
             unreadable("tells of the end of another lifecycle")
         }
-        State::Dead => Ok(Word::Dead),
+        State::Dead => Ok(SandboxState::Dead),
     }
 }
 

@@ -33,9 +33,9 @@ pub enum HostLocalError {
     /// A directory or a file.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The last part of the path is not the name of a network.

@@ -11,10 +11,10 @@ mod label;
 mod netns;
 mod pace;
 mod place;
+mod publisher;
 pub mod removal;
 mod source;
 mod status;
-mod told;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,14 +26,14 @@ use std::{
 use futures_util::future::join_all;
 use guard_api::client::{self, ChannelError};
 use guard_core::{
-    evidence::{CONTAINERD, DIRECTORY, Heard, Source, Word},
+    evidence::{CONTAINERD, DIRECTORY, PollResult, SandboxState, Source},
     owner::Owner,
 };
 use tonic::{Status, transport::Channel};
 
-pub use source::{Handle, PATIENCE};
+pub use publisher::Publisher;
+pub use source::{ANSWER_TIMEOUT, Handle};
 pub use status::{AWAY, Awaited, SourceStatus};
-pub use told::Told;
 
 use self::{containerd::Containerd, directory::Directory};
 use crate::{clock, config::inventory::Settings, supervisor::Supervisor};
@@ -116,29 +116,29 @@ impl SourceError {
 pub struct Sources {
     all: Vec<Handle>,
     directory: Option<PathBuf>,
-    told: Option<Told>,
+    publisher: Option<Publisher>,
 }
 
 impl Sources {
     /// Starts asking them.
-    pub fn start(settings: Settings, told: &Told, supervisor: &Supervisor) -> Self {
+    pub fn start(settings: Settings, publisher: &Publisher, supervisor: &Supervisor) -> Self {
         let Settings { containerd, directory } = settings;
         let containerd = containerd.map(|settings| {
-            let lister = Containerd::new(settings, Arc::clone(&told.live));
-            Handle::start(Source::Inventory, CONTAINERD, lister, told.clone(), supervisor)
+            let lister = Containerd::new(settings, Arc::clone(&publisher.live));
+            Handle::start(Source::Inventory, CONTAINERD, lister, publisher.clone(), supervisor)
         });
         let listed = directory.clone().map(|socket| {
             let lister = Directory::new(socket);
-            Handle::start(Source::Controller, DIRECTORY, lister, told.clone(), supervisor)
+            Handle::start(Source::Controller, DIRECTORY, lister, publisher.clone(), supervisor)
         });
         let all: Vec<_> = containerd.into_iter().chain(listed).collect();
         // What an earlier run had against one that is not asked any more is over.
         for source in [Source::Inventory, Source::Controller] {
             if !all.iter().any(|handle| handle.source() == source) {
-                told.alerts.unreadable(source, &[], clock::now());
+                publisher.reporter.unreadable(source, &[], clock::now());
             }
         }
-        Self { all, directory, told: Some(told.clone()) }
+        Self { all, directory, publisher: Some(publisher.clone()) }
     }
 
     /// Does without a source for a while, or until its next complete answer: what waits for it waits
@@ -155,7 +155,7 @@ impl Sources {
         let known = || self.all.iter().map(Handle::name).collect();
         let handle = self.all.iter().find(|handle| handle.is_called(name));
         let unknown = || IgnoreError::Unknown { name: name.to_owned(), known: known() };
-        let (handle, told) = handle.zip(self.told.as_ref()).ok_or_else(unknown)?;
+        let (handle, publisher) = handle.zip(self.publisher.as_ref()).ok_or_else(unknown)?;
         let now = clock::now();
         let was_ignored = {
             let mut known = handle.known().write();
@@ -169,13 +169,13 @@ impl Sources {
             }
             let was_ignored = status.is_ignored(now.boot);
             status.ignored = ignored;
-            told.answered(&known);
+            publisher.answered(&known);
             was_ignored
         };
         if !span.is_zero() {
-            told.ignored(handle.name(), span, now);
+            publisher.ignored(handle.name(), span, now);
         } else if was_ignored {
-            told.heeded(handle.name());
+            publisher.heeded(handle.name());
         }
         Ok(handle.status())
     }
@@ -217,18 +217,18 @@ impl Sources {
     pub async fn look_up(
         &self,
         owners: HashSet<Owner>,
-    ) -> Result<Option<HashMap<Owner, Word>>, SourceError> {
+    ) -> Result<Option<HashMap<Owner, SandboxState>>, SourceError> {
         let Some(socket) = &self.directory else { return Ok(None) };
         directory::look_up(socket, owners).await.map(Some)
     }
 
     /// Asks all of them now, but for those that an operator does without.
-    pub async fn ask(&self) -> Vec<Heard> {
+    pub async fn ask(&self) -> Vec<PollResult> {
         join_all(self.heeded().map(Handle::ask)).await
     }
 
     /// Asks one of them now; nothing where it is not configured.
-    pub async fn ask_one(&self, source: Source) -> Option<Heard> {
+    pub async fn ask_one(&self, source: Source) -> Option<PollResult> {
         Some(self.all.iter().find(|handle| handle.source() == source)?.ask().await)
     }
 

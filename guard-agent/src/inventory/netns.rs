@@ -23,7 +23,7 @@ use rtnetlink::Handle;
 use tokio::time::timeout;
 
 /// How long the kernel may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// linux/magic.h.
 const NSFS: FsType = FsType(0x6e73_6673);
@@ -62,7 +62,7 @@ impl Namespaces {
         let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
         request.header.flags = NLM_F_REQUEST;
         let mut answers = self.0.clone().request(request).ok()?;
-        let answer = timeout(PATIENCE, answers.next()).await.ok()??;
+        let answer = timeout(KERNEL_TIMEOUT, answers.next()).await.ok()??;
         let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(found)) = answer.payload
         else {
             return None;

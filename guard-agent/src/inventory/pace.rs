@@ -48,7 +48,7 @@ impl Backoff {
 }
 
 /// Between three quarters and all of it, so that the agents of many nodes do not ask together. The
-/// clock's last digits are as good as any chance here.
+/// clock's last digits are random enough here.
 fn jittered(longest: Duration) -> Duration {
     let part = clock::now().boot.subsec_nanos() % 1024;
     longest * 3 / 4 + longest / 4 * part / 1024
@@ -70,7 +70,7 @@ mod tests {
             longest = (longest * 2).min(LONGEST);
             assert!(!backoff.is_held(HELD / 2) && backoff.is_held(HELD));
         }
-        // One that lasted is as good as the first.
+        // After one that lasted, the pauses begin anew.
         assert_eq!(backoff.ended(HELD), Duration::ZERO);
         assert_eq!(backoff.ended(Duration::ZERO), Duration::ZERO);
     }

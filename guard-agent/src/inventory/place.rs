@@ -24,13 +24,13 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::netns::Namespaces;
-use crate::{config::containerd::Settings, live::LiveSet};
+use crate::{config::containerd::Settings, live::SharedEvidence};
 
 /// How many containers are looked at once.
 const AT_ONCE: usize = 16;
 
 /// How long all of them may take: a list is not kept waiting for them.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the runtime says of a container's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Placing {
     /// and no reason not to list the rest.
     pub(super) async fn place(
         &mut self,
-        live: &LiveSet,
+        live: &SharedEvidence,
         settings: &Settings,
         channel: &Channel,
         listing: &mut Listing,
@@ -99,7 +99,7 @@ impl Placing {
                 }
             };
             // Those that are not found in time are not known, until the next list.
-            let _ = timeout(PATIENCE, reading).await;
+            let _ = timeout(READ_TIMEOUT, reading).await;
         }
         self.networks.extend(learned);
     }

@@ -17,7 +17,7 @@ use guard_core::evidence::{Entry, Listing};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{PATIENCE, SourceError};
+use super::{ANSWER_TIMEOUT, SourceError};
 use crate::config::containerd::Settings;
 
 const SIGQUIT: u32 = nix::sys::signal::Signal::SIGQUIT as u32;
@@ -97,7 +97,7 @@ impl Removal<'_> {
 
     /// Ends what runs in it, if anything does.
     async fn end(&mut self, stop_timeout: Duration) -> Result<(), RemovalError> {
-        for (signal, patience) in [(SIGQUIT, stop_timeout), (SIGKILL, PATIENCE)] {
+        for (signal, limit) in [(SIGQUIT, stop_timeout), (SIGKILL, ANSWER_TIMEOUT)] {
             if self.still().await?.is_none() {
                 return Ok(());
             }
@@ -106,10 +106,10 @@ impl Removal<'_> {
             let kill = self.settings.request(kill)?;
             answer("signal what runs in it", self.tasks.kill(kill)).await?;
             let wait = self.settings.request(WaitRequest { container_id: self.id() })?;
-            match timeout(patience, answered("await its end", self.tasks.wait(wait))).await {
+            match timeout(limit, answered("await its end", self.tasks.wait(wait))).await {
                 Ok(ended) => return Ok(ended.map(drop)?),
                 Err(_) if signal == SIGQUIT => {}
-                Err(_) => return Err(RemovalError::Runs(patience)),
+                Err(_) => return Err(RemovalError::Runs(limit)),
             }
         }
         Ok(())
@@ -171,8 +171,8 @@ async fn answer<T>(
     what: &'static str,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<Option<T>, SourceError> {
-    let late = || SourceError::Call { what, why: SourceError::Late(PATIENCE).to_string() };
-    timeout(PATIENCE, answered(what, call)).await.unwrap_or_else(|_| Err(late()))
+    let late = || SourceError::Call { what, why: SourceError::Late(ANSWER_TIMEOUT).to_string() };
+    timeout(ANSWER_TIMEOUT, answered(what, call)).await.unwrap_or_else(|_| Err(late()))
 }
 
 #[cfg(test)]

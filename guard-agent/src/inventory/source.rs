@@ -5,7 +5,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use guard_core::evidence::{Answer, Heard, Listing, Source};
+use guard_core::evidence::{Listing, PollOutcome, PollResult, Source};
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -16,8 +16,8 @@ use super::{
     SourceError,
     events::Mark,
     pace::{self, Backoff, HELD},
+    publisher::Publisher,
     status::{Known, SourceStatus},
-    told::Told,
 };
 use crate::{
     clock,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long an answer may take.
-pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
 /// How soon a source that does not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -58,12 +58,12 @@ pub(super) enum Changed {
     Ended(Arc<str>, Duration),
 }
 
-/// The way to a running source.
+/// Handle to a running source.
 #[derive(Debug)]
 pub struct Handle {
     source: Source,
     name: &'static str,
-    requests: mpsc::Sender<oneshot::Sender<Heard>>,
+    requests: mpsc::Sender<oneshot::Sender<PollResult>>,
     known: Arc<RwLock<Known>>,
 }
 
@@ -73,22 +73,22 @@ impl Handle {
         source: Source,
         name: &'static str,
         lister: impl Lister,
-        told: Told,
+        publisher: Publisher,
         supervisor: &Supervisor,
     ) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let known = Known::new(source, name, clock::now().boot);
-        told.answered(&known);
+        publisher.answered(&known);
         let known = Arc::new(RwLock::new(known));
-        let keeper = Keeper {
+        let task = SourceTask {
             source,
             name,
             lister,
-            told,
+            publisher,
             known: Arc::clone(&known),
             backoff: Backoff::default(),
         };
-        supervisor.spawn(name, keeper.run(asked));
+        supervisor.spawn(name, task.run(asked));
         Self { source, name, requests, known }
     }
 
@@ -117,31 +117,31 @@ impl Handle {
     }
 
     /// Asks it now, and waits for the answer.
-    pub async fn ask(&self) -> Heard {
+    pub async fn ask(&self) -> PollResult {
         let asked = clock::now().boot;
-        let (answer, answered) = oneshot::channel();
-        if self.requests.send(answer).await.is_ok()
+        let (outcome, answered) = oneshot::channel();
+        if self.requests.send(outcome).await.is_ok()
             && let Ok(heard) = answered.await
         {
             return heard;
         }
-        let answer = Answer::Failed("its task has ended".to_owned());
-        Heard { source: self.source, name: self.name, asked, answer, ours: 0 }
+        let outcome = PollOutcome::Failed("its task has ended".to_owned());
+        PollResult { source: self.source, name: self.name, asked, outcome, ours: 0 }
     }
 }
 
-struct Keeper<L> {
+struct SourceTask<L> {
     source: Source,
     name: &'static str,
     lister: L,
-    told: Told,
+    publisher: Publisher,
     known: Arc<RwLock<Known>>,
     backoff: Backoff,
 }
 
-impl<L: Lister> Keeper<L> {
-    async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<Heard>>) {
-        let mut waiting: Option<oneshot::Sender<Heard>> = None;
+impl<L: Lister> SourceTask<L> {
+    async fn run(mut self, mut asked: mpsc::Receiver<oneshot::Sender<PollResult>>) {
+        let mut waiting: Option<oneshot::Sender<PollResult>> = None;
         loop {
             let began = Instant::now();
             let heard = self.list().await;
@@ -162,7 +162,7 @@ impl<L: Lister> Keeper<L> {
 
     /// Waits until it is to be asked by itself.
     async fn next(&mut self, pause: impl Future<Output = ()>) {
-        let changes = Arc::clone(self.told.live.changes());
+        let changes = Arc::clone(self.publisher.live.changes());
         let wanted = || changes.wanted(self.name);
         if !self.answers() {
             let hurried = async { tokio::join!(wanted(), pause, sleep(HURRIED_RETRY)) };
@@ -193,7 +193,12 @@ impl<L: Lister> Keeper<L> {
     }
 
     fn answers(&self) -> bool {
-        self.known.read().status.last.as_ref().is_some_and(|last| last.answer == Answer::Complete)
+        self.known
+            .read()
+            .status
+            .last
+            .as_ref()
+            .is_some_and(|last| last.outcome == PollOutcome::Complete)
     }
 
     fn stream_ended(&self, why: &str) {
@@ -206,33 +211,33 @@ impl<L: Lister> Keeper<L> {
     }
 
     fn health(&self) -> &Health {
-        &self.told.health
+        &self.publisher.health
     }
 
-    async fn list(&mut self) -> Heard {
+    async fn list(&mut self) -> PollResult {
         let asked = clock::now().boot;
-        let listed = match timeout(PATIENCE, self.lister.list()).await {
+        let listed = match timeout(ANSWER_TIMEOUT, self.lister.list()).await {
             Ok(listed) => listed,
-            Err(_) => Err(SourceError::Late(PATIENCE)),
+            Err(_) => Err(SourceError::Late(ANSWER_TIMEOUT)),
         };
-        let (answer, ours) = match &listed {
+        let (outcome, ours) = match &listed {
             Ok(listing) => {
                 let answered = self.answers();
-                (Answer::Complete, self.told.publish(self.source, listing, answered))
+                (PollOutcome::Complete, self.publisher.publish(self.source, listing, answered))
             }
             Err(error) => {
                 self.lister.reset();
                 self.backoff.reset();
-                (Answer::Failed(error.to_string()), 0)
+                (PollOutcome::Failed(error.to_string()), 0)
             }
         };
-        let heard = Heard { source: self.source, name: self.name, asked, answer, ours };
+        let heard = PollResult { source: self.source, name: self.name, asked, outcome, ours };
         self.note(&heard, listed.ok());
         heard
     }
 
     /// Keeps what came of an answer, and tells whether the source is well.
-    fn note(&self, heard: &Heard, listing: Option<Listing>) {
+    fn note(&self, heard: &PollResult, listing: Option<Listing>) {
         let mut known = self.known.write();
         let Known { status, mark } = &mut *known;
         status.last = Some(heard.clone());
@@ -254,10 +259,10 @@ impl<L: Lister> Keeper<L> {
             }
         }
         let why = status.why();
-        self.told.answered(&known);
+        self.publisher.answered(&known);
         drop(known);
         if heeded {
-            self.told.heeded(self.name);
+            self.publisher.heeded(self.name);
         }
         let what = health::source(self.name);
         match why {

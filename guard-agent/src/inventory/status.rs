@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guard_core::evidence::{Answer, EventStream, Heard, Source, Unreadable};
+use guard_core::evidence::{EventStream, PollOutcome, PollResult, Source, Unreadable};
 
 use super::events::Mark;
 
@@ -17,7 +17,7 @@ pub struct SourceStatus {
     /// Its name in the configuration.
     pub name: &'static str,
     /// The last answer.
-    pub last: Option<Heard>,
+    pub last: Option<PollResult>,
     /// When the last complete answer was asked for, on `CLOCK_BOOTTIME`.
     pub complete: Option<Duration>,
     /// An event stream has lasted since before that answer was asked for, and has told nothing that
@@ -54,10 +54,11 @@ impl SourceStatus {
     pub fn why(&self) -> Option<String> {
         match &self.last {
             None => Some("it was not asked yet".to_owned()),
-            Some(Heard { answer: Answer::Partial(why) | Answer::Failed(why), .. }) => {
-                Some(why.clone())
-            }
-            Some(Heard { answer: Answer::Complete, .. }) => {
+            Some(PollResult {
+                outcome: PollOutcome::Partial(why) | PollOutcome::Failed(why),
+                ..
+            }) => Some(why.clone()),
+            Some(PollResult { outcome: PollOutcome::Complete, .. }) => {
                 self.stream_fault.as_ref().map(ToString::to_string)
             }
         }

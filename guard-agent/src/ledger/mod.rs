@@ -1,12 +1,12 @@
 //! The ledger: engine and store behind one thread that writes.
 //!
 //! Whoever wants something sends it to the thread and waits. The thread takes everything that
-//! waits, applies it, writes it in one transaction, tells the [`Lifecycle`] observers, and only
+//! waits, applies it, writes it in one transaction, tells the [`AfterCommit`] hooks, and only
 //! then answers: nobody is told of anything that is not on disk and in the kernel. While one
 //! transaction waits for the disk, the next batch gathers by itself; there is no timer for it.
 
-mod books;
 mod liveness;
+mod store_state;
 mod trouble;
 mod writer;
 
@@ -33,8 +33,8 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use self::writer::Writer;
 pub use self::{
-    books::{Loss, Recovery, Worth, open},
     liveness::writer_answers,
+    store_state::{Recovery, StoreFault, Worth, open},
 };
 pub(crate) use crate::store::{KernelHolder, Recovered};
 use crate::{
@@ -52,11 +52,11 @@ pub type View = Arc<dyn EvidenceView + Send + Sync>;
 
 /// Whoever has to know of a change before the caller does: kernel bindings, the event stream,
 /// metrics. Called on the ledger's thread, so it must not wait for the ledger.
-pub trait Lifecycle: Send {
+pub trait AfterCommit: Send {
     /// All leases, before anything else, and once more after a recovery of the store.
     fn restored(&mut self, leases: &[Arc<Lease>]);
 
-    /// What was committed, in order. The callers get their answers afterwards.
+    /// What was committed, in order. The callers get their replies afterwards.
     fn committed(&mut self, changes: &[Change], now: Now);
 
     /// What no lease's state shows.
@@ -87,7 +87,7 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     view: View,
     epoch: u64,
-    loss: Arc<RwLock<Option<Refusal>>>,
+    fault: Arc<RwLock<Option<Refusal>>>,
     trouble: watch::Receiver<Option<String>>,
     boot: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -96,7 +96,7 @@ pub struct Ledger {
 /// What the thread is asked.
 enum Request {
     Call(Command, oneshot::Sender<Result<Reply, Refusal>>),
-    /// What a command would answer.
+    /// What a command would return.
     Preview(Command, oneshot::Sender<Result<Reply, Refusal>>),
     /// Leases that somebody has.
     Reservations(oneshot::Sender<Result<Vec<Arc<Lease>>, Refusal>>),
@@ -120,7 +120,7 @@ enum Request {
 
 impl Ledger {
     /// Restores the engine from the store and starts the thread that owns both. When it returns,
-    /// the observers know all leases, and what had to be carried over is on disk; where that could
+    /// the hooks know all leases, and what had to be carried over is on disk; where that could
     /// not be written, it has no store yet, as after [`Ledger::start_without`].
     ///
     /// # Errors
@@ -130,10 +130,10 @@ impl Ledger {
         store: Store,
         view: View,
         changes: Arc<ChangeQueue>,
-        observers: Vec<Box<dyn Lifecycle>>,
+        after_commit: Vec<Box<dyn AfterCommit>>,
     ) -> Result<Self, LedgerError> {
         let epoch = store.epoch();
-        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, observers);
+        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, after_commit);
         writer.install(store);
         Self::spawn(writer, requests, view, epoch)
     }
@@ -145,14 +145,14 @@ impl Ledger {
     /// There is no thread to be had.
     pub fn start_without(
         pools: Pools,
-        loss: Loss,
+        fault: StoreFault,
         view: View,
         changes: Arc<ChangeQueue>,
-        observers: Vec<Box<dyn Lifecycle>>,
+        after_commit: Vec<Box<dyn AfterCommit>>,
     ) -> Result<Self, LedgerError> {
-        let epoch = loss.epoch;
-        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, observers);
-        writer.lose(loss);
+        let epoch = fault.epoch;
+        let (mut writer, requests) = Writer::new(pools, Arc::clone(&view), changes, after_commit);
+        writer.lose(fault);
         Self::spawn(writer, requests, view, epoch)
     }
 
@@ -162,7 +162,7 @@ impl Ledger {
         view: View,
         epoch: u64,
     ) -> Result<Self, LedgerError> {
-        let (loss, trouble) = (Arc::clone(&writer.loss), writer.told.clone());
+        let (fault, trouble) = (Arc::clone(&writer.fault), writer.told.clone());
         let boot = Arc::clone(&writer.boot);
         // Built here, where its failure can be told.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -173,14 +173,14 @@ impl Ledger {
             requests,
             view,
             epoch,
-            loss,
+            fault,
             trouble,
             boot,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
 
-    /// Carries out a command. When it returns, what it changed is on disk and the observers know.
+    /// Carries out a command. When it returns, what it changed is on disk and the hooks know.
     ///
     /// # Errors
     /// The engine refuses, or the store cannot be written; then nothing has changed.
@@ -270,7 +270,7 @@ impl Ledger {
         self.ask(Request::Interfaces(after, most, answer), answered).await?
     }
 
-    /// What a command would answer. Nothing is changed.
+    /// What a command would return. Nothing is changed.
     ///
     /// # Errors
     /// As [`Ledger::call`].
@@ -288,7 +288,7 @@ impl Ledger {
         self.ask(Request::CheckStore(answer), answered).await?
     }
 
-    /// Copies the store, as it is now, into a new file. Answers how many rows it has.
+    /// Copies the store, as it is now, into a new file. Returns how many rows it has.
     ///
     /// # Errors
     /// The ledger has ended or has no store; the file exists or cannot be written.
@@ -308,8 +308,8 @@ impl Ledger {
     }
 
     /// Why there is no store, if there is none.
-    pub fn loss(&self) -> Option<Refusal> {
-        self.loss.read().clone()
+    pub fn fault(&self) -> Option<Refusal> {
+        self.fault.read().clone()
     }
 
     /// Why the store cannot be written, or is not there; nothing while all is well.
@@ -342,7 +342,7 @@ impl Ledger {
         !self.requests.is_closed()
     }
 
-    /// Answers what was asked before, closes the store and ends the thread.
+    /// Replies to what was asked before, closes the store and ends the thread.
     pub async fn shutdown(&self) {
         let _ = self.requests.send(Request::Stop).await;
         if let Err(why) = self.ended().await {

@@ -18,7 +18,7 @@ use guard_core::{
 
 use crate::{clock, live::tests::all_known, store::Boot};
 
-/// What an observer was told.
+/// What a hook was told.
 #[derive(Default)]
 struct Log {
     restored: Vec<Arc<Lease>>,
@@ -27,7 +27,7 @@ struct Log {
 
 struct Observer(Arc<Mutex<Log>>);
 
-impl Lifecycle for Observer {
+impl AfterCommit for Observer {
     fn restored(&mut self, leases: &[Arc<Lease>]) {
         self.0.lock().restored = leases.to_vec();
     }
@@ -57,8 +57,8 @@ impl Setup {
         spec(&mut p);
         let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
         let view: View = Arc::new(all_known());
-        let observer = Box::new(Observer(Arc::clone(&self.log)));
-        Ledger::start(pools, store, view, Arc::default(), vec![observer]).unwrap()
+        let hook = Box::new(Observer(Arc::clone(&self.log)));
+        Ledger::start(pools, store, view, Arc::default(), vec![hook]).unwrap()
     }
 
     fn start(&self) -> Ledger {
@@ -225,11 +225,11 @@ async fn deadlines_take_effect_without_anyone_asking() {
     ledger.shutdown().await;
 }
 
-/// An observer that breaks takes the thread with it; nobody hangs.
+/// A hook that breaks takes the thread with it; nobody hangs.
 #[tokio::test]
 async fn a_dead_thread_is_an_error_and_not_a_wait() {
     struct Breaks(AtomicUsize);
-    impl Lifecycle for Breaks {
+    impl AfterCommit for Breaks {
         fn restored(&mut self, _: &[Arc<Lease>]) {}
         fn committed(&mut self, _: &[Change], _: Now) {
             assert!(self.0.fetch_add(1, Ordering::Relaxed) < 1, "the test's own");

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Lifecycle, Loss, Request, View,
-    books::Books,
+    AfterCommit, Request, StoreFault, View,
+    store_state::StoreState,
     trouble::{AFTER_FAILURE, Trouble},
 };
 use crate::{
@@ -44,9 +44,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Writer {
     pub(super) engine: Engine,
     pub(super) pools: Pools,
-    pub(super) books: Books,
+    pub(super) state: StoreState,
     /// Why there is no store, for those who do not want to wait for the thread.
-    pub(super) loss: Arc<RwLock<Option<Refusal>>>,
+    pub(super) fault: Arc<RwLock<Option<Refusal>>>,
     pub(super) trouble: Trouble,
     /// Why the store cannot be written, for those who watch it.
     pub(super) told: watch::Receiver<Option<String>>,
@@ -56,7 +56,7 @@ pub(super) struct Writer {
     pub(super) view: View,
     /// What the view has learned, and the engine has not looked at yet.
     pub(super) changes: Arc<ChangeQueue>,
-    pub(super) observers: Vec<Box<dyn Lifecycle>>,
+    pub(super) after_commit: Vec<Box<dyn AfterCommit>>,
     inbox: mpsc::Receiver<Request>,
 }
 
@@ -81,26 +81,26 @@ impl Writer {
         pools: Pools,
         view: View,
         changes: Arc<ChangeQueue>,
-        observers: Vec<Box<dyn Lifecycle>>,
+        after_commit: Vec<Box<dyn AfterCommit>>,
     ) -> (Self, mpsc::Sender<Request>) {
         let (requests, inbox) = mpsc::channel(super::QUEUE);
         let engine = Engine::new(pools.clone(), HighWater::default());
-        let (books, loss) = (Books::Lost(Loss::default()), Arc::default());
+        let (state, fault) = (StoreState::Lost(StoreFault::default()), Arc::default());
         let boot = Arc::default();
         let subscribers = Vec::new();
         let (trouble, told) = Trouble::new();
         let writer = Self {
             engine,
             pools,
-            books,
-            loss,
+            state,
+            fault,
             trouble,
             told,
             subscribers,
             boot,
             view,
             changes,
-            observers,
+            after_commit,
             inbox,
         };
         (writer, requests)
@@ -132,9 +132,10 @@ impl Writer {
             self.try_again();
             self.look(&mut batch);
             let now = clock::now();
-            let open = matches!(self.books, Books::Open(_)) && !self.trouble.rests(Instant::now());
+            let open =
+                matches!(self.state, StoreState::Open(_)) && !self.trouble.rests(Instant::now());
             if open && self.engine.next_deadline().is_some_and(|due| due <= now.boot) {
-                // Nobody asked, so there is nobody to answer.
+                // Nobody asked, so there is nobody to reply to.
                 let _ = self.apply(Command::Tick, now, &mut batch);
             }
             let stop = batch.stop;
@@ -143,10 +144,10 @@ impl Writer {
                 break;
             }
         }
-        let Self { books, mut inbox, .. } = self;
+        let Self { state, mut inbox, .. } = self;
         // Whoever asks from here on is told that the ledger has ended.
         inbox.close();
-        if let Books::Open(store) = books
+        if let StoreState::Open(store) = state
             && let Err(error) = store.close()
         {
             tracing::error!(%error, "closing the lease store");
@@ -165,14 +166,14 @@ impl Writer {
     /// Looks at what has changed, as far as it can be stored: what could not be is looked at again no
     /// sooner than [`AFTER_FAILURE`] later.
     fn look(&mut self, batch: &mut Batch) {
-        if self.trouble.rests(Instant::now()) || matches!(self.books, Books::Lost(_)) {
+        if self.trouble.rests(Instant::now()) || matches!(self.state, StoreState::Lost(_)) {
             return;
         }
         let changes = self.changes.take(MOST_PLACES);
         if changes.is_empty() {
             return;
         }
-        // Nobody asked, so there is nobody to answer.
+        // Nobody asked, so there is nobody to reply to.
         let _ = self.apply(Command::Look(changes.clone()), clock::now(), batch);
         batch.looked_at.add(changes);
     }
@@ -200,8 +201,8 @@ impl Writer {
             self.engine.set_pools(pools);
             return Ok(Reply::Done);
         }
-        if let Books::Lost(loss) = &self.books {
-            return Err(loss.refusal());
+        if let StoreState::Lost(fault) = &self.state {
+            return Err(fault.refusal());
         }
         let applied = self.engine.apply(command, &*self.view, now);
         batch.changes.extend(applied.changes);
@@ -212,7 +213,7 @@ impl Writer {
         applied.result
     }
 
-    /// Commits, tells the observers, answers the callers.
+    /// Commits, calls the hooks, replies to the callers.
     fn finish(&mut self, batch: Batch, now: Now) {
         let Batch { looked_at, waiting, changes, notices, questions, stop: _ } = batch;
         let committed = if changes.is_empty() { Ok(()) } else { self.commit(&changes, now) };
@@ -221,11 +222,11 @@ impl Writer {
                 let told: Vec<Change> = changes.iter().filter_map(Write::change).collect();
                 if !told.is_empty() {
                     let high = self.engine.high_water();
-                    for observer in &mut self.observers {
-                        observer.committed(&told, now);
+                    for hook in &mut self.after_commit {
+                        hook.committed(&told, now);
                         // Of a store that has not given any, nobody needs to know once it is gone.
                         if !high.gave_nothing() {
-                            observer.handed_out(high.generation);
+                            hook.handed_out(high.generation);
                         }
                     }
                     failpoint::reach(Moment::BeforeReply);
@@ -241,7 +242,7 @@ impl Writer {
             }
         };
         for (answer, result) in waiting {
-            // Whoever has gone away does not wait for the answer.
+            // Whoever has gone away does not wait for the reply.
             let _ = answer.send(refusal.clone().map_or(result, Err));
         }
         for question in questions {
@@ -251,7 +252,7 @@ impl Writer {
 
     /// Writes changes. The one place that says that they cannot be written.
     pub(super) fn commit(&mut self, changes: &[Write], now: Now) -> Result<(), CommitError> {
-        let Books::Open(store) = &mut self.books else { return Ok(()) };
+        let StoreState::Open(store) = &mut self.state else { return Ok(()) };
         let committed = store.commit(changes, self.engine.high_water(), now);
         match &committed {
             Ok(()) => self.trouble.wrote(Instant::now()),
@@ -267,13 +268,13 @@ impl Writer {
     /// What no lease's state shows goes to the log, and to those who count.
     pub(super) fn tell(&mut self, notices: &[Notice]) {
         report(notices);
-        for observer in self.observers.iter_mut().filter(|_| !notices.is_empty()) {
-            observer.noticed(notices);
+        for hook in self.after_commit.iter_mut().filter(|_| !notices.is_empty()) {
+            hook.noticed(notices);
         }
     }
 
     fn answer(&mut self, question: Request) {
-        // Whoever has gone away does not wait for the answer.
+        // Whoever has gone away does not wait for the reply.
         match question {
             Request::Preview(command, answer) => {
                 let _ = answer.send(self.preview(command));

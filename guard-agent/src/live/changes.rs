@@ -1,6 +1,6 @@
 //! What the ledger has to look at again: a set of places, not a queue of messages. What changes
 //! twice before the ledger comes to it is looked at once, and nothing is ever left out for want of
-//! room: the live set says what is true when the ledger looks.
+//! room: the evidence says what is true when the ledger looks.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The live set: what is in use now, by address and source, answered from memory.
+//! The evidence, shared between tasks: what is in use now, by address and source, in memory.
 //!
 //! Fed by the observer and the inventories, read by the lease engine and the API. It shares the
 //! evidence of guard-core between tasks, reads the clocks for it, and tells the ledger what to look at
@@ -10,8 +10,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use guard_core::{
     evidence::{
-        Answered, CONTAINERD, Claim, Completeness, Device, Evidence, EvidenceView, Listing,
-        Listings, Live, News, PortName, Source, Unknown,
+        Answered, CONTAINERD, Claim, Completeness, Device, Evidence, EvidenceView, Inventory,
+        Listing, ListingDiff, Live, PortName, Source, Unknown,
     },
     owner::Owner,
     segment::Segment,
@@ -24,17 +24,17 @@ use crate::clock;
 
 /// What is in use now.
 #[derive(Debug, Default)]
-pub struct LiveSet {
-    listings: RwLock<Listings>,
+pub struct SharedEvidence {
+    inventory: RwLock<Inventory>,
     live: RwLock<Live>,
     completeness: RwLock<Completeness>,
     changes: Arc<ChangeQueue>,
 }
 
-impl LiveSet {
+impl SharedEvidence {
     /// What the inventory and the controller list.
-    pub fn listings(&self) -> RwLockReadGuard<'_, Listings> {
-        self.listings.read()
+    pub fn inventory(&self) -> RwLockReadGuard<'_, Inventory> {
+        self.inventory.read()
     }
 
     /// What the ledger has to look at again.
@@ -62,10 +62,11 @@ impl LiveSet {
         self.changes.tell(|changes| changes.known = true);
     }
 
-    /// Takes an answer of a source over. Those addresses of which it says something else than before
+    /// Takes in a list of a source. Those addresses of which it says something else than before
     /// are looked at on each of these segments, since a label names none.
     pub fn listed(&self, source: Source, listing: &Listing, segments: &[Segment]) {
-        let News { any, addresses } = self.listings.write().take(source, listing, clock::now());
+        let ListingDiff { any, addresses } =
+            self.inventory.write().take(source, listing, clock::now());
         if !any {
             return;
         }
@@ -194,41 +195,41 @@ impl LiveSet {
     /// may be about another segment now. Those whose namespace had no link are asked for anew.
     fn look_at_places(&self, netns: impl IntoIterator<Item = i32>) {
         for netns in netns {
-            let listings = self.listings.read();
-            let places = self.live.read().places_in(&listings, netns);
+            let inventory = self.inventory.read();
+            let places = self.live.read().places_in(&inventory, netns);
             if !places.is_empty() {
                 self.changes.tell(|changes| changes.places.extend(places));
             }
-            if listings.has_unplaced() {
+            if inventory.has_unplaced() {
                 self.changes.want(CONTAINERD);
             }
         }
     }
 }
 
-impl EvidenceView for LiveSet {
+impl EvidenceView for SharedEvidence {
     fn evidence(&self, segment: &Segment, address: IpAddr) -> Vec<Evidence> {
-        let listings = self.listings.read();
+        let inventory = self.inventory.read();
         let live = self.live.read();
-        live.evidence(&listings, segment, address, clock::now(), clock::monotonic())
+        live.evidence(&inventory, segment, address, clock::now(), clock::monotonic())
     }
 
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr> {
-        let listings = self.listings.read();
-        self.live.read().addresses(&listings, segment)
+        let inventory = self.inventory.read();
+        self.live.read().addresses(&inventory, segment)
     }
 
     fn owner(&self, owner: &Owner) -> Vec<Evidence> {
-        self.listings.read().of_owner(owner, clock::now())
+        self.inventory.read().of_owner(owner, clock::now())
     }
 
     fn is_live(&self, segment: &Segment, address: IpAddr) -> bool {
-        let listings = self.listings.read();
-        self.live.read().is_live(&listings, segment, address)
+        let inventory = self.inventory.read();
+        self.live.read().is_live(&inventory, segment, address)
     }
 
     fn knows(&self, owner: &Owner) -> bool {
-        self.listings.read().knows(owner)
+        self.inventory.read().knows(owner)
     }
 
     fn port_exists(&self, ifindex: u32) -> bool {

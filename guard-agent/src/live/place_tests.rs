@@ -10,14 +10,14 @@ fn segments() -> [Segment; 3] {
     [Segment::new("rt0", 0), Segment::new("rt1", 0), Segment::new("rt1", 5)]
 }
 
-fn set() -> LiveSet {
-    let set = LiveSet::default();
+fn set() -> SharedEvidence {
+    let set = SharedEvidence::default();
     let prefix: IpNet = "10.0.0.0/24".parse().unwrap();
     set.set_prefixes(segments().map(|segment| (segment, prefix)).to_vec());
     set
 }
 
-fn list(set: &LiveSet, name: &str, place: Place) {
+fn list(set: &SharedEvidence, name: &str, place: Place) {
     let entry = Entry {
         owner: Owner { sandbox: name.into(), lifecycle: "".into() },
         id: name.into(),
@@ -31,10 +31,10 @@ fn list(set: &LiveSet, name: &str, place: Place) {
         place,
     };
     let listing = Listing { entries: vec![entry], ..Listing::default() };
-    set.listings.write().take(Source::Inventory, &listing, clock::now());
+    set.inventory.write().take(Source::Inventory, &listing, clock::now());
 }
 
-fn add_port(set: &LiveSet, ifindex: u32, bridge: &str, netns: i32, vlans: Option<&[u16]>) {
+fn add_port(set: &SharedEvidence, ifindex: u32, bridge: &str, netns: i32, vlans: Option<&[u16]>) {
     let name = format!("veth{ifindex}");
     let device = Device { netns: Some(netns), ..Device::default() };
     set.set_link(ifindex, vec![name.clone()], device);
@@ -44,7 +44,7 @@ fn add_port(set: &LiveSet, ifindex: u32, bridge: &str, netns: i32, vlans: Option
 }
 
 /// Where the address is live, and whether that is sure.
-fn live(set: &LiveSet) -> Vec<(Segment, bool)> {
+fn live(set: &SharedEvidence) -> Vec<(Segment, bool)> {
     let on = |segment: Segment| {
         let evidence = set.evidence(&segment, ADDRESS);
         assert_eq!(set.is_live(&segment, ADDRESS), !evidence.is_empty());

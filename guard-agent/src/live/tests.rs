@@ -6,8 +6,8 @@ use guard_core::{
 use super::*;
 
 /// Nothing is in use, and that is known of br0 and br1.
-pub(crate) fn all_known() -> LiveSet {
-    let set = LiveSet::default();
+pub(crate) fn all_known() -> SharedEvidence {
+    let set = SharedEvidence::default();
     set.boot_pass_ended();
     for bridge in ["br0", "br1"] {
         set.set_watched(&bridge.into(), true);
@@ -20,8 +20,8 @@ fn claim(ifindex: u32, mac: u8) -> Claim {
     Claim { station, strength: Strength::Use, first: Duration::ZERO, seen: Duration::ZERO }
 }
 
-fn set_with_port(ifindex: u32) -> LiveSet {
-    let set = LiveSet::default();
+fn set_with_port(ifindex: u32) -> SharedEvidence {
+    let set = SharedEvidence::default();
     set.port_added(
         ifindex,
         PortName { interface: "veth".into(), bridge: "rt0".into(), uplink: false },
@@ -72,7 +72,7 @@ fn a_port_has_one_claim_of_an_address_and_leaves_the_others_alone() {
 
 #[test]
 fn a_name_is_taken_as_long_as_some_link_has_it() {
-    let set = LiveSet::default();
+    let set = SharedEvidence::default();
     set.set_links([(2, vec!["veth0".to_owned(), "long-name".to_owned()], Device::default())]);
     assert!(set.link_exists("veth0") && set.link_exists("long-name"));
     // Another takes the name before the first is known to have lost it.
@@ -90,7 +90,7 @@ fn a_name_is_taken_as_long_as_some_link_has_it() {
 
 #[test]
 fn an_address_of_the_host_is_evidence() {
-    let set = LiveSet::default();
+    let set = SharedEvidence::default();
     let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 1]));
     assert!(!set.is_live(&segment, address));
     set.set_host_addresses(&segment.bridge, BTreeSet::from([(0, address)]));

@@ -58,43 +58,44 @@ impl Counters {
 
     /// Makes the metrics show what was counted.
     pub fn collect(&self, metrics: &Metrics) {
-        Metrics::follow(&metrics.events_lost, self.lost());
+        Metrics::follow(&metrics.datapath.events_lost, self.lost());
         for (bridge, name) in self.each() {
             for kind in FrameKind::ALL {
-                let counter = metrics.frames.with_label_values(&[&*name, kind.name()]);
+                let counter = metrics.datapath.frames.with_label_values(&[&*name, kind.name()]);
                 Metrics::follow(&counter, bridge.frames[*kind as usize]);
             }
             for reason in OpaqueReason::ALL {
                 let name_of = format!("opaque_{}", reason.name());
-                let counter = metrics.malformed.with_label_values(&[&*name, &name_of]);
+                let counter = metrics.datapath.malformed.with_label_values(&[&*name, &name_of]);
                 Metrics::follow(&counter, bridge.opaque[*reason as usize]);
             }
             for reason in DropReason::ALL {
                 let labels = [&*name, reason.name()];
-                let dropped = metrics.frames_dropped.with_label_values(&labels);
+                let dropped = metrics.datapath.frames_dropped.with_label_values(&labels);
                 Metrics::follow(&dropped, 0); // It only observes.
-                let counter = metrics.would_drop.with_label_values(&labels);
+                let counter = metrics.datapath.would_drop.with_label_values(&labels);
                 Metrics::follow(&counter, bridge.would_drop[*reason as usize]);
             }
             let ignored = NoClaim::ALL
                 .iter()
                 .map(|reason| (reason.name(), bridge.no_claim[*reason as usize]));
             for (reason, count) in ignored.chain([("over_quota", bridge.over_quota)]) {
-                let counter = metrics.claims_ignored.with_label_values(&[&*name, reason]);
+                let counter = metrics.datapath.claims_ignored.with_label_values(&[&*name, reason]);
                 Metrics::follow(&counter, count);
             }
             let suspect =
                 [("clone", bridge.clones), ("router", bridge.routers), ("odd", bridge.odd)];
             for (kind, count) in suspect {
-                let counter = metrics.suspect.with_label_values(&[&*name, kind]);
+                let counter = metrics.datapath.suspect.with_label_values(&[&*name, kind]);
                 Metrics::follow(&counter, count);
             }
             for (map, count) in full(&bridge) {
-                let counter = metrics.map_full.with_label_values(&[&*name, map]);
+                let counter = metrics.datapath.map_full.with_label_values(&[&*name, map]);
                 Metrics::follow(&counter, count);
             }
             for reason in MalformedReason::ALL {
-                let counter = metrics.malformed.with_label_values(&[&*name, reason.name()]);
+                let counter =
+                    metrics.datapath.malformed.with_label_values(&[&*name, reason.name()]);
                 Metrics::follow(&counter, bridge.malformed[*reason as usize]);
             }
         }

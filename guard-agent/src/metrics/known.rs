@@ -28,44 +28,44 @@ impl Metrics {
         for pool in &config.pools {
             let pool = &**pool.name();
             for result in exhausted.into_iter().chain(["ok"]) {
-                self.allocations.with_label_values(&[pool, result]);
+                self.leases.allocations.with_label_values(&[pool, result]);
             }
             for result in ["releasing", "cooling"] {
-                self.releases.with_label_values(&[pool, result]);
+                self.leases.releases.with_label_values(&[pool, result]);
             }
             for reason in quarantines {
-                self.quarantined.with_label_values(&[pool, reason]);
+                self.leases.quarantined.with_label_values(&[pool, reason]);
             }
-            self.allocation_duration.with_label_values(&[pool]);
-            self.reaped.with_label_values(&[pool]);
-            self.reap_blocked.with_label_values(&[pool]);
-            self.readopted.with_label_values(&[pool]);
+            self.leases.allocation_duration.with_label_values(&[pool]);
+            self.passes.reaped.with_label_values(&[pool]);
+            self.passes.reap_blocked.with_label_values(&[pool]);
+            self.leases.readopted.with_label_values(&[pool]);
         }
         for bridge in &config.bridges {
             for kind in Kind::about(&bridge.name) {
-                self.conflicts.with_label_values(&[&*bridge.name, kind.name()]);
+                self.incidents.conflicts.with_label_values(&[&*bridge.name, kind.name()]);
             }
         }
         for kind in Kind::about(NO_BRIDGE) {
-            self.conflicts.with_label_values(&[NO_BRIDGE, kind.name()]);
+            self.incidents.conflicts.with_label_values(&[NO_BRIDGE, kind.name()]);
         }
         for result in ["done", "ended", "blocked", "failed"] {
-            self.reconcile_runs.with_label_values(&[result]);
+            self.passes.reconcile_runs.with_label_values(&[result]);
         }
         for result in ["removed", "failed"] {
-            self.watchdog_removed.with_label_values(&[result]);
+            self.passes.watchdog_removed.with_label_values(&[result]);
         }
         for (subscriber, _) in &config.subscribers {
-            self.holds_expired.with_label_values(&[&**subscriber]);
+            self.leases.holds_expired.with_label_values(&[&**subscriber]);
         }
     }
 
     /// Nothing is open until it is set.
     pub(super) fn clear_conflicts_open<'a>(&self, bridges: impl Iterator<Item = &'a str>) {
-        self.conflicts_open.reset();
+        self.incidents.conflicts_open.reset();
         for bridge in bridges.chain([NO_BRIDGE]) {
             for kind in Kind::about(bridge) {
-                self.conflicts_open.with_label_values(&[bridge, kind.name()]).set(0);
+                self.incidents.conflicts_open.with_label_values(&[bridge, kind.name()]).set(0);
             }
         }
     }

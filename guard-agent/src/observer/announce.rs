@@ -38,7 +38,7 @@ impl Observer {
     pub(super) fn announce(&self) {
         let handovers = {
             let ports = self.ports.shared().read();
-            self.parts.bindings.take_handovers(|ifindex| {
+            self.deps.owners.take_handovers(|ifindex| {
                 let covered = ports.get(&ifindex).is_some_and(|port| port.coverage.is_some());
                 let port = self.view.ports.get(&ifindex);
                 covered && port.is_some_and(|port| port.running && port.flow.forwards)
@@ -52,7 +52,7 @@ impl Observer {
             // The host's own table is that of its device in the segment.
             if let Some(device) = bridge.devices.get(&segment.vlan).copied() {
                 let netlink = self.netlink.clone();
-                self.parts.supervisor.spawn_once("renewal of neighbour entries", async move {
+                self.deps.supervisor.spawn_once("renewal of neighbour entries", async move {
                     if let Err(error) = netlink.renew_neighbour(device, address, mac).await {
                         tracing::warn!(%address, %error, "cannot renew the host's neighbour entry");
                     }

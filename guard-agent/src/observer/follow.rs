@@ -22,7 +22,7 @@ impl Observer {
             None => {
                 // Opened anew with the next second, so that a socket that cannot be had costs little.
                 self.notices = stream::pending().boxed();
-                self.parts.health.degraded(NETLINK, "the connection has ended");
+                self.deps.health.degraded(NETLINK, "the connection has ended");
             }
         }
     }
@@ -30,7 +30,7 @@ impl Observer {
     fn apply(&mut self, notice: Notice) -> bool {
         match &notice {
             Notice::Link(link) => {
-                self.parts.live.set_link(link.ifindex, link.names(), link.device);
+                self.deps.live.set_link(link.ifindex, link.names(), link.device);
             }
             Notice::LinkGone(ifindex) => self.link_ended(*ifindex),
             Notice::Port(..) | Notice::Address(..) | Notice::AddressGone(..) | Notice::Lost => {}
@@ -40,8 +40,8 @@ impl Observer {
 
     pub(super) async fn try_resync(&mut self) {
         match self.resync().await {
-            Ok(()) => self.parts.health.recovered(NETLINK),
-            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
+            Ok(()) => self.deps.health.recovered(NETLINK),
+            Err(error) => self.deps.health.degraded(NETLINK, &error.to_string()),
         }
     }
 
@@ -52,7 +52,7 @@ impl Observer {
                 (self.netlink, self.notices) = (netlink, notices);
                 self.try_resync().await;
             }
-            Err(error) => self.parts.health.degraded(NETLINK, &error.to_string()),
+            Err(error) => self.deps.health.degraded(NETLINK, &error.to_string()),
         }
     }
 
@@ -66,7 +66,7 @@ impl Observer {
     /// The first dump: the links of an earlier agent may have ended since.
     pub(super) async fn begin(&mut self) -> Result<(), NetlinkError> {
         let dump = self.netlink.dump().await?;
-        let bound = self.parts.bindings.devices();
+        let bound = self.deps.owners.devices();
         let mut before: BTreeMap<_, _> = self.ports.pinned().map(|port| (port, None)).collect();
         before.extend(bound.iter().map(|(port, device)| (*port, *device)));
         let unproven = self.reset(dump, before);
@@ -103,19 +103,19 @@ impl Observer {
             self.view.ports.remove(&ifindex);
         }
         let links = self.topology.links().map(|link| (link.ifindex, link.names(), link.device));
-        self.parts.live.set_links(links);
+        self.deps.live.set_links(links);
         self.update();
         unproven
     }
 
     /// A link has ended, and all that was behind it.
     fn link_ended(&mut self, ifindex: u32) {
-        if self.parts.bindings.link_ended(ifindex) {
+        if self.deps.owners.link_ended(ifindex) {
             self.ports.note_end(ifindex);
         }
-        let addresses = self.parts.live.link_ended(ifindex);
+        let addresses = self.deps.live.link_ended(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.parts.alerts.port_gone(ifindex, clock::now());
+        self.deps.reporter.port_gone(ifindex, clock::now());
         self.ports.remove(ifindex);
     }
 
@@ -143,7 +143,7 @@ impl Observer {
         let answer = match port {
             Some((ifindex, PortStatus { coverage: Some(_), .. })) => Ok(*ifindex),
             Some(_) => {
-                let why = self.parts.health.why(&format!("port {interface}"));
+                let why = self.deps.health.why(&format!("port {interface}"));
                 Err(EnsureError::NotCovered { interface, why: why.unwrap_or_default() })
             }
             None => Err(EnsureError::NoSuchPort { interface, bridge: bridge.to_string() }),
@@ -182,9 +182,9 @@ impl Observer {
                 uplink: self.ports.is_uplink(port),
             };
             let vlans = port.vlans.as_ref().map(|vlans| vlans.member.clone());
-            self.parts.live.set_port_vlans(*ifindex, vlans);
-            self.parts.live.port_added(*ifindex, name);
-            self.parts.bindings.port_added(&port.bridge, &port.interface, *ifindex);
+            self.deps.live.set_port_vlans(*ifindex, vlans);
+            self.deps.live.port_added(*ifindex, name);
+            self.deps.owners.port_added(&port.bridge, &port.interface, *ifindex);
             self.ports.cover(*ifindex, port);
         }
         self.view = new;
@@ -192,16 +192,16 @@ impl Observer {
     }
 
     fn update_bridges(&mut self, old: &View, new: &View) {
-        for Bridge { name, .. } in self.parts.bridges.clone() {
+        for Bridge { name, .. } in self.deps.bridges.clone() {
             let (name, what) = (&name, health::bridge(&name));
             let (was, is) = (old.bridges.get(name), new.bridges.get(name));
-            self.parts.live.set_watched(name, is.is_some());
+            self.deps.live.set_watched(name, is.is_some());
             match is {
                 None => {
                     let why = "it does not exist; it is picked up when it appears";
-                    self.parts.health.degraded(&what, why);
+                    self.deps.health.degraded(&what, why);
                     if let Some(was) = was {
-                        self.parts.bindings.bridge_absent(name);
+                        self.deps.owners.bridge_absent(name);
                         self.executor.bridge_absent(was.ifindex);
                         let ifindex = was.ifindex;
                         self.arbitrate(arbiter::Event::BridgeGone { ifindex });
@@ -217,11 +217,11 @@ impl Observer {
                     }) {
                         let topology::Bridge { ifindex, filters_vlans, .. } = *is;
                         let hosts = is.addresses.clone();
-                        let bindings = &self.parts.bindings;
-                        bindings.bridge_present(name, ifindex, filters_vlans, hosts.clone());
+                        let owners = &self.deps.owners;
+                        owners.bridge_present(name, ifindex, filters_vlans, hosts.clone());
                         self.host_addresses(name, hosts);
                     }
-                    self.parts.health.recovered(&what);
+                    self.deps.health.recovered(&what);
                 }
                 Some(_) => {}
             }
@@ -229,16 +229,16 @@ impl Observer {
     }
 
     fn host_addresses(&mut self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
-        self.parts.live.set_host_addresses(bridge, addresses);
+        self.deps.live.set_host_addresses(bridge, addresses);
     }
 
     /// A port has left its bridge, or has ended. What is behind it may be there still.
     fn port_gone(&mut self, ifindex: u32) {
         self.ports.remove(ifindex);
-        self.parts.bindings.port_left(ifindex);
-        let addresses = self.parts.live.port_left(ifindex);
+        self.deps.owners.port_left(ifindex);
+        let addresses = self.deps.live.port_left(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.parts.alerts.port_gone(ifindex, clock::now());
+        self.deps.reporter.port_gone(ifindex, clock::now());
     }
 
     fn claims_gone(&mut self, ifindex: u32, addresses: Vec<(Segment, IpAddr)>) {

@@ -38,7 +38,7 @@ pub(super) struct Ensure {
     pub(super) reply: oneshot::Sender<Result<u32, EnsureError>>,
 }
 
-/// The way to a running observer.
+/// Handle to a running observer.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Ensure>,

@@ -1,15 +1,15 @@
 //! The observer: the program on every port of the watched bridges, and what it tells.
 //!
 //! One task owns the program and its maps. It follows netlink, drains the ring, and reads the maps
-//! anew after any loss. What it learns goes three ways, in this order: to the alerts, into the live
-//! set, and to the lease engine, which it never waits for.
+//! anew after any loss. What it learns goes, in this order, to the incident reporter, into the shared
+//! evidence, and to the lease engine, which it never waits for.
 
 mod announce;
+mod coverage_check;
 mod executor;
 mod follow;
 mod handle;
 mod log_limiter;
-mod lookout;
 mod ports;
 mod rules;
 
@@ -34,6 +34,7 @@ use tokio::{
 pub use handle::{EnsureError, Handle};
 pub use ports::{PortStatus, SharedPorts};
 
+use coverage_check::CoverageCheck;
 use executor::{Carrier, ClaimMaps, Executor};
 use guard_core::{
     arbiter::{self, Arbiter, Read},
@@ -41,25 +42,24 @@ use guard_core::{
     segment::Segment,
 };
 use handle::Ensure;
-use lookout::Lookout;
 use ports::{PortMaps, Ports};
 
 use crate::{
     clock,
     config::Bridge,
     datapath::{self, Kernel, KernelError, Snapshot},
-    events::Alerts,
+    events::IncidentReporter,
     failpoint::{self, Moment},
     health::{self, Health, Heartbeat},
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Counters,
     network::{
         Netlink, NetlinkError, Notice,
         probe::Prober,
         topology::{Topology, View},
     },
-    owners::Bindings,
-    owners::Stations,
+    owners::MacTable,
+    owners::Owners,
     supervisor::Supervisor,
 };
 
@@ -79,7 +79,7 @@ const ROOM: Duration = Duration::from_secs(5);
 const NETLINK: &str = "netlink";
 
 /// What the observer works with.
-pub struct Parts {
+pub struct Deps {
     /// Where the program is pinned.
     pub bpffs: PathBuf,
     /// The bridges to watch.
@@ -91,11 +91,11 @@ pub struct Parts {
     /// What one port may add about addresses that nobody owns.
     pub quota: Quota,
     /// Where claims go.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Where conflicts go.
-    pub alerts: Arc<Alerts>,
+    pub reporter: Arc<IncidentReporter>,
     /// Who may claim what.
-    pub bindings: Arc<Bindings>,
+    pub owners: Arc<Owners>,
     /// What is degraded.
     pub health: Arc<Health>,
     /// Who hears of work that panics.
@@ -124,7 +124,7 @@ pub enum ObserverError {
 
 /// The observer, loaded and up to date, and about to run.
 pub struct Observer {
-    parts: Parts,
+    deps: Deps,
     netlink: Netlink,
     notices: BoxStream<'static, Notice>,
     topology: Topology,
@@ -141,25 +141,27 @@ pub struct Observer {
     dump_again: bool,
     /// When to write down the alerts that were sent.
     write_down_at: Option<Instant>,
+    /// When to read the maps again.
+    snapshot_at: Instant,
 }
 
 impl Observer {
     /// Puts the program on every port, in the place of an earlier agent's, and reads what there is:
     /// ports, host addresses, maps. That is the observer's part of the boot pass: when this returns,
-    /// the live set is complete.
+    /// the evidence of the wire is complete.
     ///
     /// # Errors
     /// What is missing on this machine, and what to do.
-    pub async fn start(mut kernel: Kernel, parts: Parts) -> Result<(Self, Handle), ObserverError> {
+    pub async fn start(mut kernel: Kernel, deps: Deps) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
-        parts.bindings.set_maps(kernel.owned()?, kernel.macs()?);
+        deps.owners.set_maps(kernel.owned()?, kernel.macs()?);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
         // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one always, and keeps it
         // open until it is dropped.
         let ring = unsafe { AsyncFd::register(kernel.ring()?) }
             .map_err(|error| ObserverError::Ring(error.into()))?;
         let prober = Arc::new(Prober::open().map_err(ObserverError::Prober)?);
-        let names: Vec<_> = parts.bridges.iter().map(|bridge| bridge.name.clone()).collect();
+        let names: Vec<_> = deps.bridges.iter().map(|bridge| bridge.name.clone()).collect();
         let counters = Arc::new(Counters::new(maps.counters, maps.frames, names.clone()));
         let shared = SharedPorts::new(RwLock::default());
         let ports = Ports::new(
@@ -168,17 +170,17 @@ impl Observer {
                 ports: maps.ports,
                 near: maps.near_ports,
                 vlans: maps.vlans,
-                stations: Stations::new(maps.macs, maps.port_states),
+                stations: MacTable::new(maps.macs, maps.port_states),
             },
-            parts.bridges.clone(),
-            parts.quota,
+            deps.bridges.clone(),
+            deps.quota,
             shared.clone(),
-            parts.health.clone(),
+            deps.health.clone(),
         )?;
         let claim_maps =
             ClaimMaps { live: maps.live, challengers: maps.challengers, prefixes: maps.prefixes };
-        let executor = Executor::new(&parts, claim_maps, prober.clone());
-        let arbiter = Arbiter::new(parts.conflict);
+        let executor = Executor::new(&deps, claim_maps, prober.clone());
+        let arbiter = Arbiter::new(deps.conflict);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);
@@ -191,7 +193,7 @@ impl Observer {
         };
         let view = View::default();
         let mut observer = Self {
-            parts,
+            deps,
             netlink,
             notices,
             topology,
@@ -206,11 +208,12 @@ impl Observer {
             heartbeat,
             dump_again: false,
             write_down_at: None,
+            snapshot_at: Instant::now(),
         };
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
-        observer.parts.bindings.forget_others();
-        let snapshot = datapath::read(&observer.parts.bpffs)?;
+        observer.deps.owners.forget_others();
+        let snapshot = datapath::read(&observer.deps.bpffs)?;
         observer.take_snapshot(snapshot);
         observer.drain().await;
         observer.write_down();
@@ -219,14 +222,14 @@ impl Observer {
 
     /// Watches until the handle is dropped.
     pub async fn run(mut self) {
-        let sweep_every = (self.parts.conflict.live_window / 4)
+        let snapshot_every = (self.deps.conflict.live_window / 4)
             .clamp(Duration::from_millis(250), Duration::from_secs(30));
-        let mut sweep_at = Instant::now() + sweep_every;
+        self.snapshot_at = Instant::now() + snapshot_every;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (snapshots, mut swept) = mpsc::channel::<Snapshot>(1);
-        let (lookout, mut uncovered) = Lookout::new(self.parts.supervisor.clone());
-        let bindings = self.parts.bindings.clone();
+        let (snapshots, mut read) = mpsc::channel::<Snapshot>(1);
+        let (coverage_check, mut uncovered) = CoverageCheck::new(self.deps.supervisor.clone());
+        let owners = self.deps.owners.clone();
         loop {
             let decide_at = self.next_due();
             let write_down_at = self.next_write_down();
@@ -252,49 +255,53 @@ impl Observer {
                     None => return,
                 },
                 notice = self.notices.next() => self.notice(notice).await,
-                () = bindings.handed_over() => self.announce(),
+                () = owners.handed_over() => self.announce(),
                 () = sleep_until(decide_at.unwrap_or_else(Instant::now)),
                     if decide_at.is_some() => self.arbitrate(arbiter::Event::Tick),
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
                     if write_down_at.is_some() => self.write_down(),
-                Some(snapshot) = swept.recv() => {
+                Some(snapshot) = read.recv() => {
                     self.take_snapshot(snapshot);
-                    let evidence = self.parts.live.claims(None);
+                    let evidence = self.deps.live.claims(None);
                     self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
                 Some(ports) = uncovered.recv() => {
                     if self.ports.repair(&ports) {
-                        sweep_at = Instant::now();
+                        self.snapshot_at = Instant::now();
                     }
                     self.announce();
                 }
-                _ = second.tick() => {
-                    let again = std::mem::take(&mut self.dump_again);
-                    if self.parts.health.why(NETLINK).is_some() {
-                        self.reconnect().await;
-                    } else if again {
-                        self.try_resync().await;
-                    }
-                    self.ports.repair_pins();
-                    self.ports.forget_ends(|ifindex| bindings.has_ended(ifindex));
-                    lookout.look(self.ports.shared());
-                    self.parts.alerts.close_quiet(clock::now());
-                    self.look_for_room(None);
-                    if self.parts.health.why(FULL).is_some() {
-                        sweep_at = sweep_at.min(Instant::now() + ROOM);
-                    }
-                    if self.counters.lost_more() {
-                        sweep_at = Instant::now();
-                    }
-                    failpoint::reach(Moment::ObserverRound);
-                    self.heartbeat.beat(std::time::Instant::now());
-                }
-                () = sleep_until(sweep_at) => {
-                    sweep_at = Instant::now() + sweep_every;
-                    self.sweep(snapshots.clone());
+                _ = second.tick() => self.every_second(&coverage_check).await,
+                () = sleep_until(self.snapshot_at) => {
+                    self.snapshot_at = Instant::now() + snapshot_every;
+                    self.read_maps(snapshots.clone());
                 }
             }
         }
+    }
+
+    /// What nothing tells of, and what failed before.
+    async fn every_second(&mut self, coverage_check: &CoverageCheck) {
+        let again = std::mem::take(&mut self.dump_again);
+        if self.deps.health.why(NETLINK).is_some() {
+            self.reconnect().await;
+        } else if again {
+            self.try_resync().await;
+        }
+        self.ports.repair_pins();
+        let owners = &self.deps.owners;
+        self.ports.forget_ends(|ifindex| owners.has_ended(ifindex));
+        coverage_check.start(self.ports.shared());
+        self.deps.reporter.close_quiet(clock::now());
+        self.look_for_room(None);
+        if self.deps.health.why(FULL).is_some() {
+            self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);
+        }
+        if self.counters.lost_more() {
+            self.snapshot_at = Instant::now();
+        }
+        failpoint::reach(Moment::ObserverRound);
+        self.heartbeat.beat(std::time::Instant::now());
     }
 
     /// A full map means claims that nobody sees: nothing can be vouched for until it is found to have
@@ -302,16 +309,16 @@ impl Observer {
     fn look_for_room(&self, full: Option<bool>) {
         if self.counters.full_more() || full == Some(true) {
             let why = "there are more claims than they have room for; some were not noted";
-            self.parts.health.degraded(FULL, why);
+            self.deps.health.degraded(FULL, why);
         } else if full == Some(false) {
-            self.parts.health.recovered(FULL);
+            self.deps.health.recovered(FULL);
         }
     }
 
     /// Reads the maps on a thread of its own; the result comes back through the channel.
-    fn sweep(&self, snapshots: mpsc::Sender<Snapshot>) {
-        let (bpffs, health) = (self.parts.bpffs.clone(), self.parts.health.clone());
-        let sweep = move || match datapath::read(&bpffs) {
+    fn read_maps(&self, snapshots: mpsc::Sender<Snapshot>) {
+        let (bpffs, health) = (self.deps.bpffs.clone(), self.deps.health.clone());
+        let read = move || match datapath::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.
@@ -319,7 +326,7 @@ impl Observer {
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
         };
-        self.parts.supervisor.spawn_blocking("sweep of the maps", sweep);
+        self.deps.supervisor.spawn_blocking("sweep of the maps", read);
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was told of it.
@@ -340,7 +347,7 @@ impl Observer {
         let now = clock::monotonic();
         for event in clones {
             // What an incident that closed has been about is not news.
-            if now.saturating_sub(Duration::from_nanos(event.time_ns)) < self.parts.conflict.quiet {
+            if now.saturating_sub(Duration::from_nanos(event.time_ns)) < self.deps.conflict.quiet {
                 self.event(event);
             }
         }
@@ -359,15 +366,15 @@ impl Observer {
 
     async fn take(&mut self, records: Vec<Bytes>) {
         for record in records {
-            let unwritten = self.parts.alerts.unwritten();
+            let unwritten = self.deps.reporter.unwritten();
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.event(event),
                 Err(error) => {
                     let why = format!("a record of {} bytes is no event: {error}", record.len());
-                    self.parts.health.degraded("ring", &why);
+                    self.deps.health.degraded("ring", &why);
                 }
             }
-            if self.parts.alerts.unwritten() > unwritten {
+            if self.deps.reporter.unwritten() > unwritten {
                 // The tasks that send it to subscribers are ready now, on this thread: they go first.
                 yield_now().await;
             }
@@ -379,7 +386,7 @@ impl Observer {
 
     /// When to write down the alerts and what follows from them, if there are any.
     fn next_write_down(&mut self) -> Option<Instant> {
-        let waiting = self.executor.must_follow_up() || self.parts.alerts.unwritten() > 0;
+        let waiting = self.executor.must_follow_up() || self.deps.reporter.unwritten() > 0;
         if self.write_down_at.is_none() && waiting {
             self.write_down_at = Some(Instant::now() + WRITE_DOWN);
         }
@@ -389,7 +396,7 @@ impl Observer {
     fn write_down(&mut self) {
         self.write_down_at = None;
         self.executor.follow_up();
-        self.parts.alerts.write_down();
+        self.deps.reporter.write_down();
     }
 
     fn event(&mut self, event: Event) {

@@ -29,7 +29,7 @@ use crate::{
         link::{exists, has_carrier},
         topology::{self, View},
     },
-    owners::Stations,
+    owners::MacTable,
 };
 
 /// A port, for those who ask.
@@ -57,14 +57,14 @@ pub struct PortMaps {
     /// The VLANs of those whose bridge filters them.
     pub vlans: HashMap<MapData, u32, abi::Vlans>,
     /// What lives on them.
-    pub stations: Stations,
+    pub stations: MacTable,
 }
 
 impl PortMaps {
     /// Writes what is said of a port, and into its near slot unless another's is there.
     fn insert(&mut self, port: abi::Port) -> Result<(), MapError> {
         if port.flags & PORT_FILTERS_VLANS == 0 {
-            // Not there is as good as removed.
+            // Idempotent: it may be gone already.
             let _ = self.vlans.remove(&port.ifindex);
         }
         self.ports.insert(port.ifindex, port, 0)?;
@@ -76,7 +76,7 @@ impl PortMaps {
         Ok(())
     }
 
-    /// Not there is as good as removed.
+    /// Idempotent: it may be gone already.
     fn remove(&mut self, ifindex: u32) {
         let slot = near_slot(ifindex);
         if self.near.get(&slot, 0).is_ok_and(|near| near.ifindex == ifindex) {

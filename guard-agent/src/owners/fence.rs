@@ -20,7 +20,7 @@ use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, Owned};
 use crate::{
     datapath::{KernelError, LEASES, directory, entries},
     health::Health,
-    ledger::Lifecycle,
+    ledger::AfterCommit,
 };
 
 /// Its name.
@@ -35,7 +35,7 @@ pub fn pin(bpffs: &Path) -> PathBuf {
 }
 
 /// A handle to the number.
-pub struct Generations {
+pub struct GenerationFence {
     map: Array<MapData, Generation>,
     highest: Generation,
     /// The highest one of the kernel's holders, as an earlier agent left them.
@@ -43,7 +43,7 @@ pub struct Generations {
     health: Arc<Health>,
 }
 
-impl Generations {
+impl GenerationFence {
     /// Takes over what an earlier agent left, or begins anew.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ fn highest_held(bpffs: &Path) -> Result<Generation, KernelError> {
     Ok(entries.iter().map(|(_, owned)| owned.generation).max().unwrap_or(0))
 }
 
-impl Lifecycle for Generations {
+impl AfterCommit for GenerationFence {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
 
     fn committed(&mut self, _changes: &[Change], _now: Now) {}

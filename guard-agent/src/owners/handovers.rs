@@ -9,14 +9,14 @@ use guard_core::{
     segment::Segment,
 };
 
-use super::{Bindings, Inner};
+use super::{Inner, Owners};
 use crate::clock;
 
 /// For so long before the agent's start a hand-over may have been stored and not announced. Later
 /// than that, everyone has found out alone (RFC 4861 §7.3: 30 s of reachability, a delay, probes).
 const UNANNOUNCED: Duration = Duration::from_secs(60);
 
-impl Bindings {
+impl Owners {
     /// Waits until there may be somebody to announce.
     pub async fn handed_over(&self) {
         self.handed_over.notified().await;

@@ -8,8 +8,8 @@
 mod addresses;
 pub(crate) mod fence;
 mod handovers;
+mod mac_table;
 mod macs;
-mod stations;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -32,20 +32,20 @@ use guard_core::{
     segment::Segment,
     time::Now,
 };
+pub(crate) use mac_table::MacTable;
 use macs::BoundMacs;
-pub(crate) use stations::Stations;
 
 use crate::{
-    datapath::{Table, entries},
+    datapath::{CountedMap, entries},
     health::Health,
-    ledger::{KernelHolder, Lifecycle},
+    ledger::{AfterCommit, KernelHolder},
 };
 
 /// An address about which two disagree, and how.
 pub type Difference = ((Segment, IpAddr), &'static str);
 
 /// Who may claim what.
-pub struct Bindings {
+pub struct Owners {
     health: Arc<Health>,
     inner: Mutex<Inner>,
     /// There may be somebody to announce.
@@ -56,7 +56,7 @@ pub struct Bindings {
 struct Inner {
     /// The leases are known. Until then the kernel keeps what an earlier agent wrote.
     known: bool,
-    map: Option<Table<Owned>>,
+    map: Option<CountedMap<Owned>>,
     macs: BoundMacs,
     handovers: Handovers,
     /// All watched bridges that exist are in `bridges`.
@@ -80,7 +80,7 @@ struct Inner {
     hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
 }
 
-impl Bindings {
+impl Owners {
     /// Knows the pools' gateways, and no kernel yet.
     pub fn new(gateways: impl IntoIterator<Item = (Segment, IpAddr)>, health: Arc<Health>) -> Self {
         let inner = Inner { gateways: gateways.into_iter().collect(), ..Inner::default() };
@@ -88,7 +88,7 @@ impl Bindings {
     }
 
     /// Writes to these maps from now on: of owners, and of MACs.
-    pub fn set_maps(&self, owned: Table<Owned>, macs: KernelMap<MapData, MacKey, MacHolder>) {
+    pub fn set_maps(&self, owned: CountedMap<Owned>, macs: KernelMap<MapData, MacKey, MacHolder>) {
         let inner = &mut *self.inner.lock();
         inner.map = Some(owned);
         inner.macs.set_map(macs);
@@ -419,7 +419,7 @@ fn used_by(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
     (&lease.owner, lease.generation, &lease.binding)
 }
 
-impl Lifecycle for Arc<Bindings> {
+impl AfterCommit for Arc<Owners> {
     fn restored(&mut self, leases: &[Arc<Lease>]) {
         self.inner.lock().known = true;
         self.apply(leases.iter().map(|lease| (lease, false)));

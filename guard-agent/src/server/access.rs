@@ -8,7 +8,7 @@ use crate::config::Access;
 pub enum Role {
     /// Anyone who can connect.
     Anyone,
-    /// Looks.
+    /// May call what changes nothing.
     Reader,
     /// Gives addresses to sandboxes, and takes them back.
     Controller,

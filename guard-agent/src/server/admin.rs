@@ -20,7 +20,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, check,
+    Deps, check,
     error::{self, Invalid},
     page::{self, Key, Page, Paged},
     report, sources,
@@ -32,7 +32,7 @@ use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, watchdog}
 /// How many leases a collection looks at in one go.
 const AT_ONCE: usize = 1024;
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::admin_server::Admin for Service {
@@ -56,7 +56,7 @@ impl proto::admin_server::Admin for Service {
         let mut page = self.page("Recover", &mut request)?;
         let proto::RecoverRequest { from, dry_run, .. } = request;
         let from = if from.is_empty() { None } else { Some(absolute(from)?) };
-        let kernel = self.0.bindings.leased_in_kernel().map_err(|error| {
+        let kernel = self.0.owners.leased_in_kernel().map_err(|error| {
             error::not_in_kernel(format!("the kernel's map of owners cannot be read: {error}"))
         })?;
         let ask = Recovery { from, kernel, dry_run };
@@ -250,7 +250,7 @@ impl Service {
 
     /// The page of a command's report that a request asks for.
     fn page<K: Key, R: Paged>(&self, command: &str, request: &mut R) -> Result<Page<K>, Invalid> {
-        Page::of(&format!("Admin.{command}"), request, self.0.hub.last())
+        Page::of(&format!("Admin.{command}"), request, self.0.bus.last())
     }
 
     /// The leases on a page that nothing speaks for: those whose port is gone, and those of which

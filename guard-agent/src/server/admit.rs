@@ -67,12 +67,12 @@ pub fn connections(
 
 /// Asks of every call whether its caller may, and counts it.
 #[derive(Clone)]
-pub struct Door {
+pub struct Admission {
     settings: Settings,
     limit: Limit,
 }
 
-impl Door {
+impl Admission {
     pub fn new(settings: Settings) -> Self {
         Self { settings, limit: Limit::new("calls", CALLS, STRANGERS) }
     }
@@ -93,18 +93,18 @@ impl Door {
     }
 }
 
-impl<S> Layer<S> for Door {
+impl<S> Layer<S> for Admission {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { door: self.clone(), inner }
+        Guarded { admission: self.clone(), inner }
     }
 }
 
-/// A service behind the door.
+/// A service with admission control.
 #[derive(Clone)]
 pub struct Guarded<S> {
-    door: Door,
+    admission: Admission,
     inner: S,
 }
 
@@ -127,7 +127,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let slot = match self.door.admit(&request) {
+        let slot = match self.admission.admit(&request) {
             Ok(slot) => slot,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };

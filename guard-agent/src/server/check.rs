@@ -8,7 +8,7 @@ use guard_core::{
     segment::Segment,
 };
 
-use super::Context;
+use super::Deps;
 use crate::datapath::Coverage;
 
 /// What disagrees must do so in so many looks: between two of them a change that is under way
@@ -18,22 +18,22 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Lists what disagrees with the leases: the store, the engine's index, the bindings here and in
 /// the kernel, and what is live.
-pub async fn check(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
-    let mut found = look(context).await?;
+pub async fn check(deps: &Deps) -> Result<Vec<Disagreement>, Refusal> {
+    let mut found = look(deps).await?;
     for _ in 1..LOOKS {
         if found.is_empty() {
             break;
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
-        let again = look(context).await?;
+        let again = look(deps).await?;
         found.retain(|disagreement| again.contains(disagreement));
     }
     Ok(found)
 }
 
-async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
-    let Context { ledger, bindings, live, .. } = context;
-    let config = context.config();
+async fn look(deps: &Deps) -> Result<Vec<Disagreement>, Refusal> {
+    let Deps { ledger, owners, live, .. } = deps;
+    let config = deps.config();
     let whole = |between: &str, what: String| Disagreement {
         between: between.to_owned(),
         what,
@@ -51,13 +51,13 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
     wrong.extend(ledger.check().await?.into_iter().map(|what| whole("index", what)));
     let leases: Vec<_> = ledger.leases(LeaseFilter::default()).await?;
     let leases: Vec<_> = leases.into_iter().map(|(lease, _)| lease).collect();
-    match bindings.check(&leases) {
+    match owners.check(&leases) {
         Ok(differ) => wrong.extend(
             differ.iter().map(|((segment, address), what)| one("kernel", segment, *address, what)),
         ),
         Err(error) => wrong.push(whole("kernel", format!("its map cannot be read: {error}"))),
     }
-    wrong.extend(bare_ports(context));
+    wrong.extend(bare_ports(deps));
     let subnets = ledger.subnets(None, usize::MAX).await?;
     let known: std::collections::HashSet<_> =
         leases.iter().map(|lease| (&lease.segment, lease.address)).collect();
@@ -72,7 +72,7 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
         if handed_out
             && !carved
             && !known.contains(&(&segment, address))
-            && !bindings.is_reserved(&segment, address)
+            && !owners.is_reserved(&segment, address)
         {
             wrong.push(one("live", &segment, address, "it is in use, and counts as free"));
         }
@@ -81,8 +81,8 @@ async fn look(context: &Context) -> Result<Vec<Disagreement>, Refusal> {
 }
 
 /// Ports that the program should be on and is not, by the kernel's word.
-fn bare_ports(context: &Context) -> Vec<Disagreement> {
-    let ports = context.observer.ports.read();
+fn bare_ports(deps: &Deps) -> Vec<Disagreement> {
+    let ports = deps.observer.ports.read();
     let bare = ports.iter().filter(|(ifindex, status)| {
         let Some(Coverage { attach, program_id, .. }) = status.coverage else { return true };
         // A port that cannot be asked is about to go: netlink tells.

@@ -88,7 +88,7 @@ pub enum Invalid {
          and everything else as in that call; without a token the list begins anew"
     )]
     PageToken,
-    /// More than an answer can have.
+    /// More than a response can have.
     #[error(
         "labels of {bytes} bytes for each of {pools} leases do not fit into one answer: shorten the \
          labels, or ask for fewer pools at a time"

@@ -8,13 +8,12 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
-    live,
+    explain, live,
     page::Page,
     sources, stopped,
     trace::{self, TraceStream},
-    why,
 };
 use guard_api::proto;
 
@@ -26,7 +25,7 @@ use crate::{
     observer::PortStatus,
 };
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 type ConflictStream = Pin<Box<dyn Stream<Item = Result<proto::Conflict, Status>> + Send>>;
 
@@ -37,7 +36,7 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::LiveRequest>,
     ) -> Result<Response<proto::LiveResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Guard.Live", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Guard.Live", &mut request, self.0.bus.last())?;
         let proto::LiveRequest { bridge, .. } = request;
         let of_bridge = |name: &str| bridge.is_empty() || bridge == name;
         let watched = self.0.config().bridges.iter().any(|watched| of_bridge(&watched.name));
@@ -55,7 +54,7 @@ impl proto::guard_server::Guard for Service {
         &self,
         request: Request<proto::PortsRequest>,
     ) -> Result<Response<proto::PortsResponse>, Status> {
-        let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.hub.last())?;
+        let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.bus.last())?;
         let ports = self.0.observer.ports.read();
         let from = page.after.map_or(Bound::Unbounded, Bound::Excluded);
         let some = ports.range((from, Bound::Unbounded)).take(page.wanted()).collect();
@@ -69,9 +68,9 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::ConflictsRequest>,
     ) -> Result<Response<proto::ConflictsResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Guard.Conflicts", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Guard.Conflicts", &mut request, self.0.bus.last())?;
         let (after, wanted) = (page.after.unwrap_or_default(), page.wanted());
-        let some = self.0.alerts.list_after(request.all, after, wanted);
+        let some = self.0.reporter.list_after(request.all, after, wanted);
         let conflicts = page.of_all(some, |incident| incident.id, convert::conflict);
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ConflictsResponse { conflicts, next_page_token, seq }))
@@ -83,9 +82,9 @@ impl proto::guard_server::Guard for Service {
         &self,
         _request: Request<proto::WatchConflictsRequest>,
     ) -> Result<Response<ConflictStream>, Status> {
-        let (open, Subscription { receiver, .. }) = self.0.alerts.subscribe();
-        let context = self.0.clone();
-        let later = stream::unfold((receiver, context), |(mut receiver, context)| async move {
+        let (open, Subscription { receiver, .. }) = self.0.reporter.subscribe();
+        let deps = self.0.clone();
+        let later = stream::unfold((receiver, deps), |(mut receiver, deps)| async move {
             let incidents = loop {
                 match receiver.recv().await {
                     Ok(event) => {
@@ -94,11 +93,11 @@ impl proto::guard_server::Guard for Service {
                         }
                     }
                     // Some were lost to this subscriber: it gets the state anew.
-                    Err(RecvError::Lagged(_)) => break messages(&context.alerts.list(true)),
+                    Err(RecvError::Lagged(_)) => break messages(&deps.reporter.list(true)),
                     Err(RecvError::Closed) => return None,
                 }
             };
-            Some((stream::iter(incidents), (receiver, context)))
+            Some((stream::iter(incidents), (receiver, deps)))
         });
         let stream = stream::iter(messages(&open))
             .chain(later.flatten())
@@ -112,7 +111,7 @@ impl proto::guard_server::Guard for Service {
     ) -> Result<Response<proto::WhyResponse>, Status> {
         let proto::WhyRequest { address } = request.into_inner();
         let address = address.parse().map_err(|_| Invalid::Address(address))?;
-        let explanations = why::explain(&self.0, address).await?;
+        let explanations = explain::explain(&self.0, address).await?;
         let last = self.0.reconciler.last();
         Ok(Response::new(proto::WhyResponse {
             explanations,
@@ -141,7 +140,7 @@ impl proto::guard_server::Guard for Service {
             duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
         let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
         // What is no number is no incident's.
-        let silence = |id| self.0.alerts.silence(id, span, clock::now());
+        let silence = |id| self.0.reporter.silence(id, span, clock::now());
         match id.parse().ok().and_then(silence) {
             Some(incident) => Ok(Response::new(convert::conflict(&incident))),
             None => Err(error::conflict_unknown(&id)),
@@ -152,7 +151,7 @@ impl proto::guard_server::Guard for Service {
         &self,
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        let Context { ledger, health, .. } = &*self.0;
+        let Deps { ledger, health, .. } = &*self.0;
         let degraded = |Degraded { what, since, why }| proto::Degraded {
             what,
             since: Some(convert::timestamp(since)),
@@ -202,7 +201,7 @@ impl Service {
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {
-        let Context { health, observer, .. } = &*self.0;
+        let Deps { health, observer, .. } = &*self.0;
         let ports = observer.ports.read();
         let bridge = |name: &Arc<str>| {
             let own = || ports.values().filter(|status| status.port.bridge == *name);

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 
 use crate::{
     ledger::writer_answers,
-    metrics::{Metrics, gauge_value},
-    server::{Context, stopped},
+    metrics::{LeaseMetrics, PassMetrics, gauge_value},
+    server::{Deps, stopped},
 };
 
 /// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
@@ -37,7 +37,7 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Listens.
+/// Opens the listening socket.
 ///
 /// # Errors
 /// The address is in use, or not one of this host.
@@ -49,32 +49,32 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(context: Arc<Context>, listener: TcpListener) -> io::Result<()> {
-    let stopping = context.stopping.clone();
+pub async fn serve(deps: Arc<Deps>, listener: TcpListener) -> io::Result<()> {
+    let stopping = deps.stopping.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(context);
+        .with_state(deps);
     axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
 }
 
-async fn healthz(State(context): State<Arc<Context>>) -> Response {
-    match writer_answers(&context.ledger).await {
+async fn healthz(State(deps): State<Arc<Deps>>) -> Response {
+    match writer_answers(&deps.ledger).await {
         Ok(()) => "ok\n".into_response(),
         Err(why) => unavailable(format!("store: {why}\n")),
     }
 }
 
-async fn readyz(State(context): State<Arc<Context>>) -> Response {
-    if context.health.ready() {
+async fn readyz(State(deps): State<Arc<Deps>>) -> Response {
+    if deps.health.ready() {
         return "ready\n".into_response();
     }
     let mut reasons = String::new();
-    if !context.health.booted() {
+    if !deps.health.booted() {
         reasons.push_str("the boot pass is not over\n");
     }
-    for degraded in context.health.list() {
+    for degraded in deps.health.list() {
         // Writing to a string does not fail.
         let _ = writeln!(reasons, "{}: {}", degraded.what, degraded.why);
     }
@@ -85,14 +85,14 @@ fn unavailable(why: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
-    collect(&context).await;
+async fn metrics(State(deps): State<Arc<Deps>>, headers: HeaderMap) -> Response {
+    collect(&deps).await;
     let mut accepts =
         headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let (kind, encoded) = if accepts.any(|accept| accept.contains(OPENMETRICS_NAME)) {
-        (OPENMETRICS, context.metrics.encode_openmetrics())
+        (OPENMETRICS, deps.metrics.encode_openmetrics())
     } else {
-        (TEXT, context.metrics.encode())
+        (TEXT, deps.metrics.encode())
     };
     match encoded {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
@@ -101,10 +101,11 @@ async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Res
 }
 
 /// Sets what is read rather than counted.
-async fn collect(context: &Context) {
-    let Context { ledger, observer, live, alerts, health, metrics, .. } = context;
-    let config = context.config();
-    let Metrics { leases, pool_capacity, live_addresses, ports, source_healthy, .. } = &**metrics;
+async fn collect(deps: &Deps) {
+    let Deps { ledger, observer, live, reporter, health, metrics, .. } = deps;
+    let config = deps.config();
+    let LeaseMetrics { leases, pool_capacity, transitions_waiting, .. } = &metrics.leases;
+    let PassMetrics { live_addresses, source_healthy, .. } = &metrics.passes;
     let pools = ledger.pools().await.unwrap_or_default();
     for pool in &pools {
         for state in lease::State::ALL {
@@ -115,7 +116,7 @@ async fn collect(context: &Context) {
         pool_capacity.with_label_values(&[&*pool.name]).set(capacity);
     }
     let all = observer.ports.read().clone();
-    let listed = live.listings().addresses();
+    let listed = live.inventory().addresses();
     for bridge in &config.bridges {
         let name = &*bridge.name;
         let (wire, kernel) = live.count(name);
@@ -130,26 +131,30 @@ async fn collect(context: &Context) {
                 *status.port.bridge == *name && status.coverage.is_some() == covered
             });
             let label = if covered { "true" } else { "false" };
-            ports.with_label_values(&[name, label]).set(gauge_value(count.count()));
+            metrics
+                .datapath
+                .ports
+                .with_label_values(&[name, label])
+                .set(gauge_value(count.count()));
         }
     }
     let healthy = i64::from(health.booted() && health.observer().is_none());
     for source in ["wire", "kernel"] {
         source_healthy.with_label_values(&[source]).set(healthy);
     }
-    for status in context.reconciler.sources().status() {
+    for status in deps.reconciler.sources().status() {
         let healthy = i64::from(status.healthy());
         source_healthy.with_label_values(&[status.source.name()]).set(healthy);
         let waiting = pools.iter().map(|pool| pool.waiting_for(status.name)).sum::<u64>();
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-        metrics.transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
+        transitions_waiting.with_label_values(&[status.source.name()]).set(waiting);
     }
-    metrics.subscriber_lag.reset();
-    for (subscriber, lag) in context.hub.lags() {
+    metrics.incidents.subscriber_lag.reset();
+    for (subscriber, lag) in deps.bus.lags() {
         let lag = i64::try_from(lag).unwrap_or(i64::MAX);
-        metrics.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
+        metrics.incidents.subscriber_lag.with_label_values(&[&*subscriber]).set(lag);
     }
-    alerts.collect(config.bridges.iter().map(|bridge| &*bridge.name));
+    reporter.collect(config.bridges.iter().map(|bridge| &*bridge.name));
     metrics.ready.set(i64::from(health.ready()));
     observer.counters.collect(metrics);
 }

@@ -13,9 +13,9 @@ use guard_core::{
 use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, leases::to_name, page::Page};
+use super::{Deps, convert, error, leases::to_name, page::Page};
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::interfaces_server::Interfaces for Service {
@@ -57,7 +57,7 @@ impl proto::interfaces_server::Interfaces for Service {
         request: Request<proto::ListInterfacesRequest>,
     ) -> Result<Response<proto::ListInterfacesResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Interfaces.List", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Interfaces.List", &mut request, self.0.bus.last())?;
         let names = self.0.ledger.interfaces(page.after.clone(), page.wanted()).await;
         let key = |name: &Arc<InterfaceName>| Arc::clone(&name.name);
         let names = names.map_err(error::refused)?;

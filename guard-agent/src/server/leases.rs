@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
     page::{self, Page},
     stopped,
@@ -31,7 +31,7 @@ use crate::{events::Subscription, health, observer::EnsureError};
 /// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
 const LONGEST_WORKLOAD: usize = 512;
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 type EventStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
@@ -58,8 +58,8 @@ impl proto::leases_server::Leases for Service {
         let config = self.0.config();
         for pool in pools.iter().filter(|pool| config.pools.get(pool).is_some()) {
             let metrics = &self.0.metrics;
-            metrics.allocations.with_label_values(&[&**pool, word]).inc();
-            let duration = metrics.allocation_duration.with_label_values(&[&**pool]);
+            metrics.leases.allocations.with_label_values(&[&**pool, word]).inc();
+            let duration = metrics.leases.allocation_duration.with_label_values(&[&**pool]);
             duration.observe(start.elapsed().as_secs_f64());
         }
         match result {
@@ -103,7 +103,7 @@ impl proto::leases_server::Leases for Service {
         let (outcome, lease) = self.one(Command::Bind { generation, mac, port }).await?;
         if outcome == Outcome::Done
             && let Some(lease) = self.find(generation).await?
-            && !self.0.bindings.in_kernel(&lease.segment, lease.address)
+            && !self.0.owners.in_kernel(&lease.segment, lease.address)
         {
             let address = lease.address;
             let message = format!(
@@ -148,7 +148,7 @@ impl proto::leases_server::Leases for Service {
         };
         for lease in &leases {
             let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
-            self.0.metrics.releases.with_label_values(&[&*lease.pool, result]).inc();
+            self.0.metrics.leases.releases.with_label_values(&[&*lease.pool, result]).inc();
         }
         Ok(self.0.released(outcome, leases))
     }
@@ -168,7 +168,7 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::ListLeasesRequest>,
     ) -> Result<Response<proto::ListLeasesResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Leases.List", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Leases.List", &mut request, self.0.bus.last())?;
         let pool = Some(request.pool.as_str()).filter(|pool| !pool.is_empty());
         if let Some(name) = pool
             && self.0.config().pools.get(name).is_none()
@@ -209,35 +209,34 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let proto::WatchRequest { from, subscriber } = request.into_inner();
-        let progress = self.0.hub.progress(&subscriber);
-        let Subscription { backlog, gap, seq, receiver } = self.0.hub.subscribe(from);
+        let progress = self.0.bus.progress(&subscriber);
+        let Subscription { backlog, gap, seq, receiver } = self.0.bus.subscribe(from);
         let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
         if let Some(progress) = &progress {
             progress.fetch_max(first, Ordering::Relaxed);
         }
         // A message is made when it is sent: whoever does not read costs no more than the events.
-        let context = self.0.clone();
+        let deps = self.0.clone();
         let backlog = stream::iter(backlog).then(move |event| {
-            let message = convert::event(&event, &context.config());
+            let message = convert::event(&event, &deps.config());
             // A long backlog leaves others their turns.
             tokio::task::yield_now().map(|()| message)
         });
         let begin = stream::iter(gap.then(|| convert::gap(first))).chain(backlog).map(Ok);
-        let context = self.0.clone();
-        let later =
-            stream::unfold((receiver, context, seq), |(mut receiver, context, seq)| async move {
-                match receiver.recv().await {
-                    Ok(event) => {
-                        let message = convert::event(&event, &context.config());
-                        Some((Ok(message), (receiver, context, event.seq)))
-                    }
-                    Err(RecvError::Lagged(missed)) => {
-                        let seq = seq + missed;
-                        Some((Ok(convert::gap(seq)), (receiver, context, seq)))
-                    }
-                    Err(RecvError::Closed) => None,
+        let deps = self.0.clone();
+        let later = stream::unfold((receiver, deps, seq), |(mut receiver, deps, seq)| async move {
+            match receiver.recv().await {
+                Ok(event) => {
+                    let message = convert::event(&event, &deps.config());
+                    Some((Ok(message), (receiver, deps, event.seq)))
                 }
-            });
+                Err(RecvError::Lagged(missed)) => {
+                    let seq = seq + missed;
+                    Some((Ok(convert::gap(seq)), (receiver, deps, seq)))
+                }
+                Err(RecvError::Closed) => None,
+            }
+        });
         let stream = begin.chain(later).take_until(stopped(self.0.stopping.clone()));
         // The transport takes the next one when it has room: what is taken is sent.
         let stream = stream.inspect_ok(move |event| {

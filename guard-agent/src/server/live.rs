@@ -10,7 +10,7 @@ use guard_core::{
 };
 use prost::Message as _;
 
-use super::{Context, convert, page::Page};
+use super::{Deps, convert, page::Page};
 use guard_api::proto;
 
 /// How many leases, and how many claims, are looked at in one go.
@@ -20,16 +20,16 @@ type Place = (Segment, IpAddr);
 
 /// The live addresses on a page, of one bridge or of all.
 pub async fn page(
-    context: &Context,
+    deps: &Deps,
     bridge: Option<Arc<str>>,
     page: &mut Page<LeaseKey>,
 ) -> Result<Vec<proto::LiveAddress>, Refusal> {
     let mut rows = Vec::new();
     let mut after = page.after.clone();
     loop {
-        let (places, reached) = stretch(context, bridge.clone(), after).await?;
+        let (places, reached) = stretch(deps, bridge.clone(), after).await?;
         for ((segment, address), lease) in places {
-            let Some(row) = row(context, &segment, address, lease.as_deref()) else { continue };
+            let Some(row) = row(deps, &segment, address, lease.as_deref()) else { continue };
             let key = LeaseKey { pool: guard_core::lease::no_text(), segment, address };
             if !page.takes(&key, row.encoded_len()) {
                 return Ok(rows);
@@ -45,11 +45,11 @@ pub async fn page(
 
 /// The next places that have a lease or a claim, and how far they go, if not to the end.
 async fn stretch(
-    context: &Context,
+    deps: &Deps,
     bridge: Option<Arc<str>>,
     after: Option<LeaseKey>,
 ) -> Result<(BTreeMap<Place, Option<Arc<Lease>>>, Option<LeaseKey>), Refusal> {
-    let Context { ledger, live, .. } = context;
+    let Deps { ledger, live, .. } = deps;
     let place = |key: &LeaseKey| (key.segment.clone(), key.address);
     let from = after.as_ref().map(place);
     let of = StretchOf {
@@ -88,14 +88,14 @@ async fn stretch(
 
 /// An address and what says that it is in use; none where nothing does (any more).
 fn row(
-    context: &Context,
+    deps: &Deps,
     segment: &Segment,
     address: IpAddr,
     lease: Option<&Lease>,
 ) -> Option<proto::LiveAddress> {
     let evidence = match lease {
-        Some(lease) => Engine::evidence_of(lease, &*context.live),
-        None => context.live.evidence(segment, address),
+        Some(lease) => Engine::evidence_of(lease, &*deps.live),
+        None => deps.live.evidence(segment, address),
     };
     let held = lease.filter(|lease| lease.state.is_owned());
     let generation = held.map(|lease| lease.generation);

@@ -1,4 +1,4 @@
-//! The gRPC API on a Unix socket: requests in, commands to the ledger, answers out.
+//! The gRPC API on a Unix socket: requests in, commands to the ledger, responses out.
 
 mod access;
 mod admin;
@@ -6,6 +6,7 @@ mod admit;
 mod check;
 pub(crate) mod convert;
 mod error;
+mod explain;
 mod guard;
 pub(crate) mod http;
 mod interfaces;
@@ -20,7 +21,6 @@ mod socket;
 mod sources;
 mod subnets;
 mod trace;
-mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,13 +42,13 @@ pub use socket::{listen, open_to};
 
 use crate::{
     config::{Config, WhenDegraded},
-    events::{Alerts, Hub},
+    events::{EventBus, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     observer,
-    owners::Bindings,
+    owners::Owners,
     reconcile::Reconciler,
     watchdog::Watchdog,
 };
@@ -57,21 +57,21 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What the services work with.
-pub struct Context {
+pub struct Deps {
     /// The checked configuration, as it is now.
     pub config: watch::Receiver<Arc<Config>>,
     /// The leases.
     pub ledger: Ledger,
-    /// The way to the observer.
+    /// Handle to the observer.
     pub observer: observer::Handle,
     /// What is in use.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// Who may claim what.
-    pub bindings: Arc<Bindings>,
+    pub owners: Arc<Owners>,
     /// The incidents.
-    pub alerts: Arc<Alerts>,
+    pub reporter: Arc<IncidentReporter>,
     /// The event stream.
-    pub hub: Arc<Hub>,
+    pub bus: Arc<EventBus>,
     /// The reconciler.
     pub reconciler: Arc<Reconciler>,
     /// The watchdog.
@@ -99,7 +99,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The server ended by itself.
-pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), ServeError> {
+pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
@@ -112,27 +112,27 @@ pub async fn serve(context: Arc<Context>, listener: UnixListener) -> Result<(), 
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let stopping = context.stopping.clone();
+    let stopping = deps.stopping.clone();
     /// The generated servers have this in common, and no trait.
     macro_rules! small {
         ($server:expr) => {
             $server.max_decoding_message_size(admit::MESSAGE)
         };
     }
-    let settings = context.config.clone();
+    let settings = deps.config.clone();
     let server = Server::builder()
         .max_concurrent_streams(admit::STREAMS)
-        .layer(admit::Door::new(settings.clone()))
+        .layer(admit::Admission::new(settings.clone()))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         // Python's package and older tools know no other.
         .add_service(reflection().build_v1alpha()?)
-        .add_service(small!(LeasesServer::new(leases::Service(context.clone()))))
-        .add_service(small!(PoolsServer::new(pools::Service(context.clone()))))
-        .add_service(small!(SubnetsServer::new(subnets::Service(context.clone()))))
-        .add_service(small!(InterfacesServer::new(interfaces::Service(context.clone()))))
-        .add_service(small!(GuardServer::new(guard::Service(context.clone()))))
-        .add_service(small!(AdminServer::new(admin::Service(context))))
+        .add_service(small!(LeasesServer::new(leases::Service(deps.clone()))))
+        .add_service(small!(PoolsServer::new(pools::Service(deps.clone()))))
+        .add_service(small!(SubnetsServer::new(subnets::Service(deps.clone()))))
+        .add_service(small!(InterfacesServer::new(interfaces::Service(deps.clone()))))
+        .add_service(small!(GuardServer::new(guard::Service(deps.clone()))))
+        .add_service(small!(AdminServer::new(admin::Service(deps))))
         .serve_with_incoming_shutdown(
             admit::connections(listener, settings),
             stopped(stopping.clone()),
@@ -154,7 +154,7 @@ async fn drained(stopping: watch::Receiver<bool>) {
     tokio::time::sleep(DRAIN).await;
 }
 
-impl Context {
+impl Deps {
     /// The configuration as it is now.
     pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
@@ -202,7 +202,7 @@ impl Context {
         }
     }
 
-    /// What was given back, as far as one answer takes it.
+    /// What was given back, as far as one response holds it.
     fn released(
         &self,
         outcome: proto::Outcome,
@@ -216,8 +216,8 @@ impl Context {
 
     /// Whether these pools can be allocated from now.
     fn may_allocate<'a>(&self, pools: impl Iterator<Item = &'a Pool>) -> Result<(), error::Closed> {
-        if let Some(loss) = self.ledger.loss() {
-            return Err(error::Closed::Store(loss));
+        if let Some(fault) = self.ledger.fault() {
+            return Err(error::Closed::Store(fault));
         }
         for pool in pools {
             let bridge = &pool.segment().bridge;

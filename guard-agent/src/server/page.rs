@@ -1,4 +1,4 @@
-//! Pages of lists (AIP-158): how much of a list one answer has, and where the next one goes on.
+//! Pages of lists (AIP-158): how much of a list one response has, and where the next one goes on.
 //!
 //! A token is the key of the last row and the `seq` of the first page, with checksums of itself and
 //! of what was asked: nothing is remembered of it, and it is good in every run of the agent.
@@ -97,7 +97,7 @@ impl<K: Key> Page<K> {
         self
     }
 
-    /// An answer that has no second page.
+    /// A response that has no second page.
     pub fn only() -> Self {
         let (rows_left, bytes_left) = (MOST_ROWS, BYTES);
         Self { of: 0, seq: 0, after: None, rows_left, bytes_left, last: None, full: false }

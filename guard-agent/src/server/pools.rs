@@ -5,10 +5,10 @@ use std::sync::Arc;
 use guard_core::lease::{LeaseKey, PoolStatus};
 use tonic::{Request, Response, Status};
 
-use super::{Context, convert, error, page::Page, sources};
+use super::{Deps, convert, error, page::Page, sources};
 use guard_api::proto;
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::pools_server::Pools for Service {
@@ -16,7 +16,7 @@ impl proto::pools_server::Pools for Service {
         &self,
         request: Request<proto::ListPoolsRequest>,
     ) -> Result<Response<proto::ListPoolsResponse>, Status> {
-        let mut page = Page::of("Pools.List", &mut request.into_inner(), self.0.hub.last())?;
+        let mut page = Page::of("Pools.List", &mut request.into_inner(), self.0.bus.last())?;
         let pools = self.0.ledger.pools().await.map_err(error::refused)?;
         let away = sources::away(&self.0);
         let pools = page.of_all(pools, key, |pool| convert::pool(pool, &away));

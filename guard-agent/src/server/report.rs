@@ -1,4 +1,4 @@
-//! What operators' commands answer, a page at a time. A report has several lists; what was done comes
+//! What operators' commands return, a page at a time. A report has several lists; what was done comes
 //! first, since it cannot be asked for again: what was only seen can.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use guard_core::{
 };
 
 use super::{
-    Context, convert,
+    Deps, convert,
     page::{self, Page},
 };
 use guard_api::proto;
@@ -26,7 +26,7 @@ const PREFIX: usize = 200;
 /// What a pass of the reconciler found. `again` goes on with the report of a pass that was no dry run:
 /// what would be done by now is not what it did.
 pub fn reconciled(
-    context: &Context,
+    deps: &Deps,
     report: reconcile::Report,
     page: &mut Page<(u8, LeaseKey)>,
     again: bool,
@@ -46,7 +46,7 @@ pub fn reconciled(
     let total = [&reaped, &blocked, &silent, &unverifiable].map(Vec::len).iter().sum();
     let mut list = |number: u8, leases: Vec<Arc<Lease>>| {
         let key = |lease: &Arc<Lease>| (number, page::lease_key(lease));
-        page.of_all(leases, key, |lease| context.message(lease))
+        page.of_all(leases, key, |lease| deps.message(lease))
     };
     let (reaped, blocked) = (list(0, reaped), list(1, blocked));
     let (silent, unverifiable) = (list(2, silent), list(3, unverifiable));
@@ -66,7 +66,7 @@ pub fn reconciled(
 
 /// What a pass of the watchdog found, as [`reconciled`].
 pub fn watched(
-    context: &Context,
+    deps: &Deps,
     report: watchdog::Report,
     page: &mut Page<(u8, Vec<String>)>,
     again: bool,
@@ -86,7 +86,7 @@ pub fn watched(
     let id = |number, it: &Watched| (number, vec![it.container.id.to_string()]);
     let mut containers = page.of_all(removed, |it| id(0, it), |it| convert::watched(it.clone()));
     let key = |lease: &Arc<Lease>| (1, page::Key::parts(&page::lease_key(lease)));
-    let released = page.of_all(released, key, |lease| context.message(lease));
+    let released = page.of_all(released, key, |lease| deps.message(lease));
     containers.extend(page.of_all(kept, |it| id(2, it), |it| convert::watched(it.clone())));
     proto::WatchdogResponse {
         result: result.into(),

@@ -10,7 +10,7 @@ use guard_core::{
 use tonic::Status;
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
 };
 use crate::{clock, health::Degraded, inventory::SourceStatus};
@@ -20,8 +20,8 @@ use guard_api::proto;
 const MOST: usize = 64;
 
 /// All sources: those of the agent itself first.
-pub async fn all(context: &Context) -> Vec<proto::SourceStatus> {
-    let Context { health, reconciler, ledger, .. } = context;
+pub async fn all(deps: &Deps) -> Vec<proto::SourceStatus> {
+    let Deps { health, reconciler, ledger, .. } = deps;
     // Without a store nothing waits.
     let pools = ledger.pools().await.unwrap_or_default();
     let degraded = health.observer().map(|Degraded { what, why, .. }| format!("{what}: {why}"));
@@ -53,23 +53,23 @@ fn message(status: &SourceStatus, pools: &[PoolStatus], now: Now) -> proto::Sour
 }
 
 /// The sources that pools wait for, by their names in the configuration.
-pub fn away(context: &Context) -> Vec<&'static str> {
+pub fn away(deps: &Deps) -> Vec<&'static str> {
     let now = clock::now().boot;
     let away = |status: &SourceStatus| status.is_away(now) && !status.is_ignored(now);
-    let all = context.reconciler.sources().status();
+    let all = deps.reconciler.sources().status();
     all.iter().filter(|status| away(status)).map(|status| status.name).collect()
 }
 
 /// Does without a source for a while.
 pub async fn ignore(
-    context: &Arc<Context>,
+    deps: &Arc<Deps>,
     request: proto::IgnoreSourceRequest,
 ) -> Result<proto::IgnoreSourceResponse, Status> {
     let proto::IgnoreSourceRequest { name, duration, dry_run } = request;
     let span = duration.ok_or(Invalid::Missing("duration is missing: ignore it for how long?"))?;
     let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
-    let ignored = context.reconciler.sources().ignore(&name, span, dry_run);
+    let ignored = deps.reconciler.sources().ignore(&name, span, dry_run);
     let status = ignored.map_err(|error| error::not_ignored(&error))?;
-    let pools = context.ledger.pools().await.unwrap_or_default();
+    let pools = deps.ledger.pools().await.unwrap_or_default();
     Ok(proto::IgnoreSourceResponse { source: Some(message(&status, &pools, clock::now())) })
 }

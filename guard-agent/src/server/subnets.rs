@@ -8,14 +8,14 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, convert,
+    Deps, convert,
     error::{self, Invalid},
     leases::to_name,
     page::Page,
 };
 use guard_api::proto::{self, Outcome};
 
-pub struct Service(pub Arc<Context>);
+pub struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::subnets_server::Subnets for Service {
@@ -70,7 +70,7 @@ impl proto::subnets_server::Subnets for Service {
         request: Request<proto::ListSubnetsRequest>,
     ) -> Result<Response<proto::ListSubnetsResponse>, Status> {
         let mut request = request.into_inner();
-        let mut page = Page::of("Subnets.List", &mut request, self.0.hub.last())?;
+        let mut page = Page::of("Subnets.List", &mut request, self.0.bus.last())?;
         let subnets = self.page(&request.pool, &mut page).await.map_err(error::refused)?;
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ListSubnetsResponse { subnets, next_page_token, seq }))

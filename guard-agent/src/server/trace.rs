@@ -12,7 +12,7 @@ use guard_ebpf::{
 use jiff::Timestamp;
 use tonic::Status;
 
-use super::{Context, convert, error, stopped};
+use super::{Deps, convert, error, stopped};
 use guard_api::proto;
 
 use crate::datapath::{Line, Tracer};
@@ -23,15 +23,15 @@ pub type TraceStream = Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Stat
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Traces a port until nobody listens, the port is gone, or the agent stops.
-pub async fn trace(context: &Arc<Context>, port: String) -> Result<TraceStream, Status> {
+pub async fn trace(deps: &Arc<Deps>, port: String) -> Result<TraceStream, Status> {
     let known = {
-        let ports = context.observer.ports.read();
+        let ports = deps.observer.ports.read();
         let mut found = ports.iter().filter(|(_, status)| *status.port.interface == *port);
         found.next().map(|(ifindex, status)| (*ifindex, status.coverage))
     };
     let (ifindex, coverage) = known.ok_or_else(|| error::port_unknown(&port))?;
     let coverage = coverage.ok_or_else(|| error::port_uncovered(&port))?;
-    let (bpffs, interface) = (context.config().bpffs.clone(), port.clone());
+    let (bpffs, interface) = (deps.config().bpffs.clone(), port.clone());
     // The verifier takes its time.
     let runtime = tokio::runtime::Handle::current();
     let started = tokio::task::spawn_blocking(move || {
@@ -42,7 +42,7 @@ pub async fn trace(context: &Arc<Context>, port: String) -> Result<TraceStream, 
     let tracer = started.map_err(|why| error::not_in_kernel(why.to_string()))?;
     tracing::info!(port, "a port is traced");
 
-    let ended = Box::pin(ended(context.clone(), ifindex));
+    let ended = Box::pin(ended(deps.clone(), ifindex));
     let frames = stream::unfold(Some((tracer, ended, port)), |tracing| async move {
         let (mut tracer, mut ended, port) = tracing?;
         tokio::select! {
@@ -58,15 +58,15 @@ pub async fn trace(context: &Arc<Context>, port: String) -> Result<TraceStream, 
 }
 
 /// Waits until there is nothing to trace any more. True if it is the port that has ended.
-async fn ended(context: Arc<Context>, ifindex: u32) -> bool {
+async fn ended(deps: Arc<Deps>, ifindex: u32) -> bool {
     let gone = async {
-        while context.observer.ports.read().contains_key(&ifindex) {
+        while deps.observer.ports.read().contains_key(&ifindex) {
             tokio::time::sleep(LOOK).await;
         }
     };
     tokio::select! {
         () = gone => true,
-        () = stopped(context.stopping.clone()) => false,
+        () = stopped(deps.stopping.clone()) => false,
     }
 }
 

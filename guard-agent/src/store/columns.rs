@@ -44,7 +44,7 @@ const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6
 const DELETE: &str =
     "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
 
-/// Replaces `old` by `new`. Answers whether `old` was there.
+/// Replaces `old` by `new`. Returns whether `old` was there.
 pub(super) fn swap(
     conn: &Connection,
     old: Option<&Columns>,

@@ -95,7 +95,7 @@ pub enum StoreError {
     Unwritable {
         /// The store.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rusqlite::Error,
     },
     /// The file cannot be looked at.
@@ -103,7 +103,7 @@ pub enum StoreError {
     Io {
         /// The store.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -153,7 +153,7 @@ impl Store {
         files.iter().any(|file| file.try_exists().unwrap_or(true))
     }
 
-    /// What the store held when it was opened. Answers once.
+    /// What the store held when it was opened. Returns it once.
     pub fn take_restored(&mut self) -> Restored {
         self.restored.take().unwrap_or_default()
     }
@@ -230,7 +230,7 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces one row. Answers the checksums of the old one and the new one.
+    /// Replaces one row. Returns the checksums of the old one and the new one.
     fn write(&self, change: &Write) -> Result<(Option<u32>, Option<u32>), CommitError> {
         let conn = &self.conn;
         let (swapped, what) = match change {

@@ -38,7 +38,7 @@ pub(super) enum Found<T> {
     Unreadable { remains: Option<T>, contents: String },
 }
 
-/// Replaces `old` by `new`. Answers the checksums of both, or nothing if `old` was not there.
+/// Replaces `old` by `new`. Returns the checksums of both, or nothing if `old` was not there.
 pub(super) fn swap<T: Record>(
     conn: &Connection,
     old: Option<&T>,

@@ -244,7 +244,7 @@ impl Salvage {
         self.len() - before
     }
 
-    /// Answers how many rows only the backup has.
+    /// Returns how many rows only the backup has.
     fn add_backup(&mut self, backup: Self) -> usize {
         let mut added = self.add_backup_records(backup.subnets, backup.interfaces);
         for (place, row) in backup.rows {

@@ -59,7 +59,7 @@ pub(super) fn found(conn: &Connection) -> rusqlite::Result<i64> {
     pragma(conn, "user_version")
 }
 
-/// Makes the tables of a new store. Answers the version of the one there is.
+/// Makes the tables of a new store. Returns the version of the one there is.
 pub(super) fn version(
     conn: &mut Connection,
     path: &Path,

@@ -14,8 +14,8 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use guard_agent::{
     clock,
-    ledger::{Ledger, Loss},
-    live::LiveSet,
+    ledger::{Ledger, StoreFault},
+    live::SharedEvidence,
     store::{Boot, Store, StoreError},
 };
 use guard_core::lease::{LeaseFilter, Pool, PoolSpec, Pools, command::Command};
@@ -84,7 +84,7 @@ impl Node {
         let six = PoolSpec::new("six", segment(), "fd00::/64".parse().unwrap());
         let pools = [four, six].map(|spec| Pool::new(spec).unwrap());
         let pools = Pools::new(pools.into()).unwrap();
-        let live = Arc::new(LiveSet::default());
+        let live = Arc::new(SharedEvidence::default());
         let changes = live.changes().clone();
         Ledger::start(pools, store, live, changes, Vec::new()).unwrap()
     }
@@ -100,7 +100,7 @@ impl Node {
                 assert!(self.disk.is_off(), "after {} boots: {error}", self.boots);
                 let boot = Boot { id: String::new(), now: clock::now() };
                 // And without power it would have been told why.
-                Loss::of(error, &self.path(), &boot).unwrap();
+                StoreFault::of(error, &self.path(), &boot).unwrap();
             }
         }
         // Whether it was cut off or ended in order: what was not synced is lost in part.
@@ -124,10 +124,10 @@ impl Node {
         let ledger = Self::start(store);
         let steps = self.rng.u32(1..60);
         let mut seeds: Vec<_> = self.clients.iter().map(|_| self.rng.fork()).collect();
-        self.carrying = ledger.loss().is_some();
+        self.carrying = ledger.fault().is_some();
         self.runtime.block_on(async {
             if self.carrying {
-                assert!(self.disk.is_off(), "{:?}", ledger.loss());
+                assert!(self.disk.is_off(), "{:?}", ledger.fault());
                 return ledger.shutdown().await;
             }
             let leases = ledger.leases(LeaseFilter::default()).await.unwrap();

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{self, MapData, lpm_trie};
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_LIVE, Event,
-        Live, MacHolder, MacKey, Owned, Port, PortState,
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_LIVE, EVENT_ROUTER_FLAG,
+        Event, Live, MacHolder, MacKey, Owned, Port, PortState,
     },
     claim::Claim,
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
@@ -42,7 +42,7 @@ struct Trace {
     events: Vec<Event>,
 }
 
-/// A stamp of this test run is as good as any other.
+/// A stamp of this test run does as well as any other.
 fn moment(stamp_ns: u64) -> u64 {
     match stamp_ns {
         0 | 1 | FRESH_NS => stamp_ns,
@@ -95,7 +95,7 @@ impl Trace {
     }
 }
 
-/// Runs one batch, and gives back what the model saw, if the program saw the same. If `closely`,
+/// Runs one batch, and returns what the model saw, if the program saw the same. If `closely`,
 /// compares after each frame, to name the one that differs.
 fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     let mut chance = Chance::new(seed);
@@ -195,7 +195,7 @@ impl Met {
     }
 
     fn check(&self) {
-        assert_eq!(self.kinds, (EVENT_LIVE..=EVENT_ALLOWED).collect());
+        assert_eq!(self.kinds, (EVENT_LIVE..=EVENT_ROUTER_FLAG).collect());
         let counters: &BridgeCounters = bytemuck::from_bytes(bytemuck::cast_slice(&self.counters));
         // A test run carries no such frame.
         let never = [MalformedReason::EthernetTruncated, MalformedReason::Ipv4Truncated];

@@ -9,7 +9,7 @@ use aya::{
     util::nr_cpus,
 };
 use bytemuck::Zeroable as _;
-use guard_agent::datapath::Table;
+use guard_agent::datapath::CountedMap;
 use guard_ebpf::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAP_CHALLENGERS,
     MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES, MAP_MACS, MAP_NEAR_PORTS,
@@ -75,8 +75,8 @@ pub struct Program {
     pub near_ports: Array<MapData, Port>,
     pub macs: HashMap<MapData, MacKey, MacHolder>,
     pub states: Array<MapData, PortState>,
-    pub owned: Table<Owned>,
-    pub live: Table<Live>,
+    pub owned: CountedMap<Owned>,
+    pub live: CountedMap<Live>,
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
     pub prefixes: LpmTrie<MapData, AddressKey, Prefix>,
     pub vlans: HashMap<MapData, u32, Vlans>,
@@ -102,8 +102,8 @@ impl Program {
             near_ports: map(MAP_NEAR_PORTS).try_into().unwrap(),
             macs: map(MAP_MACS).try_into().unwrap(),
             states: map(MAP_PORT_STATES).try_into().unwrap(),
-            owned: Table::new(map(MAP_OWNED).try_into().unwrap(), owned_changes),
-            live: Table::new(map(MAP_LIVE).try_into().unwrap(), live_changes),
+            owned: CountedMap::new(map(MAP_OWNED).try_into().unwrap(), owned_changes),
+            live: CountedMap::new(map(MAP_LIVE).try_into().unwrap(), live_changes),
             challengers: map(MAP_CHALLENGERS).try_into().unwrap(),
             prefixes: map(MAP_PREFIXES).try_into().unwrap(),
             vlans: map(MAP_VLANS).try_into().unwrap(),
@@ -148,7 +148,7 @@ impl Program {
             let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
             keys.iter().for_each(|key| map.remove(key).unwrap());
         }
-        fn empty<V: aya::Pod>(table: &mut Table<V>) {
+        fn empty<V: aya::Pod>(table: &mut CountedMap<V>) {
             let keys: Vec<_> = table.keys().map(Result::unwrap).collect();
             keys.iter().for_each(|key| table.remove(key).unwrap());
         }

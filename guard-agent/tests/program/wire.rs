@@ -33,7 +33,7 @@ const PORT: &str = "port";
 const FAR: &str = "far";
 
 /// Far more than a frame needs from one end of a veth pair to the other.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A bridge with two ports, on one of which the program is.
 struct Wire {
@@ -87,7 +87,7 @@ impl Wire {
         let what = &case.name;
         let sent = send(self.far.as_raw_fd(), &bytes, MsgFlags::empty());
         assert_eq!(sent, Ok(bytes.len()), "{what}: {bytes:02x?}");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.program.frames() == frames {
             assert!(Instant::now() < deadline, "{what} does not arrive: {bytes:02x?}");
             thread::yield_now();

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::D
 use guard_agent::{
     clock,
     config::inventory::Settings as Asked,
-    events::{Alerts, History, Hub},
+    events::{EventBus, IncidentLog, IncidentReporter},
     health::Health,
-    inventory::{Sources, Told},
+    inventory::{Publisher, Sources},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
-    reconcile::{Ask, Parts, Reconciler, Report},
+    reconcile::{Ask, Deps, Reconciler, Report},
     store::{Boot, Store},
     supervisor::Supervisor,
 };
@@ -88,7 +88,7 @@ pub fn listed(sandbox: &str, lifecycle: &str, state: State) -> Sandbox {
 /// The agent's parts in one boot.
 pub struct Node {
     pub ledger: Ledger,
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     pub reconciler: Reconciler,
 }
 
@@ -101,26 +101,26 @@ impl Node {
         let mut spec = PoolSpec::new("p", segment.clone(), "10.0.0.0/24".parse().unwrap());
         spec.cooldown = Duration::ZERO;
         let pools = Pools::new(vec![Pool::new(spec).unwrap()]).unwrap();
-        let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
+        let (live, health) = (Arc::new(SharedEvidence::default()), Arc::new(Health::default()));
         let changes = live.changes().clone();
         let ledger =
             Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new()).unwrap();
         live.set_watched(&segment.bridge, true);
         live.boot_pass_ended();
-        let told = Told {
+        let publisher = Publisher {
             live: live.clone(),
             health: health.clone(),
             segments: Arc::new([segment]),
-            alerts: alerts(),
+            reporter: reporter(),
         };
         let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
-        let reconciler = Reconciler::new(Parts {
+        let reconciler = Reconciler::new(Deps {
             // Each pass counts.
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },
             grace: Duration::ZERO,
             ledger: ledger.clone(),
             live: live.clone(),
-            sources: Arc::new(Sources::start(asked, &told, &Supervisor::new().0)),
+            sources: Arc::new(Sources::start(asked, &publisher, &Supervisor::new().0)),
             health,
             metrics: Arc::new(Metrics::new().unwrap()),
             pools,
@@ -166,10 +166,10 @@ pub fn one(reply: Reply) -> Arc<Lease> {
 }
 
 /// Incidents that nobody looks at.
-fn alerts() -> Arc<Alerts> {
+fn reporter() -> Arc<IncidentReporter> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
-    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) = History::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
-    Arc::new(Alerts::new(incidents, hub, metrics, history))
+    let (bus, metrics) = (Arc::new(EventBus::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (log, _) = IncidentLog::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
+    Arc::new(IncidentReporter::new(incidents, bus, metrics, log))
 }

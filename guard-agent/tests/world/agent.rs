@@ -1,11 +1,11 @@
-//! The agent: its engine with a real store, its real live set, and what it has read of the machine
+//! The agent: its engine with a real store, its real evidence, and what it has read of the machine
 //! since it started.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use guard_agent::{
     ledger::{self, Worth},
-    live::LiveSet,
+    live::SharedEvidence,
     store::{Boot, KernelHolder, Known, Store, epoch_of, recover},
 };
 use guard_core::{
@@ -107,7 +107,7 @@ impl World {
         (self.engine, self.store) = (engine, Some(store));
         self.shadow = self.rows().into_iter().collect();
         self.engine.set_subscribers(&self.setup.subscribers());
-        self.live = LiveSet::default();
+        self.live = SharedEvidence::default();
         self.recent = Recent::default();
         (self.phase, self.unread) = (Phase::Blind, PARTS.to_vec());
         for which in 0..SOURCES.len() {

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use guard_agent::{live::LiveSet, store::Store};
+use guard_agent::{live::SharedEvidence, store::Store};
 use guard_core::{
     evidence::Changes,
     lease::{
@@ -49,7 +49,7 @@ pub struct World {
     dir: TempDir,
     engine: Engine,
     store: Option<Store>,
-    live: LiveSet,
+    live: SharedEvidence,
     phase: Phase,
     unread: Vec<Part>,
     /// The links that the agent has seen, or had when it ended.
@@ -124,7 +124,7 @@ impl World {
             dir: fast_dir(),
             engine: Engine::default(),
             store: None,
-            live: LiveSet::default(),
+            live: SharedEvidence::default(),
             phase: Phase::Down,
             unread: Vec::new(),
             known_ports: BTreeMap::new(),

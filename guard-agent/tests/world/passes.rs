@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use guard_core::{
-    evidence::{Answer, Heard, Source, Word},
+    evidence::{PollOutcome, PollResult, SandboxState, Source},
     judgement::{self, Subject, Verdict, judge_answer},
     lease::{
         Engine, Lease, Row, Run, State,
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    fn ask_all(&mut self, outcomes: [Outcome; 2]) -> Vec<Heard> {
+    fn ask_all(&mut self, outcomes: [Outcome; 2]) -> Vec<PollResult> {
         let mut all = Vec::new();
         for (which, outcome) in [RUNTIME, DIRECTORY].into_iter().zip(outcomes) {
             if !self.sources[which].configured {
@@ -119,10 +119,13 @@ impl World {
             let streams = self.sources[which].streaming && outcome == Outcome::Complete;
             let outcome = if streams { Outcome::Streaming } else { outcome };
             let complete = self.end_answer(which, outcome);
-            let answer =
-                if complete { Answer::Complete } else { Answer::Failed("not all".to_owned()) };
+            let outcome = if complete {
+                PollOutcome::Complete
+            } else {
+                PollOutcome::Failed("not all".to_owned())
+            };
             let (name, source) = SOURCES[which];
-            all.push(Heard { source, name, asked, answer, ours });
+            all.push(PollResult { source, name, asked, outcome, ours });
         }
         all
     }
@@ -165,7 +168,7 @@ impl World {
         let Some(of) = Subject::lease(lease).filter(|_| self.sources[DIRECTORY].configured) else {
             return true;
         };
-        let index = judgement::Index::new(self.live.listings().entries(Source::Controller));
+        let index = judgement::Index::new(self.live.inventory().entries(Source::Controller));
         match index.judge(of, self.now.boot, GRACE) {
             Verdict::Keep(_) => false,
             Verdict::Over(_) => true,
@@ -177,11 +180,10 @@ impl World {
     }
 
     /// What the directory says of a sandbox that it is asked for by name.
-    fn word(&self, owner: &Owner) -> Word {
-        self.node
-            .registered
-            .get(owner)
-            .map_or(Word::NotFound, |listed| if listed.dead { Word::Dead } else { Word::Alive })
+    fn word(&self, owner: &Owner) -> SandboxState {
+        self.node.registered.get(owner).map_or(SandboxState::NotFound, |listed| {
+            if listed.dead { SandboxState::Dead } else { SandboxState::Alive }
+        })
     }
 
     /// An operator's: what nothing speaks for and whose port has gone.

@@ -4,21 +4,21 @@
 #![no_std]
 #![no_main]
 
+mod claim_cache;
 mod clock;
 mod maps;
-mod recent;
 mod skb;
 
 use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use guard_ebpf::{
     abi::{BridgeCounters, Port},
-    known::plain,
-    watch::{Ingress, watch_closely},
+    fast_path::fast_claim,
+    watch::{Ingress, slow_path},
 };
 
 use crate::{
+    claim_cache::{is_cached, is_current},
     maps::{COUNTERS, FRAMES, Maps, SCRATCH, port},
-    recent::{is_known, is_remembered},
     skb::Skb,
 };
 
@@ -44,35 +44,37 @@ fn watch(skb: &Skb) -> Option<()> {
     let (frames, counters) = unsafe { (&mut *frames, &mut *counters) };
     *frames += 1;
     let ctx = skb.0.skb.skb;
-    match plain(skb, port) {
-        Some(plain) if is_remembered(&plain, from) => counters.frame(plain.kind),
+    match fast_claim(skb, port) {
+        Some(claim) if is_cached(&claim, from) => counters.frame(claim.kind),
         Some(_) if ask(ctx, port, from, counters) != 0 => {}
-        _ => closely(ctx, port, from, counters),
+        _ => slow(ctx, port, from, counters),
     }
     Some(())
 }
 
-/// Asks the maps for a frame's claimant, and counts the frame unless that gives 0. A program of its own
-/// within this one, for its stack: older kernels add up that of all that wait for one another.
+/// Asks the maps for a frame's claimant, and counts the frame unless that returns 0. A BPF subprogram,
+/// for its stack: older kernels bound the sum over all functions that wait for one another.
 #[inline(never)]
 fn ask(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCounters) -> u32 {
     let skb = Skb(TcContext::new(skb));
-    let Some(plain) = plain(&skb, port).filter(|plain| is_known(plain, from)) else { return 0 };
-    counters.frame(plain.kind);
+    let Some(claim) = fast_claim(&skb, port).filter(|claim| is_current(claim, from)) else {
+        return 0;
+    };
+    counters.frame(claim.kind);
     1
 }
 
-/// The long way, as a program of its own within this one: the short way then needs no registers
-/// saved, and hardly any stack.
+/// The slow path, as a BPF subprogram: the fast path then needs no registers saved, and hardly any
+/// stack.
 #[inline(never)]
-fn closely(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCounters) {
+fn slow(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCounters) {
     let skb = Skb(TcContext::new(skb));
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     #[expect(unsafe_code, reason = "the scratch is written in place")]
     // SAFETY: this CPU's own, on which no second frame is watched meanwhile; zeroes, as the kernel
     // makes them, are valid.
     let scratch = unsafe { &mut *scratch };
-    watch_closely(&skb, &mut Maps, &mut Ingress { port, from, counters }, scratch);
+    slow_path(&skb, &mut Maps, &mut Ingress { port, from, counters }, scratch);
 }
 
 #[panic_handler]

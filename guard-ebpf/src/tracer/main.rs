@@ -59,7 +59,8 @@ fn frame(skb: &Skb) -> Option<()> {
     Some(())
 }
 
-/// A program of its own within the kernel's, for its stack.
+/// Writes a record of the trace, and counts it. A BPF subprogram (the verifier bounds the stack per
+/// function).
 #[inline(never)]
 fn tell(skb: *mut __sk_buff, traced: &Traced) {
     info!(&TcContext::new(skb), "{:x}", bytemuck::bytes_of(traced));

@@ -5,7 +5,7 @@ use guard_ebpf::{
         BridgeCounters, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_ODD, CLAIM_ROUTER, CLAIM_SPOOF,
         CLAIM_VIRTUAL, CLAIM_WEAK, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST,
         EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER,
-        EVENT_VIOLATION, Event, Live, Owned, PortState,
+        EVENT_ROUTER_FLAG, EVENT_VIOLATION, Event, Live, Owned, PortState,
     },
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
@@ -59,6 +59,7 @@ fn name(kind: u8) -> &'static str {
         EVENT_BRIDGE_MAC => "bridge_mac",
         EVENT_OPAQUE => "opaque",
         EVENT_ROUTER => "router",
+        EVENT_ROUTER_FLAG => "router_flag",
         EVENT_FLOOD => "flood",
         EVENT_ALLOWED => "allowed",
         other => panic!("event {other}"),
@@ -68,7 +69,7 @@ fn name(kind: u8) -> &'static str {
 impl Outcome {
     /// Whether it is told as something that should not be.
     pub fn alarms(&self) -> bool {
-        let quiet = ["live", "owner", "probe", "allowed"];
+        let quiet = ["live", "owner", "probe", "allowed", "router_flag"];
         self.event.iter().chain(&self.also).any(|event| !quiet.contains(&event.as_str()))
     }
 
@@ -97,7 +98,7 @@ impl Outcome {
         self.event = Some(name(first.kind).to_owned());
         self.also = rest.iter().map(|event| name(event.kind).to_owned()).collect();
         match first.kind {
-            EVENT_OPAQUE | EVENT_ROUTER | EVENT_FLOOD => {
+            EVENT_OPAQUE | EVENT_ROUTER | EVENT_ROUTER_FLAG | EVENT_FLOOD => {
                 assert_eq!(first.key.address, [0; 16], "about no address");
             }
             EVENT_CLONE | EVENT_BRIDGE_MAC => assert_eq!(first.mac, first.eth_src),
@@ -180,7 +181,7 @@ impl Outcome {
             events.filter(|event| kinds.contains(&event.as_str())).count() as u64
         };
         assert_eq!(*clones, told(&["clone", "bridge_mac"]));
-        assert_eq!(*routers, told(&["router"]));
+        assert_eq!(*routers, told(&["router", "router_flag"]));
         assert_eq!((*events_lost, *live_full, *macs_full), (0, 0, 0));
     }
 }

@@ -74,7 +74,7 @@ impl Containerd {
         self.detach(id, &args)
     }
 
-    /// Runs a container of any root, with options of `ctr run`, to its end, and gives back what it
+    /// Runs a container of any root, with options of `ctr run`, to its end, and returns what it
     /// says.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod collect;
 mod containers;
 mod direct;
 mod from_host_local;
-mod patience;
+mod retry;
 mod workload;
 
 use anyhow::Result;

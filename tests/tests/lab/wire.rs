@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use guard_tests::{Arp, GATEWAY, Lab, Mac, PATIENCE, ipv4_udp};
+use guard_tests::{Arp, GATEWAY, Lab, Mac, TIMEOUT, ipv4_udp};
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 2);
 const B: Ipv4Addr = Ipv4Addr::new(10, 8, 64, 3);
@@ -24,7 +24,7 @@ fn a_raw_frame_crosses_the_bridge_as_it_was_sent() -> Result<()> {
     let sender = a.raw_socket()?;
     for frame in &frames {
         sender.send(frame)?;
-        receiver.receive(PATIENCE, |received| (received == frame).then_some(()))?;
+        receiver.receive(TIMEOUT, |received| (received == frame).then_some(()))?;
     }
     Ok(())
 }
@@ -37,7 +37,7 @@ fn the_kernel_of_a_sandbox_answers_for_its_address_only() -> Result<()> {
     let socket = a.raw_socket()?;
     for (asked, mac) in [(B, b.mac()), (GATEWAY, lab.bridge_mac("rt0"))] {
         socket.send(&Arp::request(a.mac(), A, asked).frame())?;
-        let reply = socket.receive(PATIENCE, |frame| {
+        let reply = socket.receive(TIMEOUT, |frame| {
             Arp::parse(frame).filter(|arp| arp.eth_dst == a.mac() && arp.spa == asked)
         })?;
         assert_eq!((reply.sha, reply.tpa), (mac, A));

@@ -35,10 +35,10 @@ fn call_as(
     groups: &str,
     methods: &[String],
 ) -> Result<BTreeMap<String, String>> {
-    let mut command = Command::new(binary("guard-as")?);
+    let mut command = Command::new(binary("call-as")?);
     let id = uid.to_string();
     command.arg(agent.socket()).args([&*id, &*id, groups]).args(methods);
-    let output = command.output().context("guard-as")?;
+    let output = command.output().context("call-as")?;
     let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     ensure!(output.status.success(), "{stderr}");
     let line = |line: &str| {
@@ -146,7 +146,7 @@ fn a_caller_has_so_many_calls_at_a_time_and_the_next_is_told() -> Result<()> {
         ensure!(retry == Some(Duration::from_secs(1)), "{retry:?}");
         drop(streams.pop());
         // The agent hears of its end after us.
-        let patience = tokio::time::Instant::now() + guard_tests::PATIENCE;
+        let patience = tokio::time::Instant::now() + guard_tests::TIMEOUT;
         while client.allocate(POOL, "a").await.is_err() {
             ensure!(tokio::time::Instant::now() < patience, "the place is not given back");
             tokio::task::yield_now().await;
@@ -167,7 +167,7 @@ fn a_caller_has_so_many_connections_and_strangers_few() -> Result<()> {
     let status = ["/guard.v1.Guard/Status".to_owned()];
     let mut refused = connect()?;
     // Its end, and no byte before it.
-    refused.set_read_timeout(Some(guard_tests::PATIENCE))?;
+    refused.set_read_timeout(Some(guard_tests::TIMEOUT))?;
     ensure!(std::io::Read::read(&mut refused, &mut [0])? == 0);
     agent.journal().await_line(&["too many connections", "uid=0", "most=256"])?;
     // Others have their own.

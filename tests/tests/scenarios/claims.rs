@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
-use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Mac, PATIENCE, Sandbox, ipv4_udp};
+use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Mac, Sandbox, TIMEOUT, ipv4_udp};
 use serde_json::Value;
 
 /// Has another sandbox take `marker`, which is leased, and waits for that incident: frames of a
@@ -35,7 +35,7 @@ fn a04_a_probe_for_an_owned_address_is_not_a_conflict() -> Result<()> {
         socket.send(&Arp::probe(prober.mac(), lease.address).frame())?;
     }
     // The owner's kernel defends it, which is no conflict either.
-    socket.receive(PATIENCE, |frame| {
+    socket.receive(TIMEOUT, |frame| {
         Arp::parse(frame).filter(|arp| arp.spa == lease.address && arp.sha == owner.mac())
     })?;
     let others = settle(&agent, &prober, marked.address)?;

@@ -124,7 +124,7 @@ fn bytes_that_are_no_http_end_their_connection_and_nothing_else() -> Result<()> 
     let mut chance = Chance::new(7);
     for round in 0..300 {
         let mut stream = UnixStream::connect(agent.socket())?;
-        stream.set_read_timeout(Some(guard_tests::PATIENCE))?;
+        stream.set_read_timeout(Some(guard_tests::TIMEOUT))?;
         let mut bytes = Vec::new();
         if round % 3 > 0 {
             bytes.extend(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -173,7 +173,7 @@ fn messages_that_are_none_are_refused_by_every_method() -> Result<()> {
                 let path: PathAndQuery = method.parse()?;
                 client.ready().await?;
                 let call = client.server_streaming(tonic::Request::new(bytes.clone()), path, Raw);
-                let answer = tokio::time::timeout(guard_tests::PATIENCE, call).await;
+                let answer = tokio::time::timeout(guard_tests::TIMEOUT, call).await;
                 let answer = answer.with_context(|| format!("{method} {bytes:02x?}"))?;
                 // A status is an answer; an end of the connection is none.
                 let lost = answer.err().is_some_and(|s| std::error::Error::source(&s).is_some());

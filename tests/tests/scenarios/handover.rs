@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use guard_tests::{
-    Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, Netns, PATIENCE, POOL, Sandbox, eventually, run,
+    Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, Netns, POOL, Sandbox, TIMEOUT, eventually, run,
 };
 use serde_json::Value;
 
@@ -168,7 +168,7 @@ fn a_new_holder_is_announced(family: &Family) -> Result<()> {
     // A socket does not receive what it has sent itself.
     victims[0].raw_socket()?.send(&marker)?;
     let mut said = Vec::new();
-    at_victim.receive(PATIENCE, |frame| {
+    at_victim.receive(TIMEOUT, |frame| {
         if frame[6..12] == mac && is_about(frame, target) {
             said.push(frame.to_vec());
         }
@@ -176,7 +176,7 @@ fn a_new_holder_is_announced(family: &Family) -> Result<()> {
     })?;
     ensure!(said.is_empty(), "the victim has asked: {said:02x?}");
     // The holder did not hear of itself: what it hears first is the test's.
-    own.receive(PATIENCE, |frame| {
+    own.receive(TIMEOUT, |frame| {
         let wrong = is_about(frame, target) && frame[6..12] == new.mac().octets();
         (frame == marker || wrong).then_some(wrong)
     })
@@ -214,7 +214,7 @@ fn a_new_holder_is_announced_when_its_port_forwards() -> Result<()> {
     // Whoever is bound later is announced, and so the first was passed over.
     let heard = victim.raw_socket()?;
     admit(&agent, &marker, &IPV4, None)?;
-    heard.receive(PATIENCE, |frame| {
+    heard.receive(TIMEOUT, |frame| {
         Arp::parse(frame).filter(|arp| arp.sha == marker.mac() && arp.spa == arp.tpa)
     })?;
     assert_eq!(neighbour(victim.netns(), "eth0", IPV4.address)?, Some(old.to_string()));

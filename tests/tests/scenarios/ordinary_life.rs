@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, PATIENCE, Sandbox, ipv4_udp};
+use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, Sandbox, TIMEOUT, ipv4_udp};
 use serde_json::Value;
 
 use crate::claims::settle;
@@ -45,6 +45,13 @@ fn conflict_about(agent: &Agent, address: Ipv4Addr) -> Result<Value> {
     let conflicts = agent.follow(&["conflicts"])?;
     let address = address.to_string();
     Ok(conflicts.next(|conflict| conflict["address"] == address.as_str())?.1)
+}
+
+/// The incident of this kind about a port: it has no address.
+fn of_port(agent: &Agent, kind: &str) -> Result<Value> {
+    let (_, found) = agent.follow(&["conflicts"])?.next(|conflict| conflict["kind"] == kind)?;
+    assert!(found["address"].is_null() && found["severity"] == "warning", "{found}");
+    Ok(found)
 }
 
 /// What a virtual router sends that becomes the master: announcements with the virtual MAC, and
@@ -147,12 +154,39 @@ fn n09_d05_a_router_is_one_only_behind_the_port_that_a_rule_names() -> Result<()
         socket.send(&ipv4_udp((sandbox.mac(), lab.bridge_mac(BRIDGE)), elsewhere, GATEWAY)?)?;
         socket.send(&guard_tests::router_advertisement(sandbox.mac())?)?;
     }
+    let routers = of_port(&agent, "router")?;
+    assert_eq!(routers["claimants"][0]["interface"], other.port(), "{routers}");
     agent.journal().await_line(&["acts as a router", other.port()])?;
     assert_eq!(agent.journal().count(&["acts as a router", router.port()]), 0);
     let off_prefix = [("bridge", BRIDGE), ("reason", "off_prefix")];
     assert_eq!(agent.metric("guard_claims_ignored_total", &off_prefix)?, Some(2.0));
     assert_eq!(agent.metric("guard_frames_would_drop_total", &off_prefix)?, Some(1.0));
     assert_eq!(agent.metric("guard_frames_dropped_total", &off_prefix)?, Some(0.0));
+    Ok(())
+}
+
+#[test]
+fn a29_what_cannot_be_read_to_its_end_is_one_incident_of_its_port() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = agent_with(&lab, "")?;
+    let hidden = lab.sandbox("hidden")?;
+    agent.await_port(&hidden)?;
+    let socket = hidden.raw_socket()?;
+    let announcement = Arp::announcement(hidden.mac(), VIRTUAL).frame();
+    let (addresses, rest) = announcement.split_at(12);
+    // Probes before it, as many as a limit of the log would take.
+    for _ in 0..200 {
+        socket.send(&Arp::probe(hidden.mac(), VIRTUAL).frame())?;
+    }
+    for vlan in 1..=20 {
+        let tags = [[0x81, 0, 0, vlan], [0x81, 0, 0, 2], [0x81, 0, 0, 3]].concat();
+        socket.send(&[addresses, &tags, rest].concat())?;
+    }
+    let opaque = of_port(&agent, "opaque")?;
+    assert_eq!(opaque["claimants"][0]["interface"], hidden.port(), "{opaque}");
+    let open = agent.ctl(&["conflicts", "-o", "json"])?.json()?;
+    let all = open["conflicts"].as_array().map_or(0, Vec::len);
+    assert_eq!(all, 1, "{open}");
     Ok(())
 }
 
@@ -328,7 +362,7 @@ fn n01_a04_own_announcements_that_come_back_and_the_gateways_answers_are_nothing
         socket.send(&Arp::probe(sandbox.mac(), lease.address).frame())?;
         socket.send(&Arp::announcement(sandbox.mac(), lease.address).frame())?;
         sandbox.ask(lease.address, GATEWAY)?;
-        socket.receive(PATIENCE, |frame| Arp::parse(frame).filter(|arp| arp.spa == GATEWAY))?;
+        socket.receive(TIMEOUT, |frame| Arp::parse(frame).filter(|arp| arp.spa == GATEWAY))?;
     }
     let others = marker.incidents(&agent)?;
     assert!(others.is_empty(), "{others:?}");

@@ -64,7 +64,7 @@ fn ports_that_come_and_go_under_load_are_all_covered_in_the_end() -> Result<()> 
             let mut sent = 0;
             while !done.load(Ordering::Relaxed) && sent < 200_000 {
                 socket.send(&question.frame())?;
-                ear.receive(guard_tests::PATIENCE, |frame| {
+                ear.receive(guard_tests::TIMEOUT, |frame| {
                     (frame == question.frame()).then_some(())
                 })?;
                 sent += 1;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use guard_api::proto::{Event, event};
-use guard_tests::{Agent, Client, Lab, Launch, PATIENCE, POOL, eventually};
+use guard_tests::{Agent, Client, Lab, Launch, POOL, TIMEOUT, eventually};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -31,7 +31,7 @@ fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-/// Allocates one after the other, and gives back how long each took, and what was given.
+/// Allocates one after the other, and returns how long each took, and what was given.
 async fn allocate(client: &mut Client, prefix: &str, count: usize) -> Result<Vec<(Duration, u64)>> {
     let mut given = Vec::with_capacity(count);
     for number in 0..count {
@@ -173,7 +173,7 @@ fn rule_9_the_allocator_waits_for_no_subscriber() -> Result<()> {
         );
         // They are read and written on the same CPUs, and each that comes back is sent thousands of
         // events. What must not be is a wait for them, which would last as long as they do.
-        ensure!(worst < PATIENCE / 2, "{worst:?} beside bad subscribers");
+        ensure!(worst < TIMEOUT / 2, "{worst:?} beside bad subscribers");
         Ok(())
     })
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use guard_tests::{
-    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, Mac, PATIENCE, POOL, Sandbox, run,
+    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, Mac, POOL, Sandbox, TIMEOUT, run,
 };
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -115,7 +115,7 @@ impl<'a> World<'a> {
         socket.send(&Arp::announcement(self.thief.mac(), marker.ipv4).frame())?;
         let (mut addresses, mut macs) = (HashSet::new(), HashSet::new());
         loop {
-            let (_, conflict) = watch.next(PATIENCE)?.context("no incident of the marker")?;
+            let (_, conflict) = watch.next(TIMEOUT)?.context("no incident of the marker")?;
             let is_here = |mac: &str, port: &str| {
                 conflict
                     .claimants

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use guard_tests::{
-    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, NOBODY, PATIENCE, POOL, Sandbox, Watch, run,
+    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, NOBODY, POOL, Sandbox, TIMEOUT, Watch, run,
 };
 
 use crate::{ONE_AT_A_TIME, asked};
@@ -122,7 +122,7 @@ struct Flagged {
 
 impl Flagged {
     fn hear(&mut self, watch: &Watch) -> Result<Option<Ipv4Addr>> {
-        let heard = watch.next(PATIENCE)?.context("no more incidents come")?;
+        let heard = watch.next(TIMEOUT)?.context("no more incidents come")?;
         let (_, conflict) = heard;
         // Of the flood, or about a MAC.
         let Ok(address) = conflict.address.parse() else { return Ok(None) };

@@ -16,7 +16,7 @@ use crate::setup::Kernel;
 use crate::terminal::Task;
 
 /// Far more than a guest needs, also on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// Runs all tests in a guest, to its end.
 pub(super) fn run(task: &Task, kernel: &Kernel, plan: Plan, userland: &[u8]) -> Result<Report> {
@@ -68,7 +68,7 @@ fn listen(task: &Task, child: &mut Child, log: &Path) -> Result<String> {
             }
         }
     });
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + GUEST_TIMEOUT;
     let mut console = String::new();
     loop {
         match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -80,7 +80,7 @@ fn listen(task: &Task, child: &mut Child, log: &Path) -> Result<String> {
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(console),
             Err(RecvTimeoutError::Timeout) => {
-                task.note(&format!("{} is not done after {PATIENCE:?}", log.display()));
+                task.note(&format!("{} is not done after {GUEST_TIMEOUT:?}", log.display()));
                 return Ok(console);
             }
         }

@@ -1683,6 +1683,10 @@ pub enum ConflictKind {
     Flood = 6,
     /// A source lists an entry that cannot be read; about no bridge and no address.
     Inventory = 7,
+    /// A port sends what cannot be read to its end; about no address, and the one claimant is the port.
+    Opaque = 8,
+    /// A port that is no router's sends a router's advertisement or redirect; as above.
+    Router = 9,
 }
 impl ConflictKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1699,6 +1703,8 @@ impl ConflictKind {
             Self::Gateway => "CONFLICT_KIND_GATEWAY",
             Self::Flood => "CONFLICT_KIND_FLOOD",
             Self::Inventory => "CONFLICT_KIND_INVENTORY",
+            Self::Opaque => "CONFLICT_KIND_OPAQUE",
+            Self::Router => "CONFLICT_KIND_ROUTER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1712,6 +1718,8 @@ impl ConflictKind {
             "CONFLICT_KIND_GATEWAY" => Some(Self::Gateway),
             "CONFLICT_KIND_FLOOD" => Some(Self::Flood),
             "CONFLICT_KIND_INVENTORY" => Some(Self::Inventory),
+            "CONFLICT_KIND_OPAQUE" => Some(Self::Opaque),
+            "CONFLICT_KIND_ROUTER" => Some(Self::Router),
             _ => None,
         }
     }

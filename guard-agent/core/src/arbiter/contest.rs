@@ -6,15 +6,15 @@ use guard_ebpf::abi::{AddressKey, Live};
 
 use super::{
     Arbiter, Effect, Facts, Question, Remark, Seen,
-    doubt::{Doubt, Look, Verdict},
     given::Given,
+    grace::{GracePeriod, Look, Verdict},
 };
 use crate::{evidence::Station, mac::Mac};
 
 /// A second claimant that is not yet a conflict.
 #[derive(Debug)]
 pub(super) struct PendingConflict {
-    doubt: Doubt,
+    grace: GracePeriod,
     holder: Station,
     challenger: Seen,
     /// The holder's claim since, if there was one.
@@ -85,9 +85,9 @@ impl Arbiter {
         }
         let now = given.now.monotonic;
         let silence = now.saturating_sub(holder.seen);
-        let doubt = Doubt::new(now, self.conflict.grace, silence, self.conflict.live_window);
+        let grace = GracePeriod::new(now, self.conflict.grace, silence, self.conflict.live_window);
         let (holder, challenger) = (holder.station, seen.clone());
-        let pending = PendingConflict { doubt, holder, challenger, answer: None };
+        let pending = PendingConflict { grace, holder, challenger, answer: None };
         let question = pending.question();
         if self.pending.insert(key, (ifindex, &port), now, pending) {
             given.effects.push(listen);
@@ -116,7 +116,7 @@ impl Arbiter {
             answered: heard || pending.answer.is_some(),
             now: given.now.monotonic,
         };
-        match pending.doubt.judge(look) {
+        match pending.grace.judge(look) {
             Verdict::Ask(look_again) => {
                 given.probe(bridge_mac, pending.holder.clone(), &pending.challenger);
                 self.pending.set_due(&key, look_again);

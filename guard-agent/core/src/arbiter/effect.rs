@@ -27,9 +27,9 @@ pub enum Effect {
     Sighted(Box<Sighted>),
     /// An address has gone from one claimant to another by right: to and fro, it is an incident.
     Moved {
-        /// Where.
+        /// The segment.
         segment: Segment,
-        /// What.
+        /// The address.
         address: IpAddr,
         /// Who had it, and who has it.
         sides: Box<(Option<Claimant>, Claimant)>,
@@ -109,6 +109,8 @@ pub enum Remark {
     Aged,
     /// A probe for an address that another has (claims.md A04).
     Probed,
+    /// A neighbour advertisement with the router flag: the guest forwards (claims.md N09).
+    Forwards,
     /// As much waits because of this port as may; the claim is found again when the maps are read.
     LeftOut,
 }
@@ -122,6 +124,7 @@ impl Remark {
             Self::MovedByRule => "an address has moved by an allow rule",
             Self::Aged => "an address is not in use any more",
             Self::Probed => "probe for an address that is in use",
+            Self::Forwards => "a port says that it forwards",
             Self::LeftOut => {
                 "too many claims of this port wait to be decided; this one is left out"
             }
@@ -129,14 +132,10 @@ impl Remark {
     }
 }
 
-/// What a port does that it should not, whatever its addresses are. The program tells of the first
-/// two; claims.md names the others, which nothing tells of yet.
+/// What a port does that it should not, whatever its addresses are, and that is no incident. The program
+/// tells of none of them yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It acts as a router (claims.md N09).
-    Router,
-    /// It sends what cannot be read to its end (claims.md A29, N12, N13).
-    Opaque,
     /// It sends back what came from elsewhere on the bridge (claims.md N02).
     Loop,
     /// It claims more owned addresses than are told apart (claims.md A19b).
@@ -149,8 +148,6 @@ impl Trouble {
     /// The line in the log.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Router => "a port acts as a router",
-            Self::Opaque => "a frame cannot be read to its end",
             Self::Loop => "a port sends back what came from this bridge",
             Self::Proxy => "a port claims the addresses of many",
             Self::ProbeRace => "two ports probe for one address",

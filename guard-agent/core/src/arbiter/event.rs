@@ -116,7 +116,7 @@ pub enum Event {
     },
     /// A port has ended, or has left its bridge.
     PortGone {
-        /// Which.
+        /// The port.
         ifindex: u32,
         /// What was claimed behind it.
         addresses: Vec<(Segment, IpAddr)>,
@@ -124,12 +124,12 @@ pub enum Event {
     /// A port has lost its carrier: it cannot be the holder of anything that is claimed elsewhere
     /// (claims.md A18).
     CarrierLost {
-        /// Which.
+        /// The port.
         ifindex: u32,
     },
     /// A bridge is gone.
     BridgeGone {
-        /// Which.
+        /// The bridge.
         ifindex: u32,
     },
     /// It is time: see [`Arbiter::next_due`](super::Arbiter::next_due).
@@ -141,7 +141,7 @@ pub enum Event {
 pub struct Seen {
     /// As the program knows the address.
     pub key: AddressKey,
-    /// Where.
+    /// The segment.
     pub segment: Segment,
     /// What; unspecified where a frame claims nothing.
     pub address: IpAddr,

@@ -13,7 +13,7 @@ use crate::{
     time::Now,
 };
 
-/// Answers from memory, without a system call, what is known.
+/// What is known, looked up in memory without a system call.
 pub trait Facts {
     /// The name and the MAC of a watched bridge, by its ifindex.
     fn bridge(&self, ifindex: u32) -> Option<(Arc<str>, Mac)>;
@@ -51,7 +51,7 @@ pub trait Hands: Facts {
     /// What time it is.
     fn now(&self) -> Moment;
 
-    /// Does what an effect says; the answer, if it is a question.
+    /// Does what an effect says. Returns the answer, if it is a question.
     fn carry_out(&mut self, effect: Effect) -> Option<Event>;
 }
 

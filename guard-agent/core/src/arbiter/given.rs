@@ -3,12 +3,10 @@
 use std::{net::Ipv6Addr, time::Duration};
 
 use guard_ebpf::abi::{
-    AddressKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
+    AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
 };
 
-use super::{
-    Effect, Facts, Moment, Question, Remark, Seen, Sighted, Trouble, event::challenger_key,
-};
+use super::{Effect, Facts, Moment, Question, Remark, Seen, Sighted, event::challenger_key};
 use crate::{
     evidence::{Claim, Station, Strength},
     incident::{Claimant, Kind, Role, Sighting, Target},
@@ -49,10 +47,6 @@ impl<F: Facts> Given<'_, F> {
 
     pub(super) fn remark(&mut self, remark: Remark, seen: &Seen) {
         self.effects.push(Effect::Remark(remark, seen.clone()));
-    }
-
-    pub(super) fn trouble(&mut self, trouble: Trouble, seen: Seen) {
-        self.effects.push(Effect::Trouble(trouble, seen));
     }
 
     pub(super) fn ask(&mut self, question: Question) {
@@ -111,20 +105,31 @@ impl<F: Facts> Given<'_, F> {
         self.sighted(seen, Kind::Gateway, None, Role::Impostor, kind);
     }
 
-    /// A port is over its quota: one incident for the port, whatever its frames were about.
+    /// A port is over its quota.
     pub(super) fn flooded(&mut self, seen: &Seen, refused: u64) {
+        self.about_port(seen, Kind::Flood, refused, None);
+    }
+
+    /// A port sends what it should not; the program counts that by the port and this kind of event.
+    pub(super) fn port_does(&mut self, seen: &Seen, kind: Kind, event: u8) {
+        let any = Station { mac: Mac([0; 6]), ..seen.claim.station.clone() };
+        self.about_port(seen, kind, 1, Some(challenger_key(&seen.key, &any, event)));
+    }
+
+    /// One incident for the port, whatever its frames were about.
+    fn about_port(&mut self, seen: &Seen, kind: Kind, frames: u64, counted: Option<ChallengerKey>) {
         let Seen { segment, claim, .. } = seen;
         let ifindex = claim.station.ifindex;
-        let flooder = self.now.claimant(Role::Claimant, claim, refused, self.facts.behind(ifindex));
+        let sender = self.now.claimant(Role::Claimant, claim, frames, self.facts.behind(ifindex));
         let sighting = Sighting {
             segment: Segment::new(segment.bridge.clone(), 0),
             target: Target::Port(ifindex),
-            kind: Kind::Flood,
+            kind,
             holder: None,
             // Its MACs are as many as it likes.
-            challenger: Claimant { mac: None, ..flooder },
+            challenger: Claimant { mac: None, ..sender },
         };
-        let sighted = Sighted { sighting, counted: None, seen: claim.seen };
+        let sighted = Sighted { sighting, counted, seen: claim.seen };
         self.effects.push(Effect::Sighted(Box::new(sighted)));
     }
 

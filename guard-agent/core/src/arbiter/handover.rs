@@ -26,9 +26,9 @@ pub struct Bound {
 /// An address, and who has it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handover {
-    /// Where.
+    /// The segment.
     pub segment: Segment,
-    /// What.
+    /// The address.
     pub address: IpAddr,
     /// The new holder's MAC.
     pub mac: Mac,

@@ -1,6 +1,6 @@
 //! What follows from a claim: a function of an event, the facts and the time.
 //!
-//! The caller says what has happened ([`Event`]), answers from memory what is known ([`Facts`]) and
+//! The caller says what has happened ([`Event`]), gives what is known, from memory ([`Facts`]) and
 //! says what time it is ([`Moment`]). The arbiter returns what is to be done as a list of
 //! [`Effect`]s, and does none of it: it makes no system call and reads no clock. Where a decision
 //! rests on what only the kernel can tell, the effect is a [`Question`], and its answer is the next
@@ -15,11 +15,11 @@
 mod ageing;
 mod clones;
 mod contest;
-mod doubt;
 mod effect;
 mod event;
 mod facts;
 mod given;
+mod grace;
 mod handover;
 mod read;
 #[cfg(test)]
@@ -33,7 +33,8 @@ use std::{
 
 use guard_ebpf::abi::{
     self, AddressKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_FLOOD,
-    EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_VIOLATION,
+    EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_ROUTER_FLAG,
+    EVENT_VIOLATION,
 };
 
 pub use clones::CloneSuspect;
@@ -48,7 +49,7 @@ use contest::PendingConflict;
 use given::Given;
 use waiting::Waiting;
 
-use crate::{mac::Mac, policy::Conflict};
+use crate::{incident::Kind, mac::Mac, policy::Conflict};
 
 /// Decides what follows from claims.
 #[derive(Debug)]
@@ -158,8 +159,9 @@ impl Arbiter {
             EVENT_CLONE => self.cloned(seen, holder_ifindex, read.may_move, given),
             EVENT_BRIDGE_MAC => given.bridge_mac(&seen),
             EVENT_ALLOWED => given.allowed(seen, read.live),
-            EVENT_ROUTER => given.trouble(Trouble::Router, seen),
-            EVENT_OPAQUE => given.trouble(Trouble::Opaque, seen),
+            EVENT_ROUTER => given.port_does(&seen, Kind::Router, EVENT_ROUTER),
+            EVENT_OPAQUE => given.port_does(&seen, Kind::Opaque, EVENT_OPAQUE),
+            EVENT_ROUTER_FLAG => given.remark(Remark::Forwards, &seen),
             EVENT_FLOOD => given.flooded(&seen, read.refused),
             // Of a newer program; its layout would have another version.
             _ => {}

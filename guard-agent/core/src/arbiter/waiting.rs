@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_fills_its_room_takes_none_of_anothers() {
+    fn a_port_that_fills_its_room_takes_none_of_its_neighbours() {
         let (mut waiting, port) = (Waiting::default(), port(false));
         let at = Duration::from_secs;
         for key in 0..MOST_OF_ACCESS_PORT {

@@ -1,4 +1,4 @@
-//! How much is known: whether what the live set does not show is not there (`leases.md`, "complete
+//! How much is known: whether what the evidence does not show is not there (`leases.md`, "complete
 //! since t").
 
 use std::{

@@ -1,12 +1,12 @@
 //! Evidence: a source's word that an address is in use, and whether all sources have been heard.
 //! Nothing is removed from it but by the source that said it.
 
-mod answer;
 mod completeness;
 mod entry;
-mod listed;
-mod listings;
+mod inventory;
 mod live;
+mod poll;
+mod source_index;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    answer::{Answer, Heard, Word},
     completeness::{Answered, Completeness, EventStream},
     entry::{Death, Entry, Listing, Place, Unread, Unreadable},
-    listed::News,
-    listings::Listings,
+    inventory::Inventory,
     live::{Claim, Live, Strength},
+    poll::{PollOutcome, PollResult, SandboxState},
+    source_index::ListingDiff,
 };
 use crate::{mac::Mac, owner::Owner, segment::Segment};
 
@@ -180,7 +180,7 @@ impl Changes {
     }
 }
 
-/// Answers from memory, without I/O, what is known of an address.
+/// What is known of an address, looked up in memory without I/O.
 pub trait EvidenceView {
     /// All current evidence that the address is in use; empty if there is none.
     fn evidence(&self, segment: &Segment, address: IpAddr) -> Vec<Evidence>;

@@ -22,7 +22,7 @@ const MOST: usize = 64;
 /// One of those who are said to have an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Who.
+    /// The owner.
     pub owner: Owner,
     /// What it is to the address.
     pub role: Role,

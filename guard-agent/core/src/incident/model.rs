@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::Target;
 use crate::{mac::Mac, owner::Owner, segment::Segment, time::Now};
 
+/// An incident about a port closes after so long without such a frame.
+const PORT_QUIET: Duration = Duration::from_secs(600);
+
 /// The kinds, the worst last: an incident has the worst that it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
@@ -17,6 +20,10 @@ pub enum Kind {
     Flood,
     /// An entry of a source cannot be read.
     Inventory,
+    /// A port sends what cannot be read to its end (claims.md A29, N12, N13).
+    Opaque,
+    /// A port that is no router's advertises one, or redirects (claims.md N09).
+    Router,
     /// An address went back and forth (claims.md A35).
     Flap,
     /// Two claimants of one address.
@@ -29,10 +36,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Unowned,
         Self::Flood,
         Self::Inventory,
+        Self::Opaque,
+        Self::Router,
         Self::Flap,
         Self::Duplicate,
         Self::Clone,
@@ -50,6 +59,8 @@ impl Kind {
         match self {
             Self::Inventory => "inventory",
             Self::Flood => "flood",
+            Self::Opaque => "opaque",
+            Self::Router => "router",
             Self::Unowned => "unowned",
             Self::Flap => "flap",
             Self::Duplicate => "duplicate",
@@ -58,13 +69,22 @@ impl Kind {
         }
     }
 
+    /// Whether it is about what a port does, whatever the address.
+    pub fn is_of_port(self) -> bool {
+        matches!(self, Self::Flood | Self::Opaque | Self::Router)
+    }
+
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
-            Self::Inventory | Self::Flood | Self::Flap | Self::Duplicate | Self::Clone => {
-                Severity::Warning
-            }
+            Self::Inventory
+            | Self::Flood
+            | Self::Opaque
+            | Self::Router
+            | Self::Flap
+            | Self::Duplicate
+            | Self::Clone => Severity::Warning,
             Self::Gateway => Severity::Critical,
         }
     }
@@ -158,9 +178,9 @@ impl Claimant {
 /// A frame that claims what another has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// Where.
+    /// The segment.
     pub segment: Segment,
-    /// What.
+    /// What is claimed.
     pub target: Target,
     /// How bad.
     pub kind: Kind,
@@ -175,9 +195,9 @@ pub struct Sighting {
 pub struct Incident {
     /// Grows with every incident of this agent.
     pub id: u64,
-    /// Where.
+    /// The segment.
     pub segment: Segment,
-    /// What.
+    /// What is claimed.
     pub target: Target,
     /// What is wrong, where that is not said by the kind and the claimants.
     #[serde(default)]
@@ -282,6 +302,7 @@ impl Incident {
         if self.kind == Kind::Inventory {
             return 2;
         }
+        let quiet = if self.kind.is_of_port() { PORT_QUIET } else { quiet };
         let unowned = self.kind == Kind::Unowned;
         let lasts = |claimant: &&Claimant| {
             let silent = now.boot.saturating_sub(claimant.last) >= quiet;
@@ -293,6 +314,8 @@ impl Incident {
         let unseen = |claimant: &&&Claimant| seen.iter().all(|seen| seen.owner != claimant.owner);
         seen.len()
             + listed.iter().filter(unseen).count()
-            + usize::from(matches!(self.kind, Kind::Unowned | Kind::Gateway | Kind::Flood))
+            + usize::from(
+                self.kind.is_of_port() || matches!(self.kind, Kind::Unowned | Kind::Gateway),
+            )
     }
 }

@@ -155,14 +155,15 @@ fn rule_5_any_answer_but_not_found_keeps_it() {
     let late = || "no answer within 10s".to_owned();
     let failed = || "cannot look a sandbox up: no".to_owned();
     for doubt in [Doubt::Unlisted, Doubt::Run(at(1))] {
-        let not_found = [vec![Word::NotFound], vec![Word::NotFound, Word::NotFound]];
+        let not_found =
+            [vec![SandboxState::NotFound], vec![SandboxState::NotFound, SandboxState::NotFound]];
         for words in not_found {
             assert_eq!(judge_answer(doubt, Ok(Some(words))), Verdict::Over(Cause::NotFound));
         }
         let others = [
-            Ok(Some(vec![Word::Alive])),
-            Ok(Some(vec![Word::NotFound, Word::Alive])),
-            Ok(Some(vec![Word::Dead, Word::Alive])),
+            Ok(Some(vec![SandboxState::Alive])),
+            Ok(Some(vec![SandboxState::NotFound, SandboxState::Alive])),
+            Ok(Some(vec![SandboxState::Dead, SandboxState::Alive])),
             Ok(Some(Vec::new())),
             Ok(None),
             Err(late()),
@@ -174,9 +175,9 @@ fn rule_5_any_answer_but_not_found_keeps_it() {
         }
     }
     // That it is dead is the answer to whom a death concerns that the index has listed too.
-    for words in [vec![Word::Dead], vec![Word::Dead, Word::NotFound]] {
+    for words in [vec![SandboxState::Dead], vec![SandboxState::Dead, SandboxState::NotFound]] {
         let unlisted = judge_answer(Doubt::Unlisted, Ok(Some(words.clone())));
-        assert_eq!(unlisted, Verdict::Keep(Kept::Found(Word::Dead)));
+        assert_eq!(unlisted, Verdict::Keep(Kept::Found(SandboxState::Dead)));
         assert_eq!(judge_answer(Doubt::Run(at(1)), Ok(Some(words))), over(1));
     }
 }

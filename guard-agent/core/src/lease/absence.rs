@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Engine, Generation, Lease, RowChange, State, Write, index::Slot, step::Step};
+use super::{
+    Engine, Generation, Lease, RowChange, State, Write, index::Slot, transaction::Transaction,
+};
 use crate::evidence::{Evidence, Unknown};
 
 /// For how long whoever asks again asks the same.
@@ -135,7 +137,7 @@ impl Engine {
     }
 }
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// Whether nothing has spoken for an address since that moment. Where that cannot be told, the
     /// address waits.
     pub(super) fn absence(&mut self, slot: Slot, since: Duration) -> Absence {
@@ -159,7 +161,7 @@ impl Step<'_> {
         }
     }
 
-    /// As [`Step::is_complete`], without waiting.
+    /// As [`Transaction::is_complete`], without waiting.
     pub(super) fn complete(&self, slot: Slot, since: Duration) -> Result<(), Unknown> {
         self.view.complete(self.table(slot).pool.segment(), since)
     }

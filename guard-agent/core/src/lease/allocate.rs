@@ -7,9 +7,9 @@ use super::{
     command::{Allocate, Reason, Refusal, Reply},
     index::Slot,
     reason,
-    step::Step,
     table::Candidate,
-    transition::{self, HandOut},
+    transaction::Transaction,
+    transition::{self, Assignment},
     workload::{is_former, not_known, waits_for, with_workload},
 };
 use crate::evidence::Evidence;
@@ -22,7 +22,7 @@ struct Chosen {
     ended: bool,
 }
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// One lease from each pool, or none and the reason.
     pub(super) fn allocate(&mut self, ask: &Allocate) -> Result<Reply, Refusal> {
         let owner =
@@ -295,7 +295,7 @@ impl Step<'_> {
         let generation = self.next_generation();
         let key = self.engine.shared_key(&ask.key);
         let ifindex = self.port_asked_for(slot, ask);
-        let given = HandOut {
+        let given = Assignment {
             owner: owner.clone(),
             key,
             generation,

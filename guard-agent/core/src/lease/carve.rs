@@ -13,11 +13,11 @@ use super::{
     State, Subnet, Swap, Write,
     command::{Reason, Refusal, Reply, ReserveSubnet, WhichSubnet},
     number,
-    step::Step,
+    transaction::Transaction,
 };
 use crate::segment::Segment;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// The lowest free block, or the requested one; the same one for whoever has one already.
     pub(super) fn reserve_subnet(&mut self, ask: &ReserveSubnet) -> Result<Reply, Refusal> {
         let wanted = ask.prefix.map(|prefix| prefix.trunc());
@@ -54,7 +54,7 @@ impl Step<'_> {
         Ok(Reply::Subnet(subnet))
     }
 
-    /// Once is as good as twice. What is in use in it is found at once.
+    /// Idempotent. What is in use in it is found at once.
     pub(super) fn release_subnet(&mut self, which: &WhichSubnet) -> Result<Reply, Refusal> {
         let found: Vec<_> = match which {
             WhichSubnet::Id(id) => self.engine.subnets.get(id).into_iter().cloned().collect(),

@@ -1,4 +1,4 @@
-//! What can be asked of the engine, and what it answers.
+//! What can be asked of the engine, and what it returns.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -41,9 +41,9 @@ pub enum Command {
     },
     /// End a lease on an operator's word. A live address goes to `releasing`, never to free.
     ForceRelease {
-        /// Where.
+        /// The segment.
         segment: Segment,
-        /// What.
+        /// The address.
         address: IpAddr,
     },
     /// A subscriber is done with what it had to undo for this lease.
@@ -76,16 +76,16 @@ pub enum Command {
     RaiseGeneration(Generation),
     /// An operator takes an address that nobody has out of use.
     Quarantine {
-        /// Where.
+        /// The segment.
         segment: Segment,
-        /// What.
+        /// The address.
         address: IpAddr,
     },
     /// An operator ends an operator's quarantine.
     Unquarantine {
-        /// Where.
+        /// The segment.
         segment: Segment,
-        /// What.
+        /// The address.
         address: IpAddr,
     },
     /// Carve a child subnet out of a pool.
@@ -185,7 +185,7 @@ pub struct Allocate {
     pub workload: Arc<str>,
 }
 
-/// The answer to a command that was carried out.
+/// The reply to a command that was carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// Allocate: the leases in the order of the pools. Confirm and Bind: the one lease.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Generation, Lease, State, command::Reply, reason, step::Step, transition};
+use super::{
+    Generation, Lease, State, command::Reply, reason, transaction::Transaction, transition,
+};
 use crate::mac::Mac;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// held → active.
     pub(super) fn confirm(&mut self, generation: Generation) -> Reply {
         let Some((slot, lease)) = self.owned(generation) else {
@@ -69,7 +71,7 @@ impl Step<'_> {
         lease.state.is_owned().then_some((slot, lease))
     }
 
-    /// The answer about a generation that nobody has (any more).
+    /// The reply about a generation that nobody has (any more).
     pub(super) fn no_lease(&self, generation: Generation) -> Reply {
         let given = self.engine.high_water.was_given(generation);
         if given { Reply::Stale } else { Reply::NotFound }

@@ -17,9 +17,9 @@ use super::{
     index::{Index, Slot},
     interface::Interfaces,
     restore::HighWater,
-    step::Step,
     subnet::Subnets,
     table::Table,
+    transaction::Transaction,
     transition,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub struct Engine {
 #[derive(Debug)]
 #[must_use = "the changes have to be stored, or undone"]
 pub struct Applied {
-    /// The answer to whoever asked.
+    /// The reply to the caller.
     pub result: Result<Reply, Refusal>,
     /// What has to be on disk before anyone is told. A refusal can have changes too: candidates
     /// that turned out to be live are quarantined.
@@ -169,13 +169,13 @@ impl Engine {
     /// Carries out a command. The caller stores the changes and tells of them, or gives them to
     /// [`Engine::undo`] before it applies anything else.
     pub fn apply(&mut self, command: Command, view: &dyn EvidenceView, now: Now) -> Applied {
-        let mut step = Step::new(self, view, now);
-        let result = step.run(command);
-        let (changes, notices) = step.end();
+        let mut transaction = Transaction::new(self, view, now);
+        let result = transaction.run(command);
+        let (changes, notices) = transaction.end();
         Applied { result, changes, notices }
     }
 
-    /// What a command would answer. Nothing is changed.
+    /// What a command would return. Nothing is changed.
     pub fn preview(
         &mut self,
         command: Command,
@@ -399,7 +399,7 @@ impl Engine {
     }
 
     /// Compares what grew step by step with what the rows imply, and looks for an address that
-    /// is in two tables. Answers what disagrees; empty is good.
+    /// is in two tables. Returns what disagrees; empty is good.
     pub fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut index = Index::default();

@@ -8,7 +8,7 @@ use super::{
     Swap, Write,
     command::{Reason, Refusal, Reply},
     ranges::Ranges,
-    step::Step,
+    transaction::Transaction,
 };
 
 /// How long a name may be in the kernel: `IFNAMSIZ` less the final zero byte.
@@ -110,7 +110,7 @@ impl Interfaces {
     }
 }
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// The lowest `prefixN` that nobody has, the kernel included; the same one for whoever has one
     /// already.
     pub(super) fn reserve_interface(
@@ -148,7 +148,7 @@ impl Step<'_> {
         Ok(Reply::Interface(reserved))
     }
 
-    /// Once is as good as twice.
+    /// Idempotent.
     pub(super) fn release_interface(&mut self, name: &Arc<str>) -> Reply {
         let Some(known) = self.engine.interfaces.by_name.get(name).cloned() else {
             return Reply::NotFound;

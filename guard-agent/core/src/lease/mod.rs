@@ -31,10 +31,10 @@ mod release;
 mod restore;
 mod row;
 mod run;
-mod step;
 mod subnet;
 mod table;
 mod tick;
+mod transaction;
 mod transition;
 mod workload;
 

@@ -8,15 +8,15 @@ use super::{
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
-    step::Step,
-    transition::{self, HandOut},
+    transaction::Transaction,
+    transition::{self, Assignment},
 };
 use crate::{
     evidence::{Changes, Evidence, Source, Station},
     segment::Segment,
 };
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// Compares what has changed. Ends come first: what comes after the end of a link is another one.
     pub(super) fn look(&mut self, changes: &Changes) {
         let Changes { ended, ports, hosts, places, owners, known } = changes;
@@ -117,7 +117,7 @@ impl Step<'_> {
             }
             // While others may claim it that nobody has read of, nobody gets it.
             Some(owner) if self.is_complete(slot, Duration::ZERO) => {
-                self.adopt(slot, owner, &evidence);
+                self.adopt_listed(slot, owner, &evidence);
             }
             Some(_) => {}
             None => self.quarantine_live(slot, &evidence),
@@ -132,7 +132,7 @@ impl Step<'_> {
     }
 
     /// The inventory says whose it is.
-    fn adopt(&mut self, slot: Slot, owner: Owner, evidence: &[Evidence]) {
+    fn adopt_listed(&mut self, slot: Slot, owner: Owner, evidence: &[Evidence]) {
         let wire: Vec<_> = evidence.iter().filter(|e| e.source == Source::Wire).cloned().collect();
         self.adopt_as(slot, owner, transition::empty(), transition::user(&wire));
     }
@@ -148,7 +148,7 @@ impl Step<'_> {
         let labels = std::collections::BTreeMap::default();
         let boot = self.engine.high_water.boot;
         let given =
-            HandOut { owner, key, generation, binding, labels, cooldown_bypassed: false, boot };
+            Assignment { owner, key, generation, binding, labels, cooldown_bypassed: false, boot };
         let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
         let mut lease = transition::activate(&lease, self.now);
         Self::mark_adopted(&mut lease);
@@ -157,7 +157,7 @@ impl Step<'_> {
 
     /// Another allocator gave this address to this owner. Evidence does not stand against it: it
     /// is the owner's. A lease of ours does.
-    pub(super) fn take_over(
+    pub(super) fn adopt(
         &mut self,
         pool: &Arc<str>,
         address: IpAddr,
@@ -223,7 +223,7 @@ impl Step<'_> {
             && !had_it_last
             && self.is_complete(slot, Duration::ZERO)
         {
-            return self.adopt(slot, owner, &evidence);
+            return self.adopt_listed(slot, owner, &evidence);
         }
         let mut next = lease.clone();
         if had_it_last {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Lease, Notice, Owner, State, index::Slot, step::Step};
+use super::{Engine, Lease, Notice, Owner, State, index::Slot, transaction::Transaction};
 use crate::evidence::PortName;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// Declared bindings that named the port before there was such a link get its ifindex, once.
     pub(super) fn port_added(&mut self, ifindex: u32) {
         let Some(PortName { interface, bridge, .. }) = self.view.port(ifindex) else { return };

@@ -38,7 +38,8 @@ impl Ranges {
 
     /// The end of the last of its ranges that touches `first..=last`.
     pub(crate) fn last_touching(&self, first: u128, last: u128) -> Option<u128> {
-        self.set.overlapping(first..=last).last().map(|range| *range.end())
+        // Not `next_back`, which walks through all ranges beyond `last`.
+        self.set.overlapping(first..=last).fold(None, |_, range| Some(*range.end()))
     }
 
     /// Adds `first..=last`, merging what it touches.

@@ -7,10 +7,10 @@ use super::{
     Generation, Lease, State,
     command::{CountMisses, Reply},
     index::Slot,
-    step::Step,
+    transaction::Transaction,
 };
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// Counts at most one miss for each silent lease, and starts anew for those that are not.
     pub(super) fn count_misses(&mut self, found: &CountMisses) -> Reply {
         for generation in &found.seen {

@@ -7,12 +7,12 @@ use super::{
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
-    step::Step,
+    transaction::Transaction,
     transition,
 };
 use crate::segment::Segment;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// By generation, which ends with the first release: a second one is stale.
     pub(super) fn release(&mut self, generation: Generation) -> Reply {
         match self.owned(generation) {
@@ -77,7 +77,7 @@ impl Step<'_> {
         }
     }
 
-    /// A subscriber lets go of a released address. Once is as good as twice.
+    /// A subscriber lets go of a released address. Idempotent.
     pub(super) fn ack_hold(&mut self, generation: Generation, subscriber: &Arc<str>) -> Reply {
         let Some(lease) = self.engine.index.generation(generation).cloned() else {
             return self.no_lease(generation);

@@ -100,7 +100,7 @@ impl Table {
         self.rows.get(&address).and_then(Row::lease)
     }
 
-    /// Replaces a row. Answers what was there.
+    /// Replaces a row. Returns what was there.
     pub(super) fn set(&mut self, address: IpAddr, row: Option<Row>) -> Option<Row> {
         self.derive(address, false);
         let old = match row {
@@ -156,7 +156,7 @@ impl Table {
         self.derived = self.derived_anew();
     }
 
-    /// The host's own addresses are these now. Answers those that are new to the pool, and those that
+    /// The host's own addresses are these now. Returns those that are new to the pool, and those that
     /// are the host's no more.
     pub(super) fn set_host(&mut self, addresses: &[IpAddr]) -> (Vec<IpAddr>, Vec<IpAddr>) {
         let inside = |address: &&IpAddr| self.pool.standing(**address) != Standing::Outside;

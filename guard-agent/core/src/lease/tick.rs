@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Lease, Notice, State, absence::Absence, index::Slot, reason, step::Step};
+use super::{
+    Lease, Notice, State, absence::Absence, index::Slot, reason, transaction::Transaction,
+};
 
 /// How many deadlines one command lets take effect, so that no caller waits long for its turn.
 const MOST: usize = 1024;
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// Carries out what is due.
     pub(super) fn tick(&mut self) {
         for lease in self.engine.index.due(self.now.boot, MOST) {

@@ -22,7 +22,7 @@ pub(super) fn is_legal(from: Option<State>, to: Option<State>) -> bool {
 }
 
 /// What a hand-out starts with.
-pub(super) struct HandOut {
+pub(super) struct Assignment {
     pub(super) owner: Owner,
     pub(super) key: Arc<str>,
     pub(super) generation: Generation,
@@ -33,8 +33,8 @@ pub(super) struct HandOut {
 }
 
 /// free, cooling → held; quarantined, free → active where the inventory names the owner.
-pub(super) fn hand_out(pool: &Pool, address: IpAddr, given: HandOut, now: Now) -> Lease {
-    let HandOut { owner, key, generation, binding, labels, cooldown_bypassed, boot } = given;
+pub(super) fn hand_out(pool: &Pool, address: IpAddr, given: Assignment, now: Now) -> Lease {
+    let Assignment { owner, key, generation, binding, labels, cooldown_bypassed, boot } = given;
     Lease {
         segment: pool.segment().clone(),
         address,

@@ -8,7 +8,7 @@ use super::{
     allocate::who,
     command::{Allocate, Reason, Refusal, Reply},
     release::released,
-    step::Step,
+    transaction::Transaction,
 };
 use crate::evidence::{Evidence, Unknown};
 
@@ -35,7 +35,7 @@ pub(super) fn is_former(lease: &Lease, owner: &Owner, ask: &Allocate) -> bool {
         && lease.owner.as_ref().is_some_and(|other| other != owner)
 }
 
-impl Step<'_> {
+impl Transaction<'_> {
     /// The workload is in another sandbox now: what this one has ends. Whether it ended by this.
     pub(super) fn end_former(
         &mut self,

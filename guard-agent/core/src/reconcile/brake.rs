@@ -15,7 +15,7 @@ const ALWAYS: usize = 8;
 /// What a pass may take back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// These.
+    /// The leases that it takes back.
     pub reap: Vec<Generation>,
     /// Not these: there are too many of them to be true.
     pub blocked: Vec<Arc<Lease>>,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
-    evidence::{Answer, Heard},
     evidence::{EvidenceView, Source},
+    evidence::{PollOutcome, PollResult},
     lease::{Binding, Engine, Generation, Lease, Runs, State},
 };
 
@@ -17,7 +17,7 @@ pub struct Look<'a> {
     /// When they were read, on `CLOCK_BOOTTIME`.
     pub read: Duration,
     /// What each configured source answered.
-    pub heard: &'a [Heard],
+    pub heard: &'a [PollResult],
     /// The number of the running boot.
     pub boot: u64,
 }
@@ -30,7 +30,7 @@ pub enum Ended {
     Degraded {
         /// What is degraded.
         what: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A source failed or timed out.
@@ -38,7 +38,7 @@ pub enum Ended {
     Failed {
         /// Which source.
         name: &'static str,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A source answered in part.
@@ -75,12 +75,12 @@ impl Ended {
     ///
     /// # Errors
     /// What the source did instead.
-    pub fn unless_complete(heard: &Heard) -> Result<(), Self> {
-        let Heard { name, answer, source: _, asked: _, ours: _ } = heard;
-        match answer {
-            Answer::Complete => Ok(()),
-            Answer::Failed(why) => Err(Self::Failed { name, why: why.clone() }),
-            Answer::Partial(why) => Err(Self::Partial { name, why: why.clone() }),
+    pub fn unless_complete(heard: &PollResult) -> Result<(), Self> {
+        let PollResult { name, outcome, source: _, asked: _, ours: _ } = heard;
+        match outcome {
+            PollOutcome::Complete => Ok(()),
+            PollOutcome::Failed(why) => Err(Self::Failed { name, why: why.clone() }),
+            PollOutcome::Partial(why) => Err(Self::Partial { name, why: why.clone() }),
         }
     }
 }
@@ -146,7 +146,7 @@ impl<'a> Look<'a> {
     }
 
     /// Those that list nothing of ours.
-    fn empty(self) -> impl Iterator<Item = &'a Heard> {
+    fn empty(self) -> impl Iterator<Item = &'a PollResult> {
         self.heard.iter().filter(|heard| heard.ours == 0)
     }
 
@@ -155,7 +155,7 @@ impl<'a> Look<'a> {
         let Some(lease) = port else { return Ok(()) };
         match self.empty().find(|heard| empty.contains(&heard.source)) {
             None => Ok(()),
-            Some(Heard { name, .. }) => Err(Ended::Empty {
+            Some(PollResult { name, .. }) => Err(Ended::Empty {
                 name,
                 address: lease.address,
                 interface: lease.binding.interface.as_deref().unwrap_or("?").to_owned(),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{brake::*, pass::*};
 use crate::{
-    evidence::{Answer, Heard},
+    evidence::{PollOutcome, PollResult},
     evidence::{Source, Unknown},
     lease::{
         Binding, Generation, Lease, State,
@@ -57,18 +57,18 @@ fn bound(generation: Generation, port: u8) -> Lease {
     Lease { binding, ..lease(generation, State::Active) }
 }
 
-fn heard(answer: Answer, ours: usize) -> Heard {
+fn heard(outcome: PollOutcome, ours: usize) -> PollResult {
     let (source, asked) = (Source::Inventory, Duration::from_secs(11));
-    Heard { source, name: "containerd", asked, answer, ours }
+    PollResult { source, name: "containerd", asked, outcome, ours }
 }
 
-fn complete() -> Heard {
-    heard(Answer::Complete, 1)
+fn complete() -> PollResult {
+    heard(PollOutcome::Complete, 1)
 }
 
 const READ: Duration = Duration::from_secs(10);
 
-fn judge(leases: &[Lease], heard: &[Heard], view: &FakeView) -> Result<Judgement, Ended> {
+fn judge(leases: &[Lease], heard: &[PollResult], view: &FakeView) -> Result<Judgement, Ended> {
     let leases: Vec<_> = leases.iter().cloned().map(Arc::new).collect();
     Look { leases: &leases, read: READ, heard, boot: BOOT }.judge(view)
 }
@@ -81,10 +81,11 @@ fn generations(leases: &[Arc<Lease>]) -> Vec<Generation> {
 fn rule_6_each_way_to_fail_ends_the_pass() {
     let leases = [lease(1, State::Active)];
     let view = FakeView::default();
-    let late = Heard { asked: READ.checked_sub(Duration::from_millis(1)).unwrap(), ..complete() };
+    let late =
+        PollResult { asked: READ.checked_sub(Duration::from_millis(1)).unwrap(), ..complete() };
     let ways = [
-        (heard(Answer::Failed("gone".to_owned()), 0), "did not answer"),
-        (heard(Answer::Partial("a label".to_owned()), 1), "in part"),
+        (heard(PollOutcome::Failed("gone".to_owned()), 0), "did not answer"),
+        (heard(PollOutcome::Partial("a label".to_owned()), 1), "in part"),
         (late, "older"),
     ];
     for (way, says) in ways {
@@ -101,7 +102,7 @@ fn rule_6_each_way_to_fail_ends_the_pass() {
 
 #[test]
 fn rule_6_an_empty_inventory_is_believed_unless_a_bound_port_exists() {
-    let empty = [heard(Answer::Complete, 0)];
+    let empty = [heard(PollOutcome::Complete, 0)];
     let mut view = FakeView::default();
     let leases = [lease(1, State::Active), bound(2, 5)];
     assert_eq!(generations(&judge(&leases, &empty, &view).unwrap().silent), [1, 2]);
@@ -275,14 +276,14 @@ proptest! {
             ..FakeView::default()
         };
         let heard: Vec<_> = answers.iter().map(|kind| match kind {
-            0 => heard(Answer::Failed("x".to_owned()), 0),
-            1 => heard(Answer::Partial("x".to_owned()), 3),
-            2 => heard(Answer::Complete, 0),
+            0 => heard(PollOutcome::Failed("x".to_owned()), 0),
+            1 => heard(PollOutcome::Partial("x".to_owned()), 3),
+            2 => heard(PollOutcome::Complete, 0),
             _ => complete(),
         }).collect();
         let look = Look { leases: &all, read: READ, heard: &heard, boot: BOOT };
         let judged = look.judge(&view);
-        if heard.iter().any(|heard| heard.answer != Answer::Complete) {
+        if heard.iter().any(|heard| heard.outcome != PollOutcome::Complete) {
             prop_assert!(judged.is_err());
             return Ok(());
         }

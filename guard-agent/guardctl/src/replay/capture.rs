@@ -46,7 +46,7 @@ pub enum CaptureError {
 /// A frame, as it was captured.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// The interface, an index into what [`read`] gives back.
+    /// The interface, an index into what [`read`] returns.
     pub interface: usize,
     /// Nanoseconds since 1970.
     pub time_ns: u64,

@@ -49,9 +49,9 @@ pub struct Claim {
     pub address: IpAddr,
     /// Its VLAN, 0 for untagged.
     pub vlan: u16,
-    /// Who.
+    /// The claimant.
     pub mac: Mac,
-    /// Where.
+    /// The port that it was seen on.
     pub interface: String,
     /// ARP or neighbour discovery said so; else it was the source of a packet.
     pub asserted: bool,

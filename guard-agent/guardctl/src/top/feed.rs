@@ -26,7 +26,7 @@ use crate::view::{Conflict, Conflicts, Pool, Pools, Port, Ports, Status};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an answer may take before the screen says that there is none.
-const PATIENCE: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How it is at one moment.
 pub struct Sample {
@@ -123,5 +123,5 @@ async fn next(stream: &mut Option<Streaming<Event>>) -> Result<Event, CallError>
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-    timeout(PATIENCE, call).await.unwrap_or(Err(CallError::Deadline(PATIENCE)))
+    timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(CallError::Deadline(CALL_TIMEOUT)))
 }

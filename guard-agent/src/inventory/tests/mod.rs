@@ -24,7 +24,7 @@ use guard_api::proto::containerd::{
     events::{Envelope, SubscribeRequest, events_server},
 };
 use guard_core::{
-    evidence::{Answer, EvidenceView as _},
+    evidence::{EvidenceView as _, PollOutcome},
     incident::{Flaps, Incidents},
     lease::Pools,
 };
@@ -39,10 +39,10 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::*;
 use crate::{
-    events::{Alerts, History, Hub},
+    events::{EventBus, IncidentLog, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
     store::{Boot, Store},
     supervisor::Supervisor,
@@ -197,9 +197,9 @@ fn serve_with(socket: &Path, way: Way, follow: Follow) -> Served {
 
 struct Asked {
     sources: Sources,
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     health: Arc<Health>,
-    alerts: Arc<Alerts>,
+    reporter: Arc<IncidentReporter>,
     _dir: tempfile::TempDir,
 }
 
@@ -208,16 +208,16 @@ fn asking(socket: &Path) -> Asked {
     let dir = tempfile::tempdir().unwrap();
     let boot = Boot { id: "boot".to_owned(), now: clock::now() };
     let store = Store::open(&dir.path().join("leases.db"), &boot).unwrap();
-    let (live, health) = (Arc::new(LiveSet::default()), Arc::new(Health::default()));
+    let (live, health) = (Arc::new(SharedEvidence::default()), Arc::new(Health::default()));
     let pools = Pools::new(Vec::new()).unwrap();
     let changes = live.changes().clone();
     let _ledger = Ledger::start(pools, store, live.clone(), changes, Vec::new()).unwrap();
-    let alerts = alerts(dir.path());
-    let told = Told {
+    let reporter = reporter(dir.path());
+    let publisher = Publisher {
         live: live.clone(),
         health: health.clone(),
         segments: Arc::new([]),
-        alerts: alerts.clone(),
+        reporter: reporter.clone(),
     };
     let containerd = crate::config::containerd::Settings {
         socket: socket.to_owned(),
@@ -227,25 +227,25 @@ fn asking(socket: &Path) -> Asked {
         address_label: "x/ip".to_owned(),
     };
     let settings = Settings { containerd: Some(containerd), directory: None };
-    let sources = Sources::start(settings, &told, &Supervisor::new().0);
-    Asked { sources, live, health, alerts, _dir: dir }
+    let sources = Sources::start(settings, &publisher, &Supervisor::new().0);
+    Asked { sources, live, health, reporter, _dir: dir }
 }
 
-fn alerts(dir: &Path) -> Arc<Alerts> {
+fn reporter(dir: &Path) -> Arc<IncidentReporter> {
     let minute = Duration::from_secs(60);
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
-    let (hub, metrics) = (Arc::new(Hub::new(1, [])), Arc::new(Metrics::new().unwrap()));
-    let (history, _) =
-        History::open(&dir.join("incidents.db"), "boot", &Supervisor::new().0).unwrap();
-    Arc::new(Alerts::new(incidents, hub, metrics, history))
+    let (bus, metrics) = (Arc::new(EventBus::new(1, [])), Arc::new(Metrics::new().unwrap()));
+    let (log, _) =
+        IncidentLog::open(&dir.join("incidents.db"), "boot", &Supervisor::new().0).unwrap();
+    Arc::new(IncidentReporter::new(incidents, bus, metrics, log))
 }
 
 impl Asked {
-    async fn answer(&self) -> Answer {
+    async fn answer(&self) -> PollOutcome {
         let [heard] = self.sources.ask().await.try_into().unwrap();
-        let failed = heard.answer != Answer::Complete;
+        let failed = heard.outcome != PollOutcome::Complete;
         assert!(!failed || self.health.why(&health::source("containerd")).is_some());
-        heard.answer
+        heard.outcome
     }
 
     fn is_known(&self) -> bool {
@@ -275,10 +275,12 @@ impl Asked {
 }
 
 #[track_caller]
-fn failed(answer: Answer, says: &str) {
+fn failed(answer: PollOutcome, says: &str) {
     match answer {
-        Answer::Failed(why) | Answer::Partial(why) => assert!(why.contains(says), "{why}"),
-        Answer::Complete => panic!("it counts as complete"),
+        PollOutcome::Failed(why) | PollOutcome::Partial(why) => {
+            assert!(why.contains(says), "{why}")
+        }
+        PollOutcome::Complete => panic!("it counts as complete"),
     }
 }
 
@@ -290,7 +292,7 @@ fn rule_6_no_failure_of_containerd_is_an_answer() {
         let asked = asking(&socket);
         failed(asked.answer().await, "No such file");
         let (server, way, mut began) = serve(&socket, Way::Good);
-        assert_eq!(asked.answer().await, Answer::Complete);
+        assert_eq!(asked.answer().await, PollOutcome::Complete);
         assert!(asked.is_known());
 
         *way.lock() = Way::Error;
@@ -313,7 +315,7 @@ fn rule_6_no_failure_of_containerd_is_an_answer() {
 
         // It is back, and really has nothing.
         let (server, _, _began) = serve(&socket, Way::Empty);
-        assert_eq!(asked.answer().await, Answer::Complete);
+        assert_eq!(asked.answer().await, PollOutcome::Complete);
         assert!(!asked.is_known());
         assert_eq!(asked.health.why(&health::source("containerd")), None);
         server.shutdown_background();
@@ -330,6 +332,6 @@ fn what_is_no_grpc_is_no_answer() {
         let asked = asking(&socket);
         failed(asked.answer().await, "no answer within");
         assert!(asked.sources.status()[0].why().is_some());
-        assert!(PATIENCE < Duration::from_secs(5), "tests do not wait as long as agents");
+        assert!(ANSWER_TIMEOUT < Duration::from_secs(5), "tests do not wait as long as agents");
     });
 }

@@ -19,7 +19,7 @@ impl Memory {
     }
 }
 
-impl Lifecycle for Memory {
+impl AfterCommit for Memory {
     fn restored(&mut self, _: &[Arc<Lease>]) {}
 
     fn committed(&mut self, _: &[Change], _: Now) {}
@@ -58,18 +58,18 @@ impl Node {
         let path = self.file("leases.db");
         let boot = Boot { id: boot.to_owned(), now: clock::now() };
         let opened = open(&path, &boot, &self.memory.given());
-        self.start_with(opened.map_err(|error| Loss::of(error, &path, &boot).unwrap()))
+        self.start_with(opened.map_err(|error| StoreFault::of(error, &path, &boot).unwrap()))
     }
 
-    fn start_with(&self, opened: Result<Store, Loss>) -> Ledger {
+    fn start_with(&self, opened: Result<Store, StoreFault>) -> Ledger {
         let p = PoolSpec::new("p", Segment::new("br0", 0), "10.0.0.0/16".parse().unwrap());
         let pools = Pools::new(vec![Pool::new(p).unwrap()]).unwrap();
         let view: View = Arc::new(all_known());
-        let observers: Vec<Box<dyn Lifecycle>> = vec![Box::new(self.memory.clone())];
+        let after_commit: Vec<Box<dyn AfterCommit>> = vec![Box::new(self.memory.clone())];
         match opened {
-            Ok(store) => Ledger::start(pools, store, view, Arc::default(), observers).unwrap(),
-            Err(loss) => {
-                Ledger::start_without(pools, loss, view, Arc::default(), observers).unwrap()
+            Ok(store) => Ledger::start(pools, store, view, Arc::default(), after_commit).unwrap(),
+            Err(fault) => {
+                Ledger::start_without(pools, fault, view, Arc::default(), after_commit).unwrap()
             }
         }
     }
@@ -93,8 +93,8 @@ impl Node {
 }
 
 async fn is_lost(ledger: &Ledger, what: &str) {
-    let loss = ledger.loss().unwrap();
-    assert!(loss.message.contains(what) && loss.message.contains("guardctl recover"), "{loss}");
+    let fault = ledger.fault().unwrap();
+    assert!(fault.message.contains(what) && fault.message.contains("guardctl recover"), "{fault}");
     assert_eq!(lease(ledger, "c").await.unwrap_err().reason, Reason::StoreDamaged);
 }
 
@@ -107,7 +107,7 @@ async fn rule_11_a_store_from_the_past_is_noticed_and_no_generation_comes_twice(
     node.copy("", ".old");
 
     let ledger = node.start();
-    assert_eq!(ledger.loss(), None);
+    assert_eq!(ledger.fault(), None);
     let last = lease(&ledger, "b").await.unwrap();
     assert_eq!(node.memory.highest(), last.generation, "known before the answer");
     ledger.shutdown().await;
@@ -142,11 +142,11 @@ async fn rule_11_a_store_that_is_gone_with_its_marker_is_missing_where_the_kerne
     let ledger = node.start();
     is_lost(&ledger, "missing").await;
     ledger.recover(Recovery::default()).await.unwrap().unwrap();
-    assert_eq!(ledger.loss(), None);
+    assert_eq!(ledger.fault(), None);
     assert!(lease(&ledger, "b").await.unwrap().generation > last);
     ledger.shutdown().await;
     let ledger = node.start();
-    assert_eq!(ledger.loss(), None, "it stays recovered");
+    assert_eq!(ledger.fault(), None, "it stays recovered");
     ledger.shutdown().await;
 }
 
@@ -168,7 +168,7 @@ async fn a_first_start_is_one_also_after_a_run_that_gave_nothing() {
     let node = Node::new();
     for _ in 0..2 {
         let ledger = node.start();
-        assert_eq!((ledger.loss(), node.memory.highest()), (None, 0));
+        assert_eq!((ledger.fault(), node.memory.highest()), (None, 0));
         ledger.shutdown().await;
         node.remove();
     }
@@ -186,7 +186,7 @@ async fn a_first_start_is_one_also_after_a_run_that_gave_nothing() {
             store.close().unwrap();
         }
         let ledger = node.start();
-        assert_eq!(ledger.loss(), None, "{told}");
+        assert_eq!(ledger.fault(), None, "{told}");
         ledger.shutdown().await;
     }
     // After `guard-agent detach` nobody knows of any.
@@ -222,7 +222,7 @@ async fn rule_11_the_first_open_in_a_boot_repeats_no_generation_of_a_store_from_
             node.memory.is(&[]);
         }
         let ledger = node.start_in(boot);
-        assert_eq!(ledger.loss(), None);
+        assert_eq!(ledger.fault(), None);
         let lease = lease(&ledger, "a").await.unwrap();
         assert!(lease.generation > HighWater::seed(yesterday.wall + HOURS_23).generation);
         assert!(given.insert(lease.generation), "{} twice", lease.generation);
@@ -251,7 +251,7 @@ async fn rule_11_a_pin_that_cannot_be_right_is_written_anew_and_allocation_goes_
     for damaged in [u64::MAX, last + (1 << 41), 1 << 62] {
         node.memory.is(&[damaged, last]);
         let ledger = node.start();
-        assert_eq!(ledger.loss(), None);
+        assert_eq!(ledger.fault(), None);
         assert_eq!(node.memory.highest(), last, "written anew");
         ledger.shutdown().await;
     }
@@ -288,7 +288,7 @@ async fn a_clock_that_was_ahead_is_no_damage() {
     let first = lease(&ledger, "a").await.unwrap().generation;
     ledger.shutdown().await;
     let ledger = node.start();
-    assert_eq!((ledger.loss(), node.memory.highest()), (None, first));
+    assert_eq!((ledger.fault(), node.memory.highest()), (None, first));
     assert_eq!(lease(&ledger, "b").await.unwrap().generation, first + 1);
     ledger.shutdown().await;
 }

@@ -25,7 +25,7 @@ use self::decode::{address, link, notices, vlans};
 pub use self::model::{Dump, Flow, Link, Notice, PortVlans};
 
 /// How long the kernel may take to answer: a thousand ports are listed within a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections to route netlink in the process's network namespace: one for questions, and one for
 /// notices. On a single one, a burst of notices that fills the receive buffer can take the end of an
@@ -44,7 +44,7 @@ pub enum NetlinkError {
     #[error("cannot open a route netlink socket: {0}")]
     Open(#[from] io::Error),
     /// No answer.
-    #[error("the kernel did not answer a route netlink request within {} s", PATIENCE.as_secs())]
+    #[error("the kernel did not answer a route netlink request within {} s", KERNEL_TIMEOUT.as_secs())]
     Late(#[from] Elapsed),
     /// A request failed.
     #[error("the kernel refused a route netlink request: {0}")]
@@ -71,7 +71,7 @@ impl Netlink {
     /// # Errors
     /// The kernel's refusal.
     pub async fn dump(&self) -> Result<Dump, NetlinkError> {
-        timeout(PATIENCE, self.read_all()).await?
+        timeout(KERNEL_TIMEOUT, self.read_all()).await?
     }
 
     async fn read_all(&self) -> Result<Dump, NetlinkError> {
@@ -94,7 +94,7 @@ impl Netlink {
     /// The kernel's refusal.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         let mut found = self.questions.link().get().match_name(name).execute().boxed();
-        match timeout(PATIENCE, found.try_next()).await? {
+        match timeout(KERNEL_TIMEOUT, found.try_next()).await? {
             Ok(message) => Ok(message.and_then(link)),
             Err(rtnetlink::Error::NetlinkError(error))
                 if error.raw_code() == -nix::libc::ENODEV =>
@@ -141,7 +141,7 @@ impl Netlink {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
         let mut answers = self.questions.clone().request(request)?;
-        match timeout(PATIENCE, answers.next()).await?.map(|answer| answer.payload) {
+        match timeout(KERNEL_TIMEOUT, answers.next()).await?.map(|answer| answer.payload) {
             Some(NetlinkPayload::InnerMessage(answer)) => Ok(Some(answer)),
             Some(NetlinkPayload::Error(error)) if error.raw_code() == -nix::libc::ENOENT => {
                 Ok(None)

@@ -42,19 +42,19 @@ impl Facts for Carrier<'_> {
     }
 
     fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
-        self.executor.bindings.holder(segment, address)
+        self.executor.owners.holder(segment, address)
     }
 
     fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
-        self.executor.bindings.is_reserved(segment, address)
+        self.executor.owners.is_reserved(segment, address)
     }
 
     fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
-        self.executor.bindings.is_bound(ifindex, mac)
+        self.executor.owners.is_bound(ifindex, mac)
     }
 
     fn behind(&self, ifindex: u32) -> Option<Owner> {
-        self.executor.bindings.behind(ifindex)
+        self.executor.owners.behind(ifindex)
     }
 
     fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {
@@ -72,7 +72,7 @@ impl Facts for Carrier<'_> {
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
-        self.executor.alerts.kind(segment, target)
+        self.executor.reporter.kind(segment, target)
     }
 }
 
@@ -95,14 +95,14 @@ impl Hands for Carrier<'_> {
             Effect::Sighted(sighted) => self.executor.sighted(*sighted),
             Effect::Moved { segment, address, sides } => {
                 let (from, to) = *sides;
-                self.executor.alerts.moved(&segment, address, from.as_ref(), &to, clock::now());
+                self.executor.reporter.moved(&segment, address, from.as_ref(), &to, clock::now());
             }
             Effect::Spoke(segment, address, holder) => {
-                self.executor.alerts.holder_spoke(&segment, address, &holder);
+                self.executor.reporter.holder_spoke(&segment, address, &holder);
             }
             Effect::HoldInKernel(key, live) => self.executor.hold(key, live),
             Effect::ForgetInKernel(key, ifindex) => self.executor.forget(&key, ifindex),
-            // Not there is as good as removed.
+            // Idempotent: it may be gone already.
             Effect::ForgetChallenger(challenger) => {
                 let _ = self.executor.maps.challengers.remove(&challenger);
             }
@@ -136,7 +136,7 @@ impl Executor {
             sighting.challenger.frames = frames;
         }
         let latency = clock::monotonic().saturating_sub(seen);
-        self.alerts.sighted(sighting, clock::now(), latency);
+        self.reporter.sighted(sighting, clock::now(), latency);
     }
 
     fn frames(&self, challenger: &ChallengerKey) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! The one place where the arbiter's effects are carried out: in the kernel's maps, in the live set,
+//! The one place where the arbiter's effects are carried out: in the kernel's maps, in the evidence,
 //! in the incidents, and out of ports.
 
 mod carry;
@@ -16,31 +16,31 @@ use ipnet::IpNet;
 
 pub(super) use carry::Carrier;
 
-use super::{Parts, log_limiter::LogLimiter, rules};
+use super::{Deps, log_limiter::LogLimiter, rules};
 use crate::{
-    datapath::Table,
-    events::Alerts,
-    live::LiveSet,
+    datapath::CountedMap,
+    events::IncidentReporter,
+    live::SharedEvidence,
     network::{
         link::{exists, has_carrier},
         probe::Prober,
         topology::Bridge,
     },
-    owners::Bindings,
+    owners::Owners,
 };
 
 /// The maps of claims.
 pub(super) struct ClaimMaps {
-    pub(super) live: Table<Live>,
+    pub(super) live: CountedMap<Live>,
     pub(super) challengers: KernelMap<MapData, ChallengerKey, Challenger>,
     pub(super) prefixes: LpmTrie<MapData, AddressKey, Prefix>,
 }
 
 /// What effects are carried out with.
 pub(super) struct Executor {
-    live: Arc<LiveSet>,
-    alerts: Arc<Alerts>,
-    bindings: Arc<Bindings>,
+    live: Arc<SharedEvidence>,
+    reporter: Arc<IncidentReporter>,
+    owners: Arc<Owners>,
     maps: ClaimMaps,
     prefixes: Vec<(Segment, IpNet)>,
     /// The allow rules, by bridge.
@@ -56,14 +56,14 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    pub(super) fn new(parts: &Parts, maps: ClaimMaps, prober: Arc<Prober>) -> Self {
+    pub(super) fn new(deps: &Deps, maps: ClaimMaps, prober: Arc<Prober>) -> Self {
         Self {
-            live: parts.live.clone(),
-            alerts: parts.alerts.clone(),
-            bindings: parts.bindings.clone(),
+            live: deps.live.clone(),
+            reporter: deps.reporter.clone(),
+            owners: deps.owners.clone(),
             maps,
-            prefixes: parts.prefixes.clone(),
-            rules: parts.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
+            prefixes: deps.prefixes.clone(),
+            rules: deps.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
             down: HashSet::new(),
             prober,
             bridges: HashMap::new(),
@@ -86,7 +86,7 @@ impl Executor {
     pub(super) fn follow_up(&mut self) {
         for (segment, address, new) in std::mem::take(&mut self.later) {
             // From here on the program tells when the owner is heard again.
-            self.bindings.listen(&segment, address);
+            self.owners.listen(&segment, address);
             if let Some(station) = new {
                 self.news(&segment, address, &station);
             }
@@ -94,7 +94,7 @@ impl Executor {
     }
 
     fn news(&self, segment: &Segment, address: IpAddr, station: &Station) {
-        self.bindings.heard(segment, address, station);
+        self.owners.heard(segment, address, station);
         self.live.changes().wake();
     }
 

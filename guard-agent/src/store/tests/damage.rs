@@ -1,7 +1,7 @@
 //! A marker says whose file an unreadable one is.
 
 use super::*;
-use crate::ledger::Loss;
+use crate::ledger::StoreFault;
 
 /// Good files, and a place to damage copies of them in.
 struct Damage {
@@ -40,10 +40,10 @@ impl Damage {
             }
             Err(error) => {
                 let path = self.copy.db();
-                let loss = Loss::of(error, &path, &boot).expect("the agent stays up");
-                assert!(!loss.passes, "no time mends it: {}", loss.why);
-                assert!(loss.why.contains("guardctl recover"), "{}", loss.why);
-                Some(loss.why)
+                let fault = StoreFault::of(error, &path, &boot).expect("the agent stays up");
+                assert!(!fault.passes, "no time mends it: {}", fault.why);
+                assert!(fault.why.contains("guardctl recover"), "{}", fault.why);
+                Some(fault.why)
             }
         }
     }

@@ -12,7 +12,7 @@ use etherparse::PacketBuilder;
 use guard_ebpf::abi::AddressKey;
 use guard_ebpf::address::Segment;
 use guard_tests::{
-    Agent, Arp, BRIDGE, Client, Lab, Launch, Mac, NOBODY, PATIENCE, POOL, Sandbox, ipv4_udp,
+    Agent, Arp, BRIDGE, Client, Lab, Launch, Mac, NOBODY, POOL, Sandbox, TIMEOUT, ipv4_udp,
 };
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -179,7 +179,7 @@ impl Bench<'_> {
             });
             let measured = scope.spawn(|| -> Result<u32> {
                 stay_on(own)?;
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + TIMEOUT;
                 let (mut least, mut batches) = (u32::MAX, 0);
                 while batches < BATCHES / TURNS && Instant::now() < deadline {
                     let before = rounds.load(Ordering::Relaxed);

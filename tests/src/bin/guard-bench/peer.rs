@@ -31,7 +31,7 @@ pub fn fill(lab: &Lab, dir: &Path, rows: usize) -> Result<HostLocal> {
     Ok(peer)
 }
 
-/// Calls it from so many clients at once, and answers how many allocations a second it made.
+/// Calls it from so many clients at once, and returns how many allocations a second it made.
 ///
 /// # Errors
 /// It refused one.

@@ -39,7 +39,7 @@ impl Raw {
         Ok(Self { conn, next })
     }
 
-    /// Commits rows one at a time, and answers how long each took.
+    /// Commits rows one at a time, and returns how long each took.
     ///
     /// # Errors
     /// What SQLite says.
@@ -54,7 +54,7 @@ impl Raw {
         Ok(times)
     }
 
-    /// Commits so many rows as one transaction, and answers their numbers.
+    /// Commits so many rows as one transaction, and returns their numbers.
     ///
     /// # Errors
     /// What SQLite says.

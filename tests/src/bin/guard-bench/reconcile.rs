@@ -10,9 +10,9 @@ use guard_agent::{
     health::Health,
     inventory::Sources,
     ledger::Ledger,
-    live::LiveSet,
+    live::SharedEvidence,
     metrics::Metrics,
-    reconcile::{Ask, Parts, Reconciler},
+    reconcile::{Ask, Deps, Reconciler},
     store::{Boot, Store},
 };
 use guard_core::{
@@ -78,7 +78,7 @@ pub fn run(json: bool) -> Result<()> {
 /// The parts of an agent that a pass goes through.
 struct Node {
     segment: Segment,
-    live: Arc<LiveSet>,
+    live: Arc<SharedEvidence>,
     ledger: Ledger,
     reconciler: Reconciler,
     listing: Listing,
@@ -93,7 +93,7 @@ impl Node {
         let store = Store::open(&dir.path().join("leases.db"), &boot)?;
         let segment = Segment::new(BRIDGE, 0);
         let spec = PoolSpec::new(POOL, segment.clone(), "10.8.0.0/16".parse()?);
-        let live = Arc::new(LiveSet::default());
+        let live = Arc::new(SharedEvidence::default());
         let pools = Pools::new(vec![Pool::new(spec)?])?;
         let changes = live.changes().clone();
         let ledger = Ledger::start(pools.clone(), store, live.clone(), changes, Vec::new())?;
@@ -104,7 +104,7 @@ impl Node {
                 PortName { interface: port_name(port), bridge: BRIDGE.into(), uplink: false };
             live.port_added(ifindex(port), name);
         }
-        let reconciler = Reconciler::new(Parts {
+        let reconciler = Reconciler::new(Deps {
             settings: Settings {
                 interval: Duration::from_secs(300),
                 misses: 3,

@@ -16,7 +16,7 @@ use std::{
 use ipnet::IpNet;
 
 use self::links::Link;
-use super::{Device, Evidence, Listings, PortName, Source, Station};
+use super::{Device, Evidence, Inventory, PortName, Source, Station};
 use crate::{segment::Segment, time::Now};
 
 /// How strongly a frame speaks, in the words of people.
@@ -167,7 +167,7 @@ impl Live {
     /// `CLOCK_MONOTONIC`.
     pub fn evidence(
         &self,
-        listings: &Listings,
+        inventory: &Inventory,
         segment: &Segment,
         address: IpAddr,
         now: Now,
@@ -189,26 +189,26 @@ impl Live {
                 age: Duration::ZERO,
             });
         }
-        evidence.extend(self.listed_on(listings, segment, address, now));
+        evidence.extend(self.listed_on(inventory, segment, address, now));
         evidence
     }
 
     /// All addresses of a segment with current evidence.
-    pub fn addresses(&self, listings: &Listings, segment: &Segment) -> Vec<IpAddr> {
+    pub fn addresses(&self, inventory: &Inventory, segment: &Segment) -> Vec<IpAddr> {
         let first = (segment.clone(), IpAddr::from([0; 4]));
         let claimed = self.claims.range(first..).take_while(|((of, _), _)| of == segment);
         let claimed = claimed.map(|((_, address), _)| *address);
-        let listed = listings.addresses().into_iter();
+        let listed = inventory.addresses().into_iter();
         claimed
-            .chain(listed.filter(|address| self.is_listed_on(listings, segment, *address)))
+            .chain(listed.filter(|address| self.is_listed_on(inventory, segment, *address)))
             .collect()
     }
 
     /// Whether there is any evidence that an address is in use.
-    pub fn is_live(&self, listings: &Listings, segment: &Segment, address: IpAddr) -> bool {
+    pub fn is_live(&self, inventory: &Inventory, segment: &Segment, address: IpAddr) -> bool {
         self.claims.contains_key(&(segment.clone(), address))
             || self.is_host(segment, address)
-            || self.is_listed_on(listings, segment, address)
+            || self.is_listed_on(inventory, segment, address)
     }
 
     /// The host's own addresses on a segment.

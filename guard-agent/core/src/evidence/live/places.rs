@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Evidence, Listings, Live, Now};
+use super::{Evidence, Inventory, Live, Now};
 use crate::{evidence::Place, segment::Segment};
 
 impl Live {
@@ -27,12 +27,12 @@ impl Live {
     /// What sources say of an address on a segment.
     pub(super) fn listed_on(
         &self,
-        listings: &Listings,
+        inventory: &Inventory,
         segment: &Segment,
         address: IpAddr,
         now: Now,
     ) -> Vec<Evidence> {
-        let mut all = listings.of_address(address, now);
+        let mut all = inventory.of_address(address, now);
         let having = if all.is_empty() { BTreeSet::new() } else { self.having(address) };
         if having.len() > 1 && having.contains(segment) {
             all.retain_mut(|(evidence, place)| match self.meant(*place, &having) {
@@ -50,11 +50,11 @@ impl Live {
     /// Whether sources say anything of an address on a segment.
     pub(super) fn is_listed_on(
         &self,
-        listings: &Listings,
+        inventory: &Inventory,
         segment: &Segment,
         address: IpAddr,
     ) -> bool {
-        let mut places = listings.places(address).peekable();
+        let mut places = inventory.places(address).peekable();
         if places.peek().is_none() {
             return false;
         }
@@ -65,9 +65,9 @@ impl Live {
 
     /// Where the listed addresses of what is in a network namespace can be, as far as that is several
     /// segments.
-    pub fn places_in(&self, listings: &Listings, netns: i32) -> Vec<(Segment, IpAddr)> {
+    pub fn places_in(&self, inventory: &Inventory, netns: i32) -> Vec<(Segment, IpAddr)> {
         let mut places = Vec::new();
-        for address in listings.addresses_in(netns) {
+        for address in inventory.addresses_in(netns) {
             let having = self.having(address);
             if having.len() > 1 {
                 places.extend(having.into_iter().map(|segment| (segment, address)));

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a store would give back.
+/// What a store would return.
 fn rows(world: &World) -> Vec<(Place, Row)> {
     world.engine.rows().map(|(place, row)| (place, row.clone())).collect()
 }

@@ -2,23 +2,23 @@
 
 use std::net::IpAddr;
 
-use super::{Entry, Evidence, Listing, News, Place, Source, listed::Listed};
+use super::{Entry, Evidence, Listing, ListingDiff, Place, Source, source_index::SourceIndex};
 use crate::{owner::Owner, time::Now};
 
 /// What all sources are known to list.
 #[derive(Debug)]
-pub struct Listings([Listed; 2]);
+pub struct Inventory([SourceIndex; 2]);
 
-impl Default for Listings {
+impl Default for Inventory {
     fn default() -> Self {
         let all = [Source::Inventory, Source::Controller];
-        Self(all.map(Listed::new))
+        Self(all.map(SourceIndex::new))
     }
 }
 
-impl Listings {
-    /// Takes an answer of a source over. Returns what it says that the last one did not.
-    pub fn take(&mut self, source: Source, listing: &Listing, now: Now) -> News {
+impl Inventory {
+    /// Takes in a list of a source. Returns what it says that the last one did not.
+    pub fn take(&mut self, source: Source, listing: &Listing, now: Now) -> ListingDiff {
         let [inventory, controller] = &mut self.0;
         match source {
             Source::Controller => controller.take(listing, now),
@@ -35,7 +35,7 @@ impl Listings {
 
     /// The addresses that any source names.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.0.iter().flat_map(Listed::addresses).collect()
+        self.0.iter().flat_map(SourceIndex::addresses).collect()
     }
 
     /// What is said of an address.
@@ -55,7 +55,7 @@ impl Listings {
 
     /// Whether anything is listed of which it matters where it is, and is not known.
     pub fn has_unplaced(&self) -> bool {
-        self.0.iter().any(Listed::has_unplaced)
+        self.0.iter().any(SourceIndex::has_unplaced)
     }
 
     /// What is said of an owner.

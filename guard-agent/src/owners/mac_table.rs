@@ -15,12 +15,12 @@ use crate::datapath::{Snapshot, entries, mac_keys};
 const MACS_OF_ANY: usize = 16;
 
 /// The maps of MACs and of quotas.
-pub struct Stations {
+pub struct MacTable {
     macs: KernelMap<MapData, MacKey, MacHolder>,
     states: Array<MapData, PortState>,
 }
 
-impl Stations {
+impl MacTable {
     /// Takes over what is in the maps.
     pub fn new(
         macs: KernelMap<MapData, MacKey, MacHolder>,
@@ -49,7 +49,7 @@ impl Stations {
     pub fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
         for key in mac_keys(*key, mac) {
             if self.macs.get(&key, 0).is_ok_and(|holder| holder.ifindex == from) {
-                // Not there is as good as removed.
+                // Idempotent: it may be gone already.
                 let _ = self.macs.remove(&key);
             }
         }
@@ -111,7 +111,7 @@ impl Stations {
         match entries(&self.macs) {
             Ok(entries) => {
                 for (key, _) in entries.iter().filter(|(key, holder)| !keep(key, holder)) {
-                    // Not there is as good as removed.
+                    // Idempotent: it may be gone already.
                     let _ = self.macs.remove(key);
                 }
             }

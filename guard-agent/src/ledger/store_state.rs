@@ -17,21 +17,21 @@ use guard_core::lease::{
 };
 use jiff::Timestamp;
 
-use super::{Lifecycle, Writer, trouble::AFTER_FAILURE};
+use super::{AfterCommit, Writer, trouble::AFTER_FAILURE};
 use crate::{
     clock,
     store::{Boot, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover},
 };
 
 /// The store, or why there is none.
-pub(super) enum Books {
+pub(super) enum StoreState {
     Open(Box<Store>),
-    Lost(Loss),
+    Lost(StoreFault),
 }
 
 /// A store that is not there to be written.
 #[derive(Clone, Debug, Default)]
-pub struct Loss {
+pub struct StoreFault {
     /// Where it is, or should be.
     pub path: PathBuf,
     /// The running boot.
@@ -57,7 +57,7 @@ pub struct Recovery {
     pub dry_run: bool,
 }
 
-impl Loss {
+impl StoreFault {
     /// The store could not be opened; an agent can run without it. Nothing where it cannot: the
     /// file is somebody else's, in use, or from a newer agent.
     ///
@@ -144,8 +144,8 @@ impl Worth {
 }
 
 /// The generations that anyone knows to have been handed out.
-fn given(observers: &[Box<dyn Lifecycle>]) -> Vec<Generation> {
-    observers.iter().flat_map(|observer| observer.given()).collect()
+fn given(after_commit: &[Box<dyn AfterCommit>]) -> Vec<Generation> {
+    after_commit.iter().flat_map(|hook| hook.given()).collect()
 }
 
 /// Opens the store at `path`. Where there is none, it makes one only if nobody knows of leases.
@@ -165,22 +165,22 @@ pub fn open(path: &Path, boot: &Boot, given: &[Generation]) -> Result<Store, Sto
 
 impl Writer {
     /// Takes a store over: its rows are the truth from now on, and everyone is told. Unless it is
-    /// an old copy, or cannot be written: then it is as good as lost.
+    /// an old copy, or cannot be written: then it counts as lost.
     pub(super) fn install(&mut self, mut store: Store) {
         let now = clock::now();
         let mut restored = store.take_restored();
         let carried = restored.carry.is_some();
-        let given = given(&self.observers);
+        let given = given(&self.after_commit);
         let high = &mut restored.high_water;
         let (has, limit) = (high.generation, high.limit(now.wall));
         match Worth::of(high, &given, now.wall) {
             Worth::Current => {}
             Worth::Missing(highest) => {
                 let error = StoreError::missing(store.path(), highest);
-                return self.lose(Loss::of_open(store, error.to_string(), false));
+                return self.lose(StoreFault::of_open(store, error.to_string(), false));
             }
             Worth::OfThePast(highest) => {
-                return self.lose(Loss::of_the_past(store, has, highest));
+                return self.lose(StoreFault::of_the_past(store, has, highest));
             }
         }
         let known = given.iter().any(|given| *given > 0 && *given <= limit);
@@ -194,25 +194,25 @@ impl Writer {
             && let Err(error) = store.commit(&changes, engine.high_water(), now)
         {
             let passes = !error.is_damage();
-            return self.lose(Loss::of_open(store, error.to_string(), passes));
+            return self.lose(StoreFault::of_open(store, error.to_string(), passes));
         }
         self.tell(&notices);
         let leases: Vec<_> = engine.leases(&LeaseFilter::default()).cloned().collect();
-        for observer in &mut self.observers {
-            observer.restored(&leases);
+        for hook in &mut self.after_commit {
+            hook.restored(&leases);
         }
         engine.set_subscribers(&self.subscribers);
         let high = engine.high_water();
         self.correct(&given, limit, high.generation);
         // Of one that has not given any, nobody needs to know once it is gone.
-        for observer in self.observers.iter_mut().filter(|_| !high.gave_nothing()) {
-            observer.handed_out(high.generation);
+        for hook in self.after_commit.iter_mut().filter(|_| !high.gave_nothing()) {
+            hook.handed_out(high.generation);
         }
         // What the node has is asked for anew: this engine knows nothing of it.
         self.changes.tell(|changes| (changes.hosts, changes.known) = (true, true));
         self.engine = engine;
-        self.books = Books::Open(Box::new(store));
-        *self.loss.write() = None;
+        self.state = StoreState::Open(Box::new(store));
+        *self.fault.write() = None;
         self.trouble.over();
     }
 
@@ -227,23 +227,23 @@ impl Writer {
             highest,
             "the highest generation, as the kernel has it, is damaged; it is written anew from the store"
         );
-        for observer in &mut self.observers {
-            observer.correct(highest);
+        for hook in &mut self.after_commit {
+            hook.correct(highest);
         }
     }
 
     /// There is no store (any more).
-    pub(super) fn lose(&mut self, loss: Loss) {
-        if self.trouble.lost(&loss.why, Instant::now()) && !loss.passes {
-            tracing::error!(why = loss.why, "the lease store is lost: nothing is handed out");
+    pub(super) fn lose(&mut self, fault: StoreFault) {
+        if self.trouble.lost(&fault.why, Instant::now()) && !fault.passes {
+            tracing::error!(why = fault.why, "the lease store is lost: nothing is handed out");
         }
-        *self.loss.write() = Some(loss.refusal());
-        self.books = Books::Lost(loss);
+        *self.fault.write() = Some(fault.refusal());
+        self.state = StoreState::Lost(fault);
     }
 
     /// The open store turned out to be damaged.
     pub(super) fn lose_open(&mut self, what: &str) {
-        let Books::Open(store) = &self.books else { return };
+        let StoreState::Open(store) = &self.state else { return };
         let path = store.path().to_owned();
         let why = format!(
             "the lease store {} is damaged: {what}; the leases are in memory still, \
@@ -252,7 +252,7 @@ impl Writer {
         );
         let boot_id = clock::boot_id().unwrap_or_default();
         let epoch = store.epoch() + 1;
-        self.lose(Loss { path, boot_id, why, passes: false, in_memory: true, epoch });
+        self.lose(StoreFault { path, boot_id, why, passes: false, in_memory: true, epoch });
     }
 
     /// Once a second: opens a store that could not be opened for a fault that passes, or looks
@@ -261,25 +261,25 @@ impl Writer {
         if !self.trouble.try_now(Instant::now()) {
             return;
         }
-        let loss = match &self.books {
-            Books::Lost(loss) if loss.passes => loss.clone(),
-            Books::Lost(_) => return,
-            Books::Open(_) => {
+        let fault = match &self.state {
+            StoreState::Lost(fault) if fault.passes => fault.clone(),
+            StoreState::Lost(_) => return,
+            StoreState::Open(_) => {
                 // Its failure is noted where it happens.
                 let _ = self.commit(&[], clock::now());
                 return;
             }
         };
-        let boot = loss.boot();
-        let store = match open(&loss.path, &boot, &given(&self.observers)) {
+        let boot = fault.boot();
+        let store = match open(&fault.path, &boot, &given(&self.after_commit)) {
             Ok(mut store) => {
-                store.raise_epoch(loss.epoch);
+                store.raise_epoch(fault.epoch);
                 store
             }
             Err(error) => {
                 // What would have ended the agent at its start may pass now.
-                if let Ok(other) = Loss::of(error, &loss.path, &boot)
-                    && other.why != loss.why
+                if let Ok(other) = StoreFault::of(error, &fault.path, &boot)
+                    && other.why != fault.why
                 {
                     self.lose(other);
                 }
@@ -287,7 +287,7 @@ impl Writer {
             }
         };
         self.install(store);
-        if matches!(self.books, Books::Open(_)) {
+        if matches!(self.state, StoreState::Open(_)) {
             tracing::info!("the lease store can be opened again");
             self.recheck();
         }
@@ -295,32 +295,32 @@ impl Writer {
 
     /// Whether there is a store.
     fn loss_refusal(&self) -> Result<(), Refusal> {
-        match &self.books {
-            Books::Lost(loss) => Err(loss.refusal()),
-            Books::Open(_) => Ok(()),
+        match &self.state {
+            StoreState::Lost(fault) => Err(fault.refusal()),
+            StoreState::Open(_) => Ok(()),
         }
     }
 
     /// Whether the engine knows the leases.
     pub(super) fn known(&self) -> Result<(), Refusal> {
-        match &self.books {
-            Books::Lost(loss) if !loss.in_memory => Err(loss.refusal()),
-            Books::Lost(_) | Books::Open(_) => Ok(()),
+        match &self.state {
+            StoreState::Lost(fault) if !fault.in_memory => Err(fault.refusal()),
+            StoreState::Lost(_) | StoreState::Open(_) => Ok(()),
         }
     }
 
     pub(super) fn preview(&mut self, command: Command) -> Result<Reply, Refusal> {
-        match &self.books {
-            Books::Lost(loss) => Err(loss.refusal()),
-            Books::Open(_) => self.engine.preview(command, &*self.view, clock::now()),
+        match &self.state {
+            StoreState::Lost(fault) => Err(fault.refusal()),
+            StoreState::Open(_) => self.engine.preview(command, &*self.view, clock::now()),
         }
     }
 
     /// What is damaged on disk is lost from then on, before anything is written beside it.
     pub(super) fn check_store(&mut self) -> Result<Vec<String>, Refusal> {
-        let store = match &self.books {
-            Books::Lost(loss) => return Err(loss.refusal()),
-            Books::Open(store) => store,
+        let store = match &self.state {
+            StoreState::Lost(fault) => return Err(fault.refusal()),
+            StoreState::Open(store) => store,
         };
         let Contents { rows, subnets, interfaces } = match store.read_again() {
             Ok(contents) => contents,
@@ -357,9 +357,9 @@ impl Writer {
     }
 
     pub(super) fn backup(&mut self, to: &Path) -> Result<Result<u64, StoreError>, Refusal> {
-        match &self.books {
-            Books::Lost(loss) => Err(loss.refusal()),
-            Books::Open(store) => Ok(store.backup(to).map(|()| store.rows())),
+        match &self.state {
+            StoreState::Lost(fault) => Err(fault.refusal()),
+            StoreState::Open(store) => Ok(store.backup(to).map(|()| store.rows())),
         }
     }
 
@@ -373,13 +373,13 @@ impl Writer {
             // The link that has the number now is the one that the holder was written for.
             binding.device = binding.ifindex.and_then(|ifindex| self.view.device(ifindex));
         }
-        let loss = match &self.books {
-            Books::Open(_) if from.is_none() => {
+        let fault = match &self.state {
+            StoreState::Open(_) if from.is_none() => {
                 let message = "the store is well: there is nothing to recover; --from FILE adds \
                                what a backup has and the store does not";
                 return Err(Refusal::new(Reason::StoreHealthy, message));
             }
-            Books::Open(store) => Loss {
+            StoreState::Open(store) => StoreFault {
                 path: store.path().to_owned(),
                 boot_id: clock::boot_id().unwrap_or_default(),
                 why: "it is being recovered; ask again".to_owned(),
@@ -387,16 +387,16 @@ impl Writer {
                 in_memory: true,
                 epoch: store.epoch() + 1,
             },
-            Books::Lost(loss) => loss.clone(),
+            StoreState::Lost(fault) => fault.clone(),
         };
-        let memory = loss.in_memory.then(|| (self.engine.contents(), self.engine.high_water()));
-        let given = given(&self.observers);
-        let known = Known { memory, kernel, epoch: loss.epoch, given };
-        let (path, boot) = (loss.path.clone(), loss.boot());
-        if !dry_run && let Books::Open(_) = &self.books {
+        let memory = fault.in_memory.then(|| (self.engine.contents(), self.engine.high_water()));
+        let given = given(&self.after_commit);
+        let known = Known { memory, kernel, epoch: fault.epoch, given };
+        let (path, boot) = (fault.path.clone(), fault.boot());
+        if !dry_run && let StoreState::Open(_) = &self.state {
             // Whatever comes of the recovery, the next second opens what is there then.
-            let lost = Books::Lost(loss.clone());
-            if let Books::Open(store) = std::mem::replace(&mut self.books, lost)
+            let lost = StoreState::Lost(fault.clone());
+            if let StoreState::Open(store) = std::mem::replace(&mut self.state, lost)
                 && let Err(error) = store.close()
             {
                 tracing::warn!(%error, "closing the lease store");
@@ -404,8 +404,8 @@ impl Writer {
         }
         let recovered = recover(&path, from.as_deref(), known, &boot, dry_run);
         if dry_run || recovered.is_err() {
-            if let Books::Lost(loss) = &self.books {
-                self.trouble.lost(&loss.why, Instant::now());
+            if let StoreState::Lost(fault) = &self.state {
+                self.trouble.lost(&fault.why, Instant::now());
             }
             return Ok(recovered);
         }
@@ -413,7 +413,7 @@ impl Writer {
             Ok(store) => store,
             Err(error) => {
                 // It is there, and is opened as soon as that can be.
-                self.lose(Loss { why: error.to_string(), passes: true, ..loss });
+                self.lose(StoreFault { why: error.to_string(), passes: true, ..fault });
                 return Ok(Err(error));
             }
         };
@@ -433,8 +433,8 @@ impl Writer {
             return;
         }
         let told: Vec<Change> = applied.changes.iter().filter_map(Write::change).collect();
-        for observer in &mut self.observers {
-            observer.committed(&told, now);
+        for hook in &mut self.after_commit {
+            hook.committed(&told, now);
         }
         self.tell(&applied.notices);
     }

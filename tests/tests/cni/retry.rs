@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{chained, ipam, of};
 
 /// How long the plugin waits, as the guide says.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RETRIED_FOR: Duration = Duration::from_secs(20);
 
 const NOBODY: &str = "/proc/self/ns/net";
 
@@ -107,6 +107,6 @@ fn a_call_gives_up_on_an_agent_that_does_not_come_back() -> Result<()> {
     let refused = plugin.call("ADD", nobody)?.err().context("ADD of nobody")?;
     let waited = start.elapsed();
     assert!(refused.code == 11 && refused.text.contains("is guard-agent running"), "{refused:?}");
-    assert!(waited >= PATIENCE && waited < 2 * PATIENCE, "{waited:?}");
+    assert!(waited >= RETRIED_FOR && waited < 2 * RETRIED_FOR, "{waited:?}");
     Ok(())
 }

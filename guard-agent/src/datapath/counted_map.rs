@@ -9,14 +9,14 @@ use aya::{
 use guard_ebpf::abi::AddressKey;
 
 /// A map of claimants. It is read as any other; what writes to it counts, so that the program forgets
-/// whom it knew (see [`guard_ebpf::recent`]).
-pub struct Table<V: Pod> {
+/// whom it knew (see [`guard_ebpf::claim_cache`]).
+pub struct CountedMap<V: Pod> {
     entries: HashMap<MapData, AddressKey, V>,
     changes: Array<MapData, u64>,
     count: u64,
 }
 
-impl<V: Pod> Table<V> {
+impl<V: Pod> CountedMap<V> {
     /// A map to which nobody else of this agent writes, and where its changes are counted.
     pub const fn new(
         entries: HashMap<MapData, AddressKey, V>,
@@ -49,7 +49,7 @@ impl<V: Pod> Table<V> {
     }
 }
 
-impl<V: Pod> Deref for Table<V> {
+impl<V: Pod> Deref for CountedMap<V> {
     type Target = HashMap<MapData, AddressKey, V>;
 
     fn deref(&self) -> &Self::Target {

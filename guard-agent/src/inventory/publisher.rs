@@ -9,30 +9,30 @@ use guard_core::{
 };
 
 use super::status::{Known, SourceStatus};
-use crate::{clock, events::Alerts, health::Health, live::LiveSet};
+use crate::{clock, events::IncidentReporter, health::Health, live::SharedEvidence};
 
 /// Who is told of what a source says.
 #[derive(Clone)]
-pub struct Told {
+pub struct Publisher {
     /// Evidence, on which the ledger acts at once.
-    pub live: Arc<LiveSet>,
+    pub live: Arc<SharedEvidence>,
     /// What is degraded.
     pub health: Arc<Health>,
     /// Where addresses can be.
     pub segments: Arc<[Segment]>,
     /// What cannot be read, and what several are said to have.
-    pub alerts: Arc<Alerts>,
+    pub reporter: Arc<IncidentReporter>,
 }
 
-impl Told {
+impl Publisher {
     /// Evidence first, then those who act on it. Counts what has a label or field that is meant for us.
     ///
     /// `answered` says whether the answer before this one was complete as well.
     pub(super) fn publish(&self, source: Source, listing: &Listing, answered: bool) -> usize {
-        let Self { live, segments, alerts, health: _ } = self;
+        let Self { live, segments, reporter, health: _ } = self;
         live.listed(source, listing, segments);
-        alerts.unreadable(source, &listing.unreadable, clock::now());
-        let disputed = alerts.listed();
+        reporter.unreadable(source, &listing.unreadable, clock::now());
+        let disputed = reporter.listed();
         if !answered && !disputed.is_empty() {
             // What an earlier run, or an earlier answer, said of them may be over.
             live.changes().tell(|changes| changes.places.extend(disputed));
@@ -55,12 +55,12 @@ impl Told {
             source = name, %until,
             "an operator does without a source: what it could keep is not kept for it"
         );
-        self.alerts.source(name, Some(until), now);
+        self.reporter.source(name, Some(until), now);
     }
 
     /// A source counts again.
     pub(super) fn heeded(&self, name: &'static str) {
         tracing::info!(source = name, "a source that was done without counts again");
-        self.alerts.source(name, None, clock::now());
+        self.reporter.source(name, None, clock::now());
     }
 }

@@ -1,5 +1,5 @@
 //! Where incidents become alerts: an event and a metric, before anything else is done, and then a line
-//! in the log and in the history.
+//! in the agent's log and in the incident log.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use parking_lot::Mutex;
 
 use crate::{
     clock,
-    events::{History, Hub, Subject},
-    ledger::Lifecycle,
+    events::{EventBus, IncidentLog, Subject},
+    ledger::AfterCommit,
     metrics::Metrics,
 };
 
 /// The incidents, and those who are told.
-pub struct Alerts {
+pub struct IncidentReporter {
     incidents: Mutex<Incidents>,
-    hub: Arc<Hub>,
+    bus: Arc<EventBus>,
     metrics: Arc<Metrics>,
-    history: History,
+    log: IncidentLog,
     unwritten: Mutex<Vec<Line>>,
 }
 
@@ -36,20 +36,20 @@ struct Line {
     phase: Option<Phase>,
 }
 
-impl Alerts {
+impl IncidentReporter {
     /// Starts with the incidents that an earlier run has written down.
     pub fn new(
         incidents: Incidents,
-        hub: Arc<Hub>,
+        bus: Arc<EventBus>,
         metrics: Arc<Metrics>,
-        history: History,
+        log: IncidentLog,
     ) -> Self {
         let unwritten = Mutex::default();
-        Self { incidents: Mutex::new(incidents), hub, metrics, history, unwritten }
+        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten }
     }
 
     /// A frame claims what another has. `latency` is the time since the kernel saw it. What is to be
-    /// written of it waits for [`Alerts::write_down`], as with [`Alerts::moved`].
+    /// written of it waits for [`IncidentReporter::write_down`], as with [`IncidentReporter::moved`].
     pub fn sighted(&self, sighting: Sighting, now: Now, latency: Duration) {
         if self.tell(sighting, now) == Some(Phase::Opened) {
             self.metrics.detected(latency);
@@ -82,12 +82,12 @@ impl Alerts {
         self.unwritten.lock().push(Line { incident, phase });
     }
 
-    /// How much waits for [`Alerts::write_down`].
+    /// How much waits for [`IncidentReporter::write_down`].
     pub fn unwritten(&self) -> usize {
         self.unwritten.lock().len()
     }
 
-    /// Writes into the log and the history what has been told. Who waits for news should have had
+    /// Writes into the agent's log and the incident log what has been told. Who waits for news should have had
     /// them by now: this takes its time.
     pub fn write_down(&self) {
         let mut unwritten = self.unwritten.lock();
@@ -97,12 +97,12 @@ impl Alerts {
                 Some(Phase::Closed) => log_closed(&incident),
                 Some(Phase::Changed) | None => {}
             }
-            self.history.write(incident);
+            self.log.write(incident);
         }
     }
 
     fn publish(&self, phase: Phase, incident: &Incident, now: Now) {
-        self.hub.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
+        self.bus.publish(now.wall, Subject::Conflict(phase, Box::new(incident.clone())));
     }
 
     /// Keeps an incident from alerting anyone for a while. None if there is no such incident.
@@ -180,7 +180,7 @@ impl Alerts {
     /// Those that are open and the events from now on, with nothing in between.
     pub fn subscribe(&self) -> (Vec<Incident>, crate::events::Subscription) {
         let incidents = self.incidents.lock();
-        (incidents.list(false), self.hub.subscribe(None))
+        (incidents.list(false), self.bus.subscribe(None))
     }
 
     fn is_unowned(&self, lease: &Lease) -> bool {
@@ -201,7 +201,7 @@ impl Alerts {
 
     /// An operator does without a source until then, or does so no more.
     pub fn source(&self, name: &'static str, ignored_until: Option<Timestamp>, now: Now) {
-        self.hub.publish(now.wall, Subject::Source { name, ignored_until });
+        self.bus.publish(now.wall, Subject::Source { name, ignored_until });
     }
 
     fn all(&self, told: impl IntoIterator<Item = (Phase, Incident)>, now: Now) {
@@ -229,7 +229,7 @@ impl Alerts {
     }
 }
 
-impl Lifecycle for Arc<Alerts> {
+impl AfterCommit for Arc<IncidentReporter> {
     fn restored(&mut self, _leases: &[Arc<Lease>]) {}
 
     /// The owner's side of a dispute ends with its lease, and what is in use without one is nobody's.
@@ -320,6 +320,8 @@ fn log_opened(incident: &Incident) {
             );
         }
         Kind::Flood => "conflict: a port is over its quota",
+        Kind::Opaque => "conflict: a port sends what cannot be read to its end",
+        Kind::Router => "conflict: a port acts as a router",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
         Kind::Duplicate => "conflict: two claimants of one address",

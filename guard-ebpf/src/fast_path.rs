@@ -1,7 +1,7 @@
-//! The short way for most frames: an untagged packet by the declared owner, or by the live claimant
+//! The fast path for most frames: an untagged packet by the declared owner, or by the live claimant
 //! of an address without one, seen just now.
 //!
-//! [`watch_closely`](crate::watch::watch_closely) comes to the same: nothing to write, nothing to tell, pass. This
+//! [`slow_path`](crate::watch::slow_path) comes to the same: nothing to write, nothing to tell, pass. This
 //! only comes to it sooner, and whenever in doubt leaves the frame to it; tests hold the two against
 //! each other.
 
@@ -31,20 +31,20 @@ const ARP_REPLY: u16 = u16::from_ne_bytes([0, 2]);
 /// that was done when the owner or the claimant was first seen, and is again every second.
 #[inline(always)]
 #[must_use]
-pub fn known<F: Frame + ?Sized, T: Tables>(
+pub fn fast_path<F: Frame + ?Sized, T: Tables>(
     frame: &F,
     tables: &T,
     port: &Port,
     from: u32,
     now_ns: impl FnOnce() -> u64,
 ) -> Option<FrameKind> {
-    let plain = plain(frame, port)?;
-    plain.is_known(tables, from, now_ns).then_some(plain.kind)
+    let claim = fast_claim(frame, port)?;
+    claim.is_current(tables, from, now_ns).then_some(claim.kind)
 }
 
 /// The one claim of an untagged packet, by its Ethernet source.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain {
+pub struct FastClaim {
     /// What the frame is counted as.
     pub kind: FrameKind,
     /// The [`AddressKey`], in words: so it needs no memory.
@@ -58,7 +58,7 @@ pub struct Plain {
 /// Reads a frame that is nothing but that; most are.
 #[inline(always)]
 #[must_use]
-pub fn plain<F: Frame + ?Sized>(frame: &F, port: &Port) -> Option<Plain> {
+pub fn fast_claim<F: Frame + ?Sized>(frame: &F, port: &Port) -> Option<FastClaim> {
     let Ethernet { source, ethertype, .. } = must_cast(frame.head::<ETHERNET_LEN>(0)?);
     if frame.stripped_tag().is_some() || !mac::is_host(source) {
         return None;
@@ -78,15 +78,20 @@ pub fn plain<F: Frame + ?Sized>(frame: &F, port: &Port) -> Option<Plain> {
         }
         _ => return None,
     };
-    Some(Plain { kind, key, mac: source, strength })
+    Some(FastClaim { kind, key, mac: source, strength })
 }
 
-impl Plain {
+impl FastClaim {
     /// Whether it was seen just now, and is its owner's, or the live claimant's of an address without
     /// one.
     #[inline(always)]
     #[must_use]
-    pub fn is_known<T: Tables>(&self, tables: &T, from: u32, now_ns: impl FnOnce() -> u64) -> bool {
+    pub fn is_current<T: Tables>(
+        &self,
+        tables: &T,
+        from: u32,
+        now_ns: impl FnOnce() -> u64,
+    ) -> bool {
         self.seen_ns(tables, from).is_some_and(|seen_ns| !is_stale(seen_ns, now_ns()))
     }
 

@@ -12,16 +12,13 @@ use guard_core::{
 };
 use tonic::Status;
 
-use super::{Context, convert, error};
+use super::{Deps, convert, error};
 use crate::clock;
 
 /// One explanation for each pool that has the address.
-pub async fn explain(
-    context: &Context,
-    address: IpAddr,
-) -> Result<Vec<proto::Explanation>, Status> {
-    let Context { ledger, live, .. } = context;
-    let config = context.config();
+pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanation>, Status> {
+    let Deps { ledger, live, .. } = deps;
+    let config = deps.config();
     let filter = LeaseFilter { address: Some(address), ..LeaseFilter::default() };
     let leases = ledger.leases(filter).await.map_err(error::refused)?;
     let having: Vec<_> =
@@ -37,7 +34,7 @@ pub async fn explain(
             evidence,
             proto::Explanation {
                 lease: Some(convert::lease(lease, evidence, &config)),
-                next: next(lease, evidence, context),
+                next: next(lease, evidence, deps),
                 ..proto::Explanation::default()
             },
         )
@@ -93,7 +90,7 @@ fn next_of_free(standing: Standing, evidence: &[Evidence]) -> String {
     .to_owned()
 }
 
-fn next(lease: &Lease, evidence: &[Evidence], context: &Context) -> String {
+fn next(lease: &Lease, evidence: &[Evidence], deps: &Deps) -> String {
     let now = clock::now();
     let until = lease.until.map(|until| now.wall_at(until));
     let at = until.map_or_else(|| "then".to_owned(), |until| format!("at {until}"));
@@ -103,7 +100,7 @@ fn next(lease: &Lease, evidence: &[Evidence], context: &Context) -> String {
             "confirmed or bound it becomes active; unconfirmed it is looked at {at}, and given \
              back unless something speaks for it"
         ),
-        State::Active => next_of_active(lease, live, context),
+        State::Active => next_of_active(lease, live, deps),
         State::Releasing if live => {
             "it cools down once nothing is left of it and every hold is acknowledged".to_owned()
         }
@@ -119,8 +116,8 @@ fn next(lease: &Lease, evidence: &[Evidence], context: &Context) -> String {
     }
 }
 
-fn next_of_active(lease: &Lease, live: bool, context: &Context) -> String {
-    let Context { reconciler, .. } = context;
+fn next_of_active(lease: &Lease, live: bool, deps: &Deps) -> String {
+    let Deps { reconciler, .. } = deps;
     let Settings { interval, misses, .. } = reconciler.settings();
     if live {
         return "it stays as long as something speaks for it, or until it is released".to_owned();

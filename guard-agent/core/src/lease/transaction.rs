@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The engine, the time and the evidence of one command, and what it changed so far.
-pub(super) struct Step<'a> {
+pub(super) struct Transaction<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) view: &'a dyn EvidenceView,
     pub(super) now: Now,
@@ -24,7 +24,7 @@ pub(super) struct Step<'a> {
     notices: Vec<Notice>,
 }
 
-impl<'a> Step<'a> {
+impl<'a> Transaction<'a> {
     pub(super) fn new(engine: &'a mut Engine, view: &'a dyn EvidenceView, now: Now) -> Self {
         Self { engine, view, now, changes: Vec::new(), notices: Vec::new() }
     }
@@ -54,7 +54,7 @@ impl<'a> Step<'a> {
             Command::Subscribers(subscribers) => self.engine.subscribers = subscribers,
             Command::Pools(pools) => self.engine.set_pools(&pools),
             Command::Adopt { pool, address, owner, key } => {
-                return self.take_over(&pool, address, owner, key);
+                return self.adopt(&pool, address, owner, key);
             }
             Command::Look(changes) => self.look(&changes),
             Command::RecheckAll => self.recheck_all(),

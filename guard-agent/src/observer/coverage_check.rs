@@ -8,7 +8,7 @@ use super::ports::SharedPorts;
 use crate::{datapath::Coverage, supervisor::Supervisor};
 
 /// Asks the kernel on a thread of its own, so that a thousand ports keep nobody waiting.
-pub struct Lookout {
+pub struct CoverageCheck {
     uncovered: mpsc::Sender<Vec<u32>>,
     supervisor: Supervisor,
 }
@@ -20,15 +20,15 @@ struct Expected {
     coverage: Option<Coverage>,
 }
 
-impl Lookout {
-    /// The lookout, and where it tells of the ports that it found without the program.
+impl CoverageCheck {
+    /// The check, and where it tells of the ports that it found without the program.
     pub fn new(supervisor: Supervisor) -> (Self, mpsc::Receiver<Vec<u32>>) {
         let (uncovered, found) = mpsc::channel(1);
         (Self { uncovered, supervisor }, found)
     }
 
-    /// Looks at all ports, unless the last look is still under way.
-    pub fn look(&self, ports: &SharedPorts) {
+    /// Looks at all ports, unless the last check is still under way.
+    pub fn start(&self, ports: &SharedPorts) {
         let Ok(permit) = self.uncovered.clone().try_reserve_owned() else { return };
         let expected: Vec<_> = ports
             .read()

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use guard_ebpf::{
-    known::Plain,
-    recent::{Moment, Recent, SLOTS, slot},
+    claim_cache::{CachedClaim, Moment, SLOTS, slot},
+    fast_path::FastClaim,
     watch::Store as _,
 };
 
@@ -20,33 +20,33 @@ static OWNED_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 static LIVE_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
-static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(SLOTS, 0);
+static RECENT: PerCpuArray<CachedClaim> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// Whether the claim was known a moment ago.
 #[inline(always)]
-pub fn is_remembered(plain: &Plain, from: u32) -> bool {
-    recent(plain).is_some_and(|recent| recent.is(plain, from, moment))
+pub fn is_cached(claim: &FastClaim, from: u32) -> bool {
+    cached(claim).is_some_and(|cached| cached.is(claim, from, moment))
 }
 
 /// Asks the maps, and remembers who is known.
 #[inline(always)]
-pub fn is_known(plain: &Plain, from: u32) -> bool {
+pub fn is_current(claim: &FastClaim, from: u32) -> bool {
     let moment = moment();
-    let is_known = plain.is_known(&Maps, from, || Maps.now_ns());
-    if is_known && let Some(recent) = recent(plain) {
-        *recent = Recent::new(plain, from, moment);
+    let is_current = claim.is_current(&Maps, from, || Maps.now_ns());
+    if is_current && let Some(cached) = cached(claim) {
+        *cached = CachedClaim::new(claim, from, moment);
     }
-    is_known
+    is_current
 }
 
 /// Where the claim is remembered.
 #[inline(always)]
-fn recent(plain: &Plain) -> Option<&'static mut Recent> {
-    let recent = RECENT.get_ptr_mut(slot(&plain.key))?;
+fn cached(claim: &FastClaim) -> Option<&'static mut CachedClaim> {
+    let cached = RECENT.get_ptr_mut(slot(&claim.key))?;
     #[expect(unsafe_code, reason = "what is remembered is written in place")]
     // SAFETY: this CPU's own, on which no second frame is watched meanwhile (one may be during a test
     // run, and mix two claims until the next tick); zeroes, as the kernel makes them, are valid.
-    Some(unsafe { &mut *recent })
+    Some(unsafe { &mut *cached })
 }
 
 /// The clock's tick, and the agent's changes up to now. The kernel puts a read of `jiffies`, and

@@ -20,9 +20,9 @@ pub struct Look {
 
 /// A second claimant that is not yet a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doubt {
+pub struct GracePeriod {
     since: Duration,
-    grace: Duration,
+    length: Duration,
     /// The holder was heard within the live window before the doubt.
     holder_was_live: bool,
     probes: u32,
@@ -41,10 +41,10 @@ pub enum Verdict {
     Wait(Duration),
 }
 
-impl Doubt {
+impl GracePeriod {
     /// A doubt begins. `silence` is how long the holder had not been heard.
-    pub fn new(now: Duration, grace: Duration, silence: Duration, live_window: Duration) -> Self {
-        Self { since: now, grace, holder_was_live: silence < live_window, probes: 0 }
+    pub fn new(now: Duration, length: Duration, silence: Duration, live_window: Duration) -> Self {
+        Self { since: now, length, holder_was_live: silence < live_window, probes: 0 }
     }
 
     /// Decides, or says when to look again.
@@ -55,16 +55,16 @@ impl Doubt {
         if answered {
             return Verdict::Conflict;
         }
-        let end = self.since + self.grace;
+        let end = self.since + self.length;
         if now >= end {
             // A paused sandbox answers nothing and is there all the same: only one that had been
             // silent for long is believed to have left.
             return if self.holder_was_live { Verdict::Conflict } else { Verdict::Moved };
         }
-        let next = self.since + self.grace * self.probes / PROBES;
+        let next = self.since + self.length * self.probes / PROBES;
         if self.probes < PROBES && now >= next {
             self.probes += 1;
-            return Verdict::Ask(self.since + self.grace * self.probes / PROBES);
+            return Verdict::Ask(self.since + self.length * self.probes / PROBES);
         }
         Verdict::Wait(next.min(end))
     }
@@ -81,23 +81,23 @@ mod tests {
         Look { port_exists, answered, now: Duration::from_secs(seconds) }
     }
 
-    fn doubt(silence: u64) -> Doubt {
-        Doubt::new(Duration::from_secs(10), GRACE, Duration::from_secs(silence), WINDOW)
+    fn grace(silence: u64) -> GracePeriod {
+        GracePeriod::new(Duration::from_secs(10), GRACE, Duration::from_secs(silence), WINDOW)
     }
 
     #[test]
     fn a31_a_port_that_is_gone_is_a_move() {
-        assert_eq!(doubt(0).judge(facts(false, false, 10)), Verdict::Moved);
-        assert_eq!(doubt(0).judge(facts(false, true, 10)), Verdict::Moved);
+        assert_eq!(grace(0).judge(facts(false, false, 10)), Verdict::Moved);
+        assert_eq!(grace(0).judge(facts(false, true, 10)), Verdict::Moved);
     }
 
     #[test]
     fn a32_the_holder_is_asked_three_times_within_the_grace() {
-        let mut doubt = doubt(0);
+        let mut grace = grace(0);
         let mut asked = 0;
         let mut now = 10;
         loop {
-            match doubt.judge(facts(true, false, now)) {
+            match grace.judge(facts(true, false, now)) {
                 Verdict::Ask(next) => {
                     asked += 1;
                     now = next.as_secs();
@@ -113,12 +113,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_conflict_at_once() {
-        assert_eq!(doubt(0).judge(facts(true, true, 10)), Verdict::Conflict);
+        assert_eq!(grace(0).judge(facts(true, true, 10)), Verdict::Conflict);
     }
 
     #[test]
     fn a34_a_holder_that_was_silent_for_long_and_stays_so_has_moved() {
-        assert_eq!(doubt(300).judge(facts(true, false, 13)), Verdict::Moved);
-        assert_eq!(doubt(300).judge(facts(true, true, 13)), Verdict::Conflict);
+        assert_eq!(grace(300).judge(facts(true, false, 13)), Verdict::Moved);
+        assert_eq!(grace(300).judge(facts(true, true, 13)), Verdict::Conflict);
     }
 }

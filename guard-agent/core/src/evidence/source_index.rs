@@ -10,9 +10,9 @@ use std::{
 use super::{Entry, Evidence, Listing, Place, Source};
 use crate::{owner::Owner, time::Now};
 
-/// What an answer says that the last one did not.
+/// How a list differs from the one before.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct ListingDiff {
     /// Something is listed that was not, or is no more.
     pub any: bool,
     /// The addresses of which something else is said.
@@ -21,7 +21,7 @@ pub struct News {
 
 /// What one source is known to list.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct SourceIndex {
     source: Source,
     entries: Vec<Entry>,
     by_address: HashMap<IpAddr, Vec<usize>>,
@@ -36,7 +36,7 @@ pub(super) struct Listed {
     seen: Duration,
 }
 
-impl Listed {
+impl SourceIndex {
     pub(super) fn new(source: Source) -> Self {
         Self {
             source,
@@ -50,12 +50,12 @@ impl Listed {
         }
     }
 
-    /// Takes an answer over, with what entries that cannot be read now said before.
-    pub(super) fn take(&mut self, listing: &Listing, now: Now) -> News {
+    /// Takes in a list, with what entries that cannot be read now said before.
+    pub(super) fn take(&mut self, listing: &Listing, now: Now) -> ListingDiff {
         let entries = self.with_former(listing);
         self.seen = now.boot;
         if entries == self.entries {
-            return News::default();
+            return ListingDiff::default();
         }
         let before = std::mem::take(&mut self.by_address);
         let old = std::mem::replace(&mut self.entries, entries);
@@ -87,7 +87,7 @@ impl Listed {
         let changed = |address: &IpAddr| {
             said(&old, before.get(address)) != said(&self.entries, self.by_address.get(address))
         };
-        News { any: true, addresses: addresses.into_iter().filter(changed).collect() }
+        ListingDiff { any: true, addresses: addresses.into_iter().filter(changed).collect() }
     }
 
     /// An answer's entries, completed. One without a name may be any of those that the answer does not
@@ -203,18 +203,18 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn news(addresses: &[&str]) -> News {
-        News { any: true, addresses: addresses.iter().map(|address| ip(address)).collect() }
+    fn news(addresses: &[&str]) -> ListingDiff {
+        ListingDiff { any: true, addresses: addresses.iter().map(|address| ip(address)).collect() }
     }
 
     #[test]
     fn an_answer_replaces_the_last_one_and_says_what_is_new() {
         let now = Now { boot: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
-        let mut listed = Listed::new(Source::Inventory);
+        let mut listed = SourceIndex::new(Source::Inventory);
         let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
         assert_eq!(listed.take(&complete(std::slice::from_ref(&a)), now), news(&["10.0.0.2"]));
         let same = listed.take(&complete(std::slice::from_ref(&a)), now);
-        assert_eq!(same, News::default(), "nothing new");
+        assert_eq!(same, ListingDiff::default(), "nothing new");
         assert_eq!(listed.take(&complete(&[b]), now), news(&["10.0.0.2", "10.0.0.3"]));
         assert_eq!(listed.of_address(ip("10.0.0.2"), now).len(), 0);
         assert_eq!(listed.of_owner(&owner("a", ""), now).len(), 0);
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn rule_8_an_entry_that_cannot_be_read_keeps_its_former_state_and_only_that() {
         let now = Now { boot: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
-        let mut listed = Listed::new(Source::Inventory);
+        let mut listed = SourceIndex::new(Source::Inventory);
         let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
         listed.take(&complete(&[a.clone(), b]), now);
         // Its address cannot be read any more, and the other container is gone.
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn rule_8_one_without_a_name_may_be_anyone_and_keeps_who_is_not_shown() {
         let now = Now { boot: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
-        let mut listed = Listed::new(Source::Inventory);
+        let mut listed = SourceIndex::new(Source::Inventory);
         let nameless = entry("", "", "", &[]);
         let (a, b) = (entry("1", "a", "", &["10.0.0.2"]), entry("2", "b", "", &["10.0.0.3"]));
         listed.take(&complete(std::slice::from_ref(&nameless)), now);
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn an_owner_is_known_by_label_and_lifecycle_or_by_the_containers_id() {
         let now = Now { boot: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
-        let mut listed = Listed::new(Source::Inventory);
+        let mut listed = SourceIndex::new(Source::Inventory);
         let entries = [
             entry("id-1", "a", "run-1", &[]),
             entry("id-2", "b", "", &[]),

@@ -1,4 +1,4 @@
-//! Calls methods of the API as another user, and says what each came to: `guard-as SOCKET UID GID
+//! Calls methods of the API as another user, and says what each came to: `call-as SOCKET UID GID
 //! GROUPS METHOD…`. It becomes that user by itself, since the user may not even be able to find the
 //! programs. Each method gets an empty message; a stream is left once it has begun.
 
@@ -12,12 +12,12 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, client::Grpc};
 
 /// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [socket, uid, gid, groups, methods @ ..] = arguments.as_slice() else {
-        bail!("guard-as SOCKET UID GID GROUPS METHOD…");
+        bail!("call-as SOCKET UID GID GROUPS METHOD…");
     };
     let groups: Vec<Gid> = groups
         .split(',')
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
             let path: PathAndQuery = method.parse().with_context(|| method.clone())?;
             let codec = tonic_prost::ProstCodec::<(), ()>::default();
             let call = client.server_streaming(Request::new(()), path, codec);
-            match tokio::time::timeout(PATIENCE, call).await.with_context(|| method.clone())? {
+            match tokio::time::timeout(TIMEOUT, call).await.with_context(|| method.clone())? {
                 Ok(_) => println!("{method} OK"),
                 Err(status) => println!("{method} {}", CallError::from(status)),
             }

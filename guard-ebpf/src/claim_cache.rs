@@ -1,13 +1,13 @@
 //! Whom the program knew a moment ago: the next frame of a burst need not ask for them again.
 //!
-//! What [`Plain::is_known`] found in the maps stays true until the clock's next tick, and until the agent
+//! What [`FastClaim::is_current`] found in the maps stays true until the clock's next tick, and until the agent
 //! changes an entry, which it counts. The program itself makes nobody unknown: it stamps entries, and
 //! inserts where there is none. So a claim is stamped anew a tick late at the most, and a change that
 //! another CPU has not seen the count of yet is seen with the next tick.
 
 use bytemuck::Zeroable;
 
-use crate::{known::Plain, mac};
+use crate::{fast_path::FastClaim, mac};
 
 /// How many are remembered on each CPU. Two that fall on one slot take it from each other.
 pub const SLOTS: u32 = 512;
@@ -27,7 +27,7 @@ pub struct Moment {
 /// One who was known.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C)]
-pub struct Recent {
+pub struct CachedClaim {
     moment: Moment,
     key: [u64; 3],
     ifindex: u32,
@@ -35,12 +35,12 @@ pub struct Recent {
     strength: u8,
 }
 
-impl Recent {
+impl CachedClaim {
     /// A claim that is known at this moment, which was read before the maps were asked.
     #[inline(always)]
     #[must_use]
-    pub const fn new(plain: &Plain, from: u32, moment: Moment) -> Self {
-        let Plain { key, mac, strength, .. } = *plain;
+    pub const fn new(claim: &FastClaim, from: u32, moment: Moment) -> Self {
+        let FastClaim { key, mac, strength, .. } = *claim;
         Self { moment, key, ifindex: from, mac, strength }
     }
 
@@ -48,11 +48,11 @@ impl Recent {
     /// then there is more to keep.
     #[inline(always)]
     #[must_use]
-    pub fn is(&self, plain: &Plain, from: u32, moment: impl FnOnce() -> Moment) -> bool {
+    pub fn is(&self, claim: &FastClaim, from: u32, moment: impl FnOnce() -> Moment) -> bool {
         self.ifindex == from
-            && is_same(self.key, plain.key)
-            && mac::same(self.mac, plain.mac)
-            && plain.strength <= self.strength
+            && is_same(self.key, claim.key)
+            && mac::same(self.mac, claim.mac)
+            && claim.strength <= self.strength
             && self.moment == moment()
     }
 }
@@ -89,22 +89,22 @@ mod tests {
 
     const MOMENT: Moment = Moment { tick: 9, owned: 1, live: 2 };
 
-    fn plain(address: [u8; 4], mac: mac::Mac, strength: u8) -> Plain {
+    fn claim(address: [u8; 4], mac: mac::Mac, strength: u8) -> FastClaim {
         let key = AddressKey::new(3, 0, core::net::IpAddr::from(address));
-        Plain { kind: FrameKind::Arp, key: must_cast(key), mac, strength }
+        FastClaim { kind: FrameKind::Arp, key: must_cast(key), mac, strength }
     }
 
     #[test]
     fn the_same_claim_is_known_for_the_moment_and_no_other() {
         let mac = [2, 0, 0, 0, 0, 1];
-        let known = plain([10, 0, 0, 1], mac, STRENGTH_USE);
-        let recent = Recent::new(&known, 7, MOMENT);
+        let known = claim([10, 0, 0, 1], mac, STRENGTH_USE);
+        let recent = CachedClaim::new(&known, 7, MOMENT);
         assert!(recent.is(&known, 7, || MOMENT));
         assert!(!recent.is(&known, 8, || MOMENT), "another port");
         for other in [
-            plain([10, 0, 0, 2], mac, STRENGTH_USE),
-            plain([10, 0, 0, 1], [2, 0, 0, 0, 0, 2], STRENGTH_USE),
-            plain([10, 0, 0, 1], mac, STRENGTH_ASSERT),
+            claim([10, 0, 0, 2], mac, STRENGTH_USE),
+            claim([10, 0, 0, 1], [2, 0, 0, 0, 0, 2], STRENGTH_USE),
+            claim([10, 0, 0, 1], mac, STRENGTH_ASSERT),
         ] {
             assert!(!recent.is(&other, 7, || MOMENT), "{other:?}");
         }
@@ -115,26 +115,26 @@ mod tests {
         ] {
             assert!(!recent.is(&known, 7, || later), "{later:?}");
         }
-        let stronger = Recent::new(&plain([10, 0, 0, 1], mac, STRENGTH_ASSERT), 7, MOMENT);
+        let stronger = CachedClaim::new(&claim([10, 0, 0, 1], mac, STRENGTH_ASSERT), 7, MOMENT);
         assert!(stronger.is(&known, 7, || MOMENT));
     }
 
     #[test]
     fn an_empty_slot_knows_nobody() {
-        let nobody = plain([0; 4], [0; 6], 0);
-        assert!(!Recent::zeroed().is(&nobody, 0, || MOMENT));
+        let nobody = claim([0; 4], [0; 6], 0);
+        assert!(!CachedClaim::zeroed().is(&nobody, 0, || MOMENT));
     }
 
     #[test]
     fn each_address_has_a_slot_and_neighbours_have_their_own() {
         let mut taken = std::collections::BTreeSet::new();
         for last in 0..=255 {
-            let at = slot(&plain([10, 0, 0, last], [0; 6], 0).key);
+            let at = slot(&claim([10, 0, 0, last], [0; 6], 0).key);
             assert!(at < SLOTS);
             taken.insert(at);
         }
         assert!(taken.len() > 200, "{}", taken.len());
-        let key: AddressKey = must_cast(plain([10, 0, 0, 1], [0; 6], 0).key);
+        let key: AddressKey = must_cast(claim([10, 0, 0, 1], [0; 6], 0).key);
         for other in [AddressKey { vlan: 5, ..key }, AddressKey { bridge: 4, ..key }] {
             assert_ne!(slot(&must_cast(key)), slot(&must_cast(other)));
         }
