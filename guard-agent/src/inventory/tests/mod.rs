@@ -278,7 +278,7 @@ impl Asked {
 fn failed(answer: PollOutcome, says: &str) {
     match answer {
         PollOutcome::Failed(why) | PollOutcome::Partial(why) => {
-            assert!(why.contains(says), "{why}")
+            assert!(why.contains(says), "{why}");
         }
         PollOutcome::Complete => panic!("it counts as complete"),
     }
