@@ -8,7 +8,7 @@ use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Ethernet2Header, Icmpv6Type, PacketBuilder,
     icmpv6::{NeighborAdvertisementHeader, RouterAdvertisementHeader},
 };
-use macaddr::MacAddr6;
+use guard_core::mac::MacError;
 
 /// A MAC, written as everything in guard writes it: `02:00:00:00:00:0a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,16 +42,15 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", MacAddr6::from(self.0).to_string().to_lowercase())
+        guard_core::mac::Mac(self.0).fmt(f)
     }
 }
 
 impl std::str::FromStr for Mac {
-    type Err = anyhow::Error;
+    type Err = MacError;
 
-    fn from_str(text: &str) -> Result<Self> {
-        let mac: MacAddr6 = text.parse().with_context(|| format!("not a MAC: {text:?}"))?;
-        Ok(Self(mac.into_array()))
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        text.parse().map(|mac: guard_core::mac::Mac| Self(mac.0))
     }
 }
 

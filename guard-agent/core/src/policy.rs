@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Conflict {
     /// A wire claim without a frame for so long is no evidence any more.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub live_window: Duration,
     /// An incident closes when all claimants but one were silent for so long.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub quiet: Duration,
     /// An address that goes back within so long to who had it has flapped.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub flap_window: Duration,
     /// So many flaps within the window are an incident.
     pub flap_count: NonZeroU32,
     /// How long a doubt between undeclared claimants may be held.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::duration")]
     pub grace: Duration,
 }
 

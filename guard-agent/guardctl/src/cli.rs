@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use guard_api::proto;
-use guard_core::mac::Mac;
+use guard_core::{duration, mac::Mac};
 use ipnet::IpNet;
 
 /// Where the agent listens unless it is told otherwise.
@@ -138,7 +138,7 @@ pub enum Command {
         /// The incident's id, as `conflicts` shows it.
         id: String,
         /// For how long, e.g. 30m or 2h; 0s ends a silence.
-        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
         span: Duration,
     },
 

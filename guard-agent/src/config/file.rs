@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use guard_core::{
+    duration,
     lease::{ExclusionError, PoolSpec},
     policy::{AllowKind, Conflict, Quota},
     segment::Segment,
@@ -105,11 +106,11 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Allocate {
     /// How long the first look at everything may take; then `when_degraded` decides.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub boot_timeout: Duration,
     /// How long what a source listed last is good for when it does not answer any more; then
     /// `when_degraded` decides.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub source_stale: Duration,
     /// "refuse" hands nothing out while not all is seen; "allow" goes on with what is.
     pub when_degraded: WhenDegraded,
@@ -197,15 +198,15 @@ pub(super) struct Pool {
     #[serde(default)]
     pub exclude: Vec<String>,
     /// How long an address rests after its release.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "duration::option")]
     pub cooldown: Option<Duration>,
     /// Hand out the one that has rested longest where no other is left.
     pub cooldown_bypass: Option<bool>,
     /// How long a lease may stay unconfirmed.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "duration::option")]
     pub unconfirmed_ttl: Option<Duration>,
     /// How long a quarantined address must be silent.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "duration::option")]
     pub probation: Option<Duration>,
     /// How many addresses in use one allocation passes over.
     pub max_attempts: Option<u32>,
@@ -239,7 +240,7 @@ impl Pool {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Reconcile {
     /// Time from one pass to the next.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub interval: Duration,
     /// So many passes in a row must find nothing that speaks for a lease.
     pub misses: u32,
@@ -304,13 +305,13 @@ pub(super) struct Watchdog {
     /// Without it nothing is removed; what would be can be looked at.
     pub enabled: bool,
     /// Time from one pass to the next.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub interval: Duration,
     /// How long a sandbox that is listed as dead is left to its controller, and so are its leases.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub grace: Duration,
     /// What runs in a container gets so much time to end by itself.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub stop_timeout: Duration,
 }
 
@@ -332,7 +333,7 @@ pub(super) struct Subscriber {
     /// Its name in `Leases.AckHold`.
     pub name: String,
     /// How long it is waited for at most.
-    #[serde(default = "hold_deadline", with = "humantime_serde")]
+    #[serde(default = "hold_deadline", with = "duration")]
     pub hold_deadline: Duration,
 }
 

@@ -57,6 +57,14 @@ fn what_is_no_prefix_is_shown_one() {
 }
 
 #[test]
+fn what_is_no_length_of_time_is_shown_one() {
+    let wrong = format!("{GOOD}cooldown = \"5\"\n");
+    refused(&wrong, &["line 8", "\"5\" is not a length of time", "\"5m\" or \"1h 30m\""]);
+    let pool = load(&format!("{GOOD}cooldown = \"1day 12h\"\n")).unwrap().pools;
+    assert_eq!(pool.iter().next().unwrap().spec().cooldown, Duration::from_hours(36));
+}
+
+#[test]
 fn a_gateway_outside_its_prefix_is_refused() {
     refused(&format!("{GOOD}gateway = \"10.9.0.1\"\n"), &["sandboxes", "10.9.0.1"]);
 }

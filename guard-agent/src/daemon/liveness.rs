@@ -71,7 +71,8 @@ impl Liveness {
     }
 
     async fn look_on(&self) {
-        let watchdog = watchdog();
+        // How long the service manager waits for a sign of life (sd_watchdog_enabled(3)).
+        let watchdog = sd_notify::watchdog_enabled();
         let every = watchdog.map_or(INTERVAL, |limit| INTERVAL.min(limit / 4));
         let mut turn = interval(every);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,7 +80,7 @@ impl Liveness {
             turn.tick().await;
             if self.are_good().await && watchdog.is_some() {
                 // A manager that has gone away does not wait for it.
-                let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
         }
     }
@@ -103,10 +104,4 @@ impl Liveness {
         }
         turns && runs && writes.is_ok()
     }
-}
-
-/// How long the service manager waits for a sign of life (sd_watchdog_enabled(3)).
-fn watchdog() -> Option<Duration> {
-    let mut limit = 0;
-    sd_notify::watchdog_enabled(false, &mut limit).then(|| Duration::from_micros(limit))
 }

@@ -99,7 +99,7 @@ async fn serve(
     };
     let ended = match started.await {
         Ok(running) => {
-            let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             tracing::info!(socket = %config.socket.display(), http = %config.http, "serving");
             let ended = until_stopped([terminate, interrupt], &mut first_end).await;
             running.stop();
@@ -183,7 +183,7 @@ impl Running {
 
     fn stop(self) {
         let Self { stop, tasks, _liveness } = self;
-        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         stop.send_replace(true);
         for task in tasks {
             task.abort();

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use guard_api::proto;
 use guard_core::{
+    duration,
     evidence::{Evidence, EvidenceView as _},
     judgement::Verdict,
     lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
@@ -143,7 +144,7 @@ fn next_of_active(lease: &Lease, live: bool, deps: &Deps) -> String {
     if left == 0 {
         return format!("nothing speaks for it: the next pass takes it back{unless}");
     }
-    let span = humantime::format_duration(Duration::from_secs((interval * left).as_secs()));
+    let span = duration::format(Duration::from_secs((interval * left).as_secs()));
     format!(
         "nothing speaks for it: {} of {misses} misses; it is taken back after {left} more, in \
          about {span}{unless}",

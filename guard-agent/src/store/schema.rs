@@ -22,7 +22,7 @@ const MIGRATIONS: &[&str] =
     &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The migration that drops the tables `lease` and `meta`, whose rows are then written anew.
-const REWRITES: usize = 3;
+const REWRITES: i64 = 3;
 
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -126,13 +126,13 @@ pub(super) fn migrate(
             "migrating the store"
         );
     }
-    for (at, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+    for (version, migration) in (1..).zip(MIGRATIONS).skip(done) {
         let migrated = conn.transaction().and_then(|transaction| {
             transaction.execute_batch(migration)?;
-            if at + 1 == REWRITES {
+            if version == REWRITES {
                 *meta = rewritten(&transaction, contents, meta)?;
             }
-            transaction.pragma_update(None, "user_version", at + 1)?;
+            transaction.pragma_update(None, "user_version", version)?;
             transaction.commit()
         });
         migrated.map_err(fault)?;

@@ -162,20 +162,19 @@ fn rule_12_a_port_that_tries_mac_after_mac_fills_no_incident_and_keeps_it_open()
 }
 
 #[test]
-fn a_flood_lasts_until_its_port_is_quiet_or_gone() {
-    for gone in [false, true] {
+fn what_a_port_does_lasts_until_ten_minutes_without_it_or_its_end() {
+    for (kind, gone) in Kind::ALL.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        if !kind.is_of_port() {
+            continue;
+        }
         let mut incidents = incidents();
-        let flood = Sighting {
-            kind: Kind::Flood,
-            target: Target::Port(2),
-            holder: None,
-            ..duplicate(2, at(0))
-        };
-        assert_eq!(incidents.sighted(flood.clone(), at(0)).unwrap().0, Phase::Opened);
-        let later = Sighting { challenger: claimant(Role::Impostor, 2, at(5)), ..flood };
+        let target = Target::Port(2);
+        let sighting = Sighting { kind, target, holder: None, ..duplicate(2, at(0)) };
+        assert_eq!(incidents.sighted(sighting.clone(), at(0)).unwrap().0, Phase::Opened);
+        let later = Sighting { challenger: claimant(Role::Impostor, 2, at(5)), ..sighting };
         assert_eq!(incidents.sighted(later, at(5)), None);
-        assert!(incidents.close(at(64)).is_empty());
-        let closed = if gone { incidents.port_gone(2, at(64)) } else { incidents.close(at(65)) };
+        assert!(incidents.close(at(604)).is_empty());
+        let closed = if gone { incidents.port_gone(2, at(604)) } else { incidents.close(at(605)) };
         assert_eq!(closed.len(), 1);
     }
 }

@@ -1,12 +1,11 @@
 //! A set of numbers kept as disjoint ranges: a /64 is one entry, however many addresses it has.
 
-use std::collections::BTreeMap;
+use rangemap::RangeInclusiveSet;
 
 /// Sorted, disjoint, not adjacent ranges; every operation on one number is O(log ranges).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranges {
-    /// First number → last number.
-    by_first: BTreeMap<u128, u128>,
+    set: RangeInclusiveSet<u128>,
     /// How many numbers there are, saturating.
     len: u128,
 }
@@ -17,86 +16,47 @@ impl Ranges {
         self.len
     }
 
-    /// The range that holds the number.
-    fn around(&self, number: u128) -> Option<(u128, u128)> {
-        let (&first, &last) = self.by_first.range(..=number).next_back()?;
-        (number <= last).then_some((first, last))
-    }
-
     pub(crate) fn contains(&self, number: u128) -> bool {
-        self.around(number).is_some()
+        self.set.contains(&number)
     }
 
     /// The lowest number that is at least `from`.
     pub(crate) fn first_from(&self, from: u128) -> Option<u128> {
-        if self.contains(from) {
-            return Some(from);
-        }
-        self.by_first.range(from..).next().map(|(&first, _)| first)
+        self.within(from, u128::MAX).next().map(|(first, _)| first)
     }
 
     /// The lowest number that is not in it and is at least `from`, which is below 2¹²⁸ − 1.
     pub(crate) fn first_absent_from(&self, from: u128) -> u128 {
-        self.around(from).map_or(from, |(_, last)| last + 1)
+        self.set.get(&from).map_or(from, |range| range.end() + 1)
     }
 
     /// The parts of it that lie in `first..=last`, in order.
     pub(crate) fn within(&self, first: u128, last: u128) -> impl Iterator<Item = (u128, u128)> {
-        let before = self.by_first.range(..first).next_back();
-        let inside = self.by_first.range(first..=last);
-        before
-            .into_iter()
-            .chain(inside)
-            .map(move |(&from, &to)| (from.max(first), to.min(last)))
-            .filter(|(from, to)| from <= to)
+        let parts = self.set.overlapping(first..=last);
+        parts.map(move |range| (*range.start().max(&first), *range.end().min(&last)))
     }
 
     /// The end of the last of its ranges that touches `first..=last`.
     pub(crate) fn last_touching(&self, first: u128, last: u128) -> Option<u128> {
-        let (_, &to) = self.by_first.range(..=last).next_back()?;
-        (to >= first).then_some(to)
+        // Not `next_back`, which walks through all ranges beyond `last`.
+        self.set.overlapping(first..=last).fold(None, |_, range| Some(*range.end()))
     }
 
     /// Adds `first..=last`, merging what it touches.
     pub(crate) fn insert(&mut self, first: u128, last: u128) {
-        let (mut low, mut high) = (first, last);
-        loop {
-            let reach = high.saturating_add(1);
-            let Some((&from, &to)) = self.by_first.range(..=reach).next_back() else { break };
-            if to.saturating_add(1) < low {
-                break;
-            }
-            self.drop_range(from, to);
-            low = low.min(from);
-            high = high.max(to);
-        }
-        self.add_range(low, high);
+        self.remove(first, last);
+        self.set.insert(first..=last);
+        self.len = self.len.saturating_add(last - first).saturating_add(1);
     }
 
     /// Takes `first..=last` out.
     pub(crate) fn remove(&mut self, first: u128, last: u128) {
-        while let Some((&from, &to)) = self.by_first.range(..=last).next_back() {
-            if to < first {
-                break;
-            }
-            self.drop_range(from, to);
-            if to > last {
-                self.add_range(last + 1, to);
-            }
-            if from < first {
-                self.add_range(from, first - 1);
-            }
+        let mut len = self.len;
+        for (from, to) in self.within(first, last) {
+            len = len.saturating_sub(to - from).saturating_sub(1);
         }
-    }
-
-    fn add_range(&mut self, first: u128, last: u128) {
-        self.by_first.insert(first, last);
-        self.len = self.len.saturating_add(last - first).saturating_add(1);
-    }
-
-    fn drop_range(&mut self, first: u128, last: u128) {
-        self.by_first.remove(&first);
-        self.len = self.len.saturating_sub(last - first).saturating_sub(1);
+        self.len = len;
+        self.set.remove(first..=last);
     }
 }
 
@@ -136,8 +96,8 @@ mod tests {
                     let touching = ranges.last_touching(n, n + 9);
                     prop_assert_eq!(touching.map(|to| to.min(n + 9)), wanted.last().copied());
                 }
-                let list: Vec<_> = ranges.by_first.iter().collect();
-                prop_assert!(list.windows(2).all(|w| w[0].1 + 1 < *w[1].0), "merged: {:?}", list);
+                let list: Vec<_> = ranges.set.iter().collect();
+                prop_assert!(list.windows(2).all(|w| w[0].end() + 1 < *w[1].start()), "merged: {:?}", list);
             }
         }
     }
@@ -150,6 +110,6 @@ mod tests {
         ranges.remove(u128::MAX, u128::MAX);
         assert!(!ranges.contains(u128::MAX));
         ranges.insert(u128::MAX, u128::MAX);
-        assert_eq!(ranges.by_first.len(), 1);
+        assert_eq!(ranges.set.len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use guard_core::duration;
 
 use super::reserve::{Interfaces, Subnets};
 use crate::cli::address;
@@ -192,7 +193,7 @@ pub enum Source {
         /// The source: containerd or directory.
         name: String,
         /// For how long, e.g. 30m or 2h; 0s ends it.
-        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
         span: Duration,
         #[command(flatten)]
         sure: Sure,
