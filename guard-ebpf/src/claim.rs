@@ -12,6 +12,7 @@ use crate::{
     address::Segment,
     counters::{FrameKind, MalformedReason, NoClaim, OpaqueReason},
     mac::{self, Mac},
+    ndp::{FOUND_BAD, FOUND_MORE},
 };
 
 /// A frame, read.
@@ -25,8 +26,8 @@ pub struct Parsed {
     pub kind: FrameKind,
     /// It claims something: [`Parsed::claim`].
     pub claims: bool,
-    /// What else there is to say: why it claims nothing, or why no more of it is read.
-    pub meaning: Meaning,
+    /// What else its headers say: [`Parsed::beside`] is all of it.
+    pub(crate) meaning: Meaning,
     /// Where it belongs.
     pub segment: Segment,
     /// The Ethernet source.
@@ -60,7 +61,9 @@ impl Parsed {
         self.further.end = zero as u32;
         self.further.done = zero as u32;
         self.packet.next = zero as u32;
+        self.further.found = zero as u32;
         self.packet.fragment = zero as u32;
+        self.packet.mapped = zero as u32;
         self.packet.has_link = zero as u16;
     }
 
@@ -99,6 +102,8 @@ pub(crate) struct Packet {
     pub(crate) hop_limit: u32,
     /// It is a fragment if not 0.
     pub(crate) fragment: u32,
+    /// Its source is an IPv4 address if not 0.
+    pub(crate) mapped: u32,
     /// The first link-layer address in the options, if `has_link` is not 0.
     pub(crate) link: Mac,
     pub(crate) has_link: u16,
@@ -164,15 +169,21 @@ impl Parsed {
     /// What there is to say of it beside its claims, given where it comes from: a router may advertise
     /// more than is read, and nothing that claims is among it.
     #[inline(always)]
-    pub(crate) fn beside(&self, port: &Port) -> Meaning {
+    #[must_use]
+    pub fn beside(&self, port: &Port) -> Meaning {
         let may_route = port.kind == PORT_UPLINK || port.flags & PORT_ALLOW_ROUTER != 0;
+        let advertised = may_route && matches!(self.router, Router::Message);
         match self.meaning {
-            Meaning::Opaque(OpaqueReason::NdOptions)
-                if may_route && matches!(self.router, Router::Message) =>
-            {
-                Meaning::Nothing
-            }
-            meaning => meaning,
+            Meaning::Nothing => {}
+            other => return other,
+        }
+        match self.further.found {
+            FOUND_MORE if !advertised => Meaning::Opaque(OpaqueReason::NdOptions),
+            FOUND_BAD => Meaning::Malformed(MalformedReason::NdOption),
+            // What it carries Linux believes; its source is nobody's (claims.md N16b).
+            _ if self.packet.mapped != 0 => Meaning::NoClaim(NoClaim::Martian),
+            // As it is in memory: the verifier knows that all of it was written.
+            _ => self.meaning,
         }
     }
 

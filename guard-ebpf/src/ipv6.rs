@@ -62,8 +62,7 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     parsed.meaning = match base_header(frame, at, parsed) {
         Ok(()) => {
             walk(frame, &mut parsed.packet);
-            let meaning = upper_layer(frame, parsed);
-            flagged(meaning, &parsed.packet)
+            upper_layer(frame, parsed)
         }
         Err(meaning) => meaning,
     };
@@ -101,6 +100,7 @@ fn base_header<F: Frame + ?Sized>(
     packet.next = u32::from(header.next);
     packet.hop_limit = u32::from(header.hop_limit);
     packet.source = source;
+    packet.mapped = u32::from(is_mapped_v6(source));
     packet.destination = destination;
     Ok(())
 }
@@ -140,16 +140,6 @@ fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
         packet.next = u32::from(following);
     }
     packet.next = LED_NOWHERE;
-}
-
-/// What there is to say of a packet whose source is IPv4-mapped: what it carries is believed by Linux,
-/// its source is nobody's (claims.md N16b).
-#[inline(always)]
-pub(crate) fn flagged(meaning: Meaning, packet: &Packet) -> Meaning {
-    if matches!(meaning, Meaning::Nothing) && is_mapped_v6(packet.source) {
-        return Meaning::NoClaim(NoClaim::Martian);
-    }
-    meaning
 }
 
 #[inline(always)]

@@ -8,9 +8,8 @@ use crate::{
         Claim, Further, Meaning, Packet, Parsed, Router, is_group_v6, is_link_local_v6,
         is_mapped_v6, is_martian_v6, is_unspecified_v6,
     },
-    counters::{MalformedReason, OpaqueReason},
+    counters::MalformedReason,
     frame::Frame,
-    ipv6,
 };
 
 const ROUTER_SOLICITATION: u8 = 133;
@@ -57,26 +56,21 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) {
     parsed.meaning = match header(frame, kind, code, &mut parsed.packet, &mut parsed.further) {
         Ok(()) => {
             read_options(frame, &mut parsed.packet, &mut parsed.further);
-            // What could be read is said, whatever follows it (claims.md N12).
-            let meaning = match parsed.further.found {
-                FOUND_BAD if parsed.packet.has_link == 0 => Meaning::Nothing,
-                _ => message(frame, kind, flags, parsed),
-            };
-            match parsed.further.found {
-                FOUND_ALL => meaning,
-                FOUND_MORE => Meaning::Opaque(OpaqueReason::NdOptions),
-                _ => Meaning::Malformed(MalformedReason::NdOption),
+            // What could be read is judged, whatever follows it (claims.md N12).
+            if parsed.further.found == FOUND_BAD && parsed.packet.has_link == 0 {
+                Meaning::Malformed(MalformedReason::NdOption)
+            } else {
+                message(frame, kind, flags, parsed)
             }
         }
         Err(reason) => Meaning::Malformed(reason),
     };
-    parsed.meaning = ipv6::flagged(parsed.meaning, &parsed.packet);
 }
 
 /// What the options were read to: their end, one that cannot be read, or the bound.
 const FOUND_ALL: u32 = 1;
-const FOUND_BAD: u32 = 2;
-const FOUND_MORE: u32 = 3;
+pub(crate) const FOUND_BAD: u32 = 2;
+pub(crate) const FOUND_MORE: u32 = 3;
 
 /// Checks what all messages have in common.
 #[inline(always)]
