@@ -20,10 +20,20 @@ pub struct Replayed {
     cut: u64,
     damage: Option<String>,
     ports: Vec<String>,
+    not_ethernet: Vec<NotEthernet>,
+    unknown_blocks: u64,
     counts: Counts,
     claims: Vec<Claim>,
     #[serde(flatten)]
     conflicts: Conflicts,
+}
+
+/// An interface whose frames were passed over.
+#[derive(Debug, Serialize)]
+struct NotEthernet {
+    interface: String,
+    link: String,
+    frames: u64,
 }
 
 /// What is not 0, by its label in the metrics.
@@ -41,6 +51,7 @@ type Labels = BTreeMap<&'static str, u64>;
 struct Claim {
     address: IpAddr,
     vlan: u16,
+    inner_vlan: u16,
     mac: String,
     interface: String,
     strength: &'static str,
@@ -50,22 +61,57 @@ struct Claim {
 
 impl From<replay::Claim> for Claim {
     fn from(claim: replay::Claim) -> Self {
-        let replay::Claim { address, vlan, mac, interface, asserted, first_seen, last_seen } =
-            claim;
+        let replay::Claim {
+            address,
+            vlan,
+            inner_vlan,
+            mac,
+            interface,
+            asserted,
+            first_seen,
+            last_seen,
+        } = claim;
         let strength = if asserted { "assert" } else { "use" };
         let mac = mac.to_string();
-        Self { address, vlan, mac, interface, strength, first_seen, last_seen }
+        Self { address, vlan, inner_vlan, mac, interface, strength, first_seen, last_seen }
     }
 }
 
 impl Replayed {
     pub fn new(report: Report, file: String) -> Self {
-        let Report { frames, cut, damage, ports, claims, conflicts, counters } = report;
-        let claims = claims.into_iter().map(Claim::from).collect();
-        let conflicts = conflicts.into_iter().map(Conflict::from).collect();
-        let conflicts = Conflicts { conflicts };
-        let counts = Counts::from(counters);
-        Self { file, frames, cut, damage, ports, counts, claims, conflicts }
+        let Report {
+            frames,
+            cut,
+            damage,
+            ports,
+            others,
+            unknown_blocks,
+            claims,
+            conflicts,
+            counters,
+        } = report;
+        let other = |replay::NotEthernet { interface, link, frames }| NotEthernet {
+            interface,
+            link,
+            frames,
+        };
+        let conflict = |replay::Disputed { inner_vlan, conflict }| Conflict {
+            inner_vlan: inner_vlan.into(),
+            ..Conflict::from(conflict)
+        };
+        let conflicts = Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() };
+        Self {
+            file,
+            frames,
+            cut,
+            damage,
+            ports,
+            not_ethernet: others.into_iter().map(other).collect(),
+            unknown_blocks,
+            counts: Counts::from(counters),
+            claims: claims.into_iter().map(Claim::from).collect(),
+            conflicts,
+        }
     }
 }
 
@@ -94,6 +140,15 @@ impl View for Replayed {
         let ports: Vec<_> = self.ports.iter().map(|port| printable(port)).collect();
         // Writing to a string does not fail.
         let _ = writeln!(text, "{} frames on {}", self.frames, ports.join(", "));
+        for NotEthernet { interface, link, frames } in &self.not_ethernet {
+            let are = if *frames == 1 { "is" } else { "are" };
+            let (frames, interface) = (counted(*frames, "frame"), printable(interface));
+            let _ = writeln!(text, "{frames} of interface {interface} ({link}) {are} not Ethernet");
+        }
+        if self.unknown_blocks != 0 {
+            let blocks = counted(self.unknown_blocks, "block");
+            let _ = writeln!(text, "{blocks} of types that are not known were passed over");
+        }
         if self.cut != 0 {
             let cut = self.cut;
             let _ =
@@ -111,10 +166,11 @@ impl View for Replayed {
         let headers = &["ADDRESS", "MAC", "INTERFACE", "BY", "FIRST", "LAST"];
         let mut table = Table::new(headers, &["LAST", "FIRST", "INTERFACE"]);
         for claim in &self.claims {
-            let Claim { address, vlan, mac, interface, strength, first_seen, last_seen } = claim;
-            let address = match vlan {
-                0 => address.to_string(),
-                vlan => format!("{address} (vlan {vlan})"),
+            let Claim { address, mac, interface, strength, first_seen, last_seen, .. } = claim;
+            let address = match (claim.vlan, claim.inner_vlan) {
+                (0, 0) => address.to_string(),
+                (vlan, 0) => format!("{address} (vlan {vlan})"),
+                (vlan, inner_vlan) => format!("{address} (vlan {vlan}.{inner_vlan})"),
             };
             let time = |time: &Timestamp| plain(time.strftime("%F %T"));
             let cells = [plain(address), plain(mac), plain(printable(interface)), plain(strength)];
@@ -127,4 +183,8 @@ impl View for Replayed {
         text.push_str(&self.conflicts.text(screen));
         text
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,15 +1,18 @@
 //! Frames from a file: pcap (libpcap's own, microseconds or nanoseconds, either byte order) or pcapng.
 
+mod blocks;
+mod link;
+mod obsolete;
+
 use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
 };
 
-use pcap_parser::{
-    Block, InterfaceDescriptionBlock, Linktype, PcapBlockOwned, PcapError, create_reader,
-    traits::PcapNGPacketBlock as _,
-};
+use pcap_parser::{PcapError, create_reader};
+
+use blocks::{Read, Reading};
 
 /// Room for the largest block: the longest packet of libpcap has 256 KiB, and a block a little more.
 const BUFFER: usize = 320 << 10;
@@ -28,7 +31,7 @@ pub enum CaptureError {
     /// It is something else.
     #[error("{0}: neither a pcap nor a pcapng file")]
     NotACapture(PathBuf),
-    /// Its frames are not Ethernet.
+    /// None of its frames is Ethernet.
     #[error(
         "{path}: interface {interface:?} was captured as {link}, not as Ethernet; capture on one \
          interface by its name (tcpdump -i NAME), not on \"any\""
@@ -39,7 +42,7 @@ pub enum CaptureError {
         /// Which of its interfaces.
         interface: String,
         /// What it says of its frames.
-        link: Linktype,
+        link: String,
     },
 }
 
@@ -61,51 +64,29 @@ pub struct Packet<'a> {
 pub struct Capture {
     /// The interfaces by name, in the order in which they came.
     pub interfaces: Vec<String>,
+    /// Those whose frames are not Ethernet.
+    pub others: Vec<NotEthernet>,
+    /// How many blocks it has of types that are not known.
+    pub unknown_blocks: u64,
     /// Where and why reading ended before the end.
     pub damage: Option<String>,
 }
 
-/// How the clock of an interface counts.
-#[derive(Clone, Copy)]
-struct Clock {
-    per_second: u64,
-    offset_seconds: i64,
-}
-
-impl Clock {
-    const MICROSECONDS: Self = Self { per_second: 1_000_000, offset_seconds: 0 };
-
-    fn of(interface: &InterfaceDescriptionBlock<'_>) -> Self {
-        let [binary, exponent] = [interface.if_tsresol & 0x80, interface.if_tsresol & 0x7f];
-        let per_second = match binary {
-            0 => 10_u64.checked_pow(exponent.into()),
-            _ => 1_u64.checked_shl(exponent.into()),
-        };
-        let per_second = per_second.unwrap_or(Self::MICROSECONDS.per_second);
-        Self { per_second, offset_seconds: interface.if_tsoffset }
-    }
-
-    fn time_ns(self, high: u32, low: u32) -> u64 {
-        const NANOS: i128 = 1_000_000_000;
-        let stamp = i128::from(u64::from(high) << 32 | u64::from(low));
-        let nanos = stamp * NANOS / i128::from(self.per_second.max(1));
-        u64::try_from(nanos + i128::from(self.offset_seconds) * NANOS).unwrap_or(0)
-    }
-}
-
-struct Reading<'a> {
-    path: &'a Path,
-    /// The name of an interface that the file gives none.
-    unnamed: &'a str,
-    capture: Capture,
-    /// Of the running section: the interface and its clock.
-    section: Vec<(usize, Clock)>,
+/// An interface whose frames guard does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotEthernet {
+    /// Its name, or its number where it has none.
+    pub interface: String,
+    /// The name of its link type.
+    pub link: String,
+    /// How many frames it has.
+    pub frames: u64,
 }
 
 /// Reads a file and hands over its frames one by one, as far as it can be read.
 ///
 /// # Errors
-/// It is no capture of Ethernet frames.
+/// It is no capture, or one without an interface whose frames are Ethernet.
 pub fn read(
     path: &Path,
     unnamed: &str,
@@ -119,26 +100,24 @@ pub fn read(
         }
         _ => CaptureError::NotACapture(path.to_owned()),
     })?;
-    let capture = Capture::default();
-    let mut reading = Reading { path, unnamed, capture, section: Vec::new() };
+    let mut reading = Reading::new(unnamed);
     let mut packets = 0_u64;
     let damage = loop {
         match reader.next() {
             Ok((len, block)) => {
-                match reading.block(&block)? {
+                match reading.block(&block) {
                     Read::Packet(packet) => {
                         packets += 1;
                         each(packet);
                     }
                     Read::Other => {}
                     Read::Stray => break "a packet of an interface that it does not describe",
+                    Read::Broken => break "a packet that is longer than its block",
                 }
                 drop(block);
                 reader.consume(len);
             }
-            Err(PcapError::Eof) => {
-                return Ok(reading.capture);
-            }
+            Err(PcapError::Eof) => return checked(reading.capture, path),
             Err(PcapError::Incomplete(_)) => {
                 let before = reader.data().len();
                 if reader.refill().is_err() {
@@ -154,88 +133,17 @@ pub fn read(
         }
     };
     reading.capture.damage = Some(format!("{}: {damage}, after {packets} packets", path.display()));
-    Ok(reading.capture)
+    checked(reading.capture, path)
 }
 
-/// What a block is.
-enum Read<'a> {
-    Packet(Packet<'a>),
-    Other,
-    /// A packet of no known interface.
-    Stray,
-}
-
-impl Reading<'_> {
-    fn block<'b>(&mut self, block: &'b PcapBlockOwned<'b>) -> Result<Read<'b>, CaptureError> {
-        Ok(match block {
-            PcapBlockOwned::LegacyHeader(header) => {
-                let per_second =
-                    if header.is_nanosecond_precision() { 1_000_000_000 } else { 1_000_000 };
-                let name = self.unnamed.to_owned();
-                self.interface(name, header.network, Clock { per_second, offset_seconds: 0 })?;
-                Read::Other
-            }
-            PcapBlockOwned::Legacy(packet) => {
-                let Some((interface, clock)) = self.section.first() else { return Ok(Read::Stray) };
-                let fraction = u64::from(packet.ts_usec) * 1_000_000_000 / clock.per_second;
-                Read::Packet(Packet {
-                    interface: *interface,
-                    time_ns: u64::from(packet.ts_sec) * 1_000_000_000 + fraction,
-                    bytes: packet.data,
-                    cut: packet.origlen > packet.caplen,
-                })
-            }
-            PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-                self.section.clear();
-                Read::Other
-            }
-            PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                let name = match interface.if_name() {
-                    Some(Ok(name)) if !name.is_empty() => name.to_owned(),
-                    _ if self.section.is_empty() => self.unnamed.to_owned(),
-                    _ => format!("{}-{}", self.unnamed, self.section.len()),
-                };
-                self.interface(name, interface.linktype, Clock::of(interface))?;
-                Read::Other
-            }
-            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-                let at = usize::try_from(packet.if_id).ok().and_then(|id| self.section.get(id));
-                let Some((interface, clock)) = at else { return Ok(Read::Stray) };
-                Read::Packet(Packet {
-                    interface: *interface,
-                    time_ns: clock.time_ns(packet.ts_high, packet.ts_low),
-                    bytes: packet.packet_data(),
-                    cut: packet.origlen > packet.caplen,
-                })
-            }
-            // It says neither when nor, of several interfaces, where.
-            PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
-                let Some((interface, _)) = self.section.first() else { return Ok(Read::Stray) };
-                let bytes = packet.packet_data();
-                let cut = usize::try_from(packet.origlen).is_ok_and(|len| len > bytes.len());
-                Read::Packet(Packet { interface: *interface, time_ns: 0, bytes, cut })
-            }
-            PcapBlockOwned::NG(_) => Read::Other,
-        })
-    }
-
-    /// Interfaces of the same name in several sections are one.
-    fn interface(
-        &mut self,
-        name: String,
-        link: Linktype,
-        clock: Clock,
-    ) -> Result<(), CaptureError> {
-        if link != Linktype::ETHERNET {
-            let path = self.path.to_owned();
-            return Err(CaptureError::LinkType { path, interface: name, link });
-        }
-        let all = &mut self.capture.interfaces;
-        let at = all.iter().position(|known| *known == name).unwrap_or_else(|| {
-            all.push(name);
-            all.len() - 1
-        });
-        self.section.push((at, clock));
-        Ok(())
+/// A file without any Ethernet is not what was meant.
+fn checked(capture: Capture, path: &Path) -> Result<Capture, CaptureError> {
+    match (&capture.interfaces[..], &capture.others[..]) {
+        ([], [NotEthernet { interface, link, .. }, ..]) => Err(CaptureError::LinkType {
+            path: path.to_owned(),
+            interface: interface.clone(),
+            link: link.clone(),
+        }),
+        _ => Ok(capture),
     }
 }
