@@ -167,6 +167,13 @@ pub fn cell(text: Option<&str>) -> Cell {
     Cell::new(text.map_or_else(|| "-".to_owned(), printable))
 }
 
+/// An id of 64 hexadecimal digits, as containers have, by its first twelve, which tell it from others;
+/// JSON has it whole.
+pub fn short(id: &str) -> &str {
+    let is_long = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_long { &id[..12] } else { id }
+}
+
 /// A cell for what can always be printed.
 pub fn plain(value: impl ToString) -> Cell {
     Cell::new(value)
@@ -269,6 +276,16 @@ mod tests {
             table.text(screen(20, false), ""),
             "WHAT  DETAIL     OK\nstore 3 rows and yes\n      a-word\n"
         );
+    }
+
+    #[test]
+    fn only_long_ids_are_shortened() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(short(&id), "0123456789ab");
+        let name = "n".repeat(64);
+        for whole in ["c1", &id[1..], &name] {
+            assert_eq!(short(whole), whole);
+        }
     }
 
     #[test]

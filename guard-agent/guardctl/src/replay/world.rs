@@ -17,9 +17,9 @@ use guard_core::{
 };
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, ChallengerKey, EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER,
-        EVENT_VIOLATION, Event, Live, MacKey, OWNED_GATEWAY, OWNED_MAC, Owned, PORT_UPLINK, Port,
-        STRENGTH_ASSERT, STRENGTH_USE,
+        AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
+        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OWNED_GATEWAY, OWNED_MAC, Owned,
+        PORT_UPLINK, Port, STRENGTH_ASSERT, STRENGTH_USE,
     },
     model::Model,
 };
@@ -163,8 +163,9 @@ impl<'a> World<'a> {
 
     /// Notes who was seen with an address, for the report.
     pub(super) fn note(&mut self, event: &Event) {
-        if !matches!(event.kind, EVENT_LIVE | EVENT_OWNER | EVENT_CONTEST | EVENT_VIOLATION) {
-            return;
+        match event.kind {
+            EVENT_LIVE | EVENT_OWNER | EVENT_CONTEST | EVENT_VIOLATION | EVENT_ALLOWED => {}
+            _ => return,
         }
         let at = (event.key, Mac(event.mac), event.ifindex);
         let new = Span { first_ns: event.time_ns, last_ns: event.time_ns, asserted: false };

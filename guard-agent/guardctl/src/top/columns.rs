@@ -60,3 +60,76 @@ impl Columns {
         Table::new(rows, constraints).header(header)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use super::*;
+
+    /// What stands on a screen of this width.
+    fn shown(width: u16, cuts_first: bool) -> Vec<String> {
+        let row = |name: &str, prefix: &str, size: &str, bar: &str| {
+            let cells = [name, "br0.4094", prefix, size, size, bar];
+            (cells.map(str::to_owned).to_vec(), Style::new())
+        };
+        let table = Columns {
+            headers: &["POOL", "BRIDGE", "PREFIX", "FREE", "OF", "USED"],
+            yields: &["BRIDGE", "USED"],
+            cuts_first,
+            rows: vec![
+                row("sandboxes", "10.8.64.0/24", "190", "[###       ] 25%"),
+                row(
+                    "sandboxes-of-somebody-else",
+                    "2001:db8:aaaa:bbbb::/64",
+                    "2^64",
+                    "[          ] 0%",
+                ),
+            ],
+        };
+        let mut terminal = Terminal::new(TestBackend::new(width, 3)).unwrap();
+        terminal.draw(|frame| frame.render_widget(table.fitted(width), frame.area())).unwrap();
+        let screen = terminal.backend().to_string();
+        screen.lines().map(|line| line.trim_matches('"').trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_leave_before_any_is_cut() {
+        assert_eq!(
+            shown(90, false),
+            [
+                "POOL                       BRIDGE   PREFIX                  FREE OF   USED",
+                "sandboxes                  br0.4094 10.8.64.0/24            190  190  [###       ] 25%",
+                "sandboxes-of-somebody-else br0.4094 2001:db8:aaaa:bbbb::/64 2^64 2^64 [          ] 0%",
+            ]
+        );
+        assert_eq!(
+            shown(80, false),
+            [
+                "POOL                       PREFIX                  FREE OF   USED",
+                "sandboxes                  10.8.64.0/24            190  190  [###       ] 25%",
+                "sandboxes-of-somebody-else 2001:db8:aaaa:bbbb::/64 2^64 2^64 [          ] 0%",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_name_is_cut() {
+        assert_eq!(
+            shown(80, true),
+            [
+                "POOL                 BRIDGE   PREFIX                  FREE OF   USED",
+                "sandboxes            br0.4094 10.8.64.0/24            190  190  [###       ] 25%",
+                "sandboxes-of-somebod br0.4094 2001:db8:aaaa:bbbb::/64 2^64 2^64 [          ] 0%",
+            ]
+        );
+        assert_eq!(
+            shown(50, true),
+            [
+                "POOL             PREFIX                  FREE OF",
+                "sandboxes        10.8.64.0/24            190  190",
+                "sandboxes-of-som 2001:db8:aaaa:bbbb::/64 2^64 2^64",
+            ]
+        );
+    }
+}

@@ -26,8 +26,6 @@ const DEGRADED: usize = 4;
 const COMPLAINT: usize = 2;
 /// How many lines there are for the conflict that is selected, and its claimants.
 const DETAILS: u16 = 6;
-/// Frames are said in full up to so many.
-const MOST: u64 = 999_999_999;
 
 /// Draws all of it; what has not changed is not sent.
 pub fn draw(frame: &mut Frame<'_>, model: &mut Model) {
@@ -188,7 +186,7 @@ fn ports(sample: &Sample, model: &Model) -> Columns {
             text(port.kind.as_deref()),
             covered.to_owned(),
             per_second(model.rates.of(port)),
-            quantity(port.frames, MOST),
+            quantity(port.frames),
             port.addresses.to_string(),
         ];
         (cells, style)
@@ -214,7 +212,7 @@ fn conflicts(sample: &Sample) -> Columns {
             text(conflict.severity.as_deref()),
             printable(&conflict.segment()),
             ago(conflict.last_seen, sample.now),
-            quantity(conflict.frames(), MOST),
+            quantity(conflict.frames()),
         ];
         (cells, style)
     };

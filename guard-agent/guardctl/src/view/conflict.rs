@@ -2,7 +2,7 @@ use guard_api::proto;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ago, inner_segment, number, text, time, word};
+use super::{ago, inner_segment, number, quantity, text, time, word};
 use crate::{
     output::{Screen, View, printable},
     table::{Table, cell, plain, signal},
@@ -62,7 +62,7 @@ fn counted(frames: u64) -> String {
     match frames {
         0 => "no frames".to_owned(),
         1 => "1 frame".to_owned(),
-        frames => format!("{frames} frames"),
+        frames => format!("{} frames", quantity(frames)),
     }
 }
 
@@ -209,7 +209,7 @@ fn table(conflicts: &[Conflict], screen: Screen) -> String {
             signal(conflict.severity.as_deref()),
             cell(Some(&conflict.segment())),
             plain(ago(conflict.first_seen, screen.now)),
-            plain(conflict.frames()),
+            plain(quantity(conflict.frames())),
             plain(if conflict.open { "yes" } else { "no" }),
             cell(conflict.id.as_deref()),
         ];

@@ -2,10 +2,7 @@ use guard_api::proto;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{
-    quantity::{MILLION, quantity},
-    segment, text,
-};
+use super::{quantity, segment, text};
 use crate::{
     output::{Screen, View},
     table::{Table, cell, plain},
@@ -114,7 +111,7 @@ impl Pool {
         let bits = prefix.map_or(0, |net| net.max_prefix_len() - net.prefix_len());
         match bits {
             65.. if count == u64::MAX => format!("2^{bits}"),
-            _ => quantity(count, MILLION),
+            _ => quantity(count),
         }
     }
 

@@ -172,9 +172,11 @@ impl View for Replayed {
                 (vlan, 0) => format!("{address} (vlan {vlan})"),
                 (vlan, inner_vlan) => format!("{address} (vlan {vlan}.{inner_vlan})"),
             };
-            let time = |time: &Timestamp| plain(time.strftime("%F %T"));
+            // The day is said once.
+            let day = |time: &Timestamp| time.strftime("%F").to_string();
+            let last = if day(first_seen) == day(last_seen) { "%T" } else { "%F %T" };
             let cells = [plain(address), plain(mac), plain(printable(interface)), plain(strength)];
-            let times = [time(first_seen), time(last_seen)];
+            let times = [first_seen.strftime("%F %T"), last_seen.strftime(last)].map(plain);
             table.row(cells.into_iter().chain(times), Vec::new());
         }
         text.push('\n');
@@ -187,4 +189,100 @@ impl View for Replayed {
 
 fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use guard_api::proto;
+
+    use super::{
+        super::testing::{golden, shown, stamp},
+        *,
+    };
+
+    fn replayed() -> Replayed {
+        let claim = |last: u8, inner_vlan, seconds| replay::Claim {
+            address: [10, 8, 64, last].into(),
+            vlan: 100,
+            inner_vlan,
+            mac: guard_core::mac::Mac([2, 0, 0, 0, 0, last]),
+            interface: "veth-a".to_owned(),
+            asserted: true,
+            first_seen: Timestamp::from_second(10).unwrap(),
+            last_seen: Timestamp::from_second(seconds).unwrap(),
+        };
+        let conflict = proto::Conflict {
+            id: "1".to_owned(),
+            bridge: "br0".to_owned(),
+            vlan: 100,
+            address: "10.8.64.2".to_owned(),
+            kind: proto::ConflictKind::Duplicate.into(),
+            severity: proto::Severity::Warning.into(),
+            first_seen: stamp(10),
+            last_seen: stamp(10),
+            open: true,
+            ..proto::Conflict::default()
+        };
+        let other = |interface: &str, frames| replay::NotEthernet {
+            interface: interface.to_owned(),
+            link: "NULL".to_owned(),
+            frames,
+        };
+        let report = Report {
+            frames: 5,
+            cut: 0,
+            damage: None,
+            ports: vec!["veth-a".to_owned()],
+            others: vec![other("1", 3), other("lo", 1)],
+            unknown_blocks: 2,
+            claims: vec![claim(2, 7, 11), claim(3, 0, 86_411)],
+            conflicts: vec![replay::Disputed { inner_vlan: 7, conflict }],
+            counters: BridgeCounters::zeroed(),
+        };
+        Replayed::new(report, "a.pcapng".to_owned())
+    }
+
+    #[test]
+    fn a_replay_as_text() {
+        assert_eq!(
+            shown(&replayed()),
+            "\
+5 frames on veth-a
+3 frames of interface 1 (NULL) are not Ethernet
+1 frame of interface lo (NULL) is not Ethernet
+2 blocks of types that are not known were passed over
+
+ADDRESS                MAC               INTERFACE BY     FIRST      LAST
+10.8.64.2 (vlan 100.7) 02:00:00:00:00:02 veth-a    assert 1970-01-01 00:00:11
+                                                          00:00:10
+10.8.64.3 (vlan 100)   02:00:00:00:00:03 veth-a    assert 1970-01-01 1970-01-02
+                                                          00:00:10   00:00:11
+
+ADDRESS    KIND       SEVERITY  BRIDGE     SINCE    FRAMES  OPEN  ID
+10.8.64.2  duplicate  warning   br0.100.7  50s ago  0       yes   1
+"
+        );
+    }
+
+    #[test]
+    fn a_replay_as_json() {
+        golden(
+            &replayed(),
+            r#"{"file":"a.pcapng","frames":5,"cut":0,"damage":null,"ports":["veth-a"],
+            "not_ethernet":[{"interface":"1","link":"NULL","frames":3},
+            {"interface":"lo","link":"NULL","frames":1}],"unknown_blocks":2,
+            "counts":{"frames":{},"malformed":{},"no_claim":{},"opaque":{}},"claims":[
+            {"address":"10.8.64.2","vlan":100,"inner_vlan":7,"mac":"02:00:00:00:00:02",
+            "interface":"veth-a","strength":"assert","first_seen":"1970-01-01T00:00:10Z",
+            "last_seen":"1970-01-01T00:00:11Z"},
+            {"address":"10.8.64.3","vlan":100,"inner_vlan":0,"mac":"02:00:00:00:00:03",
+            "interface":"veth-a","strength":"assert","first_seen":"1970-01-01T00:00:10Z",
+            "last_seen":"1970-01-02T00:00:11Z"}],"conflicts":[{"id":"1","bridge":"br0","vlan":100,
+            "inner_vlan":7,"address":"10.8.64.2","kind":"duplicate","severity":"warning",
+            "claimants":[],"flaps":0,"first_seen":"1970-01-01T00:00:10Z",
+            "last_seen":"1970-01-01T00:00:10Z","open":true,"silenced_until":null,"source":null,
+            "entry":null,"detail":null}]}"#,
+        );
+    }
 }

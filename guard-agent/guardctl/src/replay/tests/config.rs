@@ -111,6 +111,7 @@ fn a17_what_a_rule_allows_is_no_conflict() {
     // A capture on the bridge has the frames of all ports.
     for ports in ["[]", r#"["v-a", "v-b"]"#, r#"["elsewhere"]"#] {
         assert_eq!(kinds(&of(ports)), Vec::<String>::new(), "{ports}");
+        assert_eq!(report(Format::Next, &sent, &of(ports)).claims.len(), 2);
     }
     // Those of one port each say which may.
     let ingress = |ports| Settings { ingress: true, ..of(ports) };
