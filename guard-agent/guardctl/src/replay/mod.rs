@@ -15,6 +15,10 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use bytemuck::Zeroable as _;
 use guard_api::proto;
+use guard_core::{
+    mac::Mac,
+    policy::{Allow, Conflict},
+};
 use guard_ebpf::{
     abi::{BridgeCounters, PORT_UPLINK, Port, STRENGTH_ASSERT},
     address::Segment,
@@ -26,10 +30,6 @@ use jiff::Timestamp;
 use capture::Capture;
 pub use capture::{CaptureError, NotEthernet};
 pub use config::ConfigError;
-use guard_core::{
-    mac::Mac,
-    policy::{Allow, Conflict},
-};
 use state::Replay;
 
 /// What a capture does not say.

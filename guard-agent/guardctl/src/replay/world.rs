@@ -124,9 +124,13 @@ impl<'a> World<'a> {
         self.closed.extend(closed);
     }
 
-    /// Who of an incident spoke last has the address from its end on: the others are gone.
+    /// Who of an incident spoke last has the address from its end on: the others are gone. An owner
+    /// never is.
     fn hand_over(&mut self, incident: &Incident) {
         let Some(address) = incident.target.address() else { return };
+        if incident.claimants.iter().any(|claimant| claimant.role == Role::Owner) {
+            return;
+        }
         let key = self.key(&incident.segment, address);
         let last = incident.claimants.iter().max_by_key(|claimant| claimant.last);
         let Some(Claimant { mac: Some(Mac(mac)), ifindex: Some(ifindex), last, .. }) = last else {

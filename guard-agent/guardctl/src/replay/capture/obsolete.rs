@@ -32,11 +32,14 @@ impl<'a> Packet<'a> {
             let bytes = <[u8; 4]>::try_from(head.get(at..at + 4)?).ok()?;
             Some(if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
         };
-        let [low, high] = [head[0], head[1]];
-        let interface = if big_endian { [low, high] } else { [high, low] };
+        let interface = [head[0], head[1]];
         // Between the interface and the time: how many packets were dropped before.
         Some(Self {
-            interface: u16::from_be_bytes(interface),
+            interface: if big_endian {
+                u16::from_be_bytes(interface)
+            } else {
+                u16::from_le_bytes(interface)
+            },
             time_high: word(4)?,
             time_low: word(8)?,
             original_len: word(16)?,
