@@ -301,7 +301,7 @@ fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
         gone: false,
     };
     let (segment, target) = (lease.segment.clone(), Target::Address(lease.address));
-    Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger })
+    Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger, detail: None })
 }
 
 fn log_opened(incident: &Incident) {
@@ -319,7 +319,7 @@ fn log_opened(incident: &Incident) {
                 "inventory: an entry cannot be read, and keeps what it said before"
             );
         }
-        Kind::Flood => "conflict: a port is over its quota",
+        Kind::Flood => "conflict: a port is over its quota or its budget",
         Kind::Opaque => "conflict: a port sends what cannot be read to its end",
         Kind::Router => "conflict: a port acts as a router",
         Kind::Unowned => "conflict: an address is in use without a lease",

@@ -32,6 +32,11 @@ use crate::{
     owners::MacTable,
 };
 
+/// Events a second that an access port can cause about what others have.
+const EVENTS: u32 = 64;
+/// So many times as many for an uplink, behind which are the ports of others.
+const HOSTS_OF_UPLINK: u32 = 16;
+
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortStatus {
@@ -222,9 +227,14 @@ impl Ports {
             flags: flags | filters,
             bridge_mac: bridge_mac.0,
             reserved: [0; 2],
-            quota_addresses: if uplink { 0 } else { self.quota.addresses_per_port.get() },
+            quota_addresses: match uplink {
+                true => self.quota.uplink_addresses.get(),
+                false => self.quota.addresses_per_port.get(),
+            },
             quota_frames: if uplink { 0 } else { self.quota.nd_per_second.get() },
             allow,
+            quota_events: if uplink { EVENTS * HOSTS_OF_UPLINK } else { EVENTS },
+            quota_macs: if uplink { 0 } else { self.quota.macs_per_port.get() },
         };
         self.maps
             .insert(entry)
@@ -281,13 +291,13 @@ impl Ports {
         }
     }
 
-    /// Takes in what the maps say of MACs and of addresses that nobody owns.
+    /// Takes in what the maps say of MACs, of addresses that nobody owns, and of challengers.
     pub fn take_snapshot(&mut self, snapshot: &Snapshot) {
         self.maps.stations.forget_others(snapshot);
         for (ifindex, PortStatus { slot, coverage, .. }) in &*self.shared.read() {
             if coverage.is_some() {
-                let addresses = snapshot.strangers.get(ifindex).copied().unwrap_or(0);
-                self.maps.stations.count(*slot, addresses);
+                let used = snapshot.used.get(ifindex).copied().unwrap_or_default();
+                self.maps.stations.count(*slot, used);
             }
         }
     }
@@ -341,10 +351,10 @@ impl Ports {
         }
     }
 
-    /// What a port had refused because of its quota, since it came.
-    pub fn refused(&self, ifindex: u32) -> u64 {
+    /// What a port had refused because of its quota, since it came, and its Ethernet sources.
+    pub fn refused(&self, ifindex: u32) -> (u64, u32) {
         let slot = self.shared.read().get(&ifindex).map(|status| status.slot);
-        slot.map_or(0, |slot| self.maps.stations.refused(slot))
+        slot.map_or((0, 0), |slot| self.maps.stations.refused(slot))
     }
 
     /// Whether it leads to other hosts.

@@ -1,12 +1,12 @@
 //! The input and output of one decision, and the effects that every claim has.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use guard_ebpf::abi::{
     AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
 };
 
-use super::{Effect, Facts, Moment, Question, Remark, Seen, Sighted, event::challenger_key};
+use super::{Effect, Facts, Moment, Question, Read, Remark, Seen, Sighted, event::challenger_key};
 use crate::{
     evidence::{Claim, Station, Strength},
     incident::{Claimant, Kind, Role, Sighting, Target},
@@ -105,19 +105,27 @@ impl<F: Facts> Given<'_, F> {
         self.sighted(seen, Kind::Gateway, None, Role::Impostor, kind);
     }
 
-    /// A port is over its quota.
-    pub(super) fn flooded(&mut self, seen: &Seen, refused: u64) {
-        self.about_port(seen, Kind::Flood, refused, None);
+    /// A port is over its quota, or its budget.
+    pub(super) fn flooded(&mut self, seen: &Seen, Read { refused, macs, .. }: Read) {
+        let detail = format!("{refused} frames were more than it may send; {macs} source MACs");
+        self.about_port(seen, Kind::Flood, refused, None, Some(detail.into()));
     }
 
     /// A port sends what it should not; the program counts that by the port and this kind of event.
     pub(super) fn port_does(&mut self, seen: &Seen, kind: Kind, event: u8) {
         let any = Station { mac: Mac([0; 6]), ..seen.claim.station.clone() };
-        self.about_port(seen, kind, 1, Some(challenger_key(&seen.key, &any, event)));
+        self.about_port(seen, kind, 1, Some(challenger_key(&seen.key, &any, event)), None);
     }
 
     /// One incident for the port, whatever its frames were about.
-    fn about_port(&mut self, seen: &Seen, kind: Kind, frames: u64, counted: Option<ChallengerKey>) {
+    fn about_port(
+        &mut self,
+        seen: &Seen,
+        kind: Kind,
+        frames: u64,
+        counted: Option<ChallengerKey>,
+        detail: Option<Arc<str>>,
+    ) {
         let Seen { segment, claim, .. } = seen;
         let ifindex = claim.station.ifindex;
         let sender = self.now.claimant(Role::Claimant, claim, frames, self.facts.behind(ifindex));
@@ -128,6 +136,7 @@ impl<F: Facts> Given<'_, F> {
             holder: None,
             // Its MACs are as many as it likes.
             challenger: Claimant { mac: None, ..sender },
+            detail,
         };
         let sighted = Sighted { sighting, counted, seen: claim.seen };
         self.effects.push(Effect::Sighted(Box::new(sighted)));
@@ -205,7 +214,7 @@ impl<F: Facts> Given<'_, F> {
         let challenger = self.now.claimant(role, claim, 1, behind);
         let (segment, target) = (segment.clone(), seen.target());
         let sighted = Sighted {
-            sighting: Sighting { segment, target, kind, holder, challenger },
+            sighting: Sighting { segment, target, kind, holder, challenger, detail: None },
             counted: Some(challenger_key(key, &claim.station, event)),
             seen: claim.seen,
         };

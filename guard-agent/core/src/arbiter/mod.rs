@@ -162,7 +162,7 @@ impl Arbiter {
             EVENT_ROUTER => given.port_does(&seen, Kind::Router, EVENT_ROUTER),
             EVENT_OPAQUE => given.port_does(&seen, Kind::Opaque, EVENT_OPAQUE),
             EVENT_ROUTER_FLAG => given.remark(Remark::Forwards, &seen),
-            EVENT_FLOOD => given.flooded(&seen, read.refused),
+            EVENT_FLOOD => given.flooded(&seen, read),
             // Of a newer program; its layout would have another version.
             _ => {}
         }

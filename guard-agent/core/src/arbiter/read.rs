@@ -50,7 +50,10 @@ impl Arbiter {
         // What an incident that closed has been about is not news. The entry for all MACs of a port,
         // which has none, is about those that have been reported.
         let is_old = given.now.monotonic.saturating_sub(last) >= self.conflict.quiet;
-        if is_old || mac == [0; 6] {
+        if is_old {
+            return given.effects.push(Effect::ForgetChallenger(challenger)); // It makes room.
+        }
+        if mac == [0; 6] {
             return;
         }
         match kind {

@@ -109,7 +109,7 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, holder, challenger } = sighting;
+        let Sighting { segment, target, kind, holder, challenger, detail } = sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -127,6 +127,8 @@ impl Incidents {
                 incident.spoke(&holder);
             }
             incident.flaps += u32::from(flapped);
+            // Its numbers grow with each frame: that by itself is no news.
+            incident.detail = detail.unwrap_or_else(|| incident.detail.clone());
             let joined = incident.join(challenger, now);
             let worse = kind > incident.kind;
             incident.kind = incident.kind.max(kind);
@@ -135,7 +137,13 @@ impl Incidents {
             }
             return (joined || worse).then(|| (Phase::Changed, incident.clone()));
         }
-        Some(self.open(key, kind, holder.into_iter().chain([challenger]), now))
+        let claimants = holder.into_iter().chain([challenger]);
+        let (phase, mut incident) = self.open(key.clone(), kind, claimants, now);
+        if let Some(detail) = detail {
+            incident.detail = detail;
+            self.open.insert(key, incident.clone());
+        }
+        Some((phase, incident))
     }
 
     fn open(

@@ -188,6 +188,8 @@ pub struct Sighting {
     pub holder: Option<Claimant>,
     /// Who sent the frame.
     pub challenger: Claimant,
+    /// What is wrong, as in [`Incident::detail`]; none where it is as before.
+    pub detail: Option<Arc<str>>,
 }
 
 /// An incident.

@@ -40,6 +40,7 @@ fn duplicate(port: u32, now: Now) -> Sighting {
         kind: Kind::Duplicate,
         holder: Some(claimant(Role::Owner, 1, now)),
         challenger: claimant(Role::Impostor, port, now),
+        detail: None,
     }
 }
 
@@ -352,6 +353,7 @@ fn a_side_that_is_listed_and_on_the_wire_is_one() {
     let sighting = Sighting {
         holder: Some(with("a", claimant(Role::Owner, 1, at(0)))),
         challenger: with("b", claimant(Role::Impostor, 2, at(0))),
+        detail: None,
         ..duplicate(2, at(0))
     };
     incidents.sighted(sighting.clone(), at(0)).unwrap();

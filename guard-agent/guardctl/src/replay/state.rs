@@ -10,6 +10,7 @@ use guard_core::{
 };
 use guard_ebpf::abi::{
     BridgeCounters, EVENT_FLOOD, Event, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_UPLINK, Port,
+    PortState,
 };
 
 use super::{
@@ -22,6 +23,8 @@ pub(super) struct Replay<'a> {
     arbiter: Arbiter,
     world: World<'a>,
     looked_ns: u64,
+    /// What each interface has used of its quota, but for the one whose frame is judged.
+    used: Vec<PortState>,
 }
 
 /// A port of the replay.
@@ -37,6 +40,7 @@ impl<'a> Replay<'a> {
             arbiter: Arbiter::new(conflict),
             world: World::new(settings, ground, &conflict),
             looked_ns: 0,
+            used: vec![PortState::default(); ground.ports.len()],
         }
     }
 
@@ -50,10 +54,12 @@ impl<'a> Replay<'a> {
             self.looked_ns = at;
             self.world.look();
         }
+        std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
         self.world.model.watch(packet.bytes, port);
         for event in std::mem::take(&mut self.world.model.events) {
             self.event(event);
         }
+        std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
     }
 
     fn event(&mut self, event: Event) {
@@ -65,6 +71,7 @@ impl<'a> Replay<'a> {
             // Nobody says which ports are one's.
             may_move: false,
             refused: if kind == EVENT_FLOOD { model.state.refused } else { 0 },
+            macs: model.state.macs,
         };
         self.arbiter.handle(arbiter::Event::Frame { event, read }, &mut self.world);
     }

@@ -344,6 +344,7 @@ impl Play {
                 live: model.live.get(&event.key).copied().filter(|_| Read::needs_live(event.kind)),
                 may_move: event.kind == EVENT_CLONE && down && !bound,
                 refused: model.state.refused,
+                macs: model.state.macs,
             };
             self.handle(Event::Frame { event, read });
         }
