@@ -158,6 +158,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
         Kind::Inventory => proto::ConflictKind::Inventory,
         Kind::Flood => proto::ConflictKind::Flood,
+        Kind::Proxy => proto::ConflictKind::Proxy,
         Kind::Opaque => proto::ConflictKind::Opaque,
         Kind::Router => proto::ConflictKind::Router,
         Kind::Unowned => proto::ConflictKind::Unowned,

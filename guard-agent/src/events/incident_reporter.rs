@@ -142,6 +142,12 @@ impl IncidentReporter {
         }
     }
 
+    /// What a port claims of an address is part of an incident about the port.
+    pub fn folded(&self, segment: &Segment, address: IpAddr, ifindex: u32, now: Now) {
+        let closed = self.incidents.lock().folded(segment, address, ifindex, now);
+        self.closed(closed.into_iter().collect(), now);
+    }
+
     /// A holder in a dispute still speaks.
     pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant) {
         self.incidents.lock().spoke(segment, address, holder);
@@ -320,6 +326,7 @@ fn log_opened(incident: &Incident) {
             );
         }
         Kind::Flood => "conflict: a port is over its quota or its budget",
+        Kind::Proxy => "conflict: a port claims the addresses of many",
         Kind::Opaque => "conflict: a port sends what cannot be read to its end",
         Kind::Router => "conflict: a port acts as a router",
         Kind::Unowned => "conflict: an address is in use without a lease",
@@ -336,6 +343,7 @@ fn log_opened(incident: &Incident) {
         kind = kind.name(),
         severity = severity.name(),
         claimants = claimants(incident),
+        detail = &**detail,
         %first_seen,
         "{text}"
     );

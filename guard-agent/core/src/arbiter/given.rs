@@ -6,7 +6,11 @@ use guard_ebpf::abi::{
     AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
 };
 
-use super::{Effect, Facts, Moment, Question, Read, Remark, Seen, Sighted, event::challenger_key};
+use super::{
+    Effect, Facts, Moment, Question, Read, Remark, Seen, Sighted,
+    event::challenger_key,
+    proxies::{Many, Proxies},
+};
 use crate::{
     evidence::{Claim, Station, Strength},
     incident::{Claimant, Kind, Role, Sighting, Target},
@@ -64,7 +68,7 @@ impl<F: Facts> Given<'_, F> {
     }
 
     /// A claim on an address whose declared owner, gateway or host it is not.
-    pub(super) fn violation(&mut self, seen: Seen) {
+    pub(super) fn violation(&mut self, seen: Seen, proxies: &mut Proxies) {
         let facts = self.facts;
         if facts.is_reserved(&seen.segment, seen.address) {
             return self.sighted(&seen, Kind::Gateway, None, Role::Impostor, EVENT_VIOLATION);
@@ -76,9 +80,22 @@ impl<F: Facts> Given<'_, F> {
             None => self.by_rule(&seen),
         };
         if owner.is_some() {
-            self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
+            match proxies.claim(&seen, facts) {
+                None => {
+                    self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
+                }
+                Some(many) => self.proxy(&seen, many),
+            }
         }
         self.effects.push(Effect::Contested(seen));
+    }
+
+    /// A port claims the addresses of many (claims.md A19b).
+    fn proxy(&mut self, seen: &Seen, Many { detail, folded }: Many) {
+        self.about_port(seen, Kind::Proxy, 1, None, Some(detail));
+        for (segment, address) in folded {
+            self.effects.push(Effect::Folded(segment, address, seen.claim.station.ifindex));
+        }
     }
 
     /// Whom a rule leaves an address to: any MAC of its port, or any of its ports.

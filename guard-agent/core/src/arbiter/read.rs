@@ -57,7 +57,7 @@ impl Arbiter {
             return;
         }
         match kind {
-            EVENT_VIOLATION => given.violation(seen),
+            EVENT_VIOLATION => given.violation(seen, &mut self.proxies),
             EVENT_ALLOWED => given.claimed(seen),
             EVENT_CONTEST => {
                 if let Some(live) = live {
@@ -83,6 +83,7 @@ impl Arbiter {
         }
         self.ageing.retain(|(_, port), _| *port != ifindex);
         self.drop_challenger(ifindex);
+        self.proxies.port_gone(ifindex);
         self.ask_about(ifindex, given);
     }
 }

@@ -207,6 +207,25 @@ impl Incidents {
         }
     }
 
+    /// What a port claims of an address is part of an incident about the port from now on: closes
+    /// the one about the address if nobody else claims it.
+    pub fn folded(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+        ifindex: u32,
+        now: Now,
+    ) -> Option<Incident> {
+        let key = (segment.clone(), Target::Address(address));
+        let incident = self.open.get_mut(&key).filter(|open| open.kind <= Kind::Duplicate)?;
+        for claimant in &mut incident.claimants {
+            claimant.gone |= claimant.role != Role::Owner && claimant.ifindex == Some(ifindex);
+        }
+        let over = incident.disputants(self.quiet, now) < 2;
+        let incident = over.then(|| self.open.remove(&key)).flatten()?;
+        Some(self.remember(incident, now))
+    }
+
     /// A port is gone and so are the claimants behind it.
     pub fn port_gone(&mut self, ifindex: u32, now: Now) -> Vec<Incident> {
         for incident in self.open.values_mut() {

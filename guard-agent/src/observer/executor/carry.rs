@@ -97,6 +97,9 @@ impl Hands for Carrier<'_> {
                 let (from, to) = *sides;
                 self.executor.reporter.moved(&segment, address, from.as_ref(), &to, clock::now());
             }
+            Effect::Folded(segment, address, ifindex) => {
+                self.executor.reporter.folded(&segment, address, ifindex, clock::now());
+            }
             Effect::Spoke(segment, address, holder) => {
                 self.executor.reporter.holder_spoke(&segment, address, &holder);
             }

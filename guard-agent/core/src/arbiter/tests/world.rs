@@ -251,6 +251,10 @@ impl Hands for World {
                 let told = self.incidents.moved(&segment, address, from.as_ref(), &to, at);
                 self.opened(told);
             }
+            Effect::Folded(segment, address, ifindex) => {
+                let at = self.now().now;
+                drop(self.incidents.folded(&segment, address, ifindex, at));
+            }
             Effect::Spoke(segment, address, holder) => {
                 self.incidents.spoke(&segment, address, &holder);
             }
