@@ -174,7 +174,9 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     };
     let (source, entry) = match &incident.target {
         Target::Entry(source, entry) => (source.name().to_owned(), entry.to_string()),
-        Target::Address(_) | Target::Mac(_) | Target::Port(_) => Default::default(),
+        Target::Address(_) | Target::Mac(_) | Target::Port(_) | Target::Subnet(..) => {
+            Default::default()
+        }
     };
     proto::Conflict {
         id: incident.id.to_string(),

@@ -4,6 +4,7 @@
 use std::{
     collections::{self, BTreeMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{Array, HashMap, MapData, MapError};
@@ -36,6 +37,9 @@ use crate::{
 const EVENTS: u32 = 64;
 /// So many times as many for an uplink, behind which are the ports of others.
 const HOSTS_OF_UPLINK: u32 = 16;
+
+/// Ethernet sources are counted for as long as a bridge remembers them (`ageing_time`, by default).
+const AGEING: Duration = Duration::from_secs(300);
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +107,8 @@ pub struct Ports {
     bridge_macs: collections::HashMap<u32, Mac>,
     shared: SharedPorts,
     free_slots: Vec<u32>,
+    /// Since when Ethernet sources are counted.
+    sources_since: Instant,
     health: Arc<Health>,
 }
 
@@ -129,7 +135,18 @@ impl Ports {
         }
         let free_slots = (0..MAX_PORTS).rev().filter(|slot| !used[*slot as usize]).collect();
         let bridge_macs = collections::HashMap::new();
-        Ok(Self { kernel, maps, bridges, quota, bridge_macs, shared, free_slots, health })
+        let sources_since = Instant::now();
+        Ok(Self {
+            kernel,
+            maps,
+            bridges,
+            quota,
+            bridge_macs,
+            shared,
+            free_slots,
+            sources_since,
+            health,
+        })
     }
 
     /// The ports by ifindex.
@@ -294,10 +311,14 @@ impl Ports {
     /// Takes in what the maps say of MACs, of addresses that nobody owns, and of challengers.
     pub fn take_snapshot(&mut self, snapshot: &Snapshot) {
         self.maps.stations.forget_others(snapshot);
+        let anew = self.sources_since.elapsed() >= AGEING;
+        if anew {
+            self.sources_since = Instant::now();
+        }
         for (ifindex, PortStatus { slot, coverage, .. }) in &*self.shared.read() {
             if coverage.is_some() {
                 let used = snapshot.used.get(ifindex).copied().unwrap_or_default();
-                self.maps.stations.count(*slot, used);
+                self.maps.stations.count(*slot, used, anew);
             }
         }
     }

@@ -92,12 +92,12 @@ impl MacTable {
         });
     }
 
-    /// Writes what the port in a slot has in the maps, and begins to count its Ethernet sources anew.
-    /// What the program adds meanwhile counts from the next time on.
-    pub fn count(&mut self, slot: u32, used: Used) {
+    /// Writes what the port in a slot has in the maps, and with `anew` begins to count its Ethernet
+    /// sources. What the program adds meanwhile counts from the next time on.
+    pub fn count(&mut self, slot: u32, used: Used, anew: bool) {
         let Used { addresses, challengers, reserved } = used;
         if let Ok(state) = self.states.get(&slot, 0) {
-            let (macs, sources) = (0, [0; 16]);
+            let (macs, sources) = if anew { (0, [0; 16]) } else { (state.macs, state.sources) };
             let new = PortState { addresses, challengers, reserved, macs, sources, ..state };
             if new != state {
                 self.set(slot, new);

@@ -237,8 +237,8 @@ impl Incidents {
     }
 
     /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
-    pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
-        let incident = self.open.remove(&(segment.clone(), Target::Address(address)))?;
+    pub fn settled(&mut self, segment: &Segment, target: Target, now: Now) -> Option<Incident> {
+        let incident = self.open.remove(&(segment.clone(), target))?;
         Some(self.remember(incident, now))
     }
 

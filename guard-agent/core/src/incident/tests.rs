@@ -212,7 +212,7 @@ fn what_is_worse_than_what_was_silenced_is_told() {
     assert_eq!((worse.silenced_until, worse.told), (None, true));
 
     incidents.silence(1, Duration::from_secs(900), at(3));
-    incidents.settled(&Segment::new("rt0", 0), IpAddr::from([10, 8, 64, 2]), at(100));
+    incidents.settled(&Segment::new("rt0", 0), Target::Address([10, 8, 64, 2].into()), at(100));
     let (_, known) = incidents.sighted(duplicate(2, at(101)), at(101)).unwrap();
     assert!(!known.told && due(&mut incidents, 101).is_empty());
     let (_, as_bad) = incidents.sighted(gateway(102), at(102)).unwrap();
