@@ -38,6 +38,7 @@ mod restart;
 mod retry;
 mod silence;
 mod sources;
+mod state_dir;
 mod store;
 mod subscribers;
 mod terminal;

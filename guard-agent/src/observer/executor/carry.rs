@@ -10,6 +10,7 @@ use guard_core::{
     incident::{Kind, Target},
     mac::Mac,
     owner::Owner,
+    rules,
     segment::Segment,
 };
 use guard_ebpf::abi::{AddressKey, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Live};
@@ -18,7 +19,7 @@ use super::Executor;
 use crate::{
     clock,
     network::{link::exists, probe::probe},
-    observer::{ports::Ports, rules},
+    observer::ports::Ports,
 };
 
 /// The executor, with the ports.
