@@ -333,6 +333,10 @@ impl Hands for World<'_> {
         match effect {
             Effect::Sighted(sighted) => self.sighted(*sighted),
             Effect::Moved { segment, address, sides } => self.moved(&segment, address, *sides),
+            Effect::Folded(segment, address, ifindex) => {
+                let at = now(self.model.now_ns);
+                self.closed.extend(self.incidents.folded(&segment, address, ifindex, at));
+            }
             Effect::Spoke(segment, address, holder) => {
                 self.incidents.spoke(&segment, address, &holder);
             }
