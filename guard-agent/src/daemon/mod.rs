@@ -4,8 +4,9 @@
 mod boot;
 mod build;
 pub mod capabilities;
-pub mod journald;
+mod journald;
 mod liveness;
+pub mod log;
 pub mod malloc;
 mod reload;
 

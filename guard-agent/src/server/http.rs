@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 
 use crate::{
     ledger::writer_answers,
-    metrics::{LeaseMetrics, PassMetrics, gauge_value},
+    logging,
+    metrics::{LeaseMetrics, Metrics, PassMetrics, gauge_value},
     server::{Deps, stopped},
 };
 
@@ -156,5 +157,6 @@ async fn collect(deps: &Deps) {
     }
     reporter.collect(config.bridges.iter().map(|bridge| &*bridge.name));
     metrics.ready.set(i64::from(health.ready()));
+    Metrics::follow(&metrics.log_dropped, logging::dropped());
     observer.counters.collect(metrics);
 }
