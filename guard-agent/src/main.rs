@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use guard_agent::{
     config::{self, Config},
-    daemon::{self, capabilities, log, malloc},
+    daemon::{self, capabilities, files, log, malloc},
     datapath,
 };
 
@@ -77,6 +77,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             capabilities::check()?;
             capabilities::drop_others()?;
             malloc::few_heaps();
+            files::raise_limit();
             let log = log::start(config.log_format).context("cannot start the log's thread")?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()

@@ -165,7 +165,11 @@ pub enum Command {
 
     /// Show the agent's version, whether it is ready, and what is degraded.
     #[command(after_help = "Example:\n  guardctl status")]
-    Status,
+    Status {
+        /// End with exit code 1 where it is not ready.
+        #[arg(long)]
+        ready: bool,
+    },
 }
 
 #[derive(Debug, Args)]

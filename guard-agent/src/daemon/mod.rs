@@ -4,6 +4,7 @@
 mod boot;
 mod build;
 pub mod capabilities;
+pub mod files;
 mod journald;
 mod liveness;
 pub mod log;
@@ -14,7 +15,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -32,7 +33,10 @@ use crate::{
     observer::{self, Handle, Observer},
     owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
-    server::{self, http},
+    server::{
+        self, Passed,
+        http::{self, Http},
+    },
     store::Boot,
     supervisor::{PartEnded, Supervisor},
     watchdog::{self, Watchdog},
@@ -50,12 +54,12 @@ pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
-    let listener = server::listen(&config.socket, &config.access)?;
-    let socket = config.socket.clone();
-    let served = serve(path, Arc::new(config), listener, signals).await;
-    // A later agent makes its own; one that is there says that someone listens.
-    let _ = std::fs::remove_file(socket);
-    served
+    let mut passed = Passed::all();
+    let (listener, _file) = server::listen(&config.socket, &config.access, &mut passed)?;
+    let health = Arc::new(Health::default());
+    let web = http::open(config.http.clone(), &mut passed, &health);
+    passed.warn_of_others();
+    serve(path, Arc::new(config), health, (listener, web), signals).await
 }
 
 /// What asks us to end.
@@ -78,13 +82,12 @@ impl Signals {
 async fn serve(
     path: &Path,
     config: Arc<Config>,
-    listener: UnixListener,
+    health: Arc<Health>,
+    (listener, web): (UnixListener, Http),
     signals: Signals,
 ) -> anyhow::Result<()> {
-    let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: clock::now() };
-    let health = Arc::new(Health::default());
     let (supervisor, mut first_end) = Supervisor::new();
     let generations = GenerationFence::open(&config.bpffs, health.clone())?;
     // The kernel verifies the program while the leases are read.
@@ -123,7 +126,7 @@ struct Faces<'a> {
     path: &'a Path,
     hangup: Signal,
     listener: UnixListener,
-    web: TcpListener,
+    web: Http,
 }
 
 /// All parts, running.
@@ -178,7 +181,7 @@ impl Running {
             stopping,
         });
         supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
-        supervisor.spawn_fallible("HTTP server", http::serve(deps, web));
+        supervisor.spawn("HTTP server", http::serve(deps, web));
         Ok(Self { stop, tasks, _liveness: liveness })
     }
 

@@ -20,6 +20,7 @@ use self::definitions::{DatapathMetrics, IncidentMetrics, register};
 pub use self::{
     datapath::Counters,
     definitions::{LeaseMetrics, PassMetrics},
+    openmetrics::of_text as openmetrics,
 };
 use crate::ledger::AfterCommit;
 
@@ -123,14 +124,6 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
-    }
-
-    /// OpenMetrics 1.0.
-    ///
-    /// # Errors
-    /// As [`Metrics::encode`].
-    pub fn encode_openmetrics(&self) -> Result<String, prometheus::Error> {
-        self.encode().map(|text| openmetrics::of_text(&text))
     }
 
     /// The counter of refusals for a reason, which is one of [`REFUSALS`].

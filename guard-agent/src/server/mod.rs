@@ -14,6 +14,7 @@ mod leases;
 mod limit;
 mod live;
 mod page;
+mod passed;
 mod peer;
 mod pools;
 mod refusals;
@@ -39,6 +40,7 @@ use guard_core::lease::{
     command::{Command, Refusal, Reply},
 };
 use page::Page;
+pub use passed::Passed;
 pub use socket::{listen, open_to};
 
 use crate::{
