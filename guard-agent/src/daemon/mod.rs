@@ -10,6 +10,7 @@ mod liveness;
 pub mod log;
 pub mod malloc;
 mod reload;
+mod state_dir;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use tokio::{
 };
 
 use self::build::Leases;
+pub use self::state_dir::keep_to_ourselves;
 use crate::{
     clock,
     config::Config,
