@@ -49,7 +49,7 @@ fn metrics_count_what_was_done() -> Result<()> {
     assert_eq!(agent.metric("guard_releases_total", &[pool])?, Some(1.0));
     assert_eq!(agent.metric("guard_ports", &[("bridge", BRIDGE), ("covered", "true")])?, Some(1.0));
     assert_eq!(agent.metric("guard_build_info", &[])?, Some(1.0));
-    guard_tests::eventually("the frame in the metrics", || {
+    eventually("the frame in the metrics", || {
         let frames = agent.metric("guard_frames_total", &[("bridge", BRIDGE)])?;
         Ok(frames.filter(|&frames| frames >= 1.0))
     })?;
