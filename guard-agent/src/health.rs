@@ -70,8 +70,8 @@ impl Health {
     }
 
     /// What keeps the observer from seeing all, if anything. Bridges that do not exist concern
-    /// their own pools alone, and the store, the watchdog and the other sources answer for
-    /// themselves.
+    /// their own pools alone, the store, the watchdog and the other sources answer for themselves, and
+    /// nothing rests on HTTP.
     pub fn observer(&self) -> Option<Degraded> {
         self.first(|_| true)
     }
@@ -82,7 +82,7 @@ impl Health {
         let others = |what: &str| {
             what.starts_with(BRIDGE)
                 || what.starts_with(SOURCE)
-                || [STORE, BOOT, WATCHDOG].contains(&what)
+                || [STORE, BOOT, WATCHDOG, HTTP].contains(&what)
         };
         all.values().find(|degraded| !others(&degraded.what) && is(&degraded.what)).cloned()
     }
@@ -127,6 +127,9 @@ pub const LOST: &str = "events lost";
 
 /// How containers that cannot be removed are listed.
 pub const WATCHDOG: &str = "watchdog";
+
+/// How HTTP that cannot be served is listed.
+pub const HTTP: &str = "http";
 
 const BRIDGE: &str = "bridge ";
 const SOURCE: &str = "source ";
