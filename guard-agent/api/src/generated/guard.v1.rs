@@ -598,6 +598,9 @@ pub struct Port {
     /// Addresses that claim to be behind the port.
     #[prost(uint32, tag = "10")]
     pub addresses: u32,
+    /// Why the program does not see every frame of the port; empty where it does.
+    #[prost(string, tag = "11")]
+    pub why: ::prost::alloc::string::String,
 }
 /// One of those who claim an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1687,6 +1690,8 @@ pub enum ConflictKind {
     Opaque = 8,
     /// A port that is no router's sends a router's advertisement or redirect; as above.
     Router = 9,
+    /// Another program is before guard's on a port, and may keep frames from it; as above.
+    Coverage = 10,
 }
 impl ConflictKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1705,6 +1710,7 @@ impl ConflictKind {
             Self::Inventory => "CONFLICT_KIND_INVENTORY",
             Self::Opaque => "CONFLICT_KIND_OPAQUE",
             Self::Router => "CONFLICT_KIND_ROUTER",
+            Self::Coverage => "CONFLICT_KIND_COVERAGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1720,6 +1726,7 @@ impl ConflictKind {
             "CONFLICT_KIND_INVENTORY" => Some(Self::Inventory),
             "CONFLICT_KIND_OPAQUE" => Some(Self::Opaque),
             "CONFLICT_KIND_ROUTER" => Some(Self::Router),
+            "CONFLICT_KIND_COVERAGE" => Some(Self::Coverage),
             _ => None,
         }
     }

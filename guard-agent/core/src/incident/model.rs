@@ -24,6 +24,8 @@ pub enum Kind {
     Opaque,
     /// A port that is no router's advertises one, or redirects (claims.md N09).
     Router,
+    /// Another program is before guard's on a port.
+    Coverage,
     /// An address went back and forth (claims.md A35).
     Flap,
     /// Two claimants of one address.
@@ -36,12 +38,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unowned,
         Self::Flood,
         Self::Inventory,
         Self::Opaque,
         Self::Router,
+        Self::Coverage,
         Self::Flap,
         Self::Duplicate,
         Self::Clone,
@@ -61,6 +64,7 @@ impl Kind {
             Self::Flood => "flood",
             Self::Opaque => "opaque",
             Self::Router => "router",
+            Self::Coverage => "coverage",
             Self::Unowned => "unowned",
             Self::Flap => "flap",
             Self::Duplicate => "duplicate",
@@ -69,9 +73,9 @@ impl Kind {
         }
     }
 
-    /// Whether it is about what a port does, whatever the address.
+    /// Whether it is about a port, whatever the address.
     pub fn is_of_port(self) -> bool {
-        matches!(self, Self::Flood | Self::Opaque | Self::Router)
+        matches!(self, Self::Flood | Self::Opaque | Self::Router | Self::Coverage)
     }
 
     /// How bad it is.
@@ -82,6 +86,7 @@ impl Kind {
             | Self::Flood
             | Self::Opaque
             | Self::Router
+            | Self::Coverage
             | Self::Flap
             | Self::Duplicate
             | Self::Clone => Severity::Warning,
