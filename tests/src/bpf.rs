@@ -155,3 +155,55 @@ fn bpf(command: i64, mut attributes: [u64; 2]) -> io::Result<i32> {
         i32::try_from(result).map_err(io::Error::other)
     }
 }
+
+/// `BPF_PROG_LOAD`, `BPF_OBJ_PIN` and `BPF_PROG_TYPE_SCHED_CLS` (linux/bpf.h).
+const PROG_LOAD: i64 = 5;
+const OBJ_PIN: i64 = 6;
+const SCHED_CLS: u32 = 3;
+
+#[repr(C)]
+struct Load {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log: [u32; 4],
+    kernel: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// Loads a classifier that says the same of each frame, and pins it.
+pub(crate) fn load(pin: &Path, name: &str, verdict: i32) -> Result<()> {
+    // `r0 = verdict`, `exit`.
+    let code = [0xb7 | u64::from(verdict.cast_unsigned()) << 32, 0x95];
+    let mut load = Load {
+        kind: SCHED_CLS,
+        instructions: u32::try_from(code.len())?,
+        code: code.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log: [0; 4],
+        kernel: 0,
+        flags: 0,
+        name: [0; 16],
+    };
+    for (byte, letter) in load.name.iter_mut().zip(name.bytes().take(15)) {
+        *byte = letter;
+    }
+    #[expect(unsafe_code, reason = "bpf(2) has no wrapper")]
+    // SAFETY: the attributes are as long as said, and what they point to outlives the call.
+    let program =
+        unsafe { syscall(SYS_bpf, PROG_LOAD, std::ptr::from_mut(&mut load), size_of::<Load>()) };
+    if program < 0 {
+        return Err(io::Error::last_os_error()).context("loading a program");
+    }
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let number = i32::try_from(program)?;
+    let pinned = bpf(OBJ_PIN, [path.as_ptr() as u64, number.cast_unsigned().into()]);
+    #[expect(unsafe_code, reason = "the descriptor is a bare number")]
+    // SAFETY: the kernel has just given it to us, and nobody else knows it.
+    unsafe {
+        close(number);
+    }
+    pinned.map(drop).with_context(|| pin.display().to_string())
+}

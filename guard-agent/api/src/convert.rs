@@ -161,6 +161,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         Kind::Proxy => proto::ConflictKind::Proxy,
         Kind::Opaque => proto::ConflictKind::Opaque,
         Kind::Router => proto::ConflictKind::Router,
+        Kind::Coverage => proto::ConflictKind::Coverage,
         Kind::Unowned => proto::ConflictKind::Unowned,
         Kind::Flap => proto::ConflictKind::Flap,
         Kind::Duplicate => proto::ConflictKind::Duplicate,

@@ -2,11 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
-use aya::{
-    EbpfError,
-    maps::MapError,
-    programs::{ProgramError, links::LinkError},
-};
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
 /// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +33,12 @@ pub enum KernelError {
     #[error("the kernel refused the program: {0}")]
     Load(#[from] EbpfError),
     /// The program cannot be attached.
-    #[error("{interface}: cannot attach the program: {}", chain(source))]
+    #[error("{interface}: cannot attach the program: {}", chain(&**source))]
     Attach {
         /// To which port.
         interface: String,
         /// Why not.
-        source: Box<ProgramError>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The program cannot be taken off.
     #[error("{interface}: cannot take the program off: {source}")]
@@ -55,14 +51,6 @@ pub enum KernelError {
     /// The program cannot be loaded.
     #[error("the kernel refused the program: {0}")]
     Program(#[from] ProgramError),
-    /// A link cannot be pinned or read.
-    #[error("{interface}: {source}")]
-    Link {
-        /// Of which port.
-        interface: String,
-        /// Why not.
-        source: LinkError,
-    },
     /// A map is not what this agent expects.
     #[error("map {name}: {source}")]
     Map {
@@ -77,7 +65,7 @@ pub enum KernelError {
 }
 
 /// An error and what caused it: the system call alone says little.
-fn chain(error: &ProgramError) -> String {
+fn chain(error: &(dyn Error + Send + Sync)) -> String {
     let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -52,6 +52,11 @@ impl Ends {
         Self { pins: pins.to_owned(), noted }
     }
 
+    /// The numbers of those that are noted.
+    pub fn into_noted(self) -> BTreeSet<u32> {
+        self.noted
+    }
+
     /// Whether the end of a link with this number may have been lost.
     pub fn has(&self, ifindex: u32) -> bool {
         self.noted.contains(&ifindex)

@@ -2,13 +2,19 @@
 
 mod attach;
 mod batch;
+mod bpf;
+mod classifier;
+mod clsact;
 mod counted_map;
 mod error;
 mod identity;
 mod keys;
+mod leave;
+mod place;
 mod program;
 mod snapshot;
 mod tc;
+mod tcx;
 mod trace;
 
 pub use attach::Attach;
@@ -17,7 +23,9 @@ pub use counted_map::CountedMap;
 pub use error::KernelError;
 pub(crate) use identity::Same;
 pub(crate) use keys::mac_keys;
-pub use program::{Coverage, Kernel, detach, loader};
-pub(crate) use program::{LEASES, directory};
+pub use leave::detach;
+pub use place::Place;
+pub use program::{Coverage, Kernel, loader};
+pub(crate) use program::{GENERATION, LEASES, directory};
 pub(crate) use snapshot::{Snapshot, Used, read};
 pub use trace::{Line, Tracer};

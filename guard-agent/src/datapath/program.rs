@@ -5,16 +5,15 @@
 //! one where it sits (see [`super::attach`]), with no frame unseen in between.
 
 use std::{
-    ffi::OsStr,
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::SchedClassifier,
     util::KernelVersion,
 };
 use guard_core::evidence::Device;
@@ -26,9 +25,13 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
     KernelError,
-    attach::{self, Attach},
+    attach::{self, Attach, Attached},
+    classifier::Program,
     counted_map::CountedMap,
     identity::{Ends, Same},
+    leave,
+    place::Place,
+    tcx,
 };
 use crate::network::Link;
 
@@ -37,6 +40,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gu
 
 /// Where maps are pinned that no layout concerns, below the configured directory.
 pub const LEASES: &str = "leases";
+/// The one there: the highest generation that was handed out.
+pub const GENERATION: &str = "GENERATION";
 
 /// Maps that the observer alone works with.
 pub struct Maps {
@@ -73,13 +78,24 @@ pub struct Coverage {
     pub since: SystemTime,
 }
 
+impl Coverage {
+    /// Where the program is on a port now.
+    ///
+    /// # Errors
+    /// The port is gone, or the kernel's refusal.
+    pub fn place(&self, ifindex: u32) -> io::Result<Place> {
+        self.attach.place(self.program_id, ifindex)
+    }
+}
+
 /// The loaded program.
 pub struct Kernel {
-    ebpf: Ebpf,
+    program: Program,
     pins: PathBuf,
+    /// The same, and those of agents of other layouts.
+    all_pins: Vec<PathBuf>,
     /// A handle to each map, so that one whose pin is removed can be pinned again.
     handles: Vec<(&'static str, PathBuf, MapData)>,
-    program_id: u32,
     attach: Attach,
     ends: Ends,
 }
@@ -95,10 +111,7 @@ impl Kernel {
             return Err(KernelError::NoBtf);
         }
         let pins = directory(bpffs, &format!("v{LAYOUT_VERSION}"))?;
-        let mut ebpf = loader(&pins).load(OBJECT)?;
-        let program = classifier(&mut ebpf)?;
-        program.load()?;
-        let program_id = program.info()?.id();
+        let program = Program::load(loader(&pins).load(OBJECT)?)?;
         let attach = Attach::probe()?;
         let ours = MAPS.iter().map(|name| (*name, pins.join(name)));
         let handles = ours.chain([apart]).map(|(name, path)| {
@@ -106,9 +119,13 @@ impl Kernel {
             Ok((name, path, handle.map_err(|source| KernelError::Map { name, source })?))
         });
         let handles = handles.collect::<Result<_, KernelError>>()?;
-        tracing::debug!(program_id, ?attach, "the program is loaded");
-        let ends = Ends::open(&pins);
-        Ok(Self { ebpf, pins, handles, program_id, attach, ends })
+        tracing::debug!(program_id = program.id(), ?attach, "the program is loaded");
+        let mut ends = Ends::open(&pins);
+        let mut all_pins = leave::others(bpffs)?;
+        let noted = all_pins.iter().flat_map(|other| Ends::open(other).into_noted());
+        noted.for_each(|ifindex| ends.note(ifindex));
+        all_pins.push(pins.clone());
+        Ok(Self { program, pins, all_pins, handles, attach, ends })
     }
 
     /// Hands out the maps. Each can be taken once.
@@ -160,24 +177,42 @@ impl Kernel {
         &mut self,
         name: &'static str,
     ) -> Result<M, KernelError> {
-        let map = self.ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
+        let map = self.program.ebpf().take_map(name).ok_or(KernelError::Missing(name))?;
         M::try_from(map).map_err(|source| KernelError::Map { name, source })
     }
 
-    /// Puts the program on a port, or replaces an earlier one there.
+    /// Puts the program on a port, or replaces an earlier one there, whatever its place.
     ///
     /// The caller has put the port into the map of ports; a program on an interface that is not in
-    /// it (renamed in between) lets every frame pass unseen.
+    /// it lets every frame pass unseen.
     ///
     /// # Errors
     /// The port is gone, or the kernel's refusal.
     pub fn attach(&mut self, ifindex: u32, interface: &str) -> Result<Coverage, KernelError> {
-        let program = classifier(&mut self.ebpf)?;
-        let pin = self.attach.attach(program, &self.pins, ifindex, interface)?;
-        let since = fs::metadata(&pin)
+        let attached = self.attach.attach(&mut self.program, &self.pins, ifindex);
+        self.coverage(attached, interface)
+    }
+
+    /// Puts the program before all others on a port where it is behind one.
+    ///
+    /// # Errors
+    /// The port is gone, or the kernel's refusal.
+    pub fn put_first(&mut self, ifindex: u32, interface: &str) -> Result<Coverage, KernelError> {
+        let attached = self.attach.put_first(&mut self.program, &self.pins, ifindex);
+        self.coverage(attached, interface)
+    }
+
+    fn coverage(
+        &self,
+        attached: Result<Attached, Box<dyn Error + Send + Sync>>,
+        interface: &str,
+    ) -> Result<Coverage, KernelError> {
+        let refused = |source| KernelError::Attach { interface: interface.to_owned(), source };
+        let Attached { stands_for_it, program_id } = attached.map_err(refused)?;
+        let since = fs::metadata(&stands_for_it)
             .and_then(|pin| pin.modified())
-            .map_err(|source| KernelError::Pin { path: pin, source })?;
-        Ok(Coverage { attach: self.attach, program_id: self.program_id, since })
+            .map_err(|source| KernelError::Pin { path: stands_for_it, source })?;
+        Ok(Coverage { attach: self.attach, program_id, since })
     }
 
     /// Whether a link is the one that had this ifindex before, known by `device` then. The program on
@@ -185,8 +220,8 @@ impl Kernel {
     /// is gone, or the two are known by something else.
     pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
         // One that cannot be asked is about to go, and netlink reports its end.
-        let ours = self.attach.has_ours(link.ifindex, &link.name).unwrap_or(true);
-        let gone = || attach::has_pinned_link(&self.pins, link.ifindex);
+        let ours = self.attach.has_ours(&self.all_pins, link.ifindex).unwrap_or(true);
+        let gone = || tcx::has_pinned_link(&self.pins, link.ifindex);
         let other = device.is_some_and(|device| device != link.device);
         Same::judge(ours, gone, self.ends.has(link.ifindex), other)
     }
@@ -208,6 +243,14 @@ impl Kernel {
     /// The kernel's refusal, or a pin that cannot be removed.
     pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
         attach::detach(&self.pins, ifindex)
+    }
+
+    /// Takes over from agents of other layouts, once the program is on the ports.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn retire_others(&self, bpffs: &Path) -> Result<usize, KernelError> {
+        leave::retire_others(bpffs, &self.pins)
     }
 
     /// Pins the maps again whose pins someone has removed: the next agent finds them by these. Returns
@@ -264,45 +307,4 @@ pub fn loader(pins: &Path) -> EbpfLoader<'_> {
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(pins).override_global(abi::COARSE_CLOCK, coarse, true);
     loader
-}
-
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
-    let program = ebpf.program_mut(abi::PROGRAM).ok_or(KernelError::Missing("classifier"))?;
-    Ok(program.try_into()?)
-}
-
-/// Whether a directory of pins is guard's: one of a layout (`v3`), or that of the generation.
-fn is_ours(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let layout = name.strip_prefix('v').is_some_and(|version| version.parse::<u32>().is_ok());
-    path.is_dir() && (layout || name == LEASES)
-}
-
-/// Takes the program off every port and unpins what guard has pinned below `bpffs`, in this layout
-/// and in earlier ones; `bpffs` may be the root of a file system that others use too. Returns how
-/// many links, filters and maps there were.
-///
-/// # Errors
-/// A filter or a pin cannot be removed.
-pub fn detach(bpffs: &Path) -> Result<usize, KernelError> {
-    let error = |path: &Path, source| KernelError::Pin { path: path.to_owned(), source };
-    let mut removed = 0;
-    let list = |path: &Path| -> Result<Vec<PathBuf>, KernelError> {
-        let entries = match fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(error(path, source)),
-        };
-        entries.map(|entry| entry.map(|e| e.path()).map_err(|e| error(path, e))).collect()
-    };
-    for layout in list(bpffs)?.into_iter().filter(|path| is_ours(path)) {
-        removed += attach::detach_all(&layout)?;
-        Ends::open(&layout).retain(|_| false);
-        for pin in list(&layout)? {
-            attach::remove(&pin)?;
-            removed += 1;
-        }
-        fs::remove_dir(&layout).map_err(|source| error(&layout, source))?;
-    }
-    Ok(removed)
 }

@@ -5,6 +5,7 @@
 //! pinned: it goes with whoever asked for it, with the connection or with the agent.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
     sync::{
@@ -23,11 +24,12 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use guard_ebpf::{abi::LAYOUT_VERSION, trace::Traced};
+use parking_lot::Mutex;
 use tokio::{io::unix::AsyncFd, runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 use super::{
     Attach, KernelError,
-    attach::{PRIORITY, TRACE_HANDLE},
+    clsact::{PRIORITY, TRACE_HANDLE},
     loader,
 };
 
@@ -49,10 +51,36 @@ pub enum Line {
     Lost(u64),
 }
 
+/// The programs of the traces that run.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Whether a program is that of a trace of this agent: it passes everything on.
+pub(super) fn is_running(program_id: u32) -> bool {
+    RUNNING.lock().contains(&program_id)
+}
+
+/// One of [`RUNNING`], until it is dropped.
+struct Running(u32);
+
+impl Running {
+    fn new(program_id: u32) -> Self {
+        RUNNING.lock().insert(program_id);
+        Self(program_id)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.lock().remove(&self.0);
+    }
+}
+
 /// A port that is traced. Dropped, it is not.
 pub struct Tracer {
     lines: mpsc::Receiver<Line>,
     _ebpf: Ebpf,
+    /// Dropped after the program, which is off the port then.
+    _running: Running,
 }
 
 impl Tracer {
@@ -78,6 +106,8 @@ impl Tracer {
         let program: &mut SchedClassifier =
             ebpf.program_mut(PROGRAM).ok_or(KernelError::Missing(PROGRAM))?.try_into()?;
         program.load()?;
+        // Before it is on the port: whoever looks there knows it.
+        let running = Running::new(program.info()?.id());
         let options = match attach {
             Attach::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
             Attach::Clsact => TcAttachOptions::Netlink(NlOptions {
@@ -94,7 +124,7 @@ impl Tracer {
         // it is in nobody's way, and it ends with the program.
         let runtime = Handle::current();
         drop(spawn_blocking(move || runtime.block_on(reader.run())));
-        Ok(Self { lines, _ebpf: ebpf })
+        Ok(Self { lines, _ebpf: ebpf, _running: running })
     }
 
     /// What comes next; none once the ring cannot be read.

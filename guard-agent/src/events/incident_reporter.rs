@@ -207,6 +207,13 @@ impl IncidentReporter {
         self.write_down();
     }
 
+    /// Another program is before ours on a port, and may keep frames from it.
+    pub fn hidden(&self, segment: &Segment, port: Claimant, by: &str, now: Now) {
+        let told = self.incidents.lock().hidden(segment, port, by, now);
+        self.all(told, now);
+        self.write_down();
+    }
+
     /// The addresses that several were said to have, as far as that is not over.
     pub fn listed(&self) -> Vec<(Segment, IpAddr)> {
         self.incidents.lock().listed()
@@ -325,6 +332,7 @@ fn log_opened(incident: &Incident) {
         Kind::Proxy => "conflict: a port claims the addresses of many",
         Kind::Opaque => "conflict: a port sends what cannot be read to its end",
         Kind::Router => "conflict: a port acts as a router",
+        Kind::Coverage => "conflict: another program is before guard's on a port",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
         Kind::Duplicate => "conflict: two claimants of one address",
@@ -339,7 +347,7 @@ fn log_opened(incident: &Incident) {
         kind = kind.name(),
         severity = severity.name(),
         claimants = claimants(incident),
-        detail = &**detail,
+        detail = (!detail.is_empty()).then_some(&**detail),
         %first_seen,
         "{text}"
     );

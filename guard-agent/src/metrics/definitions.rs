@@ -174,7 +174,7 @@ impl DatapathMetrics {
             ports: gauge(
                 registry,
                 "guard_ports",
-                "Ports of a bridge; covered says whether the program is on them.",
+                "Ports of a bridge; covered says whether the program sees every frame of them.",
                 &["bridge", "covered"],
             )?,
         })

@@ -4,7 +4,8 @@ use nix::net::if_::InterfaceFlags;
 
 /// Whether an interface with this ifindex exists now, whatever netlink has told so far.
 pub fn exists(ifindex: u32) -> bool {
-    name(ifindex).is_some()
+    // Its name may be anything but a text. One that is being removed has none any more.
+    nix::net::if_::if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }
 
 /// Whether an interface has its carrier now, whatever netlink has told so far: it is asked when a
@@ -22,5 +23,6 @@ pub fn has_carrier(ifindex: u32) -> bool {
 
 /// The name of an interface now.
 pub fn name(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+    let name = nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()?;
+    (!name.is_empty()).then_some(name)
 }

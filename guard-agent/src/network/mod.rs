@@ -1,6 +1,7 @@
 //! The host's network as the kernel tells it: links, addresses and VLANs, one topology of the watched
 //! bridges, and probes sent into them.
 
+pub(crate) mod ask;
 pub(crate) mod link;
 mod netlink;
 pub(crate) mod probe;

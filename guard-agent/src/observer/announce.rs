@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use guard_core::{arbiter::Handover, mac::Mac, segment::Segment};
 
-use super::Observer;
+use super::{Observer, PortStatus};
 use crate::network::{
     probe::{Discovery, Prober, arp_request},
     topology::{Port, View},
@@ -39,7 +39,7 @@ impl Observer {
         let handovers = {
             let ports = self.ports.shared().read();
             self.deps.owners.take_handovers(|ifindex| {
-                let covered = ports.get(&ifindex).is_some_and(|port| port.coverage.is_some());
+                let covered = ports.get(&ifindex).is_some_and(PortStatus::is_covered);
                 let port = self.view.ports.get(&ifindex);
                 covered && port.is_some_and(|port| port.running && port.flow.forwards)
             })

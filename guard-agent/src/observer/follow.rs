@@ -7,17 +7,23 @@ use guard_core::evidence::{Device, PortName};
 use super::*;
 use crate::{
     datapath::Same,
-    network::{Dump, topology},
+    network::{Dump, link::exists, topology},
 };
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {
-        match notice.map(|notice| self.apply(notice)) {
-            Some(true) => self.update(),
-            Some(false) => {
-                // What the buffer still held is older than this dump, and will be taken for newer.
-                self.dump_again = true;
-                self.try_resync().await;
+        match notice {
+            // What the buffer still holds is older than a dump, and would be taken for newer.
+            Some(Notice::Lost) => self.reconnect().await,
+            Some(notice) => {
+                for notice in self.now(notice).await {
+                    if self.apply(notice) {
+                        self.update();
+                    } else {
+                        self.dump_again = true;
+                        self.try_resync().await;
+                    }
+                }
             }
             None => {
                 // Opened anew with the next second, so that a socket that cannot be had costs little.
@@ -25,6 +31,27 @@ impl Observer {
                 self.deps.health.degraded(NETLINK, "the connection has ended");
             }
         }
+    }
+
+    /// A notice is a hint, and may be older than what is known: what would take a port away is read in the
+    /// kernel, by the port's number.
+    async fn now(&mut self, notice: Notice) -> Vec<Notice> {
+        let ifindex = match &notice {
+            Notice::LinkGone(ifindex) if exists(*ifindex) => *ifindex,
+            Notice::Link(link) => {
+                let port = self.view.ports.get(&link.ifindex);
+                if port.is_none_or(|port| Some(port.bridge_ifindex) == link.controller) {
+                    return vec![notice];
+                }
+                link.ifindex
+            }
+            _ => return vec![notice],
+        };
+        let Ok(Some(link)) = self.netlink.link_at(ifindex).await else { return vec![notice] };
+        let before = self.topology.link(ifindex).map(|before| before.device);
+        let ended =
+            matches!(notice, Notice::LinkGone(_)) && self.ports.is_same(&link, before) != Same::Yes;
+        ended.then_some(notice).into_iter().chain([Notice::Link(link)]).collect()
     }
 
     fn apply(&mut self, notice: Notice) -> bool {
@@ -141,10 +168,10 @@ impl Observer {
             *status.port.interface == *interface && status.port.bridge == bridge
         });
         let answer = match port {
-            Some((ifindex, PortStatus { coverage: Some(_), .. })) => Ok(*ifindex),
-            Some(_) => {
-                let why = self.deps.health.why(&format!("port {interface}"));
-                Err(EnsureError::NotCovered { interface, why: why.unwrap_or_default() })
+            Some((ifindex, status)) if status.is_covered() => Ok(*ifindex),
+            Some((_, PortStatus { why, .. })) => {
+                let why = why.as_deref().unwrap_or_default().to_owned();
+                Err(EnsureError::NotCovered { interface, why })
             }
             None => Err(EnsureError::NoSuchPort { interface, bridge: bridge.to_string() }),
         };

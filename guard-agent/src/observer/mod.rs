@@ -9,6 +9,7 @@ mod coverage_check;
 mod executor;
 mod follow;
 mod handle;
+mod hook;
 mod log_limiter;
 mod ports;
 
@@ -172,10 +173,9 @@ impl Observer {
                 vlans: maps.vlans,
                 stations: MacTable::new(maps.macs, maps.port_states),
             },
-            deps.bridges.clone(),
-            deps.quota,
+            &deps,
             shared.clone(),
-            deps.health.clone(),
+            counters.clone(),
         )?;
         let claim_maps =
             ClaimMaps { live: maps.live, challengers: maps.challengers, prefixes: maps.prefixes };
@@ -213,6 +213,7 @@ impl Observer {
         };
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
+        observer.ports.retire_others(&observer.deps.bpffs);
         observer.deps.owners.forget_others();
         let snapshot = datapath::read(&observer.deps.bpffs)?;
         observer.take_snapshot(snapshot);

@@ -3,6 +3,8 @@
 
 use std::{
     collections::{self, BTreeMap},
+    io,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,9 +13,11 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
 use guard_core::{
     evidence::Device,
+    incident::{Claimant, Role},
     mac::Mac,
     policy::{Allow, Quota},
     rules,
+    segment::Segment,
 };
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
@@ -21,12 +25,20 @@ use guard_ebpf::abi::{
 };
 use parking_lot::RwLock;
 
+use super::{
+    Deps,
+    hook::{Counts, Hook},
+};
 use crate::{
+    clock,
     config::Bridge,
-    datapath::{Coverage, Kernel, KernelError, Same, Snapshot},
+    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot},
+    events::IncidentReporter,
     health::Health,
+    metrics::Counters,
     network::{
         Link,
+        ask::received,
         link::{exists, has_carrier},
         topology::{self, View},
     },
@@ -52,6 +64,15 @@ pub struct PortStatus {
     pub slot: u32,
     /// The program is on it.
     pub coverage: Option<Coverage>,
+    /// Why the program does not see every frame of it, if so: it is not there, or another is before it.
+    pub why: Option<Arc<str>>,
+}
+
+impl PortStatus {
+    /// The program sees every frame of the port.
+    pub fn is_covered(&self) -> bool {
+        self.coverage.is_some() && self.why.is_none()
+    }
 }
 
 /// The ports by ifindex, shared with those who ask.
@@ -109,6 +130,9 @@ pub struct Ports {
     free_slots: Vec<u32>,
     /// Since when Ethernet sources are counted.
     sources_since: Instant,
+    hooks: BTreeMap<u32, Hook>,
+    counters: Arc<Counters>,
+    reporter: Arc<IncidentReporter>,
     health: Arc<Health>,
 }
 
@@ -120,10 +144,9 @@ impl Ports {
     pub fn new(
         kernel: Kernel,
         maps: PortMaps,
-        bridges: Vec<Bridge>,
-        quota: Quota,
+        deps: &Deps,
         shared: SharedPorts,
-        health: Arc<Health>,
+        counters: Arc<Counters>,
     ) -> Result<Self, KernelError> {
         let error = |source| KernelError::Map { name: abi::MAP_PORTS, source };
         let mut used = vec![false; MAX_PORTS as usize];
@@ -134,18 +157,19 @@ impl Ports {
             }
         }
         let free_slots = (0..MAX_PORTS).rev().filter(|slot| !used[*slot as usize]).collect();
-        let bridge_macs = collections::HashMap::new();
-        let sources_since = Instant::now();
         Ok(Self {
             kernel,
             maps,
-            bridges,
-            quota,
-            bridge_macs,
+            bridges: deps.bridges.clone(),
+            quota: deps.quota,
+            bridge_macs: collections::HashMap::new(),
             shared,
             free_slots,
-            sources_since,
-            health,
+            sources_since: Instant::now(),
+            hooks: BTreeMap::new(),
+            counters,
+            reporter: deps.reporter.clone(),
+            health: deps.health.clone(),
         })
     }
 
@@ -184,25 +208,44 @@ impl Ports {
         }
     }
 
+    /// Takes over from agents of other layouts, once the program is on the ports.
+    pub fn retire_others(&self, bpffs: &Path) {
+        match self.kernel.retire_others(bpffs) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "took over from an agent of another layout"),
+            Err(error) => self.health.degraded("pins", &error.to_string()),
+        }
+    }
+
     /// Puts the program on a port that is new, or changed its name or bridge.
     pub fn cover(&mut self, ifindex: u32, port: &topology::Port) {
-        let what = format!("port {}", port.interface);
         match self.try_cover(ifindex, port) {
-            Ok(status) => {
-                self.health.recovered(&what);
-                self.shared.write().insert(ifindex, status);
-            }
+            Ok(status) => self.set_status(ifindex, status),
             Err(error) if !exists(ifindex) => {
                 tracing::debug!(port = %port.interface, ifindex, %error, "gone before it was covered");
                 self.remove(ifindex);
             }
             Err(error) => {
-                self.health.degraded(&what, &format!("it is not watched: {error}"));
-                let uplink = self.is_uplink(port);
-                let status = PortStatus { port: port.clone(), uplink, slot: 0, coverage: None };
+                let why = format!("it is not watched: {error}");
+                // One that is about to go refuses the program a moment before.
+                if self.hooks.entry(ifindex).or_default().bare(Instant::now()) {
+                    self.health.degraded(&what(port), &why);
+                }
+                let (uplink, why) = (self.is_uplink(port), Some(why.into()));
+                let status =
+                    PortStatus { port: port.clone(), uplink, slot: 0, coverage: None, why };
                 self.shared.write().insert(ifindex, status);
             }
         }
+    }
+
+    fn set_status(&mut self, ifindex: u32, status: PortStatus) {
+        let what = what(&status.port);
+        match &status.why {
+            Some(why) => self.health.degraded(&what, why),
+            None => self.health.recovered(&what),
+        }
+        self.shared.write().insert(ifindex, status);
     }
 
     fn try_cover(
@@ -258,23 +301,96 @@ impl Ports {
             .map_err(|source| KernelError::Map { name: abi::MAP_PORTS, source })?;
         self.free_slots.pop_if(|free| *free == slot);
         let coverage = self.kernel.attach(ifindex, &port.interface)?;
-        Ok(PortStatus { port: port.clone(), uplink, slot, coverage: Some(coverage) })
+        let status =
+            PortStatus { port: port.clone(), uplink, slot, coverage: Some(coverage), why: None };
+        match coverage.place(ifindex).map_err(refused(port))? {
+            Place::First => Ok(self.is_first(ifindex, status)),
+            Place::Behind(other) => self.is_behind(ifindex, status, &other),
+            // Another link has its number by now.
+            Place::Off => Err(refused(port)(io::ErrorKind::NotFound.into())),
+        }
     }
 
-    /// Puts the program back on ports that are found without it. Gives back whether one of them had
-    /// it before: what passed there in between was not seen.
-    pub fn repair(&mut self, uncovered: &[u32]) -> bool {
+    /// The program sees every frame of a port.
+    fn is_first(&mut self, ifindex: u32, status: PortStatus) -> PortStatus {
+        let counts = self.counts(ifindex, status.slot);
+        self.hooks.entry(ifindex).or_default().covered(counts);
+        PortStatus { why: None, ..status }
+    }
+
+    /// What another program before ours ends, ours does not see. It is put in front again, unless the
+    /// other does the same again and again.
+    fn is_behind(
+        &mut self,
+        ifindex: u32,
+        status: PortStatus,
+        other: &str,
+    ) -> Result<PortStatus, KernelError> {
+        let port = &status.port;
+        let counts = self.counts(ifindex, status.slot);
+        let hook = self.hooks.entry(ifindex).or_default();
+        if !hook.has_seen_all(counts) {
+            let segment = Segment::new(port.bridge.clone(), 0);
+            self.reporter.hidden(&segment, claimant(ifindex, port), other, clock::now());
+        } else if !std::mem::replace(&mut hook.noted, true) {
+            tracing::info!(
+                port = %port.interface, ifindex, other,
+                "another program was put before ours, and has passed every frame on so far"
+            );
+        }
+        if hook.contested(Instant::now()) {
+            let coverage = self.kernel.put_first(ifindex, &port.interface)?;
+            if coverage.place(ifindex).map_err(refused(port))? == Place::First {
+                let status = PortStatus { coverage: Some(coverage), ..status };
+                return Ok(self.is_first(ifindex, status));
+            }
+        }
+        let why = format!("{other} is before the program, which sees what that lets pass");
+        Ok(PortStatus { why: Some(why.into()), ..status })
+    }
+
+    /// How many frames a port has received, and how many of them the program has seen.
+    fn counts(&self, ifindex: u32, slot: u32) -> Option<Counts> {
+        let received = received(ifindex).ok()?;
+        Some(Counts { received, seen: self.counters.frames(slot) })
+    }
+
+    /// Looks at ports where something was found to be wrong, and puts it right. Returns whether frames
+    /// may have passed unseen.
+    pub fn repair(&mut self, found: &[u32]) -> bool {
         let mut lost = false;
-        for ifindex in uncovered {
+        for ifindex in found {
             // It may be gone by now, and netlink reports its end.
             let Some(status) = self.shared.read().get(ifindex).cloned() else { continue };
-            let PortStatus { port, coverage, .. } = status;
-            if coverage.is_some() && exists(*ifindex) {
-                let why = "the program was taken off it by someone else; it is put back";
-                self.health.degraded(&format!("port {}", port.interface), why);
-                lost = true;
+            let port = status.port.clone();
+            let Some(coverage) = status.coverage else {
+                self.cover(*ifindex, &port);
+                continue;
+            };
+            // What was found is a moment old: the program may have been put there since, or taken off
+            // by this agent.
+            let status = match coverage.place(*ifindex) {
+                Ok(Place::First) => Ok(self.is_first(*ifindex, status)),
+                Ok(Place::Behind(other)) => {
+                    lost = true;
+                    self.is_behind(*ifindex, status, &other)
+                }
+                Ok(Place::Off) if exists(*ifindex) => {
+                    let why = "the program was taken off it by someone else; it is put back";
+                    self.health.degraded(&what(&port), why);
+                    lost = true;
+                    self.cover(*ifindex, &port);
+                    continue;
+                }
+                Ok(Place::Off) | Err(_) => continue,
+            };
+            match status {
+                Ok(status) => self.set_status(*ifindex, status),
+                Err(error) if exists(*ifindex) => {
+                    self.health.degraded(&what(&port), &error.to_string());
+                }
+                Err(_) => {}
             }
-            self.cover(*ifindex, &port);
         }
         lost
     }
@@ -326,8 +442,9 @@ impl Ports {
     /// Forgets a port that is gone or left its bridge.
     pub fn remove(&mut self, ifindex: u32) {
         if let Some(status) = self.shared.write().remove(&ifindex) {
-            self.health.recovered(&format!("port {}", status.port.interface));
+            self.health.recovered(&what(&status.port));
         }
+        self.hooks.remove(&ifindex);
         if let Ok(entry) = self.maps.ports.get(&ifindex, 0) {
             self.free_slots.push(entry.port_slot);
         }
@@ -382,5 +499,32 @@ impl Ports {
     pub fn is_uplink(&self, port: &topology::Port) -> bool {
         let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
         bridge.is_some_and(|bridge| bridge.uplinks.contains(&port.interface))
+    }
+}
+
+/// How a port is listed that is not covered.
+fn what(port: &topology::Port) -> String {
+    format!("port {}", port.interface)
+}
+
+fn refused(port: &topology::Port) -> impl Fn(io::Error) -> KernelError {
+    let interface = port.interface.to_string();
+    move |source| KernelError::Attach { interface: interface.clone(), source: source.into() }
+}
+
+/// A port, as the one side of an incident.
+fn claimant(ifindex: u32, port: &topology::Port) -> Claimant {
+    let now = clock::now();
+    Claimant {
+        role: Role::Claimant,
+        mac: None,
+        interface: Some(port.interface.clone()),
+        ifindex: Some(ifindex),
+        owner: None,
+        first_seen: now.wall,
+        last_seen: now.wall,
+        last: now.boot,
+        frames: 0,
+        gone: false,
     }
 }

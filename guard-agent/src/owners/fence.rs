@@ -18,13 +18,13 @@ use guard_core::{
 use guard_ebpf::abi::{AddressKey, LAYOUT_VERSION, MAP_OWNED, Owned};
 
 use crate::{
-    datapath::{KernelError, LEASES, directory, entries},
+    datapath::{GENERATION, KernelError, LEASES, directory, entries},
     health::Health,
     ledger::AfterCommit,
 };
 
 /// Its name.
-pub const NAME: &str = "GENERATION";
+pub const NAME: &str = GENERATION;
 
 /// How a failure is listed.
 const WHAT: &str = "generation";

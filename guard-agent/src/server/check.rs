@@ -9,7 +9,7 @@ use guard_core::{
 };
 
 use super::Deps;
-use crate::datapath::Coverage;
+use crate::datapath::Place;
 
 /// What disagrees must do so in so many looks: between two of them a change that is under way
 /// arrives everywhere.
@@ -80,19 +80,20 @@ async fn look(deps: &Deps) -> Result<Vec<Disagreement>, Refusal> {
     Ok(wrong)
 }
 
-/// Ports that the program should be on and is not, by the kernel's word.
+/// Ports whose frames the program does not all see, by the kernel's word.
 fn bare_ports(deps: &Deps) -> Vec<Disagreement> {
     let ports = deps.observer.ports.read();
-    let bare = ports.iter().filter(|(ifindex, status)| {
-        let Some(Coverage { attach, program_id, .. }) = status.coverage else { return true };
+    let wrong = ports.iter().filter_map(|(ifindex, status)| {
+        let interface = &status.port.interface;
         // A port that cannot be asked is about to go: netlink tells.
-        attach.is_on(program_id, **ifindex, &status.port.interface).is_ok_and(|on| !on)
+        let place = status.coverage.map_or(Ok(Place::Off), |coverage| coverage.place(*ifindex));
+        let what = match place.ok()? {
+            Place::First => return None,
+            Place::Behind(other) => format!("{other} is before the program on port {interface}"),
+            Place::Off => format!("the program is not on port {interface}"),
+        };
+        let bridge = status.port.bridge.to_string();
+        Some(Disagreement { between: "kernel".to_owned(), bridge, what, ..Disagreement::default() })
     });
-    bare.map(|(_, status)| Disagreement {
-        between: "kernel".to_owned(),
-        bridge: status.port.bridge.to_string(),
-        what: format!("the program is not on port {}", status.port.interface),
-        ..Disagreement::default()
-    })
-    .collect()
+    wrong.collect()
 }

@@ -179,7 +179,7 @@ fn messages(incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
 
 impl Service {
     fn port(&self, ifindex: u32, status: &PortStatus) -> proto::Port {
-        let PortStatus { port, uplink, slot, coverage } = status;
+        let PortStatus { port, uplink, slot, coverage, why } = status;
         let kind = if *uplink { proto::PortKind::Uplink } else { proto::PortKind::Access };
         let attach = match coverage.map(|coverage| coverage.attach) {
             Some(Attach::Tcx) => proto::Attach::Tcx,
@@ -191,7 +191,8 @@ impl Service {
             ifindex,
             bridge: port.bridge.to_string(),
             kind: kind.into(),
-            covered: coverage.is_some(),
+            covered: status.is_covered(),
+            why: why.as_deref().unwrap_or_default().to_owned(),
             attach: attach.into(),
             program_id: coverage.map_or(0, |coverage| coverage.program_id),
             since: coverage.and_then(|coverage| convert::system_time(coverage.since)),
@@ -210,7 +211,7 @@ impl Service {
                 name: name.to_string(),
                 present: health.why(&health::bridge(name)).is_none(),
                 ports: count(own().count()),
-                covered: count(own().filter(|status| status.coverage.is_some()).count()),
+                covered: count(own().filter(|status| status.is_covered()).count()),
             }
         };
         let config = self.0.config();

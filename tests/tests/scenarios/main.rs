@@ -19,6 +19,7 @@ mod full_disk;
 mod garbage;
 mod handover;
 mod holds;
+mod hook;
 mod http;
 mod identity;
 mod incident;

@@ -19,10 +19,12 @@ const TOOLS: [&str; 9] =
     ["ip", "tc", "bridge", "dash", "nsenter", "mount", "umount", "mountpoint", "rm"];
 
 /// The scenarios that depend on the kernel most, by the beginning of their names: frames that
-/// alarm and frames that do not, ports that come and go, restarts, VLANs, and what someone takes away.
-const ON_THE_KERNEL: [&str; 8] = [
+/// alarm and frames that do not, ports that come and go and who else is on them, restarts, VLANs, and what
+/// someone takes away.
+const ON_THE_KERNEL: [&str; 9] = [
     "claims::a31",
     "claims::every",
+    "hook::coverage_a",
     "loss::",
     "ports::a_port",
     "restart::leases",

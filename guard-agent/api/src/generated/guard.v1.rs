@@ -598,6 +598,9 @@ pub struct Port {
     /// Addresses that claim to be behind the port.
     #[prost(uint32, tag = "10")]
     pub addresses: u32,
+    /// Why the program does not see every frame of the port; empty where it does.
+    #[prost(string, tag = "11")]
+    pub why: ::prost::alloc::string::String,
 }
 /// One of those who claim an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1687,6 +1690,8 @@ pub enum ConflictKind {
     Opaque = 8,
     /// A port that is no router's sends a router's advertisement or redirect; as above.
     Router = 9,
+    /// Another program is before guard's on a port, and may keep frames from it; as above.
+    Coverage = 10,
     /// A port claims the addresses of many: `detail` says how many, and the first of them.
     Proxy = 11,
 }
@@ -1707,6 +1712,7 @@ impl ConflictKind {
             Self::Inventory => "CONFLICT_KIND_INVENTORY",
             Self::Opaque => "CONFLICT_KIND_OPAQUE",
             Self::Router => "CONFLICT_KIND_ROUTER",
+            Self::Coverage => "CONFLICT_KIND_COVERAGE",
             Self::Proxy => "CONFLICT_KIND_PROXY",
         }
     }
@@ -1723,6 +1729,7 @@ impl ConflictKind {
             "CONFLICT_KIND_INVENTORY" => Some(Self::Inventory),
             "CONFLICT_KIND_OPAQUE" => Some(Self::Opaque),
             "CONFLICT_KIND_ROUTER" => Some(Self::Router),
+            "CONFLICT_KIND_COVERAGE" => Some(Self::Coverage),
             "CONFLICT_KIND_PROXY" => Some(Self::Proxy),
             _ => None,
         }

@@ -5,6 +5,7 @@
 //! was seen and the time come in, what changed goes out.
 
 mod flap;
+mod hidden;
 mod listed;
 mod model;
 mod open;

@@ -26,6 +26,8 @@ pub enum Kind {
     Opaque,
     /// A port that is no router's advertises one, or redirects (claims.md N09).
     Router,
+    /// Another program is before guard's on a port.
+    Coverage,
     /// An address went back and forth (claims.md A35).
     Flap,
     /// Two claimants of one address.
@@ -38,13 +40,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unowned,
         Self::Flood,
         Self::Inventory,
         Self::Proxy,
         Self::Opaque,
         Self::Router,
+        Self::Coverage,
         Self::Flap,
         Self::Duplicate,
         Self::Clone,
@@ -65,6 +68,7 @@ impl Kind {
             Self::Proxy => "proxy",
             Self::Opaque => "opaque",
             Self::Router => "router",
+            Self::Coverage => "coverage",
             Self::Unowned => "unowned",
             Self::Flap => "flap",
             Self::Duplicate => "duplicate",
@@ -73,9 +77,12 @@ impl Kind {
         }
     }
 
-    /// Whether it is about what a port does, whatever the address.
+    /// Whether it is about a port, whatever the address.
     pub fn is_of_port(self) -> bool {
-        matches!(self, Self::Flood | Self::Proxy | Self::Opaque | Self::Router)
+        matches!(
+            self,
+            Self::Flood | Self::Proxy | Self::Opaque | Self::Router | Self::Coverage
+        )
     }
 
     /// How bad it is.
@@ -87,6 +94,7 @@ impl Kind {
             | Self::Proxy
             | Self::Opaque
             | Self::Router
+            | Self::Coverage
             | Self::Flap
             | Self::Duplicate
             | Self::Clone => Severity::Warning,

@@ -16,6 +16,7 @@ pub struct Port {
     pub bridge: Option<String>,
     pub kind: Option<String>,
     pub covered: bool,
+    pub why: Option<String>,
     pub attach: Option<String>,
     pub program_id: Option<u32>,
     pub since: Option<Timestamp>,
@@ -32,6 +33,7 @@ impl From<proto::Port> for Port {
             ifindex: number(port.ifindex),
             bridge: text(port.bridge),
             covered: port.covered,
+            why: text(port.why),
             program_id: number(port.program_id),
             since: time(port.since),
             frames: port.frames,
@@ -76,7 +78,7 @@ impl View for Ports {
                 plain(quantity(port.frames)),
                 plain(port.addresses),
             ];
-            table.row(cells, vec![]);
+            table.row(cells, port.why.iter().cloned().collect());
         }
         table.text(screen, "no ports")
     }
@@ -101,11 +103,13 @@ mod tests {
             since: stamp(50),
             frames: 17,
             addresses: 1,
+            why: String::new(),
         };
         let bare = proto::Port {
             interface: "eth1".to_owned(),
             bridge: "rt0".to_owned(),
             kind: proto::PortKind::Uplink.into(),
+            why: "program 7 (other) is before the program".to_owned(),
             ..proto::Port::default()
         };
         Ports::from(proto::PortsResponse { ports: vec![covered, bare], ..Default::default() })
@@ -116,9 +120,9 @@ mod tests {
         golden(
             &ports(),
             r#"{"ports":[{"interface":"veth-web-1","ifindex":12,"bridge":"rt0","kind":"access",
-            "covered":true,"attach":"tcx","program_id":41,"since":"1970-01-01T00:00:50Z",
+            "covered":true,"why":null,"attach":"tcx","program_id":41,"since":"1970-01-01T00:00:50Z",
             "frames":17,"addresses":1},{"interface":"eth1","ifindex":null,"bridge":"rt0",
-            "kind":"uplink","covered":false,"attach":null,"program_id":null,"since":null,
+            "kind":"uplink","covered":false,"why":"program 7 (other) is before the program","attach":null,"program_id":null,"since":null,
             "frames":0,"addresses":0}]}"#,
         );
     }
@@ -131,6 +135,7 @@ mod tests {
 INTERFACE   BRIDGE  KIND    COVERED  PROGRAM  SINCE    FRAMES  ADDRESSES
 veth-web-1  rt0     access  yes      tcx 41   10s ago  17      1
 eth1        rt0     uplink  no       -        -        0       0
+  program 7 (other) is before the program
 "
         );
     }

@@ -18,7 +18,7 @@ use netlink_packet_route::{
     link::LinkExtentMask,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::{Handle, LinkGetRequest, MulticastGroup};
 use tokio::time::{error::Elapsed, timeout};
 
 use self::decode::{address, link, notices, vlans};
@@ -93,7 +93,19 @@ impl Netlink {
     /// # Errors
     /// The kernel's refusal.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        let mut found = self.questions.link().get().match_name(name).execute().boxed();
+        self.one(self.questions.link().get().match_name(name)).await
+    }
+
+    /// Reads one link by its number; none if there is none.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub async fn link_at(&self, ifindex: u32) -> Result<Option<Link>, NetlinkError> {
+        self.one(self.questions.link().get().match_index(ifindex)).await
+    }
+
+    async fn one(&self, request: LinkGetRequest) -> Result<Option<Link>, NetlinkError> {
+        let mut found = request.execute().boxed();
         match timeout(KERNEL_TIMEOUT, found.try_next()).await? {
             Ok(message) => Ok(message.and_then(link)),
             Err(rtnetlink::Error::NetlinkError(error))

@@ -194,9 +194,9 @@ async fn collect(deps: &Deps) {
         let inventory = listed.iter().filter(here).count();
         live_addresses.with_label_values(&[name, "inventory"]).set(gauge_value(inventory));
         for covered in [true, false] {
-            let count = all.values().filter(|status| {
-                *status.port.bridge == *name && status.coverage.is_some() == covered
-            });
+            let count = all
+                .values()
+                .filter(|status| *status.port.bridge == *name && status.is_covered() == covered);
             let label = if covered { "true" } else { "false" };
             metrics
                 .datapath

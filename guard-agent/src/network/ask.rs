@@ -1,0 +1,72 @@
+//! One question to route netlink and its answer: a few microseconds in the kernel, and it blocks for that
+//! long.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// Sends a request, and returns what comes before the end of the dump or the acknowledgement that the
+/// flags ask for.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn ask(
+    request: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::from(request);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.finalize();
+    let mut buffer = vec![0; request.buffer_len()];
+    request.serialize(&mut buffer);
+    socket.send(&buffer, 0)?;
+
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let len = usize::try_from(answer.header.length).map_err(io::Error::other)?;
+            match answer.payload {
+                NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(error.to_io());
+                }
+                // The acknowledgement.
+                NetlinkPayload::Error(_) => return Ok(answers),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                _ => {}
+            }
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+/// How many frames a link has received since it was made.
+///
+/// # Errors
+/// There is no such link, or the kernel's refusal.
+pub(crate) fn received(ifindex: u32) -> io::Result<u64> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    let answers = ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
+    let attributes = answers.iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
+        _ => None,
+    });
+    let received = attributes.flatten().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(stats.rx_packets),
+        _ => None,
+    });
+    received.ok_or_else(|| io::Error::other("the kernel counts nothing of it"))
+}
