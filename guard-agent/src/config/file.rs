@@ -213,6 +213,8 @@ pub(super) struct Pool {
     pub probation: Option<Duration>,
     /// How many addresses in use one allocation passes over.
     pub max_attempts: Option<u32>,
+    /// Guests number themselves in it: what they use without a lease is no incident.
+    pub slaac: Option<bool>,
 }
 
 fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
@@ -233,6 +235,7 @@ impl Pool {
             unconfirmed_ttl: self.unconfirmed_ttl.unwrap_or(default.unconfirmed_ttl),
             probation: self.probation.unwrap_or(default.probation),
             max_attempts: self.max_attempts.unwrap_or(default.max_attempts),
+            slaac: self.slaac.unwrap_or(default.slaac),
             ..default
         })
     }

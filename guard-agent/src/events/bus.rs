@@ -231,6 +231,7 @@ mod tests {
             kind: Kind::Gateway,
             holder: None,
             challenger: claimant,
+            detail: None,
         };
         let (phase, incident) = incidents.sighted(sighting, now).unwrap();
         for _ in 0..count {

@@ -240,7 +240,7 @@ impl Deps {
         if config.when_degraded == WhenDegraded::Allow {
             return Ok(());
         }
-        match (self.health.observer(), sources.outdated(config.source_stale)) {
+        match (self.health.observer_itself(), sources.outdated(config.source_stale)) {
             (Some(degraded), _) => Err(error::Closed::ObserverDegraded(degraded)),
             (None, Some(degraded)) => Err(error::Closed::InventoryDegraded(degraded)),
             (None, None) => Ok(()),

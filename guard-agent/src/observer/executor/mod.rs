@@ -10,13 +10,13 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
-use guard_core::{evidence::Station, mac::Mac, policy::Allow, segment::Segment};
+use guard_core::{evidence::Station, mac::Mac, policy::Allow, rules, segment::Segment};
 use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, Live, Prefix};
 use ipnet::IpNet;
 
 pub(super) use carry::Carrier;
 
-use super::{Deps, log_limiter::LogLimiter, rules};
+use super::{Deps, log_limiter::LogLimiter};
 use crate::{
     datapath::CountedMap,
     events::IncidentReporter,
