@@ -196,23 +196,6 @@ mod tests {
     }
 
     #[test]
-    fn a_journald_that_does_not_read_stops_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let _journald = UnixDatagram::bind(&path).unwrap();
-        let (queue, entries) = Journal::at(&path).unwrap().start().unwrap();
-        let subscriber = tracing_subscriber::registry().with(entries);
-        let before = crate::logging::dropped();
-        tracing::subscriber::with_default(subscriber, || {
-            for number in 0..100_000 {
-                tracing::warn!(number, "a line");
-            }
-        });
-        queue.end("");
-        assert!(crate::logging::dropped() > before);
-    }
-
-    #[test]
     fn a_value_of_several_lines_cannot_make_a_field() {
         let entry = entry(|| tracing::error!(why = "a\nPRIORITY=0", "bad"));
         assert!(entry.contains("GUARD_WHY\n\u{c}\0\0\0\0\0\0\0a\nPRIORITY=0\n"), "{entry:?}");

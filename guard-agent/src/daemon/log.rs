@@ -119,7 +119,7 @@ mod tests {
             tracing::warn!(id = 7, %name, kind = "b\nc", "conflict of {name}");
         });
         let line = written.recv().unwrap();
-        assert_eq!(line.matches(|c| is_control(c)).count(), 1, "{line:?}");
+        assert_eq!(line.matches(is_control).count(), 1, "{line:?}");
         assert!(line.ends_with('\n'), "{line:?}");
         let name = "a\\n2026 ERROR forged\\u{1b}[2J\\u{202e}";
         let fields = format!("conflict of {name} id=7 name={name} kind=\"b\\nc\"");
