@@ -221,11 +221,28 @@ pub(crate) fn notify<S: Store>(
         return;
     }
     let mac = if *once == Once::Port { [0; 6] } else { *mac };
-    let key = ChallengerKey::new(of, ingress.from, mac, *kind);
-    if again(store, ingress, notification, &key, now_ns) == 0 {
-        first(store, ingress, notification, now_ns);
+    let mut key = ChallengerKey::new(of, ingress.from, mac, *kind);
+    if again(store, ingress, notification, &key, now_ns) != 0 {
+        return;
+    }
+    // Older kernels bound the stack over all functions that wait for one another, so this one calls
+    // what `first` finds is to be done.
+    match first(store, ingress, notification, now_ns) {
+        IN_CROWD => {
+            key = ChallengerKey::new(of, ingress.from, [0; 6], *kind);
+            again(store, ingress, notification, &key, now_ns);
+        }
+        OVER_BUDGET => flood(store, ingress, notification, now_ns),
+        _ => {}
     }
 }
+
+/// What [`first`] has done.
+const REPORTED: u32 = 0;
+/// Nothing: the port has an entry for all of its MACs.
+const IN_CROWD: u32 = 1;
+/// It has counted what is a flood.
+const OVER_BUDGET: u32 = 2;
 
 /// Counts a challenger that is known. Not 0 if it is. A BPF subprogram.
 #[inline(never)]
@@ -263,7 +280,7 @@ fn first<S: Store>(
     ingress: &mut Ingress<'_>,
     notification: &Notification,
     now_ns: u64,
-) {
+) -> u32 {
     let Notification { of, key: about, mac, kind, once, .. } = notification;
     let reserved = is_reserved(notification);
     let of_mac = *once == Once::Mac;
@@ -273,18 +290,14 @@ fn first<S: Store>(
     if crowds {
         macs = store.challenger_mut(&key).map_or(0, |port| port.macs);
         if macs >= if reserved { 1 } else { MAX_MACS_TOLD } {
-            again(store, ingress, notification, &key, now_ns);
-            return;
+            return IN_CROWD;
         }
     }
     let new = u32::from(crowds && macs == 0);
     if !admit(store, ingress.port, reserved, new, now_ns) {
         ingress.counters.over_budget += 1;
         // One who may claim what it claims is told of when there is room again.
-        if *kind != EVENT_ALLOWED {
-            flood(store, ingress, notification, now_ns);
-        }
-        return;
+        return if *kind == EVENT_ALLOWED { REPORTED } else { OVER_BUDGET };
     }
     if new != 0 {
         enter_crowd(store, &key, now_ns);
@@ -299,6 +312,7 @@ fn first<S: Store>(
         key = ChallengerKey::new(of, ingress.from, *mac, *kind);
     }
     enter(store, notification, &key, u32::from(heard), now_ns);
+    REPORTED
 }
 
 /// Remembers a challenger. If there is no room, its next frame is reported as if it were the first. A

@@ -155,7 +155,9 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
     if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
         sender.drop_for(DropReason::Tagged);
     }
-    sender.notify(store, ingress, &mut judged.notification, now_ns);
+    if sender.suspect(store, ingress, &mut judged.notification, now_ns) != 0 {
+        notify(store, ingress, &judged.notification, now_ns);
+    }
     ingress.counters.verdict(sender.verdict);
     let kind = match notice {
         Notice::No => return,
@@ -269,20 +271,20 @@ impl Sender {
         }
     }
 
-    /// Tells if the MAC is another port's (claims.md L01) or the bridge's (claims.md L02). A
-    /// BPF subprogram.
+    /// Whether the MAC is another port's (claims.md L01) or the bridge's (claims.md L02): then not 0, and
+    /// the notification is written. A BPF subprogram.
     #[inline(never)]
-    fn notify<S: Store>(
+    fn suspect<S: Store>(
         &mut self,
         store: &mut S,
         ingress: &mut Ingress<'_>,
         notification: &mut Notification,
         now_ns: u64,
-    ) {
+    ) -> u32 {
         let Ingress { port, from, .. } = *ingress;
         let eth_src = self.mac.mac;
         if !mac::is_host(eth_src) {
-            return; // Malformed, and counted as such (claims.md L03).
+            return 0; // Malformed, and counted as such (claims.md L03).
         }
         if port.quota_macs != 0 {
             count_source(store, ingress, notification, &self.mac, now_ns);
@@ -301,9 +303,9 @@ impl Sender {
             if lives && !store.insert_mac(&self.mac, &holder) {
                 ingress.counters.macs_full += 1;
             }
-            return;
+            return 0;
         } else if ifindex == from {
-            return;
+            return 0;
         }
         ingress.counters.clones += 1;
         // Whatever addresses its frames name, it is one challenger.
@@ -312,10 +314,10 @@ impl Sender {
         notification.holder = Holder { ifindex, mac: eth_src };
         notification.flags = if kind == EVENT_CLONE { 0 } else { CLAIM_RESERVED };
         notification.kind = kind;
-        notify(store, ingress, notification, now_ns);
         let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
         if port.kind != PORT_UPLINK {
             self.drop_for(reason);
         }
+        1
     }
 }
