@@ -155,7 +155,14 @@ mod tests {
             gone: false,
         };
         let (segment, target) = (Segment::new("rt0", 0), Target::Address(IpAddr::from(address)));
-        let sighting = Sighting { segment, target, kind: Kind::Gateway, holder: None, challenger };
+        let sighting = Sighting {
+            segment,
+            target,
+            kind: Kind::Gateway,
+            mild: false,
+            holder: None,
+            challenger,
+        };
         incidents.sighted(sighting, now).unwrap().1
     }
 

@@ -27,6 +27,8 @@ pub enum Effect {
     Sighted(Box<Sighted>),
     /// An address has gone from one claimant to another by right: to and fro, it is an incident.
     Moved {
+        /// It is off the prefixes of its segment: see [`crate::incident::Incident::mild`].
+        mild: bool,
         /// The segment.
         segment: Segment,
         /// The address.

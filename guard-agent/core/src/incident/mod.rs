@@ -6,6 +6,7 @@
 
 mod flap;
 mod listed;
+mod mild;
 mod model;
 mod open;
 mod silence;
@@ -19,6 +20,7 @@ use std::{
 
 pub use flap::Flaps;
 pub use listed::Named;
+use mild::MildAlerts;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
 use open::Open;
 use silence::Silences;
@@ -49,6 +51,7 @@ pub struct Incidents {
     open: Open,
     closed: VecDeque<Incident>,
     silences: Silences,
+    mild: MildAlerts,
     /// The inventory has been read: whom it does not name is not named.
     listed: bool,
 }
@@ -63,6 +66,7 @@ impl Incidents {
             open: Open::default(),
             closed: VecDeque::new(),
             silences: Silences::default(),
+            mild: MildAlerts::default(),
             listed: false,
         }
     }
@@ -95,11 +99,13 @@ impl Incidents {
     /// due now.
     pub fn end_silences(&mut self, now: Now) -> Vec<Incident> {
         self.silences.end(now);
+        self.mild.forget_old(now);
         let mut due = Vec::new();
         for (key, incident) in self.open.iter_mut() {
             if !self.silences.covers(key, incident.kind) {
                 incident.speak();
-                if !std::mem::replace(&mut incident.told, true) {
+                if !incident.told && (!incident.mild || self.mild.take(key, now)) {
+                    incident.told = true;
                     due.push(incident.clone());
                 }
             }
@@ -109,7 +115,7 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, holder, challenger } = sighting;
+        let Sighting { segment, target, kind, mild, holder, challenger } = sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -128,14 +134,14 @@ impl Incidents {
             }
             incident.flaps += u32::from(flapped);
             let joined = incident.join(challenger, now);
-            let worse = kind > incident.kind;
-            incident.kind = incident.kind.max(kind);
+            let worse = incident.worsen(kind, mild);
             if worse {
                 self.silences.break_by(&key, incident);
             }
             return (joined || worse).then(|| (Phase::Changed, incident.clone()));
         }
-        Some(self.open(key, kind, holder.into_iter().chain([challenger]), now))
+        let opened = self.open(key, kind, holder.into_iter().chain([challenger]), now);
+        Some(if mild { self.soften(opened, now) } else { opened })
     }
 
     fn open(
@@ -162,11 +168,11 @@ impl Incidents {
         &mut self,
         segment: &Segment,
         address: IpAddr,
-        from: Option<&Claimant>,
-        to: &Claimant,
+        sides: (Option<&Claimant>, &Claimant),
+        mild: bool,
         now: Now,
     ) -> Option<(Phase, Incident)> {
-        let key = (segment.clone(), address);
+        let (key, (from, to)) = ((segment.clone(), address), sides);
         if let Some(from) = from {
             self.flaps.begin(&key, from, to);
         }
@@ -177,8 +183,7 @@ impl Incidents {
         if let Some(incident) = self.open.get_mut(&target) {
             incident.flaps += 1;
             incident.join(to.clone(), now);
-            let worse = Kind::Flap > incident.kind;
-            incident.kind = incident.kind.max(Kind::Flap);
+            let worse = incident.worsen(Kind::Flap, mild);
             if worse {
                 self.silences.break_by(&target, incident);
             }
@@ -188,7 +193,18 @@ impl Incidents {
         let (phase, mut incident) = self.open(target.clone(), Kind::Flap, holders, now);
         incident.flaps = flaps;
         self.open.insert(target, incident.clone());
-        Some((phase, incident))
+        Some(if mild { self.soften((phase, incident), now) } else { (phase, incident) })
+    }
+
+    /// What has just opened hurts nobody.
+    fn soften(&mut self, opened: (Phase, Incident), now: Now) -> (Phase, Incident) {
+        let (phase, mut incident) = opened;
+        let key = (incident.segment.clone(), incident.target.clone());
+        self.mild.forget_old(now);
+        incident.mild = true;
+        incident.told = incident.told && self.mild.take(&key, now);
+        self.open.insert(key, incident.clone());
+        (phase, incident)
     }
 
     /// A claimant that the kernel does not report by itself still speaks.
@@ -259,11 +275,12 @@ impl Incidents {
         some.into_iter().take(most).cloned().collect()
     }
 
-    /// How many are open, by bridge and kind.
-    pub fn count(&self) -> BTreeMap<(&str, Kind), usize> {
+    /// How many are open, by bridge, kind and severity.
+    pub fn count(&self) -> BTreeMap<(&str, Kind, Severity), usize> {
         let mut count = BTreeMap::new();
         for incident in self.open.values() {
-            *count.entry((&*incident.segment.bridge, incident.kind)).or_default() += 1;
+            let of = (&*incident.segment.bridge, incident.kind, incident.severity());
+            *count.entry(of).or_default() += 1;
         }
         count
     }
