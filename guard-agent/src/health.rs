@@ -70,16 +70,26 @@ impl Health {
     }
 
     /// What keeps the observer from seeing all, if anything. Bridges that do not exist concern
-    /// their own pools alone, and the store, the watchdog and the other sources answer for
-    /// themselves.
+    /// their own pools alone, the store, the watchdog and the other sources answer for themselves, and
+    /// nothing rests on HTTP.
     pub fn observer(&self) -> Option<Degraded> {
+        self.first(|_| true)
+    }
+
+    /// The first of those that concern the observer, and are so.
+    fn first(&self, is: impl Fn(&str) -> bool) -> Option<Degraded> {
         let all = self.degraded.read();
         let others = |what: &str| {
             what.starts_with(BRIDGE)
                 || what.starts_with(SOURCE)
-                || [STORE, BOOT, WATCHDOG].contains(&what)
+                || [STORE, BOOT, WATCHDOG, HTTP].contains(&what)
         };
-        all.values().find(|degraded| !others(&degraded.what)).cloned()
+        all.values().find(|degraded| !others(&degraded.what) && is(&degraded.what)).cloned()
+    }
+
+    /// The same without what frames alone can bring about: that keeps nobody from allocating.
+    pub fn observer_itself(&self) -> Option<Degraded> {
+        self.first(|what| ![FULL, LOST].contains(&what))
     }
 
     /// The boot pass has ended: allocation may begin.
@@ -109,8 +119,17 @@ pub const STORE: &str = "store";
 /// How a boot pass that takes too long is listed.
 pub const BOOT: &str = "boot pass";
 
+/// How maps without room are listed.
+pub const FULL: &str = "maps full";
+
+/// How events that found no room in the ring are listed.
+pub const LOST: &str = "events lost";
+
 /// How containers that cannot be removed are listed.
 pub const WATCHDOG: &str = "watchdog";
+
+/// How HTTP that cannot be served is listed.
+pub const HTTP: &str = "http";
 
 const BRIDGE: &str = "bridge ";
 const SOURCE: &str = "source ";

@@ -12,6 +12,7 @@ pub mod health;
 pub mod inventory;
 pub mod ledger;
 pub mod live;
+pub mod logging;
 pub mod metrics;
 mod network;
 mod observer;

@@ -1,16 +1,17 @@
 //! The daemon.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use guard_agent::{
-    config::{self, Config, LogFormat},
-    daemon::{self, capabilities, journald::Journal, malloc},
+    config::{self, Config},
+    daemon::{self, capabilities, files, log, malloc},
     datapath,
-};
-use tracing_subscriber::{
-    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 /// Hands out addresses to sandboxes, watches who uses them, and tells of two claimants of one.
@@ -51,23 +52,25 @@ enum Command {
 
 fn main() -> ExitCode {
     match carry_out(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("guard-agent: {}", message(&error));
+            // Where standard error is closed, the exit code is all that is left to say.
+            let _ = io::stderr().write_all(message(&error).as_bytes());
             ExitCode::FAILURE
         }
     }
 }
 
-/// The error and its causes, each said once: most messages name their cause themselves.
+/// A line with the error and its causes, each said once: most messages name their cause themselves.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+    let text = error.chain().skip(1).fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+    });
+    format!("guard-agent: {text}\n")
 }
 
-fn carry_out(command: Command) -> anyhow::Result<()> {
+fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run { config: path } => {
             let config = Config::load(&path)?;
@@ -75,7 +78,8 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             capabilities::check()?;
             capabilities::drop_others()?;
             malloc::few_heaps();
-            start_log(config.log_format);
+            files::raise_limit();
+            let log = log::start(config.log_format).context("cannot start the log's thread")?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -83,40 +87,22 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             let ended = runtime.block_on(daemon::run(&path, config));
             // All that must be done is done: a thread that hangs is not waited for.
             runtime.shutdown_background();
-            ended
+            log.end(&ended.as_ref().err().map(message).unwrap_or_default());
+            return Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::CheckConfig { file } => {
             let config = Config::load(&file)?;
             let (bridges, pools) = (config.bridges.len(), config.pools.iter().len());
             println!("{}: good: {bridges} bridge(s), {pools} pool(s)", file.display());
-            Ok(())
         }
         Command::PrintConfig => {
             print!("{}", config::commented_defaults());
-            Ok(())
         }
         Command::Detach { config } => {
             let config = Config::load(&config)?;
             let removed = datapath::detach(&config.bpffs)?;
             println!("{}: {removed} links and maps removed", config.bpffs.display());
-            Ok(())
         }
     }
-}
-
-/// To journald where systemd has made it our standard error, else to standard error in the format
-/// that is configured. `RUST_LOG` narrows or widens what is logged; the default is `info`.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    if let Some(journal) = Journal::of_service() {
-        return tracing_subscriber::registry().with(journal.with_filter(filter)).init();
-    }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    Ok(ExitCode::SUCCESS)
 }

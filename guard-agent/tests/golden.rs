@@ -52,7 +52,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
         AddressKey { bridge, vlan, inner_vlan, address }
         Port {
             ifindex, bridge, bridge_slot, port_slot, pvid, kind, flags, bridge_mac, reserved,
-            quota_addresses, quota_frames, allow,
+            quota_addresses, quota_frames, allow, quota_events, quota_macs,
         }
         Vlans { member }
         Prefix { on_link, allow, allow_virtual, declared }
@@ -60,16 +60,19 @@ fn the_maps_are_laid_out_as_their_version_says() {
         Live { first_ns, seen_ns, ifindex, mac, strength, reserved }
         MacKey { bridge, vlan, reserved, mac, padding }
         MacHolder { ifindex, flags }
-        PortState { window_ns, told_ns, refused, addresses, frames }
+        PortState {
+            window_ns, told_ns, refused, addresses, frames, events_ns, events, challengers, reserved,
+            macs, sources,
+        }
         ChallengerKey { key, ifindex, mac, kind, reserved }
-        Challenger { frames, seen_ns, told_ns, flags, strength, macs, reserved }
+        Challenger { frames, seen_ns, told_ns, flags, strength, macs, reserved, about }
         Event {
             time_ns, key, ifindex, holder_ifindex, mac, eth_src, holder_mac, kind, strength, flags,
             reserved,
         }
         BridgeCounters {
             frames, malformed, no_claim, opaque, would_drop, odd, clones, routers, over_quota,
-            events_lost, live_full, macs_full,
+            over_budget, events_lost, live_full, macs_full,
         }
     }
     // What the numbers in them mean.

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a pinned map in this file.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
@@ -25,7 +25,7 @@ pub const MAP_NEAR_PORTS: &str = "NEAR_PORTS";
 pub const MAP_OWNED: &str = "OWNED";
 /// Hash: [`AddressKey`] → [`Live`].
 pub const MAP_LIVE: &str = "LIVE";
-/// LRU hash: [`ChallengerKey`] → [`Challenger`].
+/// Hash: [`ChallengerKey`] → [`Challenger`]. Each port has so much room in it, and no other's.
 pub const MAP_CHALLENGERS: &str = "CHALLENGERS";
 /// LPM trie: [`AddressKey`] with [`AddressKey::prefix_len`] → [`Prefix`]: the prefixes on the link,
 /// and what the allow rules say of them. Where a segment has a prefix of a family on the link, all of the
@@ -82,8 +82,13 @@ pub const fn near_slot(ifindex: u32) -> u32 {
 pub const MAX_OWNED: u32 = 262_144;
 /// The most addresses with a learned claimant.
 pub const MAX_LIVE: u32 = 262_144;
-/// Challengers remembered so that each is reported once. An LRU: it deduplicates, nothing rests on it.
-pub const MAX_CHALLENGERS: u32 = 16_384;
+/// Challengers of all ports together.
+pub const MAX_CHALLENGERS: u32 = 262_144;
+/// So many times as many challengers as events a second ([`Port::quota_events`]) are remembered of one
+/// port. The agent forgets those that are silent.
+pub const CHALLENGERS_PER_EVENT: u32 = 8;
+/// The gateway's and host addresses that a port is told to claim whatever it has used up of its budget.
+pub const MAX_RESERVED_TOLD: u32 = 16;
 /// The most prefixes on all segments together.
 pub const MAX_PREFIXES: u32 = 4096;
 /// The most MACs that are bound to or live on a port.
@@ -140,6 +145,10 @@ pub struct Port {
     pub quota_frames: u32,
     /// The allow rules that the port is in, a bit each, as in [`Prefix::allow`].
     pub allow: u32,
+    /// The most events a second about what others have; 0 for no limit.
+    pub quota_events: u32,
+    /// The most Ethernet sources; 0 for no limit (claims.md L06).
+    pub quota_macs: u32,
 }
 
 /// The port may send frames with a VLAN tag (claims.md A27, A29).
@@ -303,18 +312,32 @@ pub struct PortState {
     pub addresses: u32,
     /// ARP and ND frames about addresses that nobody owns, in this second.
     pub frames: u32,
+    /// When the second began in which [`Self::events`] are counted.
+    pub events_ns: u64,
+    /// Events about what others have, in this second.
+    pub events: u32,
+    /// Entries in [`MAP_CHALLENGERS`], as with the addresses.
+    pub challengers: u32,
+    /// Gateway's and host addresses that were claimed, as with the addresses.
+    pub reserved: u32,
+    /// Bits of [`Self::sources`] that are set: no more than there were Ethernet sources.
+    pub macs: u32,
+    /// A bit for each Ethernet source, by a hash. The agent clears them.
+    pub sources: [u64; 16],
 }
 
-/// One who claims or probes for what another holds. Key of the LRU that makes each an event once.
+/// One who claims or probes for what another holds. Key of the map that makes each an event once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct ChallengerKey {
-    /// The address that is held by another; unspecified where the event is about none.
+    /// The address that is held by another; unspecified where the event is about none, and for
+    /// [`EVENT_CLONE`] and [`EVENT_BRIDGE_MAC`], whatever the frame claims.
     pub key: AddressKey,
     /// The port of the challenger.
     pub ifindex: u32,
     /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`] and [`EVENT_ROUTER_FLAG`], which are
-    /// reported once for a port, and for all MACs of a port after the first [`MAX_MACS_TOLD`].
+    /// reported once for a port, and for all MACs of a port after the first [`MAX_MACS_TOLD`] (for
+    /// what is the gateway's or the host's, after the first).
     pub mac: [u8; 6],
     /// The event's: a probe must not keep the claim that follows it from being told.
     pub kind: u8,
@@ -341,6 +364,8 @@ pub struct Challenger {
     pub macs: u8,
     /// Keeps the layout free of padding.
     pub reserved: [u8; 4],
+    /// The address of its first event.
+    pub about: AddressKey,
 }
 
 /// A port that claims an address in the name of MAC after MAC has so many of them told apart.
@@ -394,7 +419,7 @@ pub const EVENT_BRIDGE_MAC: u8 = 7;
 pub const EVENT_OPAQUE: u8 = 8;
 /// An access port acts as a router: an advertisement or a redirect (claims.md N09).
 pub const EVENT_ROUTER: u8 = 9;
-/// A port is over its quota.
+/// A port is over its quota, or over its budget of events.
 pub const EVENT_FLOOD: u8 = 10;
 /// A claim by an allow rule, on what another has or may have (claims.md A16, A17, A19, N08).
 pub const EVENT_ALLOWED: u8 = 11;
@@ -417,6 +442,9 @@ pub const CLAIM_ODD: u16 = 1 << 4;
 pub const CLAIM_WEAK: u16 = 1 << 5;
 /// A neighbour advertisement with the router flag (claims.md N09).
 pub const CLAIM_ROUTER: u16 = 1 << 6;
+/// What is claimed is the gateway's or the host's, and this port's by no means (claims.md A20, D07,
+/// L02): it is reported whatever the port has used up of its budget.
+pub const CLAIM_RESERVED: u16 = 1 << 7;
 
 #[cfg(test)]
 mod tests {
@@ -425,13 +453,13 @@ mod tests {
     /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
     #[test]
     fn the_layout_is_the_one_of_its_version() {
-        assert_eq!(LAYOUT_VERSION, 3);
-        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 40));
+        assert_eq!(LAYOUT_VERSION, 4);
+        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 48));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
-        assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 32));
-        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 504));
+        assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 512));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
-        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (32, 16));
+        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (184, 16));
         assert_eq!(size_of::<Vlans>(), 512);
     }
 }

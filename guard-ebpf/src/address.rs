@@ -141,16 +141,19 @@ impl Challenger {
     /// A challenger that was heard for the first time, made of words as above.
     #[inline(always)]
     #[must_use]
-    pub fn new(now_ns: u64, told_ns: u64, flags: u16, strength: u8) -> Self {
+    pub fn new(now_ns: u64, told_ns: u64, flags: u16, strength: u8, about: &AddressKey) -> Self {
         let [a, b] = flags.to_ne_bytes();
-        must_cast([1, now_ns, told_ns, must_cast([a, b, strength, 0, 0, 0, 0, 0])])
+        let [segment, high, low]: [u64; 3] = must_cast(*about);
+        let bits = must_cast([a, b, strength, 0, 0, 0, 0, 0]);
+        must_cast([1, now_ns, told_ns, bits, segment, high, low])
     }
 
     /// The entry for all MACs of a port, of which one has an entry of its own.
     #[inline(always)]
     #[must_use]
-    pub fn of_port() -> Self {
-        must_cast([zero(), zero(), zero(), must_cast([0_u8, 0, 0, 1, 0, 0, 0, 0])])
+    pub fn of_port(now_ns: u64) -> Self {
+        let (zero, bits): (_, u64) = (zero(), must_cast([0_u8, 0, 0, 1, 0, 0, 0, 0]));
+        must_cast([zero, now_ns, zero, bits, zero, zero, zero])
     }
 }
 
@@ -204,10 +207,20 @@ mod tests {
             Live { first_ns, seen_ns, ifindex, mac, strength, reserved: [0; 5] }
         );
         assert_eq!(
-            Challenger::new(now_ns, told_ns, flags, strength),
-            Challenger { frames, seen_ns, told_ns, flags, strength, macs: 0, reserved: [0; 4] }
+            Challenger::new(now_ns, told_ns, flags, strength, &key),
+            Challenger {
+                frames,
+                seen_ns,
+                told_ns,
+                flags,
+                strength,
+                macs: 0,
+                reserved: [0; 4],
+                about: key,
+            }
         );
-        assert_eq!(Challenger::of_port(), Challenger { macs: 1, ..Challenger::zeroed() });
+        let of_port = Challenger { seen_ns: 7, macs: 1, ..Challenger::zeroed() };
+        assert_eq!(Challenger::of_port(7), of_port);
     }
 
     #[test]

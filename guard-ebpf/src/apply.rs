@@ -4,9 +4,11 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_CLONE, EVENT_FLOOD,
-        EVENT_LIVE, EVENT_OWNER, Event, Live, MAX_MACS_TOLD,
+        AddressKey, CHALLENGERS_PER_EVENT, CLAIM_RESERVED, Challenger, ChallengerKey,
+        EVENT_ALLOWED, EVENT_CLONE, EVENT_FLOOD, EVENT_LIVE, EVENT_OWNER, Event, Live,
+        MAX_MACS_TOLD, MAX_RESERVED_TOLD, MacKey, Port, STRENGTH_NONE,
     },
+    address::Segment,
     claim::Claim,
     decide::{Action, Holder, Report, against_live, is_due, is_stale, judge},
     mac::Mac,
@@ -17,6 +19,8 @@ use crate::{
 #[derive(Zeroable)]
 pub(crate) struct Notification {
     pub(crate) key: AddressKey,
+    /// What its challengers are counted by: the address, or none.
+    pub(crate) of: AddressKey,
     pub(crate) mac: Mac,
     pub(crate) eth_src: Mac,
     pub(crate) holder: Holder,
@@ -24,6 +28,21 @@ pub(crate) struct Notification {
     pub(crate) kind: u8,
     pub(crate) strength: u8,
     pub(crate) once: Once,
+}
+
+impl Notification {
+    /// Makes it one about a MAC, whatever its frame claims. Written in place: the stack is short.
+    #[inline(always)]
+    pub(crate) fn be_of_mac(&mut self, &MacKey { bridge, vlan, mac, .. }: &MacKey) {
+        self.of = AddressKey::none(Segment { bridge, vlan, inner_vlan: 0 });
+        self.key = self.of;
+        self.mac = mac;
+        self.eth_src = mac;
+        self.holder = Holder::NONE;
+        self.flags = 0;
+        self.strength = STRENGTH_NONE;
+        self.once = Once::Mac;
+    }
 }
 
 /// For whom it is reported once, and again every second while it goes on.
@@ -111,7 +130,7 @@ pub(crate) fn claim<S: Store>(
         let Claim { key, mac, eth_src, strength, .. } = *claim;
         let key = if kind == EVENT_FLOOD { AddressKey::none(key.segment()) } else { key };
         judged.notification =
-            Notification { key, mac, eth_src, holder, flags, kind, strength, once };
+            Notification { key, of: key, mac, eth_src, holder, flags, kind, strength, once };
         judged.tells = 1;
     }
 }
@@ -185,80 +204,235 @@ fn refuse<S: Store>(store: &mut S, slot: u32, now_ns: u64) -> bool {
     due
 }
 
-/// Sends an event about something: the first time, and while it goes on. A BPF subprogram (the
-/// verifier bounds the stack per function).
+/// Sends an event about something: the first time, and while it goes on. All of that comes out of the
+/// port's own budget, but for what is the gateway's or the host's. A BPF subprogram (the verifier bounds
+/// the stack per function).
 #[inline(never)]
 pub(crate) fn notify<S: Store>(
     store: &mut S,
-    counters: &mut BridgeCounters,
+    ingress: &mut Ingress<'_>,
     notification: &Notification,
-    from: u32,
     now_ns: u64,
 ) {
-    let of_port = notification.once == Once::Port || is_crowd(store, notification, from) != 0;
-    let mac = if of_port { [0; 6] } else { notification.mac };
-    let key = ChallengerKey::new(&notification.key, from, mac, notification.kind);
-    let once = notification.once != Once::Always;
-    let known = if once { store.challenger_mut(&key) } else { None };
-    let new = known.is_none();
-    let mut due = true;
-    if let Some(known) = known {
-        known.frames += 1;
-        known.seen_ns = now_ns;
-        known.flags = notification.flags;
-        known.strength = notification.strength;
-        due = is_due(known, now_ns);
+    let Notification { of, mac, kind, once, .. } = notification;
+    if *once == Once::Always {
+        if !emit(store, notification, &notification.key, *kind, ingress.from) {
+            ingress.counters.events_lost += 1;
+        }
+        return;
     }
-    let heard = due && emit(store, notification, from);
-    if due && !heard {
-        counters.events_lost += 1;
-    }
-    if !once {
-    } else if new {
-        let told_ns = if heard { now_ns } else { 0 };
-        let challenger =
-            Challenger::new(now_ns, told_ns, notification.flags, notification.strength);
-        // If there is no room even in an LRU, the next frame is reported as if it were the first.
-        store.insert_challenger(&key, &challenger);
-    } else if heard && let Some(known) = store.challenger_mut(&key) {
-        known.told_ns = now_ns;
+    let mac = if *once == Once::Port { [0; 6] } else { *mac };
+    let key = ChallengerKey::new(of, ingress.from, mac, *kind);
+    if again(store, ingress, notification, &key, now_ns) == 0 {
+        first(store, ingress, notification, now_ns);
     }
 }
 
-/// Not 0 if a port has spoken for the address in the name of as many MACs as are told apart: those
-/// that follow are reported as one, so that none can flood the events. One MAC on two ports is
-/// reported for each, since there are no more of them than hosts.
+/// Counts a challenger that is known. Not 0 if it is. A BPF subprogram.
 #[inline(never)]
-fn is_crowd<S: Store>(store: &mut S, notification: &Notification, from: u32) -> u32 {
-    if notification.once != Once::Mac || notification.kind == EVENT_CLONE {
-        return 0;
+fn again<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    notification: &Notification,
+    key: &ChallengerKey,
+    now_ns: u64,
+) -> u32 {
+    let Some(known) = store.challenger_mut(key) else { return 0 };
+    known.frames += 1;
+    known.seen_ns = now_ns;
+    known.flags = notification.flags;
+    known.strength = notification.strength;
+    let due = is_due(known, now_ns);
+    // Until it is reported, the map has it.
+    if due && (is_reserved(notification) || spend_event(store, ingress.port, now_ns)) {
+        if !emit(store, notification, &notification.key, notification.kind, ingress.from) {
+            ingress.counters.events_lost += 1;
+        } else if let Some(known) = store.challenger_mut(key) {
+            known.told_ns = now_ns;
+        }
     }
-    let mut key = ChallengerKey::new(&notification.key, from, notification.mac, notification.kind);
-    if store.challenger_mut(&key).is_some() {
-        return 0;
-    }
-    key = ChallengerKey::new(&notification.key, from, [0; 6], notification.kind);
-    match store.challenger_mut(&key) {
-        Some(port) if port.macs >= MAX_MACS_TOLD => return 1,
-        Some(port) => port.macs += 1,
-        None => store.insert_challenger(&key, &Challenger::of_port()),
-    }
-    0
+    1
 }
 
-/// Whether the ring had room.
+/// Reports a challenger for the first time, if the port's budget lets it. A port that speaks for one
+/// address in the name of MAC after MAC has so many of them told apart, and those that follow are
+/// reported as one. One MAC on two ports is reported for each, since there are no more of them than
+/// hosts. A BPF subprogram.
+#[inline(never)]
+fn first<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    notification: &Notification,
+    now_ns: u64,
+) {
+    let Notification { of, key: about, mac, kind, once, .. } = notification;
+    let reserved = is_reserved(notification);
+    let of_mac = *once == Once::Mac;
+    let crowds = of_mac && *kind != EVENT_CLONE;
+    let mut key = ChallengerKey::new(of, ingress.from, [0; 6], *kind);
+    let mut macs = 0;
+    if crowds {
+        macs = store.challenger_mut(&key).map_or(0, |port| port.macs);
+        if macs >= if reserved { 1 } else { MAX_MACS_TOLD } {
+            again(store, ingress, notification, &key, now_ns);
+            return;
+        }
+    }
+    let new = u32::from(crowds && macs == 0);
+    if !admit(store, ingress.port, reserved, new, now_ns) {
+        ingress.counters.over_budget += 1;
+        // One who may claim what it claims is told of when there is room again.
+        if *kind != EVENT_ALLOWED {
+            flood(store, ingress, notification, now_ns);
+        }
+        return;
+    }
+    if new != 0 {
+        enter_crowd(store, &key, now_ns);
+    } else if crowds && let Some(port) = store.challenger_mut(&key) {
+        port.macs += 1;
+    }
+    let heard = emit(store, notification, about, *kind, ingress.from);
+    if !heard {
+        ingress.counters.events_lost += 1;
+    }
+    if of_mac {
+        key = ChallengerKey::new(of, ingress.from, *mac, *kind);
+    }
+    enter(store, notification, &key, u32::from(heard), now_ns);
+}
+
+/// Remembers a challenger. If there is no room, its next frame is reported as if it were the first. A
+/// BPF subprogram.
+#[inline(never)]
+fn enter<S: Store>(
+    store: &mut S,
+    notification: &Notification,
+    key: &ChallengerKey,
+    heard: u32,
+    now_ns: u64,
+) {
+    let Notification { key: about, flags, strength, .. } = notification;
+    let told_ns = if heard == 0 { 0 } else { now_ns };
+    store.insert_challenger(key, &Challenger::new(now_ns, told_ns, *flags, *strength, about));
+}
+
+/// Remembers that a port has spoken for an address. A BPF subprogram.
+#[inline(never)]
+fn enter_crowd<S: Store>(store: &mut S, key: &ChallengerKey, now_ns: u64) {
+    store.insert_challenger(key, &Challenger::of_port(now_ns));
+}
+
+/// Counts what is over a budget, and tells of it, as with what is over a quota. A BPF subprogram.
+#[inline(never)]
+fn flood<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    notification: &Notification,
+    now_ns: u64,
+) {
+    if refuse(store, ingress.port.port_slot, now_ns) {
+        let none = AddressKey::none(notification.key.segment());
+        emit(store, notification, &none, EVENT_FLOOD, ingress.from);
+    }
+}
+
+/// Whether it is about the gateway or the host.
 #[inline(always)]
-fn emit<S: Store>(store: &mut S, notification: &Notification, from: u32) -> bool {
+fn is_reserved(notification: &Notification) -> bool {
+    notification.flags & CLAIM_RESERVED != 0
+}
+
+/// Whether the port may have one challenger more, and with `new` the entry for all of its MACs.
+#[inline(always)]
+fn admit<S: Store>(store: &mut S, port: &Port, reserved: bool, new: u32, now_ns: u64) -> bool {
+    if reserved {
+        let Some(state) = store.port_state_mut(port.port_slot) else { return false };
+        let room = new == 0 || state.reserved < MAX_RESERVED_TOLD;
+        if room {
+            state.reserved += new;
+        }
+        return room;
+    }
+    let most = port.quota_events.saturating_mul(CHALLENGERS_PER_EVENT);
+    let has = store.port_state(port.port_slot).map_or(0, |state| state.challengers);
+    if (port.quota_events != 0 && has >= most) || !spend_event(store, port, now_ns) {
+        return false;
+    }
+    if let Some(state) = store.port_state_mut(port.port_slot) {
+        state.challengers += 1 + new;
+    }
+    true
+}
+
+/// One more event of the port in this second, if it may have one.
+#[inline(always)]
+fn spend_event<S: Store>(store: &mut S, port: &Port, now_ns: u64) -> bool {
+    let Some(state) = store.port_state_mut(port.port_slot) else { return false };
+    if is_stale(state.events_ns, now_ns) {
+        state.events_ns = now_ns;
+        state.events = 0;
+    }
+    let may = port.quota_events == 0 || state.events < port.quota_events;
+    if may {
+        state.events += 1;
+    }
+    may
+}
+
+/// Counts the Ethernet source of a frame from an access port (claims.md L06). A BPF subprogram.
+#[inline(never)]
+pub(crate) fn count_source<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    notification: &mut Notification,
+    eth_src: &MacKey,
+    now_ns: u64,
+) {
+    let port = ingress.port;
+    let Some(state) = store.port_state_mut(port.port_slot) else { return };
+    let bit = source_bit(eth_src.mac);
+    let Some(word) = state.sources.get_mut((bit >> 6 & 15) as usize) else { return };
+    if *word >> (bit & 63) & 1 != 0 {
+        return;
+    }
+    *word |= 1 << (bit & 63);
+    state.macs += 1;
+    if state.macs <= port.quota_macs {
+        return;
+    }
+    ingress.counters.over_budget += 1;
+    notification.be_of_mac(eth_src);
+    flood(store, ingress, notification, now_ns);
+}
+
+/// One of 1,024 bits.
+#[inline(always)]
+fn source_bit([a, b, c, d, e, f]: Mac) -> u64 {
+    /// 2^64 divided by the golden ratio: the upper bits of a product depend on all bits of a factor.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]).wrapping_mul(SPREAD) >> 54
+}
+
+/// Whether the ring had room. A BPF subprogram.
+#[inline(never)]
+fn emit<S: Store>(
+    store: &mut S,
+    notification: &Notification,
+    key: &AddressKey,
+    kind: u8,
+    from: u32,
+) -> bool {
     let time_ns = store.event_ns();
     store.emit(|| Event {
         time_ns,
-        key: notification.key,
+        key: *key,
         ifindex: from,
         holder_ifindex: notification.holder.ifindex,
         mac: notification.mac,
         eth_src: notification.eth_src,
         holder_mac: notification.holder.mac,
-        kind: notification.kind,
+        kind,
         strength: notification.strength,
         flags: notification.flags,
         reserved: [0; 2],

@@ -216,6 +216,8 @@ pub struct BridgeCounters {
     pub routers: u64,
     /// Claims over a port's quota.
     pub over_quota: u64,
+    /// What a port has said over its budget of events (`Port::quota_events`) or of Ethernet sources.
+    pub over_budget: u64,
     /// Events that found no room in the ring: read the maps anew.
     pub events_lost: u64,
     /// First claims that found no room in the map of live addresses.

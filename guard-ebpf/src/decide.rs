@@ -4,9 +4,9 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_SPOOF, CLAIM_VIRTUAL, Challenger,
-        EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder, MacKey,
-        OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
+        AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_RESERVED, CLAIM_SPOOF, CLAIM_VIRTUAL,
+        Challenger, EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder,
+        MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
         PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS,
         STRENGTH_TENTATIVE, STRENGTH_USE,
     },
@@ -195,7 +195,9 @@ fn against_owner<T: Tables>(
         if open && matches!(ruling(tables.prefix(&claim.key), port, claim), Ruling::Allowed) {
             return allowed(claim);
         }
-        return report(port, claim, Holder::declared(owned), EVENT_VIOLATION);
+        let claims = claim.strength != STRENGTH_TENTATIVE;
+        let more = if claims && is_reserved(port, owned) { CLAIM_RESERVED } else { 0 };
+        return report(port, claim, more, Holder::declared(owned), EVENT_VIOLATION);
     }
     if claim.strength == STRENGTH_TENTATIVE {
         return Decision::plain(Action::Nothing, Verdict::Pass);
@@ -283,11 +285,11 @@ pub fn against_live<T: Tables>(
                 allowed(claim)
             };
         }
-        Ruling::Declared if !tentative => return report(port, claim, holder, EVENT_VIOLATION),
+        Ruling::Declared if !tentative => return report(port, claim, 0, holder, EVENT_VIOLATION),
         _ if claim.strength == STRENGTH_USE && !owned && !is_on_link(prefix, claim) => {
             return routed(prefix, port);
         }
-        _ if live.is_some() => report(port, claim, holder, EVENT_CONTEST),
+        _ if live.is_some() => report(port, claim, 0, holder, EVENT_CONTEST),
         _ if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
         _ if tentative => return Decision::plain(Action::Nothing, Verdict::Pass),
         // Who says where an address is has it, wherever the address lies (claims.md A14).
@@ -327,7 +329,10 @@ fn routed(prefix: Option<&Prefix>, port: &Port) -> Decision {
 /// would become live.
 #[inline(always)]
 fn is_over_quota(port: &Port, state: &PortState, claim: &Claim, new: bool, now_ns: u64) -> bool {
-    let addresses = new && port.quota_addresses != 0 && state.addresses >= port.quota_addresses;
+    // From an uplink link-local addresses, which nobody hands out, leave half of the room to others.
+    let spare = port.kind == PORT_UPLINK && claim.flags & CLAIM_LINK_LOCAL != 0;
+    let most = port.quota_addresses >> u32::from(spare);
+    let addresses = new && port.quota_addresses != 0 && state.addresses >= most;
     let frames = claim.limited
         && port.quota_frames != 0
         && state.frames >= port.quota_frames
@@ -337,10 +342,10 @@ fn is_over_quota(port: &Port, state: &PortState, claim: &Claim, new: bool, now_n
 
 /// A claim against a holder, or a probe for what it holds. A probe passes (claims.md A04), and so
 /// does a claim against a holder that nobody declared; a MAC that no host can have passes never
-/// (claims.md A12).
+/// (claims.md A12). `more` are further `CLAIM_*` bits.
 #[inline(always)]
-fn report(port: &Port, claim: &Claim, holder: Holder, kind: u8) -> Decision {
-    let mut flags = claim.flags;
+fn report(port: &Port, claim: &Claim, more: u16, holder: Holder, kind: u8) -> Decision {
+    let mut flags = claim.flags | more;
     // claims.md A11: sent as if by the holder, and naming another. An unknown MAC is zero, which is
     // no frame's source here (claims.md L03).
     if flags & CLAIM_MISMATCH != 0 && mac::same(claim.eth_src, holder.mac) {

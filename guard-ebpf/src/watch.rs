@@ -6,13 +6,13 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, EVENT_BRIDGE_MAC,
-        EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MacHolder, MacKey,
-        Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL,
-        PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
+        AddressKey, BridgeCounters, CLAIM_ODD, CLAIM_RESERVED, Challenger, ChallengerKey,
+        EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live,
+        MacHolder, MacKey, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
+        PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
     },
     address::Segment,
-    apply::{Judged, Notification, Once, claim, notify},
+    apply::{Judged, Notification, Once, claim, count_source, notify},
     claim::{Claim, Further, Meaning, Parsed, Router},
     counters::{DropReason, NoClaim},
     decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
@@ -40,7 +40,7 @@ pub trait Store: Tables {
     fn port_state_mut(&mut self, slot: u32) -> Option<&mut PortState>;
     /// The entry of a challenger, to write in.
     fn challenger_mut(&mut self, key: &ChallengerKey) -> Option<&mut Challenger>;
-    /// Inserts a challenger, in place of the one that was heard least lately if there is no room.
+    /// Inserts a challenger, if there is room.
     fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger);
     /// Sends an event. False if there is no room.
     fn emit(&mut self, event: impl FnOnce() -> Event) -> bool;
@@ -164,8 +164,10 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
         Notice::RouterFlag => EVENT_ROUTER_FLAG,
     };
     let notification = &mut judged.notification;
+    let key = AddressKey::none(parsed.segment);
     *notification = Notification {
-        key: AddressKey::none(parsed.segment),
+        key,
+        of: key,
         mac: parsed.eth_src,
         eth_src: parsed.eth_src,
         holder: Holder::NONE,
@@ -174,7 +176,7 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
         strength: STRENGTH_NONE,
         once: Once::Port,
     };
-    notify(store, ingress.counters, notification, ingress.from, now_ns);
+    notify(store, ingress, notification, now_ns);
 }
 
 /// What is reported about a frame as such, once for a port.
@@ -205,7 +207,7 @@ fn claims<F: Frame + ?Sized, S: Store>(
         claim(store, ingress, next, judged, now_ns);
         sender.take(next, judged);
         if judged.tells != 0 {
-            notify(store, ingress.counters, &judged.notification, ingress.from, now_ns);
+            notify(store, ingress, &judged.notification, now_ns);
         }
         next_claim(frame, further, next);
         if further.done != 0 {
@@ -282,6 +284,9 @@ impl Sender {
         if !mac::is_host(eth_src) {
             return; // Malformed, and counted as such (claims.md L03).
         }
+        if port.quota_macs != 0 {
+            count_source(store, ingress, notification, &self.mac, now_ns);
+        }
         let mut kind = EVENT_CLONE;
         let mut ifindex = store.mac_holder(&self.mac).map_or(0, |holder| holder.ifindex);
         if mac::same(eth_src, port.bridge_mac) {
@@ -301,17 +306,13 @@ impl Sender {
             return;
         }
         ingress.counters.clones += 1;
-        *notification = Notification {
-            key: self.key,
-            mac: eth_src,
-            eth_src,
-            holder: Holder { ifindex, mac: eth_src },
-            flags: 0,
-            kind,
-            strength: STRENGTH_NONE,
-            once: Once::Mac,
-        };
-        notify(store, ingress.counters, notification, from, now_ns);
+        // Whatever addresses its frames name, it is one challenger.
+        notification.be_of_mac(&self.mac);
+        notification.key = self.key;
+        notification.holder = Holder { ifindex, mac: eth_src };
+        notification.flags = if kind == EVENT_CLONE { 0 } else { CLAIM_RESERVED };
+        notification.kind = kind;
+        notify(store, ingress, notification, now_ns);
         let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
         if port.kind != PORT_UPLINK {
             self.drop_for(reason);

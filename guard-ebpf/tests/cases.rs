@@ -20,6 +20,7 @@ use self::common::{Case, Outcome};
 /// The rows of `docs/rules/claims.md` that no single frame on a port can show, and who shows them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("L01b", "whether a MAC has left its first port is found by the agent"),
+    ("A19b", "the agent counts the addresses that a port claims"),
     ("A21", "the host's own frames are egress, which the program never sees"),
     ("A31", "the old port's end is told by netlink: the agent's doubts"),
     ("A32", "as A31, before netlink has told it"),

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -41,7 +43,34 @@ impl Agent {
     /// # Errors
     /// As [`Agent::http`].
     pub fn http_as(&self, path: &str, accept: &str) -> Result<Response> {
-        self.host().run(|| get(path, accept))?.with_context(|| format!("getting {path}"))
+        self.get(path, "localhost", accept)
+    }
+
+    /// Gets a path from a server of another name.
+    ///
+    /// # Errors
+    /// As [`Agent::http`].
+    pub fn http_named(&self, name: &str, path: &str) -> Result<Response> {
+        self.get(path, name, "*/*")
+    }
+
+    /// Gets a path over a Unix socket.
+    ///
+    /// # Errors
+    /// As [`Agent::http`].
+    pub fn http_over(&self, socket: &Path, path: &str) -> Result<Response> {
+        let stream = UnixStream::connect(socket).context("connecting")?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        get(stream, path, "localhost", "*/*").with_context(|| format!("getting {path}"))
+    }
+
+    fn get(&self, path: &str, name: &str, accept: &str) -> Result<Response> {
+        let got = self.host().run(|| {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9477))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            get(stream, path, name, accept)
+        })?;
+        got.with_context(|| format!("getting {path}"))
     }
 
     /// Everything in `/metrics`.
@@ -70,10 +99,8 @@ impl Agent {
 }
 
 /// In HTTP 1.0, where the body ends with the connection.
-fn get(path: &str, accept: &str) -> Result<Response> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 9477))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n")?;
+fn get(mut stream: impl Read + Write, path: &str, name: &str, accept: &str) -> Result<Response> {
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {name}\r\nAccept: {accept}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;

@@ -158,6 +158,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
         Kind::Inventory => proto::ConflictKind::Inventory,
         Kind::Flood => proto::ConflictKind::Flood,
+        Kind::Proxy => proto::ConflictKind::Proxy,
         Kind::Opaque => proto::ConflictKind::Opaque,
         Kind::Router => proto::ConflictKind::Router,
         Kind::Unowned => proto::ConflictKind::Unowned,
@@ -173,7 +174,9 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     };
     let (source, entry) = match &incident.target {
         Target::Entry(source, entry) => (source.name().to_owned(), entry.to_string()),
-        Target::Address(_) | Target::Mac(_) | Target::Port(_) => Default::default(),
+        Target::Address(_) | Target::Mac(_) | Target::Port(_) | Target::Subnet(..) => {
+            Default::default()
+        }
     };
     proto::Conflict {
         id: incident.id.to_string(),

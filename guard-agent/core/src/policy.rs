@@ -39,7 +39,7 @@ impl Default for Conflict {
     }
 }
 
-/// What one access port may add about addresses that nobody owns.
+/// What one port may add about addresses that nobody owns, and of MACs.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quota {
@@ -47,6 +47,10 @@ pub struct Quota {
     pub addresses_per_port: NonZeroU32,
     /// So many ARP and ND frames a second count.
     pub nd_per_second: NonZeroU32,
+    /// More Ethernet sources than so many, up to 1,000, are a flood.
+    pub macs_per_port: NonZeroU32,
+    /// So many addresses can be live behind an uplink; link-local ones have half of the room.
+    pub uplink_addresses: NonZeroU32,
 }
 
 impl Default for Quota {
@@ -54,6 +58,8 @@ impl Default for Quota {
         Self {
             addresses_per_port: const { NonZeroU32::new(16).expect("it is not 0") },
             nd_per_second: const { NonZeroU32::new(50).expect("it is not 0") },
+            macs_per_port: const { NonZeroU32::new(64).expect("it is not 0") },
+            uplink_addresses: const { NonZeroU32::new(65_536).expect("it is not 0") },
         }
     }
 }

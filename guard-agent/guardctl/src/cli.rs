@@ -15,8 +15,8 @@ const SOCKET: &str = "/run/guard/guard.sock";
 #[command(name = "guardctl", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent
-refused (or `check` found something, or `adopt` left something out), 2 usage,
-3 the agent cannot be reached.
+refused (or `check` found something, `adopt` left something out, or
+`status --ready` found it not ready), 2 usage, 3 the agent cannot be reached.
 
 Example:
   guardctl allocate --pool sandboxes --sandbox web-1 -o json")]
@@ -165,7 +165,11 @@ pub enum Command {
 
     /// Show the agent's version, whether it is ready, and what is degraded.
     #[command(after_help = "Example:\n  guardctl status")]
-    Status,
+    Status {
+        /// End with exit code 1 where it is not ready.
+        #[arg(long)]
+        ready: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -99,8 +99,13 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
             follow::<_, view::Event>(stream, output).await
         }
         Command::Operator(command) => command.run(channel, output).await,
-        Command::Status => {
-            output.print(&view::Status::from(answer(guard.status(StatusRequest {})).await?))
+        Command::Status { ready } => {
+            let status = view::Status::from(answer(guard.status(StatusRequest {})).await?);
+            output.print(&status)?;
+            if ready && !status.ready {
+                return Err(Error::Found("the agent is not ready".to_owned()));
+            }
+            Ok(())
         }
     }
 }

@@ -110,6 +110,7 @@ impl Config {
                 unconfirmed_ttl,
                 probation,
                 max_attempts,
+                slaac,
             } = new.spec();
             let was = old.spec();
             let of_pool = |key: &str| format!("[[pool]] {name:?} {key}");
@@ -123,6 +124,7 @@ impl Config {
             changes.live(&of_pool("unconfirmed_ttl"), &was.unconfirmed_ttl, unconfirmed_ttl);
             changes.live(&of_pool("probation"), &was.probation, probation);
             changes.live(&of_pool("max_attempts"), &was.max_attempts, max_attempts);
+            changes.waits(&of_pool("slaac"), &was.slaac, slaac);
             // What allow rules name is excluded, too, and those rules wait.
             let exclude = if self.bridges == *bridges {
                 changes.live(&of_pool("exclude"), &was.exclude, exclude);
@@ -131,7 +133,7 @@ impl Config {
                 changes.waits(&of_pool("exclude"), &was.exclude, exclude);
                 &was.exclude
             };
-            Pool::new(PoolSpec { exclude: exclude.clone(), ..new.spec().clone() })
+            Pool::new(PoolSpec { exclude: exclude.clone(), slaac: was.slaac, ..new.spec().clone() })
                 .expect("each part of it was checked, and they do not depend on each other")
         };
         let pools = self.pools.iter().map(pool).collect();

@@ -2,7 +2,7 @@
 //! nowhere else: `print-config` writes both down.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -18,6 +18,8 @@ use guard_core::{
     segment::Segment,
 };
 
+use super::HttpAddress;
+
 /// The configuration of guard's agent. What is not given has the value that stands here.
 #[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
@@ -28,8 +30,9 @@ pub(super) struct File {
     pub socket: PathBuf,
     /// Where programs, links and maps are pinned: a directory of a mounted bpffs.
     pub bpffs: PathBuf,
-    /// Metrics and health, over HTTP and without a password.
-    pub http: SocketAddr,
+    /// Metrics and health, over HTTP and without a password: an address with a port, or "unix:" and a
+    /// path.
+    pub http: HttpAddress,
     /// How it logs.
     pub log: Log,
     /// When addresses are handed out.
@@ -65,7 +68,7 @@ impl Default for File {
             state_dir: "/var/lib/guard".into(),
             socket: "/run/guard/guard.sock".into(),
             bpffs: "/sys/fs/bpf/guard".into(),
-            http: SocketAddr::from(([127, 0, 0, 1], 9477)),
+            http: HttpAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9477))),
             log: Log::default(),
             allocate: Allocate::default(),
             conflict: Conflict::default(),
@@ -233,6 +236,8 @@ pub(super) struct Pool {
     pub probation: Option<Duration>,
     /// How many addresses in use one allocation passes over.
     pub max_attempts: Option<u32>,
+    /// Guests number themselves in it: what they use without a lease is no incident.
+    pub slaac: Option<bool>,
 }
 
 fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
@@ -253,6 +258,7 @@ impl Pool {
             unconfirmed_ttl: self.unconfirmed_ttl.unwrap_or(default.unconfirmed_ttl),
             probation: self.probation.unwrap_or(default.probation),
             max_attempts: self.max_attempts.unwrap_or(default.max_attempts),
+            slaac: self.slaac.unwrap_or(default.slaac),
             ..default
         })
     }

@@ -3,6 +3,7 @@
 mod change;
 pub mod containerd;
 mod file;
+mod http;
 pub mod inventory;
 mod place;
 mod print;
@@ -11,7 +12,6 @@ mod sources;
 
 use std::{
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,6 +28,7 @@ use self::place::{Fault, at};
 
 pub use change::Change;
 pub use file::{Access, LogFormat, WhenDegraded};
+pub use http::HttpAddress;
 pub use print::commented_defaults;
 
 /// A configuration that has been checked.
@@ -40,7 +41,7 @@ pub struct Config {
     /// Where programs, links and maps are pinned; on a bpffs.
     pub bpffs: PathBuf,
     /// Metrics and health.
-    pub http: SocketAddr,
+    pub http: HttpAddress,
     /// How log lines look.
     pub log_format: LogFormat,
     /// How long the boot pass may take before `when_degraded` decides.

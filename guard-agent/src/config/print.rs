@@ -112,6 +112,7 @@ fn pool() -> file::Pool {
         unconfirmed_ttl: Some(default.unconfirmed_ttl),
         probation: Some(default.probation),
         max_attempts: Some(default.max_attempts),
+        slaac: Some(default.slaac),
     }
 }
 

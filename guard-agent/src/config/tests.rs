@@ -211,6 +211,7 @@ fn whatever_is_wrong_its_line_is_named() {
         ("[[subscriber]]\nname = \"\"\n[[bridge]]\nname = \"b\"\n", 1),
         ("[inventory.containerd]\nnamespace = \"\"\n[[bridge]]\nname = \"b\"\n", 2),
         ("http = 9477\n", 1),
+        ("http = \"unix:http.sock\"\n", 1),
         ("[log]\nformat = \"xml\"\n", 2),
         ("state_dir =\n", 1),
     ] {
@@ -254,7 +255,7 @@ fn what_can_change_while_the_agent_runs_does_and_the_rest_is_named() {
     let sandboxes = config.pools.get("sandboxes").unwrap();
     assert_eq!(sandboxes.spec().cooldown, Duration::from_secs(60));
     assert_eq!(sandboxes.capacity(), 252);
-    assert_eq!((config.http, config.access.reader_gids), (old.http, vec![7]));
+    assert_eq!((&config.http, config.access.reader_gids), (&old.http, vec![7]));
     assert!(config.pools.get("more").is_none() && config.quota == old.quota);
 }
 

@@ -9,7 +9,7 @@
 
 use std::{
     fmt::{self, Write as _},
-    io,
+    io::{self, Write as _},
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
 };
@@ -21,13 +21,19 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
+use super::log::Escaped;
+use crate::logging::Queue;
+
 /// Where journald listens; systemd holds the socket, also while journald restarts.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// What the fields of an event are called in the journal: `GUARD_ADDRESS`.
 const PREFIX: &str = "GUARD_";
 
-/// Writes events to journald.
+/// What begins an entry.
+const MESSAGE: &str = "MESSAGE";
+
+/// journald's socket.
 #[derive(Debug)]
 pub struct Journal {
     socket: UnixDatagram,
@@ -45,22 +51,36 @@ impl Journal {
     }
 
     fn at(path: &Path) -> io::Result<Self> {
-        let (socket, path) = (UnixDatagram::unbound()?, path.to_owned());
-        // A journal that does not keep up must not stop the agent.
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket, path })
+        Ok(Self { socket: UnixDatagram::unbound()?, path: path.to_owned() })
+    }
+
+    /// Starts the thread that sends to it, and returns what makes entries for that.
+    ///
+    /// # Errors
+    /// The system has no room for a thread.
+    pub fn start(self) -> io::Result<(Queue, Entries)> {
+        let queue = Queue::start(move |entry| self.send(entry))?;
+        Ok((queue.clone(), Entries(queue)))
+    }
+
+    fn send(&self, entry: &[u8]) -> io::Result<()> {
+        let Err(error) = self.socket.send_to(entry, &self.path) else { return Ok(()) };
+        // Standard error is the journal's, too. The message has no line breaks.
+        let message = entry.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let message = String::from_utf8_lossy(message.get(MESSAGE.len() + 1..).unwrap_or_default());
+        io::stderr().write_all(format!("{message} (not sent whole: {error})\n").as_bytes())
     }
 }
 
-impl<S: Subscriber> Layer<S> for Journal {
+/// Makes an entry of each event.
+#[derive(Debug)]
+pub struct Entries(Queue);
+
+impl<S: Subscriber> Layer<S> for Entries {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let entry = fields.entry(*event.metadata().level(), event.metadata().target());
-        if let Err(error) = self.socket.send_to(&entry, &self.path) {
-            // Standard error is the journal's, too.
-            eprintln!("{}{} (not sent whole: {error})", fields.message, fields.text);
-        }
+        self.0.put(fields.entry(*event.metadata().level(), event.metadata().target()));
     }
 }
 
@@ -76,7 +96,10 @@ struct Fields {
 impl Fields {
     fn entry(&self, level: Level, target: &str) -> Vec<u8> {
         let mut entry = Vec::new();
-        put(&mut entry, "MESSAGE", &format!("{}{}", self.message, self.text));
+        let mut message = String::new();
+        // Writing to a string does not fail.
+        let _ = write!(Escaped(&mut message), "{}{}", self.message, self.text);
+        put(&mut entry, MESSAGE, &message);
         put(&mut entry, "PRIORITY", priority(level));
         put(&mut entry, "SYSLOG_IDENTIFIER", "guard-agent");
         put(&mut entry, "TARGET", target);
@@ -144,8 +167,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journald = UnixDatagram::bind(&path).unwrap();
-        let journal = Journal::at(&path).unwrap();
-        let subscriber = tracing_subscriber::registry().with(journal);
+        let (_queue, entries) = Journal::at(&path).unwrap().start().unwrap();
+        let subscriber = tracing_subscriber::registry().with(entries);
         tracing::subscriber::with_default(subscriber, log);
         let mut buffer = [0; 4096];
         let read = journald.recv(&mut buffer).unwrap();
@@ -173,9 +196,32 @@ mod tests {
     }
 
     #[test]
+    fn a_journald_that_does_not_read_stops_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _journald = UnixDatagram::bind(&path).unwrap();
+        let (queue, entries) = Journal::at(&path).unwrap().start().unwrap();
+        let subscriber = tracing_subscriber::registry().with(entries);
+        let before = crate::logging::dropped();
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..100_000 {
+                tracing::warn!(number, "a line");
+            }
+        });
+        queue.end("");
+        assert!(crate::logging::dropped() > before);
+    }
+
+    #[test]
     fn a_value_of_several_lines_cannot_make_a_field() {
         let entry = entry(|| tracing::error!(why = "a\nPRIORITY=0", "bad"));
         assert!(entry.contains("GUARD_WHY\n\u{c}\0\0\0\0\0\0\0a\nPRIORITY=0\n"), "{entry:?}");
         assert!(entry.contains("MESSAGE=bad why=\"a\\nPRIORITY=0\"\n"), "{entry:?}");
+        let entry = self::entry(|| {
+            let name = "a\nforged\u{202e}";
+            tracing::error!(%name, "{name}");
+        });
+        let message = "MESSAGE=a\\nforged\\u{202e} name=a\\nforged\\u{202e}\n";
+        assert!(entry.starts_with(message), "{entry:?}");
     }
 }

@@ -4,8 +4,10 @@
 mod boot;
 mod build;
 pub mod capabilities;
-pub mod journald;
+pub mod files;
+mod journald;
 mod liveness;
+pub mod log;
 pub mod malloc;
 mod reload;
 mod state_dir;
@@ -14,7 +16,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -33,7 +35,10 @@ use crate::{
     observer::{self, Handle, Observer},
     owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
-    server::{self, http},
+    server::{
+        self, Passed,
+        http::{self, Http},
+    },
     store::Boot,
     supervisor::{PartEnded, Supervisor},
     watchdog::{self, Watchdog},
@@ -51,12 +56,12 @@ pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
-    let listener = server::listen(&config.socket, &config.access)?;
-    let socket = config.socket.clone();
-    let served = serve(path, Arc::new(config), listener, signals).await;
-    // A later agent makes its own; one that is there says that someone listens.
-    let _ = std::fs::remove_file(socket);
-    served
+    let mut passed = Passed::all();
+    let (listener, _file) = server::listen(&config.socket, &config.access, &mut passed)?;
+    let health = Arc::new(Health::default());
+    let web = http::open(config.http.clone(), &mut passed, &health);
+    passed.warn_of_others();
+    serve(path, Arc::new(config), health, (listener, web), signals).await
 }
 
 /// What asks us to end.
@@ -79,13 +84,12 @@ impl Signals {
 async fn serve(
     path: &Path,
     config: Arc<Config>,
-    listener: UnixListener,
+    health: Arc<Health>,
+    (listener, web): (UnixListener, Http),
     signals: Signals,
 ) -> anyhow::Result<()> {
-    let web = http::listen(config.http).await?;
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: clock::now() };
-    let health = Arc::new(Health::default());
     let (supervisor, mut first_end) = Supervisor::new();
     let generations = GenerationFence::open(&config.bpffs, health.clone())?;
     // The kernel verifies the program while the leases are read.
@@ -124,7 +128,7 @@ struct Faces<'a> {
     path: &'a Path,
     hangup: Signal,
     listener: UnixListener,
-    web: TcpListener,
+    web: Http,
 }
 
 /// All parts, running.
@@ -179,7 +183,7 @@ impl Running {
             stopping,
         });
         supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
-        supervisor.spawn_fallible("HTTP server", http::serve(deps, web));
+        supervisor.spawn("HTTP server", http::serve(deps, web));
         Ok(Self { stop, tasks, _liveness: liveness })
     }
 

@@ -19,5 +19,5 @@ pub(crate) use identity::Same;
 pub(crate) use keys::mac_keys;
 pub use program::{Coverage, Kernel, detach, loader};
 pub(crate) use program::{LEASES, directory};
-pub(crate) use snapshot::{Snapshot, read};
+pub(crate) use snapshot::{Snapshot, Used, read};
 pub use trace::{Line, Tracer};

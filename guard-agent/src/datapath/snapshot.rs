@@ -11,8 +11,8 @@ use aya::{
     maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
 use guard_ebpf::abi::{
-    self, AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Event,
-    LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
+    self, AddressKey, CLAIM_RESERVED, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE,
+    Event, LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
 };
 
 use super::{entries, mac_keys};
@@ -24,14 +24,25 @@ pub struct Snapshot {
     pub live: Vec<(AddressKey, Live)>,
     /// Owners that were heard.
     pub owned: Vec<(AddressKey, Owned)>,
-    /// How many addresses that nobody owns are live on each port, by ifindex.
-    pub strangers: collections::HashMap<u32, u32>,
+    /// What each port has in the maps, by ifindex.
+    pub used: collections::HashMap<u32, Used>,
     /// Those who claim what another has.
     pub challengers: Vec<(ChallengerKey, Challenger)>,
     /// The events of MACs on a second port, as the program told them, or had no room to.
     pub clones: Vec<Event>,
     /// A map that the program inserts into has no room.
     pub full: bool,
+}
+
+/// What a port has in the maps, of what it may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Live addresses that nobody owns.
+    pub addresses: u32,
+    /// Challengers.
+    pub challengers: u32,
+    /// Addresses of the gateway or the host that it claims.
+    pub reserved: u32,
 }
 
 /// Reads the maps through handles of its own, so that a thread can do it while the observer goes on
@@ -48,7 +59,7 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let mut owned = entries(&owned)?;
     owned.retain(|(_, owned)| owned.flags != 0);
     let owned_keys: HashSet<_> = owned.iter().map(|(key, _)| *key).collect();
-    let mut strangers = collections::HashMap::new();
+    let mut used = collections::HashMap::<u32, Used>::new();
     // What a rule leaves to some counts for nobody's quota.
     let prefixes = LpmTrie::<_, AddressKey, Prefix>::try_from(open(&pins, abi::MAP_PREFIXES)?)?;
     let is_declared = |key: &AddressKey| {
@@ -57,33 +68,43 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     };
     let of_nobody = |key: &AddressKey| !owned_keys.contains(key) && !is_declared(key);
     for (_, live) in live.iter().filter(|(key, _)| of_nobody(key)) {
-        *strangers.entry(live.ifindex).or_default() += 1;
+        used.entry(live.ifindex).or_default().addresses += 1;
     }
     owned.retain(|(_, owned)| owned.seen_ns != 0);
     let macs = map::<MacKey, MacHolder>(&pins, abi::MAP_MACS)?;
     let challengers = entries(&challengers)?;
+    for (ChallengerKey { ifindex, mac, .. }, Challenger { flags, .. }) in &challengers {
+        let used = used.entry(*ifindex).or_default();
+        if flags & CLAIM_RESERVED == 0 {
+            used.challengers += 1;
+        } else if *mac != [0; 6] {
+            used.reserved += 1;
+        }
+    }
     let clones = challengers.iter().filter_map(|(key, challenger)| clone(key, challenger, &macs));
     let clones = clones.collect();
     let full = |entries: usize, room: u32| u32::try_from(entries).is_ok_and(|many| many >= room);
     let full = full(live.len(), MAX_LIVE) || full(entries(&macs)?.len(), MAX_MACS);
-    Ok(Snapshot { live, owned, strangers, challengers, clones, full })
+    Ok(Snapshot { live, owned, used, challengers, clones, full })
 }
 
 /// The event that a challenger was, if it was about a MAC that lives on another port still.
 fn clone(
     challenger: &ChallengerKey,
-    Challenger { seen_ns, strength, flags, .. }: &Challenger,
+    Challenger { seen_ns, strength, flags, about, .. }: &Challenger,
     macs: &HashMap<MapData, MacKey, MacHolder>,
 ) -> Option<Event> {
     let ChallengerKey { key, ifindex, mac, kind, .. } = *challenger;
+    // The entry for all MACs of a port has none.
     let holder_ifindex = match kind {
+        _ if mac == [0; 6] => return None,
         EVENT_BRIDGE_MAC => key.bridge,
         EVENT_CLONE => mac_keys(key, mac).iter().find_map(|key| macs.get(key, 0).ok())?.ifindex,
         _ => return None,
     };
     (holder_ifindex != ifindex).then_some(Event {
         time_ns: *seen_ns,
-        key,
+        key: *about,
         ifindex,
         holder_ifindex,
         mac,

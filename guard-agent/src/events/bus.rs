@@ -232,6 +232,7 @@ mod tests {
             mild: false,
             holder: None,
             challenger: claimant,
+            detail: None,
         };
         let (phase, incident) = incidents.sighted(sighting, now).unwrap();
         for _ in 0..count {

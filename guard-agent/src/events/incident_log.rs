@@ -162,6 +162,7 @@ mod tests {
             mild: false,
             holder: None,
             challenger,
+            detail: None,
         };
         incidents.sighted(sighting, now).unwrap().1
     }

@@ -6,14 +6,16 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use guard_core::{
     evidence::{Source, Unreadable},
     incident::{Claimant, Incident, Incidents, Kind, Named, Phase, Role, Sighting, Target},
-    lease::{Binding, Lease, Notice, State, command::Change, reason},
+    lease::{Lease, Notice, State, command::Change},
     owner::Owner,
     segment::Segment,
     time::Now,
 };
+use ipnet::IpNet;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::unowned::Unowned;
 use crate::{
     clock,
     events::{EventBus, IncidentLog, Subject},
@@ -28,6 +30,7 @@ pub struct IncidentReporter {
     metrics: Arc<Metrics>,
     log: IncidentLog,
     unwritten: Mutex<Vec<Line>>,
+    unowned: Mutex<Unowned>,
 }
 
 /// What is to be written of an incident.
@@ -37,15 +40,18 @@ struct Line {
 }
 
 impl IncidentReporter {
-    /// Starts with the incidents that an earlier run has written down.
+    /// Starts with the incidents that an earlier run has written down. In `slaac` guests number
+    /// themselves by right.
     pub fn new(
         incidents: Incidents,
         bus: Arc<EventBus>,
         metrics: Arc<Metrics>,
         log: IncidentLog,
+        slaac: Vec<(Segment, IpNet)>,
     ) -> Self {
         let unwritten = Mutex::default();
-        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten }
+        let unowned = Mutex::new(Unowned::new(slaac));
+        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten, unowned }
     }
 
     /// A frame claims what another has. `latency` is the time since the kernel saw it. What is to be
@@ -143,6 +149,12 @@ impl IncidentReporter {
         }
     }
 
+    /// What a port claims of an address is part of an incident about the port.
+    pub fn folded(&self, segment: &Segment, address: IpAddr, ifindex: u32, now: Now) {
+        let closed = self.incidents.lock().folded(segment, address, ifindex, now);
+        self.closed(closed.into_iter().collect(), now);
+    }
+
     /// A holder in a dispute still speaks.
     pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant) {
         self.incidents.lock().spoke(segment, address, holder);
@@ -186,6 +198,7 @@ impl IncidentReporter {
 
     fn is_unowned(&self, lease: &Lease) -> bool {
         self.kind(&lease.segment, Target::Address(lease.address)) == Some(Kind::Unowned)
+            || self.unowned.lock().has(&lease.segment, lease.address)
     }
 
     /// A source lists these entries that cannot be read, and no others.
@@ -231,7 +244,13 @@ impl IncidentReporter {
 }
 
 impl AfterCommit for Arc<IncidentReporter> {
-    fn restored(&mut self, _leases: &[Arc<Lease>]) {}
+    fn restored(&mut self, leases: &[Arc<Lease>]) {
+        let (mut unowned, now) = (self.unowned.lock(), clock::now());
+        for lease in leases.iter().filter(|lease| lease.state == State::Quarantined) {
+            // Its incident is among those that were written down.
+            unowned.found(lease, now);
+        }
+    }
 
     /// The owner's side of a dispute ends with its lease, and what is in use without one is nobody's.
     fn committed(&mut self, changes: &[Change], now: Now) {
@@ -239,14 +258,19 @@ impl AfterCommit for Arc<IncidentReporter> {
         for change in changes {
             match change {
                 Change::Put(lease) if lease.state == State::Quarantined => {
-                    told |= unowned(lease, now).is_some_and(|it| self.tell(it, now).is_some());
+                    let found = self.unowned.lock().found(lease, now);
+                    told |= found.is_some_and(|it| self.tell(it, now).is_some());
                 }
                 Change::Put(lease) if lease.state == State::Releasing => {}
                 Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {}
                 Change::Put(lease) | Change::Free(lease) => {
-                    let closed = self.incidents.lock().settled(&lease.segment, lease.address, now);
-                    told |= closed.is_some();
-                    self.closed(closed.into_iter().collect(), now);
+                    let Lease { segment, address, .. } = &**lease;
+                    let group = self.unowned.lock().gone(segment, *address);
+                    for target in group.into_iter().chain([Target::Address(*address)]) {
+                        let closed = self.incidents.lock().settled(segment, target, now);
+                        told |= closed.is_some();
+                        self.closed(closed.into_iter().collect(), now);
+                    }
                 }
             }
         }
@@ -283,29 +307,6 @@ fn named(holder: Option<&Lease>, others: &[Owner]) -> Vec<Named> {
     holder.into_iter().chain(others).collect()
 }
 
-/// An address that is in use, and that nobody has.
-fn unowned(lease: &Lease, now: Now) -> Option<Sighting> {
-    if ![reason::LIVE, reason::UNCONFIRMED_LIVE].contains(&&*lease.reason) {
-        return None;
-    }
-    let Binding { mac, interface, ifindex, .. } = lease.binding.clone();
-    let challenger = Claimant {
-        role: Role::Claimant,
-        mac,
-        interface,
-        ifindex,
-        owner: None,
-        first_seen: lease.created_at,
-        last_seen: now.wall,
-        last: now.boot,
-        frames: 1,
-        gone: false,
-    };
-    let (segment, target) = (lease.segment.clone(), Target::Address(lease.address));
-    let kind = Kind::Unowned;
-    Some(Sighting { segment, target, kind, mild: false, holder: None, challenger })
-}
-
 fn log_opened(incident: &Incident) {
     let Incident { id, segment, target, detail, kind, first_seen, .. } = incident;
     let severity = incident.severity();
@@ -321,7 +322,8 @@ fn log_opened(incident: &Incident) {
                 "inventory: an entry cannot be read, and keeps what it said before"
             );
         }
-        Kind::Flood => "conflict: a port is over its quota",
+        Kind::Flood => "conflict: a port is over its quota or its budget",
+        Kind::Proxy => "conflict: a port claims the addresses of many",
         Kind::Opaque => "conflict: a port sends what cannot be read to its end",
         Kind::Router => "conflict: a port acts as a router",
         Kind::Unowned => "conflict: an address is in use without a lease",
@@ -338,6 +340,7 @@ fn log_opened(incident: &Incident) {
         kind = kind.name(),
         severity = severity.name(),
         claimants = claimants(incident),
+        detail = &**detail,
         %first_seen,
         "{text}"
     );

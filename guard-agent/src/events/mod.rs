@@ -3,6 +3,7 @@
 mod bus;
 mod incident_log;
 mod incident_reporter;
+mod unowned;
 
 pub(crate) use bus::{Event, Subscription};
 pub use bus::{EventBus, Subject};

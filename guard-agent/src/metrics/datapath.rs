@@ -79,7 +79,8 @@ impl Counters {
             let ignored = NoClaim::ALL
                 .iter()
                 .map(|reason| (reason.name(), bridge.no_claim[*reason as usize]));
-            for (reason, count) in ignored.chain([("over_quota", bridge.over_quota)]) {
+            let over = [("over_quota", bridge.over_quota), ("over_budget", bridge.over_budget)];
+            for (reason, count) in ignored.chain(over) {
                 let counter = metrics.datapath.claims_ignored.with_label_values(&[&*name, reason]);
                 Metrics::follow(&counter, count);
             }

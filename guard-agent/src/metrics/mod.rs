@@ -12,14 +12,20 @@ use guard_core::{
     lease::{Lease, Notice, State, command::Change, reason},
     time::Now,
 };
-use prometheus::{Encoder as _, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use self::definitions::{DatapathMetrics, IncidentMetrics, register};
 pub use self::{
     datapath::Counters,
     definitions::{LeaseMetrics, PassMetrics},
+    openmetrics::of_text as openmetrics,
 };
 use crate::ledger::AfterCommit;
+
+/// Why calls and connections are refused: the caller lacks the role, or has too many.
+pub const REFUSALS: [&str; 4] = ["role", "calls", "connections", "http"];
 
 /// All metrics of the agent.
 #[derive(Debug)]
@@ -27,6 +33,9 @@ pub struct Metrics {
     registry: Registry,
     /// As `/readyz`.
     pub ready: IntGauge,
+    /// Lines of the log.
+    pub log_dropped: IntCounter,
+    refusals: IntCounterVec,
     /// Leases and calls.
     pub leases: LeaseMetrics,
     /// Frames and ports.
@@ -54,8 +63,22 @@ impl Metrics {
             "guard_ready",
             "1 once the boot pass has ended and while nothing is degraded, else 0.",
         )?;
+        let log_dropped = IntCounter::new(
+            "guard_log_lines_dropped_total",
+            "Lines of the log that were not written, since whoever reads it does not keep up.",
+        )?;
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "guard_refusals_total",
+                "Calls and connections that were refused for who made them, or for how many; the \
+                 reason http is a connection to the metrics.",
+            ),
+            &["reason"],
+        )?;
         Ok(Self {
             ready: register(&registry, ready)?,
+            log_dropped: register(&registry, log_dropped)?,
+            refusals: register(&registry, refusals)?,
             leases: LeaseMetrics::new(&registry)?,
             datapath: DatapathMetrics::new(&registry)?,
             incidents: IncidentMetrics::new(&registry)?,
@@ -103,12 +126,9 @@ impl Metrics {
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
 
-    /// OpenMetrics 1.0.
-    ///
-    /// # Errors
-    /// As [`Metrics::encode`].
-    pub fn encode_openmetrics(&self) -> Result<String, prometheus::Error> {
-        self.encode().map(|text| openmetrics::of_text(&text))
+    /// The counter of refusals for a reason, which is one of [`REFUSALS`].
+    pub fn refused(&self, reason: &str) -> IntCounter {
+        self.refusals.with_label_values(&[reason])
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 const UNITS: [&str; 3] = ["seconds", "addresses", "events"];
 
 /// What the text format 0.0.4 says, in OpenMetrics.
-pub(super) fn of_text(text: &str) -> String {
+pub fn of_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 1024);
     let mut help = "";
     for line in text.lines() {

@@ -55,6 +55,9 @@ impl Metrics {
         for result in ["removed", "failed"] {
             self.passes.watchdog_removed.with_label_values(&[result]);
         }
+        for reason in super::REFUSALS {
+            self.refusals.with_label_values(&[reason]);
+        }
         for (subscriber, _) in &config.subscribers {
             self.leases.holds_expired.with_label_values(&[&**subscriber]);
         }

@@ -70,8 +70,7 @@ const BATCH: usize = 256;
 /// written down together.
 const WRITE_DOWN: Duration = Duration::from_millis(1);
 
-/// How maps without room are listed, and how soon it is looked whether they have some.
-const FULL: &str = "maps full";
+/// How soon it is looked whether maps without room have some.
 const ROOM: Duration = Duration::from_secs(5);
 
 /// How a failure of netlink is listed.
@@ -136,6 +135,8 @@ pub struct Observer {
     counters: Arc<Counters>,
     prober: Arc<Prober>,
     heartbeat: Arc<Heartbeat>,
+    /// How often it was found that events were lost.
+    losses: u64,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
     /// When to write down the alerts that were sent.
@@ -205,6 +206,7 @@ impl Observer {
             counters,
             prober,
             heartbeat,
+            losses: 0,
             dump_again: false,
             write_down_at: None,
             snapshot_at: Instant::now(),
@@ -226,7 +228,7 @@ impl Observer {
         self.snapshot_at = Instant::now() + snapshot_every;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (snapshots, mut read) = mpsc::channel::<Snapshot>(1);
+        let (snapshots, mut read) = mpsc::channel::<(u64, Snapshot)>(1);
         let (coverage_check, mut uncovered) = CoverageCheck::new(self.deps.supervisor.clone());
         let owners = self.deps.owners.clone();
         loop {
@@ -259,8 +261,11 @@ impl Observer {
                     if decide_at.is_some() => self.arbitrate(arbiter::Event::Tick),
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
                     if write_down_at.is_some() => self.write_down(),
-                Some(snapshot) = read.recv() => {
+                Some((losses, snapshot)) = read.recv() => {
                     self.take_snapshot(snapshot);
+                    if losses == self.losses {
+                        self.deps.health.recovered(health::LOST);
+                    }
                     let evidence = self.deps.live.claims(None);
                     self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
@@ -293,10 +298,13 @@ impl Observer {
         coverage_check.start(self.ports.shared());
         self.deps.reporter.close_quiet(clock::now());
         self.look_for_room(None);
-        if self.deps.health.why(FULL).is_some() {
+        if self.deps.health.why(health::FULL).is_some() {
             self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);
         }
         if self.counters.lost_more() {
+            let why = "the ring had no room for some; the maps are read for what they told";
+            self.deps.health.degraded(health::LOST, why);
+            self.losses += 1;
             self.snapshot_at = Instant::now();
         }
         failpoint::reach(Moment::ObserverRound);
@@ -308,20 +316,21 @@ impl Observer {
     fn look_for_room(&self, full: Option<bool>) {
         if self.counters.full_more() || full == Some(true) {
             let why = "there are more claims than they have room for; some were not noted";
-            self.deps.health.degraded(FULL, why);
+            self.deps.health.degraded(health::FULL, why);
         } else if full == Some(false) {
-            self.deps.health.recovered(FULL);
+            self.deps.health.recovered(health::FULL);
         }
     }
 
     /// Reads the maps on a thread of its own; the result comes back through the channel.
-    fn read_maps(&self, snapshots: mpsc::Sender<Snapshot>) {
+    fn read_maps(&self, snapshots: mpsc::Sender<(u64, Snapshot)>) {
         let (bpffs, health) = (self.deps.bpffs.clone(), self.deps.health.clone());
+        let losses = self.losses;
         let read = move || match datapath::read(&bpffs) {
             Ok(snapshot) => {
                 health.recovered("maps");
                 // The observer has stopped: nobody wants it.
-                let _ = snapshots.blocking_send(snapshot);
+                let _ = snapshots.blocking_send((losses, snapshot));
             }
             Err(error) => health.degraded("maps", &format!("cannot be read: {error}")),
         };
@@ -332,7 +341,7 @@ impl Observer {
     fn take_snapshot(&mut self, snapshot: Snapshot) {
         self.look_for_room(Some(snapshot.full));
         self.ports.take_snapshot(&snapshot);
-        let Snapshot { live, owned, challengers, clones, strangers: _, full: _ } = snapshot;
+        let Snapshot { live, owned, challengers, clones, used: _, full: _ } = snapshot;
         for (key, live) in live {
             self.arbitrate(arbiter::Event::Live(key, live));
         }
@@ -400,11 +409,16 @@ impl Observer {
 
     fn event(&mut self, event: Event) {
         let Event { key, mac, ifindex, holder_ifindex, kind, .. } = event;
+        let (refused, macs) = match kind {
+            EVENT_FLOOD => self.ports.refused(ifindex),
+            _ => (0, 0),
+        };
         let read = Read {
             live: self.live_for(kind, &key),
             may_move: kind == EVENT_CLONE
                 && self.ports.may_move(&key, mac, holder_ifindex, ifindex),
-            refused: if kind == EVENT_FLOOD { self.ports.refused(ifindex) } else { 0 },
+            refused,
+            macs,
         };
         self.arbitrate(arbiter::Event::Frame { event, read });
     }

@@ -4,6 +4,7 @@
 use std::{
     collections::{self, BTreeMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{Array, HashMap, MapData, MapError};
@@ -31,6 +32,14 @@ use crate::{
     },
     owners::MacTable,
 };
+
+/// Events a second that an access port can cause about what others have.
+const EVENTS: u32 = 64;
+/// So many times as many for an uplink, behind which are the ports of others.
+const HOSTS_OF_UPLINK: u32 = 16;
+
+/// Ethernet sources are counted for as long as a bridge remembers them (`ageing_time`, by default).
+const AGEING: Duration = Duration::from_secs(300);
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +107,8 @@ pub struct Ports {
     bridge_macs: collections::HashMap<u32, Mac>,
     shared: SharedPorts,
     free_slots: Vec<u32>,
+    /// Since when Ethernet sources are counted.
+    sources_since: Instant,
     health: Arc<Health>,
 }
 
@@ -124,7 +135,18 @@ impl Ports {
         }
         let free_slots = (0..MAX_PORTS).rev().filter(|slot| !used[*slot as usize]).collect();
         let bridge_macs = collections::HashMap::new();
-        Ok(Self { kernel, maps, bridges, quota, bridge_macs, shared, free_slots, health })
+        let sources_since = Instant::now();
+        Ok(Self {
+            kernel,
+            maps,
+            bridges,
+            quota,
+            bridge_macs,
+            shared,
+            free_slots,
+            sources_since,
+            health,
+        })
     }
 
     /// The ports by ifindex.
@@ -222,9 +244,14 @@ impl Ports {
             flags: flags | filters,
             bridge_mac: bridge_mac.0,
             reserved: [0; 2],
-            quota_addresses: if uplink { 0 } else { self.quota.addresses_per_port.get() },
+            quota_addresses: match uplink {
+                true => self.quota.uplink_addresses.get(),
+                false => self.quota.addresses_per_port.get(),
+            },
             quota_frames: if uplink { 0 } else { self.quota.nd_per_second.get() },
             allow,
+            quota_events: if uplink { EVENTS * HOSTS_OF_UPLINK } else { EVENTS },
+            quota_macs: if uplink { 0 } else { self.quota.macs_per_port.get() },
         };
         self.maps
             .insert(entry)
@@ -281,13 +308,17 @@ impl Ports {
         }
     }
 
-    /// Takes in what the maps say of MACs and of addresses that nobody owns.
+    /// Takes in what the maps say of MACs, of addresses that nobody owns, and of challengers.
     pub fn take_snapshot(&mut self, snapshot: &Snapshot) {
         self.maps.stations.forget_others(snapshot);
+        let anew = self.sources_since.elapsed() >= AGEING;
+        if anew {
+            self.sources_since = Instant::now();
+        }
         for (ifindex, PortStatus { slot, coverage, .. }) in &*self.shared.read() {
             if coverage.is_some() {
-                let addresses = snapshot.strangers.get(ifindex).copied().unwrap_or(0);
-                self.maps.stations.count(*slot, addresses);
+                let used = snapshot.used.get(ifindex).copied().unwrap_or_default();
+                self.maps.stations.count(*slot, used, anew);
             }
         }
     }
@@ -341,10 +372,10 @@ impl Ports {
         }
     }
 
-    /// What a port had refused because of its quota, since it came.
-    pub fn refused(&self, ifindex: u32) -> u64 {
+    /// What a port had refused because of its quota, since it came, and its Ethernet sources.
+    pub fn refused(&self, ifindex: u32) -> (u64, u32) {
         let slot = self.shared.read().get(&ifindex).map(|status| status.slot);
-        slot.map_or(0, |slot| self.maps.stations.refused(slot))
+        slot.map_or((0, 0), |slot| self.maps.stations.refused(slot))
     }
 
     /// Whether it leads to other hosts.

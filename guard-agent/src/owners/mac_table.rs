@@ -9,7 +9,7 @@ use guard_ebpf::abi::{
     AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortState,
 };
 
-use crate::datapath::{Snapshot, entries, mac_keys};
+use crate::datapath::{Snapshot, Used, entries, mac_keys};
 
 /// The MACs that are remembered of a port whose binding names none.
 const MACS_OF_ANY: usize = 16;
@@ -55,9 +55,10 @@ impl MacTable {
         }
     }
 
-    /// What the port in a slot had refused because of its quota.
-    pub fn refused(&self, slot: u32) -> u64 {
-        self.states.get(&slot, 0).map_or(0, |state| state.refused)
+    /// What the port in a slot had refused because of its quota, and how many Ethernet sources it has
+    /// had of late.
+    pub fn refused(&self, slot: u32) -> (u64, u32) {
+        self.states.get(&slot, 0).map_or((0, 0), |state| (state.refused, state.macs))
     }
 
     /// Forgets the MACs that nothing shows any more.
@@ -91,13 +92,16 @@ impl MacTable {
         });
     }
 
-    /// Writes how many addresses that nobody owns are live on the port in a slot. What the program
-    /// adds meanwhile counts from the next time on.
-    pub fn count(&mut self, slot: u32, addresses: u32) {
-        if let Ok(state) = self.states.get(&slot, 0)
-            && state.addresses != addresses
-        {
-            self.set(slot, PortState { addresses, ..state });
+    /// Writes what the port in a slot has in the maps, and with `anew` begins to count its Ethernet
+    /// sources. What the program adds meanwhile counts from the next time on.
+    pub fn count(&mut self, slot: u32, used: Used, anew: bool) {
+        let Used { addresses, challengers, reserved } = used;
+        if let Ok(state) = self.states.get(&slot, 0) {
+            let (macs, sources) = if anew { (0, [0; 16]) } else { (state.macs, state.sources) };
+            let new = PortState { addresses, challengers, reserved, macs, sources, ..state };
+            if new != state {
+                self.set(slot, new);
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::{
     error,
     limit::{Caller, Limit, Slot},
     peer::{Connection, Peer},
+    refusals::{Refusals, Refused},
 };
 use crate::config::Config;
 
@@ -46,18 +47,24 @@ fn caller(role: Role, peer: &Peer) -> Caller {
 pub fn connections(
     listener: UnixListener,
     settings: Settings,
+    refusals: Refusals,
 ) -> impl Stream<Item = std::io::Result<Connection>> {
-    let limit = Limit::new("connections", CONNECTIONS, STRANGERS);
+    let limit = Limit::new(CONNECTIONS, STRANGERS);
     UnixListenerStream::new(listener).filter_map(move |accepted| {
         let admitted = accepted.map(|stream| {
             let peer = Peer::of(&stream);
-            let role = access::role(&settings.borrow().access, &peer);
-            let slot = limit.take(caller(role, &peer))?;
+            let caller = caller(access::role(&settings.borrow().access, &peer), &peer);
+            let Some(slot) = limit.take(caller) else {
+                refusals.note(caller, peer.uid, Refused::Connections(limit.most(caller)));
+                return None;
+            };
             Some(Connection::new(stream, peer, slot))
         });
+        if let Err(error) = &admitted {
+            refusals.not_accepted(error);
+        }
         async move {
-            if let Err(error) = &admitted {
-                tracing::warn!(%error, "cannot accept a connection");
+            if admitted.is_err() {
                 tokio::time::sleep(OUT_OF_FILES).await;
             }
             admitted.transpose()
@@ -70,11 +77,12 @@ pub fn connections(
 pub struct Admission {
     settings: Settings,
     limit: Limit,
+    refusals: Refusals,
 }
 
 impl Admission {
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, limit: Limit::new("calls", CALLS, STRANGERS) }
+    pub fn new(settings: Settings, refusals: Refusals) -> Self {
+        Self { settings, limit: Limit::new(CALLS, STRANGERS), refusals }
     }
 
     fn admit<B>(&self, request: &http::Request<B>) -> Result<Slot, Status> {
@@ -83,12 +91,15 @@ impl Admission {
         let peer = request.extensions().get::<Peer>();
         let peer = peer.expect("the transport puts it into every request");
         let role = access::role(&self.settings.borrow().access, peer);
+        let caller = caller(role, peer);
         if role < required {
+            self.refusals.note(caller, peer.uid, Refused::Role);
             return Err(error::role_required(path, required, peer.uid));
         }
-        let taken = self.limit.take(caller(role, peer));
-        taken.ok_or_else(|| {
-            error::too_many_calls(if role == Role::Anyone { STRANGERS } else { CALLS })
+        self.limit.take(caller).ok_or_else(|| {
+            let most = self.limit.most(caller);
+            self.refusals.note(caller, peer.uid, Refused::Calls(most));
+            error::too_many_calls(most)
         })
     }
 }

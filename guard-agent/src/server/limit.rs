@@ -10,47 +10,41 @@ pub type Caller = Option<u32>;
 /// Counts what callers have.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    what: &'static str,
     /// For one who has a role.
-    pub most: u32,
+    most: u32,
     /// For all together who have none.
-    pub strangers: u32,
-    counts: Arc<Mutex<HashMap<Caller, Count>>>,
+    strangers: u32,
+    counts: Counts,
 }
 
-#[derive(Debug, Default)]
-struct Count {
-    taken: u32,
-    /// The log knows that it was too much.
-    told: bool,
-}
+type Counts = Arc<Mutex<HashMap<Caller, u32>>>;
 
 /// One that is counted, until it is dropped.
 #[derive(Debug)]
 pub struct Slot {
     caller: Caller,
-    counts: Arc<Mutex<HashMap<Caller, Count>>>,
+    counts: Counts,
 }
 
 impl Limit {
-    pub fn new(what: &'static str, most: u32, strangers: u32) -> Self {
-        Self { what, most, strangers, counts: Arc::default() }
+    pub fn new(most: u32, strangers: u32) -> Self {
+        Self { most, strangers, counts: Arc::default() }
     }
 
-    /// Counts one more, unless that is too much; the log hears of it once, until the caller has
-    /// nothing open any more.
+    /// How many a caller may have.
+    pub fn most(&self, caller: Caller) -> u32 {
+        if caller.is_some() { self.most } else { self.strangers }
+    }
+
+    /// Counts one more, unless that is too much.
     pub fn take(&self, caller: Caller) -> Option<Slot> {
-        let most = if caller.is_some() { self.most } else { self.strangers };
+        let most = self.most(caller);
         let mut counts = self.counts.lock();
-        let count = counts.entry(caller).or_default();
-        if count.taken >= most {
-            if !std::mem::replace(&mut count.told, true) {
-                let uid = caller.map(tracing::field::display);
-                tracing::warn!(uid, most, "a caller is refused: too many {} at a time", self.what);
-            }
+        let taken = counts.entry(caller).or_default();
+        if *taken >= most {
             return None;
         }
-        count.taken += 1;
+        *taken += 1;
         Some(Slot { caller, counts: self.counts.clone() })
     }
 }
@@ -58,9 +52,9 @@ impl Limit {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
-        if let Some(count) = counts.get_mut(&self.caller) {
-            count.taken -= 1;
-            if count.taken == 0 {
+        if let Some(taken) = counts.get_mut(&self.caller) {
+            *taken -= 1;
+            if *taken == 0 {
                 counts.remove(&self.caller);
             }
         }
@@ -73,7 +67,7 @@ mod tests {
 
     #[test]
     fn each_caller_has_its_own_and_gets_it_back() {
-        let limit = Limit::new("calls", 2, 1);
+        let limit = Limit::new(2, 1);
         let [first, _second] = [(), ()].map(|()| limit.take(Some(1)).unwrap());
         assert!(limit.take(Some(1)).is_none());
         let other = limit.take(Some(2)).unwrap();

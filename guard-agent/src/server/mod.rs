@@ -14,8 +14,10 @@ mod leases;
 mod limit;
 mod live;
 mod page;
+mod passed;
 mod peer;
 mod pools;
+mod refusals;
 mod report;
 mod socket;
 mod sources;
@@ -38,6 +40,7 @@ use guard_core::lease::{
     command::{Command, Refusal, Reply},
 };
 use page::Page;
+pub use passed::Passed;
 pub use socket::{listen, open_to};
 
 use crate::{
@@ -120,9 +123,10 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
         };
     }
     let settings = deps.config.clone();
+    let refusals = refusals::Refusals::new(deps.metrics.clone());
     let server = Server::builder()
         .max_concurrent_streams(admit::STREAMS)
-        .layer(admit::Admission::new(settings.clone()))
+        .layer(admit::Admission::new(settings.clone(), refusals.clone()))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         // Python's package and older tools know no other.
@@ -134,7 +138,7 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
         .add_service(small!(GuardServer::new(guard::Service(deps.clone()))))
         .add_service(small!(AdminServer::new(admin::Service(deps))))
         .serve_with_incoming_shutdown(
-            admit::connections(listener, settings),
+            admit::connections(listener, settings, refusals),
             stopped(stopping.clone()),
         );
     tokio::select! {
@@ -236,7 +240,7 @@ impl Deps {
         if config.when_degraded == WhenDegraded::Allow {
             return Ok(());
         }
-        match (self.health.observer(), sources.outdated(config.source_stale)) {
+        match (self.health.observer_itself(), sources.outdated(config.source_stale)) {
             (Some(degraded), _) => Err(error::Closed::ObserverDegraded(degraded)),
             (None, Some(degraded)) => Err(error::Closed::InventoryDegraded(degraded)),
             (None, None) => Ok(()),

@@ -21,7 +21,8 @@ const APPLICATION_ID: i64 = 0x6749_504c;
 const MIGRATIONS: &[&str] =
     &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
-/// The migration that drops the tables `lease` and `meta`, whose rows are then written anew.
+/// The last migration that drops the tables `lease` and `meta`: what comes from before it is written
+/// anew, in the columns of today.
 const REWRITES: i64 = 3;
 
 /// The version that this agent writes.
@@ -119,25 +120,26 @@ pub(super) fn migrate(
 ) -> Result<(), StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
     let done = usize::try_from(found).unwrap_or(MIGRATIONS.len());
-    if done < MIGRATIONS.len() {
-        let backup = back_up(conn, path, found)?;
-        tracing::info!(
-            path = %path.display(), from = found, to = VERSION, backup = %backup.display(),
-            "migrating the store"
-        );
+    if done >= MIGRATIONS.len() {
+        return Ok(());
     }
-    for (version, migration) in (1..).zip(MIGRATIONS).skip(done) {
-        let migrated = conn.transaction().and_then(|transaction| {
+    let backup = back_up(conn, path, found)?;
+    tracing::info!(
+        path = %path.display(), from = found, to = VERSION, backup = %backup.display(),
+        "migrating the store"
+    );
+    // All at once: after each of them alone, rows could be neither here nor there.
+    let migrated = conn.transaction().and_then(|transaction| {
+        for migration in MIGRATIONS.iter().skip(done) {
             transaction.execute_batch(migration)?;
-            if version == REWRITES {
-                *meta = rewritten(&transaction, contents, meta)?;
-            }
-            transaction.pragma_update(None, "user_version", version)?;
-            transaction.commit()
-        });
-        migrated.map_err(fault)?;
-    }
-    Ok(())
+        }
+        if found < REWRITES {
+            *meta = rewritten(&transaction, contents, meta)?;
+        }
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()
+    });
+    migrated.map_err(fault)
 }
 
 /// Writes the rows of addresses into their new table, and meta's with what their checksums are now.

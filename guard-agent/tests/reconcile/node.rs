@@ -171,5 +171,5 @@ fn reporter() -> Arc<IncidentReporter> {
     let incidents = Incidents::new(minute, Flaps::new(minute, NonZeroU32::MIN), 1);
     let (bus, metrics) = (Arc::new(EventBus::new(1, [])), Arc::new(Metrics::new().unwrap()));
     let (log, _) = IncidentLog::open(Path::new(":memory:"), "boot", &Supervisor::new().0).unwrap();
-    Arc::new(IncidentReporter::new(incidents, bus, metrics, log))
+    Arc::new(IncidentReporter::new(incidents, bus, metrics, log, Vec::new()))
 }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::bpf_ktime_get_ns,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use guard_ebpf::{
     abi::{
@@ -55,8 +55,8 @@ pub static MACS: HashMap<MacKey, MacHolder> = HashMap::pinned(MAX_MACS, BPF_F_NO
 pub static PORT_STATES: Array<PortState> = Array::pinned(MAX_PORTS, 0);
 
 #[map]
-pub static CHALLENGERS: LruHashMap<ChallengerKey, Challenger> =
-    LruHashMap::pinned(MAX_CHALLENGERS, 0);
+pub static CHALLENGERS: HashMap<ChallengerKey, Challenger> =
+    HashMap::pinned(MAX_CHALLENGERS, BPF_F_NO_PREALLOC);
 
 #[map]
 pub static PREFIXES: LpmTrie<AddressKey, Prefix> = LpmTrie::pinned(MAX_PREFIXES, 0);

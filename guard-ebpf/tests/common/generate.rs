@@ -247,6 +247,8 @@ pub fn port(chance: &mut Chance) -> Port {
         quota_addresses: chance.of(&[0, 2, 16]),
         quota_frames: chance.of(&[0, 5, 50]),
         allow: chance.of(&[0, 1]),
+        quota_events: chance.of(&[0, 8, 64]),
+        quota_macs: chance.of(&[0, 4, 64]),
     }
 }
 

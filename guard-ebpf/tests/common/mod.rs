@@ -67,6 +67,15 @@ pub struct Case {
     /// The most frames about such addresses in a second, and how many there were.
     #[serde(default)]
     pub quota_frames: (u32, u32),
+    /// The most events in a second about what others have, and how many there were.
+    #[serde(default)]
+    pub quota_events: (u32, u32),
+    /// The most Ethernet sources of the port, and how many there were.
+    #[serde(default)]
+    pub quota_macs: (u32, u32),
+    /// The gateway's and host addresses that the port was told to claim.
+    #[serde(default)]
+    pub reserved: u32,
     /// The VLAN ids, outer and inner, of the address; default: the port's own.
     pub vlans: Option<(u16, u16)>,
     /// The address that `owned` and `live` are about; default: the one that the frame names.
@@ -256,6 +265,8 @@ impl Case {
             quota_addresses: self.quota_addresses.0,
             quota_frames: self.quota_frames.0,
             allow: self.rule.map_or(0, |rule| u32::from(matches!(rule.port, Where::Here))),
+            quota_events: self.quota_events.0,
+            quota_macs: self.quota_macs.0,
         }
     }
 
@@ -272,7 +283,11 @@ impl Case {
     pub fn port_state(&self, now_ns: u64) -> PortState {
         let (addresses, frames) = (self.quota_addresses.1, self.quota_frames.1);
         let window_ns = if frames == 0 { 0 } else { now_ns };
-        PortState { window_ns, addresses, frames, ..PortState::default() }
+        let (events, macs) = (self.quota_events.1, self.quota_macs.1);
+        let events_ns = if events == 0 { 0 } else { now_ns };
+        let reserved = self.reserved;
+        let state = PortState { window_ns, addresses, frames, ..PortState::default() };
+        PortState { events_ns, events, macs, reserved, ..state }
     }
 
     /// The segment of the frame.

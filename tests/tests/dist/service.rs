@@ -2,7 +2,7 @@
 //! stopped and purged.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +75,7 @@ fn the_service_lives_as_its_users_expect() -> Result<()> {
     starts(&lab, &machine)?;
     let (owner, squatter) = (lab.sandbox("owner")?, lab.sandbox("squatter")?);
     let generation = admits(&machine, &owner)?;
-    restarts_after_a_crash(&machine, generation)?;
+    restarts_after_a_crash(&lab, &machine, generation)?;
     restarts_when_it_is_stuck(&machine)?;
     upgrades_without_a_gap(&lab, &machine, &squatter, &packages.1)?;
     stops(&lab, &machine, &owner)?;
@@ -125,8 +125,12 @@ fn admits(machine: &Machine, owner: &Sandbox) -> Result<u64> {
     Ok(generation)
 }
 
-fn restarts_after_a_crash(machine: &Machine, generation: u64) -> Result<()> {
+fn restarts_after_a_crash(lab: &Lab, machine: &Machine, generation: u64) -> Result<()> {
     machine.sh(&format!("systemctl kill --signal=KILL {UNIT}"))?;
+    // Nobody can take its port meanwhile, and who calls waits for the next one.
+    let taken = lab.host().run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 9477)).is_ok())?;
+    ensure!(!taken, "a stranger has the port of an agent that is started again");
+    assert_eq!(ctl(machine, "status")?["version"], env!("CARGO_PKG_VERSION"));
     await_property(machine, "NRestarts", "1")?;
     await_ready(machine)?;
     let leases = ctl(machine, "leases")?;
@@ -207,7 +211,7 @@ fn upgrades_without_a_gap(
 }
 
 fn stops(lab: &Lab, machine: &Machine, owner: &Sandbox) -> Result<()> {
-    machine.sh(&format!("systemctl stop {UNIT}"))?;
+    machine.sh(&format!("systemctl stop {UNIT}.socket {UNIT}"))?;
     assert_eq!(machine.property(UNIT, "Result")?, "success");
     ensure!(!lab.programs_on(owner.port())?.is_empty(), "the program is to go on watching");
     machine.sh("test ! -e /run/guard/guard.sock")?;

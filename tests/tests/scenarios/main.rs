@@ -23,6 +23,7 @@ mod http;
 mod identity;
 mod incident;
 mod inventory;
+mod log;
 mod loss;
 mod lost_store;
 mod operators;

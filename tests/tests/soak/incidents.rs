@@ -71,10 +71,13 @@ fn each_is_flagged_once(frames: Frames) -> Result<()> {
     let flood = lab.flood(&flooder, &frames, senders)?;
     let mut flagged = Flagged::default();
     for round in 0..rounds {
-        let socket = crowd.raw_socket(round)?;
-        let thief = Crowd::mac(LEASES + round)?;
-        for &address in &leased {
-            socket.send(&Arp::announcement(thief, address).frame())?;
+        // Each port steals from some others, as many as have an incident each (claims.md A19b).
+        for thief in 0..PORTS {
+            let socket = crowd.raw_socket(thief + round + 1)?;
+            let mac = Crowd::mac(LEASES + round * PORTS + thief)?;
+            for &address in leased.iter().skip(thief).step_by(PORTS) {
+                socket.send(&Arp::announcement(mac, address).frame())?;
+            }
         }
         flagged
             .await_round(&watch, &leased, round + 1)

@@ -13,8 +13,9 @@ pub(super) const PROGRAMS: [(&str, &str); 3] =
     [("guard-agent", "usr/sbin"), ("guardctl", "usr/bin"), ("guard-ipam", "usr/lib/cni")];
 
 /// Other files, by their place in the repository.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("guard-agent/dist/systemd/guard-agent.service", "usr/lib/systemd/system"),
+    ("guard-agent/dist/systemd/guard-agent.socket", "usr/lib/systemd/system"),
     ("guard-agent/dist/debian/agent.toml", "etc/guard"),
     ("guard-agent/dist/prometheus/guard.rules.yml", "usr/share/guard/prometheus"),
     ("guard-agent/dist/prometheus/guard.rules.test.yml", "usr/share/guard/prometheus"),

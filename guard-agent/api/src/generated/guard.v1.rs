@@ -1696,6 +1696,8 @@ pub enum ConflictKind {
     Opaque = 8,
     /// A port that is no router's sends a router's advertisement or redirect; as above.
     Router = 9,
+    /// A port claims the addresses of many: `detail` says how many, and the first of them.
+    Proxy = 11,
 }
 impl ConflictKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1714,6 +1716,7 @@ impl ConflictKind {
             Self::Inventory => "CONFLICT_KIND_INVENTORY",
             Self::Opaque => "CONFLICT_KIND_OPAQUE",
             Self::Router => "CONFLICT_KIND_ROUTER",
+            Self::Proxy => "CONFLICT_KIND_PROXY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1729,6 +1732,7 @@ impl ConflictKind {
             "CONFLICT_KIND_INVENTORY" => Some(Self::Inventory),
             "CONFLICT_KIND_OPAQUE" => Some(Self::Opaque),
             "CONFLICT_KIND_ROUTER" => Some(Self::Router),
+            "CONFLICT_KIND_PROXY" => Some(Self::Proxy),
             _ => None,
         }
     }

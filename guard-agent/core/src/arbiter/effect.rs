@@ -25,6 +25,8 @@ pub enum Effect {
     Withdraw(Segment, IpAddr, u32),
     /// An incident: it opens, or a claimant joins it.
     Sighted(Box<Sighted>),
+    /// What a port claims of an address is part of an incident about the port from now on.
+    Folded(Segment, IpAddr, u32),
     /// An address has gone from one claimant to another by right: to and fro, it is an incident.
     Moved {
         /// It is off the prefixes of its segment: see [`crate::incident::Incident::mild`].
@@ -140,8 +142,6 @@ impl Remark {
 pub enum Trouble {
     /// It sends back what came from elsewhere on the bridge (claims.md N02).
     Loop,
-    /// It claims more owned addresses than are told apart (claims.md A19b).
-    Proxy,
     /// It and another probe for one address (claims.md A05, N03).
     ProbeRace,
 }
@@ -151,7 +151,6 @@ impl Trouble {
     pub fn text(self) -> &'static str {
         match self {
             Self::Loop => "a port sends back what came from this bridge",
-            Self::Proxy => "a port claims the addresses of many",
             Self::ProbeRace => "two ports probe for one address",
         }
     }

@@ -4,7 +4,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use guard_ebpf::abi::{
-    self, AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, Live, Owned,
+    self, AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE,
+    EVENT_CONTEST, Live, Owned,
 };
 
 use super::CloneSuspect;
@@ -65,6 +66,8 @@ pub struct Read {
     pub may_move: bool,
     /// Of a flood: what the port had refused because of its quota, since it came.
     pub refused: u64,
+    /// Of a flood: how many Ethernet sources the port has had of late, at least.
+    pub macs: u32,
 }
 
 impl Read {
@@ -160,7 +163,10 @@ impl Seen {
     }
 }
 
-/// The program's entry of a challenger.
+/// The program's entry of a challenger. A MAC on a second port is one, whatever addresses it claims.
 pub(super) fn challenger_key(key: &AddressKey, station: &Station, kind: u8) -> ChallengerKey {
+    let of_mac = matches!(kind, EVENT_CLONE | EVENT_BRIDGE_MAC);
+    let none = AddressKey { inner_vlan: 0, address: [0; 16], ..*key };
+    let key = if of_mac { &none } else { key };
     ChallengerKey::new(key, station.ifindex, station.mac.0, kind)
 }

@@ -1,12 +1,16 @@
 //! The input and output of one decision, and the effects that every claim has.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use guard_ebpf::abi::{
     AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
 };
 
-use super::{Effect, Facts, Moment, Question, Remark, Seen, Sighted, event::challenger_key};
+use super::{
+    Effect, Facts, Moment, Question, Read, Remark, Seen, Sighted,
+    event::challenger_key,
+    proxies::{Many, Proxies},
+};
 use crate::{
     evidence::{Claim, Station, Strength},
     incident::{Claimant, Kind, Role, Sighting, Target},
@@ -64,7 +68,7 @@ impl<F: Facts> Given<'_, F> {
     }
 
     /// A claim on an address whose declared owner, gateway or host it is not.
-    pub(super) fn violation(&mut self, seen: Seen) {
+    pub(super) fn violation(&mut self, seen: Seen, proxies: &mut Proxies) {
         let facts = self.facts;
         if facts.is_reserved(&seen.segment, seen.address) {
             return self.sighted(&seen, Kind::Gateway, None, Role::Impostor, EVENT_VIOLATION);
@@ -76,9 +80,22 @@ impl<F: Facts> Given<'_, F> {
             None => self.by_rule(&seen),
         };
         if owner.is_some() {
-            self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
+            match proxies.claim(&seen, facts) {
+                None => {
+                    self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
+                }
+                Some(many) => self.proxy(&seen, many),
+            }
         }
         self.effects.push(Effect::Contested(seen));
+    }
+
+    /// A port claims the addresses of many (claims.md A19b).
+    fn proxy(&mut self, seen: &Seen, Many { detail, folded }: Many) {
+        self.about_port(seen, Kind::Proxy, 1, None, Some(detail));
+        for (segment, address) in folded {
+            self.effects.push(Effect::Folded(segment, address, seen.claim.station.ifindex));
+        }
     }
 
     /// Whom a rule leaves an address to: any MAC of its port, or any of its ports.
@@ -105,19 +122,27 @@ impl<F: Facts> Given<'_, F> {
         self.sighted(seen, Kind::Gateway, None, Role::Impostor, kind);
     }
 
-    /// A port is over its quota.
-    pub(super) fn flooded(&mut self, seen: &Seen, refused: u64) {
-        self.about_port(seen, Kind::Flood, refused, None);
+    /// A port is over its quota, or its budget.
+    pub(super) fn flooded(&mut self, seen: &Seen, Read { refused, macs, .. }: Read) {
+        let detail = format!("{refused} frames were more than it may send; {macs} source MACs");
+        self.about_port(seen, Kind::Flood, refused, None, Some(detail.into()));
     }
 
     /// A port sends what it should not; the program counts that by the port and this kind of event.
     pub(super) fn port_does(&mut self, seen: &Seen, kind: Kind, event: u8) {
         let any = Station { mac: Mac([0; 6]), ..seen.claim.station.clone() };
-        self.about_port(seen, kind, 1, Some(challenger_key(&seen.key, &any, event)));
+        self.about_port(seen, kind, 1, Some(challenger_key(&seen.key, &any, event)), None);
     }
 
     /// One incident for the port, whatever its frames were about.
-    fn about_port(&mut self, seen: &Seen, kind: Kind, frames: u64, counted: Option<ChallengerKey>) {
+    fn about_port(
+        &mut self,
+        seen: &Seen,
+        kind: Kind,
+        frames: u64,
+        counted: Option<ChallengerKey>,
+        detail: Option<Arc<str>>,
+    ) {
         let Seen { segment, claim, .. } = seen;
         let ifindex = claim.station.ifindex;
         let sender = self.now.claimant(Role::Claimant, claim, frames, self.facts.behind(ifindex));
@@ -129,6 +154,7 @@ impl<F: Facts> Given<'_, F> {
             holder: None,
             // Its MACs are as many as it likes.
             challenger: Claimant { mac: None, ..sender },
+            detail,
         };
         let sighted = Sighted { sighting, counted, seen: claim.seen };
         self.effects.push(Effect::Sighted(Box::new(sighted)));
@@ -209,7 +235,7 @@ impl<F: Facts> Given<'_, F> {
         let mild = nobodys && self.facts.is_off_prefix(segment, seen.address);
         let (segment, target) = (segment.clone(), seen.target());
         let sighted = Sighted {
-            sighting: Sighting { segment, target, kind, mild, holder, challenger },
+            sighting: Sighting { segment, target, kind, mild, holder, challenger, detail: None },
             counted: Some(challenger_key(key, &claim.station, event)),
             seen: claim.seen,
         };

@@ -21,6 +21,7 @@ mod facts;
 mod given;
 mod grace;
 mod handover;
+mod proxies;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ pub use waiting::{MOST_OF_ACCESS_PORT, MOST_OF_UPLINK};
 use clones::CloneKey;
 use contest::PendingConflict;
 use given::Given;
+use proxies::Proxies;
 use waiting::Waiting;
 
 use crate::{incident::Kind, mac::Mac, policy::Conflict};
@@ -58,6 +60,7 @@ pub struct Arbiter {
     /// At most one for an address.
     pending: Waiting<AddressKey, PendingConflict>,
     suspects: Waiting<CloneKey, CloneSuspect>,
+    proxies: Proxies,
     /// How often a claim that ages was asked for, by address and port: of those claims only that
     /// were there when they were last looked at.
     ageing: HashMap<(AddressKey, u32), u32>,
@@ -73,6 +76,7 @@ impl Arbiter {
             conflict,
             pending: Waiting::default(),
             suspects: Waiting::default(),
+            proxies: Proxies::default(),
             ageing: HashMap::new(),
             effects: Vec::new(),
             answers: VecDeque::new(),
@@ -151,7 +155,7 @@ impl Arbiter {
         let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, time, time) else { return };
         match kind {
             EVENT_LIVE | EVENT_OWNER => self.heard(seen, given),
-            EVENT_VIOLATION => given.violation(seen),
+            EVENT_VIOLATION => given.violation(seen, &mut self.proxies),
             EVENT_CONTEST => {
                 self.contest(seen, (holder_ifindex, Mac(holder_mac)), read.live, given);
             }
@@ -162,7 +166,7 @@ impl Arbiter {
             EVENT_ROUTER => given.port_does(&seen, Kind::Router, EVENT_ROUTER),
             EVENT_OPAQUE => given.port_does(&seen, Kind::Opaque, EVENT_OPAQUE),
             EVENT_ROUTER_FLAG => given.remark(Remark::Forwards, &seen),
-            EVENT_FLOOD => given.flooded(&seen, read.refused),
+            EVENT_FLOOD => given.flooded(&seen, read),
             // Of a newer program; its layout would have another version.
             _ => {}
         }

@@ -50,11 +50,14 @@ impl Arbiter {
         // What an incident that closed has been about is not news. The entry for all MACs of a port,
         // which has none, is about those that have been reported.
         let is_old = given.now.monotonic.saturating_sub(last) >= self.conflict.quiet;
-        if is_old || mac == [0; 6] {
+        if is_old {
+            return given.effects.push(Effect::ForgetChallenger(challenger)); // It makes room.
+        }
+        if mac == [0; 6] {
             return;
         }
         match kind {
-            EVENT_VIOLATION => given.violation(seen),
+            EVENT_VIOLATION => given.violation(seen, &mut self.proxies),
             EVENT_ALLOWED => given.claimed(seen),
             EVENT_CONTEST => {
                 if let Some(live) = live {
@@ -80,6 +83,7 @@ impl Arbiter {
         }
         self.ageing.retain(|(_, port), _| *port != ifindex);
         self.drop_challenger(ifindex);
+        self.proxies.port_gone(ifindex);
         self.ask_about(ifindex, given);
     }
 }

@@ -21,16 +21,21 @@ impl Inventory {
     pub fn take(&mut self, source: Source, listing: &Listing, now: Now) -> ListingDiff {
         let [inventory, controller] = &mut self.0;
         match source {
+            Source::Inventory => inventory.take(listing, now),
             Source::Controller => controller.take(listing, now),
-            _ => inventory.take(listing, now),
+            // Nobody lists these.
+            Source::Wire | Source::Kernel => ListingDiff::default(),
         }
     }
 
     /// All that a source lists.
     pub fn entries(&self, source: Source) -> Vec<Entry> {
         let [inventory, controller] = &self.0;
-        let listed = if source == Source::Controller { controller } else { inventory };
-        listed.entries().to_vec()
+        match source {
+            Source::Inventory => inventory.entries().to_vec(),
+            Source::Controller => controller.entries().to_vec(),
+            Source::Wire | Source::Kernel => Vec::new(),
+        }
     }
 
     /// The addresses that any source names.

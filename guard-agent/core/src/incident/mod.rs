@@ -115,7 +115,7 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, mild, holder, challenger } = sighting;
+        let Sighting { segment, target, kind, mild, holder, challenger, detail } = sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -133,6 +133,8 @@ impl Incidents {
                 incident.spoke(&holder);
             }
             incident.flaps += u32::from(flapped);
+            // Its numbers grow with each frame: that by itself is no news.
+            incident.detail = detail.unwrap_or_else(|| incident.detail.clone());
             let joined = incident.join(challenger, now);
             let worse = incident.worsen(kind, mild);
             if worse {
@@ -140,8 +142,13 @@ impl Incidents {
             }
             return (joined || worse).then(|| (Phase::Changed, incident.clone()));
         }
-        let opened = self.open(key, kind, holder.into_iter().chain([challenger]), now);
-        Some(if mild { self.soften(opened, now) } else { opened })
+        let claimants = holder.into_iter().chain([challenger]);
+        let (phase, mut incident) = self.open(key.clone(), kind, claimants, now);
+        if let Some(detail) = detail {
+            incident.detail = detail;
+            self.open.insert(key, incident.clone());
+        }
+        Some(if mild { self.soften((phase, incident), now) } else { (phase, incident) })
     }
 
     fn open(
@@ -215,6 +222,25 @@ impl Incidents {
         }
     }
 
+    /// What a port claims of an address is part of an incident about the port from now on: closes
+    /// the one about the address if nobody else claims it.
+    pub fn folded(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+        ifindex: u32,
+        now: Now,
+    ) -> Option<Incident> {
+        let key = (segment.clone(), Target::Address(address));
+        let incident = self.open.get_mut(&key).filter(|open| open.kind <= Kind::Duplicate)?;
+        for claimant in &mut incident.claimants {
+            claimant.gone |= claimant.role != Role::Owner && claimant.ifindex == Some(ifindex);
+        }
+        let over = incident.disputants(self.quiet, now) < 2;
+        let incident = over.then(|| self.open.remove(&key)).flatten()?;
+        Some(self.remember(incident, now))
+    }
+
     /// A port is gone and so are the claimants behind it.
     pub fn port_gone(&mut self, ifindex: u32, now: Now) -> Vec<Incident> {
         for incident in self.open.values_mut() {
@@ -226,8 +252,8 @@ impl Incidents {
     }
 
     /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
-    pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
-        let incident = self.open.remove(&(segment.clone(), Target::Address(address)))?;
+    pub fn settled(&mut self, segment: &Segment, target: Target, now: Now) -> Option<Incident> {
+        let incident = self.open.remove(&(segment.clone(), target))?;
         Some(self.remember(incident, now))
     }
 

@@ -20,6 +20,8 @@ pub enum Kind {
     Flood,
     /// An entry of a source cannot be read.
     Inventory,
+    /// A port claims the addresses of many (claims.md A19b).
+    Proxy,
     /// A port sends what cannot be read to its end (claims.md A29, N12, N13).
     Opaque,
     /// A port that is no router's advertises one, or redirects (claims.md N09).
@@ -36,10 +38,11 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unowned,
         Self::Flood,
         Self::Inventory,
+        Self::Proxy,
         Self::Opaque,
         Self::Router,
         Self::Flap,
@@ -59,6 +62,7 @@ impl Kind {
         match self {
             Self::Inventory => "inventory",
             Self::Flood => "flood",
+            Self::Proxy => "proxy",
             Self::Opaque => "opaque",
             Self::Router => "router",
             Self::Unowned => "unowned",
@@ -71,7 +75,7 @@ impl Kind {
 
     /// Whether it is about what a port does, whatever the address.
     pub fn is_of_port(self) -> bool {
-        matches!(self, Self::Flood | Self::Opaque | Self::Router)
+        matches!(self, Self::Flood | Self::Proxy | Self::Opaque | Self::Router)
     }
 
     /// How bad it is, unless it is [`Incident::mild`].
@@ -80,6 +84,7 @@ impl Kind {
             Self::Unowned => Severity::Info,
             Self::Inventory
             | Self::Flood
+            | Self::Proxy
             | Self::Opaque
             | Self::Router
             | Self::Flap
@@ -190,6 +195,8 @@ pub struct Sighting {
     pub holder: Option<Claimant>,
     /// Who sent the frame.
     pub challenger: Claimant,
+    /// What is wrong, as in [`Incident::detail`]; none where it is as before.
+    pub detail: Option<Arc<str>>,
 }
 
 /// An incident.

@@ -1,6 +1,10 @@
 //! What an incident is about.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +20,8 @@ pub enum Target {
     Mac(Mac),
     /// A port of the bridge, by its ifindex.
     Port(u32),
+    /// The addresses of an IPv6 network of 64 bits that are behind a port.
+    Subnet(u32, Ipv6Addr),
     /// An entry of a source: a container by its id, or a sandbox by its name; empty for those that
     /// have none.
     Entry(Source, Arc<str>),
@@ -26,7 +32,7 @@ impl Target {
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Address(address) => Some(*address),
-            Self::Mac(_) | Self::Port(_) | Self::Entry(..) => None,
+            Self::Mac(_) | Self::Port(_) | Self::Subnet(..) | Self::Entry(..) => None,
         }
     }
 }
@@ -37,6 +43,7 @@ impl fmt::Display for Target {
             Self::Address(address) => address.fmt(f),
             Self::Mac(mac) => mac.fmt(f),
             Self::Port(ifindex) => write!(f, "ifindex {ifindex}"),
+            Self::Subnet(ifindex, network) => write!(f, "ifindex {ifindex} {network}/64"),
             Self::Entry(source, entry) => write!(f, "{} {entry:?}", source.name()),
         }
     }

@@ -41,6 +41,7 @@ fn duplicate(port: u32, now: Now) -> Sighting {
         mild: false,
         holder: Some(claimant(Role::Owner, 1, now)),
         challenger: claimant(Role::Impostor, port, now),
+        detail: None,
     }
 }
 
@@ -254,7 +255,7 @@ fn what_is_worse_than_what_was_silenced_is_told() {
     assert_eq!((worse.silenced_until, worse.told), (None, true));
 
     incidents.silence(1, Duration::from_secs(900), at(3));
-    incidents.settled(&Segment::new("rt0", 0), IpAddr::from([10, 8, 64, 2]), at(100));
+    incidents.settled(&Segment::new("rt0", 0), Target::Address([10, 8, 64, 2].into()), at(100));
     let (_, known) = incidents.sighted(duplicate(2, at(101)), at(101)).unwrap();
     assert!(!known.told && due(&mut incidents, 101).is_empty());
     let (_, as_bad) = incidents.sighted(gateway(102), at(102)).unwrap();
@@ -395,6 +396,7 @@ fn a_side_that_is_listed_and_on_the_wire_is_one() {
     let sighting = Sighting {
         holder: Some(with("a", claimant(Role::Owner, 1, at(0)))),
         challenger: with("b", claimant(Role::Impostor, 2, at(0))),
+        detail: None,
         ..duplicate(2, at(0))
     };
     incidents.sighted(sighting.clone(), at(0)).unwrap();

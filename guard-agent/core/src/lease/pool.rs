@@ -34,6 +34,8 @@ pub struct PoolSpec {
     pub probation: Duration,
     /// How many live candidates one allocation passes over.
     pub max_attempts: u32,
+    /// Whether guests number themselves in it: what they use without a lease is no incident.
+    pub slaac: bool,
 }
 
 impl PoolSpec {
@@ -50,6 +52,7 @@ impl PoolSpec {
             unconfirmed_ttl: Duration::from_secs(10 * 60),
             probation: Duration::from_secs(10 * 60),
             max_attempts: 32,
+            slaac: false,
         }
     }
 }

@@ -10,7 +10,7 @@ use guard_core::{
 use guard_ebpf::{
     abi::{
         BridgeCounters, EVENT_CLONE, EVENT_FLOOD, Event, PORT_ACCESS, PORT_ALLOW_TAGGED,
-        PORT_UPLINK, Port,
+        PORT_UPLINK, Port, PortState,
     },
     frame::parse,
 };
@@ -25,6 +25,8 @@ pub(super) struct Replay<'a> {
     arbiter: Arbiter,
     world: World<'a>,
     looked_ns: u64,
+    /// What each interface has used of its quota, but for the one whose frame is judged.
+    used: Vec<PortState>,
 }
 
 /// A port of the replay. One that stands for all ports may do what a rule lets any of them do with the
@@ -51,6 +53,7 @@ impl<'a> Replay<'a> {
             arbiter: Arbiter::new(settings.conflict),
             world: World::new(settings, ground),
             looked_ns: 0,
+            used: vec![PortState::default(); ground.ports.len()],
         }
     }
 
@@ -66,10 +69,12 @@ impl<'a> Replay<'a> {
         }
         let inner_vlan = parse(packet.bytes, port).segment.inner_vlan;
         let port = Port { bridge: bridge(inner_vlan), ..*port };
+        std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
         self.world.model.watch(packet.bytes, &port);
         for event in std::mem::take(&mut self.world.model.events) {
             self.event(event);
         }
+        std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
     }
 
     fn event(&mut self, event: Event) {
@@ -80,6 +85,7 @@ impl<'a> Replay<'a> {
             live: Read::needs_live(kind).then(|| model.live.get(&key).copied()).flatten(),
             may_move: kind == EVENT_CLONE && self.world.may_move(holder_ifindex, ifindex),
             refused: if kind == EVENT_FLOOD { model.state.refused } else { 0 },
+            macs: model.state.macs,
         };
         self.arbiter.handle(arbiter::Event::Frame { event, read }, &mut self.world);
     }

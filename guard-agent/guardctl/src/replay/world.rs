@@ -341,6 +341,10 @@ impl Hands for World<'_> {
             Effect::Moved { mild, segment, address, sides } => {
                 self.moved(&segment, address, *sides, mild);
             }
+            Effect::Folded(segment, address, ifindex) => {
+                let at = now(self.model.now_ns);
+                self.closed.extend(self.incidents.folded(&segment, address, ifindex, at));
+            }
             Effect::Spoke(segment, address, holder) => {
                 self.incidents.spoke(&segment, address, &holder);
             }

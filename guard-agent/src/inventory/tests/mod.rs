@@ -237,7 +237,7 @@ fn reporter(dir: &Path) -> Arc<IncidentReporter> {
     let (bus, metrics) = (Arc::new(EventBus::new(1, [])), Arc::new(Metrics::new().unwrap()));
     let (log, _) =
         IncidentLog::open(&dir.join("incidents.db"), "boot", &Supervisor::new().0).unwrap();
-    Arc::new(IncidentReporter::new(incidents, bus, metrics, log))
+    Arc::new(IncidentReporter::new(incidents, bus, metrics, log, Vec::new()))
 }
 
 impl Asked {

@@ -13,7 +13,7 @@ use guard_core::{
     rules,
     segment::Segment,
 };
-use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
+use guard_ebpf::abi::{AddressKey, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Live};
 
 use super::Executor;
 use crate::{
@@ -104,6 +104,9 @@ impl Hands for Carrier<'_> {
                 let sides = (from.as_ref(), &to);
                 self.executor.reporter.moved(&segment, address, sides, mild, clock::now());
             }
+            Effect::Folded(segment, address, ifindex) => {
+                self.executor.reporter.folded(&segment, address, ifindex, clock::now());
+            }
             Effect::Spoke(segment, address, holder) => {
                 self.executor.reporter.holder_spoke(&segment, address, &holder);
             }
@@ -147,7 +150,11 @@ impl Executor {
     }
 
     fn frames(&self, challenger: &ChallengerKey) -> Option<u64> {
-        let known = self.maps.challengers.get(challenger, 0).ok()?;
+        // Of a clone: where the bridge does not filter VLANs, its MAC is counted for all of them.
+        let in_all = ChallengerKey { key: AddressKey { vlan: 0, ..challenger.key }, ..*challenger };
+        let of_mac = matches!(challenger.kind, EVENT_CLONE | EVENT_BRIDGE_MAC);
+        let mut keys = [*challenger, in_all].into_iter().take(if of_mac { 2 } else { 1 });
+        let known = keys.find_map(|key| self.maps.challengers.get(&key, 0).ok())?;
         Some(known.frames.max(1))
     }
 

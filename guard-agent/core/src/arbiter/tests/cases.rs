@@ -165,6 +165,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
                     }),
                     may_move,
                     refused,
+                    macs: 0,
                 },
                 event,
             },

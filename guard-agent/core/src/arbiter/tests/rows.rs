@@ -312,3 +312,35 @@ fn a_port_can_have_so_much_wait_and_takes_no_room_from_others() {
     assert_eq!(play.open().len(), MOST_OF_ACCESS_PORT + 11);
     assert_eq!(play.arbiter.pending.len(), 0);
 }
+
+#[test]
+fn a19b_a_port_that_claims_more_than_sixteen_owned_addresses_is_one_incident() {
+    let claim = |hosts: u8| {
+        let mut play = Play::new(&[1, 2, 3], &[]);
+        for host in 10..10 + hosts {
+            play.bind(address(host), Some((1, mac(host))));
+            play.send(2, &announce(mac(2), address(host)));
+        }
+        play
+    };
+    let play = claim(16);
+    assert_eq!(play.open().len(), 16);
+    assert!(play.open().iter().all(|(kind, _)| *kind == Kind::Duplicate));
+
+    let mut play = claim(40);
+    let open = play.world.incidents.list(false);
+    let [incident] = &open[..] else { panic!("{open:?}") };
+    assert_eq!((incident.kind, incident.claimants[0].ifindex), (Kind::Proxy, Some(2)));
+    assert!(incident.detail.starts_with("claims 40 addresses of others: 10.8.64.10 10.8.64.11"));
+    assert_eq!(incident.detail.matches("10.8.64.").count(), 16);
+    // Another port, and the gateway, have incidents of their own.
+    play.send(3, &announce(mac(3), address(40)));
+    play.send(2, &announce(mac(2), GATEWAY));
+    let kinds: Vec<_> = play.open().into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [Kind::Proxy, Kind::Duplicate, Kind::Gateway]);
+    // With its end each address is one again.
+    play.wait(seconds(700));
+    assert!(play.open().is_empty());
+    play.send(2, &announce(mac(2), address(12)));
+    assert_eq!(play.open()[0].0, Kind::Duplicate);
+}

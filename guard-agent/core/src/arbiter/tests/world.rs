@@ -258,6 +258,10 @@ impl Hands for World {
                 let told = self.incidents.moved(&segment, address, (from.as_ref(), &to), mild, at);
                 self.opened(told);
             }
+            Effect::Folded(segment, address, ifindex) => {
+                let at = self.now().now;
+                drop(self.incidents.folded(&segment, address, ifindex, at));
+            }
             Effect::Spoke(segment, address, holder) => {
                 self.incidents.spoke(&segment, address, &holder);
             }
@@ -351,6 +355,7 @@ impl Play {
                 live: model.live.get(&event.key).copied().filter(|_| Read::needs_live(event.kind)),
                 may_move: event.kind == EVENT_CLONE && down && !bound,
                 refused: model.state.refused,
+                macs: model.state.macs,
             };
             self.handle(Event::Frame { event, read });
         }

@@ -28,6 +28,10 @@ const GUARD: &str = "guard";
 /// Incidents in each load, each of an address of its own.
 const INCIDENTS: usize = 1_000;
 
+/// Ports that steal, each in its turn: none of them claims more than have an incident each (claims.md
+/// A19b), or more in a second than its budget.
+const THIEVES: usize = 200;
+
 /// How long all are given to tell of one before the next: the slow ones are heard later.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -92,6 +96,7 @@ pub fn run(json: bool) -> Result<()> {
     let agent = lab.agent_with(Launch::config(&lab.config()?)?)?;
     let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
     let flooder = lab.sandbox("flooder")?;
+    let thieves = lab.crowd(THIEVES)?;
     let (known, own) = (agent.admit(&flooder)?, agent.admit(&thief)?);
     let leased = lease(&agent, &owner, 3 * INCIDENTS)?;
     let program = *lab.programs_on(thief.port())?.first().context("no program on the port")?;
@@ -100,7 +105,8 @@ pub fn run(json: bool) -> Result<()> {
     let (sender, news) = channel();
     let peers = [Peer::arpwatch(&lab, sender.clone())?, Peer::arpalert(&lab, sender.clone())?];
     introduce(&owner, &leased, &thief, own.address, &peers)?;
-    let bench = Bench { agent: &agent, thief: &thief, program, peers: &peers, json };
+    let bench =
+        Bench { agent: &agent, thief: &thief, thieves: &thieves, program, peers: &peers, json };
     if !json {
         println!(
             "{:<10} {:<6} {:>12} {:>12} {:>7} {:>22} {:>10} {:>10}",
@@ -191,6 +197,7 @@ fn subscribe(watch: &Watch, sender: &Sender<News>, done: &AtomicBool) -> Result<
 struct Bench<'a> {
     agent: &'a Agent,
     thief: &'a Sandbox,
+    thieves: &'a Crowd,
     program: u32,
     peers: &'a [Peer; 2],
     json: bool,
@@ -208,14 +215,16 @@ impl Bench<'_> {
         counted: Duration,
     ) -> Result<()> {
         eprintln!("{load}: {} incidents on {BRIDGE}", addresses.len());
-        let socket = self.thief.raw_socket()?;
+        let sockets = (0..THIEVES).map(|port| self.thieves.raw_socket(port));
+        let sockets = sockets.collect::<Result<Vec<_>>>()?;
         let mut heard = Heard::default();
         let before = self.costs()?;
         heard.listen(news, Instant::now() + counted, |_| false)?;
         let after = self.costs()?;
         let names = [GUARD, ARPWATCH, ARPALERT];
-        for &address in addresses {
-            let frame = Arp::announcement(self.thief.mac(), address).frame();
+        for (&address, (port, socket)) in addresses.iter().zip(sockets.iter().enumerate().cycle()) {
+            // The owners have the first numbers.
+            let frame = Arp::announcement(Crowd::mac(3 * INCIDENTS + port)?, address).frame();
             let sent = Instant::now();
             socket.send(&frame)?;
             heard.sent.insert(address, sent);

@@ -1,26 +1,39 @@
-//! `/metrics`, `/healthz` and `/readyz` over HTTP.
+//! `/metrics`, `/healthz` and `/readyz` over HTTP. Nothing else rests on it: where it cannot be served
+//! it is degraded, and tried again.
+
+mod budget;
+mod connections;
+mod host;
+mod listener;
 
 use std::{
-    fmt::Write as _,
-    io,
-    net::{IpAddr, SocketAddr},
+    fmt::{Display, Write as _},
+    net::IpAddr,
+    pin::pin,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use guard_core::lease;
-use tokio::net::TcpListener;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use self::{budget::Budget, listener::Listener};
 use crate::{
+    config::HttpAddress,
+    health::{HTTP, Health},
     ledger::writer_answers,
-    metrics::{LeaseMetrics, PassMetrics, gauge_value},
-    server::{Deps, stopped},
+    logging,
+    metrics::{LeaseMetrics, Metrics, PassMetrics, gauge_value, openmetrics},
+    server::{Deps, Passed, stopped},
 };
 
 /// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
@@ -28,53 +41,86 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const OPENMETRICS_NAME: &str = "application/openmetrics-text";
 /// The Prometheus text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How soon a port that is taken is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// The address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on http address {address}: {source}; set `http` to another one")]
-pub struct ListenError {
-    address: SocketAddr,
-    source: io::Error,
+/// What it is served on; nothing where that cannot be had.
+#[derive(Debug)]
+pub struct Http {
+    address: HttpAddress,
+    listener: Option<Listener>,
 }
 
-/// Opens the listening socket.
-///
-/// # Errors
-/// The address is in use, or not one of this host.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+/// Opens the listening socket. One that cannot be opened is degraded.
+pub fn open(address: HttpAddress, passed: &mut Passed, health: &Health) -> Http {
+    let listener = listener::open(&address, passed);
+    match &listener {
+        Ok(_) => health.recovered(HTTP),
+        Err(error) => health.degraded(HTTP, &error.to_string()),
+    }
+    Http { address, listener: listener.ok() }
+}
+
+/// What the handlers share.
+struct Served {
+    deps: Arc<Deps>,
+    rendered: Arc<Mutex<Rendered>>,
+}
+
+/// The metrics as they were last rendered, in both formats.
+#[derive(Default)]
+struct Rendered {
+    budget: Budget,
+    text: Bytes,
+    openmetrics: Bytes,
 }
 
 /// Serves until the agent is to stop.
-///
-/// # Errors
-/// The listener failed.
-pub async fn serve(deps: Arc<Deps>, listener: TcpListener) -> io::Result<()> {
-    let stopping = deps.stopping.clone();
+pub async fn serve(deps: Arc<Deps>, http: Http) {
+    let Http { address, mut listener } = http;
+    let mut stopping = pin!(stopped(deps.stopping.clone()));
+    let listener = loop {
+        if let Some(listener) = listener {
+            break listener;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = &mut stopping => return,
+        }
+        listener = open(address.clone(), &mut Passed::default(), &deps.health).listener;
+    };
+    let refused = deps.metrics.refused("http");
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(deps);
-    axum::serve(listener, router).with_graceful_shutdown(stopped(stopping)).await
+        .layer(middleware::from_fn_with_state(address, host::check))
+        .with_state(Arc::new(Served { deps, rendered: Arc::default() }));
+    match listener {
+        Listener::Tcp(listener) => connections::serve(listener, router, refused, stopping).await,
+        Listener::Unix(listener, _file) => {
+            connections::serve(listener, router, refused, stopping).await;
+        }
+    }
 }
 
-async fn healthz(State(deps): State<Arc<Deps>>) -> Response {
-    match writer_answers(&deps.ledger).await {
+async fn healthz(State(served): State<Arc<Served>>) -> Response {
+    match writer_answers(&served.deps.ledger).await {
         Ok(()) => "ok\n".into_response(),
         Err(why) => unavailable(format!("store: {why}\n")),
     }
 }
 
-async fn readyz(State(deps): State<Arc<Deps>>) -> Response {
-    if deps.health.ready() {
+async fn readyz(State(served): State<Arc<Served>>) -> Response {
+    let health = &served.deps.health;
+    if health.ready() {
         return "ready\n".into_response();
     }
     let mut reasons = String::new();
-    if !deps.health.booted() {
+    if !health.booted() {
         reasons.push_str("the boot pass is not over\n");
     }
-    for degraded in deps.health.list() {
+    for degraded in health.list() {
         // Writing to a string does not fail.
         let _ = writeln!(reasons, "{}: {}", degraded.what, degraded.why);
     }
@@ -85,19 +131,40 @@ fn unavailable(why: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn metrics(State(deps): State<Arc<Deps>>, headers: HeaderMap) -> Response {
-    collect(&deps).await;
+async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    let mut rendered = served.rendered.clone().lock_owned().await;
+    // Whoever asks more often than that gets what the last one got.
+    if rendered.budget.take(Instant::now()) {
+        // To its end, also where the client does not wait for it: others are to have it too.
+        match tokio::spawn(render(served.deps.clone(), rendered)).await {
+            Ok(Ok(new)) => rendered = new,
+            Ok(Err(error)) => return failed(&error),
+            Err(error) => return failed(&error),
+        }
+    }
     let mut accepts =
         headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-    let (kind, encoded) = if accepts.any(|accept| accept.contains(OPENMETRICS_NAME)) {
-        (OPENMETRICS, deps.metrics.encode_openmetrics())
+    let (kind, body) = if accepts.any(|accept| accept.contains(OPENMETRICS_NAME)) {
+        (OPENMETRICS, rendered.openmetrics.clone())
     } else {
-        (TEXT, deps.metrics.encode())
+        (TEXT, rendered.text.clone())
     };
-    match encoded {
-        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+async fn render(
+    deps: Arc<Deps>,
+    mut rendered: OwnedMutexGuard<Rendered>,
+) -> Result<OwnedMutexGuard<Rendered>, prometheus::Error> {
+    collect(&deps).await;
+    let text = deps.metrics.encode()?;
+    rendered.openmetrics = openmetrics(&text).into();
+    rendered.text = text.into();
+    Ok(rendered)
+}
+
+fn failed(error: &dyn Display) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
 }
 
 /// Sets what is read rather than counted.
@@ -156,5 +223,6 @@ async fn collect(deps: &Deps) {
     }
     reporter.collect(config.bridges.iter().map(|bridge| &*bridge.name));
     metrics.ready.set(i64::from(health.ready()));
+    Metrics::follow(&metrics.log_dropped, logging::dropped());
     observer.counters.collect(metrics);
 }

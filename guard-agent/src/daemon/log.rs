@@ -1,0 +1,161 @@
+//! The log: what is logged, how it looks, and where it goes.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt::{self, Debug, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+    panic,
+};
+
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    field::MakeExt as _,
+    fmt::format::{Writer, debug_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use super::journald::Journal;
+use crate::{config::LogFormat, logging::Queue};
+
+/// What is logged where `RUST_LOG` does not say. Libraries have their say where something is wrong;
+/// h2 not even then, since it warns of what its peers do.
+const FILTER: &str =
+    "warn,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
+
+/// Starts it: to journald where systemd has made that our standard error, else to standard error in
+/// the format that is configured. `RUST_LOG` narrows or widens what is logged.
+///
+/// # Errors
+/// The system has no room for a thread.
+pub fn start(format: LogFormat) -> io::Result<Queue> {
+    let default = || EnvFilter::builder().parse_lossy(FILTER);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
+    let queue;
+    if let Some(journal) = Journal::of_service() {
+        let layer;
+        (queue, layer) = journal.start()?;
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    } else {
+        queue = Queue::start(|line| io::stderr().write_all(line))?;
+        let lines = queue.clone();
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || lines.clone())
+            .with_ansi(io::stderr().is_terminal());
+        match format {
+            LogFormat::Text => builder.fmt_fields(debug_fn(field).delimited(" ")).init(),
+            LogFormat::Json => builder.json().flatten_event(true).init(),
+        }
+    }
+    panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        let trace = (trace.status() == BacktraceStatus::Captured).then_some(trace);
+        tracing::error!(%panic, trace = trace.map(tracing::field::display), "a panic");
+    }));
+    Ok(queue)
+}
+
+/// A field of a line of text.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(Escaped(writer), "{value:?}"),
+        // What the bridge from the crate `log` adds, about places in the source.
+        name if name.starts_with("log.") => Ok(()),
+        name => {
+            write!(writer, "{}=", name.trim_start_matches("r#"))?;
+            write!(Escaped(writer), "{value:?}")
+        }
+    }
+}
+
+/// Writes a text so that it stays within its line and its place: guests and callers choose names, and
+/// a control character in one could make a line of its own, or have a terminal show another.
+pub struct Escaped<W>(pub W);
+
+impl<W: fmt::Write> fmt::Write for Escaped<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut from = 0;
+        for (at, c) in text.char_indices().filter(|(_, c)| is_control(*c)) {
+            self.0.write_str(&text[from..at])?;
+            write!(self.0, "{}", c.escape_default())?;
+            from = at + c.len_utf8();
+        }
+        self.0.write_str(&text[from..])
+    }
+}
+
+/// Control characters, and those that break a line, turn its direction or cannot be seen.
+fn is_control(c: char) -> bool {
+    let hidden = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    hidden || c.is_control()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc::channel};
+
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_make_a_line_or_turn_one_around() {
+        let (lines, written) = channel();
+        let queue = Queue::start(move |line| {
+            let _ = lines.send(String::from_utf8_lossy(line).into_owned());
+            Ok(())
+        });
+        let queue = queue.unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || queue.clone())
+            .with_ansi(false)
+            .fmt_fields(debug_fn(field).delimited(" "))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let name = "a\n2026 ERROR forged\u{1b}[2J\u{202e}";
+            tracing::warn!(id = 7, %name, kind = "b\nc", "conflict of {name}");
+        });
+        let line = written.recv().unwrap();
+        assert_eq!(line.matches(|c| is_control(c)).count(), 1, "{line:?}");
+        assert!(line.ends_with('\n'), "{line:?}");
+        let name = "a\\n2026 ERROR forged\\u{1b}[2J\\u{202e}";
+        let fields = format!("conflict of {name} id=7 name={name} kind=\"b\\nc\"");
+        assert!(line.contains(&fields), "{line:?}");
+    }
+
+    #[test]
+    fn what_a_peer_makes_a_library_say_is_not_logged() {
+        let filter = EnvFilter::builder().parse(FILTER).unwrap();
+        assert_eq!(filter.max_level_hint(), Some(LevelFilter::INFO));
+        let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || Sink(sink.clone()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "h2::proto::streams::recv", "recv_reset");
+            tracing::info!(target: "hyper_util::client", "pooling");
+            tracing::warn!(target: "aya::maps", "kept");
+            tracing::info!(target: "guard_agent::events", "kept");
+        });
+        let text = String::from_utf8(seen.lock().clone()).unwrap();
+        assert_eq!((text.lines().count(), text.matches("kept").count()), (2, 2), "{text}");
+    }
+
+    struct Sink(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
