@@ -28,8 +28,8 @@ pub const MAP_LIVE: &str = "LIVE";
 /// Hash: [`ChallengerKey`] → [`Challenger`]. Each port has so much room in it, and no other's.
 pub const MAP_CHALLENGERS: &str = "CHALLENGERS";
 /// LPM trie: [`AddressKey`] with [`AddressKey::prefix_len`] → [`Prefix`]: the prefixes on the link,
-/// and what the allow rules say of them. An address that no entry on the link covers becomes live by
-/// no frame (claims.md A14, D04, D05), unless it is owned or link-local.
+/// and what the allow rules say of them. Where a segment has a prefix of a family on the link, all of the
+/// family has an entry too (claims.md A14, D05): see [`AddressKey::family`].
 pub const MAP_PREFIXES: &str = "PREFIXES";
 /// Ring buffer of [`Event`]s.
 pub const MAP_EVENTS: &str = "EVENTS";
@@ -179,7 +179,7 @@ pub struct Vlans {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Prefix {
-    /// Not 0 where it is on the link.
+    /// [`ON_LINK`], [`OFF_LINK`], or 0 where the segment has no prefix of the family on the link.
     pub on_link: u32,
     /// The rules by which a port may claim an address in it, whoever has it, with any MAC.
     pub allow: u32,
@@ -188,6 +188,11 @@ pub struct Prefix {
     /// The rules that leave it to those whom they name: for anyone else it is as if it were theirs.
     pub declared: u32,
 }
+
+/// The prefix is on the link: an address in it is claimed by being used, too.
+pub const ON_LINK: u32 = 1;
+/// It is not, and others of its family are.
+pub const OFF_LINK: u32 = 2;
 
 /// A sandbox's veth or tap.
 pub const PORT_ACCESS: u8 = 0;

@@ -94,6 +94,14 @@ impl AddressKey {
         SEGMENT_BITS + family + len as u32
     }
 
+    /// All of the address's family in its segment: the key, and its length. That of IPv6 covers IPv4
+    /// as well, unless IPv4 has an entry of its own.
+    #[must_use]
+    pub const fn family(&self) -> (Self, u32) {
+        let address = if self.ip().is_ipv4() { mapped([0; 4]) } else { [0; 16] };
+        (Self { address, ..*self }, self.prefix_len(0))
+    }
+
     /// The key length that matches every bit.
     pub const FULL_LEN: u32 = SEGMENT_BITS + 128;
 }

@@ -79,6 +79,7 @@ pub(crate) fn claim<S: Store>(
     let mut once = Once::Always;
     match decision.action {
         Action::Nothing => judged.counts = 1,
+        Action::Ignore => {}
         Action::NoClaim(reason) => ingress.counters.no_claim(reason),
         Action::RefreshOwner => {
             judged.counts = 1;

@@ -115,7 +115,7 @@ labels! {
         /// From 0.0.0.0, and neither DHCP nor IGMP (claims.md D02); from `::`, and neither
         /// duplicate address detection nor MLD (claims.md N16).
         Unspecified = "unspecified",
-        /// Off the segment's prefixes (claims.md A14, D04, D05).
+        /// The source of a packet, off the segment's prefixes (claims.md D04, D05).
         OffPrefix = "off_prefix",
         /// A group's MAC or zero, for an address that nobody has (claims.md A12).
         NoHostMac = "no_host_mac",

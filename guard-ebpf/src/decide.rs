@@ -6,8 +6,9 @@ use crate::{
     abi::{
         AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_RESERVED, CLAIM_SPOOF, CLAIM_VIRTUAL,
         Challenger, EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder,
-        MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned, PORT_ALLOW_ROUTER,
-        PORT_ALLOW_VIRTUAL, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS, STRENGTH_TENTATIVE,
+        MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
+        PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS,
+        STRENGTH_TENTATIVE, STRENGTH_USE,
     },
     claim::Claim,
     counters::{DropReason, NoClaim},
@@ -55,6 +56,8 @@ impl Decision {
 pub enum Action {
     /// Nothing.
     Nothing,
+    /// Nothing, and the claim counts for nothing either.
+    Ignore,
     /// Count a claim that counts for nothing.
     NoClaim(NoClaim),
     /// Store that the declared owner was seen, and tell if it is the first time.
@@ -283,16 +286,14 @@ pub fn against_live<T: Tables>(
             };
         }
         Ruling::Declared if !tentative => return report(port, claim, 0, holder, EVENT_VIOLATION),
+        _ if claim.strength == STRENGTH_USE && !owned && !is_on_link(prefix, claim) => {
+            return routed(prefix, port);
+        }
         _ if live.is_some() => report(port, claim, 0, holder, EVENT_CONTEST),
         _ if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
         _ if tentative => return Decision::plain(Action::Nothing, Verdict::Pass),
-        _ if owned
-            || claim.flags & CLAIM_LINK_LOCAL != 0
-            || prefix.is_some_and(|prefix| prefix.on_link != 0) =>
-        {
-            Decision::plain(Action::InsertLive, Verdict::Pass)
-        }
-        _ => return no_claim(port, NoClaim::OffPrefix),
+        // Who says where an address is has it, wherever the address lies (claims.md A14).
+        _ => Decision::plain(Action::InsertLive, Verdict::Pass),
     };
     // An owned address is judged whatever the port has used up.
     if owned {
@@ -305,6 +306,23 @@ pub fn against_live<T: Tables>(
         return Decision::plain(Action::OverQuota, decision.verdict);
     }
     Decision { stranger: true, ..decision }
+}
+
+/// Whether an address is claimed by being used: link-local ones are on every link.
+#[inline(always)]
+fn is_on_link(prefix: Option<&Prefix>, claim: &Claim) -> bool {
+    claim.flags & CLAIM_LINK_LOCAL != 0 || prefix.is_some_and(|prefix| prefix.on_link == ON_LINK)
+}
+
+/// The source of a packet that is off the link: from elsewhere where the segment has prefixes of the
+/// family (claims.md D04, D05), and where it has none nothing can be said of it.
+#[inline(always)]
+fn routed(prefix: Option<&Prefix>, port: &Port) -> Decision {
+    if prefix.is_some_and(|prefix| prefix.on_link == OFF_LINK) {
+        no_claim(port, NoClaim::OffPrefix)
+    } else {
+        Decision::plain(Action::Ignore, Verdict::Pass)
+    }
 }
 
 /// Whether the port has used up what it may say about addresses that nobody owns. `new`: the address

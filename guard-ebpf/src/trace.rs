@@ -126,7 +126,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     if claims {
         traced.says = SAYS_CLAIM;
         for _ in 0..MAX_CLAIMS {
-            claim(tables, at, next, &mut traced);
+            traced.verdict = claim(tables, at, next, &mut traced);
             tell(&traced);
             next_claim(frame, further, next);
             if further.done != 0 {
@@ -147,9 +147,11 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     tell(&traced);
 }
 
-/// What a claim says, and what would be done about it. A BPF subprogram.
+/// What a claim says, and what would be done about it. Returns the verdict. A BPF subprogram: without a
+/// value to return it could end with a pointer where that is, which the verifier of older kernels refuses.
 #[inline(never)]
-fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Traced) {
+#[expect(clippy::cast_possible_truncation, reason = "there are fewer reasons")]
+fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Traced) -> u8 {
     traced.claim += 1;
     traced.key = claim.key;
     traced.mac = claim.mac;
@@ -157,7 +159,7 @@ fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Tr
     traced.strength = claim.strength;
     let decision = judge(tables, at.port, at.from, claim, at.now_ns);
     (traced.does, traced.event) = match decision.action {
-        Action::Nothing => (DOES_NOTHING, 0),
+        Action::Nothing | Action::Ignore => (DOES_NOTHING, 0),
         Action::NoClaim(reason) => (DOES_NOT_COUNT, reason as u8),
         Action::RefreshOwner => (DOES_REFRESH, EVENT_OWNER),
         Action::RefreshLive => (DOES_REFRESH, EVENT_LIVE),
@@ -165,8 +167,5 @@ fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Tr
         Action::Report(report) => (DOES_REPORT, report.kind),
         Action::OverQuota => (DOES_OVER_QUOTA, 0),
     };
-    #[expect(clippy::cast_possible_truncation, reason = "there are fewer reasons")]
-    {
-        traced.verdict = decision.verdict.code() as u8;
-    }
+    decision.verdict.code() as u8
 }

@@ -115,7 +115,7 @@ prop_compose! {
     fn known()(
         owned in option::of((0_u16..32, mac(), 0_u32..3, any::<bool>())),
         live in option::of((mac(), 0_u32..3, any::<bool>())),
-        on_prefix in any::<bool>(),
+        on_link in option::of(0_u32..3),
     ) -> Known {
         let seen_ns = |now: bool| if now { NOW_NS } else { NOW_NS - 2 * REFRESH_NS };
         Known {
@@ -126,7 +126,7 @@ prop_compose! {
                 first_ns: 1, seen_ns: seen_ns(now), ifindex, mac, strength: STRENGTH_ASSERT,
                 reserved: [0; 5],
             }),
-            prefix: on_prefix.then_some(Prefix { on_link: 1, ..Prefix::default() }),
+            prefix: on_link.map(|on_link| Prefix { on_link, ..Prefix::default() }),
             asked_live: Cell::new(0),
         }
     }

@@ -110,7 +110,7 @@ pub fn pool(status: &PoolStatus, away: &[&'static str]) -> proto::Pool {
 
 /// A child subnet.
 pub fn subnet(subnet: &Subnet) -> proto::Subnet {
-    let Subnet { id, segment: Segment { bridge, vlan }, prefix, pool, created_at } = subnet;
+    let Subnet { id, segment: Segment { bridge, vlan, .. }, prefix, pool, created_at } = subnet;
     proto::Subnet {
         prefix: prefix.to_string(),
         id: id.to_string(),
@@ -168,7 +168,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         Kind::Clone => proto::ConflictKind::Clone,
         Kind::Gateway => proto::ConflictKind::Gateway,
     };
-    let severity = match incident.kind.severity() {
+    let severity = match incident.severity() {
         Severity::Info => proto::Severity::Info,
         Severity::Warning => proto::Severity::Warning,
         Severity::Critical => proto::Severity::Critical,
@@ -195,6 +195,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         source,
         entry,
         detail: incident.detail.to_string(),
+        inner_vlan: incident.segment.inner_vlan.into(),
     }
 }
 
@@ -214,5 +215,6 @@ pub fn live_address(
         interface: text(first.and_then(|evidence| evidence.interface.as_ref())),
         evidence: all.iter().map(evidence).collect(),
         lease,
+        inner_vlan: segment.inner_vlan.into(),
     }
 }

@@ -64,6 +64,22 @@ impl Default for Quota {
     }
 }
 
+/// Whether an address is of the link alone (RFC 3927, RFC 4291 §2.5.6): on any link.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// Whether an address is in none of a segment's prefixes, though some are of its family (claims.md
+/// A14).
+pub fn is_off_prefix(prefixes: impl IntoIterator<Item = IpNet>, address: IpAddr) -> bool {
+    let family = |net: &IpNet| net.addr().is_ipv4() == address.is_ipv4();
+    let mut family = prefixes.into_iter().filter(family).peekable();
+    family.peek().is_some() && !is_link_local(address) && !family.any(|net| net.contains(&address))
+}
+
 /// The most rules that a bridge can have: each is a bit in the kernel's maps.
 pub const MAX_RULES: usize = u32::BITS as usize;
 

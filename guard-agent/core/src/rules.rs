@@ -1,10 +1,10 @@
 //! The allow rules, as the program reads them: a bit for each in a port, and the same bit in the
 //! prefixes that it is about.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use guard_ebpf::abi::{PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix};
-use ipnet::IpNet;
+use guard_ebpf::abi::{OFF_LINK, ON_LINK, PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::policy::{Allow, AllowKind};
 
@@ -25,15 +25,24 @@ pub fn of_port(rules: &[Allow], interface: &str) -> (u32, u8) {
 /// address, so each has what is said of those around it too.
 pub fn prefixes(rules: &[Allow], on_link: &[(u16, IpNet)]) -> Vec<(u16, IpNet, Prefix)> {
     let named = rules.iter().flat_map(|rule| rule.addresses.iter().map(|net| (rule.vlan, *net)));
-    let mut all: Vec<_> = on_link.iter().copied().chain(named).collect();
-    all.sort();
-    all.dedup();
+    let vlans = on_link.iter().map(|(vlan, _)| *vlan);
+    // IPv4 lies within IPv6 there: it has an entry of its own wherever that has one.
+    let all = [IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())];
+    let families = vlans.flat_map(|vlan| all.map(|all| (vlan, all)));
+    let all: BTreeSet<_> = on_link.iter().copied().chain(named).chain(families).collect();
     all.into_iter().map(|(vlan, net)| (vlan, net, prefix(rules, on_link, vlan, net))).collect()
 }
 
 fn prefix(rules: &[Allow], on_link: &[(u16, IpNet)], vlan: u16, net: IpNet) -> Prefix {
-    let on_link = on_link.iter().any(|(of, around)| *of == vlan && around.contains(&net));
-    let mut prefix = Prefix { on_link: on_link.into(), ..Prefix::default() };
+    let here = || on_link.iter().filter(|(of, _)| *of == vlan).map(|(_, net)| net);
+    let on_link = if here().any(|around| around.contains(&net)) {
+        ON_LINK
+    } else if here().any(|other| other.addr().is_ipv4() == net.addr().is_ipv4()) {
+        OFF_LINK
+    } else {
+        0
+    };
+    let mut prefix = Prefix { on_link, ..Prefix::default() };
     for (rule, number) in rules.iter().zip(0..) {
         if rule.vlan != vlan || !rule.addresses.iter().any(|around| around.contains(&net)) {
             continue;
@@ -81,19 +90,33 @@ mod tests {
             rule(AllowKind::Shared, "192.0.2.1/32", &["a", "b"]),
         ];
         let all = prefixes(&rules, &[(0, "10.8.64.0/24".parse().unwrap())]);
-        let of = |net: &str| {
+        let of_net = |net: &str| {
             let net: IpNet = net.parse().unwrap();
             all.iter().find(|(_, known, _)| *known == net).map(|(_, _, prefix)| *prefix).unwrap()
         };
-        let on_link = Prefix { on_link: 1, ..Prefix::default() };
-        assert_eq!(of("10.8.64.0/24"), on_link);
-        assert_eq!(of("10.8.64.0/28"), Prefix { allow: 1, ..on_link });
+        let on_link = Prefix { on_link: ON_LINK, ..Prefix::default() };
+        let off_link = Prefix { on_link: OFF_LINK, ..Prefix::default() };
+        assert_eq!(of_net("10.8.64.0/24"), on_link);
+        assert_eq!(of_net("10.8.64.0/28"), Prefix { allow: 1, ..on_link });
         assert_eq!(
-            of("10.8.64.5/32"),
+            of_net("10.8.64.5/32"),
             Prefix { allow: 1, allow_virtual: 2, declared: 2, ..on_link }
         );
-        assert_eq!(of("192.0.2.1/32"), Prefix { allow: 4, declared: 4, ..Prefix::default() });
-        assert_eq!(all.len(), 4);
+        assert_eq!(of_net("192.0.2.1/32"), Prefix { allow: 4, declared: 4, ..off_link });
+        // claims.md A14: what the segment has prefixes of, and what it has none of.
+        assert_eq!((of_net("0.0.0.0/0"), of_net("::/0")), (off_link, Prefix::default()));
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn ipv4_is_not_taken_for_the_ipv6_that_it_lies_within() {
+        let all = prefixes(&[], &[(5, "2001:db8::/64".parse().unwrap())]);
+        let known: Vec<_> = all
+            .iter()
+            .map(|(vlan, net, prefix)| (*vlan, net.to_string(), prefix.on_link))
+            .collect();
+        let expected = [("0.0.0.0/0", 0), ("::/0", OFF_LINK), ("2001:db8::/64", ON_LINK)];
+        assert_eq!(known, expected.map(|(net, on_link)| (5, net.to_owned(), on_link)));
     }
 
     #[test]

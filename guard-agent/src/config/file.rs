@@ -151,9 +151,32 @@ pub(super) struct Bridge {
     /// Ports that lead to other hosts.
     #[serde(default)]
     pub uplinks: Vec<String>,
+    /// What is on the link although no pool has it: "192.0.2.0/24", or { prefix = "192.0.2.0/24", vlan =
+    /// 5 }. The prefixes of the host's own addresses there need not be named.
+    #[serde(default)]
+    pub prefixes: Vec<OnLink>,
     /// Who may claim what another has.
     #[serde(default, skip_serializing)]
     pub allow: Vec<Allow>,
+}
+
+/// A prefix of a bridge.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged, expecting = "a prefix, \"192.0.2.0/24\", or { prefix, vlan }")]
+pub(super) enum OnLink {
+    /// In the VLAN of untagged frames.
+    Untagged(String),
+    /// In any.
+    InVlan(InVlan),
+}
+
+/// A prefix and its VLAN.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InVlan {
+    pub prefix: String,
+    #[serde(default)]
+    pub vlan: u16,
 }
 
 /// Who may claim what another has, so that it is no conflict.

@@ -77,6 +77,8 @@ pub struct Bridge {
     pub name: Arc<str>,
     /// Ports that lead to other hosts.
     pub uplinks: Vec<Arc<str>>,
+    /// The prefixes on the link that no pool has, with their VLANs.
+    pub prefixes: Vec<(u16, IpNet)>,
     /// Who may claim what another has.
     pub allow: Vec<Allow>,
 }
@@ -160,6 +162,14 @@ pub enum CheckError {
         count: usize,
         /// How many it may be.
         most: u32,
+    },
+    /// Something to be on the link that is no prefix.
+    #[error("bridge {bridge:?}: prefixes: {why}")]
+    OnLink {
+        /// Which bridge.
+        bridge: String,
+        /// What is wrong, and what to do.
+        why: String,
     },
     /// An allow rule that allows nothing, or too much.
     #[error("bridge {bridge:?}, [[bridge.allow]] of kind {kind:?}: {why}")]
@@ -285,6 +295,16 @@ impl Config {
         })
     }
 
+    /// The prefixes of each segment: its pools', and what is on the link besides.
+    pub fn prefixes(&self) -> Vec<(Segment, IpNet)> {
+        let pools = self.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
+        let others = self.bridges.iter().flat_map(|bridge| {
+            let of = |(vlan, net): &(u16, IpNet)| (Segment::new(bridge.name.clone(), *vlan), *net);
+            bridge.prefixes.iter().map(of)
+        });
+        pools.chain(others).collect()
+    }
+
     /// The segments that have a pool, each once.
     pub fn segments(&self) -> Vec<Segment> {
         let mut segments: Vec<_> =
@@ -377,7 +397,8 @@ fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), Fault> {
 
 fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
-    for (index, file::Bridge { name, mode, uplinks, allow }) in sections.into_iter().enumerate() {
+    for (index, section) in sections.into_iter().enumerate() {
+        let file::Bridge { name, mode, uplinks, prefixes, allow } = section;
         let key = |key| format!("bridge.{index}.{key}");
         check_interface(&name).map_err(at(key("name")))?;
         for (index, name) in uplinks.iter().enumerate() {
@@ -399,7 +420,12 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
             rules::allow(&name, section).map_err(at(place))
         });
         let allow = allow.collect::<Result<_, _>>()?;
-        bridges.push(Bridge { name: name.into(), uplinks, allow });
+        let prefixes = prefixes.into_iter().enumerate().map(|(index, section)| {
+            let place = format!("{}.{index}", key("prefixes"));
+            rules::on_link(&name, section).map_err(at(place))
+        });
+        let prefixes = prefixes.collect::<Result<_, _>>()?;
+        bridges.push(Bridge { name: name.into(), uplinks, prefixes, allow });
     }
     match u32::try_from(bridges.len()) {
         Ok(0) => Err(at("bridge")(CheckError::NoBridge)),

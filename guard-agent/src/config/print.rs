@@ -86,7 +86,8 @@ fn describe(out: &mut String, text: &str) {
 
 fn bridge() -> file::Bridge {
     let name = "rt0".to_owned();
-    file::Bridge { name, mode: file::Mode::default(), uplinks: Vec::new(), allow: Vec::new() }
+    let (mode, uplinks, prefixes, allow) = Default::default();
+    file::Bridge { name, mode, uplinks, prefixes, allow }
 }
 
 fn allow() -> file::Allow {

@@ -1,4 +1,4 @@
-//! Checks the allow rules of a bridge.
+//! Checks the allow rules and the prefixes of a bridge.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -6,6 +6,25 @@ use guard_core::policy::{Allow, AllowKind};
 use ipnet::IpNet;
 
 use super::{CheckError, check_interface, file};
+
+/// A prefix that is on the link, with its VLAN.
+pub(super) fn on_link(bridge: &str, section: file::OnLink) -> Result<(u16, IpNet), CheckError> {
+    let file::InVlan { prefix, vlan } = match section {
+        file::OnLink::Untagged(prefix) => file::InVlan { prefix, vlan: 0 },
+        file::OnLink::InVlan(in_vlan) => in_vlan,
+    };
+    let error = |why: String| CheckError::OnLink { bridge: bridge.to_owned(), why };
+    if vlan > 4094 {
+        return Err(error(format!("vlan = {vlan} is not a VLAN id (0 for untagged, 1 to 4094)")));
+    }
+    match prefix.parse::<IpNet>() {
+        Ok(net) if net.addr().to_canonical() == net.addr() => Ok((vlan, net.trunc())),
+        _ => {
+            let why = format!("{prefix:?} is not a prefix; write it as \"192.0.2.0/24\"");
+            Err(error(why))
+        }
+    }
+}
 
 pub(super) fn allow(bridge: &str, section: file::Allow) -> Result<Allow, CheckError> {
     let file::Allow { kind, vlan, addresses, ports } = section;

@@ -119,6 +119,24 @@ fn an_allow_rule_names_what_it_allows_and_to_whom_it_must() {
 }
 
 #[test]
+fn what_is_on_the_link_besides_pools_is_named_with_its_vlan_or_without() {
+    let with = |prefixes: &str| format!("[[bridge]]\nname = \"b\"\nprefixes = [{prefixes}]\n");
+    let text = with("\"192.0.2.7/24\", { prefix = \"2001:db8::/64\", vlan = 5 }");
+    let config = load(&text).unwrap();
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    let on_link = [(0, net("192.0.2.0/24")), (5, net("2001:db8::/64"))];
+    assert_eq!(config.bridges[0].prefixes, on_link);
+    assert!(config.pools.iter().next().is_none() && config.segments().is_empty());
+    let segments = on_link.map(|(vlan, net)| (Segment::new("b", vlan), net));
+    assert_eq!(config.prefixes(), segments);
+
+    refused(&with("\"192.0.2.0/33\""), &["line 3", "\"192.0.2.0/33\" is not a prefix"]);
+    refused(&with("\"::ffff:192.0.2.0/120\""), &["line 3", "not a prefix"]);
+    refused(&with("{ prefix = \"192.0.2.0/24\", vlan = 4095 }"), &["line 3", "4095"]);
+    refused(&with("{ net = \"192.0.2.0/24\" }"), &["line 3", "{ prefix, vlan }"]);
+}
+
+#[test]
 fn a_gateway_is_given_only_to_ports_that_are_named() {
     let rule = "kind = \"vrrp\"\naddresses = [\"10.8.64.0/28\"]";
     refused(&with_rule(rule), &["10.8.64.1", "gateway", "ports"]);

@@ -199,11 +199,10 @@ impl Running {
 
 fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Deps {
     let Leases { health, live, owners, reporter, .. } = leases;
-    let prefixes = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
     observer::Deps {
         bpffs: config.bpffs.clone(),
         bridges: config.bridges.clone(),
-        prefixes: prefixes.collect(),
+        prefixes: config.prefixes(),
         conflict: config.conflict,
         quota: config.quota,
         live: live.clone(),

@@ -229,6 +229,7 @@ mod tests {
             segment: Segment::new("rt0", 0),
             target: guard_core::incident::Target::Address(std::net::IpAddr::from([10, 0, 0, 1])),
             kind: Kind::Gateway,
+            mild: false,
             holder: None,
             challenger: claimant,
             detail: None,

@@ -159,6 +159,7 @@ mod tests {
             segment,
             target,
             kind: Kind::Gateway,
+            mild: false,
             holder: None,
             challenger,
             detail: None,

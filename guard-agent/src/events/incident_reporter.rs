@@ -70,11 +70,12 @@ impl IncidentReporter {
 
     /// The one alert.
     fn alert(&self, phase: Phase, incident: Incident, now: Now) {
-        let told = incident.silenced_until.is_none();
-        if told && incident.told {
+        let speaks = incident.silenced_until.is_none();
+        let told = speaks && incident.told;
+        if told {
             self.publish(phase, &incident, now);
-        } else if told {
-            // It got worse than what was silenced.
+        } else if speaks {
+            // It may have got worse than what was not told.
             self.end_silences(now);
         }
         if phase == Phase::Opened {
@@ -138,11 +139,11 @@ impl IncidentReporter {
         &self,
         segment: &Segment,
         address: IpAddr,
-        from: Option<&Claimant>,
-        to: &Claimant,
+        sides: (Option<&Claimant>, &Claimant),
+        mild: bool,
         now: Now,
     ) {
-        let moved = self.incidents.lock().moved(segment, address, from, to, now);
+        let moved = self.incidents.lock().moved(segment, address, sides, mild, now);
         if let Some((phase, incident)) = moved {
             self.alert(phase, incident, now);
         }
@@ -315,7 +316,7 @@ fn named(holder: Option<&Lease>, others: &[Owner]) -> Vec<Named> {
 
 fn log_opened(incident: &Incident) {
     let Incident { id, segment, target, detail, kind, first_seen, .. } = incident;
-    let severity = kind.severity();
+    let severity = incident.severity();
     let text = match kind {
         Kind::Inventory => {
             return tracing::warn!(

@@ -63,7 +63,8 @@ impl Unowned {
             frames: 1,
             gone: false,
         };
-        Some(Sighting { segment, target, kind: Kind::Unowned, holder: None, challenger, detail })
+        let (kind, mild, holder) = (Kind::Unowned, false, None);
+        Some(Sighting { segment, target, kind, mild, holder, challenger, detail })
     }
 
     /// An address has an owner, or is not in use any more. Returns what is over with it.

@@ -171,6 +171,11 @@ impl SharedEvidence {
         self.live.read().claims(bridge)
     }
 
+    /// The segments on which the wire or the kernel has an address.
+    pub fn segments_of(&self, address: IpAddr) -> BTreeSet<Segment> {
+        self.live.read().segments_of(address)
+    }
+
     /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.
     pub fn claimed_after(
         &self,

@@ -206,8 +206,8 @@ impl IncidentMetrics {
             conflicts_open: gauge(
                 registry,
                 "guard_conflicts_open",
-                "Incidents that are open now.",
-                &["bridge", "kind"],
+                "Incidents that are open now, by kind and severity.",
+                &["bridge", "kind", "severity"],
             )?,
             detection_latency: histogram(
                 registry,

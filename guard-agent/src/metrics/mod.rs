@@ -8,7 +8,7 @@ mod prepare;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use guard_core::{
-    incident::{Incident, Kind},
+    incident::{Incident, Kind, Severity},
     lease::{Lease, Notice, State, command::Change, reason},
     time::Now,
 };
@@ -102,11 +102,11 @@ impl Metrics {
     pub fn set_conflicts_open<'a>(
         &self,
         bridges: impl Iterator<Item = &'a str>,
-        open: &BTreeMap<(&str, Kind), usize>,
+        open: &BTreeMap<(&str, Kind, Severity), usize>,
     ) {
         self.clear_conflicts_open(bridges);
-        for ((bridge, kind), count) in open {
-            let labels = [*bridge, kind.name()];
+        for ((bridge, kind, severity), count) in open {
+            let labels = [*bridge, kind.name(), severity.name()];
             self.incidents.conflicts_open.with_label_values(&labels).set(gauge_value(*count));
         }
     }

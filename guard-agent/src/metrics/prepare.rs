@@ -68,7 +68,8 @@ impl Metrics {
         self.incidents.conflicts_open.reset();
         for bridge in bridges.chain([NO_BRIDGE]) {
             for kind in Kind::about(bridge) {
-                self.incidents.conflicts_open.with_label_values(&[bridge, kind.name()]).set(0);
+                let labels = [bridge, kind.name(), kind.severity().name()];
+                self.incidents.conflicts_open.with_label_values(&labels).set(0);
             }
         }
     }

@@ -6,7 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use guard_core::{evidence::Device, mac::Mac};
+use guard_core::{evidence::Device, mac::Mac, policy::is_link_local};
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{Dump, Flow, Link, Notice, PortVlans};
 
@@ -24,6 +25,8 @@ pub struct Bridge {
     pub devices: BTreeMap<u16, u32>,
     /// The host's addresses on these, each with the VLAN.
     pub addresses: BTreeSet<(u16, IpAddr)>,
+    /// What these say is on the link.
+    pub prefixes: BTreeSet<(u16, IpNet)>,
 }
 
 /// A port of a watched bridge.
@@ -57,7 +60,7 @@ pub struct View {
 pub struct Topology {
     watched: Vec<Arc<str>>,
     links: BTreeMap<u32, Link>,
-    addresses: BTreeSet<(u32, IpAddr)>,
+    addresses: BTreeSet<(u32, IpNet)>,
     vlans: BTreeMap<u32, PortVlans>,
 }
 
@@ -137,13 +140,18 @@ impl Topology {
                 vlan.vlan.filter(|(of, _)| *of == link.ifindex).map(|(_, id)| (id, vlan.ifindex))
             });
             let devices: BTreeMap<_, _> = vlans.chain([(own, link.ifindex)]).collect();
+            let nets: BTreeSet<_> = devices
+                .iter()
+                .flat_map(|(id, on)| self.addresses_on(*on).map(|net| (*id, net)))
+                .collect();
             let bridge = Bridge {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
                 filters_vlans: link.filters_vlans,
-                addresses: devices
-                    .iter()
-                    .flat_map(|(id, on)| self.addresses_on(*on).map(|address| (*id, address)))
+                addresses: nets.iter().map(|(id, net)| (*id, net.addr())).collect(),
+                prefixes: nets
+                    .into_iter()
+                    .filter_map(|(id, net)| Some((id, on_link(net)?)))
                     .collect(),
                 devices,
             };
@@ -170,8 +178,8 @@ impl Topology {
     }
 
     /// The host's addresses on a link.
-    fn addresses_on(&self, ifindex: u32) -> impl Iterator<Item = IpAddr> {
-        let addresses = self.addresses.range((ifindex, IpAddr::from([0; 4]))..);
+    fn addresses_on(&self, ifindex: u32) -> impl Iterator<Item = IpNet> {
+        let addresses = self.addresses.range((ifindex, Ipv4Net::default().into())..);
         addresses.take_while(move |(of, _)| *of == ifindex).map(|(_, address)| *address)
     }
 
@@ -187,6 +195,13 @@ impl Topology {
         let bridge = self.links.get(&ifindex).and_then(|link| self.links.get(&link.controller?));
         bridge.is_some_and(|bridge| bridge.filters_vlans) && !self.vlans.contains_key(&ifindex)
     }
+}
+
+/// What an address of the host says is on the link: nothing if it stands alone, and link-local
+/// addresses are on every link.
+fn on_link(address: IpNet) -> Option<IpNet> {
+    let alone = address.prefix_len() == address.max_prefix_len();
+    (!alone && !is_link_local(address.addr())).then(|| address.trunc())
 }
 
 #[cfg(test)]
@@ -209,11 +224,15 @@ mod tests {
         }
     }
 
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
     fn topology() -> Topology {
         let mut topology = Topology::new(vec!["br0".into()]);
         topology.reset(Dump {
             links: vec![link(2, "br0", None), link(3, "br1", None), link(4, "v4", Some(2))],
-            addresses: vec![(2, IpAddr::from([10, 0, 0, 1])), (3, IpAddr::from([10, 1, 0, 1]))],
+            addresses: vec![(2, net("10.0.0.1/24")), (3, net("10.1.0.1/24"))],
             vlans: Vec::new(),
         });
         topology
@@ -257,14 +276,29 @@ mod tests {
         let device = |ifindex, of| Link { vlan: Some((of, 5)), ..link(ifindex, "v", None) };
         topology.apply(Notice::Link(device(7, 2)));
         topology.apply(Notice::Link(device(8, 3)));
-        let [own, there, other] = [1, 2, 3].map(|host| IpAddr::from([10, 0, 0, host]));
-        topology.apply(Notice::Address(7, there));
-        topology.apply(Notice::Address(8, other));
+        let [own, there] = [1, 2].map(|host| IpAddr::from([10, 0, 0, host]));
+        topology.apply(Notice::Address(7, net("10.0.0.2/25")));
+        topology.apply(Notice::Address(8, net("10.0.0.3/24")));
         let addresses = |topology: &Topology| topology.view().bridges["br0"].addresses.clone();
         assert_eq!(addresses(&topology), BTreeSet::from([(0, own), (5, there)]));
         assert_eq!(topology.view().bridges["br0"].devices, BTreeMap::from([(0, 2), (5, 7)]));
+        let on_link = BTreeSet::from([(0, net("10.0.0.0/24")), (5, net("10.0.0.0/25"))]);
+        assert_eq!(topology.view().bridges["br0"].prefixes, on_link);
         topology.apply(Notice::LinkGone(7));
         assert_eq!(addresses(&topology), BTreeSet::from([(0, own)]));
+    }
+
+    #[test]
+    fn an_address_that_stands_alone_or_is_link_local_says_nothing_of_the_link() {
+        let mut topology = topology();
+        for address in ["10.9.0.1/32", "2001:db8::1/128", "fe80::1/64", "169.254.1.1/16"] {
+            topology.apply(Notice::Address(2, net(address)));
+        }
+        topology.apply(Notice::Address(2, net("2001:db8:1::1/64")));
+        topology.apply(Notice::AddressGone(2, net("10.0.0.1/24")));
+        let bridge = &topology.view().bridges["br0"];
+        assert_eq!(bridge.addresses.len(), 5);
+        assert_eq!(bridge.prefixes, BTreeSet::from([(0, net("2001:db8:1::/64"))]));
     }
 
     #[test]

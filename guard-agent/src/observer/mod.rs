@@ -83,7 +83,7 @@ pub struct Deps {
     pub bpffs: PathBuf,
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
-    /// The prefixes on each segment.
+    /// The prefixes on each segment, besides those of the host's addresses.
     pub prefixes: Vec<(Segment, IpNet)>,
     /// When claims age, how long a doubt may be held.
     pub conflict: Conflict,

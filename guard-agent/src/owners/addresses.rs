@@ -104,13 +104,13 @@ impl Inner {
     }
 
     pub(super) fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
-        let hosts = self.hosts.get(&segment.bridge);
+        let hosts = self.hosts.get(&segment.bridge).filter(|_| segment.inner_vlan == 0);
         hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
     }
 
     pub(super) fn kernel_key(&self, (segment, address): &(Segment, IpAddr)) -> Option<AddressKey> {
         let bridge = self.bridges.get(&segment.bridge)?;
-        Some(AddressKey::new(*bridge, segment.vlan, *address))
+        Some(segment.key(*bridge, *address))
     }
 
     pub(super) fn kernel_keys(

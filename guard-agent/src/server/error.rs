@@ -201,7 +201,8 @@ fn method(path: &str) -> String {
 
 /// No pool has this address.
 pub fn address_unknown(address: std::net::IpAddr) -> Status {
-    let message = format!("no pool has {address}; `guardctl pools` lists them");
+    let message =
+        format!("no pool has {address}, and nobody uses it; `guardctl pools` lists the pools");
     status(Code::NotFound, "ADDRESS_UNKNOWN", message, None)
 }
 

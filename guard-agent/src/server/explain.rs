@@ -9,13 +9,15 @@ use guard_core::{
     judgement::Verdict,
     lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
     reconcile::Settings,
+    segment::Segment,
 };
 use tonic::Status;
 
 use super::{Deps, convert, error};
 use crate::clock;
 
-/// One explanation for each pool that has the address.
+/// One explanation for each pool that has the address, and for each segment on which it is in use and no
+/// pool has it.
 pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanation>, Status> {
     let Deps { ledger, live, .. } = deps;
     let config = deps.config();
@@ -23,9 +25,6 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
     let leases = ledger.leases(filter).await.map_err(error::refused)?;
     let having: Vec<_> =
         config.pools.iter().filter(|pool| pool.standing(address) != Standing::Outside).collect();
-    if having.is_empty() && leases.is_empty() {
-        return Err(error::address_unknown(address));
-    }
     let of_lease = |(lease, evidence): &(Arc<Lease>, Vec<Evidence>)| {
         explanation(
             &lease.segment,
@@ -49,11 +48,28 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
         let rest = proto::Explanation { next, ..proto::Explanation::default() };
         all.push(explanation(pool.segment(), pool.name(), address, &evidence, rest));
     }
+    for segment in live.segments_of(address) {
+        if all.iter().any(|known| is_on(known, &segment)) {
+            continue;
+        }
+        let next = "no pool has it: it is watched, and never handed out".to_owned();
+        let rest = proto::Explanation { next, ..proto::Explanation::default() };
+        let evidence = live.evidence(&segment, address);
+        all.push(explanation(&segment, "", address, &evidence, rest));
+    }
+    if all.is_empty() {
+        return Err(error::address_unknown(address));
+    }
     Ok(all)
 }
 
+fn is_on(known: &proto::Explanation, segment: &Segment) -> bool {
+    (&*known.bridge, known.vlan, known.inner_vlan)
+        == (&*segment.bridge, segment.vlan.into(), segment.inner_vlan.into())
+}
+
 fn explanation(
-    segment: &guard_core::segment::Segment,
+    segment: &Segment,
     pool: &str,
     address: IpAddr,
     evidence: &[Evidence],
@@ -64,6 +80,7 @@ fn explanation(
         pool: pool.to_owned(),
         bridge: segment.bridge.to_string(),
         vlan: segment.vlan.into(),
+        inner_vlan: segment.inner_vlan.into(),
         evidence: evidence.iter().map(convert::evidence).collect(),
         ..rest
     }

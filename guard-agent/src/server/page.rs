@@ -195,13 +195,23 @@ impl Token {
 impl Key for LeaseKey {
     fn parts(&self) -> Vec<String> {
         let Self { pool, segment, address } = self;
-        let Segment { bridge, vlan } = segment;
-        vec![pool.to_string(), bridge.to_string(), vlan.to_string(), address.to_string()]
+        let Segment { bridge, vlan, inner_vlan } = segment;
+        let mut parts = vec![pool.to_string(), bridge.to_string(), vlan.to_string()];
+        parts.extend((*inner_vlan != 0).then(|| inner_vlan.to_string()));
+        parts.push(address.to_string());
+        parts
     }
 
     fn of_parts(parts: &[String]) -> Option<Self> {
-        let [pool, bridge, vlan, address] = parts else { return None };
+        let (pool, bridge, vlan, inner_vlan, address) = match parts {
+            [pool, bridge, vlan, address] => (pool, bridge, vlan, 0, address),
+            [pool, bridge, vlan, inner, address] => {
+                (pool, bridge, vlan, inner.parse().ok()?, address)
+            }
+            _ => return None,
+        };
         let segment = Segment::new(bridge.as_str(), vlan.parse().ok()?);
+        let segment = Segment { inner_vlan, ..segment };
         Some(Self { pool: Arc::from(pool.as_str()), segment, address: address.parse().ok()? })
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn scan(
 
 impl Columns {
     pub(super) fn of(place: &Place, row: &Row) -> Self {
-        let Place { segment: Segment { bridge, vlan }, address } = place;
+        let Place { segment: Segment { bridge, vlan, .. }, address } = place;
         let head = [text(bridge), Value::Integer(i64::from(*vlan)), blob(*address)];
         match row {
             Row::Free { order } => Self::of_free(head, *order),
@@ -281,8 +281,8 @@ impl Columns {
             port_peer,
             port_netns,
         ] = &self.values;
-        let Place { segment: Segment { bridge, vlan }, address } = self.place()?;
-        let segment = Segment { bridge: words.shared(bridge), vlan };
+        let Place { segment: Segment { bridge, vlan, .. }, address } = self.place()?;
+        let segment = Segment::new(words.shared(bridge), vlan);
         let place = Place { segment: segment.clone(), address };
         let release_order = int(order)?.cast_unsigned();
         let Some(state) = usize::try_from(int(state)?).ok()?.checked_sub(1) else {

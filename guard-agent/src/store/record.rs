@@ -98,7 +98,7 @@ impl Record for Subnet {
     const COLUMNS: usize = 7;
 
     fn values(&self) -> Vec<Value> {
-        let Self { id, segment: Segment { bridge, vlan }, prefix, pool, created_at } = self;
+        let Self { id, segment: Segment { bridge, vlan, .. }, prefix, pool, created_at } = self;
         vec![
             text(id),
             text(bridge),

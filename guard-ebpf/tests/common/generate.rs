@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
-        OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, Prefix,
-        STRENGTH_ASSERT, STRENGTH_USE,
+        AddressKey, Live, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST,
+        OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK,
+        Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -260,9 +260,13 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
         for (prefix, len) in
             [(Ipv4Addr::new(10, 8, 64, 0).into(), 24), ("2001:db8::".parse().unwrap(), 64)]
         {
+            let of = |on_link: u32| Prefix { on_link, ..Prefix::default() };
+            let (family, all) = key(prefix).family();
             if !chance.once_in(4) {
-                let on_link = Prefix { on_link: 1, ..Prefix::default() };
-                model.add_prefix(key(prefix), key(prefix).prefix_len(len), on_link);
+                model.add_prefix(key(prefix), key(prefix).prefix_len(len), of(ON_LINK));
+                model.add_prefix(family, all, of(OFF_LINK));
+            } else if chance.once_in(2) {
+                model.add_prefix(family, all, of(0));
             }
         }
         for _ in 0..4 {
@@ -281,7 +285,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
             model.live.insert(key(ip), live);
             let ip = if chance.once_in(2) { v4(chance).into() } else { v6(chance).into() };
             let rule = Prefix {
-                on_link: chance.of(&[0, 1]),
+                on_link: chance.of(&[0, ON_LINK, OFF_LINK]),
                 allow: chance.of(&[0, 1, 2]),
                 allow_virtual: chance.of(&[0, 1]),
                 declared: chance.of(&[0, 0, 1]),

@@ -8,10 +8,10 @@ use std::{fs, net::IpAddr, path::Path};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MacHolder, MacKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
-        OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
-        PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, Prefix,
-        STRENGTH_ASSERT, STRENGTH_USE, Vlans,
+        AddressKey, Live, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST,
+        OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
+        PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
+        Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
     },
     address::Segment,
 };
@@ -150,7 +150,7 @@ impl Rule {
             RuleKind::Shared | RuleKind::Router => (1, 0, 1),
             RuleKind::Proxy => (1, 0, 0),
         };
-        Prefix { on_link: 1, allow, allow_virtual, declared }
+        Prefix { on_link: ON_LINK, allow, allow_virtual, declared }
     }
 }
 
@@ -315,12 +315,21 @@ impl Case {
     /// The prefixes, with their keys and the lengths of these.
     pub fn prefixes(&self) -> Vec<(AddressKey, u32, Prefix)> {
         let Segment { bridge, vlan, inner_vlan } = self.segment();
-        let key = |(prefix, len): &(IpAddr, u8)| {
-            let key = AddressKey { inner_vlan, ..AddressKey::new(bridge, vlan, *prefix) };
-            (key, key.prefix_len(*len), Prefix { on_link: 1, ..Prefix::default() })
+        let key =
+            |prefix: IpAddr| AddressKey { inner_vlan, ..AddressKey::new(bridge, vlan, prefix) };
+        let of = |on_link: u32| Prefix { on_link, ..Prefix::default() };
+        let on_link = self.prefixes.iter().map(|(prefix, len)| {
+            let key = key(*prefix);
+            (key, key.prefix_len(*len), of(ON_LINK))
+        });
+        let has = |v4: bool| self.prefixes.iter().any(|(prefix, _)| prefix.is_ipv4() == v4);
+        let family = |address: IpAddr| {
+            let (key, len) = key(address).family();
+            (key, len, of(if has(address.is_ipv4()) { OFF_LINK } else { 0 }))
         };
+        let families = [IpAddr::from([0; 4]), IpAddr::from([0; 16])].map(family);
         let rule = self.rule.map(|rule| (self.key(), AddressKey::FULL_LEN, rule.prefix()));
-        self.prefixes.iter().map(key).chain(rule).collect()
+        families.into_iter().chain(on_link).chain(rule).collect()
     }
 
     /// The entry of the map of owners.

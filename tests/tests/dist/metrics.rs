@@ -14,7 +14,7 @@ const CONTRACT: [(&str, &[&str]); 32] = [
     ("guard_allocation_duration_seconds", &["pool"]),
     ("guard_releases_total", &["pool", "result"]),
     ("guard_conflicts_total", &["bridge", "kind"]),
-    ("guard_conflicts_open", &["bridge", "kind"]),
+    ("guard_conflicts_open", &["bridge", "kind", "severity"]),
     ("guard_live_addresses", &["bridge", "source"]),
     ("guard_frames_total", &["bridge", "kind"]),
     ("guard_frames_dropped_total", &["bridge", "reason"]),

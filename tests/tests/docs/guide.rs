@@ -51,8 +51,7 @@ fn script(document: &str) -> Result<String> {
             }
             "sh follow" => {
                 for line in block.lines() {
-                    // On a busy machine it may not be so far yet that it ends by itself at SIGINT.
-                    writeln!(script, "{FOLLOW} {line} || [ $? = 130 ]")?;
+                    writeln!(script, "{FOLLOW} {line}")?;
                 }
             }
             "toml file" => write!(script, "cat > /etc/guard/agent.toml <<'END'\n{block}END\n")?,

@@ -10,9 +10,9 @@ const LEASE: &str = "address prefix_len gateway pool bridge vlan state sandbox l
 const EVIDENCE: &str = "source detail mac interface since age_ms";
 const POOL_FIELDS: &str = "name bridge vlan prefix gateway capacity free held active releasing \
                            cooling quarantined utilisation";
-const LIVE: &str = "address bridge vlan mac interface evidence lease";
+const LIVE: &str = "address bridge vlan inner_vlan mac interface evidence lease";
 const PORT: &str = "interface ifindex bridge kind covered attach program_id since frames addresses";
-const CONFLICT: &str = "id bridge vlan address kind severity claimants flaps first_seen last_seen \
+const CONFLICT: &str = "id bridge vlan inner_vlan address kind severity claimants flaps first_seen last_seen \
                         open silenced_until";
 const CLAIMANT: &str = "role mac interface ifindex sandbox lifecycle first_seen last_seen frames";
 const STATUS: &str = "version ready degraded boot_pass store sources bridges";

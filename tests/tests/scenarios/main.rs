@@ -47,5 +47,6 @@ mod terminal;
 mod trace;
 mod two_bridges;
 mod vlan;
+mod watch;
 mod watchdog;
 mod workload;

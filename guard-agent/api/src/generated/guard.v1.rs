@@ -564,6 +564,9 @@ pub struct LiveAddress {
     /// The generation of the lease, where one holds the address.
     #[prost(uint64, optional, tag = "7")]
     pub lease: ::core::option::Option<u64>,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "8")]
+    pub inner_vlan: u32,
 }
 /// A port of a watched bridge.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -682,6 +685,9 @@ pub struct Conflict {
     /// What is wrong, for people, where kind and claimants do not say it.
     #[prost(string, tag = "15")]
     pub detail: ::prost::alloc::string::String,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "16")]
+    pub inner_vlan: u32,
 }
 /// Something that has happened to a lease or an incident.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1377,10 +1383,10 @@ pub struct Explanation {
     /// The address.
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
-    /// The pool that has it.
+    /// The pool that has it; empty where none has, and it is in use all the same.
     #[prost(string, tag = "2")]
     pub pool: ::prost::alloc::string::String,
-    /// The bridge that the pool is on.
+    /// The bridge that the pool, or the use, is on.
     #[prost(string, tag = "3")]
     pub bridge: ::prost::alloc::string::String,
     /// The VLAN of that bridge; 0 for untagged.
@@ -1395,11 +1401,14 @@ pub struct Explanation {
     /// What will happen next, for people.
     #[prost(string, tag = "7")]
     pub next: ::prost::alloc::string::String,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "8")]
+    pub inner_vlan: u32,
 }
 /// What is known of an address.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhyResponse {
-    /// One for each pool that has it.
+    /// One for each pool that has it, and for each segment on which it is in use and none has it.
     #[prost(message, repeated, tag = "1")]
     pub explanations: ::prost::alloc::vec::Vec<Explanation>,
     /// Who was asked, and how they are.
@@ -4232,8 +4241,9 @@ pub mod guard_client {
                 .insert(GrpcMethod::new("guard.v1.Guard", "WatchConflicts"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// What each source knows of an address, in every pool that has it, and what happens next.
-        /// INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool has it).
+        /// What each source knows of an address, in every pool that has it and on every segment where it is in
+        /// use, and what happens next. INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool
+        /// has it, and nobody uses it).
         pub async fn why(
             &mut self,
             request: impl tonic::IntoRequest<super::WhyRequest>,
@@ -4362,8 +4372,9 @@ pub mod guard_server {
             tonic::Response<Self::WatchConflictsStream>,
             tonic::Status,
         >;
-        /// What each source knows of an address, in every pool that has it, and what happens next.
-        /// INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool has it).
+        /// What each source knows of an address, in every pool that has it and on every segment where it is in
+        /// use, and what happens next. INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool
+        /// has it, and nobody uses it).
         async fn why(
             &self,
             request: tonic::Request<super::WhyRequest>,

@@ -3,8 +3,6 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use guard_ebpf::abi::AddressKey;
-
 use super::{Arbiter, Effect, Facts, Remark, Seen, given::Given};
 use crate::{evidence::Claim, segment::Segment};
 
@@ -21,7 +19,7 @@ impl Arbiter {
         let mut ageing = HashMap::new();
         for (segment, address, claims) in claims {
             let Some((bridge, mac)) = given.facts.bridge_named(&segment.bridge) else { continue };
-            let key = AddressKey::new(bridge, segment.vlan, address);
+            let key = segment.key(bridge, address);
             for claim in claims {
                 if given.now.monotonic.saturating_sub(claim.seen) < self.conflict.live_window {
                     continue;

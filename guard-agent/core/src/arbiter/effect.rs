@@ -29,6 +29,8 @@ pub enum Effect {
     Folded(Segment, IpAddr, u32),
     /// An address has gone from one claimant to another by right: to and fro, it is an incident.
     Moved {
+        /// It is off the prefixes of its segment: see [`crate::incident::Incident::mild`].
+        mild: bool,
         /// The segment.
         segment: Segment,
         /// The address.

@@ -39,6 +39,9 @@ pub trait Facts {
     /// The allow rule that leaves an address to those whom it names.
     fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule>;
 
+    /// Whether the segment has prefixes of an address's family, and it is in none of them.
+    fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool;
+
     /// Whether this MAC is live with an address behind this port.
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool;
 

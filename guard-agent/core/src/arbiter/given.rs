@@ -41,7 +41,7 @@ impl<F: Facts> Given<'_, F> {
         let strength = if strength == STRENGTH_ASSERT { Strength::Assert } else { Strength::Use };
         let station = Station { mac, interface, ifindex };
         let claim = Claim { station, strength, first, seen };
-        let segment = Segment::new(bridge, key.vlan);
+        let segment = Segment::of(bridge, &key);
         Some(Seen { key, segment, address: key.ip(), claim })
     }
 
@@ -150,6 +150,7 @@ impl<F: Facts> Given<'_, F> {
             segment: Segment::new(segment.bridge.clone(), 0),
             target: Target::Port(ifindex),
             kind,
+            mild: false,
             holder: None,
             // Its MACs are as many as it likes.
             challenger: Claimant { mac: None, ..sender },
@@ -179,7 +180,8 @@ impl<F: Facts> Given<'_, F> {
         let behind = self.facts.behind(claim.station.ifindex);
         let to = self.now.claimant(Role::Claimant, claim, 1, behind);
         let (segment, address) = (segment.clone(), *address);
-        self.effects.push(Effect::Moved { segment, address, sides: Box::new((from, to)) });
+        let mild = self.facts.is_off_prefix(&segment, address);
+        self.effects.push(Effect::Moved { mild, segment, address, sides: Box::new((from, to)) });
         self.hold(&seen);
         self.claimed(seen);
     }
@@ -229,9 +231,11 @@ impl<F: Facts> Given<'_, F> {
         let Seen { key, segment, claim, .. } = seen;
         let behind = self.facts.behind(claim.station.ifindex);
         let challenger = self.now.claimant(role, claim, 1, behind);
+        let nobodys = kind == Kind::Duplicate && role == Role::Claimant;
+        let mild = nobodys && self.facts.is_off_prefix(segment, seen.address);
         let (segment, target) = (segment.clone(), seen.target());
         let sighted = Sighted {
-            sighting: Sighting { segment, target, kind, holder, challenger, detail: None },
+            sighting: Sighting { segment, target, kind, mild, holder, challenger, detail: None },
             counted: Some(challenger_key(key, &claim.station, event)),
             seen: claim.seen,
         };

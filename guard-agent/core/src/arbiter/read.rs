@@ -77,7 +77,7 @@ impl Arbiter {
     ) {
         for (segment, address) in addresses {
             if let Some((bridge, _)) = given.facts.bridge_named(&segment.bridge) {
-                let key = AddressKey::new(bridge, segment.vlan, address);
+                let key = segment.key(bridge, address);
                 given.effects.push(Effect::ForgetInKernel(key, ifindex));
             }
         }

@@ -26,6 +26,7 @@ impl Incidents {
             holder: None,
             challenger: port,
             detail: Some(Arc::from(by)),
+            mild: false,
         };
         let told = self.sighted(sighting, now);
         let changed = || Some((Phase::Changed, self.open.get(&key)?.clone()));

@@ -111,8 +111,7 @@ impl Incidents {
         for claimant in claimants() {
             changed |= incident.join(claimant, now);
         }
-        if Kind::Duplicate > incident.kind {
-            incident.kind = Kind::Duplicate;
+        if incident.worsen(Kind::Duplicate, false) {
             self.silences.break_by(&key, incident);
             changed = true;
         }

@@ -7,6 +7,7 @@
 mod flap;
 mod hidden;
 mod listed;
+mod mild;
 mod model;
 mod open;
 mod silence;
@@ -20,6 +21,7 @@ use std::{
 
 pub use flap::Flaps;
 pub use listed::Named;
+use mild::MildAlerts;
 pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
 use open::Open;
 use silence::Silences;
@@ -50,6 +52,7 @@ pub struct Incidents {
     open: Open,
     closed: VecDeque<Incident>,
     silences: Silences,
+    mild: MildAlerts,
     /// The inventory has been read: whom it does not name is not named.
     listed: bool,
 }
@@ -64,6 +67,7 @@ impl Incidents {
             open: Open::default(),
             closed: VecDeque::new(),
             silences: Silences::default(),
+            mild: MildAlerts::default(),
             listed: false,
         }
     }
@@ -96,11 +100,13 @@ impl Incidents {
     /// due now.
     pub fn end_silences(&mut self, now: Now) -> Vec<Incident> {
         self.silences.end(now);
+        self.mild.forget_old(now);
         let mut due = Vec::new();
         for (key, incident) in self.open.iter_mut() {
             if !self.silences.covers(key, incident.kind) {
                 incident.speak();
-                if !std::mem::replace(&mut incident.told, true) {
+                if !incident.told && (!incident.mild || self.mild.take(key, now)) {
+                    incident.told = true;
                     due.push(incident.clone());
                 }
             }
@@ -110,7 +116,7 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, holder, challenger, detail } = sighting;
+        let Sighting { segment, target, kind, mild, holder, challenger, detail } = sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -131,8 +137,7 @@ impl Incidents {
             // Its numbers grow with each frame: that by itself is no news.
             incident.detail = detail.unwrap_or_else(|| incident.detail.clone());
             let joined = incident.join(challenger, now);
-            let worse = kind > incident.kind;
-            incident.kind = incident.kind.max(kind);
+            let worse = incident.worsen(kind, mild);
             if worse {
                 self.silences.break_by(&key, incident);
             }
@@ -144,7 +149,7 @@ impl Incidents {
             incident.detail = detail;
             self.open.insert(key, incident.clone());
         }
-        Some((phase, incident))
+        Some(if mild { self.soften((phase, incident), now) } else { (phase, incident) })
     }
 
     fn open(
@@ -171,11 +176,11 @@ impl Incidents {
         &mut self,
         segment: &Segment,
         address: IpAddr,
-        from: Option<&Claimant>,
-        to: &Claimant,
+        sides: (Option<&Claimant>, &Claimant),
+        mild: bool,
         now: Now,
     ) -> Option<(Phase, Incident)> {
-        let key = (segment.clone(), address);
+        let (key, (from, to)) = ((segment.clone(), address), sides);
         if let Some(from) = from {
             self.flaps.begin(&key, from, to);
         }
@@ -186,8 +191,7 @@ impl Incidents {
         if let Some(incident) = self.open.get_mut(&target) {
             incident.flaps += 1;
             incident.join(to.clone(), now);
-            let worse = Kind::Flap > incident.kind;
-            incident.kind = incident.kind.max(Kind::Flap);
+            let worse = incident.worsen(Kind::Flap, mild);
             if worse {
                 self.silences.break_by(&target, incident);
             }
@@ -197,7 +201,18 @@ impl Incidents {
         let (phase, mut incident) = self.open(target.clone(), Kind::Flap, holders, now);
         incident.flaps = flaps;
         self.open.insert(target, incident.clone());
-        Some((phase, incident))
+        Some(if mild { self.soften((phase, incident), now) } else { (phase, incident) })
+    }
+
+    /// What has just opened hurts nobody.
+    fn soften(&mut self, opened: (Phase, Incident), now: Now) -> (Phase, Incident) {
+        let (phase, mut incident) = opened;
+        let key = (incident.segment.clone(), incident.target.clone());
+        self.mild.forget_old(now);
+        incident.mild = true;
+        incident.told = incident.told && self.mild.take(&key, now);
+        self.open.insert(key, incident.clone());
+        (phase, incident)
     }
 
     /// A claimant that the kernel does not report by itself still speaks.
@@ -287,11 +302,12 @@ impl Incidents {
         some.into_iter().take(most).cloned().collect()
     }
 
-    /// How many are open, by bridge and kind.
-    pub fn count(&self) -> BTreeMap<(&str, Kind), usize> {
+    /// How many are open, by bridge, kind and severity.
+    pub fn count(&self) -> BTreeMap<(&str, Kind, Severity), usize> {
         let mut count = BTreeMap::new();
         for incident in self.open.values() {
-            *count.entry((&*incident.segment.bridge, incident.kind)).or_default() += 1;
+            let of = (&*incident.segment.bridge, incident.kind, incident.severity());
+            *count.entry(of).or_default() += 1;
         }
         count
     }

@@ -85,7 +85,7 @@ impl Kind {
         )
     }
 
-    /// How bad it is.
+    /// How bad it is, unless it is [`Incident::mild`].
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
@@ -104,7 +104,7 @@ impl Kind {
 }
 
 /// How bad an incident is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Nobody is hurt yet.
     Info,
@@ -197,6 +197,8 @@ pub struct Sighting {
     pub target: Target,
     /// How bad.
     pub kind: Kind,
+    /// It hurts nobody: see [`Incident::mild`].
+    pub mild: bool,
     /// Who has it; none for the gateway and the host, who have no port.
     pub holder: Option<Claimant>,
     /// Who sent the frame.
@@ -219,6 +221,9 @@ pub struct Incident {
     pub detail: Arc<str>,
     /// The worst that was seen.
     pub kind: Kind,
+    /// Two have an address that is off the segment's prefixes, and so nobody's here (claims.md A14).
+    #[serde(default)]
+    pub mild: bool,
     /// All sides, who had the address first.
     pub claimants: Vec<Claimant>,
     /// How often the address went back to one who had had it.
@@ -252,6 +257,7 @@ impl Incident {
             target,
             detail: Arc::from(""),
             kind,
+            mild: false,
             claimants: Vec::new(),
             flaps: 0,
             first_seen: now.wall,
@@ -261,6 +267,22 @@ impl Incident {
             silence_ends: None,
             told: true,
         }
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self.kind {
+            Kind::Duplicate | Kind::Flap if self.mild => Severity::Info,
+            kind => kind.severity(),
+        }
+    }
+
+    /// Takes in how bad a sighting is. True if that is worse than what was known.
+    pub(super) fn worsen(&mut self, kind: Kind, mild: bool) -> bool {
+        let worse = kind > self.kind || (self.mild && !mild);
+        self.kind = self.kind.max(kind);
+        self.mild &= mild;
+        worse
     }
 
     /// It is silenced no more.

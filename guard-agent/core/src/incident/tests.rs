@@ -38,6 +38,7 @@ fn duplicate(port: u32, now: Now) -> Sighting {
         segment: Segment::new("rt0", 0),
         target: Target::Address(IpAddr::from([10, 8, 64, 2])),
         kind: Kind::Duplicate,
+        mild: false,
         holder: Some(claimant(Role::Owner, 1, now)),
         challenger: claimant(Role::Impostor, port, now),
         detail: None,
@@ -64,6 +65,48 @@ fn it_closes_when_the_impostor_is_quiet_though_the_owner_never_speaks() {
     assert_eq!(incidents.close(at(110)).len(), 1);
     assert!(incidents.list(false).is_empty());
     assert!(incidents.list(true)[0].closed_at.is_some());
+}
+
+/// claims.md A14.
+fn off_prefix(port: u32, now: Now) -> Sighting {
+    let holder = Some(claimant(Role::Claimant, 1, now));
+    let challenger = claimant(Role::Claimant, port, now);
+    Sighting { mild: true, holder, challenger, ..duplicate(port, now) }
+}
+
+#[test]
+fn what_hurts_nobody_is_told_once_an_hour_however_often_it_opens() {
+    let mut incidents = incidents();
+    let mut told = Vec::new();
+    for minute in 0..130 {
+        let now = at(minute * 60);
+        told.extend(incidents.end_silences(now).iter().map(|_| minute));
+        if let Some((Phase::Opened, incident)) = incidents.sighted(off_prefix(2, now), now) {
+            assert_eq!(incident.severity(), Severity::Info);
+            told.extend(incident.told.then_some(minute));
+        }
+        incidents.port_gone(2, now);
+    }
+    assert_eq!(told, [0, 60, 120]);
+    // One that lasts is told when the hour is over.
+    incidents.sighted(off_prefix(2, at(130 * 60)), at(130 * 60));
+    assert!(incidents.end_silences(at(170 * 60)).is_empty());
+    assert_eq!(incidents.end_silences(at(180 * 60)).len(), 1);
+}
+
+#[test]
+fn what_hurts_somebody_after_all_is_told_at_once() {
+    let mut incidents = incidents();
+    incidents.sighted(off_prefix(2, at(0)), at(0));
+    incidents.port_gone(2, at(1));
+    let (_, untold) = incidents.sighted(off_prefix(3, at(2)), at(2)).unwrap();
+    assert!(!untold.told);
+    let (phase, worse) = incidents.sighted(duplicate(3, at(3)), at(3)).unwrap();
+    assert_eq!((phase, worse.severity()), (Phase::Changed, Severity::Warning));
+    assert_eq!(incidents.end_silences(at(3)).len(), 1);
+    let now = at(4);
+    assert_eq!(incidents.sighted(off_prefix(3, now), now), None);
+    assert_eq!(incidents.list(false)[0].severity(), Severity::Warning, "it stays the worst");
 }
 
 #[test]
@@ -100,7 +143,7 @@ fn moved(incidents: &mut Incidents, from: u32, to: u32, seconds: u64) -> Option<
     let (from, to) =
         (claimant(Role::Claimant, from, at(seconds - 1)), claimant(Role::Claimant, to, now));
     let address = IpAddr::from([10, 8, 64, 2]);
-    incidents.moved(&Segment::new("rt0", 0), address, Some(&from), &to, now)
+    incidents.moved(&Segment::new("rt0", 0), address, (Some(&from), &to), false, now)
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub struct Report {
     pub counters: BridgeCounters,
 }
 
-/// An incident, which the API has without the inner VLAN.
+/// An incident, and where it is.
 #[derive(Clone, Debug)]
 pub struct Disputed {
     /// The VLAN within its VLAN, 0 where there is none.

@@ -18,9 +18,10 @@ use guard_core::{
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
-        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OWNED_GATEWAY, OWNED_MAC, Owned,
-        PORT_UPLINK, Port, STRENGTH_ASSERT, STRENGTH_USE,
+        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OFF_LINK, OWNED_GATEWAY, OWNED_MAC,
+        Owned, PORT_UPLINK, Port, STRENGTH_ASSERT, STRENGTH_USE,
     },
+    decide::Tables as _,
     model::Model,
 };
 use jiff::Timestamp;
@@ -189,7 +190,7 @@ impl<'a> World<'a> {
 
     fn segment(&self, key: &AddressKey) -> Segment {
         let bridge = self.bridges.get(&key.inner_vlan).cloned();
-        Segment::new(bridge.unwrap_or_default(), key.vlan)
+        Segment::of(bridge.unwrap_or_default(), key)
     }
 
     fn key(&self, segment: &Segment, address: IpAddr) -> AddressKey {
@@ -313,6 +314,11 @@ impl Facts for World<'_> {
         Some(Rule { port })
     }
 
+    fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
+        let prefix = self.model.prefix(&self.key(segment, address));
+        prefix.is_some_and(|prefix| prefix.on_link == OFF_LINK)
+    }
+
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
         let live = self.model.live.get(&self.key(segment, address));
         live.is_some_and(|live| (Mac(live.mac), live.ifindex) == (mac, ifindex))
@@ -332,7 +338,9 @@ impl Hands for World<'_> {
     fn carry_out(&mut self, effect: Effect) -> Option<arbiter::Event> {
         match effect {
             Effect::Sighted(sighted) => self.sighted(*sighted),
-            Effect::Moved { segment, address, sides } => self.moved(&segment, address, *sides),
+            Effect::Moved { mild, segment, address, sides } => {
+                self.moved(&segment, address, *sides, mild);
+            }
             Effect::Folded(segment, address, ifindex) => {
                 let at = now(self.model.now_ns);
                 self.closed.extend(self.incidents.folded(&segment, address, ifindex, at));
@@ -398,11 +406,12 @@ impl World<'_> {
         segment: &Segment,
         address: IpAddr,
         (from, to): (Option<Claimant>, Claimant),
+        mild: bool,
     ) {
         let side = |side: &Claimant| (side.mac, side.ifindex.unwrap_or_default());
         if !from.as_ref().is_some_and(|from| self.is_on_its_way(side(from), side(&to))) {
             let at = now(self.model.now_ns);
-            self.incidents.moved(segment, address, from.as_ref(), &to, at);
+            self.incidents.moved(segment, address, (from.as_ref(), &to), mild, at);
         }
     }
 

@@ -72,7 +72,6 @@ pub struct Conflict {
     pub id: Option<String>,
     pub bridge: Option<String>,
     pub vlan: u32,
-    /// The API has none; a capture can.
     pub inner_vlan: u32,
     pub address: Option<String>,
     pub kind: Option<String>,
@@ -96,7 +95,7 @@ impl From<proto::Conflict> for Conflict {
             id: text(conflict.id),
             bridge: text(conflict.bridge),
             vlan: conflict.vlan,
-            inner_vlan: 0,
+            inner_vlan: conflict.inner_vlan,
             address: text(conflict.address),
             claimants: conflict.claimants.into_iter().map(Claimant::from).collect(),
             flaps: conflict.flaps,
@@ -260,6 +259,7 @@ pub mod tests {
             source: String::new(),
             entry: String::new(),
             detail: String::new(),
+            inner_vlan: 0,
         }
     }
 

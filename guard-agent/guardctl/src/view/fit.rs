@@ -158,6 +158,7 @@ fn what_is_seen_fits() {
         interface: interface(),
         evidence: vec![evidence(); 4],
         lease: Some(u64::MAX),
+        inner_vlan: 4094,
     };
     shown(&LiveList::from(proto::LiveResponse { live: vec![live], ..Default::default() }));
     shown(&Conflicts::from(proto::ConflictsResponse {
@@ -172,6 +173,7 @@ fn what_is_seen_fits() {
         lease: Some(lease()),
         evidence: vec![evidence()],
         next: long(),
+        inner_vlan: 4094,
     };
     let (explanations, sources) = (vec![explanation], vec![source()]);
     shown(&Why::from(proto::WhyResponse { explanations, sources, ..Default::default() }));

@@ -1,7 +1,7 @@
 use guard_api::proto;
 use serde::Serialize;
 
-use super::{Evidence, evidence, segment, text};
+use super::{Evidence, evidence, inner_segment, text};
 use crate::{
     output::{Screen, View},
     table::{Table, cell},
@@ -13,6 +13,7 @@ pub struct Live {
     pub address: Option<String>,
     pub bridge: Option<String>,
     pub vlan: u32,
+    pub inner_vlan: u32,
     pub mac: Option<String>,
     pub interface: Option<String>,
     pub evidence: Vec<Evidence>,
@@ -25,6 +26,7 @@ impl From<proto::LiveAddress> for Live {
             address: text(live.address),
             bridge: text(live.bridge),
             vlan: live.vlan,
+            inner_vlan: live.inner_vlan,
             mac: text(live.mac),
             interface: text(live.interface),
             evidence: live.evidence.into_iter().map(Evidence::from).collect(),
@@ -53,7 +55,7 @@ impl View for LiveList {
             let lease = live.lease.map(|generation| generation.to_string());
             let cells = [
                 cell(live.address.as_deref()),
-                cell(Some(&segment(live.bridge.as_deref(), live.vlan))),
+                cell(Some(&inner_segment(live.bridge.as_deref(), live.vlan, live.inner_vlan))),
                 cell(live.mac.as_deref()),
                 cell(live.interface.as_deref()),
                 cell(lease.as_deref()),
@@ -84,13 +86,14 @@ mod tests {
             interface: "veth-c".to_owned(),
             evidence: vec![wire()],
             lease,
+            inner_vlan: 0,
         };
         LiveList::from(proto::LiveResponse { live: vec![live], ..Default::default() })
     }
 
     #[test]
     fn live_as_json() {
-        let head = r#"{"live":[{"address":"10.8.64.3","bridge":"rt0","vlan":0,
+        let head = r#"{"live":[{"address":"10.8.64.3","bridge":"rt0","vlan":0,"inner_vlan":0,
             "mac":"02:00:00:00:00:0c","interface":"veth-c","evidence":["#;
         golden(&live(None), &format!(r#"{head}{WIRE}],"lease":null}}]}}"#));
         golden(&live(Some(7)), &format!(r#"{head}{WIRE}],"lease":7}}]}}"#));

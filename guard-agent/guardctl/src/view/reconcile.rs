@@ -3,9 +3,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Evidence, Lease, ago, lease,
+    Evidence, Lease, ago, inner_segment, lease,
     operator::{dry, leases},
-    segment,
     status::Source,
     text, time, word,
 };
@@ -84,13 +83,14 @@ impl View for Reconciled {
     }
 }
 
-/// What is known of an address in one pool.
+/// What is known of an address in one pool, or on a segment where it is in use and no pool has it.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     pub address: Option<String>,
     pub pool: Option<String>,
     pub bridge: Option<String>,
     pub vlan: u32,
+    pub inner_vlan: u32,
     pub state: String,
     pub lease: Option<Lease>,
     pub evidence: Vec<Evidence>,
@@ -108,15 +108,18 @@ pub struct Why {
 
 impl From<proto::Explanation> for Explanation {
     fn from(explanation: proto::Explanation) -> Self {
-        let proto::Explanation { address, pool, bridge, vlan, lease, evidence, next } = explanation;
+        let proto::Explanation { address, pool, bridge, vlan, inner_vlan, lease, evidence, next } =
+            explanation;
         let lease = lease.map(Lease::from);
         let state = lease.as_ref().and_then(|lease| lease.state.clone());
+        let without = if pool.is_empty() { "in use" } else { "free" };
         Self {
             address: text(address),
             pool: text(pool),
             bridge: text(bridge),
             vlan,
-            state: state.unwrap_or_else(|| "free".to_owned()),
+            inner_vlan,
+            state: state.unwrap_or_else(|| without.to_owned()),
             lease,
             evidence: evidence.into_iter().map(Evidence::from).collect(),
             next: text(next),
@@ -140,15 +143,18 @@ impl View for Why {
     fn text(&self, screen: Screen) -> String {
         let mut shown = String::new();
         let width = usize::from(screen.width);
-        for Explanation { address, pool, bridge, vlan, state, lease, evidence, next } in
-            &self.explanations
-        {
+        for explanation in &self.explanations {
+            let Explanation { address, pool, bridge, vlan, inner_vlan, .. } = explanation;
+            let Explanation { state, lease, evidence, next, .. } = explanation;
             let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
             let owner = lease.as_ref().and_then(|lease| lease.sandbox.as_deref());
             let owner = owner.map(|owner| format!(", sandbox {owner}")).unwrap_or_default();
-            let place = segment(bridge.as_deref(), *vlan);
-            let head =
-                format!("{} in pool {} on {place}: {state}{owner}", name(address), name(pool));
+            let place = inner_segment(bridge.as_deref(), *vlan, *inner_vlan);
+            let pool = match pool {
+                Some(pool) => format!("in pool {pool}"),
+                None => "in no pool".to_owned(),
+            };
+            let head = format!("{} {pool} on {place}: {state}{owner}", name(address));
             shown.push_str(&folded(&head, "", width));
             for said in evidence {
                 let detail = said.detail.as_deref().unwrap_or("-");
@@ -232,7 +238,7 @@ mod tests {
             &why,
             &format!(
                 r#"{{"explanations":[{{"address":"10.8.64.9","pool":"sandboxes","bridge":"rt0",
-                "vlan":0,"state":"free","lease":null,"evidence":[{WIRE}],
+                "vlan":0,"inner_vlan":0,"state":"free","lease":null,"evidence":[{WIRE}],
                 "next":"it is in use without a lease"}}],"sources":[],
                 "last_pass":"1970-01-01T00:00:50Z","last_result":"done"}}"#
             ),
@@ -243,6 +249,26 @@ mod tests {
              wire 3s: claimed by ARP (02:00:00:00:00:0c on veth-c), since 10s ago\n  \
              next: it is in use without a lease\n\
              last pass of the reconciler: done, 10s ago\n"
+        );
+    }
+
+    #[test]
+    fn why_says_of_an_address_that_no_pool_has_where_it_is_in_use() {
+        let why = Why::from(proto::WhyResponse {
+            explanations: vec![proto::Explanation {
+                address: "10.8.64.9".to_owned(),
+                bridge: "br0".to_owned(),
+                vlan: 5,
+                evidence: vec![wire()],
+                next: "no pool has it: it is watched, and never handed out".to_owned(),
+                ..proto::Explanation::default()
+            }],
+            ..proto::WhyResponse::default()
+        });
+        assert!(
+            shown(&why).starts_with("10.8.64.9 in no pool on br0.5: in use\n"),
+            "{}",
+            shown(&why)
         );
     }
 }

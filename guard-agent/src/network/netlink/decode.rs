@@ -1,9 +1,8 @@
 //! From netlink messages to values.
 
-use std::net::IpAddr;
-
 use futures_util::{Stream, StreamExt as _, stream::unfold};
 use guard_core::{evidence::Device, mac::Mac};
+use ipnet::IpNet;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload, Nla as _};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -191,7 +190,7 @@ fn alternative(property: Prop) -> Option<String> {
 }
 
 /// `IFA_LOCAL` is the host's own; on a broadcast link without it, `IFA_ADDRESS` is.
-pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -200,7 +199,8 @@ pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
-    local.or(address).map(|address| (message.header.index, address))
+    let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+    Some((message.header.index, net))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What route netlink reports, as values.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use guard_core::{evidence::Device, mac::Mac};
+use ipnet::IpNet;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +69,9 @@ pub enum Notice {
     /// where that is said.
     Port(u32, PortVlans, Option<Flow>),
     /// The host has an address on a link.
-    Address(u32, IpAddr),
+    Address(u32, IpNet),
     /// It has it no more.
-    AddressGone(u32, IpAddr),
+    AddressGone(u32, IpNet),
     /// Messages were lost: take the dump anew.
     Lost,
 }
@@ -80,8 +81,8 @@ pub enum Notice {
 pub struct Dump {
     /// The links.
     pub links: Vec<Link>,
-    /// The addresses, each with the ifindex of its link.
-    pub addresses: Vec<(u32, IpAddr)>,
+    /// The addresses with their prefixes, each with the ifindex of its link.
+    pub addresses: Vec<(u32, IpNet)>,
     /// The VLANs of bridges and their ports, each with its ifindex.
     pub vlans: Vec<(u32, PortVlans)>,
 }

@@ -59,12 +59,17 @@ impl Facts for Carrier<'_> {
     }
 
     fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {
-        let rule = rules::declared(self.executor.rules_of(segment), segment.vlan, address)?;
+        let rules = Some(self.executor.rules_of(segment)).filter(|_| segment.inner_vlan == 0)?;
+        let rule = rules::declared(rules, segment.vlan, address)?;
         let port = match &rule.ports[..] {
             [port] => Some(port.clone()),
             _ => None,
         };
         Some(Rule { port })
+    }
+
+    fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.executor.is_off_prefix(segment, address)
     }
 
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
@@ -94,9 +99,10 @@ impl Hands for Carrier<'_> {
                 self.executor.live.withdraw(&segment, address, ifindex);
             }
             Effect::Sighted(sighted) => self.executor.sighted(*sighted),
-            Effect::Moved { segment, address, sides } => {
+            Effect::Moved { mild, segment, address, sides } => {
                 let (from, to) = *sides;
-                self.executor.reporter.moved(&segment, address, from.as_ref(), &to, clock::now());
+                let sides = (from.as_ref(), &to);
+                self.executor.reporter.moved(&segment, address, sides, mild, clock::now());
             }
             Effect::Folded(segment, address, ifindex) => {
                 self.executor.reporter.folded(&segment, address, ifindex, clock::now());

@@ -10,7 +10,13 @@ use std::{
 };
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
-use guard_core::{evidence::Station, mac::Mac, policy::Allow, rules, segment::Segment};
+use guard_core::{
+    evidence::Station,
+    mac::Mac,
+    policy::{Allow, is_off_prefix},
+    rules,
+    segment::Segment,
+};
 use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, Live, Prefix};
 use ipnet::IpNet;
 
@@ -42,7 +48,10 @@ pub(super) struct Executor {
     reporter: Arc<IncidentReporter>,
     owners: Arc<Owners>,
     maps: ClaimMaps,
+    /// The prefixes of pools, and those that the configuration names besides.
     prefixes: Vec<(Segment, IpNet)>,
+    /// The prefixes on each bridge that exists, with those of the host's addresses.
+    on_link: HashMap<Arc<str>, Vec<(u16, IpNet)>>,
     /// The allow rules, by bridge.
     rules: HashMap<Arc<str>, Vec<Allow>>,
     /// The ports without a carrier.
@@ -63,6 +72,7 @@ impl Executor {
             owners: deps.owners.clone(),
             maps,
             prefixes: deps.prefixes.clone(),
+            on_link: HashMap::new(),
             rules: deps.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
             down: HashSet::new(),
             prober,
@@ -131,39 +141,53 @@ impl Executor {
         exists(ifindex) && (!self.down.contains(&ifindex) || has_carrier(ifindex))
     }
 
-    /// A bridge exists (again): its prefixes go into the kernel.
+    /// A bridge exists (again), or is not as it was: its prefixes go into the kernel.
     pub(super) fn bridge_present(&mut self, name: &Arc<str>, bridge: &Bridge) {
-        let known = self.bridges.insert(bridge.ifindex, (name.clone(), bridge.mac));
-        if known.is_some() {
-            return; // Only its MAC is another.
-        }
-        self.clear_prefixes(bridge.ifindex);
+        let new = self.bridges.insert(bridge.ifindex, (name.clone(), bridge.mac)).is_none();
         let own = self.prefixes.iter().filter(|(segment, _)| segment.bridge == *name);
-        let on_link: Vec<_> = own.map(|(segment, prefix)| (segment.vlan, prefix.trunc())).collect();
+        let own = own.map(|(segment, prefix)| (segment.vlan, prefix.trunc()));
+        let on_link: Vec<_> = own.chain(bridge.prefixes.iter().copied()).collect();
+        if !new && self.on_link.get(name) == Some(&on_link) {
+            return;
+        }
         let rules = self.rules.get(name).map_or(&[][..], |rules| rules);
-        for (vlan, net, prefix) in rules::prefixes(rules, &on_link) {
+        let wanted = rules::prefixes(rules, &on_link).into_iter().map(|(vlan, net, prefix)| {
             let key = AddressKey::new(bridge.ifindex, vlan, net.network());
-            let key = Key::new(key.prefix_len(net.prefix_len()), key);
-            if let Err(error) = self.maps.prefixes.insert(&key, prefix, 0) {
+            ((key.prefix_len(net.prefix_len()), key), prefix)
+        });
+        let wanted: HashMap<_, _> = wanted.collect();
+        self.on_link.insert(name.clone(), on_link);
+        self.clear_prefixes(bridge.ifindex, |key| wanted.contains_key(key));
+        for ((len, key), prefix) in wanted {
+            if let Err(error) = self.maps.prefixes.insert(&Key::new(len, key), prefix, 0) {
                 tracing::warn!(bridge = %name, %error, "cannot write a prefix into the kernel");
             }
         }
     }
 
+    /// Whether the segment has prefixes of an address's family, and it is in none of them.
+    fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
+        let of_bridge = self.on_link.get(&segment.bridge).filter(|_| segment.inner_vlan == 0);
+        let of_vlan = of_bridge.into_iter().flatten().filter(|(vlan, _)| *vlan == segment.vlan);
+        is_off_prefix(of_vlan.map(|(_, net)| *net), address)
+    }
+
     /// A bridge is gone.
     pub(super) fn bridge_absent(&mut self, ifindex: u32) {
         self.bridges.remove(&ifindex);
-        self.clear_prefixes(ifindex);
+        self.clear_prefixes(ifindex, |_| false);
         let keys: Vec<_> = self.maps.live.keys().filter_map(Result::ok).collect();
         for key in keys.iter().filter(|key| key.bridge == ifindex) {
             let _ = self.maps.live.remove(key);
         }
     }
 
-    fn clear_prefixes(&mut self, bridge: u32) {
+    fn clear_prefixes(&mut self, bridge: u32, but: impl Fn(&(u32, AddressKey)) -> bool) {
         let keys: Vec<_> = self.maps.prefixes.keys().filter_map(Result::ok).collect();
         for key in keys.iter().filter(|key| key.data().bridge == bridge) {
-            let _ = self.maps.prefixes.remove(key);
+            if !but(&(key.prefix_len(), key.data())) {
+                let _ = self.maps.prefixes.remove(key);
+            }
         }
     }
 }

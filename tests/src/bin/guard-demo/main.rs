@@ -5,6 +5,7 @@ mod conflict;
 mod release;
 mod screen;
 mod squatter;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ struct Measured {
     release_while_live: String,
     quarantined: u64,
     conflicts_flagged: u64,
+    conflicts_flagged_without_a_pool: u64,
     detection_latency_us: u64,
 }
 
@@ -79,13 +81,15 @@ fn run(screen: &mut Screen, measured: &mut Measured) -> Result<()> {
     screen.part(4, "A sandbox takes its neighbour's address");
     conflict::take_neighbours_address(screen, measured, &agent, &third, &sandboxes.beta)?;
     agent.stop()?;
+    screen.part(5, "Two lines of configuration, where another allocator is in charge");
+    watch::without_a_pool(screen, measured)?;
 
     judge(screen, measured)
 }
 
 /// Compares what was measured with what guard promises.
 fn judge(screen: &mut Screen, measured: &Measured) -> Result<()> {
-    screen.part(5, "What was measured");
+    screen.part(6, "What was measured");
     let m = measured;
     let rows = [
         (
@@ -116,6 +120,10 @@ fn judge(screen: &mut Screen, measured: &Measured) -> Result<()> {
                 f64::from(u32::try_from(m.detection_latency_us).unwrap_or(u32::MAX)) / 1000.0
             ),
             m.conflicts_flagged == 1,
+        ),
+        (
+            format!("and where guard leases nothing: {}", m.conflicts_flagged_without_a_pool),
+            m.conflicts_flagged_without_a_pool == 1,
         ),
     ];
     for (text, holds) in &rows {

@@ -54,6 +54,7 @@ fn play(case: &Case) -> Play {
     world.model.live.extend(case.live(now).map(|live| (key, live)));
     world.model.macs.extend(case.mac_holder());
     world.model.state = case.port_state(now);
+    world.model.prefixes.clear();
     for (key, len, prefix) in case.prefixes() {
         world.model.add_prefix(key, len, prefix);
     }

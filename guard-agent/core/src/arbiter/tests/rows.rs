@@ -5,9 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use super::world::{GATEWAY, Play, address, announce, mac, packet, probe, segment};
 use crate::{
     arbiter::{Effect, MOST_OF_ACCESS_PORT, Remark},
-    incident::{Kind, Role},
+    incident::{Kind, Role, Severity},
     mac::Mac,
 };
+
+/// What docker gives its bridge, in every guest.
+const DOCKER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(172, 17, 0, 1);
 
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,60 @@ fn two_who_are_there_are_a_conflict_as_soon_as_the_first_answers() {
     assert_eq!((play.probes(), has(&play, 2)), (1, vec![1, 2]));
     play.wait(seconds(61));
     assert!(play.open().is_empty() && play.world.closed.len() == 1);
+}
+
+/// The open incidents: how bad, and whether anybody was alerted.
+fn told(play: &Play) -> Vec<(Severity, bool)> {
+    let open = play.world.incidents.list(false);
+    open.iter().map(|incident| (incident.severity(), incident.told)).collect()
+}
+
+#[test]
+fn a14_two_who_say_where_an_address_is_are_a_conflict_on_a_segment_without_prefixes() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.world.model.prefixes.clear();
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(2, &announce(mac(2), address(2)));
+    assert_eq!(play.open(), both(Kind::Duplicate, &[1, 2]));
+    assert_eq!(told(&play), [(Severity::Warning, true)]);
+}
+
+#[test]
+fn a14_beside_the_prefixes_it_is_told_once_an_hour_and_hurts_nobody() {
+    let mut play = Play::new(&[1, 2, 3, 4], &[]);
+    play.send(1, &announce(mac(1), DOCKER));
+    for again in 0..3 {
+        play.send(2, &announce(mac(2), DOCKER));
+        assert_eq!(told(&play), [(Severity::Info, again == 0)], "{again}");
+        play.wait(seconds(70));
+        assert!(play.open().is_empty());
+        play.send(1, &announce(mac(1), DOCKER));
+    }
+    play.wait(seconds(3600));
+    play.send(1, &announce(mac(1), DOCKER));
+    play.send(2, &announce(mac(2), DOCKER));
+    assert_eq!(told(&play), [(Severity::Info, true)]);
+    // Another address is another matter, and one on the prefix hurts.
+    play.send(3, &announce(mac(3), address(3)));
+    play.send(4, &announce(mac(4), address(3)));
+    assert_eq!(told(&play)[1..], [(Severity::Warning, true)]);
+}
+
+#[test]
+fn d05_a_packet_from_off_the_prefixes_claims_nothing() {
+    for prefixes in [true, false] {
+        let mut play = Play::new(&[1, 2], &[]);
+        if !prefixes {
+            play.world.model.prefixes.clear();
+        }
+        play.send(1, &announce(mac(1), DOCKER));
+        play.send(2, &packet(mac(2), DOCKER));
+        play.wait(GRACE);
+        assert!(play.open().is_empty() && play.probes() == 0);
+        // Nor does one keep from being heard who does claim it.
+        play.send(2, &announce(mac(2), DOCKER));
+        assert_eq!(play.open(), both(Kind::Duplicate, &[1, 2]));
+    }
 }
 
 #[test]

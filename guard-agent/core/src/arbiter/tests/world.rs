@@ -10,8 +10,8 @@ use std::{
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
-        OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS,
-        PORT_UPLINK, Port, Prefix,
+        OFF_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
+        PORT_ACCESS, PORT_UPLINK, Port, Prefix,
     },
     decide::Tables as _,
     model::Model,
@@ -106,6 +106,8 @@ impl World {
         let key = AddressKey::new(BRIDGE, 0, address(0).into());
         let on_link = Prefix { on_link: 1, ..Prefix::default() };
         model.add_prefix(key, key.prefix_len(24), on_link);
+        let (family, all) = key.family();
+        model.add_prefix(family, all, Prefix { on_link: OFF_LINK, ..on_link });
         let gateway = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
         model.owned.insert(AddressKey::new(BRIDGE, 0, GATEWAY.into()), gateway);
         let conflict = Conflict::default();
@@ -205,6 +207,11 @@ impl Facts for World {
         (prefix.declared != 0).then_some(Rule { port: None })
     }
 
+    fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
+        let prefix = self.model.prefix(&segment.key(BRIDGE, address));
+        prefix.is_some_and(|prefix| prefix.on_link == OFF_LINK)
+    }
+
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
         let claims = self.evidence.get(&(segment.clone(), address));
         let claim = claims.and_then(|claims| claims.get(&ifindex));
@@ -245,10 +252,10 @@ impl Hands for World {
                 let told = self.incidents.sighted(sighting, self.now().now);
                 self.opened(told);
             }
-            Effect::Moved { segment, address, sides } => {
+            Effect::Moved { mild, segment, address, sides } => {
                 let (from, to) = *sides;
                 let at = self.now().now;
-                let told = self.incidents.moved(&segment, address, from.as_ref(), &to, at);
+                let told = self.incidents.moved(&segment, address, (from.as_ref(), &to), mild, at);
                 self.opened(told);
             }
             Effect::Folded(segment, address, ifindex) => {

@@ -152,6 +152,17 @@ impl Live {
             .collect()
     }
 
+    /// The segments on which the wire or the kernel has an address.
+    pub fn segments_of(&self, address: IpAddr) -> BTreeSet<Segment> {
+        let claimed = self.claims.keys().filter(|(_, claimed)| *claimed == address);
+        let claimed = claimed.map(|(segment, _)| segment.clone());
+        let hosts = self.hosts.iter().flat_map(|(bridge, hosts)| {
+            let here = hosts.iter().filter(|(_, host)| *host == address);
+            here.map(|(vlan, _)| Segment::new(bridge.clone(), *vlan))
+        });
+        claimed.chain(hosts).collect()
+    }
+
     /// How many addresses claim to be behind a port.
     pub fn addresses_behind(&self, ifindex: u32) -> usize {
         self.by_port.get(&ifindex).map_or(0, HashSet::len)
@@ -214,11 +225,13 @@ impl Live {
     /// The host's own addresses on a segment.
     pub fn hosts(&self, segment: &Segment) -> Vec<IpAddr> {
         let all = self.hosts.get(&segment.bridge).into_iter().flatten();
-        all.filter(|(vlan, _)| *vlan == segment.vlan).map(|(_, address)| *address).collect()
+        all.filter(|(vlan, _)| Segment::new(segment.bridge.clone(), *vlan) == *segment)
+            .map(|(_, address)| *address)
+            .collect()
     }
 
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
-        let hosts = self.hosts.get(&segment.bridge);
+        let hosts = self.hosts.get(&segment.bridge).filter(|_| segment.inner_vlan == 0);
         hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
     }
 }

@@ -190,7 +190,23 @@ fn what_a_router_forwards_is_nobodys_claim() {
     let given = Settings { prefixes, ..Settings::default() };
     let report = self::report(Format::Micro, &sent, &given);
     let addresses: Vec<_> = report.claims.iter().map(|claim| claim.address).collect();
-    assert_eq!(addresses, [IpAddr::from(far)]);
+    // Who says where an address is has it, wherever it lies (claims.md A14).
+    assert_eq!(addresses, [GATEWAY, far].map(IpAddr::from));
+}
+
+#[test]
+fn what_two_have_beside_the_prefixes_hurts_nobody() {
+    let sent = [(0, 0, announce(OWNER, ADDRESS)), (1, 0, announce(THIEF, ADDRESS))];
+    for (prefix, severity) in [
+        ("10.8.64.0/24", proto::Severity::Warning),
+        ("192.0.2.0/24", proto::Severity::Info),
+        ("2001:db8::/64", proto::Severity::Warning),
+    ] {
+        let prefixes = vec![OnLink { vlan: None, net: prefix.parse().unwrap() }];
+        let given = Settings { prefixes, ..Settings::default() };
+        let report = report(Format::Micro, &sent, &given);
+        assert_eq!(report.conflicts[0].conflict.severity(), severity, "{prefix}");
+    }
 }
 
 #[test]
