@@ -148,9 +148,15 @@ fn claimant(claimant: &Claimant) -> proto::Claimant {
         sandbox: text(owner.map(|owner| &owner.sandbox)),
         lifecycle: text(owner.map(|owner| &owner.lifecycle)),
         first_seen: Some(timestamp(claimant.first_seen)),
-        last_seen: Some(timestamp(claimant.last_seen)),
+        last_seen: was_heard(claimant).then(|| timestamp(claimant.last_seen)),
         frames: claimant.frames,
     }
+}
+
+/// Whether a claimant has said anything: an owner is one by its binding alone.
+fn was_heard(claimant: &Claimant) -> bool {
+    let Claimant { role, frames, first_seen, last_seen, .. } = claimant;
+    *role != Role::Owner || *frames > 0 || last_seen > first_seen
 }
 
 /// An incident.
@@ -166,7 +172,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         Kind::Clone => proto::ConflictKind::Clone,
         Kind::Gateway => proto::ConflictKind::Gateway,
     };
-    let severity = match incident.kind.severity() {
+    let severity = match incident.severity() {
         Severity::Info => proto::Severity::Info,
         Severity::Warning => proto::Severity::Warning,
         Severity::Critical => proto::Severity::Critical,

@@ -223,6 +223,7 @@ mod tests {
             last_seen: now.wall,
             last: now.boot,
             frames: 1,
+            counter: 0,
             gone: false,
         };
         let sighting = guard_core::incident::Sighting {
@@ -231,6 +232,7 @@ mod tests {
             kind: Kind::Gateway,
             holder: None,
             challenger: claimant,
+            unanswered: false,
         };
         let (phase, incident) = incidents.sighted(sighting, now).unwrap();
         for _ in 0..count {

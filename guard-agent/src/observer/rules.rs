@@ -3,8 +3,14 @@
 
 use std::net::IpAddr;
 
-use guard_core::policy::{Allow, AllowKind};
-use guard_ebpf::abi::{PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix};
+use guard_core::{
+    evidence::Station,
+    policy::{Allow, AllowKind},
+};
+use guard_ebpf::{
+    abi::{PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix},
+    mac,
+};
 use ipnet::IpNet;
 
 /// The bits of the rules that a port is in, and what they let it do besides.
@@ -52,6 +58,14 @@ fn prefix(rules: &[Allow], on_link: &[(u16, IpNet)], vlan: u16, net: IpNet) -> P
 /// The rule that leaves an address to those whom it names.
 pub fn declared(rules: &[Allow], vlan: u16, address: IpAddr) -> Option<&Allow> {
     rules.iter().find(|rule| rule.declares() && rule.names(vlan, address))
+}
+
+/// Whether a station may claim an address by one of them, as the program has it.
+pub fn allow(rules: &[Allow], vlan: u16, address: IpAddr, station: &Station) -> bool {
+    rules.iter().any(|rule| {
+        let kind = rule.kind != AllowKind::Vrrp || mac::is_virtual(station.mac.0);
+        kind && rule.names(vlan, address) && rule.is_for(&station.interface)
+    })
 }
 
 /// Whether a MAC may go from one of two ports to the other: a rule names both as places of the same

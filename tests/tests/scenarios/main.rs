@@ -22,6 +22,7 @@ mod holds;
 mod http;
 mod identity;
 mod incident;
+mod incident_end;
 mod inventory;
 mod loss;
 mod lost_store;

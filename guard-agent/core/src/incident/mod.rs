@@ -1,9 +1,11 @@
 //! Incidents: two claimants of one address, told once.
 //!
 //! An incident is keyed by segment and address. It opens with one alert, further claimants join it,
-//! and it closes when all claimants but one have been silent for `quiet` or are gone. Pure: what
-//! was seen and the time come in, what changed goes out.
+//! and it closes when all claimants but one are gone. Who was silent for `quiet` is listed, so that it
+//! can be asked whether it is still there. Pure: what was seen and the time come in, what changed goes
+//! out.
 
+mod end;
 mod flap;
 mod listed;
 mod model;
@@ -14,12 +16,13 @@ mod target;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
 pub use flap::Flaps;
 pub use listed::Named;
-pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting, Silent};
 use open::Open;
 use silence::Silences;
 pub use target::Target;
@@ -29,12 +32,16 @@ use crate::{segment::Segment, time::Now};
 /// Closed incidents that are remembered.
 const HISTORY: usize = 1024;
 
+/// What is said of an incident whose first claimant was asked, and has not answered.
+const UNANSWERED: &str = "the former holder does not answer; it has probably moved";
+
 /// What became of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It is new: the one alert.
     Opened,
-    /// Another claimant joined, or the kind is worse than before.
+    /// Another claimant joined, the kind or the severity is worse than before, or it goes on shortly
+    /// after it closed.
     Changed,
     /// It is over.
     Closed,
@@ -109,7 +116,7 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, holder, challenger } = sighting;
+        let Sighting { segment, target, kind, holder, challenger, unanswered } = sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -121,21 +128,36 @@ impl Incidents {
             _ => false,
         };
         let key = (segment, target);
+        let mut challenger = challenger;
+        if self.open.get(&key).is_some_and(|incident| !incident.knows(&challenger)) {
+            self.count_from_here(&key, std::slice::from_mut(&mut challenger));
+        }
         if let Some(incident) = self.open.get_mut(&key) {
             // The kernel tells of a clone while the MAC is on the other port.
             if let Some(holder) = holder.filter(|_| kind == Kind::Clone) {
                 incident.spoke(&holder);
             }
             incident.flaps += u32::from(flapped);
+            let was = incident.severity();
             let joined = incident.join(challenger, now);
             let worse = kind > incident.kind;
             incident.kind = incident.kind.max(kind);
             if worse {
                 self.silences.break_by(&key, incident);
             }
-            return (joined || worse).then(|| (Phase::Changed, incident.clone()));
+            let told = joined || worse || incident.severity() != was;
+            return told.then(|| (Phase::Changed, incident.clone()));
         }
-        Some(self.open(key, kind, holder.into_iter().chain([challenger]), now))
+        let claimants = holder.into_iter().chain([challenger]);
+        let (phase, mut incident) = self.open(key.clone(), kind, claimants, now);
+        // One that goes on is in no more doubt than it was.
+        let unanswered = unanswered && (phase == Phase::Opened || incident.unanswered);
+        if unanswered != incident.unanswered {
+            incident.unanswered = unanswered;
+            incident.detail = Arc::from(if unanswered { UNANSWERED } else { "" });
+            self.open.insert(key, incident.clone());
+        }
+        Some((phase, incident))
     }
 
     fn open(
@@ -145,10 +167,17 @@ impl Incidents {
         claimants: impl IntoIterator<Item = Claimant>,
         now: Now,
     ) -> (Phase, Incident) {
+        let mut claimants: Vec<_> = claimants.into_iter().collect();
+        self.silences.end(now);
+        if let Some(mut incident) = self.take_up_again(&key, kind, &claimants, now) {
+            incident.reopen(claimants, now);
+            self.open.insert(key, incident.clone());
+            return (Phase::Changed, incident);
+        }
         let mut incident = Incident::new(self.next_id, key.clone(), kind, now);
         self.next_id += 1;
-        self.silences.end(now);
         self.silences.begin(&key, &mut incident);
+        self.count_from_here(&key, &mut claimants);
         for claimant in claimants {
             incident.join(claimant, now);
         }
@@ -192,54 +221,16 @@ impl Incidents {
     }
 
     /// A claimant that the kernel does not report by itself still speaks.
-    pub fn spoke(&mut self, segment: &Segment, address: IpAddr, claimant: &Claimant) {
-        if let Some(incident) = self.open.get_mut(&(segment.clone(), Target::Address(address))) {
-            incident.spoke(claimant);
-            incident.flaps += u32::from(self.flaps.turn(&(segment.clone(), address), claimant));
-        }
-    }
-
-    /// A port is gone and so are the claimants behind it.
-    pub fn port_gone(&mut self, ifindex: u32, now: Now) -> Vec<Incident> {
-        for incident in self.open.values_mut() {
-            for claimant in &mut incident.claimants {
-                claimant.gone |= claimant.ifindex == Some(ifindex);
-            }
-        }
-        self.close(now)
-    }
-
-    /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
-    pub fn settled(&mut self, segment: &Segment, address: IpAddr, now: Now) -> Option<Incident> {
-        let incident = self.open.remove(&(segment.clone(), Target::Address(address)))?;
-        Some(self.remember(incident, now))
-    }
-
-    /// Closes what has been quiet for long enough.
-    pub fn close(&mut self, now: Now) -> Vec<Incident> {
-        let quiet = self.quiet;
-        self.flaps.forget_old(now.boot);
-        let over: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, incident)| incident.disputants(quiet, now) < 2)
-            .map(|(key, _)| key.clone())
-            .collect();
-        over.iter()
-            .filter_map(|key| self.open.remove(key))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|incident| self.remember(incident, now))
-            .collect()
-    }
-
-    fn remember(&mut self, mut incident: Incident, now: Now) -> Incident {
-        incident.closed_at = Some(now.wall);
-        self.closed.push_back(incident.clone());
-        if self.closed.len() > HISTORY {
-            self.closed.pop_front();
-        }
-        incident
+    pub fn spoke(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+        claimant: &Claimant,
+    ) -> Option<(Phase, Incident)> {
+        let incident = self.open.get_mut(&(segment.clone(), Target::Address(address)))?;
+        let worse = incident.spoke(claimant) == Some(true);
+        incident.flaps += u32::from(self.flaps.turn(&(segment.clone(), address), claimant));
+        worse.then(|| (Phase::Changed, incident.clone()))
     }
 
     /// The open incidents, and with `all` those that are remembered, the oldest first.

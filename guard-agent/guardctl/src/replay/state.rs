@@ -48,7 +48,9 @@ impl<'a> Replay<'a> {
         self.world.model.now_ns = at;
         if at - self.looked_ns >= SECOND_NS {
             self.looked_ns = at;
-            self.world.look();
+            let silent = self.world.silent();
+            self.arbiter.handle(arbiter::Event::Silent(silent), &mut self.world);
+            self.world.close();
         }
         self.world.model.watch(packet.bytes, port);
         for event in std::mem::take(&mut self.world.model.events) {

@@ -7,8 +7,8 @@ use bytemuck::Zeroable as _;
 use guard_api::proto;
 use guard_core::{
     arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
-    evidence::{PortName, Station},
-    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Target},
+    evidence::{self, PortName, Station, Strength},
+    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Silent, Target},
     mac::Mac,
     owner::Owner,
     policy::Conflict,
@@ -94,10 +94,10 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Closes what has been quiet. A holder that goes on speaking is not told of each time.
-    pub(super) fn look(&mut self) {
+    /// Who has been silent. A holder that goes on speaking is not told of each time.
+    pub(super) fn silent(&mut self) -> Vec<Silent> {
         if self.incidents.count().is_empty() {
-            return;
+            return Vec::new();
         }
         for (key, live) in self.model.live.iter().filter(|(_, live)| live.seen_ns != 0) {
             let segment = self.segment(key);
@@ -106,6 +106,10 @@ impl<'a> World<'a> {
                 self.incidents.spoke(&segment, key.ip(), &holder);
             }
         }
+        self.incidents.silent(now(self.model.now_ns))
+    }
+
+    pub(super) fn close(&mut self) {
         self.closed.extend(self.incidents.close(now(self.model.now_ns)));
     }
 
@@ -146,6 +150,7 @@ impl<'a> World<'a> {
             last_seen: wall,
             last: boot,
             frames,
+            counter: 0,
             gone: false,
         }
     }
@@ -237,6 +242,45 @@ impl Facts for World<'_> {
         live.is_some_and(|live| (Mac(live.mac), live.ifindex) == (mac, ifindex))
     }
 
+    fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<evidence::Claim> {
+        let key = AddressKey::new(BRIDGE, segment.vlan, address);
+        let all = self.claims.iter().filter(|((of, ..), _)| *of == key);
+        let claim = |((_, mac, ifindex), span): (&Claimed, &Span)| {
+            let interface = self.port(*ifindex)?.interface;
+            Some(evidence::Claim {
+                station: Station { mac: *mac, interface, ifindex: *ifindex },
+                strength: if span.asserted { Strength::Assert } else { Strength::Use },
+                first: Duration::from_nanos(span.first_ns),
+                seen: Duration::from_nanos(span.last_ns),
+            })
+        };
+        all.filter_map(claim).collect()
+    }
+
+    fn is_host(&self, _: &Segment, _: IpAddr) -> bool {
+        false
+    }
+
+    fn sender(&self, _: &Segment, _: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
+    fn can_ask(&self) -> bool {
+        false
+    }
+
+    fn sandbox(&self, _: &Station) -> Option<Owner> {
+        None
+    }
+
+    fn is_allowed(&self, _: &Segment, _: IpAddr, _: &Station) -> bool {
+        false
+    }
+
+    fn is_virtual_router(&self, _: &Segment, _: &str) -> bool {
+        false
+    }
+
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
         self.incidents.kind(segment, target)
     }
@@ -269,11 +313,16 @@ impl Hands for World<'_> {
                 self.model.challengers.remove(&challenger);
             }
             Effect::Recheck(question) => return Some(self.answer(question)),
+            Effect::Gone { segment, target, mac, ifindex } => {
+                return self.gone(segment, target, (mac, ifindex));
+            }
             // Nobody can be asked, and who was seen is noted frame for frame.
             Effect::Probe { .. }
             | Effect::Claimed(_)
             | Effect::Contested(_)
             | Effect::Withdraw(..)
+            | Effect::Listen(..)
+            | Effect::ListenToOwner(..)
             | Effect::ForgetMac(..)
             | Effect::Remark(..)
             | Effect::Trouble(..) => {}
@@ -293,6 +342,19 @@ impl World<'_> {
             sighting.kind = Kind::Gateway;
         }
         self.incidents.sighted(sighting, now(self.model.now_ns));
+    }
+
+    fn gone(
+        &mut self,
+        segment: Segment,
+        target: Target,
+        who: (Option<Mac>, Option<u32>),
+    ) -> Option<arbiter::Event> {
+        let key = target.address().map(|at| AddressKey::new(BRIDGE, segment.vlan, at));
+        let over = self.incidents.gone(&(segment, target), who, now(self.model.now_ns))?;
+        self.closed.push(over.clone());
+        let live = key.and_then(|key| self.model.live.get(&key).copied());
+        Some(arbiter::Event::Cleared { incident: Box::new(over), live })
     }
 
     fn moved(

@@ -49,12 +49,13 @@ impl Claimant {
 
     /// As above, with how often and how long ago.
     pub fn note(&self, now: Timestamp) -> String {
-        // An owner need not have spoken: it is its bound port that was seen last.
-        let last = match self.frames {
-            0 => String::new(),
-            _ => format!(", last {}", ago(self.last_seen, now)),
+        // An owner's frames are not counted, and it need not have spoken.
+        let said = match (self.frames, self.last_seen) {
+            (0, None) => "not heard".to_owned(),
+            (0, last) => format!("heard {}", ago(last, now)),
+            (frames, last) => format!("{}, last {}", counted(frames), ago(last, now)),
         };
-        format!("{}: {}{last}", self.brief(), counted(self.frames))
+        format!("{}: {said}", self.brief())
     }
 }
 
