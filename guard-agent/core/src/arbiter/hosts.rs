@@ -18,7 +18,7 @@ pub type Rebound = (Segment, IpAddr, Option<Binding>);
 
 impl Arbiter {
     /// A binding was written: whoever else is live there is an impostor, but for him whom it was
-    /// taken from.
+    /// taken from, and for the port's own claim of before.
     pub(super) fn bound<F: Facts>(
         &mut self,
         (segment, address, former): Rebound,
@@ -39,7 +39,10 @@ impl Arbiter {
         for seen in live {
             let station = &seen.claim.station;
             let may = holder.allows(station)
-                || former.as_ref().is_some_and(|former| former.allows(station))
+                || former.as_ref().is_some_and(|former| {
+                    let own = holder.binding.ifindex == Some(station.ifindex);
+                    (former.declared || own) && former.allows(station)
+                })
                 || given.facts.is_allowed(&segment, address, station);
             if !may && given.facts.port(station.ifindex).is_some() {
                 self.violation(seen, given);

@@ -121,8 +121,11 @@ impl Arbiter {
                 }
                 continue;
             };
-            let (count, again) = self.questions.asked.get(&id).copied().unwrap_or_default();
             let now = given.now.monotonic;
+            // Who was heard since it was asked has answered.
+            let known = self.questions.asked.get(&id).copied();
+            let known = known.filter(|(_, again)| now.saturating_sub(*silence) + ANSWER <= *again);
+            let (count, again) = known.unwrap_or_default();
             if now < again {
                 asked.insert(id, (count, again));
             } else if count >= PROBES {

@@ -437,3 +437,15 @@ fn a16b_two_masters_at_once_flap_under_the_rule_and_a_fail_over_does_not() {
     }
     assert_eq!(only(&play).0.kind, Kind::Flap);
 }
+
+#[test]
+fn who_answers_each_question_is_there_however_soon_the_next_one_is_due() {
+    let mut play = Play::new(&[1, 2], &[]);
+    play.set_quiet(seconds(1));
+    play.send(1, &announce(mac(1), address(2)));
+    play.send(2, &announce(mac(2), address(2)));
+    for _ in 0..20 {
+        play.wait(Duration::from_millis(1001));
+    }
+    assert!(only(&play).1);
+}

@@ -380,6 +380,14 @@ impl Play {
         Self { arbiter: Arbiter::new(world.conflict), world }
     }
 
+    /// Nothing has happened yet.
+    pub(super) fn set_quiet(&mut self, quiet: Duration) {
+        let conflict = Conflict { quiet, ..self.world.conflict };
+        let flaps = Flaps::new(conflict.flap_window, conflict.flap_count);
+        self.world.incidents = Incidents::new(quiet, flaps, 1);
+        (self.world.conflict, self.arbiter) = (conflict, Arbiter::new(conflict));
+    }
+
     pub(super) fn handle(&mut self, event: Event) {
         self.arbiter.handle(event, &mut self.world);
         while let Some((ifindex, frame)) = self.world.frames.pop_front() {
