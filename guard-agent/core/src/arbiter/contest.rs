@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use guard_ebpf::abi::{AddressKey, Live};
-
-use guard_ebpf::mac;
+use guard_ebpf::{
+    abi::{AddressKey, Live},
+    mac,
+};
 
 use super::{
     Arbiter, Effect, Facts, Question, Remark, Seen,

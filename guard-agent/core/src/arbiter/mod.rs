@@ -8,8 +8,8 @@
 //! [`Hands`].
 //!
 //! What it remembers is what waits: conflicts that are pending until their holder has been asked
-//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), and how often a claim that ages was asked
-//! for. Each is bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is
+//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), and how often a claim that ages or a
+//! claimant that is silent was asked for. Each is bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is
 //! decided by [`Handovers`], which whoever writes bindings keeps.
 
 mod ageing;

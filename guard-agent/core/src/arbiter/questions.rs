@@ -24,8 +24,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Who cannot be asked is believed to be gone after so many times `quiet`.
 const UNASKED: u32 = 5;
 /// So many questions may leave a port within a second.
-const MOST_OF_ACCESS_PORT: usize = 50;
-const MOST_OF_UPLINK: usize = 10;
+const A_SECOND_OF_ACCESS_PORT: usize = 50;
+const A_SECOND_OF_UPLINK: usize = 10;
 const SECOND: Duration = Duration::from_secs(1);
 /// For so long after a probe of its own a station would take a question from 0.0.0.0 for another's
 /// probe (RFC 5227 §2.1.1).
@@ -80,7 +80,7 @@ impl Questions {
         if sender.is_none() && address.is_ipv4() && is_probing() {
             return false;
         }
-        let most = if port.uplink { MOST_OF_UPLINK } else { MOST_OF_ACCESS_PORT };
+        let most = if port.uplink { A_SECOND_OF_UPLINK } else { A_SECOND_OF_ACCESS_PORT };
         let sent = self.sent.entry(to.ifindex).or_default();
         sent.retain(|at| now.saturating_sub(*at) < SECOND);
         if sent.len() >= most {
@@ -142,7 +142,7 @@ impl Arbiter {
         self.ask_ageing(given);
     }
 
-    /// An incident is over: the address is that of the one who is left (claims.md, "the state machine").
+    /// An incident is over: the address is that of the one who is left.
     pub(super) fn cleared<F: Facts>(
         incident: &Incident,
         live: Option<Live>,
