@@ -71,6 +71,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run { config: path } => {
             let config = Config::load(&path)?;
+            daemon::keep_to_ourselves();
             capabilities::check()?;
             capabilities::drop_others()?;
             malloc::few_heaps();

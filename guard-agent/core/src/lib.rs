@@ -12,6 +12,7 @@ pub mod mac;
 pub mod owner;
 pub mod policy;
 pub mod reconcile;
+pub mod rules;
 pub mod segment;
 pub mod time;
 pub mod watchdog;

@@ -5,7 +5,10 @@ use std::io;
 use guard_api::client::CallError;
 use tonic::Status;
 
-use crate::{output::printable, replay::CaptureError};
+use crate::{
+    output::printable,
+    replay::{CaptureError, ConfigError},
+};
 
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,9 @@ pub enum Error {
     /// A file cannot be replayed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The configuration says nothing of the capture.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The man pages cannot be written.
     #[error("cannot write into {dir}: {source}")]
     Directory {
@@ -50,6 +56,7 @@ impl Error {
             Self::Call(CallError::Refused(_))
             | Self::Found(_)
             | Self::Capture(_)
+            | Self::Config(_)
             | Self::Directory { .. }
             | Self::Declined
             | Self::Output(_)

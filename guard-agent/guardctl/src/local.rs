@@ -15,7 +15,7 @@ use crate::{
     cli::{Cli, address, prefix},
     error::Error,
     output::Output,
-    replay::{self, Settings},
+    replay::{self, Gateway, OnLink, Settings},
     view,
 };
 
@@ -29,9 +29,12 @@ pub enum Command {
     /// Prints who was seen with which address, and the conflicts. Give what a capture does not say:
     /// the prefixes, the gateway, and whether its interfaces are ports of one sandbox each, captured
     /// in one direction (tcpdump -Q in). Otherwise each interface is taken for one behind which
-    /// everybody is, as on a bridge. Exits with 1 if the file cannot be read to its end.
+    /// everybody is, as on a bridge. A configuration of the agent gives the prefixes and gateways of
+    /// its pools, the uplinks, the allow rules, and when two claimants are a conflict. Exits with 1 if
+    /// the file cannot be read to its end.
     #[command(after_help = "Examples:\n  \
         guardctl replay br0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
+        guardctl replay br0.pcap --config /etc/guard/agent.toml --bridge br0\n  \
         guardctl replay ports.pcapng --ingress --uplink eth0 -o json")]
     Replay(Replay),
 
@@ -56,6 +59,12 @@ pub enum Command {
 pub struct Replay {
     /// The capture.
     pub file: PathBuf,
+    /// The agent's configuration, for what it says of the bridge.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The bridge of the configuration that the capture is of, where it has several.
+    #[arg(long, requires = "config", value_name = "NAME")]
+    pub bridge: Option<String>,
     /// A prefix on the link [default: around each address of which ARP or ND speaks].
     #[arg(long, num_args = 1.., value_parser = prefix)]
     pub prefix: Vec<IpNet>,
@@ -88,9 +97,21 @@ impl Command {
 }
 
 fn replay(args: Replay, output: Output) -> Result<(), Error> {
-    let Replay { file, prefix, gateway, port, ingress, uplink } = args;
-    let (prefixes, gateways, uplinks) = (prefix, gateway, uplink);
-    let settings = Settings { prefixes, gateways, port, ingress, uplinks };
+    let Replay { file, config, bridge, prefix, gateway, port, ingress, uplink } = args;
+    let mut settings = Settings {
+        prefixes: prefix.into_iter().map(|net| OnLink { vlan: None, net }).collect(),
+        gateways: gateway
+            .into_iter()
+            .map(|(address, mac)| Gateway { vlan: None, address, mac })
+            .collect(),
+        port,
+        ingress,
+        uplinks: uplink,
+        ..Settings::default()
+    };
+    if let Some(config) = config {
+        settings.configure(&config, bridge.as_deref())?;
+    }
     let report = replay::replay(&file, &settings)?;
     let damage = report.damage.clone();
     output.print(&view::Replayed::new(report, file.display().to_string()))?;

@@ -10,7 +10,7 @@ use crate::{cli::Format, error::Error};
 /// What tables need to know of the place where they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
-    /// In characters.
+    /// In characters; the greatest where there is no terminal, and nothing is folded.
     pub width: u16,
     /// Whether to colour.
     pub colour: bool,
@@ -19,12 +19,12 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// The terminal; a pipe is taken for one of 80 columns, unless `COLUMNS` says more.
+    /// The terminal. What is read by a program or a file has no width, unless `COLUMNS` says so.
     fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
         let environment = |name| std::env::var(name).unwrap_or_default();
         let columns = || environment("COLUMNS").parse().ok().filter(|width| *width > 0);
-        let width = comfy_table::Table::new().width().or_else(columns).unwrap_or(80);
+        let width = comfy_table::Table::new().width().or_else(columns).unwrap_or(u16::MAX);
         let plain = !environment("NO_COLOR").is_empty() || environment("TERM") == "dumb";
         Self { width, colour: terminal && !plain, now: Timestamp::now() }
     }

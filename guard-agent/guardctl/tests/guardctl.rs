@@ -306,11 +306,29 @@ fn json_is_one_document_and_nothing_else() {
 fn tables_fit_eighty_columns_without_colour_on_a_pipe() {
     let agent = Agent::start();
     for line in UNARY {
-        let output = agent.run(line);
+        let output = agent.ctl(line).env("COLUMNS", "80").output().unwrap();
         ended(&output, 0, "");
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(!text.is_empty() && !text.contains('\x1b'), "{line}: {text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{line}: {text}");
+    }
+}
+
+#[test]
+fn without_a_terminal_nothing_is_folded() {
+    let agent = Agent::start();
+    for line in UNARY {
+        let lines = |columns: Option<&str>| {
+            let mut command = agent.ctl(line);
+            columns.map(|columns| command.env("COLUMNS", columns));
+            let output = command.output().unwrap();
+            ended(&output, 0, "");
+            String::from_utf8(output.stdout).unwrap().lines().count()
+        };
+        let (unfolded, narrow) = (lines(None), lines(Some("24")));
+        assert!(unfolded <= narrow, "{line}");
+        assert!(line != "leases" || unfolded < narrow, "24 columns have no room for a lease");
+        assert_eq!(unfolded, lines(Some("1000")), "{line}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What stands before anything runs: the leases, and those who hear of each change of them.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use guard_core::{
@@ -8,6 +8,7 @@ use guard_core::{
     lease::{Generation, command::Command},
 };
 
+use super::state_dir;
 use crate::{
     config::Config,
     events::{EventBus, IncidentLog, IncidentLogError, IncidentReporter},
@@ -95,12 +96,7 @@ fn open_store(
     boot: &Boot,
     given: &[Generation],
 ) -> anyhow::Result<Result<Store, StoreFault>> {
-    if let Err(error) = std::fs::create_dir_all(state_dir)
-        && !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem)
-    {
-        let what = format!("cannot make state_dir {}", state_dir.display());
-        return Err(anyhow::Error::new(error).context(what));
-    }
+    state_dir::prepare(state_dir)?;
     let path = state_dir.join("leases.db");
     Ok(match ledger::open(&path, boot, given) {
         Ok(store) => Ok(store),

@@ -8,6 +8,7 @@ pub mod journald;
 mod liveness;
 pub mod malloc;
 mod reload;
+mod state_dir;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use self::build::Leases;
+pub use self::state_dir::keep_to_ourselves;
 use crate::{
     clock,
     config::Config,

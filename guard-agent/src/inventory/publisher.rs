@@ -26,15 +26,13 @@ pub struct Publisher {
 
 impl Publisher {
     /// Evidence first, then those who act on it. Counts what has a label or field that is meant for us.
-    ///
-    /// `answered` says whether the answer before this one was complete as well.
-    pub(super) fn publish(&self, source: Source, listing: &Listing, answered: bool) -> usize {
+    pub(super) fn publish(&self, source: Source, listing: &Listing) -> usize {
         let Self { live, segments, reporter, health: _ } = self;
         live.listed(source, listing, segments);
         reporter.unreadable(source, &listing.unreadable, clock::now());
         let disputed = reporter.listed();
-        if !answered && !disputed.is_empty() {
-            // What an earlier run, or an earlier answer, said of them may be over.
+        if !disputed.is_empty() {
+            // What was said of them before may be over.
             live.changes().tell(|changes| changes.places.extend(disputed));
         }
         listing.entries.iter().filter(|entry| entry.labelled).count()

@@ -221,10 +221,7 @@ impl<L: Lister> SourceTask<L> {
             Err(_) => Err(SourceError::Late(ANSWER_TIMEOUT)),
         };
         let (outcome, ours) = match &listed {
-            Ok(listing) => {
-                let answered = self.answers();
-                (PollOutcome::Complete, self.publisher.publish(self.source, listing, answered))
-            }
+            Ok(listing) => (PollOutcome::Complete, self.publisher.publish(self.source, listing)),
             Err(error) => {
                 self.lister.reset();
                 self.backoff.reset();

@@ -11,7 +11,6 @@ mod follow;
 mod handle;
 mod log_limiter;
 mod ports;
-mod rules;
 
 use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -12,6 +12,7 @@ use guard_core::{
     evidence::Device,
     mac::Mac,
     policy::{Allow, Quota},
+    rules,
 };
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
@@ -19,7 +20,6 @@ use guard_ebpf::abi::{
 };
 use parking_lot::RwLock;
 
-use super::rules;
 use crate::{
     config::Bridge,
     datapath::{Coverage, Kernel, KernelError, Same, Snapshot},

@@ -67,8 +67,10 @@ pub fn listen(path: &Path, access: &Access) -> Result<UnixListener, SocketError>
         }
         fs::remove_file(path).map_err(error)?;
     }
-    if let Some(parent) = path.parent() {
+    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         fs::create_dir_all(parent).map_err(error)?;
+        // Whoever may connect may come in; all else that the agent makes is for itself alone.
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).map_err(error)?;
     }
     let listener = UnixListener::bind(path).map_err(error)?;
     open_to(path, access)?;

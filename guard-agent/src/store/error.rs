@@ -1,11 +1,13 @@
 //! What can be wrong with a store, and what to do about it.
 
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use guard_core::lease::Generation;
+use nix::sys::stat;
 use rusqlite::ErrorCode;
 
 /// Why a store was not opened.
@@ -13,12 +15,14 @@ use rusqlite::ErrorCode;
 pub enum StoreError {
     /// Another process has it.
     #[error(
-        "the lease store {} is in use by another process; stop the other guard-agent, or give this \
-         one a state_dir of its own", path.display()
+        "the lease store {} is in use by {holder}; stop it, or give this agent a state_dir of its own",
+        path.display()
     )]
     Locked {
         /// The store.
         path: PathBuf,
+        /// Who has it locked.
+        holder: String,
     },
     /// There was one, and it is gone.
     #[error(
@@ -140,7 +144,10 @@ impl StoreError {
     pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                let holder = lock_holder(&path).unwrap_or_else(|| "another process".to_owned());
+                Self::Locked { path, holder }
+            }
             Some(ErrorCode::NotADatabase) => {
                 Self::NotAStore { path, what: "it is not a database".to_owned() }
             }
@@ -154,6 +161,29 @@ impl StoreError {
             _ => Self::Damaged { path, what: source.to_string(), rows: Vec::new() },
         }
     }
+}
+
+/// Who has a file locked, from `/proc/locks` (proc_locks(5)): to open the file and ask would end our own
+/// locks on it when it is closed.
+fn lock_holder(path: &Path) -> Option<String> {
+    let file = fs::metadata(path).ok()?;
+    let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
+    let inode = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // "1: POSIX  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
+    let mut holders = locks.lines().filter_map(|line| {
+        let [_, "POSIX", _, _, pid, of, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        (of == inode).then_some(pid)
+    });
+    let pid = holders.find(|pid| *pid != std::process::id().to_string())?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    Some(match name {
+        Ok(name) => format!("process {pid} ({})", name.trim().escape_debug()),
+        Err(_) => format!("process {pid}"),
+    })
 }
 
 /// Why a transaction was not committed; nothing of it was.

@@ -51,7 +51,8 @@ fn script(document: &str) -> Result<String> {
             }
             "sh follow" => {
                 for line in block.lines() {
-                    writeln!(script, "{FOLLOW} {line}")?;
+                    // On a busy machine it may not be so far yet that it ends by itself at SIGINT.
+                    writeln!(script, "{FOLLOW} {line} || [ $? = 130 ]")?;
                 }
             }
             "toml file" => write!(script, "cat > /etc/guard/agent.toml <<'END'\n{block}END\n")?,

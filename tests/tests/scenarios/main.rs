@@ -39,6 +39,7 @@ mod restart;
 mod retry;
 mod silence;
 mod sources;
+mod state_dir;
 mod store;
 mod subscribers;
 mod terminal;

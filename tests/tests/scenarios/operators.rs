@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Calls it for people: it is done, and what it prints is no JSON and fits 80 columns.
 fn table(agent: &Agent, args: &[&str]) -> Result<String> {
-    let output = agent.ctl(args)?;
+    let output = agent.ctl_in_columns(80, args)?;
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{args:?}: {}", output.stdout);
     assert!(serde_json::from_str::<Value>(&output.stdout).is_err(), "{}", output.stdout);
     for line in output.stdout.lines() {

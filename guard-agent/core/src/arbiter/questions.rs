@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use guard_ebpf::abi::{AddressKey, Live};
+use guard_ebpf::abi::{AddressKey, EVENT_CONTEST, Live};
 
-use super::{Arbiter, Effect, Facts, Seen, given::Given};
+use super::{Arbiter, Effect, Facts, Seen, event::challenger_key, given::Given};
 use crate::{
     evidence::{Claim, Station},
     incident::{Incident, Silent, Target},
@@ -185,6 +185,9 @@ impl<F: Facts> Given<'_, F> {
         if live.ifindex != station.ifindex {
             self.effects.push(Effect::Withdraw(segment.clone(), *address, live.ifindex));
         }
+        // Should it claim the address from elsewhere once more, it is reported at once.
+        let challenger = challenger_key(&seen.key, station, EVENT_CONTEST);
+        self.effects.push(Effect::ForgetChallenger(challenger));
         self.hold(seen);
     }
 }

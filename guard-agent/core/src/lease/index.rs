@@ -73,6 +73,11 @@ impl<O: Order> Eq for Entry<O> {}
 struct Sorted<O: Order>(BTreeSet<Entry<O>>);
 
 impl<O: Order> Sorted<O> {
+    fn of(leases: &[&Arc<Lease>]) -> Self {
+        let concerned = leases.iter().filter(|lease| O::of(lease).is_some());
+        Self(concerned.map(|lease| Entry::Lease(Arc::clone(lease))).collect())
+    }
+
     fn add(&mut self, lease: &Arc<Lease>) {
         if O::of(lease).is_some() {
             self.0.insert(Entry::Lease(Arc::clone(lease)));
@@ -249,6 +254,20 @@ impl fmt::Debug for Index {
 }
 
 impl Index {
+    /// The index of these, for less than adding one after the other.
+    pub(super) fn of<'a>(leases: impl Iterator<Item = &'a Arc<Lease>>) -> Self {
+        let leases: Vec<_> = leases.collect();
+        let given = leases.iter().filter(|lease| lease.generation != 0);
+        Self {
+            by_generation: given.map(|lease| (lease.generation, Arc::clone(lease))).collect(),
+            held: Sorted::of(&leases),
+            ended: Sorted::of(&leases),
+            by_port: Sorted::of(&leases),
+            by_interface: Sorted::of(&leases),
+            deadlines: Sorted::of(&leases),
+        }
+    }
+
     pub(super) fn add(&mut self, lease: &Arc<Lease>) {
         if lease.generation != 0 {
             self.by_generation.insert(lease.generation, Arc::clone(lease));

@@ -45,18 +45,19 @@ impl Transaction<'_> {
     /// Compares one address with its evidence, and tells who is said to have it.
     pub(super) fn recheck(&mut self, slot: Slot) {
         self.compare(slot);
-        self.tell_named(slot);
+        let named = self.named(slot);
+        self.notice(named);
     }
 
-    fn tell_named(&mut self, slot: Slot) {
+    fn named(&self, slot: Slot) -> Notice {
         let holder = self.lease(slot).filter(|lease| lease.state.is_owned());
         let owner = holder.as_ref().and_then(|lease| lease.owner.as_ref());
-        let evidence = self.evidence(slot);
         // Of a lease's evidence, what is about its owner and not about the address names no other.
+        let evidence = if owner.is_some() { self.evidence_here(slot) } else { self.evidence(slot) };
         let others = evidence.iter().filter(|e| owner.is_none_or(|owner| !e.names(owner)));
         let others = inventory_owners(others).into_iter().collect();
         let segment = self.table(slot).pool.segment().clone();
-        self.notice(Notice::Named { segment, address: slot.1, holder, others });
+        Notice::Named { segment, address: slot.1, holder, others }
     }
 
     fn compare(&mut self, slot: Slot) {
@@ -69,7 +70,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Compares everything.
+    /// Compares everything. That nobody else is said to have an address is not told of each.
     pub(super) fn recheck_all(&mut self) {
         let mut slots: BTreeSet<Slot> = BTreeSet::new();
         for (id, table) in self.engine.tables.iter().enumerate() {
@@ -82,7 +83,11 @@ impl Transaction<'_> {
             slots.extend(live.into_iter().filter_map(|a| self.engine.slot(segment, a)));
         }
         for slot in slots {
-            self.recheck(slot);
+            self.compare(slot);
+            let named = self.named(slot);
+            if matches!(&named, Notice::Named { others, .. } if !others.is_empty()) {
+                self.notice(named);
+            }
         }
     }
 
@@ -249,7 +254,7 @@ impl Transaction<'_> {
 
     /// The claims on a leased address.
     fn learn_from_evidence(&mut self, slot: Slot) {
-        let wire = self.evidence(slot).into_iter().filter(|e| e.source == Source::Wire);
+        let wire = self.evidence_here(slot).into_iter().filter(|e| e.source == Source::Wire);
         let mut wire: Vec<_> = wire.collect();
         // Where nothing is declared, the first is right.
         wire.sort_by_key(|evidence| evidence.since);

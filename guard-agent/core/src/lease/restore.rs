@@ -1,12 +1,15 @@
 //! Restores the engine from the store's rows after a restart.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    Contents, Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, Subnet, Swap,
-    Write, absence::Waiting, index::Slot, table::Table,
+    Contents, Engine, Generation, Hold, Lease, Notice, Place, Pool, Pools, Row, RowChange, Subnet,
+    Swap, Write,
+    absence::Waiting,
+    index::{Index, Slot},
+    table::Table,
 };
 
 /// So far no generation is above another one without damage: twelve days of a clock, or some
@@ -146,6 +149,7 @@ impl Engine {
         let mut engine = Self::new(pools, high_water);
         engine.waiting = Waiting::since(opened);
         let (mut changes, mut notices) = (Vec::new(), Vec::new());
+        let mut homes: BTreeMap<Slot, Row> = BTreeMap::new();
         for (place, row) in rows {
             let slot = engine.home(&place, &row);
             let wanted = engine.carried(slot, &row, carry);
@@ -153,12 +157,13 @@ impl Engine {
             if let (true, Row::Lease(lease)) = (draining, &row) {
                 notices.push(Notice::Draining(Arc::clone(lease)));
             }
-            let changed = wanted.as_ref() != Some(&row);
-            engine.set(slot, Some(row));
-            if changed {
-                changes.push(engine.change(slot, wanted));
+            homes.extend(wanted.clone().map(|wanted| (slot, wanted)));
+            if wanted.as_ref() != Some(&row) {
+                let (table, old, new) = (slot.0, Some(row), wanted);
+                changes.push(Write::Address(RowChange { place, table, old, new }));
             }
         }
+        engine.fill(homes);
         for subnet in subnets {
             let wanted = engine.parented(&subnet);
             match &wanted {
@@ -178,6 +183,22 @@ impl Engine {
             table.place_cursor();
         }
         (engine, changes, notices)
+    }
+
+    /// Takes in the rows of an engine that has none, all at once.
+    fn fill(&mut self, rows: BTreeMap<Slot, Row>) {
+        self.index = Index::of(rows.values().filter_map(Row::lease));
+        let mut rows = rows.into_iter().peekable();
+        for (id, table) in self.tables.iter_mut().enumerate() {
+            let own = iter::from_fn(|| rows.next_if(|((of, _), _)| *of == id));
+            table.fill(own.map(|((_, address), row)| (address, row)).collect());
+        }
+        let moved = self.tables.iter().enumerate().filter(|(_, table)| table.moved_to.is_some());
+        let held: Vec<Slot> =
+            moved.flat_map(|(id, table)| table.rows.keys().map(move |at| (id, *at))).collect();
+        for slot in held {
+            self.hold_back(slot);
+        }
     }
 
     /// The table that has the address by the configuration of today, else one that only drains.

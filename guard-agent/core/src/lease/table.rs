@@ -111,6 +111,21 @@ impl Table {
         old
     }
 
+    /// Takes in the rows of a table that has none, all at once.
+    pub(super) fn fill(&mut self, rows: BTreeMap<IpAddr, Row>) {
+        let addresses: Vec<_> = rows.keys().copied().collect();
+        for run in addresses.chunk_by(|a, b| number::of(*a).checked_add(1) == Some(number::of(*b)))
+        {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                self.derived.fresh.remove(number::of(*first), number::of(*last));
+            }
+        }
+        self.rows = rows;
+        for address in addresses {
+            self.derive(address, true);
+        }
+    }
+
     /// Adds or takes away what the address's row implies.
     fn derive(&mut self, address: IpAddr, add: bool) {
         fn put<T: Ord>(set: &mut BTreeSet<T>, item: T, add: bool) {

@@ -158,8 +158,9 @@ impl<'a> Transaction<'a> {
         Engine::with_own(self.evidence_here(slot), lease, self.view, self.engine.run(lease))
     }
 
-    /// What names the address, and means that of this segment.
-    fn evidence_here(&self, slot: Slot) -> Vec<Evidence> {
+    /// What names the address, and means that of this segment: without what is known of the port and
+    /// the owner of its lease.
+    pub(super) fn evidence_here(&self, slot: Slot) -> Vec<Evidence> {
         let mut all = self.view.evidence(self.table(slot).pool.segment(), slot.1);
         if self.engine.tables.len() > 1 {
             all.retain(|evidence| !self.is_of_another_segment(slot, evidence));

@@ -3,9 +3,11 @@
 //! A capture knows less than a kernel does: not which prefixes are on the link, not when a port came
 //! or went, and mostly not from which port a frame came. Unless it is told that each interface was
 //! captured in one direction, an interface is taken for an uplink, behind which everybody is: another
-//! MAC for an address is another host. What says so, or cannot be known from frames, is an argument.
+//! MAC for an address is another host. What says so, or cannot be known from frames, is an argument, or
+//! in the agent's configuration.
 
 mod capture;
+mod config;
 mod state;
 mod world;
 
@@ -13,26 +15,38 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use bytemuck::Zeroable as _;
 use guard_api::proto;
+use guard_core::{
+    mac::Mac,
+    policy::{Allow, Conflict},
+};
 use guard_ebpf::{
-    abi::{AddressKey, BridgeCounters, PORT_UPLINK, Port, STRENGTH_ASSERT},
+    abi::{BridgeCounters, PORT_UPLINK, Port, STRENGTH_ASSERT},
     address::Segment,
     frame::parse,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-pub use capture::CaptureError;
-use guard_core::mac::Mac;
+use capture::Capture;
+pub use capture::{CaptureError, NotEthernet};
+pub use config::ConfigError;
 use state::Replay;
 
 /// What a capture does not say.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The prefixes on the link. Without any: the /24 and the /64 of each address of which ARP or
-    /// neighbour discovery speaks.
-    pub prefixes: Vec<IpNet>,
-    /// The gateways, with their MAC where it is known.
-    pub gateways: Vec<(IpAddr, Option<Mac>)>,
+    /// The bridge's name, where it is known.
+    pub bridge: String,
+    /// The prefixes on the link. Where a segment has none of a family: the /24 or the /64 of each
+    /// address of which ARP or neighbour discovery speaks there.
+    pub prefixes: Vec<OnLink>,
+    /// The gateways.
+    pub gateways: Vec<Gateway>,
+    /// Who may claim what another has. A rule that names ports is for those interfaces; one that was
+    /// captured in both directions stands for all ports, and is in all rules.
+    pub rules: Vec<Allow>,
+    /// When two claimants are a conflict.
+    pub conflict: Conflict,
     /// The interface, where the file does not name it.
     pub port: String,
     /// The frames of each interface are those that it delivered, and no others: each is the port of
@@ -42,6 +56,26 @@ pub struct Settings {
     pub uplinks: Vec<String>,
 }
 
+/// A prefix of one VLAN, or of every segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnLink {
+    /// The VLAN, 0 for untagged.
+    pub vlan: Option<u16>,
+    /// The prefix.
+    pub net: IpNet,
+}
+
+/// A gateway of one VLAN, or of every segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The VLAN, 0 for untagged.
+    pub vlan: Option<u16>,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC, where that is known.
+    pub mac: Option<Mac>,
+}
+
 /// Who was seen with an address.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -49,6 +83,8 @@ pub struct Claim {
     pub address: IpAddr,
     /// Its VLAN, 0 for untagged.
     pub vlan: u16,
+    /// The VLAN within that, 0 where there is none.
+    pub inner_vlan: u16,
     /// The claimant.
     pub mac: Mac,
     /// The port that it was seen on.
@@ -72,18 +108,31 @@ pub struct Report {
     pub damage: Option<String>,
     /// The interfaces.
     pub ports: Vec<String>,
+    /// Those that were passed over.
+    pub others: Vec<NotEthernet>,
+    /// Blocks of the file that were passed over, since their type is not known.
+    pub unknown_blocks: u64,
     /// Who was seen with which address, by address.
     pub claims: Vec<Claim>,
     /// The incidents, the oldest first.
-    pub conflicts: Vec<proto::Conflict>,
+    pub conflicts: Vec<Disputed>,
     /// What the program would have counted.
     pub counters: BridgeCounters,
+}
+
+/// An incident, which the API has without the inner VLAN.
+#[derive(Clone, Debug)]
+pub struct Disputed {
+    /// The VLAN within its VLAN, 0 where there is none.
+    pub inner_vlan: u16,
+    /// All else.
+    pub conflict: proto::Conflict,
 }
 
 /// Replays a file.
 ///
 /// # Errors
-/// It is no capture of Ethernet frames.
+/// It is no capture, or one without an interface whose frames are Ethernet.
 pub fn replay(path: &Path, settings: &Settings) -> Result<Report, CaptureError> {
     let ground = survey(path, settings)?;
     let mut replay = Replay::new(settings, &ground);
@@ -94,56 +143,71 @@ pub fn replay(path: &Path, settings: &Settings) -> Result<Report, CaptureError> 
         replay.frame(&packet);
     })?;
     let (claims, conflicts, counters) = replay.end();
-    let (ports, damage) = (capture.interfaces, capture.damage);
-    Ok(Report { frames, cut, damage, ports, claims, conflicts, counters })
+    let Capture { interfaces: ports, others, unknown_blocks, damage } = capture;
+    Ok(Report { frames, cut, damage, ports, others, unknown_blocks, claims, conflicts, counters })
 }
 
-/// The bridge of all interfaces, which has no other name.
-const BRIDGE: u32 = 1;
+/// The number of the bridge of all interfaces. A provider's customers, told apart by the inner VLAN,
+/// are on a link of their own each: as if they were on another bridge.
+fn bridge(inner_vlan: u16) -> u32 {
+    const BRIDGE: u32 = 1 << 16;
+    BRIDGE + u32::from(inner_vlan)
+}
 
 /// What has to be known before the first frame.
 struct Ground {
     interfaces: Vec<String>,
     ports: Vec<Port>,
+    /// VLAN and inner VLAN.
     segments: BTreeSet<(u16, u16)>,
     /// The prefixes, in their segments.
-    prefixes: BTreeSet<(AddressKey, u32)>,
+    on_link: BTreeSet<(u16, u16, IpNet)>,
 }
 
 /// Reads the file once for the segments and the addresses in it.
 fn survey(path: &Path, settings: &Settings) -> Result<Ground, CaptureError> {
-    let probe = Port { bridge: BRIDGE, kind: PORT_UPLINK, ..Port::zeroed() };
-    let (mut segments, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
+    let probe = Port { bridge: bridge(0), kind: PORT_UPLINK, ..Port::zeroed() };
+    let (mut segments, mut guesses) = (BTreeSet::new(), BTreeSet::new());
     let capture = capture::read(path, &settings.port, |packet| {
         let parsed = parse(packet.bytes, &probe);
         let Segment { bridge: _, vlan, inner_vlan } = parsed.segment;
-        if segments.insert((vlan, inner_vlan)) {
-            let net = |net: &IpNet| prefix(vlan, inner_vlan, *net);
-            prefixes.extend(settings.prefixes.iter().map(net));
-        }
+        segments.insert((vlan, inner_vlan));
         if let Some(claim) = parsed.claim()
-            && settings.prefixes.is_empty()
             && claim.strength == STRENGTH_ASSERT
         {
             let around = match claim.key.ip() {
                 IpAddr::V4(address) => IpNet::new(address.into(), 24),
                 IpAddr::V6(address) => IpNet::new(address.into(), 64),
             };
-            prefixes.extend(around.map(|net| prefix(vlan, inner_vlan, net.trunc())));
+            guesses.extend(around.map(|net| (vlan, inner_vlan, net.trunc())));
         }
     })?;
+    let is_given = |vlan, inner_vlan, given: &OnLink| is_of(given.vlan, (vlan, inner_vlan));
+    let mut on_link = BTreeSet::new();
+    for (vlan, inner_vlan) in segments.iter().copied() {
+        let given = settings.prefixes.iter().filter(|given| is_given(vlan, inner_vlan, given));
+        on_link.extend(given.map(|given| (vlan, inner_vlan, given.net.trunc())));
+    }
+    for (vlan, inner_vlan, net) in guesses {
+        let known = |given: &OnLink| {
+            is_given(vlan, inner_vlan, given) && given.net.addr().is_ipv4() == net.addr().is_ipv4()
+        };
+        if !settings.prefixes.iter().any(known) {
+            on_link.insert((vlan, inner_vlan, net));
+        }
+    }
     let port = |(at, name): (usize, &String)| {
-        let uplink = !settings.ingress || settings.uplinks.contains(name);
         let ifindex = u32::try_from(at).unwrap_or(u32::MAX - 2) + 2;
-        state::port(ifindex, uplink)
+        state::port(ifindex, name, settings)
     };
     let ports = capture.interfaces.iter().enumerate().map(port).collect();
-    Ok(Ground { ports, segments, prefixes, interfaces: capture.interfaces })
+    Ok(Ground { ports, segments, on_link, interfaces: capture.interfaces })
 }
 
-fn prefix(vlan: u16, inner_vlan: u16, net: IpNet) -> (AddressKey, u32) {
-    let key = AddressKey { inner_vlan, ..AddressKey::new(BRIDGE, vlan, net.network()) };
-    (key, key.prefix_len(net.prefix_len()))
+/// Whether what is said of a VLAN, or of all, is said of a segment. Nobody says anything of a
+/// customer's alone.
+fn is_of(of: Option<u16>, segment: (u16, u16)) -> bool {
+    of.is_none_or(|vlan| segment == (vlan, 0))
 }
 
 #[cfg(test)]

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use bytemuck::Zeroable as _;
-use guard_api::proto;
 use guard_core::{
     arbiter::{self, Arbiter, Read},
-    policy::Conflict,
+    rules,
 };
-use guard_ebpf::abi::{
-    BridgeCounters, EVENT_FLOOD, Event, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_UPLINK, Port,
+use guard_ebpf::{
+    abi::{
+        BridgeCounters, EVENT_CLONE, EVENT_FLOOD, Event, PORT_ACCESS, PORT_ALLOW_TAGGED,
+        PORT_UPLINK, Port,
+    },
+    frame::parse,
 };
 
 use super::{
-    BRIDGE, Claim, Ground, Settings,
+    Claim, Disputed, Ground, Settings, bridge,
     capture::Packet,
     world::{SECOND_NS, World, time_ns},
 };
@@ -24,18 +27,29 @@ pub(super) struct Replay<'a> {
     looked_ns: u64,
 }
 
-/// A port of the replay.
-pub(super) fn port(ifindex: u32, uplink: bool) -> Port {
-    let kind = if uplink { PORT_UPLINK } else { PORT_ACCESS };
-    Port { ifindex, bridge: BRIDGE, kind, flags: PORT_ALLOW_TAGGED, ..Port::zeroed() }
+/// A port of the replay. One that stands for all ports may do what a rule lets any of them do with the
+/// rule's addresses, but not pass for a virtual router with those of others.
+pub(super) fn port(ifindex: u32, name: &str, settings: &Settings) -> Port {
+    let uplink = !settings.ingress || settings.uplinks.iter().any(|uplink| uplink == name);
+    let (allow, flags) = match settings.ingress {
+        true => rules::of_port(&settings.rules, name),
+        false => (u32::MAX, 0),
+    };
+    Port {
+        ifindex,
+        bridge: bridge(0),
+        kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },
+        flags: flags | PORT_ALLOW_TAGGED,
+        allow,
+        ..Port::zeroed()
+    }
 }
 
 impl<'a> Replay<'a> {
-    pub(super) fn new(settings: &Settings, ground: &'a Ground) -> Self {
-        let conflict = Conflict::default();
+    pub(super) fn new(settings: &'a Settings, ground: &'a Ground) -> Self {
         Self {
-            arbiter: Arbiter::new(conflict),
-            world: World::new(settings, ground, &conflict),
+            arbiter: Arbiter::new(settings.conflict),
+            world: World::new(settings, ground),
             looked_ns: 0,
         }
     }
@@ -52,20 +66,21 @@ impl<'a> Replay<'a> {
             self.arbiter.handle(arbiter::Event::Silent(silent), &mut self.world);
             self.world.close();
         }
-        self.world.model.watch(packet.bytes, port);
+        let inner_vlan = parse(packet.bytes, port).segment.inner_vlan;
+        let port = Port { bridge: bridge(inner_vlan), ..*port };
+        self.world.model.watch(packet.bytes, &port);
         for event in std::mem::take(&mut self.world.model.events) {
             self.event(event);
         }
     }
 
     fn event(&mut self, event: Event) {
-        let Event { key, kind, .. } = event;
+        let Event { key, kind, holder_ifindex, ifindex, .. } = event;
         self.world.note(&event);
         let model = &self.world.model;
         let read = Read {
             live: Read::needs_live(kind).then(|| model.live.get(&key).copied()).flatten(),
-            // Nobody says which ports are one's.
-            may_move: false,
+            may_move: kind == EVENT_CLONE && self.world.may_move(holder_ifindex, ifindex),
             refused: if kind == EVENT_FLOOD { model.state.refused } else { 0 },
         };
         self.arbiter.handle(arbiter::Event::Frame { event, read }, &mut self.world);
@@ -82,7 +97,7 @@ impl<'a> Replay<'a> {
     }
 
     /// What came of it all.
-    pub(super) fn end(mut self) -> (Vec<Claim>, Vec<proto::Conflict>, BridgeCounters) {
+    pub(super) fn end(mut self) -> (Vec<Claim>, Vec<Disputed>, BridgeCounters) {
         self.decide_until(u64::MAX);
         self.world.end()
     }

@@ -4,29 +4,29 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
-use guard_api::proto;
+use guard_api::convert;
 use guard_core::{
     arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
     evidence::{self, PortName, Station, Strength},
     incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Silent, Target},
     mac::Mac,
     owner::Owner,
-    policy::Conflict,
+    policy::AllowKind,
+    rules,
     segment::Segment,
     time::Now,
 };
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, ChallengerKey, EVENT_CONTEST, EVENT_LIVE, EVENT_OWNER,
-        EVENT_VIOLATION, Event, Live, OWNED_GATEWAY, OWNED_MAC, Owned, PORT_UPLINK, Port, Prefix,
-        STRENGTH_ASSERT,
+        AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
+        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OWNED_GATEWAY, OWNED_MAC, Owned,
+        PORT_UPLINK, Port, STRENGTH_ASSERT,
     },
     model::Model,
 };
 use jiff::Timestamp;
 
-use super::{BRIDGE, Claim, Ground, Settings, capture::Packet};
-use guard_api::convert;
+use super::{Claim, Disputed, Gateway, Ground, Settings, bridge, capture::Packet, is_of};
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 /// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.
@@ -47,54 +47,68 @@ pub(super) struct World<'a> {
     pub(super) model: Model,
     pub(super) ports: &'a [Port],
     names: Vec<PortName>,
-    bridge: Arc<str>,
+    settings: &'a Settings,
+    /// The bridges of [`bridge`], by inner VLAN.
+    bridges: BTreeMap<u16, Arc<str>>,
     incidents: Incidents,
-    gateways: Vec<IpAddr>,
     claims: BTreeMap<Claimed, Span>,
     closed: Vec<Incident>,
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(settings: &Settings, ground: &'a Ground, conflict: &Conflict) -> Self {
+    pub(super) fn new(settings: &'a Settings, ground: &'a Ground) -> Self {
         let mut model = Model::new(AHEAD_NS);
-        for (key, len) in &ground.prefixes {
-            let on_link = Prefix { on_link: 1, ..Prefix::default() };
-            model.add_prefix(*key, *len, on_link);
-        }
-        for (address, mac) in &settings.gateways {
-            let mut owned = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
-            if let Some(Mac(mac)) = mac {
-                owned.flags |= OWNED_MAC;
-                owned.mac = *mac;
+        let mut bridges = BTreeMap::new();
+        for (vlan, inner_vlan) in ground.segments.iter().copied().chain([(0, 0)]) {
+            // The name of an interface has no space: none of these is one that somebody has given.
+            let name = || match inner_vlan {
+                0 => Arc::from(settings.bridge.as_str()),
+                inner_vlan => Arc::from(format!("{} {inner_vlan}", settings.bridge)),
+            };
+            bridges.entry(inner_vlan).or_insert_with(name);
+            let own = |gateway: &&Gateway| is_of(gateway.vlan, (vlan, inner_vlan));
+            for Gateway { address, mac, .. } in settings.gateways.iter().filter(own) {
+                let mut owned = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
+                if let Some(Mac(mac)) = mac {
+                    owned.flags |= OWNED_MAC;
+                    owned.mac = *mac;
+                }
+                model.owned.insert(key(vlan, inner_vlan, *address), owned);
             }
-            for (vlan, inner_vlan) in &ground.segments {
-                let key = AddressKey::new(BRIDGE, *vlan, *address);
-                model.owned.insert(AddressKey { inner_vlan: *inner_vlan, ..key }, owned);
+        }
+        for of in bridges.keys().copied() {
+            let here = ground.on_link.iter().filter(|(_, inner_vlan, _)| *inner_vlan == of);
+            let on_link: Vec<_> = here.map(|(vlan, _, net)| (*vlan, *net)).collect();
+            let rules = if of == 0 { &settings.rules[..] } else { &[] };
+            for (vlan, net, prefix) in rules::prefixes(rules, &on_link) {
+                let key = key(vlan, of, net.network());
+                model.add_prefix(key, key.prefix_len(net.prefix_len()), prefix);
             }
         }
-        let bridge: Arc<str> = Arc::from("");
+        let bridge: Arc<str> = Arc::from(settings.bridge.as_str());
         let name = |(name, port): (&String, &Port)| PortName {
             interface: Arc::from(name.as_str()),
             bridge: bridge.clone(),
             uplink: port.kind == PORT_UPLINK,
         };
+        let conflict = &settings.conflict;
         Self {
             model,
             ports: &ground.ports,
             names: ground.interfaces.iter().zip(&ground.ports).map(name).collect(),
-            bridge,
+            settings,
+            bridges,
             incidents: Incidents::new(
                 conflict.quiet,
                 Flaps::new(conflict.flap_window, conflict.flap_count),
                 1,
             ),
-            gateways: settings.gateways.iter().map(|(address, _)| *address).collect(),
             claims: BTreeMap::new(),
             closed: Vec::new(),
         }
     }
 
-    /// Who has been silent. A holder that goes on speaking is not told of each time.
+    /// Who has been silent. A holder that goes on speaking is not reported each time.
     pub(super) fn silent(&mut self) -> Vec<Silent> {
         if self.incidents.count().is_empty() {
             return Vec::new();
@@ -113,10 +127,19 @@ impl<'a> World<'a> {
         self.closed.extend(self.incidents.close(now(self.model.now_ns)));
     }
 
+    /// Whether a MAC may go from one port to the other by a rule.
+    pub(super) fn may_move(&self, from: u32, to: u32) -> bool {
+        let name = |ifindex| self.port(ifindex).map(|port| port.interface);
+        name(from)
+            .zip(name(to))
+            .is_some_and(|(from, to)| rules::are_one_group(&self.settings.rules, &from, &to))
+    }
+
     /// Notes who was seen with an address, for the report.
     pub(super) fn note(&mut self, event: &Event) {
-        if !matches!(event.kind, EVENT_LIVE | EVENT_OWNER | EVENT_CONTEST | EVENT_VIOLATION) {
-            return;
+        match event.kind {
+            EVENT_LIVE | EVENT_OWNER | EVENT_CONTEST | EVENT_VIOLATION | EVENT_ALLOWED => {}
+            _ => return,
         }
         let at = (event.key, Mac(event.mac), event.ifindex);
         let new = Span { first_ns: event.time_ns, last_ns: event.time_ns, asserted: false };
@@ -135,7 +158,17 @@ impl<'a> World<'a> {
     }
 
     fn segment(&self, key: &AddressKey) -> Segment {
-        Segment::new(self.bridge.clone(), key.vlan)
+        let bridge = self.bridges.get(&key.inner_vlan).cloned();
+        Segment::new(bridge.unwrap_or_default(), key.vlan)
+    }
+
+    fn key(&self, segment: &Segment, address: IpAddr) -> AddressKey {
+        key(segment.vlan, self.inner_vlan(&segment.bridge), address)
+    }
+
+    fn inner_vlan(&self, bridge: &str) -> u16 {
+        let mut all = self.bridges.iter();
+        all.find(|(_, name)| ***name == *bridge).map_or(0, |(inner_vlan, _)| *inner_vlan)
     }
 
     fn claimant(&self, mac: [u8; 6], port: u32, seen_ns: u64, frames: u64) -> Claimant {
@@ -166,7 +199,7 @@ impl<'a> World<'a> {
     }
 
     /// What came of it all.
-    pub(super) fn end(mut self) -> (Vec<Claim>, Vec<proto::Conflict>, BridgeCounters) {
+    pub(super) fn end(mut self) -> (Vec<Claim>, Vec<Disputed>, BridgeCounters) {
         for key in self.model.live.keys().copied().collect::<Vec<_>>() {
             self.stay(&key);
         }
@@ -185,6 +218,7 @@ impl<'a> World<'a> {
         let claims = self.claims.iter().map(|((key, mac, ifindex), span)| Claim {
             address: key.ip(),
             vlan: key.vlan,
+            inner_vlan: key.inner_vlan,
             mac: *mac,
             interface: self.port(*ifindex).map_or_else(String::new, |p| p.interface.to_string()),
             asserted: span.asserted,
@@ -196,20 +230,24 @@ impl<'a> World<'a> {
             let mut conflict = convert::conflict(incident);
             // The numbers of ports are our own.
             conflict.claimants.iter_mut().for_each(|claimant| claimant.ifindex = 0);
-            conflict
+            conflict.bridge.clone_from(&self.settings.bridge);
+            let inner_vlan = self.inner_vlan(&incident.segment.bridge);
+            Disputed { inner_vlan, conflict }
         });
         (claims.collect(), conflicts.collect(), self.model.counters)
     }
 }
 
-/// A capture knows no leases and no rules, and no port ends in it.
+/// A capture knows no leases, and no port ends in it.
 impl Facts for World<'_> {
     fn bridge(&self, ifindex: u32) -> Option<(Arc<str>, Mac)> {
-        (ifindex == BRIDGE).then(|| (self.bridge.clone(), Mac::default()))
+        let mut all = self.bridges.iter();
+        let (_, name) = all.find(|(inner_vlan, _)| bridge(**inner_vlan) == ifindex)?;
+        Some((name.clone(), Mac::default()))
     }
 
-    fn bridge_named(&self, _: &str) -> Option<(u32, Mac)> {
-        Some((BRIDGE, Mac::default()))
+    fn bridge_named(&self, name: &str) -> Option<(u32, Mac)> {
+        Some((bridge(self.inner_vlan(name)), Mac::default()))
     }
 
     fn port(&self, ifindex: u32) -> Option<PortName> {
@@ -221,8 +259,9 @@ impl Facts for World<'_> {
         None
     }
 
-    fn is_reserved(&self, _: &Segment, address: IpAddr) -> bool {
-        self.gateways.contains(&address)
+    fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
+        let owned = self.model.owned.get(&self.key(segment, address));
+        owned.is_some_and(|owned| owned.flags & OWNED_GATEWAY != 0)
     }
 
     fn is_bound(&self, _: u32, _: Mac) -> bool {
@@ -233,17 +272,25 @@ impl Facts for World<'_> {
         None
     }
 
-    fn rule(&self, _: &Segment, _: IpAddr) -> Option<Rule> {
-        None
+    fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {
+        if self.inner_vlan(&segment.bridge) != 0 {
+            return None;
+        }
+        let rule = rules::declared(&self.settings.rules, segment.vlan, address)?;
+        let port = match &rule.ports[..] {
+            [port] => Some(port.clone()),
+            _ => None,
+        };
+        Some(Rule { port, is_virtual: rule.kind == AllowKind::Vrrp })
     }
 
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
-        let live = self.model.live.get(&AddressKey::new(BRIDGE, segment.vlan, address));
+        let live = self.model.live.get(&self.key(segment, address));
         live.is_some_and(|live| (Mac(live.mac), live.ifindex) == (mac, ifindex))
     }
 
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<evidence::Claim> {
-        let key = AddressKey::new(BRIDGE, segment.vlan, address);
+        let key = self.key(segment, address);
         let all = self.claims.iter().filter(|((of, ..), _)| *of == key);
         let claim = |((_, mac, ifindex), span): (&Claimed, &Span)| {
             let interface = self.port(*ifindex)?.interface;
@@ -273,12 +320,13 @@ impl Facts for World<'_> {
         None
     }
 
-    fn is_allowed(&self, _: &Segment, _: IpAddr, _: &Station) -> bool {
-        false
+    fn is_allowed(&self, segment: &Segment, address: IpAddr, station: &Station) -> bool {
+        rules::allow(&self.settings.rules, segment.vlan, address, station)
     }
 
-    fn is_virtual_router(&self, _: &Segment, _: &str) -> bool {
-        false
+    fn is_virtual_router(&self, _: &Segment, interface: &str) -> bool {
+        let mut rules = self.settings.rules.iter();
+        rules.any(|rule| rule.kind == AllowKind::Vrrp && rule.is_for(interface))
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
@@ -309,12 +357,16 @@ impl Hands for World<'_> {
                     self.model.live.remove(&key);
                 }
             }
-            Effect::ForgetChallenger(challenger) => {
-                self.model.challengers.remove(&challenger);
-            }
+            Effect::ForgetChallenger(challenger) => self.forget_challenger(&challenger),
             Effect::Recheck(question) => return Some(self.answer(question)),
             Effect::Gone { segment, target, mac, ifindex } => {
                 return self.gone(segment, target, (mac, ifindex));
+            }
+            Effect::ForgetMac(AddressKey { bridge, .. }, Mac(mac), ifindex) => {
+                let key = MacKey::new(bridge, 0, mac);
+                if self.model.macs.get(&key).is_some_and(|holder| holder.ifindex == ifindex) {
+                    self.model.macs.remove(&key);
+                }
             }
             // Nobody can be asked, and who was seen is noted frame for frame.
             Effect::Probe { .. }
@@ -323,7 +375,6 @@ impl Hands for World<'_> {
             | Effect::Withdraw(..)
             | Effect::Listen(..)
             | Effect::ListenToOwner(..)
-            | Effect::ForgetMac(..)
             | Effect::Remark(..)
             | Effect::Trouble(..) => {}
         }
@@ -336,12 +387,29 @@ impl World<'_> {
         if let Some(known) = counted.and_then(|of| self.model.challengers.get(&of)) {
             sighting.challenger.frames = known.frames.max(1);
         }
+        if let (Some(holder), Some(address)) = (&mut sighting.holder, sighting.target.address())
+            && let (Some(mac), Some(ifindex)) = (holder.mac, holder.ifindex)
+            && let Some(span) =
+                self.claims.get(&(self.key(&sighting.segment, address), mac, ifindex))
+        {
+            holder.first_seen = now(span.first_ns).wall;
+        }
         // Where the gateway is at home is not known: whoever else claims it is as bad as any.
-        let gateway = sighting.target.address().is_some_and(|at| self.gateways.contains(&at));
+        let address = sighting.target.address();
+        let gateway = address.is_some_and(|at| self.is_reserved(&sighting.segment, at));
         if gateway && sighting.kind == Kind::Duplicate {
             sighting.kind = Kind::Gateway;
         }
         self.incidents.sighted(sighting, now(self.model.now_ns));
+    }
+
+    fn forget_challenger(&mut self, challenger: &ChallengerKey) {
+        let ChallengerKey { key, mac, ifindex, .. } = *challenger;
+        let known = self.model.challengers.remove(challenger);
+        let span = self.claims.get_mut(&(key, Mac(mac), ifindex));
+        if let (Some(known), Some(span)) = (known, span) {
+            span.last_ns = span.last_ns.max(known.seen_ns);
+        }
     }
 
     fn gone(
@@ -350,7 +418,7 @@ impl World<'_> {
         target: Target,
         who: (Option<Mac>, Option<u32>),
     ) -> Option<arbiter::Event> {
-        let key = target.address().map(|at| AddressKey::new(BRIDGE, segment.vlan, at));
+        let key = target.address().map(|at| self.key(&segment, at));
         let over = self.incidents.gone(&(segment, target), who, now(self.model.now_ns))?;
         self.closed.push(over.clone());
         let live = key.and_then(|key| self.model.live.get(&key).copied());
@@ -383,6 +451,10 @@ impl World<'_> {
             }
         }
     }
+}
+
+fn key(vlan: u16, inner_vlan: u16, address: IpAddr) -> AddressKey {
+    AddressKey { inner_vlan, ..AddressKey::new(bridge(inner_vlan), vlan, address) }
 }
 
 /// When a packet came, on the clock of the program's maps.

@@ -6,17 +6,18 @@ use ratatui::{
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style, Stylize},
     text::{Line, Span},
-    widgets::{Paragraph, Row, Table},
+    widgets::Paragraph,
 };
 
 use super::{
+    columns::Columns,
     feed::Sample,
     model::{Model, Tab},
 };
 use crate::{
     output::printable,
     table::folded,
-    view::{Claimant, Conflict, Degraded, Pool, Port, Status, ago, bar, segment},
+    view::{Claimant, Conflict, Degraded, Pool, Port, Status, ago, bar, quantity, segment},
 };
 
 /// How many are listed of what is degraded.
@@ -122,8 +123,8 @@ fn table(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
     let tab = model.tab();
     let Some(sample) = &model.sample else { return };
     let selected = model.places[tab as usize].selected().unwrap_or(0);
-    let (table, below) = match tab {
-        Tab::Pools => (pools(&sample.pools), pool_below(sample.pools.get(selected))),
+    let (columns, below) = match tab {
+        Tab::Pools => (pools(&sample.pools), pool_below(sample.pools.get(selected), area.width)),
         Tab::Ports => (ports(sample, model), vec![]),
         Tab::Conflicts => {
             (conflicts(sample), conflict_below(sample.conflicts.get(selected), sample.now))
@@ -132,7 +133,8 @@ fn table(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
     let lines = u16::try_from(below.len()).unwrap_or(u16::MAX).min(DETAILS);
     let [list, details] =
         Layout::vertical([Constraint::Min(2), Constraint::Length(lines)]).areas(area);
-    let table = table
+    let table = columns
+        .fitted(area.width)
         .row_highlight_style(Modifier::REVERSED)
         // What is no longer true is not as bright.
         .style(if model.fault.is_some() { Style::new().dim() } else { Style::new() });
@@ -140,100 +142,86 @@ fn table(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
     frame.render_widget(Paragraph::new(below), details);
 }
 
-fn pools(pools: &[Pool]) -> Table<'static> {
+fn pools(pools: &[Pool]) -> Columns {
     let row = |pool: &Pool| {
         let style = match (pool.capacity, pool.free) {
             (1.., 0) => Style::new().fg(Color::Red),
             _ => Style::new(),
         };
-        Row::new([
+        let cells = vec![
             text(pool.name.as_deref()),
             printable(&segment(pool.bridge.as_deref(), pool.vlan)),
             text(pool.prefix.as_deref()),
-            pool.free.to_string(),
-            pool.capacity.to_string(),
+            pool.size(pool.free),
+            pool.size(pool.capacity),
             bar(pool.utilisation),
-        ])
-        .style(style)
+        ];
+        (cells, style)
     };
-    let widths = [
-        Constraint::Fill(3),
-        Constraint::Fill(2),
-        Constraint::Max(22),
-        Constraint::Max(10),
-        Constraint::Max(10),
-        Constraint::Length(15),
-    ];
-    Table::new(pools.iter().map(row), widths)
-        .header(header(["POOL", "BRIDGE", "PREFIX", "FREE", "OF", "USED"]))
+    Columns {
+        headers: &["POOL", "BRIDGE", "PREFIX", "FREE", "OF", "USED"],
+        yields: &["BRIDGE", "USED"],
+        cuts_first: true,
+        rows: pools.iter().map(row).collect(),
+    }
 }
 
-fn pool_below(pool: Option<&Pool>) -> Vec<Line<'static>> {
-    pool.map(|pool| Line::from(pool.states())).into_iter().collect()
+/// In full: above it may be cut, or have no column.
+fn pool_below(pool: Option<&Pool>, width: u16) -> Vec<Line<'static>> {
+    let Some(pool) = pool else { return vec![] };
+    let segment = segment(pool.bridge.as_deref(), pool.vlan);
+    let (name, gateway) = (text(pool.name.as_deref()), text(pool.gateway.as_deref()));
+    let head = folded(&format!("{name} on {segment}, gateway {gateway}"), "", width.into());
+    let head = head.lines().map(|line| Line::from(line.to_owned()).bold());
+    head.chain([Line::from(pool.states())]).collect()
 }
 
-fn ports(sample: &Sample, model: &Model) -> Table<'static> {
+fn ports(sample: &Sample, model: &Model) -> Columns {
     let row = |port: &Port| {
         let style = if port.covered { Style::new() } else { Style::new().fg(Color::Red) };
         let covered = if port.covered { "yes" } else { "no" };
-        Row::new([
+        let cells = vec![
             text(port.interface.as_deref()),
             text(port.bridge.as_deref()),
             text(port.kind.as_deref()),
             covered.to_owned(),
             per_second(model.rates.of(port)),
-            port.frames.to_string(),
+            quantity(port.frames),
             port.addresses.to_string(),
-        ])
-        .style(style)
+        ];
+        (cells, style)
     };
-    let widths = [
-        Constraint::Length(15),
-        Constraint::Max(15),
-        Constraint::Length(6),
-        Constraint::Length(7),
-        Constraint::Length(9),
-        Constraint::Fill(1),
-        Constraint::Length(9),
-    ];
-    Table::new(sample.ports.iter().map(row), widths).header(header([
-        "INTERFACE",
-        "BRIDGE",
-        "KIND",
-        "COVERED",
-        "FRAMES/S",
-        "FRAMES",
-        "ADDRESSES",
-    ]))
+    Columns {
+        headers: &["INTERFACE", "BRIDGE", "KIND", "COVERED", "FRAMES/S", "FRAMES", "ADDRESSES"],
+        yields: &["ADDRESSES", "KIND", "BRIDGE"],
+        cuts_first: false,
+        rows: sample.ports.iter().map(row).collect(),
+    }
 }
 
-fn conflicts(sample: &Sample) -> Table<'static> {
+fn conflicts(sample: &Sample) -> Columns {
     let row = |conflict: &Conflict| {
         let style = match (conflict.silenced_until, conflict.severity.as_deref()) {
             (Some(_), _) => Style::new().dim(),
             (None, Some("critical")) => Style::new().fg(Color::Red).bold(),
             (None, _) => Style::new().fg(Color::Yellow),
         };
-        Row::new([
+        let cells = vec![
             text(conflict.address.as_deref()),
             text(conflict.kind.as_deref()),
             text(conflict.severity.as_deref()),
-            printable(&segment(conflict.bridge.as_deref(), conflict.vlan)),
+            printable(&conflict.segment()),
             ago(conflict.last_seen, sample.now),
-            conflict.frames().to_string(),
-        ])
-        .style(style)
+            quantity(conflict.frames()),
+        ];
+        (cells, style)
     };
-    let widths = [
-        Constraint::Fill(2),
-        Constraint::Length(9),
-        Constraint::Length(8),
-        Constraint::Max(15),
-        Constraint::Length(9),
-        Constraint::Length(8),
-    ];
-    Table::new(sample.conflicts.iter().map(row), widths)
-        .header(header(["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "LAST", "FRAMES"]))
+    Columns {
+        headers: &["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "LAST", "FRAMES"],
+        yields: &["BRIDGE", "FRAMES", "LAST"],
+        cuts_first: false,
+        rows: sample.conflicts.iter().map(row).collect(),
+    }
 }
 
 fn conflict_below(conflict: Option<&Conflict>, now: Timestamp) -> Vec<Line<'static>> {
@@ -244,10 +232,6 @@ fn conflict_below(conflict: Option<&Conflict>, now: Timestamp) -> Vec<Line<'stat
     let mut lines = vec![Line::from(format!("{address}, id {id}")).bold()];
     lines.extend(conflict.claimants.iter().map(note));
     lines
-}
-
-fn header<const N: usize>(titles: [&'static str; N]) -> Row<'static> {
-    Row::new(titles).style(Modifier::BOLD)
 }
 
 fn text(text: Option<&str>) -> String {
@@ -276,6 +260,7 @@ mod tests {
             name: name(60),
             bridge: name(15),
             prefix: "2001:db8:aaaa:bbbb::/64".to_owned(),
+            gateway: "2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe".to_owned(),
             capacity: u64::MAX,
             free: u64::MAX,
             ..proto::Pool::default()
@@ -322,8 +307,10 @@ mod tests {
         assert!(screen(&mut terminal, &mut model).contains("q: quit"));
         model.update(Ok(sample(1)));
         for (tab, shown) in [
-            (0, "FREE"),
+            (0, "2001:db8:aaaa:bbbb::/64 2^64 2^64 [          ] 0%"),
+            (0, "gateway 2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe"),
             (1, "FRAMES/S"),
+            (2, "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff duplicate"),
             (2, "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff, id 18446744073709551615"),
         ] {
             model.tab = tab;

@@ -4,6 +4,7 @@
 //! not have. A task asks the agent, and starts over when that goes away; the screen is drawn when
 //! something on it has changed, and then only what has, which a slow line can carry.
 
+mod columns;
 mod draw;
 mod feed;
 mod model;

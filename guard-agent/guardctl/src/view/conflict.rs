@@ -2,7 +2,7 @@ use guard_api::proto;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ago, number, segment, text, time, word};
+use super::{ago, inner_segment, number, quantity, text, time, word};
 use crate::{
     output::{Screen, View, printable},
     table::{Table, cell, plain, signal},
@@ -63,7 +63,7 @@ fn counted(frames: u64) -> String {
     match frames {
         0 => "no frames".to_owned(),
         1 => "1 frame".to_owned(),
-        frames => format!("{frames} frames"),
+        frames => format!("{} frames", quantity(frames)),
     }
 }
 
@@ -73,6 +73,8 @@ pub struct Conflict {
     pub id: Option<String>,
     pub bridge: Option<String>,
     pub vlan: u32,
+    /// The API has none; a capture can.
+    pub inner_vlan: u32,
     pub address: Option<String>,
     pub kind: Option<String>,
     pub severity: Option<String>,
@@ -95,6 +97,7 @@ impl From<proto::Conflict> for Conflict {
             id: text(conflict.id),
             bridge: text(conflict.bridge),
             vlan: conflict.vlan,
+            inner_vlan: 0,
             address: text(conflict.address),
             claimants: conflict.claimants.into_iter().map(Claimant::from).collect(),
             flaps: conflict.flaps,
@@ -113,6 +116,11 @@ impl Conflict {
     /// Of all claimants.
     pub fn frames(&self) -> u64 {
         self.claimants.iter().fold(0, |sum, claimant| sum.saturating_add(claimant.frames))
+    }
+
+    /// Where it is.
+    pub fn segment(&self) -> String {
+        inner_segment(self.bridge.as_deref(), self.vlan, self.inner_vlan)
     }
 
     fn silence(&self) -> Option<String> {
@@ -141,7 +149,7 @@ impl Conflict {
             self.severity.as_deref().unwrap_or("-"),
             self.kind.as_deref().unwrap_or("-"),
             self.address.as_deref().unwrap_or("-"),
-            segment(self.bridge.as_deref(), self.vlan),
+            self.segment(),
             claimants.join(", "),
             counted(self.frames())
         ))
@@ -200,9 +208,9 @@ fn table(conflicts: &[Conflict], screen: Screen) -> String {
             cell(conflict.address.as_deref()),
             cell(conflict.kind.as_deref()),
             signal(conflict.severity.as_deref()),
-            cell(Some(&segment(conflict.bridge.as_deref(), conflict.vlan))),
+            cell(Some(&conflict.segment())),
             plain(ago(conflict.first_seen, screen.now)),
-            plain(conflict.frames()),
+            plain(quantity(conflict.frames())),
             plain(if conflict.open { "yes" } else { "no" }),
             cell(conflict.id.as_deref()),
         ];
@@ -256,7 +264,7 @@ pub mod tests {
         }
     }
 
-    pub const DUPLICATE: &str = r#"{"id":"c1","bridge":"rt0","vlan":0,"address":"10.8.64.2",
+    pub const DUPLICATE: &str = r#"{"id":"c1","bridge":"rt0","vlan":0,"inner_vlan":0,"address":"10.8.64.2",
         "kind":"duplicate","severity":"critical","claimants":[
         {"role":"owner","mac":"02:00:00:00:00:0a","interface":"veth-web-1","ifindex":10,
         "sandbox":"web-1","lifecycle":null,"first_seen":"1970-01-01T00:00:10Z",

@@ -12,6 +12,7 @@ mod operator;
 mod outcome;
 mod pool;
 mod port;
+mod quantity;
 mod reconcile;
 mod recover;
 mod replay;
@@ -31,6 +32,7 @@ pub use operator::{Adopted, Backup, Check, Forced, Gc, Holds, Quarantine};
 pub use outcome::{Changed, Released};
 pub use pool::{Pool, Pools, bar};
 pub use port::{Port, Ports};
+pub use quantity::quantity;
 pub use reconcile::{Reconciled, Why};
 pub use recover::Recovered;
 pub use replay::Replayed;
@@ -80,6 +82,14 @@ fn span(seconds: i64) -> String {
     }
 }
 
+/// A segment with the VLAN within its VLAN, where there is one.
+fn inner_segment(bridge: Option<&str>, vlan: u32, inner_vlan: u32) -> String {
+    match inner_vlan {
+        0 => segment(bridge, vlan),
+        inner_vlan => format!("{}.{vlan}.{inner_vlan}", bridge.unwrap_or("-")),
+    }
+}
+
 /// A bridge, with its VLAN where there is one.
 pub fn segment(bridge: Option<&str>, vlan: u32) -> String {
     match (bridge.unwrap_or("-"), vlan) {
@@ -90,6 +100,8 @@ pub fn segment(bridge: Option<&str>, vlan: u32) -> String {
 
 #[cfg(test)]
 mod testing {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::output::{Screen, View};
 
@@ -97,14 +109,23 @@ mod testing {
         Some(prost_types::Timestamp { seconds, nanos: 0 })
     }
 
-    /// The text on 80 columns, one minute after the epoch.
+    /// The text on 80 columns, one minute after the epoch. Only one word alone may be wider.
     pub fn shown(view: &impl View) -> String {
         let now = Timestamp::from_second(60).unwrap();
-        let text = view.text(Screen { width: 80, colour: false, now });
-        for line in text.lines() {
-            assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+        let text = |width| view.text(Screen { width, colour: false, now });
+        for line in text(80).lines() {
+            let fits = line.chars().count() <= 80 || !line.trim().contains(' ');
+            assert!(fits, "wider than 80 columns: {line}");
         }
-        text
+        // Each word of it is whole.
+        let wide = text(u16::MAX);
+        let words: BTreeSet<_> = wide.split([' ', '\n', ',']).collect();
+        for word in text(80).split([' ', '\n', ',']) {
+            let header =
+                word.strip_suffix(':').is_some_and(|word| wide.contains(&word.to_uppercase()));
+            assert!(words.contains(word) || header, "{word:?} is not whole");
+        }
+        text(80)
     }
 
     #[track_caller]

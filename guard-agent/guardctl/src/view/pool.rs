@@ -1,7 +1,8 @@
 use guard_api::proto;
+use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{segment, text};
+use super::{quantity, segment, text};
 use crate::{
     output::{Screen, View},
     table::{Table, cell, plain},
@@ -77,15 +78,15 @@ impl From<proto::ListPoolsResponse> for Pools {
 impl View for Pools {
     fn text(&self, screen: Screen) -> String {
         let headers = &["POOL", "BRIDGE", "PREFIX", "GATEWAY", "FREE", "OF", "USED"];
-        let mut table = Table::new(headers, &["PREFIX", "GATEWAY"]);
+        let mut table = Table::new(headers, &["GATEWAY", "BRIDGE"]);
         for pool in &self.pools {
             let cells = [
                 cell(pool.name.as_deref()),
                 cell(Some(&segment(pool.bridge.as_deref(), pool.vlan))),
                 cell(pool.prefix.as_deref()),
                 cell(pool.gateway.as_deref()),
-                plain(pool.free),
-                plain(pool.capacity),
+                plain(pool.size(pool.free)),
+                plain(pool.size(pool.capacity)),
                 plain(bar(pool.utilisation)),
             ];
             let waits = pool.waits_for.iter().map(|Awaited { source, addresses }| {
@@ -103,6 +104,17 @@ impl View for Pools {
 }
 
 impl Pool {
+    /// So many of its addresses. The API counts no further than 64 bits go: what is more is nearly all
+    /// of the prefix.
+    pub fn size(&self, count: u64) -> String {
+        let prefix = self.prefix.as_deref().and_then(|prefix| prefix.parse::<IpNet>().ok());
+        let bits = prefix.map_or(0, |net| net.max_prefix_len() - net.prefix_len());
+        match bits {
+            65.. if count == u64::MAX => format!("2^{bits}"),
+            _ => quantity(count),
+        }
+    }
+
     /// How many addresses are in which state.
     pub fn states(&self) -> String {
         format!(
@@ -112,13 +124,16 @@ impl Pool {
     }
 }
 
-/// Ten steps of a bar, and the number.
+/// A bar of ten steps, and the number. What is not nothing is not said to be.
 pub fn bar(share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let bar: String = (1..=10)
-        .map(|step| if share * 10.0 + 0.5 >= f64::from(step) { '#' } else { '.' })
+        .map(|step| if share * 10.0 + 0.5 >= f64::from(step) { '#' } else { ' ' })
         .collect();
-    format!("{bar} {:.0}%", share * 100.0)
+    match share * 100.0 {
+        percent if percent > 0.0 && percent < 0.5 => format!("[{bar}] <1%"),
+        percent => format!("[{bar}] {percent:.0}%"),
+    }
 }
 
 #[cfg(test)]
@@ -165,13 +180,49 @@ mod tests {
             shown(&pools()),
             "\
 POOL       BRIDGE  PREFIX        GATEWAY    FREE  OF   USED
-sandboxes  rt0     10.8.64.0/24  10.8.64.1  190   253  ###....... 25%
+sandboxes  rt0     10.8.64.0/24  10.8.64.1  190   253  [###       ] 25%
   held 1, active 58, releasing 2, cooling 1, quarantined 1
   2 wait for containerd, see `guardctl status`
   1 are leased on the segment that it was on before
 "
         );
-        assert_eq!(bar(f64::NAN), ".......... 0%");
-        assert_eq!(bar(1.0), "########## 100%");
+        assert_eq!(bar(f64::NAN), "[          ] 0%");
+        assert_eq!(bar(f64::MIN_POSITIVE), "[          ] <1%");
+        assert_eq!(bar(1.0), "[##########] 100%");
+    }
+
+    #[test]
+    fn ipv6_pools_as_text() {
+        let mut pools = pools();
+        let pool = |prefix: &str, capacity| proto::Pool {
+            name: "sandboxes6".to_owned(),
+            bridge: "br0".to_owned(),
+            vlan: 4094,
+            prefix: prefix.to_owned(),
+            gateway: "2001:db8:aaaa:bbbb::1".to_owned(),
+            capacity,
+            free: capacity,
+            ..proto::Pool::default()
+        };
+        let (whole, more) =
+            (pool("2001:db8:aaaa:bbbb::/64", u64::MAX - 1), pool("2001:db8:aaaa::/48", u64::MAX));
+        pools.pools.extend([whole, more].map(Pool::from));
+        assert_eq!(
+            shown(&pools),
+            "\
+POOL       BRIDGE   PREFIX                  FREE OF   USED
+sandboxes  rt0      10.8.64.0/24            190  253  [###       ] 25%
+  gateway: 10.8.64.1
+  held 1, active 58, releasing 2, cooling 1, quarantined 1
+  2 wait for containerd, see `guardctl status`
+  1 are leased on the segment that it was on before
+sandboxes6 br0.4094 2001:db8:aaaa:bbbb::/64 2^64 2^64 [          ] 0%
+  gateway: 2001:db8:aaaa:bbbb::1
+  held 0, active 0, releasing 0, cooling 0, quarantined 0
+sandboxes6 br0.4094 2001:db8:aaaa::/48      2^80 2^80 [          ] 0%
+  gateway: 2001:db8:aaaa:bbbb::1
+  held 0, active 0, releasing 0, cooling 0, quarantined 0
+"
+        );
     }
 }

@@ -2,7 +2,7 @@ use guard_api::proto;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ago, number, text, time, word};
+use super::{ago, number, quantity, text, time, word};
 use crate::{
     output::{Screen, View},
     table::{Table, cell, plain, signal},
@@ -73,7 +73,7 @@ impl View for Ports {
                 signal(Some(if port.covered { "yes" } else { "no" })),
                 cell(port.program().as_deref()),
                 plain(ago(port.since, screen.now)),
-                plain(port.frames),
+                plain(quantity(port.frames)),
                 plain(port.addresses),
             ];
             table.row(cells, vec![]);

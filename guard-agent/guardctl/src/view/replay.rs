@@ -20,10 +20,20 @@ pub struct Replayed {
     cut: u64,
     damage: Option<String>,
     ports: Vec<String>,
+    not_ethernet: Vec<NotEthernet>,
+    unknown_blocks: u64,
     counts: Counts,
     claims: Vec<Claim>,
     #[serde(flatten)]
     conflicts: Conflicts,
+}
+
+/// An interface whose frames were passed over.
+#[derive(Debug, Serialize)]
+struct NotEthernet {
+    interface: String,
+    link: String,
+    frames: u64,
 }
 
 /// What is not 0, by its label in the metrics.
@@ -41,6 +51,7 @@ type Labels = BTreeMap<&'static str, u64>;
 struct Claim {
     address: IpAddr,
     vlan: u16,
+    inner_vlan: u16,
     mac: String,
     interface: String,
     strength: &'static str,
@@ -50,22 +61,57 @@ struct Claim {
 
 impl From<replay::Claim> for Claim {
     fn from(claim: replay::Claim) -> Self {
-        let replay::Claim { address, vlan, mac, interface, asserted, first_seen, last_seen } =
-            claim;
+        let replay::Claim {
+            address,
+            vlan,
+            inner_vlan,
+            mac,
+            interface,
+            asserted,
+            first_seen,
+            last_seen,
+        } = claim;
         let strength = if asserted { "assert" } else { "use" };
         let mac = mac.to_string();
-        Self { address, vlan, mac, interface, strength, first_seen, last_seen }
+        Self { address, vlan, inner_vlan, mac, interface, strength, first_seen, last_seen }
     }
 }
 
 impl Replayed {
     pub fn new(report: Report, file: String) -> Self {
-        let Report { frames, cut, damage, ports, claims, conflicts, counters } = report;
-        let claims = claims.into_iter().map(Claim::from).collect();
-        let conflicts = conflicts.into_iter().map(Conflict::from).collect();
-        let conflicts = Conflicts { conflicts };
-        let counts = Counts::from(counters);
-        Self { file, frames, cut, damage, ports, counts, claims, conflicts }
+        let Report {
+            frames,
+            cut,
+            damage,
+            ports,
+            others,
+            unknown_blocks,
+            claims,
+            conflicts,
+            counters,
+        } = report;
+        let other = |replay::NotEthernet { interface, link, frames }| NotEthernet {
+            interface,
+            link,
+            frames,
+        };
+        let conflict = |replay::Disputed { inner_vlan, conflict }| Conflict {
+            inner_vlan: inner_vlan.into(),
+            ..Conflict::from(conflict)
+        };
+        let conflicts = Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() };
+        Self {
+            file,
+            frames,
+            cut,
+            damage,
+            ports,
+            not_ethernet: others.into_iter().map(other).collect(),
+            unknown_blocks,
+            counts: Counts::from(counters),
+            claims: claims.into_iter().map(Claim::from).collect(),
+            conflicts,
+        }
     }
 }
 
@@ -94,6 +140,15 @@ impl View for Replayed {
         let ports: Vec<_> = self.ports.iter().map(|port| printable(port)).collect();
         // Writing to a string does not fail.
         let _ = writeln!(text, "{} frames on {}", self.frames, ports.join(", "));
+        for NotEthernet { interface, link, frames } in &self.not_ethernet {
+            let are = if *frames == 1 { "is" } else { "are" };
+            let (frames, interface) = (counted(*frames, "frame"), printable(interface));
+            let _ = writeln!(text, "{frames} of interface {interface} ({link}) {are} not Ethernet");
+        }
+        if self.unknown_blocks != 0 {
+            let blocks = counted(self.unknown_blocks, "block");
+            let _ = writeln!(text, "{blocks} of types that are not known were passed over");
+        }
         if self.cut != 0 {
             let cut = self.cut;
             let _ =
@@ -111,14 +166,17 @@ impl View for Replayed {
         let headers = &["ADDRESS", "MAC", "INTERFACE", "BY", "FIRST", "LAST"];
         let mut table = Table::new(headers, &["LAST", "FIRST", "INTERFACE"]);
         for claim in &self.claims {
-            let Claim { address, vlan, mac, interface, strength, first_seen, last_seen } = claim;
-            let address = match vlan {
-                0 => address.to_string(),
-                vlan => format!("{address} (vlan {vlan})"),
+            let Claim { address, mac, interface, strength, first_seen, last_seen, .. } = claim;
+            let address = match (claim.vlan, claim.inner_vlan) {
+                (0, 0) => address.to_string(),
+                (vlan, 0) => format!("{address} (vlan {vlan})"),
+                (vlan, inner_vlan) => format!("{address} (vlan {vlan}.{inner_vlan})"),
             };
-            let time = |time: &Timestamp| plain(time.strftime("%F %T"));
+            // The day is said once.
+            let day = |time: &Timestamp| time.strftime("%F").to_string();
+            let last = if day(first_seen) == day(last_seen) { "%T" } else { "%F %T" };
             let cells = [plain(address), plain(mac), plain(printable(interface)), plain(strength)];
-            let times = [time(first_seen), time(last_seen)];
+            let times = [first_seen.strftime("%F %T"), last_seen.strftime(last)].map(plain);
             table.row(cells.into_iter().chain(times), Vec::new());
         }
         text.push('\n');
@@ -126,5 +184,105 @@ impl View for Replayed {
         text.push('\n');
         text.push_str(&self.conflicts.text(screen));
         text
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use guard_api::proto;
+
+    use super::{
+        super::testing::{golden, shown, stamp},
+        *,
+    };
+
+    fn replayed() -> Replayed {
+        let claim = |last: u8, inner_vlan, seconds| replay::Claim {
+            address: [10, 8, 64, last].into(),
+            vlan: 100,
+            inner_vlan,
+            mac: guard_core::mac::Mac([2, 0, 0, 0, 0, last]),
+            interface: "veth-a".to_owned(),
+            asserted: true,
+            first_seen: Timestamp::from_second(10).unwrap(),
+            last_seen: Timestamp::from_second(seconds).unwrap(),
+        };
+        let conflict = proto::Conflict {
+            id: "1".to_owned(),
+            bridge: "br0".to_owned(),
+            vlan: 100,
+            address: "10.8.64.2".to_owned(),
+            kind: proto::ConflictKind::Duplicate.into(),
+            severity: proto::Severity::Warning.into(),
+            first_seen: stamp(10),
+            last_seen: stamp(10),
+            open: true,
+            ..proto::Conflict::default()
+        };
+        let other = |interface: &str, frames| replay::NotEthernet {
+            interface: interface.to_owned(),
+            link: "NULL".to_owned(),
+            frames,
+        };
+        let report = Report {
+            frames: 5,
+            cut: 0,
+            damage: None,
+            ports: vec!["veth-a".to_owned()],
+            others: vec![other("1", 3), other("lo", 1)],
+            unknown_blocks: 2,
+            claims: vec![claim(2, 7, 11), claim(3, 0, 86_411)],
+            conflicts: vec![replay::Disputed { inner_vlan: 7, conflict }],
+            counters: BridgeCounters::zeroed(),
+        };
+        Replayed::new(report, "a.pcapng".to_owned())
+    }
+
+    #[test]
+    fn a_replay_as_text() {
+        assert_eq!(
+            shown(&replayed()),
+            "\
+5 frames on veth-a
+3 frames of interface 1 (NULL) are not Ethernet
+1 frame of interface lo (NULL) is not Ethernet
+2 blocks of types that are not known were passed over
+
+ADDRESS                MAC               INTERFACE BY     FIRST      LAST
+10.8.64.2 (vlan 100.7) 02:00:00:00:00:02 veth-a    assert 1970-01-01 00:00:11
+                                                          00:00:10
+10.8.64.3 (vlan 100)   02:00:00:00:00:03 veth-a    assert 1970-01-01 1970-01-02
+                                                          00:00:10   00:00:11
+
+ADDRESS    KIND       SEVERITY  BRIDGE     SINCE    FRAMES  OPEN  ID
+10.8.64.2  duplicate  warning   br0.100.7  50s ago  0       yes   1
+"
+        );
+    }
+
+    #[test]
+    fn a_replay_as_json() {
+        golden(
+            &replayed(),
+            r#"{"file":"a.pcapng","frames":5,"cut":0,"damage":null,"ports":["veth-a"],
+            "not_ethernet":[{"interface":"1","link":"NULL","frames":3},
+            {"interface":"lo","link":"NULL","frames":1}],"unknown_blocks":2,
+            "counts":{"frames":{},"malformed":{},"no_claim":{},"opaque":{}},"claims":[
+            {"address":"10.8.64.2","vlan":100,"inner_vlan":7,"mac":"02:00:00:00:00:02",
+            "interface":"veth-a","strength":"assert","first_seen":"1970-01-01T00:00:10Z",
+            "last_seen":"1970-01-01T00:00:11Z"},
+            {"address":"10.8.64.3","vlan":100,"inner_vlan":0,"mac":"02:00:00:00:00:03",
+            "interface":"veth-a","strength":"assert","first_seen":"1970-01-01T00:00:10Z",
+            "last_seen":"1970-01-02T00:00:11Z"}],"conflicts":[{"id":"1","bridge":"br0","vlan":100,
+            "inner_vlan":7,"address":"10.8.64.2","kind":"duplicate","severity":"warning",
+            "claimants":[],"flaps":0,"first_seen":"1970-01-01T00:00:10Z",
+            "last_seen":"1970-01-01T00:00:10Z","open":true,"silenced_until":null,"source":null,
+            "entry":null,"detail":null}]}"#,
+        );
     }
 }

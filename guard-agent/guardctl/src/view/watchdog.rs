@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     output::{Screen, View},
-    table::{Table, cell, folded},
+    table::{Table, cell, folded, short},
 };
 
 /// What became of a container.
@@ -71,7 +71,7 @@ impl View for Watched {
         for Container { container, sandbox, lifecycle, fate, why } in &self.containers {
             let cells = [
                 cell(fate.as_deref()),
-                cell(Some(container)),
+                cell(Some(short(container))),
                 cell(sandbox.as_deref()),
                 cell(lifecycle.as_deref()),
             ];

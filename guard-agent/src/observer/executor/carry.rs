@@ -11,6 +11,7 @@ use guard_core::{
     mac::Mac,
     owner::Owner,
     policy::AllowKind,
+    rules,
     segment::Segment,
 };
 use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
@@ -22,7 +23,7 @@ use crate::{
         link::exists,
         probe::{probe, tagged},
     },
-    observer::{ports::Ports, rules},
+    observer::ports::Ports,
 };
 
 /// The executor, with the ports.

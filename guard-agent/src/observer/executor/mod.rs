@@ -14,6 +14,7 @@ use guard_core::{
     evidence::{EvidenceView as _, Station},
     mac::Mac,
     policy::Allow,
+    rules,
     segment::Segment,
 };
 use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, Live, Prefix};
@@ -21,7 +22,7 @@ use ipnet::IpNet;
 
 pub(super) use carry::Carrier;
 
-use super::{Deps, log_limiter::LogLimiter, rules};
+use super::{Deps, log_limiter::LogLimiter};
 use crate::{
     datapath::CountedMap,
     events::IncidentReporter,

@@ -1,3 +1,7 @@
+mod config;
+mod formats;
+mod segments;
+
 use std::{fs, net::Ipv4Addr};
 
 use proptest::prelude::*;
@@ -99,7 +103,7 @@ fn ingress() -> Settings {
 
 /// Kind, address and the claimants, as `role mac interface frames`.
 fn told(report: &Report) -> Vec<(String, String, Vec<String>)> {
-    let one = |conflict: &proto::Conflict| {
+    let one = |Disputed { conflict, .. }: &Disputed| {
         let claimants = conflict.claimants.iter().map(|claimant| {
             let proto::Claimant { mac, interface, frames, .. } = claimant;
             format!("{} {mac} {interface} {frames}", claimant.role().as_str_name())
@@ -166,12 +170,12 @@ fn ports_of_one_sandbox_each_tell_a_clone_and_a_duplicate() {
 fn the_gateways_address_is_critical() {
     let sent = [(0, 0, announce(ROUTER, GATEWAY)), (1, 0, announce(THIEF, GATEWAY))];
     for mac in [None, Some(Mac(ROUTER))] {
-        let gateways = vec![(GATEWAY.into(), mac)];
+        let gateways = vec![Gateway { vlan: None, address: GATEWAY.into(), mac }];
         let settings = Settings { gateways, ..Settings::default() };
         let report = report(Format::Micro, &sent, &settings);
         assert_eq!(told(&report).len(), 1, "{:?}", told(&report));
         assert_eq!(told(&report)[0].0, "CONFLICT_KIND_GATEWAY");
-        assert_eq!(report.conflicts[0].severity(), proto::Severity::Critical);
+        assert_eq!(report.conflicts[0].conflict.severity(), proto::Severity::Critical);
     }
 }
 
@@ -182,7 +186,7 @@ fn what_a_router_forwards_is_nobodys_claim() {
     let report = report(Format::Micro, &sent, &Settings::default());
     let addresses: Vec<_> = report.claims.iter().map(|claim| claim.address).collect();
     assert_eq!(addresses, [IpAddr::from(GATEWAY)]);
-    let prefixes = vec!["192.0.2.0/24".parse().unwrap()];
+    let prefixes = vec![OnLink { vlan: None, net: "192.0.2.0/24".parse().unwrap() }];
     let given = Settings { prefixes, ..Settings::default() };
     let report = self::report(Format::Micro, &sent, &given);
     let addresses: Vec<_> = report.claims.iter().map(|claim| claim.address).collect();
@@ -196,7 +200,7 @@ fn a_conflict_ends_and_another_begins() {
         .map(|at| (*at, 0, announce(if at % 2 == 0 { OWNER } else { THIEF }, ADDRESS)))
         .collect();
     let report = report(Format::Micro, &sent, &Settings::default());
-    let open: Vec<_> = report.conflicts.iter().map(|conflict| conflict.open).collect();
+    let open: Vec<_> = report.conflicts.iter().map(|one| one.conflict.open).collect();
     assert_eq!(open, [false, true], "{:?}", told(&report));
 }
 
@@ -228,7 +232,8 @@ fn what_is_not_ethernet_is_refused() {
     let mut cooked = file(Format::Micro, &[]);
     cooked[20] = 113;
     let error = replayed(&cooked, &Settings::default()).unwrap_err().to_string();
-    assert!(error.contains("not as Ethernet") && error.contains("tcpdump -i NAME"), "{error}");
+    assert!(error.contains("as LINUX_SLL, not as Ethernet"), "{error}");
+    assert!(error.contains("tcpdump -i NAME"), "{error}");
     let error = replayed(b"no capture at all, and long enough to be one", &Settings::default());
     assert!(matches!(error, Err(CaptureError::NotACapture(_))));
     let missing = replay(Path::new("/nonexistent/capture"), &Settings::default());

@@ -3,15 +3,16 @@
 
 use std::net::IpAddr;
 
-use guard_core::{
-    evidence::Station,
-    policy::{Allow, AllowKind},
-};
 use guard_ebpf::{
     abi::{PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix},
     mac,
 };
 use ipnet::IpNet;
+
+use crate::{
+    evidence::Station,
+    policy::{Allow, AllowKind},
+};
 
 /// The bits of the rules that a port is in, and what they let it do besides.
 pub fn of_port(rules: &[Allow], interface: &str) -> (u32, u8) {

@@ -1,0 +1,198 @@
+//! What a configuration of guard's agent says of the bridge that a capture was taken on. Whether the
+//! file as a whole is right the agent judges; of keys that are not named here nothing is asked.
+
+use std::{fs, io, net::IpAddr, path::Path};
+
+use guard_core::{
+    lease::{Pool, PoolError, PoolSpec},
+    policy::{self, AllowKind, Conflict, MAX_RULES},
+    segment::Segment,
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{Gateway, OnLink, Settings};
+
+/// Why a configuration says nothing of a capture.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not TOML, or a value is of the wrong kind.
+    #[error("{path}: {source}")]
+    Parse {
+        /// Which file.
+        path: String,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// The bridge is not clear, or what is said of it makes no sense.
+    #[error("{path}: {fault}")]
+    Bridge {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        fault: Fault,
+    },
+}
+
+/// What is wrong with a file that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// None is named, and the file has none or several.
+    #[error("it has {0} bridges; say which the capture is of (--bridge NAME)")]
+    Unclear(usize),
+    /// It has no such bridge.
+    #[error("it has no bridge {0:?}")]
+    Unknown(String),
+    /// A pool cannot be.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A word stands where an address or a prefix should.
+    #[error("{0:?} is neither an address nor a prefix")]
+    Address(String),
+    /// More than the program has bits for.
+    #[error("a bridge can have {MAX_RULES} allow rules, and this one has {0}")]
+    Rules(usize),
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    conflict: Conflict,
+    #[serde(default)]
+    bridge: Vec<Bridge>,
+    #[serde(default)]
+    pool: Vec<PoolSection>,
+}
+
+#[derive(Deserialize)]
+struct Bridge {
+    name: String,
+    #[serde(default)]
+    uplinks: Vec<String>,
+    #[serde(default)]
+    prefixes: Vec<Prefix>,
+    #[serde(default)]
+    allow: Vec<Allow>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Prefix {
+    Untagged(IpNet),
+    Of { prefix: IpNet, vlan: u16 },
+}
+
+#[derive(Deserialize)]
+struct Allow {
+    kind: AllowKind,
+    #[serde(default)]
+    vlan: u16,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    ports: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct PoolSection {
+    name: String,
+    bridge: String,
+    #[serde(default)]
+    vlan: u16,
+    prefix: IpNet,
+    gateway: Option<String>,
+}
+
+impl Settings {
+    /// Adds what a file says of a bridge; of its only one, if none is named.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says nothing that makes sense of such a bridge.
+    pub fn configure(&mut self, path: &Path, bridge: Option<&str>) -> Result<(), ConfigError> {
+        let name = || path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: name(), source })?;
+        let file: File = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: name(), source: Box::new(source) })?;
+        self.take(file, bridge).map_err(|fault| ConfigError::Bridge { path: name(), fault })
+    }
+
+    fn take(&mut self, file: File, named: Option<&str>) -> Result<(), Fault> {
+        let File { conflict, mut bridge, pool } = file;
+        let all = bridge.len();
+        bridge.retain(|bridge| named.is_none_or(|name| bridge.name == name));
+        let bridge = match (bridge.pop(), named) {
+            (Some(bridge), Some(_)) => bridge,
+            (Some(bridge), None) if all == 1 => bridge,
+            (_, None) => return Err(Fault::Unclear(all)),
+            (None, Some(name)) => return Err(Fault::Unknown(name.to_owned())),
+        };
+        let Bridge { name, uplinks, prefixes, allow } = bridge;
+        if allow.len() > MAX_RULES {
+            return Err(Fault::Rules(allow.len()));
+        }
+        self.conflict = conflict;
+        self.rules = allow.into_iter().map(Allow::parse).collect::<Result<_, _>>()?;
+        self.uplinks.extend(uplinks);
+        self.prefixes.extend(prefixes.into_iter().map(OnLink::from));
+        for pool in pool.into_iter().filter(|pool| pool.bridge == name) {
+            let (on_link, gateway) = pool.parse()?;
+            self.prefixes.push(on_link);
+            self.gateways.extend(gateway);
+        }
+        self.bridge = name;
+        Ok(())
+    }
+}
+
+impl From<Prefix> for OnLink {
+    fn from(prefix: Prefix) -> Self {
+        let (net, vlan) = match prefix {
+            Prefix::Untagged(net) => (net, 0),
+            Prefix::Of { prefix, vlan } => (prefix, vlan),
+        };
+        Self { vlan: Some(vlan), net: net.trunc() }
+    }
+}
+
+impl Allow {
+    fn parse(self) -> Result<policy::Allow, Fault> {
+        let Self { kind, vlan, addresses, ports } = self;
+        let net = |text: String| {
+            let address = text.parse::<IpAddr>().map(IpNet::from);
+            let parsed = address.or_else(|_| text.parse::<IpNet>().map(|net| net.trunc()));
+            parsed.map_err(|_| Fault::Address(text))
+        };
+        Ok(policy::Allow {
+            kind,
+            vlan,
+            addresses: addresses.into_iter().map(net).collect::<Result<_, _>>()?,
+            ports: ports.into_iter().map(From::from).collect(),
+        })
+    }
+}
+
+impl PoolSection {
+    /// Its prefix, and its gateway if it has one: the first host address unless another is named.
+    fn parse(self) -> Result<(OnLink, Option<Gateway>), Fault> {
+        let Self { name, bridge, vlan, prefix, gateway } = self;
+        let has_none = gateway.as_deref() == Some("none");
+        let gateway = match gateway.filter(|_| !has_none) {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| Fault::Address(text))?),
+        };
+        let spec = PoolSpec { gateway, ..PoolSpec::new(name, Segment::new(bridge, vlan), prefix) };
+        let pool = Pool::new(spec)?;
+        let gateway = pool.gateway().filter(|_| !has_none);
+        let gateway = gateway.map(|address| Gateway { vlan: Some(vlan), address, mac: None });
+        Ok((OnLink { vlan: Some(vlan), net: pool.prefix() }, gateway))
+    }
+}
