@@ -181,7 +181,8 @@ impl Arbiter {
             }
             verdict @ (Verdict::Conflict | Verdict::Unanswered) => {
                 if let Some(pending) = self.pending.remove(&key) {
-                    self.found(pending, verdict == Verdict::Unanswered, given);
+                    let unanswered = verdict == Verdict::Unanswered && given.facts.can_ask();
+                    self.found(pending, unanswered, given);
                 }
             }
         }

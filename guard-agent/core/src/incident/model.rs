@@ -284,7 +284,8 @@ impl Incident {
 
     /// How bad it is.
     pub fn severity(&self) -> Severity {
-        if self.unanswered { Severity::Info } else { self.kind.severity() }
+        let doubt = self.unanswered && self.kind <= Kind::Duplicate;
+        if doubt { Severity::Info } else { self.kind.severity() }
     }
 
     /// Counts a claimant's frame. True if it is new here.

@@ -108,6 +108,10 @@ impl<'a> World<'a> {
         }
     }
 
+    pub(super) fn has_incidents(&self) -> bool {
+        !self.incidents.count().is_empty()
+    }
+
     /// Who has been silent. A holder that goes on speaking is not reported each time.
     pub(super) fn silent(&mut self) -> Vec<Silent> {
         if self.incidents.count().is_empty() {

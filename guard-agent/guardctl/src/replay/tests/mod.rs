@@ -195,7 +195,7 @@ fn what_a_router_forwards_is_nobodys_claim() {
 
 #[test]
 fn a_conflict_ends_and_another_begins() {
-    let sent: Vec<_> = [0, 1, 100, 101]
+    let sent: Vec<_> = [0, 1, 400, 401]
         .iter()
         .map(|at| (*at, 0, announce(if at % 2 == 0 { OWNER } else { THIEF }, ADDRESS)))
         .collect();
