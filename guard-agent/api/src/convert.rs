@@ -148,9 +148,15 @@ fn claimant(claimant: &Claimant) -> proto::Claimant {
         sandbox: text(owner.map(|owner| &owner.sandbox)),
         lifecycle: text(owner.map(|owner| &owner.lifecycle)),
         first_seen: Some(timestamp(claimant.first_seen)),
-        last_seen: Some(timestamp(claimant.last_seen)),
+        last_seen: was_heard(claimant).then(|| timestamp(claimant.last_seen)),
         frames: claimant.frames,
     }
+}
+
+/// Whether a claimant has said anything: an owner is one by its binding alone.
+fn was_heard(claimant: &Claimant) -> bool {
+    let Claimant { role, frames, first_seen, last_seen, .. } = claimant;
+    *role != Role::Owner || *frames > 0 || last_seen > first_seen
 }
 
 /// An incident.

@@ -14,7 +14,7 @@ pub struct Conflict {
     /// A wire claim without a frame for so long is no evidence any more.
     #[serde(with = "crate::duration")]
     pub live_window: Duration,
-    /// An incident closes when all claimants but one were silent for so long.
+    /// A claimant of an incident that was silent for so long, and does not answer, is gone from it.
     #[serde(with = "crate::duration")]
     pub quiet: Duration,
     /// An address that goes back within so long to who had it has flapped.

@@ -3,10 +3,16 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use guard_ebpf::abi::{OFF_LINK, ON_LINK, PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix};
+use guard_ebpf::{
+    abi::{OFF_LINK, ON_LINK, PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, Prefix},
+    mac,
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::policy::{Allow, AllowKind};
+use crate::{
+    evidence::Station,
+    policy::{Allow, AllowKind},
+};
 
 /// The bits of the rules that a port is in, and what they let it do besides.
 pub fn of_port(rules: &[Allow], interface: &str) -> (u32, u8) {
@@ -62,6 +68,14 @@ fn prefix(rules: &[Allow], on_link: &[(u16, IpNet)], vlan: u16, net: IpNet) -> P
 /// The rule that leaves an address to those whom it names.
 pub fn declared(rules: &[Allow], vlan: u16, address: IpAddr) -> Option<&Allow> {
     rules.iter().find(|rule| rule.declares() && rule.names(vlan, address))
+}
+
+/// Whether a station may claim an address by one of them, as the program has it.
+pub fn allow(rules: &[Allow], vlan: u16, address: IpAddr, station: &Station) -> bool {
+    rules.iter().any(|rule| {
+        let kind = rule.kind != AllowKind::Vrrp || mac::is_virtual(station.mac.0);
+        kind && rule.names(vlan, address) && rule.is_for(&station.interface)
+    })
 }
 
 /// Whether a MAC may go from one of two ports to the other: a rule names both as places of the same

@@ -223,6 +223,7 @@ mod tests {
             last_seen: now.wall,
             last: now.boot,
             frames: 1,
+            counter: 0,
             gone: false,
         };
         let sighting = guard_core::incident::Sighting {
@@ -233,6 +234,7 @@ mod tests {
             holder: None,
             challenger: claimant,
             detail: None,
+            unanswered: false,
         };
         let (phase, incident) = incidents.sighted(sighting, now).unwrap();
         for _ in 0..count {

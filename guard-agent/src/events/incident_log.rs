@@ -95,7 +95,7 @@ fn read(path: &Path, boot_id: &str) -> rusqlite::Result<(Connection, Vec<Inciden
             // One that another version wrote is no reason to lose the others.
             let Ok(mut incident) = serde_json::from_str::<Incident>(&text) else { continue };
             if boot != boot_id {
-                incident.silence_ends = None;
+                (incident.silence_ends, incident.closed) = (None, None);
                 incident.closed_at.get_or_insert_with(|| clock::now().wall);
             }
             incidents.push(incident);
@@ -152,6 +152,7 @@ mod tests {
             last_seen: now.wall,
             last: now.boot,
             frames: 1,
+            counter: 0,
             gone: false,
         };
         let (segment, target) = (Segment::new("rt0", 0), Target::Address(IpAddr::from(address)));
@@ -163,6 +164,7 @@ mod tests {
             holder: None,
             challenger,
             detail: None,
+            unanswered: false,
         };
         incidents.sighted(sighting, now).unwrap().1
     }

@@ -4,9 +4,13 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use guard_core::{
+    arbiter::Holder,
     evidence::{Source, Unreadable},
-    incident::{Claimant, Incident, Incidents, Kind, Named, Phase, Role, Sighting, Target},
+    incident::{
+        Claimant, Incident, Incidents, Kind, Named, Phase, Role, Severity, Sighting, Silent, Target,
+    },
     lease::{Lease, Notice, State, command::Change},
+    mac::Mac,
     owner::Owner,
     segment::Segment,
     time::Now,
@@ -156,8 +160,28 @@ impl IncidentReporter {
     }
 
     /// A holder in a dispute still speaks.
-    pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant) {
-        self.incidents.lock().spoke(segment, address, holder);
+    pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant, now: Now) {
+        let worse = self.incidents.lock().spoke(segment, address, holder);
+        if let Some((phase, incident)) = worse {
+            self.alert(phase, incident, now);
+        }
+    }
+
+    /// Claimants that have not been heard for long.
+    pub fn silent(&self, now: Now) -> Vec<Silent> {
+        self.incidents.lock().silent(now)
+    }
+
+    /// A claimant is gone. Returns the incident, where it is over with it.
+    pub fn claimant_gone(
+        &self,
+        key: &(Segment, Target),
+        who: (Option<Mac>, Option<u32>),
+        now: Now,
+    ) -> Option<Incident> {
+        let over = self.incidents.lock().gone(key, who, now)?;
+        self.closed(vec![over.clone()], now);
+        Some(over)
     }
 
     /// The kind of the incident that is open about an address or a MAC.
@@ -168,6 +192,13 @@ impl IncidentReporter {
     /// A port is gone.
     pub fn port_gone(&self, ifindex: u32, now: Now) {
         let closed = self.incidents.lock().port_gone(ifindex, now);
+        self.closed(closed, now);
+        self.write_down();
+    }
+
+    /// A port has left its bridge.
+    pub fn port_left(&self, ifindex: u32, now: Now) {
+        let closed = self.incidents.lock().port_left(ifindex, now);
         self.closed(closed, now);
         self.write_down();
     }
@@ -194,6 +225,19 @@ impl IncidentReporter {
     pub fn subscribe(&self) -> (Vec<Incident>, crate::events::Subscription) {
         let incidents = self.incidents.lock();
         (incidents.list(false), self.bus.subscribe(None))
+    }
+
+    /// A lease has a declared binding, that of before or another: it ends what it has settled.
+    fn bound(&self, lease: &Lease, now: Now) -> bool {
+        let Lease { segment, address, generation, binding, .. } = lease;
+        let declared = binding.declared && !binding.port_ended;
+        let Some(owner) = lease.owner.clone().filter(|_| declared) else { return false };
+        let holder = Holder { owner, generation: *generation, binding: binding.clone() };
+        let owner = holder.claimant(now);
+        let over = self.incidents.lock().bound(segment, *address, (binding, &owner), now);
+        let told = !over.is_empty();
+        self.closed(over, now);
+        told
     }
 
     fn is_unowned(&self, lease: &Lease) -> bool {
@@ -269,7 +313,9 @@ impl AfterCommit for Arc<IncidentReporter> {
                     told |= found.is_some_and(|it| self.tell(it, now).is_some());
                 }
                 Change::Put(lease) if lease.state == State::Releasing => {}
-                Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {}
+                Change::Put(lease) if lease.state.is_owned() && !self.is_unowned(lease) => {
+                    told |= self.bound(lease, now);
+                }
                 Change::Put(lease) | Change::Free(lease) => {
                     let Lease { segment, address, .. } = &**lease;
                     let group = self.unowned.lock().gone(segment, *address);
@@ -314,12 +360,25 @@ fn named(holder: Option<&Lease>, others: &[Owner]) -> Vec<Named> {
     holder.into_iter().chain(others).collect()
 }
 
+/// A line in the log, as loud as an incident is bad. A level is fixed where a line is written, so there
+/// are three of it.
+macro_rules! log_at {
+    ($severity:expr, $($line:tt)+) => {
+        match $severity {
+            Severity::Critical => tracing::error!($($line)+),
+            Severity::Warning => tracing::warn!($($line)+),
+            Severity::Info => tracing::info!($($line)+),
+        }
+    };
+}
+
 fn log_opened(incident: &Incident) {
     let Incident { id, segment, target, detail, kind, first_seen, .. } = incident;
     let severity = incident.severity();
     let text = match kind {
         Kind::Inventory => {
-            return tracing::warn!(
+            return log_at!(
+                severity,
                 id,
                 source = %target,
                 kind = kind.name(),
@@ -336,11 +395,15 @@ fn log_opened(incident: &Incident) {
         Kind::Coverage => "conflict: another program is before guard's on a port",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
+        Kind::Duplicate if incident.unanswered => {
+            "conflict: the former holder of an address does not answer; it has probably moved"
+        }
         Kind::Duplicate => "conflict: two claimants of one address",
         Kind::Clone => "conflict: one MAC on two ports",
         Kind::Gateway => "conflict: an address or the MAC of the host is claimed",
     };
-    tracing::warn!(
+    log_at!(
+        severity,
         id,
         bridge = %segment.bridge,
         vlan = segment.vlan,

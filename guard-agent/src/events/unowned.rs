@@ -61,10 +61,12 @@ impl Unowned {
             last_seen: now.wall,
             last: now.boot,
             frames: 1,
+            counter: 0,
             gone: false,
         };
         let (kind, mild, holder) = (Kind::Unowned, false, None);
-        Some(Sighting { segment, target, kind, mild, holder, challenger, detail })
+        let unanswered = false;
+        Some(Sighting { segment, target, kind, mild, holder, challenger, detail, unanswered })
     }
 
     /// An address has an owner, or is not in use any more. Returns what is over with it.

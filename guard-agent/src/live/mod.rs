@@ -176,6 +176,11 @@ impl SharedEvidence {
         self.live.read().segments_of(address)
     }
 
+    /// The claims on one address.
+    pub fn claims_on(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
+        self.live.read().claims_on(segment, address)
+    }
+
     /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.
     pub fn claimed_after(
         &self,

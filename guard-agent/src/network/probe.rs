@@ -18,6 +18,10 @@ const HARDWARE_ETHERNET: u16 = 1;
 const REQUEST: u16 = 1;
 const FRAME_LEN: usize = 14 + 28;
 
+/// IEEE 802.1Q.
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ADDRESSES_LEN: usize = 12;
+
 /// RFC 8200, and RFC 4861 §4.3 with §4.6.1.
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const NEXT_ICMP: u8 = 58;
@@ -26,11 +30,14 @@ const SOLICITATION: u8 = 135;
 const SOURCE_LINK_LAYER: u8 = 1;
 const DISCOVERY_LEN: usize = 24 + 8;
 
-/// The question for an address, to one station.
-pub fn probe(from: Mac, to: Mac, target: IpAddr) -> Bytes {
-    match target {
-        IpAddr::V4(target) => arp_probe(from, to, target),
-        IpAddr::V6(target) => solicitation(from, to, target),
+/// The question for an address, to one station: from the host's MAC, and from its address there if
+/// it has one.
+pub fn probe((from, sender): (Mac, Option<IpAddr>), to: Mac, target: IpAddr) -> Bytes {
+    match (target, sender) {
+        (IpAddr::V4(target), Some(IpAddr::V4(sender))) => arp_request(from, to, sender, target),
+        (IpAddr::V4(target), _) => arp_probe(from, to, target),
+        (IpAddr::V6(target), Some(IpAddr::V6(sender))) => solicitation(from, sender, to, target),
+        (IpAddr::V6(target), _) => solicitation(from, link_local(from), to, target),
     }
 }
 
@@ -39,6 +46,16 @@ pub fn probe(from: Mac, to: Mac, target: IpAddr) -> Bytes {
 /// net/ipv4/arp.c: "duplicate address detection packet").
 pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
     arp_request(from, to, Ipv4Addr::UNSPECIFIED, target)
+}
+
+/// A frame with a VLAN's tag.
+pub(crate) fn tagged(frame: &Bytes, vlan: u16) -> Bytes {
+    let mut tagged = BytesMut::with_capacity(frame.len() + 4);
+    tagged.put_slice(&frame[..ADDRESSES_LEN]);
+    tagged.put_u16(ETHERTYPE_VLAN);
+    tagged.put_u16(vlan);
+    tagged.put_slice(&frame[ADDRESSES_LEN..]);
+    tagged.freeze()
 }
 
 /// An ARP request by the holder of `sender`.
@@ -59,15 +76,17 @@ pub(crate) fn arp_request(from: Mac, to: Mac, sender: Ipv4Addr, target: Ipv4Addr
     frame.freeze()
 }
 
-/// A neighbour solicitation (RFC 4861 §7.2.2) from the link-local address that belongs to the MAC
-/// (RFC 4291, appendix A): one from `::` would fail the duplicate address detection of a holder that
-/// is at it. The option spares the holder to ask back.
-fn solicitation(from: Mac, to: Mac, target: Ipv6Addr) -> Bytes {
-    let Mac([a, b, c, d, e, f]) = from;
-    let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+/// A neighbour solicitation (RFC 4861 §7.2.2) from a link-local address: one from `::` would fail the
+/// duplicate address detection of a holder that is at it. The option spares the holder to ask back.
+fn solicitation(from: Mac, source: Ipv6Addr, to: Mac, target: Ipv6Addr) -> Bytes {
     let discovery =
         Discovery { kind: SOLICITATION, flags: 0, target, option: (SOURCE_LINK_LAYER, from) };
-    discovery.frame((from, source.into()), (to, target))
+    discovery.frame((from, source), (to, target))
+}
+
+/// The link-local address that belongs to a MAC (RFC 4291, appendix A).
+fn link_local(Mac([a, b, c, d, e, f]): Mac) -> Ipv6Addr {
+    [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f].into()
 }
 
 /// A solicitation or an advertisement with one option (RFC 4861 §4.3, §4.4).
@@ -172,7 +191,7 @@ mod tests {
     fn a_solicitation_is_one_to_another_parser() {
         let (from, to) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
         let target = "2001:db8::2".parse().unwrap();
-        let frame = probe(from, to, IpAddr::V6(target));
+        let frame = probe((from, None), to, IpAddr::V6(target));
         let parsed = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
         let Some(etherparse::NetHeaders::Ipv6(ip, _)) = &parsed.net else { panic!("{parsed:?}") };
         assert_eq!(ip.source_addr().to_string(), "fe80::ff:fe00:1");

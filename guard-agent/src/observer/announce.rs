@@ -10,12 +10,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use guard_core::{arbiter::Handover, mac::Mac, segment::Segment};
 
 use super::{Observer, PortStatus};
 use crate::network::{
-    probe::{Discovery, Prober, arp_request},
+    probe::{Discovery, Prober, arp_request, tagged},
     topology::{Port, View},
 };
 
@@ -28,10 +28,6 @@ const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 const ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
 const TARGET_LINK_LAYER: u8 = 2;
-
-/// IEEE 802.1Q.
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ADDRESSES_LEN: usize = 12;
 
 impl Observer {
     /// Has everyone hear of new holders whose ports are watched and forward.
@@ -88,15 +84,6 @@ fn announcement(mac: Mac, address: IpAddr) -> Bytes {
             discovery.frame((mac, target), (ALL_NODES_MAC, ALL_NODES))
         }
     }
-}
-
-fn tagged(frame: &Bytes, vlan: u16) -> Bytes {
-    let mut tagged = BytesMut::with_capacity(frame.len() + 4);
-    tagged.put_slice(&frame[..ADDRESSES_LEN]);
-    tagged.put_u16(ETHERTYPE_VLAN);
-    tagged.put_u16(vlan);
-    tagged.put_slice(&frame[ADDRESSES_LEN..]);
-    tagged.freeze()
 }
 
 /// The ports to which the bridge would flood a broadcast of the holder's, and whether with a tag.

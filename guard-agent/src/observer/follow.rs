@@ -7,7 +7,11 @@ use guard_core::evidence::{Device, PortName};
 use super::*;
 use crate::{
     datapath::Same,
-    network::{Dump, link::exists, topology},
+    network::{
+        Dump,
+        link::exists,
+        topology::{self, Bridge as Present},
+    },
 };
 
 impl Observer {
@@ -210,11 +214,29 @@ impl Observer {
             };
             let vlans = port.vlans.as_ref().map(|vlans| vlans.member.clone());
             self.deps.live.set_port_vlans(*ifindex, vlans);
+            self.executor.set_vlans(*ifindex, port.vlans.clone());
             self.deps.live.port_added(*ifindex, name);
             self.deps.owners.port_added(&port.bridge, &port.interface, *ifindex);
             self.ports.cover(*ifindex, port);
         }
+        let own = new.bridges.iter().flat_map(|(name, bridge)| {
+            let devices = bridge.devices.iter().filter(|(_, device)| {
+                self.topology.link(**device).and_then(|link| link.mac) == Some(bridge.mac)
+            });
+            devices.map(|(vlan, _)| Segment::new(name.clone(), *vlan))
+        });
+        self.executor.set_own(own.collect());
         self.view = new;
+        self.handed_over();
+    }
+
+    /// Bindings were written: whoever else is live there is an impostor, and the segment hears of new
+    /// holders.
+    pub(super) fn handed_over(&mut self) {
+        let rebound = self.deps.owners.take_rebound();
+        if !rebound.is_empty() {
+            self.arbitrate(arbiter::Event::Bound(rebound));
+        }
         self.announce();
     }
 
@@ -232,7 +254,7 @@ impl Observer {
                         self.executor.bridge_absent(was.ifindex);
                         let ifindex = was.ifindex;
                         self.arbitrate(arbiter::Event::BridgeGone { ifindex });
-                        self.host_addresses(name, BTreeSet::new());
+                        self.host_addresses(name, BTreeSet::new(), Some(was));
                     }
                 }
                 Some(is) if was != Some(is) => {
@@ -246,7 +268,7 @@ impl Observer {
                         let hosts = is.addresses.clone();
                         let owners = &self.deps.owners;
                         owners.bridge_present(name, ifindex, filters_vlans, hosts.clone());
-                        self.host_addresses(name, hosts);
+                        self.host_addresses(name, hosts, was);
                     }
                     self.deps.health.recovered(&what);
                 }
@@ -255,8 +277,18 @@ impl Observer {
         }
     }
 
-    fn host_addresses(&mut self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
+    fn host_addresses(
+        &mut self,
+        bridge: &Arc<str>,
+        addresses: BTreeSet<(u16, IpAddr)>,
+        before: Option<&Present>,
+    ) {
+        let none = BTreeSet::new();
+        let before = before.map_or(&none, |bridge| &bridge.addresses);
+        let new = addresses.difference(before).copied().collect();
+        let old = before.difference(&addresses).copied().collect();
         self.deps.live.set_host_addresses(bridge, addresses);
+        self.arbitrate(arbiter::Event::HostAddresses { bridge: Arc::clone(bridge), new, old });
     }
 
     /// A port has left its bridge, or has ended. What is behind it may be there still.
@@ -265,11 +297,12 @@ impl Observer {
         self.deps.owners.port_left(ifindex);
         let addresses = self.deps.live.port_left(ifindex);
         self.claims_gone(ifindex, addresses);
-        self.deps.reporter.port_gone(ifindex, clock::now());
+        self.deps.reporter.port_left(ifindex, clock::now());
     }
 
     fn claims_gone(&mut self, ifindex: u32, addresses: Vec<(Segment, IpAddr)>) {
         self.executor.set_carrier(ifindex, true);
+        self.executor.set_vlans(ifindex, None);
         self.arbitrate(arbiter::Event::PortGone { ifindex, addresses });
     }
 }

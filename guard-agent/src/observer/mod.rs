@@ -257,7 +257,7 @@ impl Observer {
                     None => return,
                 },
                 notice = self.notices.next() => self.notice(notice).await,
-                () = owners.handed_over() => self.announce(),
+                () = owners.handed_over() => self.handed_over(),
                 () = sleep_until(decide_at.unwrap_or_else(Instant::now)),
                     if decide_at.is_some() => self.arbitrate(arbiter::Event::Tick),
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
@@ -274,7 +274,7 @@ impl Observer {
                     if self.ports.repair(&ports) {
                         self.snapshot_at = Instant::now();
                     }
-                    self.announce();
+                    self.handed_over();
                 }
                 _ = second.tick() => self.every_second(&coverage_check).await,
                 () = sleep_until(self.snapshot_at) => {
@@ -297,6 +297,8 @@ impl Observer {
         let owners = &self.deps.owners;
         self.ports.forget_ends(|ifindex| owners.has_ended(ifindex));
         coverage_check.start(self.ports.shared());
+        let silent = self.deps.reporter.silent(clock::now());
+        self.arbitrate(arbiter::Event::Silent(silent));
         self.deps.reporter.close_quiet(clock::now());
         self.look_for_room(None);
         if self.deps.health.why(health::FULL).is_some() {

@@ -525,6 +525,7 @@ fn claimant(ifindex: u32, port: &topology::Port) -> Claimant {
         last_seen: now.wall,
         last: now.boot,
         frames: 0,
+        counter: 0,
         gone: false,
     }
 }

@@ -16,6 +16,7 @@ use std::{
     hash::Hash,
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
@@ -24,8 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use guard_core::{
-    arbiter::{Handovers, Holder},
-    evidence::Device,
+    arbiter::{Handovers, Holder, Rebound},
+    evidence::{Device, Station},
     lease::{Generation, Lease, Place, State, command::Change, model::Binding},
     mac::Mac,
     owner::Owner,
@@ -75,6 +76,8 @@ struct Inner {
     /// The ports that exist: bridge and name by ifindex, and the other way round.
     ports: HashMap<u32, (Arc<str>, Arc<str>)>,
     ifindexes: HashMap<(Arc<str>, Arc<str>), u32>,
+    /// Bindings that were written, for the observer to see who else is live there.
+    rebound: Vec<Rebound>,
     gateways: HashSet<(Segment, IpAddr)>,
     /// The host's addresses on each bridge, each with its VLAN.
     hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
@@ -221,6 +224,8 @@ impl Owners {
         // At the start they are not new, but only found.
         if inner.settled {
             inner.hand_over_again_to(&keys);
+            let written = keys.into_iter().map(|(segment, address)| (segment, address, None));
+            inner.rebound.extend(written);
         }
         self.report(result);
     }
@@ -275,6 +280,27 @@ impl Owners {
         inner.gateways.contains(&(segment.clone(), address)) || inner.is_host(segment, address)
     }
 
+    /// Whether it is the host's.
+    pub fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.inner.lock().is_host(segment, address)
+    }
+
+    /// The sandbox that a station is by a declared binding, of whatever address.
+    pub fn sandbox(&self, station: &Station) -> Option<Owner> {
+        let inner = self.inner.lock();
+        let on_port = inner.by_port.get(&station.ifindex).into_iter().flatten();
+        let on_port = on_port.filter(|key| !inner.ended.contains(key));
+        let on_port = on_port.filter_map(|key| inner.holders.get(key));
+        let anywhere = inner.holders.values().filter(|lease| lease.binding.interface.is_none());
+        let mut declared = on_port.chain(anywhere).filter(|lease| lease.binding.declared);
+        declared.find(|lease| lease.binding.allows(station))?.owner.clone()
+    }
+
+    /// The bindings that were written since, each with what it was before if that was another's.
+    pub fn take_rebound(&self) -> Vec<Rebound> {
+        std::mem::take(&mut self.inner.lock().rebound)
+    }
+
     /// Who is known to be behind a port: the owner of a lease that is bound to it.
     pub fn behind(&self, ifindex: u32) -> Option<Owner> {
         let inner = self.inner.lock();
@@ -300,6 +326,14 @@ impl Owners {
         let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
         let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
         have.is_some() && have == inner.owned(&key)
+    }
+
+    /// When the owner of an address was last heard, on `CLOCK_MONOTONIC`, as far as the kernel noted it.
+    pub fn last_heard(&self, segment: &Segment, address: IpAddr) -> Option<Duration> {
+        let inner = self.inner.lock();
+        let key = inner.kernel_key(&(segment.clone(), address))?;
+        let Owned { seen_ns, .. } = inner.map.as_ref()?.get(&key, 0).ok()?;
+        (seen_ns != 0).then(|| Duration::from_nanos(seen_ns))
     }
 
     /// Has the kernel tell when the owner of an address is heard next.
@@ -362,6 +396,10 @@ impl Inner {
             let was = old.as_deref().and_then(|lease| self.bound(lease));
             let is = holder.and_then(|lease| self.bound(lease));
             self.handovers.bound(key, was, is);
+            if was != is && is.is_some() {
+                let former = old.as_ref().map(|lease| lease.binding.clone());
+                self.rebound.push((key.0.clone(), key.1, former));
+            }
         }
         let changed = old.as_deref().map(used_by) != holder.map(|lease| used_by(lease));
         move_key(&mut self.by_interface, key, interface(old.as_ref()), new);

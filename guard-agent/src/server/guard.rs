@@ -3,7 +3,7 @@
 use std::{ops::Bound, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
-use guard_core::incident::Incident;
+use guard_core::incident::{Incident, Role};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
@@ -71,7 +71,7 @@ impl proto::guard_server::Guard for Service {
         let mut page = Page::of("Guard.Conflicts", &mut request, self.0.bus.last())?;
         let (after, wanted) = (page.after.unwrap_or_default(), page.wanted());
         let some = self.0.reporter.list_after(request.all, after, wanted);
-        let conflicts = page.of_all(some, |incident| incident.id, convert::conflict);
+        let conflicts = page.of_all(some, |incident| incident.id, |one| self.conflict(one));
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ConflictsResponse { conflicts, next_page_token, seq }))
     }
@@ -170,6 +170,26 @@ impl proto::guard_server::Guard for Service {
             sources: sources::all(&self.0).await,
             bridges: self.bridges(),
         }))
+    }
+}
+
+impl Service {
+    /// The frames of an owner are no news, so that an incident does not know of them: the kernel does.
+    fn conflict(&self, incident: &Incident) -> proto::Conflict {
+        let mut conflict = convert::conflict(incident);
+        let address = incident.target.address().filter(|_| conflict.open);
+        let heard = address.and_then(|at| self.0.owners.last_heard(&incident.segment, at));
+        let ago = heard.map(|heard| clock::monotonic().saturating_sub(heard));
+        let Some(at) = ago.and_then(|ago| clock::now().wall.checked_sub(ago).ok()) else {
+            return conflict;
+        };
+        for (claimant, shown) in incident.claimants.iter().zip(&mut conflict.claimants) {
+            let known = shown.last_seen.is_some() && claimant.last_seen >= at;
+            if claimant.role == Role::Owner && !claimant.gone && !known {
+                shown.last_seen = Some(convert::timestamp(at));
+            }
+        }
+        conflict
     }
 }
 

@@ -23,6 +23,7 @@ mod hook;
 mod http;
 mod identity;
 mod incident;
+mod incident_end;
 mod inventory;
 mod log;
 mod loss;

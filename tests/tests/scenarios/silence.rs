@@ -6,7 +6,7 @@ use guard_tests::{BRIDGE, Lab, Launch, eventually};
 #[test]
 fn a_silenced_conflict_counts_and_alerts_nobody_also_after_a_restart() -> Result<()> {
     let lab = Lab::new()?;
-    let config = lab.config()?.with("[conflict]\nquiet = \"1s\"")?;
+    let config = lab.config()?.with("[conflict]\nquiet = \"1s\"\nflap_window = \"1ms\"")?;
     let mut agent = lab.agent_with(Launch::config(&config)?)?;
     let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
     let lease = agent.admit(&owner)?;

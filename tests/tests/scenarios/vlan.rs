@@ -131,3 +131,44 @@ fn a20_an_address_of_the_host_on_a_vlan_device_is_the_hosts_in_that_vlan() -> Re
     assert_eq!(conflict["severity"], "critical", "{conflict}");
     Ok(())
 }
+
+/// Its own kernel has the address, behind a tag of its VLAN.
+#[test]
+fn a27_a_station_behind_a_tag_is_asked_in_its_own_vlan() -> Result<()> {
+    let lab = Lab::new()?;
+    if !filter_vlans(&lab)? {
+        return Ok(());
+    }
+    let config = lab.config()?.with_pool("vlan", "5")?.with("[conflict]\nquiet = \"1s\"")?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let (tagging, bare) = (lab.sandbox("tagging")?, lab.sandbox("bare")?);
+    put_into(&lab, &tagging, 5, "")?;
+    put_into(&lab, &bare, 5, "pvid untagged")?;
+    let lease = agent.allocate("both")?;
+    tagging.netns().ip(&format!(
+        "link add link eth0 name tagged type vlan id 5\nlink set tagged up\n\
+         address add {}/24 dev tagged",
+        lease.address
+    ))?;
+    bare.add_address(lease.address)?;
+    for sandbox in [&tagging, &bare] {
+        agent.await_port(sandbox)?;
+    }
+    let announcement = |of: &Sandbox| Arp::announcement(of.mac(), lease.address).frame();
+    tagging.raw_socket()?.send(&tagged(5, announcement(&tagging)))?;
+    bare.raw_socket()?.send(&announcement(&bare))?;
+    let of_lease = || {
+        let address = lease.address.to_string();
+        let mut all = agent.list(&["conflicts", "--all"], "conflicts")?;
+        all.retain(|conflict| conflict["address"] == address.as_str());
+        anyhow::Ok(all)
+    };
+    eventually("the conflict", || Ok(of_lease()?.first().map(drop)))?;
+    // Much longer than a second of silence, three questions and their answers.
+    std::thread::park_timeout(std::time::Duration::from_secs(8));
+    let all = of_lease()?;
+    assert!(all.len() == 1 && all[0]["open"] == true, "{all:?}");
+    assert_eq!((&all[0]["severity"], &all[0]["vlan"]), (&"warning".into(), &5.into()), "{all:?}");
+    tagging.netns().ip("address flush dev tagged")?;
+    eventually("its end", || Ok(of_lease()?.iter().all(|one| one["open"] == false).then_some(())))
+}

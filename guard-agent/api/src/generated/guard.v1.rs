@@ -629,7 +629,7 @@ pub struct Claimant {
     /// Its first frame in this incident.
     #[prost(message, optional, tag = "7")]
     pub first_seen: ::core::option::Option<::prost_types::Timestamp>,
-    /// Its last frame so far.
+    /// Its last frame so far; absent for an owner that has not been heard.
     #[prost(message, optional, tag = "8")]
     pub last_seen: ::core::option::Option<::prost_types::Timestamp>,
     /// How many of its frames were claims in this incident.

@@ -1,7 +1,7 @@
 //! Claims that age: who has not been heard for the live window is asked for, and one that stays
 //! silent is over.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, mem::take, net::IpAddr};
 
 use super::{Arbiter, Effect, Facts, Remark, Seen, given::Given};
 use crate::{evidence::Claim, segment::Segment};
@@ -16,9 +16,9 @@ impl Arbiter {
         claims: Vec<(Segment, IpAddr, Vec<Claim>)>,
         given: &mut Given<'_, F>,
     ) {
-        let mut ageing = HashMap::new();
+        let (mut ageing, mut unasked) = (HashMap::new(), Vec::new());
         for (segment, address, claims) in claims {
-            let Some((bridge, mac)) = given.facts.bridge_named(&segment.bridge) else { continue };
+            let Some((bridge, _)) = given.facts.bridge_named(&segment.bridge) else { continue };
             let key = segment.key(bridge, address);
             for claim in claims {
                 if given.now.monotonic.saturating_sub(claim.seen) < self.conflict.live_window {
@@ -33,14 +33,29 @@ impl Arbiter {
                 let asked = self.ageing.get(&counter).copied().unwrap_or_default();
                 let seen = Seen { key, segment: segment.clone(), address, claim };
                 if asked < PROBES {
-                    ageing.insert(counter, asked + 1);
-                    given.probe(mac, seen.claim.station.clone(), &seen);
+                    ageing.insert(counter, asked);
+                    unasked.push(seen);
                 } else {
                     given.over(seen);
                 }
             }
         }
-        self.ageing = ageing;
+        (self.ageing, self.unasked) = (ageing, unasked);
+        self.ask_ageing(given);
+    }
+
+    /// Asks for as many as may be asked for now. The others are live meanwhile.
+    pub(super) fn ask_ageing<F: Facts>(&mut self, given: &mut Given<'_, F>) {
+        let mut unasked = take(&mut self.unasked);
+        unasked.retain(|Seen { key, segment, address, claim }| {
+            let Some(asked) = self.ageing.get_mut(&(*key, claim.station.ifindex)) else {
+                return false; // With its port.
+            };
+            let sent = self.questions.ask(&claim.station, (*key, segment, *address), given);
+            *asked += u32::from(sent);
+            !sent
+        });
+        self.unasked = unasked;
     }
 }
 

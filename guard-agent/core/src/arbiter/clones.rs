@@ -84,6 +84,10 @@ impl<F: Facts> Given<'_, F> {
     pub(super) fn clone_found(&mut self, CloneSuspect { seen, holder, bound }: CloneSuspect) {
         let Some(port) = self.facts.port(holder) else { return };
         let mac = seen.claim.station.mac;
+        // Where it was bound to its second port since, it has moved there (claims.md A18).
+        if self.facts.is_bound(seen.claim.station.ifindex, mac) {
+            return;
+        }
         let station = Station { mac, interface: port.interface, ifindex: holder };
         let (of_holder, of_challenger) =
             if bound { (Role::Owner, Role::Impostor) } else { (Role::Claimant, Role::Claimant) };

@@ -2,21 +2,32 @@
 
 use std::time::Duration;
 
-use guard_ebpf::abi::{AddressKey, Live};
+use guard_ebpf::{
+    abi::{AddressKey, Live},
+    mac,
+};
 
 use super::{
     Arbiter, Effect, Facts, Question, Remark, Seen,
     given::Given,
     grace::{GracePeriod, Look, Verdict},
 };
-use crate::{evidence::Station, mac::Mac};
+use crate::{
+    evidence::{Claim, Station},
+    mac::Mac,
+};
+
+/// Who could not be asked is tried again so soon.
+const RETRY: Duration = Duration::from_millis(100);
+/// So many stations of sandboxes are remembered as theirs.
+const MOST_NOTED: usize = 4096;
 
 /// A second claimant that is not yet a conflict.
 #[derive(Debug)]
 pub(super) struct PendingConflict {
     grace: GracePeriod,
-    holder: Station,
-    challenger: Seen,
+    holder: Claim,
+    pub(super) challenger: Seen,
     /// The holder's claim since, if there was one.
     answer: Option<Seen>,
 }
@@ -24,7 +35,11 @@ pub(super) struct PendingConflict {
 impl PendingConflict {
     fn question(&self) -> Question {
         let Self { holder, challenger: Seen { key, claim, .. }, .. } = self;
-        Question::Holder { key: *key, holder: holder.clone(), challenger: claim.station.clone() }
+        Question::Holder {
+            key: *key,
+            holder: holder.station.clone(),
+            challenger: claim.station.clone(),
+        }
     }
 }
 
@@ -32,7 +47,7 @@ impl Arbiter {
     /// A holder was heard: the first claimant, the declared owner, or one whose word is in doubt.
     pub(super) fn heard<F: Facts>(&mut self, seen: Seen, given: &mut Given<'_, F>) {
         if let Some(pending) = self.pending.get_mut(&seen.key)
-            && pending.holder == seen.claim.station
+            && pending.holder.station == seen.claim.station
         {
             pending.answer = Some(seen.clone());
             given.ask(pending.question());
@@ -60,33 +75,65 @@ impl Arbiter {
             return; // Another has taken its place: the next frame is judged against that one.
         }
         let (key, last) = (seen.key, Duration::from_nanos(live.seen_ns));
-        let holder = given.seen(key, live.ifindex, mac, live.strength, Duration::ZERO, last);
-        let Some(Seen { claim: holder, .. }) = holder else {
+        let first = Duration::from_nanos(live.first_ns);
+        let holder = given.seen(key, live.ifindex, mac, live.strength, first, last.max(first));
+        let Some(Seen { claim: mut holder, .. }) = holder else {
             return given.take_over(seen, Some(live));
         };
+        // While the program is to tell of its next frame, its stamp says nothing of the last one.
+        let known = given.facts.claims(&seen.segment, seen.address);
+        if let Some(known) = known.into_iter().find(|claim| claim.station == holder.station) {
+            holder.seen = holder.seen.max(known.seen);
+        }
         if holder.station == seen.claim.station {
             return given.claimed(seen); // It has got the address since.
         }
         let ifindex = seen.claim.station.ifindex;
         let Some(port) = given.facts.port(ifindex) else { return };
-        // claims.md A33: on an uplink another MAC is another host.
-        if live.ifindex == ifindex && !port.uplink {
-            given.remark(Remark::MacChanged, &seen);
-            return given.take_over(seen, Some(live));
+        if live.ifindex == ifindex {
+            let is_router = || given.facts.is_virtual_router(&seen.segment, &port.interface);
+            let virtuals = [live.mac, seen.claim.station.mac.0].map(mac::is_virtual);
+            // claims.md A16b: a virtual router's own address is at both its MACs.
+            if virtuals[0] != virtuals[1] && is_router() {
+                given.hold(&seen);
+                return given.claimed(seen);
+            }
+            // claims.md A33: on an uplink another MAC is another host.
+            if !port.uplink {
+                given.remark(Remark::MacChanged, &seen);
+                return given.take_over(seen, Some(live));
+            }
+        }
+        // claims.md A18: one host behind two uplinks.
+        let is_uplink = |ifindex| given.facts.port(ifindex).is_some_and(|port| port.uplink);
+        if mac == seen.claim.station.mac && port.uplink && is_uplink(live.ifindex) {
+            given.hold(&seen);
+            return given.claimed(seen);
+        }
+        if given.are_one_sandbox(&holder.station, &seen.claim.station) {
+            return self.is_one_sandbox(seen, given);
         }
         // From here on the program tells when the holder is heard again.
         let listen = Effect::HoldInKernel(key, Live { seen_ns: 0, ..live });
         if given.is_disputed(&seen) {
             given.effects.push(listen);
-            return given.dispute(seen, &holder.station);
+            return given.dispute(seen, &holder, false);
         }
-        if self.pending.contains(&key) {
-            return given.effects.push(listen);
+        if let Some(pending) = self.pending.get(&key) {
+            given.effects.push(listen);
+            // A third claimant ends a doubt between two.
+            if pending.challenger.claim.station != seen.claim.station
+                && let Some(pending) = self.pending.remove(&key)
+            {
+                self.found(pending, false, given);
+                given.dispute(seen, &holder, false);
+            }
+            return;
         }
         let now = given.now.monotonic;
         let silence = now.saturating_sub(holder.seen);
         let grace = GracePeriod::new(now, self.conflict.grace, silence, self.conflict.live_window);
-        let (holder, challenger) = (holder.station, seen.clone());
+        let challenger = seen.clone();
         let pending = PendingConflict { grace, holder, challenger, answer: None };
         let question = pending.question();
         if self.pending.insert(key, (ifindex, &port), now, pending) {
@@ -105,11 +152,11 @@ impl Arbiter {
         port_works: bool,
         given: &mut Given<'_, F>,
     ) {
-        let Some((_, bridge_mac)) = given.facts.bridge(key.bridge) else {
+        if given.facts.bridge(key.bridge).is_none() {
             return drop(self.pending.remove(&key)); // With its bridge.
-        };
+        }
         let Some(pending) = self.pending.get_mut(&key) else { return };
-        let ifindex = pending.holder.ifindex;
+        let ifindex = pending.holder.station.ifindex;
         let heard = live.is_some_and(|live| live.ifindex == ifindex && live.seen_ns != 0);
         let look = Look {
             port_exists: port_works && given.facts.port(ifindex).is_some(),
@@ -117,8 +164,13 @@ impl Arbiter {
             now: given.now.monotonic,
         };
         match pending.grace.judge(look) {
-            Verdict::Ask(look_again) => {
-                given.probe(bridge_mac, pending.holder.clone(), &pending.challenger);
+            Verdict::Ask(mut look_again) => {
+                let Seen { segment, address, .. } = &pending.challenger;
+                let about = (key, segment, *address);
+                if !self.questions.ask(&pending.holder.station, about, given) {
+                    pending.grace.not_asked();
+                    look_again = look_again.min(given.now.monotonic + RETRY);
+                }
                 self.pending.set_due(&key, look_again);
             }
             Verdict::Wait(look_again) => self.pending.set_due(&key, look_again),
@@ -127,15 +179,45 @@ impl Arbiter {
                     given.take_over(pending.challenger, live);
                 }
             }
-            Verdict::Conflict => {
-                if let Some(PendingConflict { holder, challenger, answer, .. }) =
-                    self.pending.remove(&key)
-                {
-                    given.dispute(challenger, &holder);
-                    answer.iter().for_each(|answer| given.spoke(answer));
+            verdict @ (Verdict::Conflict | Verdict::Unanswered) => {
+                if let Some(pending) = self.pending.remove(&key) {
+                    let unanswered = verdict == Verdict::Unanswered && given.facts.can_ask();
+                    self.found(pending, unanswered, given);
                 }
             }
         }
+    }
+
+    /// What was in doubt is a conflict.
+    fn found<F: Facts>(
+        &self,
+        PendingConflict { holder, challenger, answer, .. }: PendingConflict,
+        unanswered: bool,
+        given: &mut Given<'_, F>,
+    ) {
+        given.dispute(challenger, &holder, unanswered);
+        answer.iter().for_each(|answer| given.spoke(answer));
+    }
+
+    /// A claim on an address whose declared owner, gateway or host it is not.
+    pub(super) fn violation<F: Facts>(&mut self, seen: Seen, given: &mut Given<'_, F>) {
+        let Seen { segment, address, claim, .. } = &seen;
+        let holder = given.facts.holder(segment, *address);
+        let owner = holder.filter(|holder| holder.binding.declared).map(|holder| holder.owner);
+        let is_free = !given.facts.is_reserved(segment, *address);
+        if is_free && owner.is_some() && owner == given.facts.sandbox(&claim.station) {
+            return self.is_one_sandbox(seen, given);
+        }
+        given.violation(seen, &mut self.proxies);
+    }
+
+    /// A sandbox has its address in two places: a note, once.
+    fn is_one_sandbox<F: Facts>(&mut self, seen: Seen, given: &mut Given<'_, F>) {
+        let Station { mac, ifindex, .. } = seen.claim.station;
+        if self.noted.len() < MOST_NOTED && self.noted.insert((seen.key, ifindex, mac)) {
+            given.remark(Remark::OneSandbox, &seen);
+        }
+        given.claimed(seen);
     }
 
     /// Asks about the holders of those addresses for which it is time.
@@ -147,7 +229,7 @@ impl Arbiter {
 
     /// Asks about the holder that is on this port, wherever its address is in doubt.
     pub(super) fn ask_about<F: Facts>(&self, ifindex: u32, given: &mut Given<'_, F>) {
-        for key in self.pending.keys(|_, pending| pending.holder.ifindex == ifindex) {
+        for key in self.pending.keys(|_, pending| pending.holder.station.ifindex == ifindex) {
             self.ask_holder(&key, given);
         }
     }

@@ -7,7 +7,7 @@ use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
 use super::{CloneSuspect, Seen};
 use crate::{
     evidence::Station,
-    incident::{Claimant, Sighting},
+    incident::{Claimant, Sighting, Target},
     mac::Mac,
     segment::Segment,
 };
@@ -43,20 +43,37 @@ pub enum Effect {
     /// The program's live claimant of an address becomes this one. With `seen_ns` 0 the program tells
     /// when that is heard next.
     HoldInKernel(AddressKey, Live),
+    /// The program tells when the live claimant of an address is heard next, if it is this one.
+    Listen(AddressKey, Station),
+    /// The program tells when the declared owner of an address is heard next.
+    ListenToOwner(Segment, IpAddr),
+    /// A claimant of an incident is gone. Where that is over with it, the answer is
+    /// [`Event::Cleared`](super::Event::Cleared).
+    Gone {
+        /// The segment.
+        segment: Segment,
+        /// What the incident is about.
+        target: Target,
+        /// The claimant's MAC, if one is known.
+        mac: Option<Mac>,
+        /// Its port, if one is known.
+        ifindex: Option<u32>,
+    },
     /// The program forgets the live claimant of an address, if it is on this port.
     ForgetInKernel(AddressKey, u32),
     /// The program forgets a challenger: if it claims once more, that is reported at once.
     ForgetChallenger(ChallengerKey),
     /// The program forgets on which port a MAC lives, if it is this one.
     ForgetMac(AddressKey, Mac, u32),
-    /// A station is asked for an address, out of its own port, in the name of its bridge.
+    /// A station is asked for an address, out of its own port and in its own VLAN, in the name of its
+    /// bridge.
     Probe {
-        /// The bridge's MAC.
-        from: Mac,
+        /// The bridge's MAC, and the host's address there, if it has one that the station would answer.
+        from: (Mac, Option<IpAddr>),
         /// Who is asked.
         to: Station,
         /// For what.
-        address: IpAddr,
+        key: AddressKey,
     },
     /// The kernel is asked; the answer is an event.
     Recheck(Question),
@@ -115,6 +132,8 @@ pub enum Remark {
     Probed,
     /// A neighbour advertisement with the router flag: the guest forwards (claims.md N09).
     Forwards,
+    /// A sandbox claims its own address with its other interface, or with another MAC.
+    OneSandbox,
     /// As much waits because of this port as may; the claim is found again when the maps are read.
     LeftOut,
 }
@@ -129,6 +148,7 @@ impl Remark {
             Self::Aged => "an address is not in use any more",
             Self::Probed => "probe for an address that is in use",
             Self::Forwards => "a port says that it forwards",
+            Self::OneSandbox => "a sandbox has an address of its own in two places",
             Self::LeftOut => {
                 "too many claims of this port wait to be decided; this one is left out"
             }

@@ -1,17 +1,17 @@
 //! Events, the arbiter's input: the program reports a frame, its maps are read, ports and
 //! bridges go, time passes.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use guard_ebpf::abi::{
     self, AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE,
     EVENT_CONTEST, Live, Owned,
 };
 
-use super::CloneSuspect;
+use super::{CloneSuspect, Rebound};
 use crate::{
     evidence::{Claim, Station},
-    incident::{Claimant, Role, Target},
+    incident::{Claimant, Incident, Role, Silent, Target},
     owner::Owner,
     segment::Segment,
     time::Now,
@@ -51,6 +51,7 @@ impl Moment {
             last_seen: at(*seen),
             last: now.boot.saturating_sub(monotonic.saturating_sub(*seen)),
             frames,
+            counter: 0,
             gone: false,
         }
     }
@@ -130,6 +131,26 @@ pub enum Event {
     CarrierLost {
         /// The port.
         ifindex: u32,
+    },
+    /// These claimants of incidents are silent, and no others.
+    Silent(Vec<Silent>),
+    /// The answer to [`Effect::Gone`](super::Effect::Gone), where an incident is over with it.
+    Cleared {
+        /// The incident.
+        incident: Box<Incident>,
+        /// The live claimant of its address.
+        live: Option<Live>,
+    },
+    /// The bindings of these addresses were written.
+    Bound(Vec<Rebound>),
+    /// The host's addresses on a bridge have changed.
+    HostAddresses {
+        /// The bridge's name.
+        bridge: Arc<str>,
+        /// Those that are new, with their VLANs.
+        new: Vec<(u16, IpAddr)>,
+        /// Those that are gone.
+        old: Vec<(u16, IpAddr)>,
     },
     /// A bridge is gone.
     BridgeGone {

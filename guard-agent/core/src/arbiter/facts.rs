@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{Effect, Event, Moment};
 use crate::{
-    evidence::{PortName, Station},
+    evidence::{Claim, PortName, Station},
     incident::{Claimant, Kind, Role, Target},
     lease::{Generation, model::Binding},
     mac::Mac,
@@ -45,6 +45,27 @@ pub trait Facts {
     /// Whether this MAC is live with an address behind this port.
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool;
 
+    /// Who claims an address, as far as that is evidence.
+    fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim>;
+
+    /// Whether the host itself has an address.
+    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool;
+
+    /// The host's address in whose name a station is asked for one.
+    fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr>;
+
+    /// Whether stations can be asked anything.
+    fn can_ask(&self) -> bool;
+
+    /// The sandbox that a station is by a declared binding, whatever the address of that.
+    fn sandbox(&self, station: &Station) -> Option<Owner>;
+
+    /// Whether an allow rule lets a station claim an address.
+    fn is_allowed(&self, segment: &Segment, address: IpAddr, station: &Station) -> bool;
+
+    /// Whether an allow rule has a virtual router behind this port.
+    fn is_virtual_router(&self, segment: &Segment, interface: &str) -> bool;
+
     /// The kind of the incident that is open about an address or a MAC.
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind>;
 }
@@ -63,6 +84,8 @@ pub trait Hands: Facts {
 pub struct Rule {
     /// The one port that it names, if it names one.
     pub port: Option<Arc<str>>,
+    /// It is a virtual router's: one port has it at a time.
+    pub is_virtual: bool,
 }
 
 /// A lease, as far as frames are concerned.
@@ -77,18 +100,9 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Whether the binding names this station, as far as it names any. One that names no MAC allows
-    /// each that a host can have (claims.md A12).
+    /// Whether the binding names this station.
     pub fn allows(&self, station: &Station) -> bool {
-        let Binding { mac, interface, ifindex, .. } = &self.binding;
-        let named = mac.is_some() || interface.is_some() || ifindex.is_some();
-        named
-            && station.mac.is_host()
-            && mac.is_none_or(|mac| mac == station.mac)
-            && match ifindex {
-                Some(ifindex) => *ifindex == station.ifindex,
-                None => interface.as_ref().is_none_or(|name| *name == station.interface),
-            }
+        self.binding.allows(station)
     }
 
     /// The owner's side of an incident.
@@ -104,6 +118,7 @@ impl Holder {
             last_seen: now.wall,
             last: now.boot,
             frames: 0,
+            counter: 0,
             gone: false,
         }
     }

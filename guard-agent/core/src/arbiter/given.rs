@@ -57,10 +57,6 @@ impl<F: Facts> Given<'_, F> {
         self.effects.push(Effect::Recheck(question));
     }
 
-    pub(super) fn probe(&mut self, from: Mac, to: Station, seen: &Seen) {
-        self.effects.push(Effect::Probe { from, to, address: seen.address });
-    }
-
     /// Whether two are known to claim the address.
     pub(super) fn is_disputed(&self, seen: &Seen) -> bool {
         let kind = self.facts.incident(&seen.segment, Target::Address(seen.address));
@@ -71,6 +67,11 @@ impl<F: Facts> Given<'_, F> {
     pub(super) fn violation(&mut self, seen: Seen, proxies: &mut Proxies) {
         let facts = self.facts;
         if facts.is_reserved(&seen.segment, seen.address) {
+            if facts.is_host(&seen.segment, seen.address)
+                && let Some(holder) = facts.holder(&seen.segment, seen.address)
+            {
+                return self.against_host(seen, &holder);
+            }
             return self.sighted(&seen, Kind::Gateway, None, Role::Impostor, EVENT_VIOLATION);
         }
         // Where it was bound to another since the frame came, what it claims is its own now.
@@ -109,8 +110,14 @@ impl<F: Facts> Given<'_, F> {
     /// program knows.
     pub(super) fn allowed(&mut self, seen: Seen, live: Option<Live>) {
         let elsewhere = live.is_some_and(|live| live.ifindex != seen.claim.station.ifindex);
-        if elsewhere && self.facts.rule(&seen.segment, seen.address).is_some() {
+        if elsewhere && let Some(rule) = self.facts.rule(&seen.segment, seen.address) {
             self.remark(Remark::MovedByRule, &seen);
+            // claims.md A16b: of two masters each takes it back from the other.
+            if let Some(live) = live.filter(|_| rule.is_virtual) {
+                let at = Duration::from_nanos(live.seen_ns.max(live.first_ns));
+                let had = self.seen(seen.key, live.ifindex, Mac(live.mac), live.strength, at, at);
+                self.moved(&seen, had);
+            }
             self.hold(&seen);
         }
         self.claimed(seen);
@@ -155,6 +162,7 @@ impl<F: Facts> Given<'_, F> {
             // Its MACs are as many as it likes.
             challenger: Claimant { mac: None, ..sender },
             detail,
+            unanswered: false,
         };
         let sighted = Sighted { sighting, counted, seen: claim.seen };
         self.effects.push(Effect::Sighted(Box::new(sighted)));
@@ -169,7 +177,7 @@ impl<F: Facts> Given<'_, F> {
             self.effects.push(Effect::Withdraw(segment.clone(), *address, live.ifindex));
             let at = Duration::from_nanos(live.seen_ns.max(live.first_ns));
             let holder = self.seen(*key, live.ifindex, Mac(live.mac), live.strength, at, at);
-            from = holder.map(|had| self.now.claimant(Role::Claimant, &had.claim, 0, None));
+            from = holder;
             // Should it claim the address once more from here, it is reported at once. A port that goes
             // from MAC to MAC has to wait, lest it floods the events.
             if live.ifindex != claim.station.ifindex {
@@ -177,17 +185,22 @@ impl<F: Facts> Given<'_, F> {
                 self.effects.push(Effect::ForgetChallenger(challenger));
             }
         }
+        self.moved(&seen, from);
+        self.hold(&seen);
+        self.claimed(seen);
+    }
+
+    fn moved(&mut self, Seen { segment, address, claim, .. }: &Seen, from: Option<Seen>) {
+        let from = from.map(|had| self.now.claimant(Role::Claimant, &had.claim, 0, None));
         let behind = self.facts.behind(claim.station.ifindex);
         let to = self.now.claimant(Role::Claimant, claim, 1, behind);
         let (segment, address) = (segment.clone(), *address);
         let mild = self.facts.is_off_prefix(&segment, address);
         self.effects.push(Effect::Moved { mild, segment, address, sides: Box::new((from, to)) });
-        self.hold(&seen);
-        self.claimed(seen);
     }
 
     /// The program knows from now on who has an address.
-    fn hold(&mut self, Seen { key, claim, .. }: &Seen) {
+    pub(super) fn hold(&mut self, Seen { key, claim, .. }: &Seen) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let live = Live {
             first_ns: nanos(claim.first),
@@ -201,12 +214,20 @@ impl<F: Facts> Given<'_, F> {
     }
 
     /// Two claimants of an address that nobody has declared.
-    pub(super) fn dispute(&mut self, seen: Seen, holder: &Station) {
-        let heard = Claim { station: holder.clone(), ..seen.claim.clone() };
-        let behind = self.facts.behind(holder.ifindex);
-        let holder = self.now.claimant(Role::Claimant, &heard, 0, behind);
-        self.sighted(&seen, Kind::Duplicate, Some(holder), Role::Claimant, EVENT_CONTEST);
+    /// `unanswered`: the first was asked and did not answer.
+    pub(super) fn dispute(&mut self, seen: Seen, holder: &Claim, unanswered: bool) {
+        let behind = self.facts.behind(holder.station.ifindex);
+        let holder = self.now.claimant(Role::Claimant, holder, 0, behind);
+        self.sighting(&seen, Kind::Duplicate, Role::Claimant, EVENT_CONTEST, |sighting| {
+            (sighting.holder, sighting.unanswered) = (Some(holder), unanswered);
+        });
         self.effects.push(Effect::Contested(seen));
+    }
+
+    /// Whether two stations are one sandbox's.
+    pub(super) fn are_one_sandbox(&self, one: &Station, other: &Station) -> bool {
+        let one = self.facts.sandbox(one);
+        one.is_some() && one == self.facts.sandbox(other)
     }
 
     /// The holder of a disputed address was heard.
@@ -228,14 +249,36 @@ impl<F: Facts> Given<'_, F> {
         role: Role,
         event: u8,
     ) {
+        self.sighting(seen, kind, role, event, |sighting| sighting.holder = holder);
+    }
+
+    fn sighting(
+        &mut self,
+        seen: &Seen,
+        kind: Kind,
+        role: Role,
+        event: u8,
+        complete: impl FnOnce(&mut Sighting),
+    ) {
         let Seen { key, segment, claim, .. } = seen;
         let behind = self.facts.behind(claim.station.ifindex);
         let challenger = self.now.claimant(role, claim, 1, behind);
         let nobodys = kind == Kind::Duplicate && role == Role::Claimant;
         let mild = nobodys && self.facts.is_off_prefix(segment, seen.address);
         let (segment, target) = (segment.clone(), seen.target());
+        let mut sighting = Sighting {
+            segment,
+            target,
+            kind,
+            mild,
+            holder: None,
+            challenger,
+            detail: None,
+            unanswered: false,
+        };
+        complete(&mut sighting);
         let sighted = Sighted {
-            sighting: Sighting { segment, target, kind, mild, holder, challenger, detail: None },
+            sighting,
             counted: Some(challenger_key(key, &claim.station, event)),
             seen: claim.seen,
         };

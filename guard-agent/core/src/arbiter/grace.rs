@@ -33,8 +33,10 @@ pub struct GracePeriod {
 pub enum Verdict {
     /// The address has moved to the second claimant.
     Moved,
-    /// Both are there.
+    /// Both are there, or nobody can tell.
     Conflict,
+    /// The holder was heard of late, and does not answer.
+    Unanswered,
     /// Ask the holder again, and look again then.
     Ask(Duration),
     /// Look again then.
@@ -45,6 +47,11 @@ impl GracePeriod {
     /// A period begins. `silence` is how long the holder had not been heard.
     pub fn new(now: Duration, length: Duration, silence: Duration, live_window: Duration) -> Self {
         Self { since: now, length, holder_was_live: silence < live_window, probes: 0 }
+    }
+
+    /// It could not be asked just now.
+    pub fn not_asked(&mut self) {
+        self.probes = self.probes.saturating_sub(1);
     }
 
     /// Decides, or says when to look again.
@@ -58,13 +65,19 @@ impl GracePeriod {
         let end = self.since + self.length;
         if now >= end {
             // A paused sandbox answers nothing and is there all the same: only one that had been
-            // silent for long is believed to have left.
-            return if self.holder_was_live { Verdict::Conflict } else { Verdict::Moved };
+            // silent for long is believed to have left, and none that could not be asked.
+            return match (self.probes, self.holder_was_live) {
+                (0, _) => Verdict::Conflict,
+                (_, true) => Verdict::Unanswered,
+                (_, false) => Verdict::Moved,
+            };
         }
         let next = self.since + self.length * self.probes / PROBES;
         if self.probes < PROBES && now >= next {
             self.probes += 1;
-            return Verdict::Ask(self.since + self.length * self.probes / PROBES);
+            // Where it was asked late, it has its time to answer all the same.
+            let next = self.since + self.length * self.probes / PROBES;
+            return Verdict::Ask(next.max(now + self.length / PROBES).min(end));
         }
         Verdict::Wait(next.min(end))
     }
@@ -104,7 +117,7 @@ mod tests {
                 }
                 Verdict::Wait(next) => now = next.as_secs(),
                 verdict => {
-                    assert_eq!((verdict, asked, now), (Verdict::Conflict, 3, 13));
+                    assert_eq!((verdict, asked, now), (Verdict::Unanswered, 3, 13));
                     break;
                 }
             }
@@ -118,7 +131,18 @@ mod tests {
 
     #[test]
     fn a34_a_holder_that_was_silent_for_long_and_stays_so_has_moved() {
-        assert_eq!(grace(300).judge(facts(true, false, 13)), Verdict::Moved);
-        assert_eq!(grace(300).judge(facts(true, true, 13)), Verdict::Conflict);
+        for (answers, verdict) in [(false, Verdict::Moved), (true, Verdict::Conflict)] {
+            let mut grace = grace(300);
+            assert!(matches!(grace.judge(facts(true, false, 10)), Verdict::Ask(_)));
+            assert_eq!(grace.judge(facts(true, answers, 13)), verdict);
+        }
+    }
+
+    #[test]
+    fn who_could_not_be_asked_is_not_believed_to_have_left() {
+        let mut grace = grace(300);
+        assert!(matches!(grace.judge(facts(true, false, 10)), Verdict::Ask(_)));
+        grace.not_asked();
+        assert_eq!(grace.judge(facts(true, false, 13)), Verdict::Conflict);
     }
 }

@@ -8,8 +8,8 @@
 //! [`Hands`].
 //!
 //! What it remembers is what waits: conflicts that are pending until their holder has been asked
-//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), and how often a claim that ages was asked
-//! for. Each is bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is
+//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), and how often a claim that ages or a
+//! claimant that is silent was asked for. Each is bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is
 //! decided by [`Handovers`], which whoever writes bindings keeps.
 
 mod ageing;
@@ -21,14 +21,16 @@ mod facts;
 mod given;
 mod grace;
 mod handover;
+mod hosts;
 mod proxies;
+mod questions;
 mod read;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -43,12 +45,14 @@ pub use effect::{Effect, Question, Remark, Sighted, Trouble};
 pub use event::{Event, Moment, Read, Seen};
 pub use facts::{Facts, Hands, Holder, Rule};
 pub use handover::{Bound, Handover, Handovers};
+pub use hosts::Rebound;
 pub use waiting::{MOST_OF_ACCESS_PORT, MOST_OF_UPLINK};
 
 use clones::CloneKey;
 use contest::PendingConflict;
 use given::Given;
 use proxies::Proxies;
+use questions::Questions;
 use waiting::Waiting;
 
 use crate::{incident::Kind, mac::Mac, policy::Conflict};
@@ -64,6 +68,11 @@ pub struct Arbiter {
     /// How often a claim that ages was asked for, by address and port: of those claims only that
     /// were there when they were last looked at.
     ageing: HashMap<(AddressKey, u32), u32>,
+    /// Of those the ones that may not be asked for yet.
+    unasked: Vec<Seen>,
+    questions: Questions,
+    /// Which of their stations sandboxes are known to have their addresses at besides.
+    noted: HashSet<(AddressKey, u32, Mac)>,
     /// Kept between events for their memory; always empty then.
     effects: Vec<Effect>,
     answers: VecDeque<Event>,
@@ -78,6 +87,9 @@ impl Arbiter {
             suspects: Waiting::default(),
             proxies: Proxies::default(),
             ageing: HashMap::new(),
+            unasked: Vec::new(),
+            questions: Questions::default(),
+            noted: HashSet::new(),
             effects: Vec::new(),
             answers: VecDeque::new(),
         }
@@ -126,6 +138,10 @@ impl Arbiter {
             }
             Event::PortGone { ifindex, addresses } => self.port_gone(ifindex, addresses, given),
             Event::CarrierLost { ifindex } => self.ask_about(ifindex, given),
+            Event::Silent(silent) => self.silent(silent, given),
+            Event::Cleared { incident, live } => Self::cleared(&incident, live, given),
+            Event::Bound(bound) => bound.into_iter().for_each(|one| self.bound(one, given)),
+            Event::HostAddresses { bridge, new, old } => given.host_addresses(&bridge, &new, &old),
             Event::BridgeGone { ifindex } => self.pending.retain(|key, _| key.bridge != ifindex),
             Event::Tick => {
                 self.ask_due(given);
@@ -155,11 +171,14 @@ impl Arbiter {
         let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, time, time) else { return };
         match kind {
             EVENT_LIVE | EVENT_OWNER => self.heard(seen, given),
-            EVENT_VIOLATION => given.violation(seen, &mut self.proxies),
+            EVENT_VIOLATION => self.violation(seen, given),
             EVENT_CONTEST => {
                 self.contest(seen, (holder_ifindex, Mac(holder_mac)), read.live, given);
             }
-            EVENT_PROBE => given.remark(Remark::Probed, &seen),
+            EVENT_PROBE => {
+                self.questions.probed(key, given.now.monotonic);
+                given.remark(Remark::Probed, &seen);
+            }
             EVENT_CLONE => self.cloned(seen, holder_ifindex, read.may_move, given),
             EVENT_BRIDGE_MAC => given.bridge_mac(&seen),
             EVENT_ALLOWED => given.allowed(seen, read.live),

@@ -7,8 +7,8 @@ use guard_ebpf::abi::{
     OWNED_MAC, OWNED_PORT, Owned, STRENGTH_ASSERT,
 };
 
-use super::{Arbiter, Effect, Facts, given::Given};
-use crate::{mac::Mac, segment::Segment};
+use super::{Arbiter, Effect, Facts, Seen, given::Given};
+use crate::{evidence::Claim, mac::Mac, segment::Segment};
 
 impl<F: Facts> Given<'_, F> {
     pub(super) fn live_read(&mut self, key: AddressKey, live: Live) {
@@ -24,11 +24,29 @@ impl<F: Facts> Given<'_, F> {
     pub(super) fn owner_read(&mut self, key: AddressKey, owned: Owned) {
         let Owned { seen_ns, ifindex, mac, flags, .. } = owned;
         let last = Duration::from_nanos(seen_ns);
-        if flags & OWNED_MAC != 0
-            && flags & OWNED_PORT != 0
-            && let Some(seen) = self.seen(key, ifindex, Mac(mac), STRENGTH_ASSERT, last, last)
-        {
-            self.claimed(seen);
+        match (flags & OWNED_MAC != 0, flags & OWNED_PORT != 0) {
+            (true, true) => {
+                let seen = self.seen(key, ifindex, Mac(mac), STRENGTH_ASSERT, last, last);
+                seen.into_iter().for_each(|seen| self.claimed(seen));
+            }
+            (false, false) => {}
+            _ => self.half_named_owner_read(key, last),
+        }
+    }
+
+    /// A declared owner was heard, of whom the binding names the MAC or the port alone. Who it is, only
+    /// its claim has said: if that was lost, the next one is to be told.
+    fn half_named_owner_read(&mut self, key: AddressKey, last: Duration) {
+        let Some((bridge, _)) = self.facts.bridge(key.bridge) else { return };
+        let (segment, address) = (Segment::new(bridge, key.vlan), key.ip());
+        let Some(holder) = self.facts.holder(&segment, address) else { return };
+        let claims = self.facts.claims(&segment, address);
+        match claims.into_iter().find(|claim| holder.allows(&claim.station)) {
+            Some(claim) => {
+                let claim = Claim { seen: claim.seen.max(last), ..claim };
+                self.claimed(Seen { key, segment, address, claim });
+            }
+            None => self.effects.push(Effect::ListenToOwner(segment, address)),
         }
     }
 }
@@ -57,7 +75,7 @@ impl Arbiter {
             return;
         }
         match kind {
-            EVENT_VIOLATION => given.violation(seen, &mut self.proxies),
+            EVENT_VIOLATION => self.violation(seen, given),
             EVENT_ALLOWED => given.claimed(seen),
             EVENT_CONTEST => {
                 if let Some(live) = live {
@@ -82,6 +100,8 @@ impl Arbiter {
             }
         }
         self.ageing.retain(|(_, port), _| *port != ifindex);
+        self.noted.retain(|(_, port, _)| *port != ifindex);
+        self.questions.port_gone(ifindex);
         self.drop_challenger(ifindex);
         self.proxies.port_gone(ifindex);
         self.ask_about(ifindex, given);

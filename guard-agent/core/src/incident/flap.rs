@@ -37,6 +37,11 @@ impl Flaps {
         Self { window, count, turns: HashMap::new() }
     }
 
+    /// Within which an address that goes back has flapped.
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+
     /// Someone has an address, as of [`Claimant::last`]. True if it went back to them.
     pub(super) fn turn(&mut self, key: &(Segment, IpAddr), to: &Claimant) -> bool {
         let turns = self.turns.entry(key.clone()).or_default();

@@ -99,7 +99,7 @@ impl Incidents {
             known.gone = !named.iter().any(|named| known.owner.as_ref() == Some(&named.owner));
         }
         if named.len() < 2 {
-            let over = was_told && incident.disputants(self.quiet, now) < 2;
+            let over = was_told && incident.is_over(now);
             let incident = over.then(|| self.open.remove(&key)).flatten()?;
             return Some((Phase::Closed, self.remember(incident, now)));
         }
@@ -139,6 +139,7 @@ fn listed(owner: &Owner, role: Role, now: Now) -> Claimant {
         last_seen: now.wall,
         last: now.boot,
         frames: 0,
+        counter: 0,
         gone: false,
     }
 }

@@ -1,9 +1,11 @@
 //! Incidents: two claimants of one address, told once.
 //!
 //! An incident is keyed by segment and address. It opens with one alert, further claimants join it,
-//! and it closes when all claimants but one have been silent for `quiet` or are gone. Pure: what
-//! was seen and the time come in, what changed goes out.
+//! and it closes when all claimants but one are gone. Who was silent for `quiet` is listed, so that it
+//! can be asked whether it is still there. Pure: what was seen and the time come in, what changed goes
+//! out.
 
+mod end;
 mod flap;
 mod hidden;
 mod listed;
@@ -16,13 +18,14 @@ mod target;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
 pub use flap::Flaps;
 pub use listed::Named;
 use mild::MildAlerts;
-pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting};
+pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting, Silent};
 use open::Open;
 use silence::Silences;
 pub use target::Target;
@@ -32,12 +35,16 @@ use crate::{segment::Segment, time::Now};
 /// Closed incidents that are remembered.
 const HISTORY: usize = 1024;
 
+/// What is said of an incident whose first claimant was asked, and has not answered.
+const UNANSWERED: &str = "the former holder does not answer; it has probably moved";
+
 /// What became of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It is new: the one alert.
     Opened,
-    /// Another claimant joined, or the kind is worse than before.
+    /// Another claimant joined, the kind or the severity is worse than before, or it goes on shortly
+    /// after it closed.
     Changed,
     /// It is over.
     Closed,
@@ -116,7 +123,8 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, mild, holder, challenger, detail } = sighting;
+        let Sighting { segment, target, kind, mild, holder, challenger, detail, unanswered } =
+            sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -128,6 +136,10 @@ impl Incidents {
             _ => false,
         };
         let key = (segment, target);
+        let mut challenger = challenger;
+        if self.open.get(&key).is_some_and(|incident| !incident.knows(&challenger)) {
+            self.count_from_here(&key, std::slice::from_mut(&mut challenger));
+        }
         if let Some(incident) = self.open.get_mut(&key) {
             // The kernel tells of a clone while the MAC is on the other port.
             if let Some(holder) = holder.filter(|_| kind == Kind::Clone) {
@@ -136,17 +148,26 @@ impl Incidents {
             incident.flaps += u32::from(flapped);
             // Its numbers grow with each frame: that by itself is no news.
             incident.detail = detail.unwrap_or_else(|| incident.detail.clone());
+            let was = incident.severity();
             let joined = incident.join(challenger, now);
             let worse = incident.worsen(kind, mild);
             if worse {
                 self.silences.break_by(&key, incident);
             }
-            return (joined || worse).then(|| (Phase::Changed, incident.clone()));
+            let told = joined || worse || incident.severity() != was;
+            return told.then(|| (Phase::Changed, incident.clone()));
         }
         let claimants = holder.into_iter().chain([challenger]);
         let (phase, mut incident) = self.open(key.clone(), kind, claimants, now);
         if let Some(detail) = detail {
             incident.detail = detail;
+            self.open.insert(key.clone(), incident.clone());
+        }
+        // One that goes on is in no more doubt than it was.
+        let unanswered = unanswered && (phase == Phase::Opened || incident.unanswered);
+        if unanswered != incident.unanswered {
+            incident.unanswered = unanswered;
+            incident.detail = Arc::from(if unanswered { UNANSWERED } else { "" });
             self.open.insert(key, incident.clone());
         }
         Some(if mild { self.soften((phase, incident), now) } else { (phase, incident) })
@@ -159,10 +180,17 @@ impl Incidents {
         claimants: impl IntoIterator<Item = Claimant>,
         now: Now,
     ) -> (Phase, Incident) {
+        let mut claimants: Vec<_> = claimants.into_iter().collect();
+        self.silences.end(now);
+        if let Some(mut incident) = self.take_up_again(&key, kind, &claimants, now) {
+            incident.reopen(claimants, now);
+            self.open.insert(key, incident.clone());
+            return (Phase::Changed, incident);
+        }
         let mut incident = Incident::new(self.next_id, key.clone(), kind, now);
         self.next_id += 1;
-        self.silences.end(now);
         self.silences.begin(&key, &mut incident);
+        self.count_from_here(&key, &mut claimants);
         for claimant in claimants {
             incident.join(claimant, now);
         }
@@ -216,73 +244,16 @@ impl Incidents {
     }
 
     /// A claimant that the kernel does not report by itself still speaks.
-    pub fn spoke(&mut self, segment: &Segment, address: IpAddr, claimant: &Claimant) {
-        if let Some(incident) = self.open.get_mut(&(segment.clone(), Target::Address(address))) {
-            incident.spoke(claimant);
-            incident.flaps += u32::from(self.flaps.turn(&(segment.clone(), address), claimant));
-        }
-    }
-
-    /// What a port claims of an address is part of an incident about the port from now on: closes
-    /// the one about the address if nobody else claims it.
-    pub fn folded(
+    pub fn spoke(
         &mut self,
         segment: &Segment,
         address: IpAddr,
-        ifindex: u32,
-        now: Now,
-    ) -> Option<Incident> {
-        let key = (segment.clone(), Target::Address(address));
-        let incident = self.open.get_mut(&key).filter(|open| open.kind <= Kind::Duplicate)?;
-        for claimant in &mut incident.claimants {
-            claimant.gone |= claimant.role != Role::Owner && claimant.ifindex == Some(ifindex);
-        }
-        let over = incident.disputants(self.quiet, now) < 2;
-        let incident = over.then(|| self.open.remove(&key)).flatten()?;
-        Some(self.remember(incident, now))
-    }
-
-    /// A port is gone and so are the claimants behind it.
-    pub fn port_gone(&mut self, ifindex: u32, now: Now) -> Vec<Incident> {
-        for incident in self.open.values_mut() {
-            for claimant in &mut incident.claimants {
-                claimant.gone |= claimant.ifindex == Some(ifindex);
-            }
-        }
-        self.close(now)
-    }
-
-    /// The holder of an address moved to the challenger, or the lease ended: no dispute is left.
-    pub fn settled(&mut self, segment: &Segment, target: Target, now: Now) -> Option<Incident> {
-        let incident = self.open.remove(&(segment.clone(), target))?;
-        Some(self.remember(incident, now))
-    }
-
-    /// Closes what has been quiet for long enough.
-    pub fn close(&mut self, now: Now) -> Vec<Incident> {
-        let quiet = self.quiet;
-        self.flaps.forget_old(now.boot);
-        let over: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, incident)| incident.disputants(quiet, now) < 2)
-            .map(|(key, _)| key.clone())
-            .collect();
-        over.iter()
-            .filter_map(|key| self.open.remove(key))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|incident| self.remember(incident, now))
-            .collect()
-    }
-
-    fn remember(&mut self, mut incident: Incident, now: Now) -> Incident {
-        incident.closed_at = Some(now.wall);
-        self.closed.push_back(incident.clone());
-        if self.closed.len() > HISTORY {
-            self.closed.pop_front();
-        }
-        incident
+        claimant: &Claimant,
+    ) -> Option<(Phase, Incident)> {
+        let incident = self.open.get_mut(&(segment.clone(), Target::Address(address)))?;
+        let worse = incident.spoke(claimant) == Some(true);
+        incident.flaps += u32::from(self.flaps.turn(&(segment.clone(), address), claimant));
+        worse.then(|| (Phase::Changed, incident.clone()))
     }
 
     /// The open incidents, and with `all` those that are remembered, the oldest first.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Target;
-use crate::{mac::Mac, owner::Owner, segment::Segment, time::Now};
+use crate::{evidence::Station, mac::Mac, owner::Owner, segment::Segment, time::Now};
 
 /// An incident about a port closes after so long without such a frame.
 const PORT_QUIET: Duration = Duration::from_secs(600);
@@ -79,10 +79,7 @@ impl Kind {
 
     /// Whether it is about a port, whatever the address.
     pub fn is_of_port(self) -> bool {
-        matches!(
-            self,
-            Self::Flood | Self::Proxy | Self::Opaque | Self::Router | Self::Coverage
-        )
+        matches!(self, Self::Flood | Self::Proxy | Self::Opaque | Self::Router | Self::Coverage)
     }
 
     /// How bad it is, unless it is [`Incident::mild`].
@@ -166,9 +163,13 @@ pub struct Claimant {
     pub last_seen: Timestamp,
     /// On `CLOCK_BOOTTIME`, when it was last seen.
     pub last: Duration,
-    /// Frames that the kernel counted; 0 for an owner, who is not counted.
+    /// Its frames in this incident, as far as they are counted: an owner's are not.
     pub frames: u64,
-    /// Its port is gone.
+    /// What the kernel's own count of its frames was when it was last read: that goes on from one
+    /// incident to the next.
+    #[serde(default)]
+    pub counter: u64,
+    /// Its port is gone, it was asked and did not answer, or the address was handed over to another.
     pub gone: bool,
 }
 
@@ -177,6 +178,21 @@ impl Claimant {
     pub fn is_listed(&self) -> bool {
         let Self { owner, mac, ifindex, interface, .. } = self;
         owner.is_some() && mac.is_none() && ifindex.is_none() && interface.is_none()
+    }
+
+    /// Who it is on the wire.
+    pub fn station(&self) -> Option<Station> {
+        let Self { mac, interface, ifindex, .. } = self;
+        Some(Station { mac: (*mac)?, interface: interface.clone()?, ifindex: (*ifindex)? })
+    }
+
+    /// Takes in the kernel's count, which begins anew when the kernel forgets whom it counts.
+    fn count(&mut self, counter: u64) {
+        if counter != 0 {
+            let before = if counter < self.counter { 0 } else { self.counter };
+            self.frames = self.frames.saturating_add(counter - before);
+            self.counter = counter;
+        }
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {
@@ -205,6 +221,8 @@ pub struct Sighting {
     pub challenger: Claimant,
     /// What is wrong, as in [`Incident::detail`]; none where it is as before.
     pub detail: Option<Arc<str>>,
+    /// The holder was asked for it and does not answer, though it was heard of late (claims.md A34).
+    pub unanswered: bool,
 }
 
 /// An incident.
@@ -234,6 +252,12 @@ pub struct Incident {
     pub last_seen: Timestamp,
     /// When it closed.
     pub closed_at: Option<Timestamp>,
+    /// The same on `CLOCK_BOOTTIME`; none if an earlier boot wrote it.
+    #[serde(default)]
+    pub closed: Option<Duration>,
+    /// The first of the claimants was asked and has not answered since: it has probably left.
+    #[serde(default)]
+    pub unanswered: bool,
     /// Until when nobody is to be alerted of it.
     pub silenced_until: Option<Timestamp>,
     /// The same on `CLOCK_BOOTTIME`; none if an earlier boot wrote it.
@@ -263,17 +287,11 @@ impl Incident {
             first_seen: now.wall,
             last_seen: now.wall,
             closed_at: None,
+            closed: None,
+            unanswered: false,
             silenced_until: None,
             silence_ends: None,
             told: true,
-        }
-    }
-
-    /// How bad it is.
-    pub fn severity(&self) -> Severity {
-        match self.kind {
-            Kind::Duplicate | Kind::Flap if self.mild => Severity::Info,
-            kind => kind.severity(),
         }
     }
 
@@ -290,39 +308,103 @@ impl Incident {
         (self.silenced_until, self.silence_ends) = (None, None);
     }
 
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self.kind {
+            Kind::Duplicate | Kind::Flap if self.mild || self.unanswered => Severity::Info,
+            kind => kind.severity(),
+        }
+    }
+
     /// Counts a claimant's frame. True if it is new here.
     pub(super) fn join(&mut self, claimant: Claimant, now: Now) -> bool {
         self.last_seen = now.wall;
-        if self.spoke(&claimant) {
+        if self.spoke(&claimant).is_some() {
             return false;
         }
         // A port that tries MAC after MAC fills nothing: the last of its MACs stands for all that
         // come after it.
-        let of_port = |known: &&mut Claimant| known.ifindex == claimant.ifindex;
-        let many = self.claimants.len() >= Self::MAX_CLAIMANTS
-            || self.claimants.iter_mut().filter(of_port).count() >= Self::MAX_MACS;
-        if !many {
+        let of_port = |known: &&Claimant| known.ifindex == claimant.ifindex;
+        let full = self.claimants.len() >= Self::MAX_CLAIMANTS;
+        let many = full || self.claimants.iter().filter(of_port).count() >= Self::MAX_MACS;
+        // Those that are gone make room.
+        let over = |known: &Claimant| known.gone && (full || of_port(&known));
+        let over = self.claimants.iter().position(over).filter(|_| many);
+        if let Some(over) = over {
+            self.claimants.remove(over);
+        }
+        if !many || over.is_some() {
             self.claimants.push(claimant);
-        } else if let Some(known) = self.claimants.iter_mut().rfind(of_port) {
+            self.answered(self.claimants.len() > 2);
+            return true;
+        }
+        let of_port =
+            |known: &&mut Claimant| known.ifindex == claimant.ifindex && known.role != Role::Owner;
+        if let Some(known) = self.claimants.iter_mut().rfind(of_port) {
             known.last_seen = claimant.last_seen;
             known.last = claimant.last;
             known.frames = known.frames.saturating_add(claimant.frames);
             known.gone = false;
         }
-        !many
+        false
     }
 
-    /// Notes that a claimant was seen again. False if it is not one of the known.
-    pub(super) fn spoke(&mut self, claimant: &Claimant) -> bool {
-        let known = self.claimants.iter_mut().find(|known| known.is(claimant));
-        if let Some(known) = known {
+    pub(super) fn knows(&self, claimant: &Claimant) -> bool {
+        self.claimants.iter().any(|known| known.is(claimant))
+    }
+
+    /// Notes that a claimant was seen again. None if it is not one of the known, else whether the
+    /// incident is worse for it: whoever was believed to have left is there.
+    pub(super) fn spoke(&mut self, claimant: &Claimant) -> Option<bool> {
+        let (at, known) =
+            self.claimants.iter_mut().enumerate().find(|(_, known)| known.is(claimant))?;
+        known.count(claimant.frames);
+        let later = claimant.last > known.last;
+        if later {
+            if known.gone {
+                // What it was may be over: an owner that comes back is none any more.
+                (known.role, known.owner) = (claimant.role, claimant.owner.clone());
+            }
             known.last_seen = claimant.last_seen;
             known.last = claimant.last;
-            known.frames = known.frames.max(claimant.frames);
             known.gone = false;
-            return true;
         }
-        false
+        Some(self.answered(at == 0 && later))
+    }
+
+    /// What is disputed is not in doubt any more, if `so`. True if it was.
+    fn answered(&mut self, so: bool) -> bool {
+        let was = self.unanswered && so;
+        if was {
+            self.unanswered = false;
+            self.detail = Arc::from("");
+        }
+        was
+    }
+
+    /// It begins anew, with those who come now. Of those whom it knew it goes on counting.
+    pub(super) fn reopen(&mut self, claimants: impl IntoIterator<Item = Claimant>, now: Now) {
+        (self.closed_at, self.closed) = (None, None);
+        self.claimants.iter_mut().for_each(|known| known.gone = true);
+        for claimant in claimants {
+            match self.claimants.iter_mut().find(|known| known.is(&claimant)) {
+                Some(known) => {
+                    known.count(claimant.frames);
+                    let Claimant { role, owner, last_seen, last, .. } = claimant;
+                    (known.role, known.owner, known.gone) = (role, owner, false);
+                    (known.last_seen, known.last) = (last_seen, last);
+                }
+                None => drop(self.join(claimant, now)),
+            }
+        }
+        self.last_seen = now.wall;
+    }
+
+    /// The one that is left of those who disputed it.
+    pub fn left(&self) -> Option<Station> {
+        let mut there = self.claimants.iter().filter(|known| !known.gone);
+        let one = there.next().filter(|one| one.role != Role::Owner)?;
+        if there.next().is_some() { None } else { one.station() }
     }
 
     /// The most claimants that are told apart.
@@ -330,29 +412,59 @@ impl Incident {
     /// And those of them that are behind one port, or behind none.
     pub(super) const MAX_MACS: usize = 4;
 
-    /// How many sides the dispute still has. An owner is one as long as its port exists, one that a
-    /// source lists as long as it does, unless it is on the wire as well, and those who are not listed
-    /// always are: the gateway and the host, and everyone else on the bridge of a port that floods it.
-    /// What is live and nobody's ends with its quarantine, or with its claimant's port, and not by
-    /// silence; what cannot be read ends when its source says so.
-    pub(super) fn disputants(&self, quiet: Duration, now: Now) -> usize {
-        if self.kind == Kind::Inventory {
-            return 2;
+    /// Whether the dispute is over. An owner is a side of it as long as its port exists, and so are
+    /// those who are not listed: the gateway and the host. What a source lists lasts as long as it does,
+    /// and is no side of its own where it is on the wire as well. What is live and nobody's ends with its
+    /// quarantine, or with its claimant's port; what cannot be read, when its source says so; and what
+    /// a port does, by its silence.
+    pub(super) fn is_over(&self, now: Now) -> bool {
+        let mut there = self.claimants.iter().filter(|known| !known.gone);
+        match self.kind {
+            Kind::Inventory => return false,
+            Kind::Unowned => return there.next().is_none(),
+            kind if kind.is_of_port() => {
+                return there.all(|known| now.boot.saturating_sub(known.last) >= PORT_QUIET);
+            }
+            _ => {}
         }
-        let quiet = if self.kind.is_of_port() { PORT_QUIET } else { quiet };
-        let unowned = self.kind == Kind::Unowned;
-        let lasts = |claimant: &&Claimant| {
-            let silent = now.boot.saturating_sub(claimant.last) >= quiet;
-            let stays = unowned || claimant.role == Role::Owner || claimant.is_listed();
-            !claimant.gone && (stays || !silent)
-        };
-        let (listed, seen): (Vec<_>, Vec<_>) =
-            self.claimants.iter().filter(lasts).partition(|claimant| claimant.is_listed());
-        let unseen = |claimant: &&&Claimant| seen.iter().all(|seen| seen.owner != claimant.owner);
-        seen.len()
-            + listed.iter().filter(unseen).count()
-            + usize::from(
-                self.kind.is_of_port() || matches!(self.kind, Kind::Unowned | Kind::Gateway),
-            )
+        let (listed, seen): (Vec<_>, Vec<_>) = there.partition(|known| known.is_listed());
+        let unseen = |known: &&&Claimant| seen.iter().all(|seen| seen.owner != known.owner);
+        let sides = seen.len() + listed.iter().filter(unseen).count();
+        sides + usize::from(self.kind == Kind::Gateway) < 2
     }
+
+    /// Those of whom it is to be found out whether they are still there: an owner is, and what lasts
+    /// for as long as something else says so need not be asked for.
+    pub(super) fn silent(&self, quiet: Duration, now: Now) -> impl Iterator<Item = Silent> + '_ {
+        let lasts = self.kind.is_of_port() || matches!(self.kind, Kind::Inventory | Kind::Unowned);
+        let silent = move |known: &&Claimant| {
+            let stays = lasts || known.gone || known.role == Role::Owner || known.is_listed();
+            !stays && now.boot.saturating_sub(known.last) >= quiet
+        };
+        self.claimants.iter().filter(silent).map(move |known| Silent {
+            segment: self.segment.clone(),
+            target: self.target.clone(),
+            mac: known.mac,
+            interface: known.interface.clone(),
+            ifindex: known.ifindex,
+            silence: now.boot.saturating_sub(known.last),
+        })
+    }
+}
+
+/// A claimant of an open incident that has not been heard for long enough to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// The segment.
+    pub segment: Segment,
+    /// What it claims.
+    pub target: Target,
+    /// Its MAC, if one is known.
+    pub mac: Option<Mac>,
+    /// Its port, if one is known.
+    pub interface: Option<Arc<str>>,
+    /// That port's ifindex.
+    pub ifindex: Option<u32>,
+    /// For how long.
+    pub silence: Duration,
 }

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{evidence::Device, mac::Mac, owner::Owner, segment::Segment};
+use crate::{
+    evidence::{Device, Station},
+    mac::Mac,
+    owner::Owner,
+    segment::Segment,
+};
 
 /// Grows with every hand-out, over the whole store; fences every later call about the lease.
 pub type Generation = u64;
@@ -83,6 +88,22 @@ pub struct Binding {
     pub device: Option<Device>,
     /// The port that it named, or was learned on, has ended since.
     pub port_ended: bool,
+}
+
+impl Binding {
+    /// Whether it names this station, as far as it names any. One that names no MAC allows each that a
+    /// host can have (claims.md A12).
+    pub fn allows(&self, station: &Station) -> bool {
+        let Self { mac, interface, ifindex, .. } = self;
+        let named = mac.is_some() || interface.is_some() || ifindex.is_some();
+        named
+            && station.mac.is_host()
+            && mac.is_none_or(|mac| mac == station.mac)
+            && match ifindex {
+                Some(ifindex) => *ifindex == station.ifindex,
+                None => interface.as_ref().is_none_or(|name| *name == station.interface),
+            }
+    }
 }
 
 /// A subscriber whose acknowledgement a releasing address waits for.

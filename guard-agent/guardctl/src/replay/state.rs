@@ -61,12 +61,9 @@ impl<'a> Replay<'a> {
         let Some(port) = self.world.ports.get(packet.interface) else { return };
         // Several interfaces may have been read one after the other.
         let at = self.world.model.now_ns.max(time_ns(packet));
+        self.look_until(at);
         self.decide_until(at);
         self.world.model.now_ns = at;
-        if at - self.looked_ns >= SECOND_NS {
-            self.looked_ns = at;
-            self.world.look();
-        }
         let inner_vlan = parse(packet.bytes, port).segment.inner_vlan;
         let port = Port { bridge: bridge(inner_vlan), ..*port };
         std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
@@ -88,6 +85,22 @@ impl<'a> Replay<'a> {
             macs: model.state.macs,
         };
         self.arbiter.handle(arbiter::Event::Frame { event, read }, &mut self.world);
+    }
+
+    /// Looks every second for who has fallen silent, as long as there is anything to look for.
+    fn look_until(&mut self, end_ns: u64) {
+        while self.looked_ns.saturating_add(SECOND_NS) <= end_ns {
+            if !self.world.has_incidents() && self.arbiter.next_due().is_none() {
+                self.looked_ns = end_ns;
+                return;
+            }
+            self.looked_ns = self.world.model.now_ns.max(self.looked_ns + SECOND_NS);
+            self.decide_until(self.looked_ns);
+            self.world.model.now_ns = self.world.model.now_ns.max(self.looked_ns);
+            let silent = self.world.silent();
+            self.arbiter.handle(arbiter::Event::Silent(silent), &mut self.world);
+            self.world.close();
+        }
     }
 
     /// Decides what was in doubt and is due by then.

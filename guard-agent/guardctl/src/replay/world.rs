@@ -7,10 +7,11 @@ use bytemuck::Zeroable as _;
 use guard_api::convert;
 use guard_core::{
     arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
-    evidence::{PortName, Station},
-    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Target},
+    evidence::{self, PortName, Station, Strength},
+    incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Silent, Target},
     mac::Mac,
     owner::Owner,
+    policy::AllowKind,
     rules,
     segment::Segment,
     time::Now,
@@ -19,7 +20,7 @@ use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
         EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OFF_LINK, OWNED_GATEWAY, OWNED_MAC,
-        Owned, PORT_UPLINK, Port, STRENGTH_ASSERT, STRENGTH_USE,
+        Owned, PORT_UPLINK, Port, STRENGTH_ASSERT,
     },
     decide::Tables as _,
     model::Model,
@@ -108,10 +109,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Closes what has been quiet. A holder that goes on speaking is not reported each time.
-    pub(super) fn look(&mut self) {
+    pub(super) fn has_incidents(&self) -> bool {
+        !self.incidents.count().is_empty()
+    }
+
+    /// Who has been silent. A holder that goes on speaking is not reported each time.
+    pub(super) fn silent(&mut self) -> Vec<Silent> {
         if self.incidents.count().is_empty() {
-            return;
+            return Vec::new();
         }
         for (key, live) in self.model.live.iter().filter(|(_, live)| live.seen_ns != 0) {
             let segment = self.segment(key);
@@ -120,42 +125,11 @@ impl<'a> World<'a> {
                 self.incidents.spoke(&segment, key.ip(), &holder);
             }
         }
-        let closed = self.incidents.close(now(self.model.now_ns));
-        closed.iter().for_each(|incident| self.hand_over(incident));
-        self.closed.extend(closed);
+        self.incidents.silent(now(self.model.now_ns))
     }
 
-    /// Who of an incident spoke last has the address from its end on: the others are gone. An owner
-    /// never is.
-    fn hand_over(&mut self, incident: &Incident) {
-        let Some(address) = incident.target.address() else { return };
-        if incident.claimants.iter().any(|claimant| claimant.role == Role::Owner) {
-            return;
-        }
-        let key = self.key(&incident.segment, address);
-        let last = incident.claimants.iter().max_by_key(|claimant| claimant.last);
-        let Some(Claimant { mac: Some(Mac(mac)), ifindex: Some(ifindex), last, .. }) = last else {
-            return;
-        };
-        let (mac, ifindex, last) = (*mac, *ifindex, *last);
-        let had = self.model.live.get(&key).copied();
-        if had.is_none_or(|live| (live.mac, live.ifindex) == (mac, ifindex)) {
-            return;
-        }
-        self.stay(&key);
-        self.forget_challengers(&key);
-        let seen_ns = u64::try_from(last.as_nanos()).unwrap_or(u64::MAX);
-        self.model.live.insert(key, Live::new(seen_ns, ifindex, mac, STRENGTH_USE));
-    }
-
-    /// Should one of them claim the address once more, it is reported at once.
-    fn forget_challengers(&mut self, key: &AddressKey) {
-        let of = |known: &ChallengerKey| known.key == *key && known.kind == EVENT_CONTEST;
-        for (of, known) in self.model.challengers.extract_if(|known, _| of(known)) {
-            if let Some(span) = self.claims.get_mut(&(of.key, Mac(of.mac), of.ifindex)) {
-                span.last_ns = span.last_ns.max(known.seen_ns);
-            }
-        }
+    pub(super) fn close(&mut self) {
+        self.closed.extend(self.incidents.close(now(self.model.now_ns)));
     }
 
     /// Whether a MAC may go from one port to the other by a rule.
@@ -214,6 +188,7 @@ impl<'a> World<'a> {
             last_seen: wall,
             last: boot,
             frames,
+            counter: 0,
             gone: false,
         }
     }
@@ -311,7 +286,7 @@ impl Facts for World<'_> {
             [port] => Some(port.clone()),
             _ => None,
         };
-        Some(Rule { port })
+        Some(Rule { port, is_virtual: rule.kind == AllowKind::Vrrp })
     }
 
     fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
@@ -322,6 +297,46 @@ impl Facts for World<'_> {
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
         let live = self.model.live.get(&self.key(segment, address));
         live.is_some_and(|live| (Mac(live.mac), live.ifindex) == (mac, ifindex))
+    }
+
+    fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<evidence::Claim> {
+        let key = self.key(segment, address);
+        let all = self.claims.iter().filter(|((of, ..), _)| *of == key);
+        let claim = |((_, mac, ifindex), span): (&Claimed, &Span)| {
+            let interface = self.port(*ifindex)?.interface;
+            Some(evidence::Claim {
+                station: Station { mac: *mac, interface, ifindex: *ifindex },
+                strength: if span.asserted { Strength::Assert } else { Strength::Use },
+                first: Duration::from_nanos(span.first_ns),
+                seen: Duration::from_nanos(span.last_ns),
+            })
+        };
+        all.filter_map(claim).collect()
+    }
+
+    fn is_host(&self, _: &Segment, _: IpAddr) -> bool {
+        false
+    }
+
+    fn sender(&self, _: &Segment, _: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
+    fn can_ask(&self) -> bool {
+        false
+    }
+
+    fn sandbox(&self, _: &Station) -> Option<Owner> {
+        None
+    }
+
+    fn is_allowed(&self, segment: &Segment, address: IpAddr, station: &Station) -> bool {
+        rules::allow(&self.settings.rules, segment.vlan, address, station)
+    }
+
+    fn is_virtual_router(&self, _: &Segment, interface: &str) -> bool {
+        let mut rules = self.settings.rules.iter();
+        rules.any(|rule| rule.kind == AllowKind::Vrrp && rule.is_for(interface))
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
@@ -358,10 +373,11 @@ impl Hands for World<'_> {
                     self.model.live.remove(&key);
                 }
             }
-            Effect::ForgetChallenger(challenger) => {
-                self.model.challengers.remove(&challenger);
-            }
+            Effect::ForgetChallenger(challenger) => self.forget_challenger(&challenger),
             Effect::Recheck(question) => return Some(self.answer(question)),
+            Effect::Gone { segment, target, mac, ifindex } => {
+                return self.gone(segment, target, (mac, ifindex));
+            }
             Effect::ForgetMac(AddressKey { bridge, .. }, Mac(mac), ifindex) => {
                 let key = MacKey::new(bridge, 0, mac);
                 if self.model.macs.get(&key).is_some_and(|holder| holder.ifindex == ifindex) {
@@ -373,6 +389,8 @@ impl Hands for World<'_> {
             | Effect::Claimed(_)
             | Effect::Contested(_)
             | Effect::Withdraw(..)
+            | Effect::Listen(..)
+            | Effect::ListenToOwner(..)
             | Effect::Remark(..)
             | Effect::Trouble(..) => {}
         }
@@ -399,6 +417,28 @@ impl World<'_> {
             sighting.kind = Kind::Gateway;
         }
         self.incidents.sighted(sighting, now(self.model.now_ns));
+    }
+
+    fn forget_challenger(&mut self, challenger: &ChallengerKey) {
+        let ChallengerKey { key, mac, ifindex, .. } = *challenger;
+        let known = self.model.challengers.remove(challenger);
+        let span = self.claims.get_mut(&(key, Mac(mac), ifindex));
+        if let (Some(known), Some(span)) = (known, span) {
+            span.last_ns = span.last_ns.max(known.seen_ns);
+        }
+    }
+
+    fn gone(
+        &mut self,
+        segment: Segment,
+        target: Target,
+        who: (Option<Mac>, Option<u32>),
+    ) -> Option<arbiter::Event> {
+        let key = target.address().map(|at| self.key(&segment, at));
+        let over = self.incidents.gone(&(segment, target), who, now(self.model.now_ns))?;
+        self.closed.push(over.clone());
+        let live = key.and_then(|key| self.model.live.get(&key).copied());
+        Some(arbiter::Event::Cleared { incident: Box::new(over), live })
     }
 
     fn moved(

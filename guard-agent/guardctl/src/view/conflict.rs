@@ -49,12 +49,13 @@ impl Claimant {
 
     /// As above, with how often and how long ago.
     pub fn note(&self, now: Timestamp) -> String {
-        // An owner need not have spoken: it is its bound port that was seen last.
-        let last = match self.frames {
-            0 => String::new(),
-            _ => format!(", last {}", ago(self.last_seen, now)),
+        // An owner's frames are not counted, and it need not have spoken.
+        let said = match (self.frames, self.last_seen) {
+            (0, None) => "not heard".to_owned(),
+            (0, last) => format!("heard {}", ago(last, now)),
+            (frames, last) => format!("{}, last {}", counted(frames), ago(last, now)),
         };
-        format!("{}: {}{last}", self.brief(), counted(self.frames))
+        format!("{}: {said}", self.brief())
     }
 }
 
@@ -296,16 +297,17 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
     }
 
     #[test]
-    fn an_owner_that_never_spoke_was_not_heard_last() {
-        let mut conflict = duplicate();
-        conflict.claimants[0].frames = 0;
-        conflict.claimants[1].frames = 1;
-        let text = shown(&Conflicts::from(proto::ConflictsResponse {
-            conflicts: vec![conflict],
-            ..Default::default()
-        }));
-        assert!(text.contains("veth-web-1 web-1: no frames\n"), "{text}");
-        assert!(text.contains("veth-web-2 web-2: 1 frame, last 2s ago\n"), "{text}");
+    fn of_an_owner_it_is_said_whether_it_was_heard() {
+        for (last_seen, said) in [(stamp(58), "heard 2s ago"), (None, "not heard")] {
+            let mut conflict = duplicate();
+            (conflict.claimants[0].frames, conflict.claimants[0].last_seen) = (0, last_seen);
+            conflict.claimants[1].frames = 1;
+            let conflicts = vec![conflict];
+            let list = proto::ConflictsResponse { conflicts, ..Default::default() };
+            let text = shown(&Conflicts::from(list));
+            assert!(text.contains(&format!("veth-web-1 web-1: {said}\n")), "{text}");
+            assert!(text.contains("veth-web-2 web-2: 1 frame, last 2s ago\n"), "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use guard_core::{
     incident::{Kind, Target},
     mac::Mac,
     owner::Owner,
+    policy::AllowKind,
     rules,
     segment::Segment,
 };
@@ -18,7 +19,10 @@ use guard_ebpf::abi::{AddressKey, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, 
 use super::Executor;
 use crate::{
     clock,
-    network::{link::exists, probe::probe},
+    network::{
+        link::exists,
+        probe::{probe, tagged},
+    },
     observer::ports::Ports,
 };
 
@@ -65,7 +69,7 @@ impl Facts for Carrier<'_> {
             [port] => Some(port.clone()),
             _ => None,
         };
-        Some(Rule { port })
+        Some(Rule { port, is_virtual: rule.kind == AllowKind::Vrrp })
     }
 
     fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
@@ -75,6 +79,35 @@ impl Facts for Carrier<'_> {
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
         let evidence = self.executor.live.evidence(segment, address);
         evidence.iter().any(|one| one.mac == Some(mac) && one.ifindex == Some(ifindex))
+    }
+
+    fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
+        self.executor.live.claims_on(segment, address)
+    }
+
+    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.executor.owners.is_host(segment, address)
+    }
+
+    fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr> {
+        self.executor.sender(segment, address)
+    }
+
+    fn can_ask(&self) -> bool {
+        true
+    }
+
+    fn sandbox(&self, station: &Station) -> Option<Owner> {
+        self.executor.owners.sandbox(station)
+    }
+
+    fn is_allowed(&self, segment: &Segment, address: IpAddr, station: &Station) -> bool {
+        rules::allow(self.executor.rules_of(segment), segment.vlan, address, station)
+    }
+
+    fn is_virtual_router(&self, segment: &Segment, interface: &str) -> bool {
+        let mut rules = self.executor.rules_of(segment).iter();
+        rules.any(|rule| rule.kind == AllowKind::Vrrp && rule.is_for(interface))
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
@@ -108,16 +141,23 @@ impl Hands for Carrier<'_> {
                 self.executor.reporter.folded(&segment, address, ifindex, clock::now());
             }
             Effect::Spoke(segment, address, holder) => {
-                self.executor.reporter.holder_spoke(&segment, address, &holder);
+                self.executor.reporter.holder_spoke(&segment, address, &holder, clock::now());
             }
             Effect::HoldInKernel(key, live) => self.executor.hold(key, live),
+            Effect::Listen(key, station) => self.executor.listen(key, &station),
+            Effect::ListenToOwner(segment, address) => {
+                self.executor.owners.listen(&segment, address);
+            }
+            Effect::Gone { segment, target, mac, ifindex } => {
+                return self.executor.gone(segment, target, (mac, ifindex));
+            }
             Effect::ForgetInKernel(key, ifindex) => self.executor.forget(&key, ifindex),
             // Idempotent: it may be gone already.
             Effect::ForgetChallenger(challenger) => {
                 let _ = self.executor.maps.challengers.remove(&challenger);
             }
             Effect::ForgetMac(key, mac, ifindex) => self.ports.forget_mac(&key, mac, ifindex),
-            Effect::Probe { from, to, address } => self.executor.probe(from, &to, address),
+            Effect::Probe { from, to, key } => self.executor.probe(from, &to, &key),
             Effect::Recheck(question) => return Some(self.executor.answer(question)),
             Effect::Remark(remark, seen) => self.executor.remark(remark, &seen),
             Effect::Trouble(trouble, seen) => self.executor.trouble(trouble, &seen),
@@ -165,8 +205,35 @@ impl Executor {
         }
     }
 
-    fn probe(&self, from: Mac, to: &Station, address: IpAddr) {
-        let question = probe(from, to.mac, address);
+    /// A claimant of an incident is gone.
+    fn gone(
+        &self,
+        segment: Segment,
+        target: Target,
+        who: (Option<Mac>, Option<u32>),
+    ) -> Option<Event> {
+        let bridge = self.bridges.iter().find(|(_, (name, _))| *name == segment.bridge);
+        let key = bridge.zip(target.address());
+        let key = key.map(|((at, _), address)| segment.key(*at, address));
+        let over = self.reporter.claimant_gone(&(segment, target), who, clock::now())?;
+        let live = key.and_then(|key| self.live(&key));
+        Some(Event::Cleared { incident: Box::new(over), live })
+    }
+
+    /// Has the program tell when a live claimant is heard next.
+    fn listen(&mut self, key: AddressKey, Station { mac: Mac(mac), ifindex, .. }: &Station) {
+        let live = self.live(&key);
+        if let Some(live) = live.filter(|live| (live.ifindex, live.mac) == (*ifindex, *mac)) {
+            self.hold(key, Live { seen_ns: 0, ..live });
+        }
+    }
+
+    fn probe(&self, (from, sender): (Mac, Option<IpAddr>), to: &Station, key: &AddressKey) {
+        let address = key.ip();
+        let mut question = probe((from, sender), to.mac, address);
+        if self.is_tagged(to.ifindex, key.vlan) {
+            question = tagged(&question, key.vlan);
+        }
         if let Err(error) = self.prober.send(to.ifindex, &question) {
             tracing::debug!(%address, port = %to.interface, %error, "cannot send a probe");
         }

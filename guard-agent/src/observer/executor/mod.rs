@@ -11,7 +11,7 @@ use std::{
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
 use guard_core::{
-    evidence::Station,
+    evidence::{EvidenceView as _, Station},
     mac::Mac,
     policy::{Allow, is_off_prefix},
     rules,
@@ -28,6 +28,7 @@ use crate::{
     events::IncidentReporter,
     live::SharedEvidence,
     network::{
+        PortVlans,
         link::{exists, has_carrier},
         probe::Prober,
         topology::Bridge,
@@ -56,6 +57,10 @@ pub(super) struct Executor {
     rules: HashMap<Arc<str>, Vec<Allow>>,
     /// The ports without a carrier.
     down: HashSet<u32>,
+    /// The ports of bridges that filter VLANs.
+    vlans: HashMap<u32, PortVlans>,
+    /// The segments in which the host has its addresses at its bridge's MAC.
+    own: HashSet<Segment>,
     prober: Arc<Prober>,
     /// The watched bridges that exist, by ifindex.
     bridges: HashMap<u32, (Arc<str>, Mac)>,
@@ -75,6 +80,8 @@ impl Executor {
             on_link: HashMap::new(),
             rules: deps.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
             down: HashSet::new(),
+            vlans: HashMap::new(),
+            own: HashSet::new(),
             prober,
             bridges: HashMap::new(),
             later: Vec::new(),
@@ -134,6 +141,44 @@ impl Executor {
         } else {
             self.down.insert(ifindex);
         }
+    }
+
+    /// A port is in these VLANs, where its bridge filters them.
+    pub(super) fn set_vlans(&mut self, ifindex: u32, vlans: Option<PortVlans>) {
+        match vlans {
+            Some(vlans) => drop(self.vlans.insert(ifindex, vlans)),
+            None => drop(self.vlans.remove(&ifindex)),
+        }
+    }
+
+    /// The host has its addresses in these segments at its bridge's MAC.
+    pub(super) fn set_own(&mut self, own: HashSet<Segment>) {
+        self.own = own;
+    }
+
+    /// Whether frames of a VLAN leave a port with its tag.
+    fn is_tagged(&self, ifindex: u32, vlan: u16) -> bool {
+        match self.vlans.get(&ifindex) {
+            Some(vlans) => !vlans.bare.contains(&vlan),
+            None => vlan != 0,
+        }
+    }
+
+    /// In whose name a station is asked for an address: an address of the host that the station has a
+    /// way back to, or else none.
+    fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr> {
+        let is_local = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        let near = |host: &IpAddr| match host {
+            IpAddr::V4(_) => self.prefixes.iter().any(|(of, prefix)| {
+                of == segment && prefix.contains(host) && prefix.contains(&address)
+            }),
+            IpAddr::V6(_) => address.is_ipv6() && is_local(*host),
+        };
+        let mut hosts = self.live.hosts(segment).into_iter().filter(|_| self.own.contains(segment));
+        hosts.find(|host| *host != address && near(host))
     }
 
     /// Whether a port exists and can be the holder of anything now.

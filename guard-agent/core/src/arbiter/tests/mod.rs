@@ -2,5 +2,6 @@
 
 mod cases;
 mod histories;
+mod incidents;
 mod rows;
 mod world;

@@ -11,7 +11,7 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         OFF_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
-        PORT_ACCESS, PORT_UPLINK, Port, Prefix,
+        PORT_ACCESS, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Port, Prefix,
     },
     decide::Tables as _,
     model::Model,
@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::{
     arbiter::*,
-    evidence::{Claim, PortName},
+    evidence::{Claim, PortName, Station},
     incident::{Flaps, Incident, Incidents, Kind, Phase, Role, Target},
     lease::model::Binding,
     owner::Owner,
@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) closed: Vec<Incident>,
     /// Answers to probes that are on their way.
     frames: VecDeque<(u32, Vec<u8>)>,
+    /// Of whom it is not the address itself, the sandbox that has it.
+    pub(super) sandboxes: BTreeMap<IpAddr, &'static str>,
 }
 
 /// The world and its arbiter.
@@ -121,6 +123,7 @@ impl World {
             log: Vec::new(),
             closed: Vec::new(),
             frames: VecDeque::new(),
+            sandboxes: BTreeMap::new(),
         }
     }
 
@@ -160,6 +163,12 @@ impl World {
         }
     }
 
+    fn owner(&self, address: IpAddr) -> Owner {
+        let named = self.sandboxes.get(&address).map(|name| (*name).into());
+        let sandbox = named.unwrap_or_else(|| address.to_string().into());
+        Owner { sandbox, lifecycle: "".into() }
+    }
+
     fn close(&mut self) {
         self.closed.extend(self.incidents.close(self.now().now));
     }
@@ -180,7 +189,7 @@ impl Facts for World {
 
     fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
         let owned = self.owned(segment, address)?;
-        let owner = Owner { sandbox: address.to_string().into(), lifecycle: "".into() };
+        let owner = self.owner(address);
         let (generation, binding) = (owned.generation, self.binding(owned));
         (owned.flags & OWNED_LEASED != 0).then_some(Holder { owner, generation, binding })
     }
@@ -203,8 +212,9 @@ impl Facts for World {
     }
 
     fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {
-        let prefix = self.model.prefix(&AddressKey::new(BRIDGE, segment.vlan, address))?;
-        (prefix.declared != 0).then_some(Rule { port: None })
+        let prefix = self.model.prefix(&segment.key(BRIDGE, address))?;
+        let is_virtual = prefix.allow_virtual != 0;
+        (prefix.declared != 0).then_some(Rule { port: None, is_virtual })
     }
 
     fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
@@ -216,6 +226,39 @@ impl Facts for World {
         let claims = self.evidence.get(&(segment.clone(), address));
         let claim = claims.and_then(|claims| claims.get(&ifindex));
         claim.is_some_and(|claim| claim.station.mac == mac)
+    }
+
+    fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
+        let claims = self.evidence.get(&(segment.clone(), address));
+        claims.into_iter().flatten().map(|(_, claim)| claim.clone()).collect()
+    }
+
+    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.owned(segment, address).is_some_and(|owned| owned.flags & OWNED_HOST != 0)
+    }
+
+    fn sender(&self, _: &Segment, _: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
+    fn can_ask(&self) -> bool {
+        true
+    }
+
+    fn sandbox(&self, station: &Station) -> Option<Owner> {
+        let leased = |owned: &Owned| owned.flags & OWNED_LEASED != 0;
+        let mut owned = self.model.owned.iter().filter(|(_, owned)| leased(owned));
+        let (key, _) = owned.find(|(_, owned)| self.binding(owned).allows(station))?;
+        Some(self.owner(key.ip()))
+    }
+
+    fn is_allowed(&self, _: &Segment, _: IpAddr, _: &Station) -> bool {
+        false
+    }
+
+    fn is_virtual_router(&self, _: &Segment, interface: &str) -> bool {
+        let mut ports = self.ports.values().filter(|port| *port.name.interface == *interface);
+        ports.any(|port| port.abi.flags & PORT_ALLOW_VIRTUAL != 0)
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {
@@ -263,9 +306,27 @@ impl Hands for World {
                 drop(self.incidents.folded(&segment, address, ifindex, at));
             }
             Effect::Spoke(segment, address, holder) => {
-                self.incidents.spoke(&segment, address, &holder);
+                let told = self.incidents.spoke(&segment, address, &holder);
+                self.opened(told);
             }
             Effect::HoldInKernel(key, live) => drop(self.model.live.insert(key, live)),
+            Effect::Listen(key, Station { mac: Mac(mac), ifindex, .. }) => {
+                let live = self.model.live.get_mut(&key);
+                let live = live.filter(|live| (live.ifindex, live.mac) == (ifindex, mac));
+                live.into_iter().for_each(|live| live.seen_ns = 0);
+            }
+            Effect::ListenToOwner(segment, address) => {
+                let key = segment.key(BRIDGE, address);
+                self.model.owned.get_mut(&key).into_iter().for_each(|owned| owned.seen_ns = 0);
+            }
+            Effect::Gone { segment, target, mac, ifindex } => {
+                let at = self.now().now;
+                let key = target.address().map(|at| segment.key(BRIDGE, at));
+                let over = self.incidents.gone(&(segment, target), (mac, ifindex), at)?;
+                self.closed.push(over.clone());
+                let live = key.and_then(|key| self.model.live.get(&key).copied());
+                return Some(Event::Cleared { incident: Box::new(over), live });
+            }
             Effect::ForgetInKernel(key, ifindex) => {
                 if self.model.live.get(&key).is_some_and(|live| live.ifindex == ifindex) {
                     self.model.live.remove(&key);
@@ -280,10 +341,10 @@ impl Hands for World {
                     self.model.macs.remove(&key);
                 }
             }
-            Effect::Probe { from: _, to, address } => {
+            Effect::Probe { from: _, to, key } => {
                 let port = self.ports.get(&to.ifindex);
                 let there = port.is_some_and(|port| port.exists && port.carrier && port.answers);
-                if there && let IpAddr::V4(address) = address {
+                if there && let IpAddr::V4(address) = key.ip() {
                     self.frames.push_back((to.ifindex, arp(2, to.mac, address, address)));
                 }
             }
@@ -314,7 +375,7 @@ impl World {
         let (Kind::Duplicate, Some(address)) = (kind, target.address()) else { return };
         let (Some(mac), Some(ifindex)) = (challenger.mac, challenger.ifindex) else { return };
         let interface = challenger.interface.clone().unwrap_or_default();
-        let station = crate::evidence::Station { mac, interface, ifindex };
+        let station = Station { mac, interface, ifindex };
         let holder = self.holder(segment, address);
         let own = holder.is_some_and(|holder| holder.allows(&station));
         assert!(!(own && challenger.role == Role::Impostor), "{sighting:?}");
@@ -328,6 +389,14 @@ impl Play {
         access.iter().for_each(|ifindex| world.add_port(*ifindex, false));
         uplinks.iter().for_each(|ifindex| world.add_port(*ifindex, true));
         Self { arbiter: Arbiter::new(world.conflict), world }
+    }
+
+    /// Nothing has happened yet.
+    pub(super) fn set_quiet(&mut self, quiet: Duration) {
+        let conflict = Conflict { quiet, ..self.world.conflict };
+        let flaps = Flaps::new(conflict.flap_window, conflict.flap_count);
+        self.world.incidents = Incidents::new(quiet, flaps, 1);
+        (self.world.conflict, self.arbiter) = (conflict, Arbiter::new(conflict));
     }
 
     pub(super) fn handle(&mut self, event: Event) {
@@ -374,6 +443,8 @@ impl Play {
                 self.handle(Event::Tick);
                 assert!(self.arbiter.next_due().is_none_or(|due| due > next), "it stays due");
             }
+            let silent = self.world.incidents.silent(self.world.now().now);
+            self.handle(Event::Silent(silent));
             self.world.close();
             if next >= end {
                 return;
@@ -411,15 +482,37 @@ impl Play {
 
     /// A binding is written, and what was disputed about the address is settled.
     pub(super) fn bind(&mut self, address: Ipv4Addr, to: Option<(u32, Mac)>) {
-        let key = AddressKey::new(BRIDGE, 0, address.into());
-        let flags = OWNED_LEASED | OWNED_MAC | OWNED_PORT;
-        match to {
-            Some((ifindex, Mac(mac))) => {
-                let owned = Owned { generation: 1, ifindex, mac, flags, ..Owned::zeroed() };
-                self.world.model.owned.insert(key, owned);
-            }
-            None => drop(self.world.model.owned.remove(&key)),
+        let owned = to.map(|(ifindex, Mac(mac))| Owned {
+            generation: 1,
+            ifindex,
+            mac,
+            flags: OWNED_LEASED | OWNED_MAC | OWNED_PORT,
+            ..Owned::zeroed()
+        });
+        self.bind_as(address, owned);
+    }
+
+    pub(super) fn bind_as(&mut self, address: Ipv4Addr, owned: Option<Owned>) {
+        let (key, address) = (AddressKey::new(BRIDGE, 0, address.into()), address.into());
+        let former = self.world.holder(&segment(), address).map(|holder| holder.binding);
+        let now = self.world.now().now;
+        let Some(owned) = owned else {
+            self.world.model.owned.remove(&key);
+            self.world.closed.extend(self.world.incidents.settled(
+                &segment(),
+                Target::Address(address),
+                now,
+            ));
+            return;
+        };
+        self.world.model.owned.insert(key, owned);
+        if let Some(holder) = self.world.holder(&segment(), address) {
+            let owner = holder.claimant(now);
+            let closed =
+                self.world.incidents.bound(&segment(), address, (&holder.binding, &owner), now);
+            self.world.closed.extend(closed);
         }
+        self.handle(Event::Bound(vec![(segment(), address, former)]));
     }
 
     /// The maps are read anew, and the claims looked at.

@@ -130,6 +130,11 @@ impl Live {
             .collect()
     }
 
+    /// The claims on one address.
+    pub fn claims_on(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
+        self.claims.get(&(segment.clone(), address)).cloned().unwrap_or_default()
+    }
+
     /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.
     pub fn claimed_after(
         &self,

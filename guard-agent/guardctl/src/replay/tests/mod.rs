@@ -211,7 +211,7 @@ fn what_two_have_beside_the_prefixes_hurts_nobody() {
 
 #[test]
 fn a_conflict_ends_and_another_begins() {
-    let sent: Vec<_> = [0, 1, 100, 101]
+    let sent: Vec<_> = [0, 1, 400, 401]
         .iter()
         .map(|at| (*at, 0, announce(if at % 2 == 0 { OWNER } else { THIEF }, ADDRESS)))
         .collect();

@@ -1,0 +1,105 @@
+//! Conflicts that no frame shows: the host takes an address that is leased, and a binding is written
+//! where another is live.
+
+use std::{net::IpAddr, sync::Arc};
+
+use guard_ebpf::abi::EVENT_VIOLATION;
+
+use super::{Arbiter, Effect, Facts, Holder, Seen, Sighted, given::Given};
+use crate::{
+    evidence::{Claim, Station, Strength},
+    incident::{Kind, Role, Sighting, Target},
+    lease::model::Binding,
+    segment::Segment,
+};
+
+/// An address whose binding was written, and what it was before, if it was another's.
+pub type Rebound = (Segment, IpAddr, Option<Binding>);
+
+impl Arbiter {
+    /// A binding was written: whoever else is live there is an impostor, but for him whom it was
+    /// taken from, and for the port's own claim of before.
+    pub(super) fn bound<F: Facts>(
+        &mut self,
+        (segment, address, former): Rebound,
+        given: &mut Given<'_, F>,
+    ) {
+        let Some((bridge, _)) = given.facts.bridge_named(&segment.bridge) else { return };
+        let holder = given.facts.holder(&segment, address);
+        let Some(holder) = holder.filter(|holder| holder.binding.declared) else { return };
+        let key = segment.key(bridge, address);
+        let now = given.now.monotonic;
+        let live = given.facts.claims(&segment, address).into_iter();
+        let live = live.filter(|c| now.saturating_sub(c.seen) < self.conflict.live_window);
+        let live: Vec<_> = live
+            .map(|claim| Seen { key, segment: segment.clone(), address, claim })
+            // What was in doubt is decided.
+            .chain(self.pending.remove(&key).map(|pending| pending.challenger))
+            .collect();
+        for seen in live {
+            let station = &seen.claim.station;
+            let may = holder.allows(station)
+                || former.as_ref().is_some_and(|former| {
+                    let own = holder.binding.ifindex == Some(station.ifindex);
+                    (former.declared || own) && former.allows(station)
+                })
+                || given.facts.is_allowed(&segment, address, station);
+            if !may && given.facts.port(station.ifindex).is_some() {
+                self.violation(seen, given);
+            }
+        }
+    }
+}
+
+impl<F: Facts> Given<'_, F> {
+    /// The host has these addresses, which it did not have before, and those no more.
+    pub(super) fn host_addresses(
+        &mut self,
+        bridge: &Arc<str>,
+        new: &[(u16, IpAddr)],
+        old: &[(u16, IpAddr)],
+    ) {
+        let Some((ifindex, mac)) = self.facts.bridge_named(bridge) else { return };
+        for (vlan, address) in old {
+            let segment = Segment::new(Arc::clone(bridge), *vlan);
+            self.gone((segment, Target::Address(*address), Some(mac), Some(ifindex)));
+        }
+        for (vlan, address) in new {
+            let segment = Segment::new(Arc::clone(bridge), *vlan);
+            if let Some(holder) = self.facts.holder(&segment, *address) {
+                self.taken_by_host(&segment, *address, &holder);
+            }
+        }
+    }
+
+    /// The host has an address that is leased: its owner is the lease's.
+    fn taken_by_host(&mut self, segment: &Segment, address: IpAddr, holder: &Holder) {
+        let Some((ifindex, mac)) = self.facts.bridge_named(&segment.bridge) else { return };
+        let at = self.now.monotonic;
+        let station = Station { mac, interface: Arc::clone(&segment.bridge), ifindex };
+        let claim = Claim { station, strength: Strength::Assert, first: at, seen: at };
+        let sighting = Sighting {
+            segment: segment.clone(),
+            target: Target::Address(address),
+            kind: Kind::Duplicate,
+            mild: false,
+            holder: Some(holder.claimant(self.now.now)),
+            challenger: self.now.claimant(Role::Claimant, &claim, 0, None),
+            detail: None,
+            unanswered: false,
+        };
+        self.effects.push(Effect::Sighted(Box::new(Sighted { sighting, counted: None, seen: at })));
+    }
+
+    /// A claim on an address that the host has, and that is leased to `holder`.
+    pub(super) fn against_host(&mut self, seen: Seen, holder: &Holder) {
+        self.taken_by_host(&seen.segment, seen.address, holder);
+        if holder.allows(&seen.claim.station) {
+            self.spoke(&seen);
+            self.claimed(seen);
+        } else {
+            self.sighted(&seen, Kind::Duplicate, None, Role::Impostor, EVENT_VIOLATION);
+            self.effects.push(Effect::Contested(seen));
+        }
+    }
+}
