@@ -65,6 +65,7 @@ impl Trace {
         }
         self.state.window_ns = moment(self.state.window_ns);
         self.state.told_ns = moment(self.state.told_ns);
+        self.state.events_ns = moment(self.state.events_ns);
         for event in &mut self.events {
             event.time_ns = 0;
         }

@@ -383,6 +383,11 @@ impl World {
 }
 
 impl Play {
+    /// Whoever is behind a port answers probes from now on, or does not.
+    pub(super) fn answers(&mut self, port: u32, answers: bool) {
+        self.world.ports.get_mut(&port).unwrap().answers = answers;
+    }
+
     /// Two access ports and more, by their ifindexes.
     pub(super) fn new(access: &[u32], uplinks: &[u32]) -> Self {
         let mut world = World::new();
