@@ -27,10 +27,10 @@ use crate::network::link;
 /// Before all others: what a filter before ours lets pass for good (`TC_ACT_OK`) is never seen by
 /// those behind it.
 pub(super) const PRIORITY: u16 = 1;
-/// "guar" and "guas", so that they are nobody else's at this priority. Of one priority the filter that
+/// 0x67756172 ("guar") and the number after it, so that they are nobody else's at this priority. Of one priority the filter that
 /// was made last is the first: what has to go in front is made anew, under the other handle.
 const HANDLES: [TcHandle; 2] = [TcHandle::new(0x6775, 0x6172), TcHandle::new(0x6775, 0x6173)];
-/// "guat": the filter of a trace, which goes with its agent unless that is killed.
+/// The number after these: the filter of a trace, which goes with its agent unless that is killed.
 pub(super) const TRACE_HANDLE: TcHandle = TcHandle::new(0x6775, 0x6174);
 
 /// What the names of directories begin with; the ifindex follows. With the first, the qdisc is there for

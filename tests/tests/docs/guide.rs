@@ -28,7 +28,6 @@ const BRIDGE: &str = "
 ip link add br0 type bridge
 ip address add 10.8.64.1/24 dev br0
 ip link set br0 up
-mkdir /etc/guard
 ";
 
 /// What comes of a line that serves until it is stopped: the other terminal may go on.

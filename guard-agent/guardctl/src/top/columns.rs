@@ -124,11 +124,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            shown(50, true),
+            shown(51, true),
             [
-                "POOL             PREFIX                  FREE OF",
-                "sandboxes        10.8.64.0/24            190  190",
-                "sandboxes-of-som 2001:db8:aaaa:bbbb::/64 2^64 2^64",
+                "POOL              PREFIX                  FREE OF",
+                "sandboxes         10.8.64.0/24            190  190",
+                "sandboxes-of-some 2001:db8:aaaa:bbbb::/64 2^64 2^64",
             ]
         );
     }
