@@ -30,6 +30,10 @@ impl EvidenceView for Nothing {
         Vec::new()
     }
 
+    fn held_back(&self, _: &Segment, _: IpAddr) -> Option<Duration> {
+        None
+    }
+
     fn addresses(&self, _: &Segment) -> Vec<IpAddr> {
         Vec::new()
     }

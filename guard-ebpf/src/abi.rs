@@ -408,7 +408,7 @@ pub const EVENT_OWNER: u8 = 2;
 pub const EVENT_VIOLATION: u8 = 3;
 /// A claim on an undeclared address by another than its live claimant.
 pub const EVENT_CONTEST: u8 = 4;
-/// A probe (RFC 5227) for an address that is owned or live.
+/// A probe (RFC 5227) for an address; without a holder it is one that nobody is known to have.
 pub const EVENT_PROBE: u8 = 5;
 /// The Ethernet source is bound to or live on another port, the holder's (claims.md L01). With the
 /// address that the frame claims, if it claims one, about which another event may have been sent.

@@ -5,8 +5,8 @@ use bytemuck::Zeroable;
 use crate::{
     abi::{
         AddressKey, CHALLENGERS_PER_EVENT, CLAIM_RESERVED, Challenger, ChallengerKey,
-        EVENT_ALLOWED, EVENT_CLONE, EVENT_FLOOD, EVENT_LIVE, EVENT_OWNER, Event, Live,
-        MAX_MACS_TOLD, MAX_RESERVED_TOLD, MacKey, Port, STRENGTH_NONE,
+        EVENT_ALLOWED, EVENT_CLONE, EVENT_FLOOD, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, Event, Live,
+        MAX_MACS_TOLD, MAX_RESERVED_TOLD, MacKey, Port, STRENGTH_NONE, STRENGTH_TENTATIVE,
     },
     address::Segment,
     claim::Claim,
@@ -107,7 +107,7 @@ pub(crate) fn claim<S: Store>(
         }
         Action::InsertLive => {
             judged.counts = 1;
-            judged.lives = 1;
+            judged.lives = u32::from(claim.strength != STRENGTH_TENTATIVE);
             report = insert(store, ingress, claim, decision.stranger, now_ns);
             if report.kind != EVENT_LIVE {
                 once = Once::Mac;
@@ -163,6 +163,9 @@ fn insert<S: Store>(
     now_ns: u64,
 ) -> Report {
     let Claim { key, mac, strength, .. } = *claim;
+    if strength == STRENGTH_TENTATIVE {
+        return Report { kind: EVENT_PROBE, flags: claim.flags, holder: Holder::NONE };
+    }
     let ifindex = ingress.from;
     let live = Live { first_ns: now_ns, seen_ns: now_ns, ifindex, mac, strength, reserved: [0; 5] };
     if store.insert_live(&key, &live) {

@@ -64,7 +64,9 @@ pub enum Action {
     RefreshOwner,
     /// Store that the live claimant was seen.
     RefreshLive,
-    /// The address is live from now on; tell. If another CPU was first, judge again.
+    /// Nobody has the address. It is live from now on; tell. If another CPU was first, judge again. A
+    /// probe for it makes nothing live, and is told as of a challenger: one action for both, because the
+    /// verifier would see the fields of a [`Report`] read where a further one has none.
     InsertLive,
     /// Tell of a challenger, once and then at most every [`REFRESH_NS`].
     Report(Report),
@@ -291,8 +293,8 @@ pub fn against_live<T: Tables>(
         }
         _ if live.is_some() => report(port, claim, 0, holder, EVENT_CONTEST),
         _ if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
-        _ if tentative => return Decision::plain(Action::Nothing, Verdict::Pass),
-        // Who says where an address is has it, wherever the address lies (claims.md A14).
+        // Who says where an address is has it, wherever the address lies (claims.md A14), and who probes
+        // for it means to use it (claims.md A05, N03).
         _ => Decision::plain(Action::InsertLive, Verdict::Pass),
     };
     // An owned address is judged whatever the port has used up.

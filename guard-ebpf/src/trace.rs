@@ -4,7 +4,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    abi::{AddressKey, EVENT_LIVE, EVENT_OWNER, PORT_FILTERS_VLANS, Port},
+    abi::{
+        AddressKey, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, PORT_FILTERS_VLANS, Port,
+        STRENGTH_TENTATIVE,
+    },
     claim::{Claim, Meaning, Router},
     counters::NoClaim,
     decide::{Action, Tables, judge},
@@ -163,6 +166,7 @@ fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Tr
         Action::NoClaim(reason) => (DOES_NOT_COUNT, reason as u8),
         Action::RefreshOwner => (DOES_REFRESH, EVENT_OWNER),
         Action::RefreshLive => (DOES_REFRESH, EVENT_LIVE),
+        Action::InsertLive if claim.strength == STRENGTH_TENTATIVE => (DOES_REPORT, EVENT_PROBE),
         Action::InsertLive => (DOES_LIVE, EVENT_LIVE),
         Action::Report(report) => (DOES_REPORT, report.kind),
         Action::OverQuota => (DOES_OVER_QUOTA, 0),

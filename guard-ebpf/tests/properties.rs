@@ -13,6 +13,7 @@ use guard_ebpf::{
     decide::{Action, Decision, Tables, Verdict, judge},
     fast_path,
     frame::parse,
+    model::Model,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -175,9 +176,10 @@ proptest! {
         let strength = parsed.claim().map(|claim| claim.strength);
         prop_assert_eq!(strength, source.then_some(STRENGTH_TENTATIVE));
         let action = judge_first(&known, &port, &parsed).map(|decision| decision.action);
-        prop_assert!(
-            !matches!(action, Some(Action::InsertLive | Action::RefreshLive | Action::RefreshOwner))
-        );
+        prop_assert!(!matches!(action, Some(Action::RefreshLive | Action::RefreshOwner)));
+        let mut model = Model::new(NOW_NS);
+        model.watch(&frame[..], &port);
+        prop_assert!(model.live.is_empty() && model.macs.is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,8 +12,10 @@ use std::{
 };
 
 use guard_core::{
+    evidence::Station,
     incident::{Incident, Phase},
     lease::{Lease, State, command::Change},
+    segment::Segment,
     time::Now,
 };
 use jiff::Timestamp;
@@ -40,6 +43,15 @@ pub enum Subject {
         /// Until when.
         ignored_until: Option<Timestamp>,
     },
+    /// Two stations probe for one address.
+    ProbeRace {
+        /// Where.
+        segment: Segment,
+        /// For what.
+        address: IpAddr,
+        /// Who, the first one first.
+        stations: [Station; 2],
+    },
 }
 
 impl Subject {
@@ -59,6 +71,7 @@ impl Subject {
             Self::Conflict(Phase::Closed, _) => "conflict.closed",
             Self::Source { ignored_until: Some(_), .. } => "source.ignored",
             Self::Source { ignored_until: None, .. } => "source.heeded",
+            Self::ProbeRace { .. } => "probe_race",
         }
     }
 }
@@ -203,10 +216,7 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    use guard_core::{
-        incident::{Flaps, Incidents, Kind},
-        segment::Segment,
-    };
+    use guard_core::incident::{Flaps, Incidents, Kind};
 
     fn publish(bus: &EventBus, count: usize) {
         let window = std::time::Duration::ZERO;
@@ -228,7 +238,7 @@ mod tests {
         };
         let sighting = guard_core::incident::Sighting {
             segment: Segment::new("rt0", 0),
-            target: guard_core::incident::Target::Address(std::net::IpAddr::from([10, 0, 0, 1])),
+            target: guard_core::incident::Target::Address(IpAddr::from([10, 0, 0, 1])),
             kind: Kind::Gateway,
             mild: false,
             holder: None,

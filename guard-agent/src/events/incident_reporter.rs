@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use guard_core::{
     arbiter::Holder,
-    evidence::{Source, Unreadable},
+    evidence::{Source, Station, Unreadable},
     incident::{
         Claimant, Incident, Incidents, Kind, Named, Phase, Role, Severity, Sighting, Silent, Target,
     },
@@ -267,6 +267,18 @@ impl IncidentReporter {
     /// An operator does without a source until then, or does so no more.
     pub fn source(&self, name: &'static str, ignored_until: Option<Timestamp>, now: Now) {
         self.bus.publish(now.wall, Subject::Source { name, ignored_until });
+    }
+
+    /// Two stations probe for one address, which is no conflict (claims.md A05, N03).
+    pub fn probe_race(
+        &self,
+        segment: &Segment,
+        address: IpAddr,
+        stations: [&Station; 2],
+        now: Now,
+    ) {
+        let (segment, stations) = (segment.clone(), stations.map(Clone::clone));
+        self.bus.publish(now.wall, Subject::ProbeRace { segment, address, stations });
     }
 
     fn all(&self, told: impl IntoIterator<Item = (Phase, Incident)>, now: Now) {

@@ -98,6 +98,11 @@ impl SharedEvidence {
         });
     }
 
+    /// An address is held back until then, on `CLOCK_MONOTONIC`: somebody probes for it.
+    pub fn hold_back(&self, segment: Segment, address: IpAddr, until: Duration) {
+        self.live.write().hold_back(segment, address, until, clock::monotonic());
+    }
+
     /// A port exists, or has another name now.
     pub fn port_added(&self, ifindex: u32, port: PortName) {
         let netns = self.live.write().port_added(ifindex, port);
@@ -226,6 +231,10 @@ impl EvidenceView for SharedEvidence {
             return Vec::new();
         }
         live.evidence(&inventory, segment, address, clock::now(), clock::monotonic())
+    }
+
+    fn held_back(&self, segment: &Segment, address: IpAddr) -> Option<Duration> {
+        self.live.read().held_back(segment, address, clock::monotonic)
     }
 
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 pub use guard_api::convert::*;
 use guard_api::proto;
 use guard_core::{
-    evidence::Evidence,
+    evidence::{Evidence, Station},
     judgement::Verdict,
     lease::{Lease, Pool},
     owner::Owner,
@@ -85,6 +85,15 @@ pub fn event(event: &events::Event, config: &Config) -> proto::Event {
             let until = ignored_until.map(timestamp);
             proto::event::Subject::Source(proto::IgnoredSource { name: (*name).to_owned(), until })
         }
+        Subject::ProbeRace { segment, address, stations } => {
+            proto::event::Subject::ProbeRace(proto::ProbeRace {
+                bridge: segment.bridge.to_string(),
+                vlan: segment.vlan.into(),
+                inner_vlan: segment.inner_vlan.into(),
+                address: address.to_string(),
+                probers: stations.iter().map(prober).collect(),
+            })
+        }
     };
     proto::Event {
         seq: *seq,
@@ -92,6 +101,10 @@ pub fn event(event: &events::Event, config: &Config) -> proto::Event {
         r#type: subject.name().to_owned(),
         subject: Some(message),
     }
+}
+
+fn prober(Station { mac, interface, ifindex }: &Station) -> proto::Prober {
+    proto::Prober { mac: mac.to_string(), interface: interface.to_string(), ifindex: *ifindex }
 }
 
 /// Events up to this one were lost to the subscriber.

@@ -44,6 +44,7 @@ mod sources;
 mod state_dir;
 mod store;
 mod subscribers;
+mod tentative;
 mod terminal;
 mod trace;
 mod two_bridges;

@@ -700,11 +700,11 @@ pub struct Event {
     pub time: ::core::option::Option<::prost_types::Timestamp>,
     /// "lease.held", "lease.active", "lease.releasing", "lease.cooling", "lease.quarantined",
     /// "lease.free", "lease.bound", "conflict.opened", "conflict.changed", "conflict.closed",
-    /// "source.ignored", "source.heeded", "gap".
+    /// "source.ignored", "source.heeded", "probe_race", "gap".
     #[prost(string, tag = "3")]
     pub r#type: ::prost::alloc::string::String,
     /// What it is about, as it was then; not set in a gap.
-    #[prost(oneof = "event::Subject", tags = "4, 5, 6")]
+    #[prost(oneof = "event::Subject", tags = "4, 5, 6, 7")]
     pub subject: ::core::option::Option<event::Subject>,
 }
 /// Nested message and enum types in `Event`.
@@ -721,7 +721,43 @@ pub mod event {
         /// In events of type `source.…`.
         #[prost(message, tag = "6")]
         Source(super::IgnoredSource),
+        /// In events of type `probe_race`.
+        #[prost(message, tag = "7")]
+        ProbeRace(super::ProbeRace),
     }
+}
+/// Two stations that probe for one address at once, before either uses it (RFC 5227, RFC 4862). No
+/// conflict: both should give it up.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProbeRace {
+    /// Where it is.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+    /// The VLAN of that bridge; 0 for untagged.
+    #[prost(uint32, tag = "2")]
+    pub vlan: u32,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "3")]
+    pub inner_vlan: u32,
+    /// For what.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    /// Who, the first one first.
+    #[prost(message, repeated, tag = "5")]
+    pub probers: ::prost::alloc::vec::Vec<Prober>,
+}
+/// One of those who probe for an address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Prober {
+    /// The MAC that the probe names.
+    #[prost(string, tag = "1")]
+    pub mac: ::prost::alloc::string::String,
+    /// The port that it comes from.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// That port's index.
+    #[prost(uint32, tag = "3")]
+    pub ifindex: u32,
 }
 /// Something that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

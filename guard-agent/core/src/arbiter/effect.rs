@@ -75,6 +75,10 @@ pub enum Effect {
         /// For what.
         key: AddressKey,
     },
+    /// An address is held back from allocation until then, on `CLOCK_MONOTONIC` (claims.md A05, N03).
+    HoldBack(Segment, IpAddr, Duration),
+    /// Two stations probe for one address: what the second has sent, and the first.
+    ProbeRace(Seen, Station),
     /// The kernel is asked; the answer is an event.
     Recheck(Question),
     /// A line in the log.
@@ -162,8 +166,6 @@ impl Remark {
 pub enum Trouble {
     /// It sends back what came from elsewhere on the bridge (claims.md N02).
     Loop,
-    /// It and another probe for one address (claims.md A05, N03).
-    ProbeRace,
 }
 
 impl Trouble {
@@ -171,7 +173,6 @@ impl Trouble {
     pub fn text(self) -> &'static str {
         match self {
             Self::Loop => "a port sends back what came from this bridge",
-            Self::ProbeRace => "two ports probe for one address",
         }
     }
 }

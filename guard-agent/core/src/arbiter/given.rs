@@ -63,6 +63,14 @@ impl<F: Facts> Given<'_, F> {
         kind.is_some_and(|kind| kind >= Kind::Duplicate)
     }
 
+    /// Whether nobody is known to have the address.
+    pub(super) fn is_nobodys(&self, Seen { segment, address, .. }: &Seen) -> bool {
+        let facts = self.facts;
+        !facts.is_reserved(segment, *address)
+            && facts.holder(segment, *address).is_none()
+            && facts.claims(segment, *address).is_empty()
+    }
+
     /// A claim on an address whose declared owner, gateway or host it is not.
     pub(super) fn violation(&mut self, seen: Seen, proxies: &mut Proxies) {
         let facts = self.facts;

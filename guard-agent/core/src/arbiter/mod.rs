@@ -25,6 +25,7 @@ mod hosts;
 mod proxies;
 mod questions;
 mod read;
+mod tentative;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -53,6 +54,7 @@ use contest::PendingConflict;
 use given::Given;
 use proxies::Proxies;
 use questions::Questions;
+use tentative::Tentative;
 use waiting::Waiting;
 
 use crate::{incident::Kind, mac::Mac, policy::Conflict};
@@ -71,6 +73,7 @@ pub struct Arbiter {
     /// Of those the ones that may not be asked for yet.
     unasked: Vec<Seen>,
     questions: Questions,
+    tentative: Tentative,
     /// Which of their stations sandboxes are known to have their addresses at besides.
     noted: HashSet<(AddressKey, u32, Mac)>,
     /// Kept between events for their memory; always empty then.
@@ -89,6 +92,7 @@ impl Arbiter {
             ageing: HashMap::new(),
             unasked: Vec::new(),
             questions: Questions::default(),
+            tentative: Tentative::default(),
             noted: HashSet::new(),
             effects: Vec::new(),
             answers: VecDeque::new(),
@@ -142,7 +146,10 @@ impl Arbiter {
             Event::Cleared { incident, live } => Self::cleared(&incident, live, given),
             Event::Bound(bound) => bound.into_iter().for_each(|one| self.bound(one, given)),
             Event::HostAddresses { bridge, new, old } => given.host_addresses(&bridge, &new, &old),
-            Event::BridgeGone { ifindex } => self.pending.retain(|key, _| key.bridge != ifindex),
+            Event::BridgeGone { ifindex } => {
+                self.pending.retain(|key, _| key.bridge != ifindex);
+                self.tentative.bridge_gone(ifindex);
+            }
             Event::Tick => {
                 self.ask_due(given);
                 self.suspects_due(given);
@@ -177,7 +184,12 @@ impl Arbiter {
             }
             EVENT_PROBE => {
                 self.questions.probed(key, given.now.monotonic);
-                given.remark(Remark::Probed, &seen);
+                let holder = (holder_ifindex, holder_mac) != (0, [0; 6]);
+                if holder || given.facts.is_reserved(&seen.segment, seen.address) {
+                    given.remark(Remark::Probed, &seen);
+                } else {
+                    self.tentative.probed(&seen, given);
+                }
             }
             EVENT_CLONE => self.cloned(seen, holder_ifindex, read.may_move, given),
             EVENT_BRIDGE_MAC => given.bridge_mac(&seen),

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use guard_ebpf::abi::{
-    AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_VIOLATION, Live,
-    OWNED_MAC, OWNED_PORT, Owned, STRENGTH_ASSERT,
+    AddressKey, Challenger, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE,
+    EVENT_VIOLATION, Live, OWNED_MAC, OWNED_PORT, Owned, STRENGTH_ASSERT,
 };
 
 use super::{Arbiter, Effect, Facts, Seen, given::Given};
@@ -77,6 +77,7 @@ impl Arbiter {
         match kind {
             EVENT_VIOLATION => self.violation(seen, given),
             EVENT_ALLOWED => given.claimed(seen),
+            EVENT_PROBE if given.is_nobodys(&seen) => self.tentative.probed(&seen, given),
             EVENT_CONTEST => {
                 if let Some(live) = live {
                     self.contest(seen, (live.ifindex, Mac(live.mac)), Some(live), given);
@@ -102,6 +103,7 @@ impl Arbiter {
         self.ageing.retain(|(_, port), _| *port != ifindex);
         self.noted.retain(|(_, port, _)| *port != ifindex);
         self.questions.port_gone(ifindex);
+        self.tentative.port_gone(ifindex, given);
         self.drop_challenger(ifindex);
         self.proxies.port_gone(ifindex);
         self.ask_about(ifindex, given);

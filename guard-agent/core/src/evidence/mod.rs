@@ -185,6 +185,10 @@ pub trait EvidenceView {
     /// All current evidence that the address is in use; empty if there is none.
     fn evidence(&self, segment: &Segment, address: IpAddr) -> Vec<Evidence>;
 
+    /// For how long still somebody who has probed for an address keeps it from being handed out. That is
+    /// no evidence of use (claims.md A05, N03).
+    fn held_back(&self, segment: &Segment, address: IpAddr) -> Option<Duration>;
+
     /// All addresses of a segment with current evidence.
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr>;
 

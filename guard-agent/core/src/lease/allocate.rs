@@ -1,6 +1,6 @@
 //! Allocation: which address is handed out, or why none.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     Binding, Lease, Owner, Standing, State,
@@ -152,12 +152,18 @@ impl Transaction<'_> {
             let ended = self.requested(slot, owner, ask)?;
             return Ok(Chosen { slot, cooldown_bypassed: false, ended });
         }
-        let mut tries = 0;
+        let (mut tries, mut held_back, mut soonest) = (0, BTreeSet::new(), None::<Duration>);
         let max = self.engine.tables[table].pool.spec().max_attempts;
         while tries < max {
-            let Some(candidate) = self.engine.tables[table].candidate(&mut tries) else { break };
+            let next = self.engine.tables[table].candidate(&mut tries, &held_back);
+            let Some(candidate) = next else { break };
             let (Candidate::Free(address) | Candidate::Cooling(address)) = candidate;
             let slot = (table, address);
+            if let Some(rest) = self.held_back(slot) {
+                held_back.insert(address);
+                soonest = Some(soonest.map_or(rest, |soonest| soonest.min(rest)));
+                continue;
+            }
             if let Candidate::Cooling(_) = candidate
                 && self.complete(slot, self.silent_since(slot)).is_err()
             {
@@ -171,7 +177,7 @@ impl Transaction<'_> {
             tries += 1;
             self.quarantine_live(slot, &evidence);
         }
-        Err(self.exhausted(table, tries))
+        Err(self.exhausted(table, tries, soonest))
     }
 
     /// Evidence that stands against handing the address to this owner: all that does not name it.
@@ -181,7 +187,13 @@ impl Transaction<'_> {
         evidence
     }
 
-    fn exhausted(&self, table: usize, tries: u32) -> Refusal {
+    /// For how long still somebody's probe keeps an address from being handed out.
+    fn held_back(&self, slot: Slot) -> Option<Duration> {
+        self.view.held_back(self.table(slot).pool.segment(), slot.1)
+    }
+
+    /// `held_back`: when the first is free of those that somebody has probed for.
+    fn exhausted(&self, table: usize, tries: u32, held_back: Option<Duration>) -> Refusal {
         let id = table;
         let table = &self.engine.tables[id];
         let (pool, max) = (table.pool.name(), table.pool.spec().max_attempts);
@@ -195,7 +207,8 @@ impl Transaction<'_> {
             );
         }
         let until = table.first_cooled();
-        let retry_after = until.map(|until| until.saturating_sub(self.now.boot));
+        let cooled = until.map(|until| until.saturating_sub(self.now.boot));
+        let retry_after = cooled.into_iter().chain(held_back).min();
         let mut next = until.map_or_else(
             || "; none is cooling down".to_owned(),
             |until| format!("; the next one cools down at {}", self.now.wall_at(until)),
@@ -203,7 +216,10 @@ impl Transaction<'_> {
         for (unknown, waiting) in self.engine.waiting.of_table(id) {
             next += &format!("; {waiting} wait, since {unknown}");
         }
-        if tries > 0 || table.has_live() {
+        if held_back.is_some() {
+            next += "; somebody has just probed for what is free";
+        }
+        if tries > 0 || table.has_live() || held_back.is_some() {
             return Refusal {
                 reason: Reason::NoConflictFreeAddress,
                 message: format!(
@@ -278,7 +294,13 @@ impl Transaction<'_> {
         }
         let evidence = self.against(slot, owner);
         if evidence.is_empty() {
-            return Ok(ended);
+            return self.held_back(slot).map_or(Ok(ended), |rest| {
+                Err(Refusal {
+                    reason: Reason::AddressLive,
+                    message: format!("somebody has just probed for {address}, and may use it"),
+                    retry_after: Some(rest),
+                })
+            });
         }
         let by = who(address, &evidence);
         self.quarantine_live(slot, &evidence);

@@ -298,16 +298,17 @@ impl Table {
         }
     }
 
-    /// The next address to try, the one that has been free for longest first. `tries` counts the
-    /// live ones that are passed over on the way; none is left when it reaches the maximum.
-    pub(super) fn candidate(&mut self, tries: &mut u32) -> Option<Candidate> {
+    /// The next address to try, the one that has been free for longest first, and none of those that
+    /// are held back. `tries` counts the live ones that are passed over on the way; none is left when it
+    /// reaches the maximum.
+    pub(super) fn candidate(
+        &mut self,
+        tries: &mut u32,
+        held_back: &BTreeSet<IpAddr>,
+    ) -> Option<Candidate> {
         let max = self.pool.spec().max_attempts;
-        let derived = &self.derived;
-        if derived.fresh.len() > 0 {
-            let next = derived.fresh.first_from(self.cursor).or_else(|| {
-                self.cursor = 0;
-                derived.fresh.first_from(0)
-            })?;
+        if let Some(next) = self.next_fresh(held_back) {
+            let derived = &self.derived;
             let (from, to) = (self.pool.address(self.first().max(self.cursor)), next);
             for address in derived.live.range(from..self.pool.address(to)) {
                 *tries += 1;
@@ -319,13 +320,32 @@ impl Table {
             self.cursor = next.saturating_add(1);
             return Some(Candidate::Free(self.pool.address(next)));
         }
-        if let Some((_, address)) = derived.released.first() {
-            return Some(Candidate::Free(*address));
+        let first = |of: &BTreeSet<(u64, IpAddr)>| {
+            let mut addresses = of.iter().map(|(_, address)| *address);
+            addresses.find(|address| !held_back.contains(address))
+        };
+        if let Some(address) = first(&self.derived.released) {
+            return Some(Candidate::Free(address));
         }
-        if self.pool.spec().cooldown_bypass {
-            return derived.cooling.first().map(|(_, address)| Candidate::Cooling(*address));
-        }
-        None
+        let bypass = self.pool.spec().cooldown_bypass;
+        bypass.then(|| first(&self.derived.cooling))?.map(Candidate::Cooling)
+    }
+
+    /// The next address that was never used, from the cursor on and then from the beginning.
+    fn next_fresh(&mut self, held_back: &BTreeSet<IpAddr>) -> Option<u128> {
+        let next_from = |mut from: u128| loop {
+            let next = self.derived.fresh.first_from(from)?;
+            if !held_back.contains(&self.pool.address(next)) {
+                return Some(next);
+            }
+            from = next.checked_add(1)?;
+        };
+        let next = next_from(self.cursor);
+        next.or_else(|| {
+            let next = next_from(0);
+            self.cursor = 0;
+            next
+        })
     }
 
     fn first(&self) -> u128 {

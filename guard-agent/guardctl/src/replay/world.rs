@@ -273,6 +273,10 @@ impl Facts for World<'_> {
         false
     }
 
+    fn has_declared(&self, _: u32) -> bool {
+        false
+    }
+
     fn behind(&self, _: u32) -> Option<Owner> {
         None
     }
@@ -391,6 +395,8 @@ impl Hands for World<'_> {
             | Effect::Withdraw(..)
             | Effect::Listen(..)
             | Effect::ListenToOwner(..)
+            | Effect::HoldBack(..)
+            | Effect::ProbeRace(..)
             | Effect::Remark(..)
             | Effect::Trouble(..) => {}
         }

@@ -58,6 +58,10 @@ impl Facts for Carrier<'_> {
         self.executor.owners.is_bound(ifindex, mac)
     }
 
+    fn has_declared(&self, ifindex: u32) -> bool {
+        self.executor.owners.has_declared(ifindex)
+    }
+
     fn behind(&self, ifindex: u32) -> Option<Owner> {
         self.executor.owners.behind(ifindex)
     }
@@ -158,6 +162,10 @@ impl Hands for Carrier<'_> {
             }
             Effect::ForgetMac(key, mac, ifindex) => self.ports.forget_mac(&key, mac, ifindex),
             Effect::Probe { from, to, key } => self.executor.probe(from, &to, &key),
+            Effect::HoldBack(segment, address, until) => {
+                self.executor.live.hold_back(segment, address, until);
+            }
+            Effect::ProbeRace(seen, first) => self.executor.probe_race(&seen, &first),
             Effect::Recheck(question) => return Some(self.executor.answer(question)),
             Effect::Remark(remark, seen) => self.executor.remark(remark, &seen),
             Effect::Trouble(trouble, seen) => self.executor.trouble(trouble, &seen),
@@ -252,6 +260,19 @@ impl Executor {
                 Event::PortsRead { suspect, exist }
             }
         }
+    }
+
+    fn probe_race(&mut self, seen: &Seen, first: &Station) {
+        let Seen { segment, address, claim, .. } = seen;
+        let second = &claim.station;
+        if let Some(left_out) = self.log.may_write(clock::monotonic()) {
+            tracing::info!(
+                %segment, %address, mac = %second.mac, port = %second.interface,
+                other_mac = %first.mac, other_port = %first.interface, left_out,
+                "two stations probe for one address"
+            );
+        }
+        self.reporter.probe_race(segment, *address, [first, second], clock::now());
     }
 
     fn remark(&mut self, remark: Remark, Seen { segment, address, claim, .. }: &Seen) {

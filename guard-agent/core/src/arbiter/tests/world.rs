@@ -207,6 +207,11 @@ impl Facts for World {
         self.model.owned.values().any(bound)
     }
 
+    fn has_declared(&self, ifindex: u32) -> bool {
+        let mut bindings = self.model.owned.values().map(|owned| self.binding(owned));
+        bindings.any(|binding| binding.declared && binding.ifindex == Some(ifindex))
+    }
+
     fn behind(&self, _: u32) -> Option<Owner> {
         None
     }
@@ -247,8 +252,10 @@ impl Facts for World {
 
     fn sandbox(&self, station: &Station) -> Option<Owner> {
         let leased = |owned: &Owned| owned.flags & OWNED_LEASED != 0;
-        let mut owned = self.model.owned.iter().filter(|(_, owned)| leased(owned));
-        let (key, _) = owned.find(|(_, owned)| self.binding(owned).allows(station))?;
+        let owned = self.model.owned.iter().filter(|(_, owned)| leased(owned));
+        let allowed = owned.filter(|(_, owned)| self.binding(owned).allows(station));
+        // Of several the same one always, whatever the map's order is.
+        let key = allowed.map(|(key, _)| key).min()?;
         Some(self.owner(key.ip()))
     }
 
@@ -362,7 +369,10 @@ impl Hands for World {
                 let exist = exists(suspect.holder) && (!both || exists(second));
                 return Some(Event::PortsRead { suspect, exist });
             }
-            Effect::Remark(..) | Effect::Trouble(..) => {}
+            Effect::HoldBack(..)
+            | Effect::ProbeRace(..)
+            | Effect::Remark(..)
+            | Effect::Trouble(..) => {}
         }
         None
     }

@@ -69,6 +69,8 @@ pub struct Live {
     names: HashMap<String, HashSet<u32>>,
     /// The pools' prefixes.
     prefixes: Vec<(Segment, IpNet)>,
+    /// Until when addresses are held back that somebody probes for.
+    held_back: HashMap<(Segment, IpAddr), Duration>,
 }
 
 impl Live {
@@ -114,6 +116,26 @@ impl Live {
         if let Some(keys) = self.by_port.get_mut(&ifindex) {
             keys.remove(key);
         }
+    }
+
+    /// An address is held back until then, on `CLOCK_MONOTONIC`: somebody probes for it.
+    pub fn hold_back(&mut self, segment: Segment, address: IpAddr, until: Duration, now: Duration) {
+        self.held_back.retain(|_, until| *until > now);
+        self.held_back.insert((segment, address), until);
+    }
+
+    /// For how long an address is held back still. `now` is asked for only where one is.
+    pub fn held_back(
+        &self,
+        segment: &Segment,
+        address: IpAddr,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<Duration> {
+        if self.held_back.is_empty() {
+            return None;
+        }
+        let until = self.held_back.get(&(segment.clone(), address))?;
+        until.checked_sub(now()).filter(|rest| !rest.is_zero())
     }
 
     /// The host's own addresses on a bridge, each with its VLAN.

@@ -181,3 +181,53 @@ fn a_failed_commit_leaves_nothing_behind() {
     world.forget("10.0.0.2");
     assert_eq!(world.address("a"), "10.0.0.2");
 }
+
+#[test]
+fn a05_an_address_that_somebody_probes_for_is_passed_over() {
+    let mut world = World::with("10.0.0.0/29");
+    let probed = |n: u8| IpAddr::from([10, 0, 0, n]);
+    world.view.held_back.insert(probed(2), Duration::from_secs(5));
+    world.view.held_back.insert(probed(4), Duration::from_secs(3));
+    // No evidence, no quarantine: those that follow are handed out.
+    assert_eq!(
+        [world.address("a"), world.address("b"), world.address("c")],
+        ["10.0.0.3", "10.0.0.5", "10.0.0.6"]
+    );
+    assert_eq!((world.state("10.0.0.2"), world.state("10.0.0.4")), (None, None));
+    // By name neither, and with nothing else left there is a time to come back.
+    let named = world.allocate(ask_for("d", "10.0.0.4")).unwrap_err();
+    assert_eq!(named.reason, Reason::AddressLive);
+    assert_eq!(named.retry_after, Some(Duration::from_secs(3)));
+    let refusal = world.allocate(ask("d")).unwrap_err();
+    assert_eq!(refusal.reason, Reason::NoConflictFreeAddress);
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(3)));
+    assert!(world.changes.is_empty());
+    // Its time is up.
+    world.view.held_back.clear();
+    assert_eq!([world.address("d"), world.address("e")], ["10.0.0.2", "10.0.0.4"]);
+    // Twin: a pool that is full all the same.
+    assert_eq!(world.refused(ask("f")), Reason::PoolExhausted);
+}
+
+#[test]
+fn a05_probes_are_no_tries() {
+    let mut world = World::with("10.0.0.0/24");
+    for n in 2..100 {
+        world.view.held_back.insert(IpAddr::from([10, 0, 0, n]), Duration::from_secs(6));
+    }
+    assert_eq!(world.address("s"), "10.0.0.100");
+}
+
+#[test]
+fn a05_a_released_address_that_somebody_probes_for_is_passed_over() {
+    let mut world = World::with("10.0.0.0/30");
+    let only = world.lease("s");
+    world.release(only.generation);
+    world.pass(1000);
+    world.view.held_back.insert(only.address, Duration::from_secs(6));
+    let refusal = world.allocate(ask("t")).unwrap_err();
+    assert_eq!(refusal.reason, Reason::NoConflictFreeAddress);
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(6)));
+    world.view.held_back.clear();
+    assert_eq!(world.address("t"), only.address.to_string());
+}

@@ -44,6 +44,8 @@ pub(crate) struct FakeView {
     pub(crate) links: HashSet<String>,
     pub(crate) owners: Vec<Evidence>,
     pub(crate) hosts: Vec<IpAddr>,
+    /// Addresses that somebody probes for, and for how long they are held back.
+    pub(crate) held_back: HashMap<IpAddr, Duration>,
     /// What is not known; everything is while there is nothing here.
     pub(crate) unknown: Option<Unknown>,
     /// All is known since then only.
@@ -53,6 +55,10 @@ pub(crate) struct FakeView {
 impl EvidenceView for FakeView {
     fn evidence(&self, segment: &Segment, address: IpAddr) -> Vec<Evidence> {
         self.evidence.get(&(segment.clone(), address)).cloned().unwrap_or_default()
+    }
+
+    fn held_back(&self, _: &Segment, address: IpAddr) -> Option<Duration> {
+        self.held_back.get(&address).copied()
     }
 
     fn addresses(&self, segment: &Segment) -> Vec<IpAddr> {
