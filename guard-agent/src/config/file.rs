@@ -151,6 +151,10 @@ pub(super) struct Bridge {
     /// Ports that lead to other hosts.
     #[serde(default)]
     pub uplinks: Vec<String>,
+    /// Ports that lead to sandboxes, beside taps and veths, which do without being named. One that is
+    /// neither named nor one of these is judged as an uplink, and `guardctl status` asks which it is.
+    #[serde(default)]
+    pub access: Vec<String>,
     /// What is on the link although no pool has it: "192.0.2.0/24", or { prefix = "192.0.2.0/24", vlan =
     /// 5 }. The prefixes of the host's own addresses there need not be named.
     #[serde(default)]

@@ -77,6 +77,8 @@ pub struct Bridge {
     pub name: Arc<str>,
     /// Ports that lead to other hosts.
     pub uplinks: Vec<Arc<str>>,
+    /// Ports that lead to sandboxes, whatever device they are.
+    pub access: Vec<Arc<str>>,
     /// The prefixes on the link that no pool has, with their VLANs.
     pub prefixes: Vec<(u16, IpNet)>,
     /// Who may claim what another has.
@@ -131,6 +133,14 @@ pub enum CheckError {
     InterfaceName {
         /// The name.
         name: String,
+    },
+    /// A port that is said to be both.
+    #[error("bridge {bridge:?}: port {port:?} is in uplinks and in access; leave it in one")]
+    TwoKinds {
+        /// Which bridge.
+        bridge: String,
+        /// Which port.
+        port: String,
     },
     /// Two sections for one bridge.
     #[error("bridge {bridge:?} is configured twice; merge the two [[bridge]] sections")]
@@ -398,11 +408,17 @@ fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), Fault> {
 fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
     for (index, section) in sections.into_iter().enumerate() {
-        let file::Bridge { name, mode, uplinks, prefixes, allow } = section;
+        let file::Bridge { name, mode, uplinks, access, prefixes, allow } = section;
         let key = |key| format!("bridge.{index}.{key}");
         check_interface(&name).map_err(at(key("name")))?;
-        for (index, name) in uplinks.iter().enumerate() {
-            check_interface(name).map_err(at(format!("{}.{index}", key("uplinks"))))?;
+        for (setting, ports) in [("uplinks", &uplinks), ("access", &access)] {
+            for (index, port) in ports.iter().enumerate() {
+                check_interface(port).map_err(at(format!("{}.{index}", key(setting))))?;
+            }
+        }
+        if let Some(index) = access.iter().position(|port| uplinks.contains(port)) {
+            let error = CheckError::TwoKinds { bridge: name, port: access[index].clone() };
+            return Err(at(format!("{}.{index}", key("access")))(error));
         }
         if mode == file::Mode::Enforce {
             return Err(at(key("mode"))(CheckError::Enforce { bridge: name }));
@@ -410,7 +426,8 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
         if bridges.iter().any(|bridge| *bridge.name == *name) {
             return Err(at(key("name"))(CheckError::BridgeTwice { bridge: name }));
         }
-        let uplinks = uplinks.into_iter().map(Arc::from).collect();
+        let [uplinks, access] =
+            [uplinks, access].map(|ports| ports.into_iter().map(Arc::from).collect());
         if allow.len() > MAX_RULES {
             let error = CheckError::TooManyRules { bridge: name, count: allow.len() };
             return Err(at(format!("{}.{MAX_RULES}", key("allow")))(error));
@@ -425,7 +442,7 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
             rules::on_link(&name, section).map_err(at(place))
         });
         let prefixes = prefixes.collect::<Result<_, _>>()?;
-        bridges.push(Bridge { name: name.into(), uplinks, prefixes, allow });
+        bridges.push(Bridge { name: name.into(), uplinks, access, prefixes, allow });
     }
     match u32::try_from(bridges.len()) {
         Ok(0) => Err(at("bridge")(CheckError::NoBridge)),

@@ -86,8 +86,8 @@ fn describe(out: &mut String, text: &str) {
 
 fn bridge() -> file::Bridge {
     let name = "rt0".to_owned();
-    let (mode, uplinks, prefixes, allow) = Default::default();
-    file::Bridge { name, mode, uplinks, prefixes, allow }
+    let (mode, uplinks, access, prefixes, allow) = Default::default();
+    file::Bridge { name, mode, uplinks, access, prefixes, allow }
 }
 
 fn allow() -> file::Allow {

@@ -193,6 +193,7 @@ fn whatever_is_wrong_its_line_is_named() {
     for (piece, line) in [
         ("[[bridge]]\nname = \"a b\"\n", 2),
         ("[[bridge]]\nname = \"b\"\nuplinks = [\n\"ok\",\n\"/\",\n]\n", 5),
+        ("[[bridge]]\nname = \"b\"\nuplinks = [\"p\"]\naccess = [\n\"q\",\n\"p\",\n]\n", 6),
         ("[[bridge]]\nname = \"b\"\nmode = \"enforce\"\n", 3),
         ("[[bridge]]\nname = \"b\"\n[[bridge]]\nname = \"b\"\n", 4),
         (&format!("[[bridge]]\nname = \"b\"\n{allow}addresses = [\"x\"]\n"), 3),

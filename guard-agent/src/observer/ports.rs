@@ -28,6 +28,7 @@ use parking_lot::RwLock;
 use super::{
     Deps,
     hook::{Counts, Hook},
+    kind::{self, PortKind},
 };
 use crate::{
     clock,
@@ -58,8 +59,8 @@ const AGEING: Duration = Duration::from_secs(300);
 pub struct PortStatus {
     /// What netlink says.
     pub port: topology::Port,
-    /// It leads to other hosts.
-    pub uplink: bool,
+    /// What it leads to, and why that is thought.
+    pub kind: (PortKind, Arc<str>),
     /// Index into the counters of frames.
     pub slot: u32,
     /// The program is on it.
@@ -231,9 +232,8 @@ impl Ports {
                 if self.hooks.entry(ifindex).or_default().bare(Instant::now()) {
                     self.health.degraded(&what(port), &why);
                 }
-                let (uplink, why) = (self.is_uplink(port), Some(why.into()));
-                let status =
-                    PortStatus { port: port.clone(), uplink, slot: 0, coverage: None, why };
+                let (kind, why) = (self.kind(port), Some(why.into()));
+                let status = PortStatus { port: port.clone(), kind, slot: 0, coverage: None, why };
                 self.shared.write().insert(ifindex, status);
             }
         }
@@ -275,7 +275,8 @@ impl Ports {
                 .insert(ifindex, member, 0)
                 .map_err(|source| KernelError::Map { name: abi::MAP_VLANS, source })?;
         }
-        let uplink = self.is_uplink(port);
+        let kind = self.kind(port);
+        let uplink = kind.0 != PortKind::Access;
         let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
             ifindex,
@@ -302,7 +303,7 @@ impl Ports {
         self.free_slots.pop_if(|free| *free == slot);
         let coverage = self.kernel.attach(ifindex, &port.interface)?;
         let status =
-            PortStatus { port: port.clone(), uplink, slot, coverage: Some(coverage), why: None };
+            PortStatus { port: port.clone(), kind, slot, coverage: Some(coverage), why: None };
         match coverage.place(ifindex).map_err(refused(port))? {
             Place::First => Ok(self.is_first(ifindex, status)),
             Place::Behind(other) => self.is_behind(ifindex, status, &other),
@@ -495,10 +496,9 @@ impl Ports {
         slot.map_or((0, 0), |slot| self.maps.stations.refused(slot))
     }
 
-    /// Whether it leads to other hosts.
-    pub fn is_uplink(&self, port: &topology::Port) -> bool {
-        let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
-        bridge.is_some_and(|bridge| bridge.uplinks.contains(&port.interface))
+    /// What it leads to, and why that is thought.
+    pub fn kind(&self, port: &topology::Port) -> (PortKind, Arc<str>) {
+        kind::kind(self.bridges.iter().find(|bridge| bridge.name == port.bridge), port)
     }
 }
 
