@@ -231,6 +231,7 @@ mod tests {
             target: guard_core::incident::Target::Address(std::net::IpAddr::from([10, 0, 0, 1])),
             kind: Kind::Gateway,
             mild: false,
+            critical: false,
             holder: None,
             challenger: claimant,
             detail: None,

@@ -20,8 +20,8 @@ use guard_core::{
     segment::Segment,
 };
 use guard_ebpf::abi::{
-    self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
-    PORT_UPLINK, near_slot,
+    self, AddressKey, MAX_PORTS, MacKey, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED,
+    PORT_FILTERS_VLANS, PORT_UPLINK, near_slot,
 };
 use parking_lot::RwLock;
 
@@ -476,6 +476,13 @@ impl Ports {
                     || (!from.running && !has_carrier(holder)))
         };
         may && !self.maps.stations.is_bound(key, mac)
+    }
+
+    /// A MAC is held on a port, unless a binding holds it on another.
+    pub fn hold_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
+        let filters = self.shared.read().get(&ifindex).is_some_and(|s| s.port.vlans.is_some());
+        let vlan = if filters { key.vlan } else { 0 };
+        self.maps.stations.hold(MacKey::new(key.bridge, vlan, mac.0), ifindex);
     }
 
     /// A MAC has left a port for another, where the program finds it with its next claim.

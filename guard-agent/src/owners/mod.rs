@@ -280,6 +280,13 @@ impl Owners {
         inner.gateways.contains(&(segment.clone(), address)) || inner.is_host(segment, address)
     }
 
+    /// The gateways on a bridge that the host is not itself.
+    pub fn gateways(&self, bridge: &str) -> Vec<(Segment, IpAddr)> {
+        let inner = self.inner.lock();
+        let own = inner.gateways.iter().filter(|(segment, _)| *segment.bridge == *bridge);
+        own.filter(|(segment, address)| !inner.is_host(segment, *address)).cloned().collect()
+    }
+
     /// Whether it is the host's.
     pub fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
         self.inner.lock().is_host(segment, address)

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use guard_tests::{Agent, GATEWAY, Lab, Launch, Mac, Sandbox, eventually};
+use guard_tests::{Agent, Arp, GATEWAY, Lab, Launch, Mac, Sandbox, eventually};
 use serde_json::Value;
 
 use crate::claims::settle;
@@ -134,5 +134,42 @@ fn d22_the_kind_follows_what_the_host_does_with_the_peer() -> Result<()> {
     net.agent.host().ip("address add 192.0.2.1/24 dev in0")?;
     kind("unknown")?;
     assert!(net.agent.list(&["conflicts", "--all"], "conflicts")?.is_empty());
+    net.agent.stop()
+}
+
+/// A frame that claims no address.
+fn bare(mac: Mac) -> Vec<u8> {
+    [&[0xff; 6][..], &mac.octets(), &[0x88, 0xb5], &[0; 46]].concat()
+}
+
+#[test]
+fn l01_one_bare_frame_with_the_mac_of_the_gateway_behind_an_uplink_is_told() -> Result<()> {
+    let net = net(&format!("uplinks = [{OUT:?}]"), "")?;
+    assert_eq!(net.port(OUT)?["kind"], "uplink");
+    net.router.announce(GATEWAY)?;
+    net.gateway_lives(OUT)?;
+    // Its twin: a host behind the uplink that is nobody's gateway.
+    let other = Mac::numbered(0x42);
+    net.router
+        .raw_socket()?
+        .send(&Arp::announcement(other, Ipv4Addr::new(10, 8, 64, 99)).frame())?;
+    let thief = net.sandboxes[0].raw_socket()?;
+    thief.send(&bare(other))?;
+    thief.send(&bare(net.router.mac()))?;
+    let conflicts = net.agent.follow(&["conflicts"])?;
+    let (_, found) = conflicts.next(|found| found["kind"] == "clone")?;
+    assert_eq!((&found["severity"], &found["address"]), (&"critical".into(), &Value::Null));
+    let role = |port: &str| {
+        let claimants = found["claimants"].as_array().into_iter().flatten();
+        claimants.filter(|one| one["interface"] == port).map(|one| &one["role"]).next()
+    };
+    assert_eq!(role(OUT), Some(&"owner".into()), "{found}");
+    assert_eq!(role(net.sandboxes[0].port()), Some(&"impostor".into()), "{found}");
+    let others = net.settled()?;
+    assert!(
+        others.iter().all(|one| one["kind"] == "clone" || one["kind"] == "unowned"),
+        "{others:?}"
+    );
+    assert_eq!(others.iter().filter(|one| one["kind"] == "clone").count(), 1, "{others:?}");
     net.agent.stop()
 }

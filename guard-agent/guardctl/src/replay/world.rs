@@ -19,8 +19,8 @@ use guard_core::{
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
-        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OFF_LINK, OWNED_GATEWAY, OWNED_MAC,
-        Owned, PORT_UPLINK, Port, STRENGTH_ASSERT,
+        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacHolder, MacKey, OFF_LINK, OWNED_GATEWAY,
+        OWNED_MAC, Owned, PORT_UPLINK, Port, STRENGTH_ASSERT,
     },
     decide::Tables as _,
     model::Model,
@@ -273,6 +273,15 @@ impl Facts for World<'_> {
         false
     }
 
+    fn is_gateway(&self, _: &str, ifindex: u32, Mac(mac): Mac) -> bool {
+        let gateways = self.model.owned.iter().filter(|(_, o)| o.flags & OWNED_GATEWAY != 0);
+        gateways.into_iter().any(|(key, owned)| {
+            let live = self.model.live.get(key);
+            live.is_some_and(|live| (live.mac, live.ifindex) == (mac, ifindex))
+                || (owned.flags & OWNED_MAC != 0 && owned.mac == mac)
+        })
+    }
+
     fn behind(&self, _: u32) -> Option<Owner> {
         None
     }
@@ -377,6 +386,10 @@ impl Hands for World<'_> {
             Effect::Recheck(question) => return Some(self.answer(question)),
             Effect::Gone { segment, target, mac, ifindex } => {
                 return self.gone(segment, target, (mac, ifindex));
+            }
+            Effect::HoldMac(AddressKey { bridge, .. }, Mac(mac), ifindex) => {
+                let holder = MacHolder { ifindex, flags: 0 };
+                self.model.macs.insert(MacKey::new(bridge, 0, mac), holder);
             }
             Effect::ForgetMac(AddressKey { bridge, .. }, Mac(mac), ifindex) => {
                 let key = MacKey::new(bridge, 0, mac);
