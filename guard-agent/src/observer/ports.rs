@@ -13,6 +13,7 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
 use guard_core::{
     evidence::Device,
+    homes,
     incident::{Claimant, Role},
     mac::Mac,
     policy::{Allow, Quota},
@@ -20,8 +21,8 @@ use guard_core::{
     segment::Segment,
 };
 use guard_ebpf::abi::{
-    self, AddressKey, MAX_PORTS, MacKey, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED,
-    PORT_FILTERS_VLANS, PORT_UPLINK, near_slot,
+    self, AddressKey, MAX_PORTS, MacKey, NO_VLAN, PORT_ACCESS, PORT_ALLOW_ROUTER,
+    PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, PORT_UPLINK, near_slot,
 };
 use parking_lot::RwLock;
 
@@ -264,7 +265,13 @@ impl Ports {
             }
         };
         let bridge_slot = self.bridges.iter().position(|bridge| bridge.name == port.bridge);
-        let (allow, flags) = rules::of_port(self.rules(&port.bridge), &port.interface);
+        let (allow, mut flags) = rules::of_port(self.rules(&port.bridge), &port.interface);
+        let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
+        let homes = bridge.map_or(0, |bridge| homes::of_port(bridge.homes(), &port.interface));
+        if homes != 0 {
+            // It forwards, and says so.
+            flags |= PORT_ALLOW_ROUTER;
+        }
         let mut filters = 0;
         if let Some(vlans) = &port.vlans {
             // Which tags it may send is the bridge's affair then.
@@ -287,7 +294,7 @@ impl Ports {
             kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },
             flags: flags | filters,
             bridge_mac: bridge_mac.0,
-            reserved: [0; 2],
+            homes,
             quota_addresses: match uplink {
                 true => self.quota.uplink_addresses.get(),
                 false => self.quota.addresses_per_port.get(),

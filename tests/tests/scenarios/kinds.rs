@@ -173,3 +173,35 @@ fn l01_one_bare_frame_with_the_mac_of_the_gateway_behind_an_uplink_is_told() -> 
     assert_eq!(others.iter().filter(|one| one["kind"] == "clone").count(), 1, "{others:?}");
     net.agent.stop()
 }
+
+#[test]
+fn a20_a_gateway_that_is_a_guest_is_at_home_on_its_own_port_alone() -> Result<()> {
+    let net = net(&format!("uplinks = [{OUT:?}]"), "gateway_ports = [\"*-on?\"]")?;
+    let [guest, other] = &net.sandboxes;
+    guest.announce(GATEWAY)?;
+    net.gateway_lives(guest.port())?;
+    assert!(net.settled()?.iter().all(|one| one["kind"] == "unowned"));
+    // Its twin: from an uplink it is stolen, and from another sandbox.
+    net.router.announce(GATEWAY)?;
+    let told = net.told()?;
+    assert_eq!((&told["kind"], &told["severity"]), (&"gateway".into(), &"critical".into()));
+    assert_eq!(told["claimants"][0]["interface"], OUT, "{told}");
+    other.announce(GATEWAY)?;
+    let conflicts = net.agent.follow(&["conflicts"])?;
+    conflicts.next(|found| {
+        let claimants = found["claimants"].as_array().into_iter().flatten();
+        found["kind"] == "gateway" && claimants.filter(|one| one["role"] == "impostor").count() == 2
+    })?;
+    net.agent.stop()
+}
+
+#[test]
+fn a20_where_there_is_no_gateway_its_address_is_any_other() -> Result<()> {
+    let net = net("", "gateway = \"none\"")?;
+    let pools = net.agent.list(&["pools"], "pools")?;
+    assert_eq!((&pools[0]["gateway"], &pools[0]["capacity"]), (&Value::Null, &254.into()));
+    net.sandboxes[0].announce(GATEWAY)?;
+    let found = net.told()?;
+    assert_eq!(found["kind"], "unowned", "{found}");
+    net.agent.stop()
+}

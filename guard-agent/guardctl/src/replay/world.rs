@@ -8,6 +8,7 @@ use guard_api::convert;
 use guard_core::{
     arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
     evidence::{self, PortName, Station, Strength},
+    homes,
     incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Silent, Target},
     mac::Mac,
     owner::Owner,
@@ -60,6 +61,7 @@ impl<'a> World<'a> {
     pub(super) fn new(settings: &'a Settings, ground: &'a Ground) -> Self {
         let mut model = Model::new(AHEAD_NS);
         let mut bridges = BTreeMap::new();
+        let homes = homes::of_gateways(settings.homes());
         for (vlan, inner_vlan) in ground.segments.iter().copied().chain([(0, 0)]) {
             // The name of an interface has no space: none of these is one that somebody has given.
             let name = || match inner_vlan {
@@ -67,9 +69,11 @@ impl<'a> World<'a> {
                 inner_vlan => Arc::from(format!("{} {inner_vlan}", settings.bridge)),
             };
             bridges.entry(inner_vlan).or_insert_with(name);
-            let own = |gateway: &&Gateway| is_of(gateway.vlan, (vlan, inner_vlan));
-            for Gateway { address, mac, .. } in settings.gateways.iter().filter(own) {
-                let mut owned = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
+            let own = |gateway: &Gateway| is_of(gateway.vlan, (vlan, inner_vlan));
+            let gateways = settings.gateways.iter().zip(&homes);
+            for (Gateway { address, mac, .. }, home) in gateways.filter(|(one, _)| own(one)) {
+                let homes = u32::from(*home);
+                let mut owned = Owned { flags: OWNED_GATEWAY, homes, ..Owned::zeroed() };
                 if let Some(Mac(mac)) = mac {
                     owned.flags |= OWNED_MAC;
                     owned.mac = *mac;
