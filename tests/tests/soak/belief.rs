@@ -19,11 +19,16 @@ use crate::{
 
 /// How many frames, instead of the share.
 const VARIABLE: &str = "GUARD_SOAK_BELIEF";
-const FRAMES: usize = 2_048;
+const FRAMES: usize = 8 * BATCH;
 
 /// Frames, and owners that each is about, before one looks. The kernel's neighbour tables have
 /// room for 1,024 entries of each family, on the whole machine.
-const BATCH: usize = 256;
+const BATCH: usize = THIEVES * EACH;
+
+/// Ports that attack. One that claimed more than sixteen addresses would be one incident (claims.md A19b):
+/// an owner has two.
+const THIEVES: usize = 36;
+const EACH: usize = 7;
 
 /// The pool of IPv6 addresses.
 const SIX: &str = "six";
@@ -70,7 +75,6 @@ struct World<'a> {
     runtime: Runtime,
     /// Has the port of all owners.
     owner: Sandbox,
-    thief: Sandbox,
     victim: Sandbox,
     /// What the victim is known by.
     target: Station,
@@ -79,9 +83,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(lab: &'a Lab, agent: &'a Agent) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
-        let victim = lab.sandbox("victim")?;
-        agent.await_port(&thief)?;
+        let (owner, victim) = (lab.sandbox("owner")?, lab.sandbox("victim")?);
         let mut client = runtime.block_on(Client::connect(&agent.socket()))?;
         let target =
             runtime.block_on(station(&mut client, ("victim", ""), victim.mac(), victim.port()))?;
@@ -94,41 +96,40 @@ impl<'a> World<'a> {
             "address add {}/20 dev eth0\naddress add {}/64 dev eth0 nodad",
             target.ipv4, target.ipv6
         ))?;
-        Ok(Self { lab, agent, runtime, owner, thief, victim, target })
+        Ok(Self { lab, agent, runtime, owner, victim, target })
     }
 
     /// Has each owner attacked by a frame, and looks what became of it.
     fn batch(&self, number: usize, moved: &mut Moved) -> Result<()> {
         let owners = self.owners(number)?;
-        let (marker, owners) = owners.split_last().context("no owners")?;
+        let (markers, owners) = owners.split_at(THIEVES);
         self.introduce(owners)?;
+        let thieves = self.thieves(number)?;
         let watch = self.agent.incidents()?;
-        let socket = self.thief.raw_socket()?;
         let mut frames = Vec::new();
-        for (owner, seed) in owners.iter().zip(u64::try_from(number * BATCH)?..) {
-            let bytes =
-                frame(&mut fastrand::Rng::with_seed(seed), self.thief.mac(), owner, &self.target);
-            socket.send(&bytes)?;
-            frames.push(bytes);
+        let mut seeds = u64::try_from(number * BATCH)?..;
+        for ((thief, own), marker) in thieves.iter().zip(owners.chunks(EACH)).zip(markers) {
+            let socket = thief.raw_socket()?;
+            for (owner, seed) in own.iter().zip(&mut seeds) {
+                let mut chance = fastrand::Rng::with_seed(seed);
+                let bytes = frame(&mut chance, thief.mac(), owner, &self.target);
+                socket.send(&bytes)?;
+                frames.push(bytes);
+            }
+            // Frames of a port are seen in their order, and so are the incidents.
+            socket.send(&Arp::announcement(thief.mac(), marker.ipv4).frame())?;
         }
-        // Frames of a port are seen in their order, and so are the incidents.
-        socket.send(&Arp::announcement(self.thief.mac(), marker.ipv4).frame())?;
+        let mut awaited: HashSet<_> =
+            markers.iter().map(|marker| marker.ipv4.to_string()).collect();
         let (mut addresses, mut macs) = (HashSet::new(), HashSet::new());
-        loop {
+        while !awaited.is_empty() {
             let (_, conflict) = watch.next(TIMEOUT)?.context("no incident of the marker")?;
-            let is_here = |mac: &str, port: &str| {
-                conflict
-                    .claimants
-                    .iter()
-                    .any(|c| c.interface == port && (mac.is_empty() || c.mac == mac))
-            };
-            if is_here("", self.thief.port()) {
+            let is_theirs = |port: &str| thieves.iter().any(|thief| thief.port() == port);
+            if conflict.claimants.iter().any(|claimant| is_theirs(&claimant.interface)) {
                 macs.extend(conflict.claimants.iter().map(|claimant| claimant.mac.clone()));
                 addresses.insert(conflict.address.clone());
             }
-            if conflict.address == marker.ipv4.to_string() {
-                break;
-            }
+            awaited.remove(&conflict.address);
         }
 
         let (neighbours, stations) = (self.neighbours()?, self.stations()?);
@@ -149,15 +150,23 @@ impl<'a> World<'a> {
                 ensure!(macs.contains(&mac), "{mac} moved by {frame:02x?}, and nobody was told");
             }
         }
-        Ok(())
+        thieves.into_iter().try_for_each(Sandbox::delete)
     }
 
-    /// So many that no frame of the batch is about the same, and one for the marker.
+    fn thieves(&self, batch: usize) -> Result<Vec<Sandbox>> {
+        let thief = |number| self.lab.sandbox(&format!("t{batch}-{number}"));
+        let thieves: Vec<_> = (0..THIEVES).map(thief).collect::<Result<_>>()?;
+        thieves.iter().try_for_each(|thief| self.agent.await_port(thief))?;
+        Ok(thieves)
+    }
+
+    /// So many that no frame of the batch is about the same, after a marker for each thief.
     fn owners(&self, batch: usize) -> Result<Vec<Station>> {
         self.runtime.block_on(async {
             let mut client = Client::connect(&self.agent.socket()).await?;
-            let mut owners = Vec::with_capacity(BATCH + 1);
-            for number in (batch * (BATCH + 1)..).take(BATCH + 1) {
+            const ALL: usize = THIEVES + BATCH;
+            let mut owners = Vec::with_capacity(ALL);
+            for number in (batch * ALL..).take(ALL) {
                 // A port speaks for one sandbox; that may have many addresses.
                 let (asker, mac) = (("owner", &*number.to_string()), Crowd::mac(number)?);
                 owners.push(station(&mut client, asker, mac, self.owner.port()).await?);
