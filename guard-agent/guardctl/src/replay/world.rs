@@ -278,8 +278,8 @@ impl Facts for World<'_> {
     }
 
     fn is_gateway(&self, _: &str, ifindex: u32, Mac(mac): Mac) -> bool {
-        let gateways = self.model.owned.iter().filter(|(_, o)| o.flags & OWNED_GATEWAY != 0);
-        gateways.into_iter().any(|(key, owned)| {
+        let mut gateways = self.model.owned.iter().filter(|(_, o)| o.flags & OWNED_GATEWAY != 0);
+        gateways.any(|(key, owned)| {
             let live = self.model.live.get(key);
             live.is_some_and(|live| (live.mac, live.ifindex) == (mac, ifindex))
                 || (owned.flags & OWNED_MAC != 0 && owned.mac == mac)
