@@ -51,12 +51,12 @@ fn the_maps_are_laid_out_as_their_version_says() {
     layout! { text,
         AddressKey { bridge, vlan, inner_vlan, address }
         Port {
-            ifindex, bridge, bridge_slot, port_slot, pvid, kind, flags, bridge_mac, reserved,
+            ifindex, bridge, bridge_slot, port_slot, pvid, kind, flags, bridge_mac, homes,
             quota_addresses, quota_frames, allow, quota_events, quota_macs,
         }
         Vlans { member }
         Prefix { on_link, allow, allow_virtual, declared }
-        Owned { generation, seen_ns, ifindex, mac, flags, reserved }
+        Owned { generation, seen_ns, ifindex, mac, flags, homes }
         Live { first_ns, seen_ns, ifindex, mac, strength, reserved }
         MacKey { bridge, vlan, reserved, mac, padding }
         MacHolder { ifindex, flags }

@@ -137,8 +137,8 @@ pub struct Port {
     pub flags: u8,
     /// The bridge's own MAC, zero if it is not known (claims.md L02).
     pub bridge_mac: [u8; 6],
-    /// Keeps the layout free of padding.
-    pub reserved: [u8; 2],
+    /// The gateways that are at home here, a bit each, as in [`Owned::homes`].
+    pub homes: u16,
     /// The most addresses that nobody owns and that are live on this port; 0 for no limit.
     pub quota_addresses: u32,
     /// The most ARP and ND frames a second about such addresses; 0 for no limit.
@@ -219,8 +219,8 @@ pub struct Owned {
     pub mac: [u8; 6],
     /// The `OWNED_*` bits.
     pub flags: u16,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// Of a gateway: the bit of the ports that it is at home on; 0 for any uplink.
+    pub homes: u32,
 }
 
 /// A lease holds the address.
@@ -229,7 +229,7 @@ pub const OWNED_LEASED: u16 = 1;
 pub const OWNED_MAC: u16 = 1 << 1;
 /// [`Owned::ifindex`] is declared.
 pub const OWNED_PORT: u16 = 1 << 2;
-/// The pool's gateway: a claim from any access port is a conflict (claims.md A20, D07).
+/// The pool's gateway: a claim from where it is not at home is a conflict (claims.md A20, D07).
 pub const OWNED_GATEWAY: u16 = 1 << 3;
 /// An address of the host on the bridge: as the gateway, and from an uplink too.
 pub const OWNED_HOST: u16 = 1 << 4;

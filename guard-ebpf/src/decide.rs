@@ -168,11 +168,21 @@ fn is_declared(port: &Port, claim: &Claim, owned: &Owned) -> bool {
         || is_reserved(port, owned)
 }
 
-/// Whether no port of this kind may claim the address (claims.md A20, D07).
+/// Whether the port may not claim the address, whoever has it (claims.md A20, D07).
 #[inline(always)]
 fn is_reserved(port: &Port, owned: &Owned) -> bool {
-    let bits = if port.kind == PORT_UPLINK { OWNED_HOST } else { OWNED_HOST | OWNED_GATEWAY };
+    let bits = if is_home(port, owned) { OWNED_HOST } else { OWNED_HOST | OWNED_GATEWAY };
     owned.flags & bits != 0
+}
+
+/// Whether a gateway that is not the host's is at home there: on the ports that are named for it, or
+/// else on any uplink.
+#[inline(always)]
+fn is_home(port: &Port, owned: &Owned) -> bool {
+    match owned.homes {
+        0 => port.kind == PORT_UPLINK,
+        homes => homes & u32::from(port.homes) != 0,
+    }
 }
 
 #[inline(always)]

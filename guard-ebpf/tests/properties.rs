@@ -121,7 +121,7 @@ prop_compose! {
         let seen_ns = |now: bool| if now { NOW_NS } else { NOW_NS - 2 * REFRESH_NS };
         Known {
             owned: owned.map(|(flags, mac, ifindex, now)| Owned {
-                generation: 1, seen_ns: seen_ns(now), ifindex, mac, flags, reserved: 0,
+                generation: 1, seen_ns: seen_ns(now), ifindex, mac, flags, homes: 0,
             }),
             live: live.map(|(mac, ifindex, now)| Live {
                 first_ns: 1, seen_ns: seen_ns(now), ifindex, mac, strength: STRENGTH_ASSERT,
@@ -192,7 +192,7 @@ proptest! {
         };
         let flags = OWNED_LEASED | OWNED_MAC | OWNED_PORT;
         let (mac, seen_ns) = (claim.mac, NOW_NS);
-        let owned = Owned { generation: 1, seen_ns, ifindex: HERE, mac, flags, reserved: 0 };
+        let owned = Owned { generation: 1, seen_ns, ifindex: HERE, mac, flags, homes: 0 };
         let known = Known { owned: Some(owned), ..known };
         let decision = judge(&known, &port, HERE, claim, NOW_NS);
         prop_assert_eq!(decision.verdict, Verdict::Pass);
@@ -226,7 +226,7 @@ proptest! {
         let parsed: Parsed = parse(&frame[..], &port);
         let Some(claim) = parsed.claim().filter(|claim| claim.mac != mac) else { return Ok(()) };
         let flags = OWNED_LEASED | OWNED_MAC;
-        let owned = Owned { generation: 1, seen_ns: 0, ifindex: 0, mac, flags, reserved: 0 };
+        let owned = Owned { generation: 1, seen_ns: 0, ifindex: 0, mac, flags, homes: 0 };
         let known = Known { owned: Some(owned), ..Known::default() };
         let decision = judge(&known, &port, HERE, claim, NOW_NS);
         prop_assert!(matches!(decision.action, Action::Report(_)));

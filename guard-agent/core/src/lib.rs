@@ -5,6 +5,7 @@
 pub mod arbiter;
 pub mod duration;
 pub mod evidence;
+pub mod homes;
 pub mod incident;
 pub mod judgement;
 pub mod lease;

@@ -102,7 +102,7 @@ fn replay(args: Replay, output: Output) -> Result<(), Error> {
         prefixes: prefix.into_iter().map(|net| OnLink { vlan: None, net }).collect(),
         gateways: gateway
             .into_iter()
-            .map(|(address, mac)| Gateway { vlan: None, address, mac })
+            .map(|(address, mac)| Gateway { vlan: None, address, mac, ports: Vec::new() })
             .collect(),
         port,
         ingress,

@@ -67,7 +67,14 @@ impl Config {
         changes.live("[allocate] when_degraded", &self.when_degraded, &when_degraded);
         changes.waits("[conflict]", &self.conflict, &conflict);
         changes.waits("[quota]", &self.quota, &quota);
-        changes.waits("[[bridge]]", &self.bridges, &bridges);
+        let sections = |bridges: &[Bridge]| -> Vec<Bridge> {
+            bridges.iter().map(|bridge| Bridge { homes: Vec::new(), ..bridge.clone() }).collect()
+        };
+        let homes = |bridges: &[Bridge]| -> Vec<_> {
+            bridges.iter().map(|bridge| bridge.homes.clone()).collect()
+        };
+        changes.waits("[[bridge]]", &sections(&self.bridges), &sections(&bridges));
+        changes.waits("[[pool]] gateway_ports", &homes(&self.bridges), &homes(&bridges));
         let pools = self.changed_pools(&pools, &bridges, &mut changes);
         changes.live("[reconcile]", &self.reconcile, &reconcile);
         changes.waits("[inventory] or [directory]", &self.sources, &sources);

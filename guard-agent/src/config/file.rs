@@ -2,6 +2,7 @@
 //! nowhere else: `print-config` writes both down.
 
 use std::{
+    fmt::{self, Display, Formatter},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -9,11 +10,11 @@ use std::{
 
 use documented::{Documented, DocumentedFields};
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use guard_core::{
     duration,
-    lease::{ExclusionError, PoolSpec},
+    lease::{self, ExclusionError, PoolSpec},
     policy::{AllowKind, Conflict, Quota},
     segment::Segment,
 };
@@ -151,6 +152,10 @@ pub(super) struct Bridge {
     /// Ports that lead to other hosts.
     #[serde(default)]
     pub uplinks: Vec<String>,
+    /// Ports that lead to sandboxes, beside taps and veths, which do without being named. One that is
+    /// neither named nor one of these is judged as an uplink, and `guardctl status` asks which it is.
+    #[serde(default)]
+    pub access: Vec<String>,
     /// What is on the link although no pool has it: "192.0.2.0/24", or { prefix = "192.0.2.0/24", vlan =
     /// 5 }. The prefixes of the host's own addresses there need not be named.
     #[serde(default)]
@@ -218,8 +223,12 @@ pub(super) struct Pool {
     /// What its addresses are of.
     #[serde(deserialize_with = "prefix")]
     pub prefix: IpNet,
-    /// Never handed out; by default the first host address.
-    pub gateway: Option<IpAddr>,
+    /// Never handed out; by default the first host address. "none": there is none.
+    pub gateway: Option<Gateway>,
+    /// The ports that the gateway is behind, if it is a guest: names, in which "*" stands for any text
+    /// and "?" for any character. Else it is the host or behind an uplink.
+    #[serde(default)]
+    pub gateway_ports: Vec<String>,
     /// Not handed out either: addresses, ranges ("10.8.64.2-10.8.64.9") or prefixes.
     #[serde(default)]
     pub exclude: Vec<String>,
@@ -240,6 +249,40 @@ pub(super) struct Pool {
     pub slaac: Option<bool>,
 }
 
+/// A pool's gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gateway {
+    None,
+    Is(IpAddr),
+}
+
+impl Display for Gateway {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Is(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Gateway {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Gateway {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        text.parse()
+            .map(Self::Is)
+            .map_err(|_| D::Error::custom(format!("{text:?} is neither an address nor \"none\"")))
+    }
+}
+
 fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
@@ -251,7 +294,11 @@ impl Pool {
     pub(super) fn into_spec(self) -> Result<PoolSpec, ExclusionError> {
         let default = PoolSpec::new(self.name, Segment::new(self.bridge, self.vlan), self.prefix);
         Ok(PoolSpec {
-            gateway: self.gateway,
+            gateway: match self.gateway {
+                None => lease::Gateway::FirstHost,
+                Some(Gateway::None) => lease::Gateway::None,
+                Some(Gateway::Is(address)) => lease::Gateway::Is(address),
+            },
             exclude: self.exclude.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
             cooldown: self.cooldown.unwrap_or(default.cooldown),
             cooldown_bypass: self.cooldown_bypass.unwrap_or(default.cooldown_bypass),

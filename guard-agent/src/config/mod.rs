@@ -12,12 +12,14 @@ mod sources;
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use guard_core::{
+    homes::{self, MAX_HOMES},
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     policy::{Allow, Conflict, MAX_RULES, Quota},
     segment::Segment,
@@ -77,10 +79,32 @@ pub struct Bridge {
     pub name: Arc<str>,
     /// Ports that lead to other hosts.
     pub uplinks: Vec<Arc<str>>,
+    /// Ports that lead to sandboxes, whatever device they are.
+    pub access: Vec<Arc<str>>,
     /// The prefixes on the link that no pool has, with their VLANs.
     pub prefixes: Vec<(u16, IpNet)>,
     /// Who may claim what another has.
     pub allow: Vec<Allow>,
+    /// The gateways that are guests.
+    pub homes: Vec<Home>,
+}
+
+/// A gateway that is at home on ports of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// Its VLAN.
+    pub vlan: u16,
+    /// Its address.
+    pub address: IpAddr,
+    /// Patterns of the ports' names.
+    pub ports: Vec<Arc<str>>,
+}
+
+impl Bridge {
+    /// The ports of each of those gateways.
+    pub fn homes(&self) -> impl Iterator<Item = &[Arc<str>]> {
+        self.homes.iter().map(|home| &home.ports[..])
+    }
 }
 
 /// What is wrong with a configuration file.
@@ -131,6 +155,14 @@ pub enum CheckError {
     InterfaceName {
         /// The name.
         name: String,
+    },
+    /// A port that is said to be both.
+    #[error("bridge {bridge:?}: port {port:?} is in uplinks and in access; leave it in one")]
+    TwoKinds {
+        /// Which bridge.
+        bridge: String,
+        /// Which port.
+        port: String,
     },
     /// Two sections for one bridge.
     #[error("bridge {bridge:?} is configured twice; merge the two [[bridge]] sections")]
@@ -196,6 +228,14 @@ pub enum CheckError {
         pool: String,
         /// The id.
         vlan: u16,
+    },
+    /// Ports for a gateway that cannot have any.
+    #[error("pool {pool:?}: gateway_ports: {what}")]
+    GatewayPorts {
+        /// Which pool.
+        pool: Arc<str>,
+        /// What is wrong.
+        what: String,
     },
     /// Something to exclude that is no address, range or prefix.
     #[error("pool {pool:?}: exclude: {source}")]
@@ -264,8 +304,8 @@ impl Config {
             access,
         } = file;
         check_spans(&conflict)?;
-        let bridges = check_bridges(bridge)?;
-        let pools = check_pools(pool, &bridges)?;
+        let mut bridges = check_bridges(bridge)?;
+        let pools = check_pools(pool, &mut bridges)?;
         check_gateways(&bridges, &pools)?;
         let sources = inventory::Settings {
             containerd: inventory.containerd.map(sources::containerd).transpose()?,
@@ -305,6 +345,24 @@ impl Config {
         pools.chain(others).collect()
     }
 
+    /// The pools' gateways, each with the bit of the ports that it is at home on.
+    pub fn gateways(&self) -> Vec<((Segment, IpAddr), u16)> {
+        let home = |segment: &Segment, address: IpAddr| {
+            let bridge = self.bridges.iter().find(|bridge| bridge.name == segment.bridge)?;
+            let bits = homes::of_gateways(bridge.homes());
+            let mut homes = bridge.homes.iter().zip(bits);
+            let is =
+                |(home, _): &(&Home, u16)| (home.vlan, home.address) == (segment.vlan, address);
+            homes.find(is).map(|(_, bit)| bit)
+        };
+        let gateway = |pool: &Pool| {
+            let (segment, address) = (pool.segment().clone(), pool.gateway()?);
+            let home = home(&segment, address).unwrap_or(0);
+            Some(((segment, address), home))
+        };
+        self.pools.iter().filter_map(gateway).collect()
+    }
+
     /// The segments that have a pool, each once.
     pub fn segments(&self) -> Vec<Segment> {
         let mut segments: Vec<_> =
@@ -315,31 +373,46 @@ impl Config {
     }
 }
 
-fn check_pools(sections: Vec<file::Pool>, bridges: &[Bridge]) -> Result<Vec<Pool>, Fault> {
+fn check_pools(sections: Vec<file::Pool>, bridges: &mut [Bridge]) -> Result<Vec<Pool>, Fault> {
     let mut pools = Vec::with_capacity(sections.len());
     for (index, pool) in sections.into_iter().enumerate() {
         let key = |key| format!("pool.{index}.{key}");
         let name = pool.name.clone();
-        if !bridges.iter().any(|bridge| *bridge.name == *pool.bridge) {
+        let Some(on) = bridges.iter().position(|bridge| *bridge.name == *pool.bridge) else {
             let error = CheckError::BridgeUnknown { pool: name, bridge: pool.bridge };
             return Err(at(key("bridge"))(error));
-        }
+        };
         if pool.vlan > 4094 {
             return Err(at(key("vlan"))(CheckError::Vlan { pool: name, vlan: pool.vlan }));
         }
+        let ports: Vec<_> = pool.gateway_ports.iter().map(|port| Arc::from(&**port)).collect();
         let mut spec = pool
             .into_spec()
             .map_err(|source| CheckError::Exclusion { pool: name, source })
             .map_err(at(key("exclude")))?;
         spec.exclude.extend(taken(bridges, &spec.segment).map(Exclusion::from));
-        pools.push(Pool::new(spec).map_err(|error| {
+        let pool = Pool::new(spec).map_err(|error| {
             let wrong = match error {
                 PoolError::Gateway { .. } => "gateway",
                 PoolError::NoAttempts { .. } => "max_attempts",
                 _ => "prefix",
             };
             at(key(wrong))(error)
-        })?);
+        })?;
+        if !ports.is_empty() {
+            let homes = &mut bridges[on].homes;
+            let wrong = |what: String| CheckError::GatewayPorts { pool: pool.name().clone(), what };
+            let fault = at(key("gateway_ports"));
+            let Some(address) = pool.gateway() else {
+                return Err(fault(wrong("the pool has no gateway".to_owned())));
+            };
+            if homes.len() == MAX_HOMES {
+                let what = format!("{MAX_HOMES} other pools of the bridge have some already");
+                return Err(fault(wrong(what)));
+            }
+            homes.push(Home { vlan: pool.segment().vlan, address, ports });
+        }
+        pools.push(pool);
     }
     Ok(pools)
 }
@@ -398,11 +471,17 @@ fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), Fault> {
 fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
     for (index, section) in sections.into_iter().enumerate() {
-        let file::Bridge { name, mode, uplinks, prefixes, allow } = section;
+        let file::Bridge { name, mode, uplinks, access, prefixes, allow } = section;
         let key = |key| format!("bridge.{index}.{key}");
         check_interface(&name).map_err(at(key("name")))?;
-        for (index, name) in uplinks.iter().enumerate() {
-            check_interface(name).map_err(at(format!("{}.{index}", key("uplinks"))))?;
+        for (setting, ports) in [("uplinks", &uplinks), ("access", &access)] {
+            for (index, port) in ports.iter().enumerate() {
+                check_interface(port).map_err(at(format!("{}.{index}", key(setting))))?;
+            }
+        }
+        if let Some(index) = access.iter().position(|port| uplinks.contains(port)) {
+            let error = CheckError::TwoKinds { bridge: name, port: access[index].clone() };
+            return Err(at(format!("{}.{index}", key("access")))(error));
         }
         if mode == file::Mode::Enforce {
             return Err(at(key("mode"))(CheckError::Enforce { bridge: name }));
@@ -410,7 +489,8 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
         if bridges.iter().any(|bridge| *bridge.name == *name) {
             return Err(at(key("name"))(CheckError::BridgeTwice { bridge: name }));
         }
-        let uplinks = uplinks.into_iter().map(Arc::from).collect();
+        let [uplinks, access] =
+            [uplinks, access].map(|ports| ports.into_iter().map(Arc::from).collect());
         if allow.len() > MAX_RULES {
             let error = CheckError::TooManyRules { bridge: name, count: allow.len() };
             return Err(at(format!("{}.{MAX_RULES}", key("allow")))(error));
@@ -425,7 +505,14 @@ fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
             rules::on_link(&name, section).map_err(at(place))
         });
         let prefixes = prefixes.collect::<Result<_, _>>()?;
-        bridges.push(Bridge { name: name.into(), uplinks, prefixes, allow });
+        bridges.push(Bridge {
+            name: name.into(),
+            uplinks,
+            access,
+            prefixes,
+            allow,
+            homes: Vec::new(),
+        });
     }
     match u32::try_from(bridges.len()) {
         Ok(0) => Err(at("bridge")(CheckError::NoBridge)),

@@ -86,8 +86,8 @@ fn describe(out: &mut String, text: &str) {
 
 fn bridge() -> file::Bridge {
     let name = "rt0".to_owned();
-    let (mode, uplinks, prefixes, allow) = Default::default();
-    file::Bridge { name, mode, uplinks, prefixes, allow }
+    let (mode, uplinks, access, prefixes, allow) = Default::default();
+    file::Bridge { name, mode, uplinks, access, prefixes, allow }
 }
 
 fn allow() -> file::Allow {
@@ -99,13 +99,15 @@ fn pool() -> file::Pool {
     let prefix = PREFIX.parse().expect("it is a prefix");
     let segment = Segment::new(bridge().name, 0);
     let default = guard_core::lease::Pool::new(PoolSpec::new("sandboxes", segment, prefix));
-    let default = default.expect("it is a prefix of hosts").spec().clone();
+    let pool = default.expect("it is a prefix of hosts");
+    let default = pool.spec().clone();
     file::Pool {
         name: default.name.to_string(),
         bridge: default.segment.bridge.to_string(),
         vlan: default.segment.vlan,
         prefix,
-        gateway: default.gateway,
+        gateway: pool.gateway().map(file::Gateway::Is),
+        gateway_ports: Vec::new(),
         exclude: Vec::new(),
         cooldown: Some(default.cooldown),
         cooldown_bypass: Some(default.cooldown_bypass),

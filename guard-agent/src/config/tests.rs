@@ -144,6 +144,27 @@ fn a_gateway_is_given_only_to_ports_that_are_named() {
 }
 
 #[test]
+fn a_gateway_that_is_a_guest_has_ports_of_its_own() {
+    let pools = |more: &str| format!("{GOOD}{more}");
+    let second = |more: &str| {
+        pools(&format!(
+            "[[pool]]\nname = \"q\"\nbridge = \"rt0\"\nvlan = 9\nprefix = \"10.9.0.0/24\"\n{more}"
+        ))
+    };
+    let homes = |config: &Config| -> Vec<_> {
+        let mut homes = config.gateways();
+        homes.sort();
+        homes.into_iter().map(|((segment, address), bit)| (segment.vlan, address, bit)).collect()
+    };
+    let guest = load(&second("gateway_ports = [\"veth-r*\"]\n")).unwrap();
+    assert!(homes(&guest).contains(&(9, [10, 9, 0, 1].into(), 1)), "{:?}", homes(&guest));
+    let none = load(&second("gateway = \"none\"\n")).unwrap();
+    assert!(homes(&none).iter().all(|(vlan, ..)| *vlan != 9), "{:?}", homes(&none));
+    refused(&second("gateway = \"none\"\ngateway_ports = [\"r\"]\n"), &["\"q\"", "no gateway"]);
+    refused(&second("gateway = \"nobody\"\n"), &["nobody", "none"]);
+}
+
+#[test]
 fn sources_are_asked_where_they_have_a_section() {
     let config = load(GOOD).unwrap();
     assert_eq!(config.reconcile.interval, Duration::from_secs(300));
@@ -193,6 +214,7 @@ fn whatever_is_wrong_its_line_is_named() {
     for (piece, line) in [
         ("[[bridge]]\nname = \"a b\"\n", 2),
         ("[[bridge]]\nname = \"b\"\nuplinks = [\n\"ok\",\n\"/\",\n]\n", 5),
+        ("[[bridge]]\nname = \"b\"\nuplinks = [\"p\"]\naccess = [\n\"q\",\n\"p\",\n]\n", 6),
         ("[[bridge]]\nname = \"b\"\nmode = \"enforce\"\n", 3),
         ("[[bridge]]\nname = \"b\"\n[[bridge]]\nname = \"b\"\n", 4),
         (&format!("[[bridge]]\nname = \"b\"\n{allow}addresses = [\"x\"]\n"), 3),

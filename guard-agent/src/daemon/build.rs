@@ -60,9 +60,7 @@ impl Leases {
         let live = Arc::new(SharedEvidence::default());
         let having = config.pools.iter().map(|pool| (pool.segment().clone(), pool.prefix()));
         live.set_prefixes(having.collect());
-        let gateways =
-            config.pools.iter().filter_map(|pool| Some((pool.segment().clone(), pool.gateway()?)));
-        let owners = Arc::new(Owners::new(gateways, health.clone()));
+        let owners = Arc::new(Owners::new(config.gateways(), health.clone()));
         // Ids grow over restarts, as the epoch does.
         let flaps = Flaps::new(config.conflict.flap_window, config.conflict.flap_count);
         let mut incidents = Incidents::new(config.conflict.quiet, flaps, (epoch << 32) + 1);

@@ -241,6 +241,7 @@ mod tests {
             target: guard_core::incident::Target::Address(IpAddr::from([10, 0, 0, 1])),
             kind: Kind::Gateway,
             mild: false,
+            critical: false,
             holder: None,
             challenger: claimant,
             detail: None,

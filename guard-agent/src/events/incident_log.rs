@@ -161,6 +161,7 @@ mod tests {
             target,
             kind: Kind::Gateway,
             mild: false,
+            critical: false,
             holder: None,
             challenger,
             detail: None,

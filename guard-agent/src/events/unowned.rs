@@ -65,8 +65,18 @@ impl Unowned {
             gone: false,
         };
         let (kind, mild, holder) = (Kind::Unowned, false, None);
-        let unanswered = false;
-        Some(Sighting { segment, target, kind, mild, holder, challenger, detail, unanswered })
+        let (critical, unanswered) = (false, false);
+        Some(Sighting {
+            segment,
+            target,
+            kind,
+            mild,
+            critical,
+            holder,
+            challenger,
+            detail,
+            unanswered,
+        })
     }
 
     /// An address has an owner, or is not in use any more. Returns what is over with it.

@@ -40,10 +40,23 @@ pub struct Port {
     pub bridge_ifindex: u32,
     /// It is up and so is its carrier.
     pub running: bool,
+    /// What it is a port by.
+    pub device: PortDevice,
     /// Its VLANs, where the bridge filters them.
     pub vlans: Option<PortVlans>,
     /// What the bridge does with its frames.
     pub flow: Flow,
+}
+
+/// What sort of device a port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortDevice {
+    /// A tap, as a virtual machine has it.
+    Tap,
+    /// One end of a veth pair whose other end the host does not use itself.
+    Veth,
+    /// Any other, by what it is.
+    Other(Arc<str>),
 }
 
 /// What there is to watch.
@@ -169,12 +182,38 @@ impl Topology {
                 bridge: (*name).clone(),
                 bridge_ifindex: *bridge_ifindex,
                 running: link.running,
+                device: self.device(link),
                 vlans: self.vlans_of(link, bridge),
                 flow: link.flow,
             };
             view.ports.insert(link.ifindex, port);
         }
         view
+    }
+
+    /// What a port is. The other end of a veth pair is the host's own where it is in this namespace and
+    /// is used here. A link-local address, which every link that is up gets by itself, is no use.
+    fn device(&self, link: &Link) -> PortDevice {
+        let kind = link.kind.as_deref();
+        match kind {
+            Some("tun") => return PortDevice::Tap,
+            Some("veth") => {}
+            Some(kind) => return PortDevice::Other(format!("a device of kind {kind}").into()),
+            None => return PortDevice::Other("a physical device".into()),
+        }
+        let peer = link.device.peer.filter(|_| link.device.netns.is_none());
+        let Some(peer) = peer.and_then(|peer| self.links.get(&peer)) else {
+            return PortDevice::Veth;
+        };
+        let master = peer.controller.and_then(|controller| self.links.get(&controller));
+        let use_of_peer = match master.filter(|master| master.is_bridge) {
+            Some(bridge) => format!("is a port of {}", bridge.name),
+            None if self.addresses_on(peer.ifindex).any(|net| !is_link_local(net.addr())) => {
+                "has an address of the host".to_owned()
+            }
+            None => return PortDevice::Veth,
+        };
+        PortDevice::Other(format!("a veth whose peer {} {use_of_peer}", peer.name).into())
     }
 
     /// The host's addresses on a link.
@@ -214,6 +253,7 @@ mod tests {
             name: name.to_owned(),
             alternative: Vec::new(),
             controller,
+            kind: Some("veth".to_owned()),
             is_bridge: name.starts_with("br"),
             filters_vlans: false,
             vlan: None,
@@ -299,6 +339,42 @@ mod tests {
         let bridge = &topology.view().bridges["br0"];
         assert_eq!(bridge.addresses.len(), 5);
         assert_eq!(bridge.prefixes, BTreeSet::from([(0, net("2001:db8:1::/64"))]));
+    }
+
+    #[test]
+    fn a_port_is_a_tap_or_a_veth_that_leads_away_or_something_else() {
+        let mut topology = topology();
+        let device = |topology: &Topology| topology.view().ports[&4].device.clone();
+        let port = |kind: Option<&str>, device| Link {
+            kind: kind.map(str::to_owned),
+            device,
+            ..link(4, "v4", Some(2))
+        };
+        let here = Device { peer: Some(9), ..Device::default() };
+        for (kind, expected) in [
+            (Some("tun"), PortDevice::Tap),
+            (Some("veth"), PortDevice::Veth),
+            (Some("bond"), PortDevice::Other("a device of kind bond".into())),
+            (Some("vlan"), PortDevice::Other("a device of kind vlan".into())),
+            (Some("dummy"), PortDevice::Other("a device of kind dummy".into())),
+            (None, PortDevice::Other("a physical device".into())),
+        ] {
+            topology.apply(Notice::Link(port(kind, here)));
+            assert_eq!(device(&topology), expected, "{kind:?}");
+        }
+        topology.apply(Notice::Link(port(Some("veth"), here)));
+        topology.apply(Notice::Link(link(9, "peer", None)));
+        topology.apply(Notice::Address(9, net("fe80::9/64")));
+        assert_eq!(device(&topology), PortDevice::Veth, "the peer is not used");
+        topology.apply(Notice::Address(9, net("10.2.0.1/24")));
+        let used = "a veth whose peer peer has an address of the host";
+        assert_eq!(device(&topology), PortDevice::Other(used.into()));
+        topology.apply(Notice::Link(link(9, "peer", Some(3))));
+        let used = "a veth whose peer peer is a port of br1";
+        assert_eq!(device(&topology), PortDevice::Other(used.into()));
+        // The number of its peer is another link's in another namespace.
+        topology.apply(Notice::Link(port(Some("veth"), Device { netns: Some(0), ..here })));
+        assert_eq!(device(&topology), PortDevice::Veth);
     }
 
     #[test]

@@ -112,7 +112,7 @@ mod tests {
     use guard_ebpf::abi::{self, STRENGTH_ASSERT};
 
     use super::*;
-    use crate::network::{Flow, PortVlans};
+    use crate::network::{Flow, PortVlans, topology::PortDevice};
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
@@ -122,6 +122,7 @@ mod tests {
             bridge: bridge.into(),
             bridge_ifindex: 2,
             running: true,
+            device: PortDevice::Veth,
             vlans: None,
             flow: Flow::default(),
         }

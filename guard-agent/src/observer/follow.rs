@@ -202,15 +202,22 @@ impl Observer {
                 }
             }
             if known.is_some_and(|known| {
-                (&known.interface, known.bridge_ifindex, &known.vlans)
-                    == (&port.interface, port.bridge_ifindex, &port.vlans)
+                (&known.interface, known.bridge_ifindex, &known.device, &known.vlans)
+                    == (&port.interface, port.bridge_ifindex, &port.device, &port.vlans)
             }) {
                 continue;
+            }
+            let (kind, why) = self.ports.kind(port);
+            if kind == PortKind::Unknown {
+                tracing::warn!(
+                    port = %port.interface, bridge = %port.bridge, %why,
+                    "what a port leads to is not known; it is judged as an uplink"
+                );
             }
             let name = PortName {
                 interface: port.interface.clone(),
                 bridge: port.bridge.clone(),
-                uplink: self.ports.is_uplink(port),
+                uplink: kind != PortKind::Access,
             };
             let vlans = port.vlans.as_ref().map(|vlans| vlans.member.clone());
             self.deps.live.set_port_vlans(*ifindex, vlans);

@@ -10,6 +10,7 @@ mod executor;
 mod follow;
 mod handle;
 mod hook;
+mod kind;
 mod log_limiter;
 mod ports;
 
@@ -32,6 +33,7 @@ use tokio::{
 };
 
 pub use handle::{EnsureError, Handle};
+pub use kind::PortKind;
 pub use ports::{PortStatus, SharedPorts};
 
 use coverage_check::CoverageCheck;

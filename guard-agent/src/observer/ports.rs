@@ -13,6 +13,7 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use bytemuck::Zeroable as _;
 use guard_core::{
     evidence::Device,
+    homes,
     incident::{Claimant, Role},
     mac::Mac,
     policy::{Allow, Quota},
@@ -20,14 +21,15 @@ use guard_core::{
     segment::Segment,
 };
 use guard_ebpf::abi::{
-    self, AddressKey, MAX_PORTS, NO_VLAN, PORT_ACCESS, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS,
-    PORT_UPLINK, near_slot,
+    self, AddressKey, MAX_PORTS, MacKey, NO_VLAN, PORT_ACCESS, PORT_ALLOW_ROUTER,
+    PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, PORT_UPLINK, near_slot,
 };
 use parking_lot::RwLock;
 
 use super::{
     Deps,
     hook::{Counts, Hook},
+    kind::{self, PortKind},
 };
 use crate::{
     clock,
@@ -58,8 +60,8 @@ const AGEING: Duration = Duration::from_secs(300);
 pub struct PortStatus {
     /// What netlink says.
     pub port: topology::Port,
-    /// It leads to other hosts.
-    pub uplink: bool,
+    /// What it leads to, and why that is thought.
+    pub kind: (PortKind, Arc<str>),
     /// Index into the counters of frames.
     pub slot: u32,
     /// The program is on it.
@@ -231,9 +233,8 @@ impl Ports {
                 if self.hooks.entry(ifindex).or_default().bare(Instant::now()) {
                     self.health.degraded(&what(port), &why);
                 }
-                let (uplink, why) = (self.is_uplink(port), Some(why.into()));
-                let status =
-                    PortStatus { port: port.clone(), uplink, slot: 0, coverage: None, why };
+                let (kind, why) = (self.kind(port), Some(why.into()));
+                let status = PortStatus { port: port.clone(), kind, slot: 0, coverage: None, why };
                 self.shared.write().insert(ifindex, status);
             }
         }
@@ -264,7 +265,13 @@ impl Ports {
             }
         };
         let bridge_slot = self.bridges.iter().position(|bridge| bridge.name == port.bridge);
-        let (allow, flags) = rules::of_port(self.rules(&port.bridge), &port.interface);
+        let (allow, mut flags) = rules::of_port(self.rules(&port.bridge), &port.interface);
+        let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
+        let homes = bridge.map_or(0, |bridge| homes::of_port(bridge.homes(), &port.interface));
+        if homes != 0 {
+            // It forwards, and says so.
+            flags |= PORT_ALLOW_ROUTER;
+        }
         let mut filters = 0;
         if let Some(vlans) = &port.vlans {
             // Which tags it may send is the bridge's affair then.
@@ -275,7 +282,8 @@ impl Ports {
                 .insert(ifindex, member, 0)
                 .map_err(|source| KernelError::Map { name: abi::MAP_VLANS, source })?;
         }
-        let uplink = self.is_uplink(port);
+        let kind = self.kind(port);
+        let uplink = kind.0 != PortKind::Access;
         let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
             ifindex,
@@ -286,7 +294,7 @@ impl Ports {
             kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },
             flags: flags | filters,
             bridge_mac: bridge_mac.0,
-            reserved: [0; 2],
+            homes,
             quota_addresses: match uplink {
                 true => self.quota.uplink_addresses.get(),
                 false => self.quota.addresses_per_port.get(),
@@ -302,7 +310,7 @@ impl Ports {
         self.free_slots.pop_if(|free| *free == slot);
         let coverage = self.kernel.attach(ifindex, &port.interface)?;
         let status =
-            PortStatus { port: port.clone(), uplink, slot, coverage: Some(coverage), why: None };
+            PortStatus { port: port.clone(), kind, slot, coverage: Some(coverage), why: None };
         match coverage.place(ifindex).map_err(refused(port))? {
             Place::First => Ok(self.is_first(ifindex, status)),
             Place::Behind(other) => self.is_behind(ifindex, status, &other),
@@ -477,6 +485,13 @@ impl Ports {
         may && !self.maps.stations.is_bound(key, mac)
     }
 
+    /// A MAC is held on a port, unless a binding holds it on another.
+    pub fn hold_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
+        let filters = self.shared.read().get(&ifindex).is_some_and(|s| s.port.vlans.is_some());
+        let vlan = if filters { key.vlan } else { 0 };
+        self.maps.stations.hold(MacKey::new(key.bridge, vlan, mac.0), ifindex);
+    }
+
     /// A MAC has left a port for another, where the program finds it with its next claim.
     pub fn forget_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
         self.maps.stations.moved(key, mac, ifindex);
@@ -495,10 +510,9 @@ impl Ports {
         slot.map_or((0, 0), |slot| self.maps.stations.refused(slot))
     }
 
-    /// Whether it leads to other hosts.
-    pub fn is_uplink(&self, port: &topology::Port) -> bool {
-        let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
-        bridge.is_some_and(|bridge| bridge.uplinks.contains(&port.interface))
+    /// What it leads to, and why that is thought.
+    pub fn kind(&self, port: &topology::Port) -> (PortKind, Arc<str>) {
+        kind::kind(self.bridges.iter().find(|bridge| bridge.name == port.bridge), port)
     }
 }
 

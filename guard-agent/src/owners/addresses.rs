@@ -99,7 +99,7 @@ impl Inner {
     ) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
         let hosts = self.hosts.get(bridge).into_iter().flatten();
         let hosts = hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host));
-        let keys = self.holders.keys().chain(&self.gateways);
+        let keys = self.holders.keys().chain(self.gateways.keys());
         keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
     }
 
@@ -127,8 +127,9 @@ impl Inner {
         if self.is_host(&key.0, key.1) {
             owned.flags |= OWNED_HOST;
         }
-        if self.gateways.contains(key) {
+        if let Some(home) = self.gateways.get(key) {
             owned.flags |= OWNED_GATEWAY;
+            owned.homes = u32::from(*home);
         }
         let holder = self.holders.get(key);
         if let Some(lease) = holder {

@@ -45,6 +45,16 @@ impl MacTable {
         holders.iter().flatten().any(|holder| holder.flags & MAC_BOUND != 0)
     }
 
+    /// A MAC is on a port from now on, unless a binding keeps it on another.
+    pub fn hold(&mut self, key: MacKey, ifindex: u32) {
+        let known = self.macs.get(&key, 0).ok();
+        let stays =
+            known.is_some_and(|known| known.ifindex == ifindex || known.flags & MAC_BOUND != 0);
+        if !stays && let Err(error) = self.macs.insert(key, MacHolder { ifindex, flags: 0 }, 0) {
+            tracing::warn!(ifindex, %error, "cannot note in the kernel where a MAC lives");
+        }
+    }
+
     /// A MAC has left a port.
     pub fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
         for key in mac_keys(*key, mac) {

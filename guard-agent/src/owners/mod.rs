@@ -78,14 +78,18 @@ struct Inner {
     ifindexes: HashMap<(Arc<str>, Arc<str>), u32>,
     /// Bindings that were written, for the observer to see who else is live there.
     rebound: Vec<Rebound>,
-    gateways: HashSet<(Segment, IpAddr)>,
+    /// The gateways, each with the bit of the ports that it is at home on.
+    gateways: HashMap<(Segment, IpAddr), u16>,
     /// The host's addresses on each bridge, each with its VLAN.
     hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
 }
 
 impl Owners {
     /// Knows the pools' gateways, and no kernel yet.
-    pub fn new(gateways: impl IntoIterator<Item = (Segment, IpAddr)>, health: Arc<Health>) -> Self {
+    pub fn new(
+        gateways: impl IntoIterator<Item = ((Segment, IpAddr), u16)>,
+        health: Arc<Health>,
+    ) -> Self {
         let inner = Inner { gateways: gateways.into_iter().collect(), ..Inner::default() };
         Self { health, inner: Mutex::new(inner), handed_over: Notify::new() }
     }
@@ -277,7 +281,14 @@ impl Owners {
     /// Whether it is a gateway's or the host's, which no port may claim.
     pub fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
         let inner = self.inner.lock();
-        inner.gateways.contains(&(segment.clone(), address)) || inner.is_host(segment, address)
+        inner.gateways.contains_key(&(segment.clone(), address)) || inner.is_host(segment, address)
+    }
+
+    /// The gateways on a bridge that the host is not itself.
+    pub fn gateways(&self, bridge: &str) -> Vec<(Segment, IpAddr)> {
+        let inner = self.inner.lock();
+        let own = inner.gateways.keys().filter(|(segment, _)| *segment.bridge == *bridge);
+        own.filter(|(segment, address)| !inner.is_host(segment, *address)).cloned().collect()
     }
 
     /// Whether it is the host's.

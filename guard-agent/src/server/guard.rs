@@ -22,7 +22,7 @@ use crate::{
     datapath::Attach,
     events::{Subject, Subscription},
     health::{self, Degraded},
-    observer::PortStatus,
+    observer::{PortKind, PortStatus},
 };
 
 pub struct Service(pub Arc<Deps>);
@@ -199,8 +199,12 @@ fn messages(incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
 
 impl Service {
     fn port(&self, ifindex: u32, status: &PortStatus) -> proto::Port {
-        let PortStatus { port, uplink, slot, coverage, why } = status;
-        let kind = if *uplink { proto::PortKind::Uplink } else { proto::PortKind::Access };
+        let PortStatus { port, kind: (kind, kind_why), slot, coverage, why } = status;
+        let kind = match kind {
+            PortKind::Access => proto::PortKind::Access,
+            PortKind::Uplink => proto::PortKind::Uplink,
+            PortKind::Unknown => proto::PortKind::Unknown,
+        };
         let attach = match coverage.map(|coverage| coverage.attach) {
             Some(Attach::Tcx) => proto::Attach::Tcx,
             Some(Attach::Clsact) => proto::Attach::Clsact,
@@ -211,6 +215,7 @@ impl Service {
             ifindex,
             bridge: port.bridge.to_string(),
             kind: kind.into(),
+            kind_why: kind_why.to_string(),
             covered: status.is_covered(),
             why: why.as_deref().unwrap_or_default().to_owned(),
             attach: attach.into(),
@@ -232,6 +237,10 @@ impl Service {
                 present: health.why(&health::bridge(name)).is_none(),
                 ports: count(own().count()),
                 covered: count(own().filter(|status| status.is_covered()).count()),
+                unknown: own()
+                    .filter(|status| status.kind.0 == PortKind::Unknown)
+                    .map(|status| format!("{}: {}", status.port.interface, status.kind.1))
+                    .collect(),
             }
         };
         let config = self.0.config();

@@ -243,7 +243,7 @@ pub fn port(chance: &mut Chance) -> Port {
         flags: u8::try_from(chance.below(16)).unwrap()
             | if chance.once_in(4) { PORT_FILTERS_VLANS } else { 0 },
         bridge_mac: chance.of(&[[0; 6], [2, 0, 0, 0, 0, 1]]),
-        reserved: [0; 2],
+        homes: chance.of(&[0, 0, 1, 2]),
         quota_addresses: chance.of(&[0, 2, 16]),
         quota_frames: chance.of(&[0, 5, 50]),
         allow: chance.of(&[0, 1]),
@@ -312,6 +312,6 @@ pub fn owned(chance: &mut Chance) -> Owned {
         ifindex: chance.of(&[HERE, HERE, ELSEWHERE]),
         mac: chance.of(&MACS),
         flags: OWNED_LEASED | chance.of(&bits) | chance.of(&[0, 0, 0, OWNED_GATEWAY, OWNED_HOST]),
-        reserved: 0,
+        homes: chance.of(&[0, 0, 0, 1, 3]),
     }
 }

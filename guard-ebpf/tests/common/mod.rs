@@ -45,6 +45,9 @@ pub struct Case {
     /// The kind of the port that it comes from.
     #[serde(default)]
     pub port: Kind,
+    /// It is one of those that are named for the gateway.
+    #[serde(default)]
+    pub home: bool,
     /// What the port may do besides.
     #[serde(default)]
     pub allow: Vec<Allow>,
@@ -184,12 +187,18 @@ impl Where {
     }
 }
 
+/// The bit of the ports that are named for a gateway.
+const HOME: u16 = 2;
+
 /// An entry of the map of owners.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnedBefore {
     #[serde(default)]
     gateway: bool,
+    /// The ports where the gateway is at home are named.
+    #[serde(default)]
+    named: bool,
     #[serde(default)]
     host: bool,
     #[serde(default)]
@@ -261,7 +270,7 @@ impl Case {
                 | flag(self.rule_is_here(RuleKind::Router), PORT_ALLOW_ROUTER)
                 | flag(self.member.is_some(), PORT_FILTERS_VLANS),
             bridge_mac: self.bridge_mac.as_deref().map_or([0; 6], frame::mac),
-            reserved: [0; 2],
+            homes: if self.home { HOME } else { 0 },
             quota_addresses: self.quota_addresses.0,
             quota_frames: self.quota_frames.0,
             allow: self.rule.map_or(0, |rule| u32::from(matches!(rule.port, Where::Here))),
@@ -334,7 +343,8 @@ impl Case {
 
     /// The entry of the map of owners.
     pub fn owned(&self, now_ns: u64) -> Option<Owned> {
-        let OwnedBefore { gateway, host, lost, mac, port, seen_ms_ago } = self.owned.as_ref()?;
+        let OwnedBefore { gateway, named, host, lost, mac, port, seen_ms_ago } =
+            self.owned.as_ref()?;
         let flag = |set: bool, bit: u16| if set && !lost { bit } else { 0 };
         let reserved = *gateway || *host;
         Some(Owned {
@@ -347,7 +357,7 @@ impl Case {
                 | flag(*host, OWNED_HOST)
                 | flag(mac.is_some(), OWNED_MAC)
                 | flag(port.is_some(), OWNED_PORT),
-            reserved: 0,
+            homes: if *named { HOME.into() } else { 0 },
         })
     }
 

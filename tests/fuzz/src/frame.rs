@@ -34,7 +34,7 @@ fn world() -> Model {
         ifindex: ELSEWHERE,
         mac: OWNER,
         flags: OWNED_LEASED | OWNED_MAC | OWNED_PORT,
-        reserved: 0,
+        homes: 0,
     };
     for (address, prefix, len) in [
         (Ipv4Addr::new(10, 8, 64, 2).into(), Ipv4Addr::new(10, 8, 64, 0).into(), 24),

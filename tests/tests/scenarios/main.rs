@@ -25,6 +25,7 @@ mod identity;
 mod incident;
 mod incident_end;
 mod inventory;
+mod kinds;
 mod log;
 mod loss;
 mod lost_store;

@@ -604,6 +604,9 @@ pub struct Port {
     /// Why the program does not see every frame of the port; empty where it does.
     #[prost(string, tag = "11")]
     pub why: ::prost::alloc::string::String,
+    /// Why the port is taken for what `kind` says.
+    #[prost(string, tag = "12")]
+    pub kind_why: ::prost::alloc::string::String,
 }
 /// One of those who claim an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -829,6 +832,9 @@ pub struct BridgeStatus {
     /// On how many of them the program is.
     #[prost(uint32, tag = "4")]
     pub covered: u32,
+    /// The ports of which nobody has said what they lead to, each with what it is.
+    #[prost(string, repeated, tag = "5")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How the agent is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1655,6 +1661,8 @@ pub enum PortKind {
     Access = 1,
     /// Leads to other hosts.
     Uplink = 2,
+    /// Nobody has said which of the two it is: judged as an uplink.
+    Unknown = 3,
 }
 impl PortKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1666,6 +1674,7 @@ impl PortKind {
             Self::Unspecified => "PORT_KIND_UNSPECIFIED",
             Self::Access => "PORT_KIND_ACCESS",
             Self::Uplink => "PORT_KIND_UPLINK",
+            Self::Unknown => "PORT_KIND_UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1674,6 +1683,7 @@ impl PortKind {
             "PORT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "PORT_KIND_ACCESS" => Some(Self::Access),
             "PORT_KIND_UPLINK" => Some(Self::Uplink),
+            "PORT_KIND_UNKNOWN" => Some(Self::Unknown),
             _ => None,
         }
     }

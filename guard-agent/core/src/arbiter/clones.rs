@@ -16,7 +16,7 @@ pub struct CloneSuspect {
     pub seen: Seen,
     /// The first port.
     pub holder: u32,
-    /// A binding names the MAC on the first port.
+    /// A binding names the MAC on the first port, or it is the gateway's there.
     pub bound: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) type CloneKey = (u32, u32, Mac);
 
 impl Arbiter {
     /// A frame came from a MAC that lives on another port. Where a binding names that port and the
-    /// MAC it is a conflict at once; else a port that ends within the grace was a restart.
+    /// MAC, or it is the gateway's there, it is a conflict at once; else a port that ends within the grace was a restart.
     pub(super) fn cloned<F: Facts>(
         &mut self,
         seen: Seen,
@@ -39,8 +39,13 @@ impl Arbiter {
         }
         let ifindex = seen.claim.station.ifindex;
         let Some(port) = given.facts.port(ifindex) else { return };
-        let seen = given.about(seen, holder);
         let bound = given.facts.is_bound(holder, mac);
+        // claims.md A18: one host behind two uplinks. If it is the gateway, its own claim moves its MAC.
+        if !bound && port.uplink && given.facts.port(holder).is_some_and(|port| port.uplink) {
+            return;
+        }
+        let bound = bound || given.facts.is_gateway(&port.bridge, holder, mac);
+        let seen = given.about(seen, holder);
         let known = given.facts.incident(&seen.segment, seen.target()) == Some(Kind::Clone);
         let suspect = CloneSuspect { seen, holder, bound };
         if bound || known {
@@ -88,11 +93,14 @@ impl<F: Facts> Given<'_, F> {
         if self.facts.is_bound(seen.claim.station.ifindex, mac) {
             return;
         }
-        let station = Station { mac, interface: port.interface, ifindex: holder };
+        let station = Station { mac, interface: port.interface.clone(), ifindex: holder };
         let (of_holder, of_challenger) =
             if bound { (Role::Owner, Role::Impostor) } else { (Role::Claimant, Role::Claimant) };
         let there = Claim { station, ..seen.claim.clone() };
         let there = self.now.claimant(of_holder, &there, 0, self.facts.behind(holder));
-        self.sighted(&seen, Kind::Clone, Some(there), of_challenger, EVENT_CLONE);
+        let critical = self.facts.is_gateway(&port.bridge, holder, mac);
+        self.sighting(&seen, Kind::Clone, of_challenger, EVENT_CLONE, |sighting| {
+            (sighting.holder, sighting.critical) = (Some(there), critical);
+        });
     }
 }

@@ -55,6 +55,7 @@ impl Arbiter {
         if given.is_disputed(&seen) {
             given.spoke(&seen);
         }
+        given.hold_gateway(&seen);
         given.claimed(seen);
     }
 

@@ -63,6 +63,8 @@ pub enum Effect {
     ForgetInKernel(AddressKey, u32),
     /// The program forgets a challenger: if it claims once more, that is reported at once.
     ForgetChallenger(ChallengerKey),
+    /// The program holds a MAC on this port: a frame with it from any other port is reported.
+    HoldMac(AddressKey, Mac, u32),
     /// The program forgets on which port a MAC lives, if it is this one.
     ForgetMac(AddressKey, Mac, u32),
     /// A station is asked for an address, out of its own port and in its own VLAN, in the name of its

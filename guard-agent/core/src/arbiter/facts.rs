@@ -36,6 +36,9 @@ pub trait Facts {
     /// Whether a declared binding names this port.
     fn has_declared(&self, ifindex: u32) -> bool;
 
+    /// Whether a gateway's address is live at this MAC on this port of a bridge, where it is at home.
+    fn is_gateway(&self, bridge: &str, ifindex: u32, mac: Mac) -> bool;
+
     /// Who is known to be behind a port.
     fn behind(&self, ifindex: u32) -> Option<Owner>;
 

@@ -166,6 +166,7 @@ impl<F: Facts> Given<'_, F> {
             target: Target::Port(ifindex),
             kind,
             mild: false,
+            critical: false,
             holder: None,
             // Its MACs are as many as it likes.
             challenger: Claimant { mac: None, ..sender },
@@ -207,8 +208,22 @@ impl<F: Facts> Given<'_, F> {
         self.effects.push(Effect::Moved { mild, segment, address, sides: Box::new((from, to)) });
     }
 
+    /// The gateway was heard where it is at home: its MAC is held there as a bound one is (claims.md L01).
+    /// A virtual router's goes from port to port by right.
+    pub(super) fn hold_gateway(&mut self, Seen { key, segment, address, claim }: &Seen) {
+        let Station { mac, ifindex, .. } = claim.station;
+        let is_gateways = self.facts.is_reserved(segment, *address)
+            && !self.facts.is_host(segment, *address)
+            && !self.facts.rule(segment, *address).is_some_and(|rule| rule.is_virtual);
+        if is_gateways {
+            self.effects.push(Effect::HoldMac(*key, mac, ifindex));
+        }
+    }
+
     /// The program knows from now on who has an address.
-    pub(super) fn hold(&mut self, Seen { key, claim, .. }: &Seen) {
+    pub(super) fn hold(&mut self, seen: &Seen) {
+        self.hold_gateway(seen);
+        let Seen { key, claim, .. } = seen;
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let live = Live {
             first_ns: nanos(claim.first),
@@ -260,7 +275,7 @@ impl<F: Facts> Given<'_, F> {
         self.sighting(seen, kind, role, event, |sighting| sighting.holder = holder);
     }
 
-    fn sighting(
+    pub(super) fn sighting(
         &mut self,
         seen: &Seen,
         kind: Kind,
@@ -279,6 +294,7 @@ impl<F: Facts> Given<'_, F> {
             target,
             kind,
             mild,
+            critical: false,
             holder: None,
             challenger,
             detail: None,

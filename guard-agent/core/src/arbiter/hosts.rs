@@ -83,6 +83,7 @@ impl<F: Facts> Given<'_, F> {
             target: Target::Address(address),
             kind: Kind::Duplicate,
             mild: false,
+            critical: false,
             holder: Some(holder.claimant(self.now.now)),
             challenger: self.now.claimant(Role::Claimant, &claim, 0, None),
             detail: None,

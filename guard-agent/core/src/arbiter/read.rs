@@ -15,7 +15,10 @@ impl<F: Facts> Given<'_, F> {
         let Live { first_ns, seen_ns, ifindex, mac, strength, .. } = live;
         let (first, last) = (Duration::from_nanos(first_ns), Duration::from_nanos(seen_ns));
         match self.seen(key, ifindex, Mac(mac), strength, first, last.max(first)) {
-            Some(seen) => self.claimed(seen),
+            Some(seen) => {
+                self.hold_gateway(&seen);
+                self.claimed(seen);
+            }
             // Its port or its bridge is gone.
             None => self.effects.push(Effect::ForgetInKernel(key, ifindex)),
         }

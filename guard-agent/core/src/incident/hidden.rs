@@ -27,6 +27,7 @@ impl Incidents {
             challenger: port,
             detail: Some(Arc::from(by)),
             mild: false,
+            critical: false,
             unanswered: false,
         };
         let told = self.sighted(sighting, now);

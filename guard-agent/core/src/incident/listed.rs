@@ -111,7 +111,7 @@ impl Incidents {
         for claimant in claimants() {
             changed |= incident.join(claimant, now);
         }
-        if incident.worsen(Kind::Duplicate, false) {
+        if incident.worsen(Kind::Duplicate, false, false) {
             self.silences.break_by(&key, incident);
             changed = true;
         }

@@ -123,8 +123,17 @@ impl Incidents {
 
     /// A frame was seen that claims what another has.
     pub fn sighted(&mut self, sighting: Sighting, now: Now) -> Option<(Phase, Incident)> {
-        let Sighting { segment, target, kind, mild, holder, challenger, detail, unanswered } =
-            sighting;
+        let Sighting {
+            segment,
+            target,
+            kind,
+            mild,
+            critical,
+            holder,
+            challenger,
+            detail,
+            unanswered,
+        } = sighting;
         let flapped = match target {
             Target::Address(address) if kind == Kind::Duplicate => {
                 let key = (segment.clone(), address);
@@ -150,7 +159,7 @@ impl Incidents {
             incident.detail = detail.unwrap_or_else(|| incident.detail.clone());
             let was = incident.severity();
             let joined = incident.join(challenger, now);
-            let worse = incident.worsen(kind, mild);
+            let worse = incident.worsen(kind, mild, critical);
             if worse {
                 self.silences.break_by(&key, incident);
             }
@@ -159,8 +168,9 @@ impl Incidents {
         }
         let claimants = holder.into_iter().chain([challenger]);
         let (phase, mut incident) = self.open(key.clone(), kind, claimants, now);
-        if let Some(detail) = detail {
-            incident.detail = detail;
+        if detail.is_some() || critical {
+            incident.detail = detail.unwrap_or_else(|| incident.detail.clone());
+            incident.critical |= critical;
             self.open.insert(key.clone(), incident.clone());
         }
         // One that goes on is in no more doubt than it was.
@@ -219,7 +229,7 @@ impl Incidents {
         if let Some(incident) = self.open.get_mut(&target) {
             incident.flaps += 1;
             incident.join(to.clone(), now);
-            let worse = incident.worsen(Kind::Flap, mild);
+            let worse = incident.worsen(Kind::Flap, mild, false);
             if worse {
                 self.silences.break_by(&target, incident);
             }

@@ -82,7 +82,7 @@ impl Kind {
         matches!(self, Self::Flood | Self::Proxy | Self::Opaque | Self::Router | Self::Coverage)
     }
 
-    /// How bad it is, unless it is [`Incident::mild`].
+    /// How bad it is, unless it is [`Incident::mild`] or [`Incident::critical`].
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
@@ -215,6 +215,8 @@ pub struct Sighting {
     pub kind: Kind,
     /// It hurts nobody: see [`Incident::mild`].
     pub mild: bool,
+    /// It hurts everyone: see [`Incident::critical`].
+    pub critical: bool,
     /// Who has it; none for the gateway and the host, who have no port.
     pub holder: Option<Claimant>,
     /// Who sent the frame.
@@ -242,6 +244,9 @@ pub struct Incident {
     /// Two have an address that is off the segment's prefixes, and so nobody's here (claims.md A14).
     #[serde(default)]
     pub mild: bool,
+    /// The MAC that is on two ports is the gateway's (claims.md L01).
+    #[serde(default)]
+    pub critical: bool,
     /// All sides, who had the address first.
     pub claimants: Vec<Claimant>,
     /// How often the address went back to one who had had it.
@@ -282,6 +287,7 @@ impl Incident {
             detail: Arc::from(""),
             kind,
             mild: false,
+            critical: false,
             claimants: Vec::new(),
             flaps: 0,
             first_seen: now.wall,
@@ -296,10 +302,11 @@ impl Incident {
     }
 
     /// Takes in how bad a sighting is. True if that is worse than what was known.
-    pub(super) fn worsen(&mut self, kind: Kind, mild: bool) -> bool {
-        let worse = kind > self.kind || (self.mild && !mild);
+    pub(super) fn worsen(&mut self, kind: Kind, mild: bool, critical: bool) -> bool {
+        let worse = kind > self.kind || (self.mild && !mild) || (critical && !self.critical);
         self.kind = self.kind.max(kind);
         self.mild &= mild;
+        self.critical |= critical;
         worse
     }
 
@@ -312,6 +319,7 @@ impl Incident {
     pub fn severity(&self) -> Severity {
         match self.kind {
             Kind::Duplicate | Kind::Flap if self.mild || self.unanswered => Severity::Info,
+            Kind::Clone if self.critical => Severity::Critical,
             kind => kind.severity(),
         }
     }

@@ -50,6 +50,7 @@ fn duplicate(port: u32, now: Now) -> Sighting {
         target: Target::Address(IpAddr::from([10, 8, 64, 2])),
         kind: Kind::Duplicate,
         mild: false,
+        critical: false,
         holder: Some(claimant(Role::Owner, 1, now)),
         challenger: claimant(Role::Impostor, port, now),
         detail: None,

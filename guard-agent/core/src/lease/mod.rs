@@ -43,7 +43,7 @@ pub use exclusion::{Exclusion, ExclusionError};
 pub use interface::InterfaceName;
 pub use model::{Binding, Generation, Hold, Lease, State, reason};
 pub use page::{LeaseKey, Order, Stretch, StretchOf};
-pub use pool::{Pool, PoolError, PoolSpec, Standing};
+pub use pool::{Gateway, Pool, PoolError, PoolSpec, Standing};
 pub use pools::Pools;
 pub use restore::{Carry, HighWater, Restored};
 pub use row::{Contents, Place, Row, RowChange, Swap, Write};

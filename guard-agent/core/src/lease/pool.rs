@@ -11,6 +11,18 @@ use ipnet::IpNet;
 use super::{Exclusion, number, ranges::Ranges};
 use crate::segment::Segment;
 
+/// What the configuration says of a pool's gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gateway {
+    /// It is the first host address. A prefix of one address has none.
+    #[default]
+    FirstHost,
+    /// There is none.
+    None,
+    /// It is this address.
+    Is(IpAddr),
+}
+
 /// What the configuration says of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolSpec {
@@ -20,8 +32,8 @@ pub struct PoolSpec {
     pub segment: Segment,
     /// The prefix; host bits do not count.
     pub prefix: IpNet,
-    /// The gateway; the first host address unless given. A prefix of one address has none.
-    pub gateway: Option<IpAddr>,
+    /// The gateway.
+    pub gateway: Gateway,
     /// Not handed out.
     pub exclude: Vec<Exclusion>,
     /// How long an address rests after its release.
@@ -45,7 +57,7 @@ impl PoolSpec {
             name: name.into(),
             segment,
             prefix,
-            gateway: None,
+            gateway: Gateway::default(),
             exclude: Vec::new(),
             cooldown: Duration::from_secs(30 * 60),
             cooldown_bypass: true,
@@ -156,20 +168,21 @@ impl Pool {
             }
         }
         let gateway = match spec.gateway {
-            Some(gateway) => {
+            Gateway::Is(gateway) => {
                 if !prefix.contains(&gateway) || reserved.contains(number::of(gateway)) {
                     return Err(PoolError::Gateway { pool: spec.name, gateway, prefix });
                 }
                 Some(gateway)
             }
-            None if host_bits == 0 => None,
-            None if host_bits == 1 => Some(prefix.network()),
-            None => Some(number::to(first + 1, prefix.network())),
+            Gateway::None => None,
+            Gateway::FirstHost if host_bits == 0 => None,
+            Gateway::FirstHost if host_bits == 1 => Some(prefix.network()),
+            Gateway::FirstHost => Some(number::to(first + 1, prefix.network())),
         };
         if let Some(gateway) = gateway {
             reserved.insert(number::of(gateway), number::of(gateway));
         }
-        spec.gateway = gateway;
+        spec.gateway = gateway.map_or(Gateway::None, Gateway::Is);
 
         let mut allocatable = Ranges::default();
         allocatable.insert(first, last);
@@ -224,7 +237,7 @@ impl Pool {
 
     /// Its gateway.
     pub fn gateway(&self) -> Option<IpAddr> {
-        self.spec.gateway
+        if let Gateway::Is(gateway) = self.spec.gateway { Some(gateway) } else { None }
     }
 
     /// How many addresses can be handed out at all.

@@ -41,9 +41,19 @@ fn the_last_address_of_an_ipv6_prefix_is_a_host_and_the_first_is_not() {
 }
 
 #[test]
+fn where_there_is_no_gateway_the_first_host_address_is_handed_out() {
+    let pool = Pool::new(PoolSpec { gateway: Gateway::None, ..spec("10.8.64.0/24") }).unwrap();
+    assert_eq!((pool.gateway(), pool.capacity()), (None, 254));
+    assert_eq!(pool.standing("10.8.64.1".parse().unwrap()), Standing::Allocatable);
+    // Nor has it one when it is made anew from what is said of it.
+    assert_eq!(Pool::new(pool.spec().clone()).unwrap(), pool);
+}
+
+#[test]
 fn a_gateway_outside_the_prefix_or_on_the_network_address_is_refused() {
     for gateway in ["10.9.0.1", "10.8.64.0", "10.8.64.255", "fd00::1"] {
-        let spec = PoolSpec { gateway: Some(gateway.parse().unwrap()), ..spec("10.8.64.0/24") };
+        let spec =
+            PoolSpec { gateway: Gateway::Is(gateway.parse().unwrap()), ..spec("10.8.64.0/24") };
         assert!(matches!(Pool::new(spec), Err(PoolError::Gateway { .. })), "{gateway}");
     }
 }
@@ -90,7 +100,7 @@ proptest! {
             .map(|(from, width)| format!("{}-{}", at(*from), at(from + width)).parse().unwrap())
             .collect::<Vec<Exclusion>>();
         let spec = PoolSpec {
-            gateway: gateway.map(at), exclude: exclude.clone(), ..spec(&net.to_string())
+            gateway: gateway.map(at).map_or(Gateway::FirstHost, Gateway::Is), exclude: exclude.clone(), ..spec(&net.to_string())
         };
         let Ok(pool) = Pool::new(spec) else { return Ok(()) };
         let mut count = 0u128;

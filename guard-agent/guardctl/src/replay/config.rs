@@ -1,10 +1,10 @@
 //! What a configuration of guard's agent says of the bridge that a capture was taken on. Whether the
 //! file as a whole is right the agent judges; of keys that are not named here nothing is asked.
 
-use std::{fs, io, net::IpAddr, path::Path};
+use std::{fs, io, net::IpAddr, path::Path, sync::Arc};
 
 use guard_core::{
-    lease::{Pool, PoolError, PoolSpec},
+    lease::{self, Pool, PoolError, PoolSpec},
     policy::{self, AllowKind, Conflict, MAX_RULES},
     segment::Segment,
 };
@@ -109,6 +109,8 @@ struct PoolSection {
     vlan: u16,
     prefix: IpNet,
     gateway: Option<String>,
+    #[serde(default)]
+    gateway_ports: Vec<Arc<str>>,
 }
 
 impl Settings {
@@ -183,16 +185,17 @@ impl Allow {
 impl PoolSection {
     /// Its prefix, and its gateway if it has one: the first host address unless another is named.
     fn parse(self) -> Result<(OnLink, Option<Gateway>), Fault> {
-        let Self { name, bridge, vlan, prefix, gateway } = self;
-        let has_none = gateway.as_deref() == Some("none");
-        let gateway = match gateway.filter(|_| !has_none) {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|_| Fault::Address(text))?),
+        let Self { name, bridge, vlan, prefix, gateway, gateway_ports: ports } = self;
+        let gateway = match gateway {
+            None => lease::Gateway::FirstHost,
+            Some(text) if text == "none" => lease::Gateway::None,
+            Some(text) => lease::Gateway::Is(text.parse().map_err(|_| Fault::Address(text))?),
         };
         let spec = PoolSpec { gateway, ..PoolSpec::new(name, Segment::new(bridge, vlan), prefix) };
         let pool = Pool::new(spec)?;
-        let gateway = pool.gateway().filter(|_| !has_none);
-        let gateway = gateway.map(|address| Gateway { vlan: Some(vlan), address, mac: None });
+        let gateway = pool.gateway();
+        let gateway =
+            gateway.map(|address| Gateway { vlan: Some(vlan), address, mac: None, ports });
         Ok((OnLink { vlan: Some(vlan), net: pool.prefix() }, gateway))
     }
 }

@@ -11,7 +11,7 @@ mod config;
 mod state;
 mod world;
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 
 use bytemuck::Zeroable as _;
 use guard_api::proto;
@@ -66,7 +66,7 @@ pub struct OnLink {
 }
 
 /// A gateway of one VLAN, or of every segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// The VLAN, 0 for untagged.
     pub vlan: Option<u16>,
@@ -74,6 +74,15 @@ pub struct Gateway {
     pub address: IpAddr,
     /// Its MAC, where that is known.
     pub mac: Option<Mac>,
+    /// Patterns of the interfaces that it is at home on; any uplink if there are none.
+    pub ports: Vec<Arc<str>>,
+}
+
+impl Settings {
+    /// Where each gateway is at home.
+    fn homes(&self) -> impl Iterator<Item = &[Arc<str>]> {
+        self.gateways.iter().map(|gateway| &gateway.ports[..])
+    }
 }
 
 /// Who was seen with an address.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use guard_core::{
     arbiter::{self, Arbiter, Read},
-    rules,
+    homes, rules,
 };
 use guard_ebpf::{
     abi::{
@@ -43,6 +43,7 @@ pub(super) fn port(ifindex: u32, name: &str, settings: &Settings) -> Port {
         kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },
         flags: flags | PORT_ALLOW_TAGGED,
         allow,
+        homes: if settings.ingress { homes::of_port(settings.homes(), name) } else { u16::MAX },
         ..Port::zeroed()
     }
 }

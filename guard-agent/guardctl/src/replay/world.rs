@@ -8,6 +8,7 @@ use guard_api::convert;
 use guard_core::{
     arbiter::{self, Effect, Facts, Hands, Holder, Moment, Question, Rule, Sighted},
     evidence::{self, PortName, Station, Strength},
+    homes,
     incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Silent, Target},
     mac::Mac,
     owner::Owner,
@@ -19,8 +20,8 @@ use guard_core::{
 use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
-        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacKey, OFF_LINK, OWNED_GATEWAY, OWNED_MAC,
-        Owned, PORT_UPLINK, Port, STRENGTH_ASSERT,
+        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacHolder, MacKey, OFF_LINK, OWNED_GATEWAY,
+        OWNED_MAC, Owned, PORT_UPLINK, Port, STRENGTH_ASSERT,
     },
     decide::Tables as _,
     model::Model,
@@ -60,6 +61,7 @@ impl<'a> World<'a> {
     pub(super) fn new(settings: &'a Settings, ground: &'a Ground) -> Self {
         let mut model = Model::new(AHEAD_NS);
         let mut bridges = BTreeMap::new();
+        let homes = homes::of_gateways(settings.homes());
         for (vlan, inner_vlan) in ground.segments.iter().copied().chain([(0, 0)]) {
             // The name of an interface has no space: none of these is one that somebody has given.
             let name = || match inner_vlan {
@@ -67,9 +69,11 @@ impl<'a> World<'a> {
                 inner_vlan => Arc::from(format!("{} {inner_vlan}", settings.bridge)),
             };
             bridges.entry(inner_vlan).or_insert_with(name);
-            let own = |gateway: &&Gateway| is_of(gateway.vlan, (vlan, inner_vlan));
-            for Gateway { address, mac, .. } in settings.gateways.iter().filter(own) {
-                let mut owned = Owned { flags: OWNED_GATEWAY, ..Owned::zeroed() };
+            let own = |gateway: &Gateway| is_of(gateway.vlan, (vlan, inner_vlan));
+            let gateways = settings.gateways.iter().zip(&homes);
+            for (Gateway { address, mac, .. }, home) in gateways.filter(|(one, _)| own(one)) {
+                let homes = u32::from(*home);
+                let mut owned = Owned { flags: OWNED_GATEWAY, homes, ..Owned::zeroed() };
                 if let Some(Mac(mac)) = mac {
                     owned.flags |= OWNED_MAC;
                     owned.mac = *mac;
@@ -277,6 +281,15 @@ impl Facts for World<'_> {
         false
     }
 
+    fn is_gateway(&self, _: &str, ifindex: u32, Mac(mac): Mac) -> bool {
+        let mut gateways = self.model.owned.iter().filter(|(_, o)| o.flags & OWNED_GATEWAY != 0);
+        gateways.any(|(key, owned)| {
+            let live = self.model.live.get(key);
+            live.is_some_and(|live| (live.mac, live.ifindex) == (mac, ifindex))
+                || (owned.flags & OWNED_MAC != 0 && owned.mac == mac)
+        })
+    }
+
     fn behind(&self, _: u32) -> Option<Owner> {
         None
     }
@@ -381,6 +394,10 @@ impl Hands for World<'_> {
             Effect::Recheck(question) => return Some(self.answer(question)),
             Effect::Gone { segment, target, mac, ifindex } => {
                 return self.gone(segment, target, (mac, ifindex));
+            }
+            Effect::HoldMac(AddressKey { bridge, .. }, Mac(mac), ifindex) => {
+                let holder = MacHolder { ifindex, flags: 0 };
+                self.model.macs.insert(MacKey::new(bridge, 0, mac), holder);
             }
             Effect::ForgetMac(AddressKey { bridge, .. }, Mac(mac), ifindex) => {
                 let key = MacKey::new(bridge, 0, mac);

@@ -15,6 +15,7 @@ pub struct Port {
     pub ifindex: Option<u32>,
     pub bridge: Option<String>,
     pub kind: Option<String>,
+    pub kind_why: Option<String>,
     pub covered: bool,
     pub why: Option<String>,
     pub attach: Option<String>,
@@ -29,6 +30,7 @@ impl From<proto::Port> for Port {
         Self {
             kind: word(port.kind().as_str_name(), "PORT_KIND_"),
             attach: word(port.attach().as_str_name(), "ATTACH_"),
+            kind_why: text(port.kind_why),
             interface: text(port.interface),
             ifindex: number(port.ifindex),
             bridge: text(port.bridge),
@@ -78,7 +80,9 @@ impl View for Ports {
                 plain(quantity(port.frames)),
                 plain(port.addresses),
             ];
-            table.row(cells, port.why.iter().cloned().collect());
+            // What asks something of whoever reads it.
+            let asks = port.kind_why.iter().filter(|_| port.kind.as_deref() == Some("unknown"));
+            table.row(cells, asks.chain(&port.why).cloned().collect());
         }
         table.text(screen, "no ports")
     }
@@ -97,6 +101,7 @@ mod tests {
             ifindex: 12,
             bridge: "rt0".to_owned(),
             kind: proto::PortKind::Access.into(),
+            kind_why: "it is a veth".to_owned(),
             covered: true,
             attach: proto::Attach::Tcx.into(),
             program_id: 41,
@@ -108,7 +113,8 @@ mod tests {
         let bare = proto::Port {
             interface: "eth1".to_owned(),
             bridge: "rt0".to_owned(),
-            kind: proto::PortKind::Uplink.into(),
+            kind: proto::PortKind::Unknown.into(),
+            kind_why: "it is a physical device: name it in uplinks or in access".to_owned(),
             why: "program 7 (other) is before the program".to_owned(),
             ..proto::Port::default()
         };
@@ -120,9 +126,10 @@ mod tests {
         golden(
             &ports(),
             r#"{"ports":[{"interface":"veth-web-1","ifindex":12,"bridge":"rt0","kind":"access",
-            "covered":true,"why":null,"attach":"tcx","program_id":41,"since":"1970-01-01T00:00:50Z",
+            "kind_why":"it is a veth","covered":true,"why":null,"attach":"tcx","program_id":41,"since":"1970-01-01T00:00:50Z",
             "frames":17,"addresses":1},{"interface":"eth1","ifindex":null,"bridge":"rt0",
-            "kind":"uplink","covered":false,"why":"program 7 (other) is before the program","attach":null,"program_id":null,"since":null,
+            "kind":"unknown",
+            "kind_why":"it is a physical device: name it in uplinks or in access","covered":false,"why":"program 7 (other) is before the program","attach":null,"program_id":null,"since":null,
             "frames":0,"addresses":0}]}"#,
         );
     }
@@ -132,9 +139,10 @@ mod tests {
         assert_eq!(
             shown(&ports()),
             "\
-INTERFACE   BRIDGE  KIND    COVERED  PROGRAM  SINCE    FRAMES  ADDRESSES
-veth-web-1  rt0     access  yes      tcx 41   10s ago  17      1
-eth1        rt0     uplink  no       -        -        0       0
+INTERFACE   BRIDGE  KIND     COVERED  PROGRAM  SINCE    FRAMES  ADDRESSES
+veth-web-1  rt0     access   yes      tcx 41   10s ago  17      1
+eth1        rt0     unknown  no       -        -        0       0
+  it is a physical device: name it in uplinks or in access
   program 7 (other) is before the program
 "
         );

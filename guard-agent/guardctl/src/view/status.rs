@@ -37,6 +37,7 @@ pub struct Bridge {
     pub present: bool,
     pub ports: u32,
     pub covered: u32,
+    pub unknown: Vec<String>,
 }
 
 /// How the agent is.
@@ -99,6 +100,7 @@ impl From<proto::StatusResponse> for Status {
             present: bridge.present,
             ports: bridge.ports,
             covered: bridge.covered,
+            unknown: bridge.unknown,
         };
         Self {
             version: text(status.version),
@@ -173,7 +175,8 @@ impl View for Status {
             } else {
                 "does not exist".to_owned()
             };
-            row(&format!("bridge {name}"), good, &detail, vec![]);
+            let asks = bridge.unknown.iter().map(|port| printable(port)).collect();
+            row(&format!("bridge {name}"), good, &detail, asks);
         }
         table.text(screen, "")
     }
@@ -187,11 +190,13 @@ mod tests {
     };
 
     fn status() -> Status {
+        let eth1 = "eth1: it is a physical device: name it in uplinks or in access";
         let bridge = |name: &str, present, ports| proto::BridgeStatus {
             name: name.to_owned(),
             present,
             ports,
             covered: ports,
+            unknown: (ports > 0).then(|| eth1.to_owned()).into_iter().collect(),
         };
         Status::from(proto::StatusResponse {
             version: "0.1.0".to_owned(),
@@ -235,8 +240,9 @@ mod tests {
             {"name":"inventory","healthy":false,"why":"no answer","complete":null,
             "unreadable":["container c1: it has no id"],"unreadable_count":3,
             "away_since":"1970-01-01T00:00:00Z","ignored_until":null,"waiting":2}],
-            "bridges":[{"name":"rt0","present":true,"ports":3,"covered":3},
-            {"name":"rt1","present":false,"ports":0,"covered":0}]}"#,
+            "bridges":[{"name":"rt0","present":true,"ports":3,"covered":3,
+            "unknown":["eth1: it is a physical device: name it in uplinks or in access"]},
+            {"name":"rt1","present":false,"ports":0,"covered":0,"unknown":[]}]}"#,
         );
     }
 
@@ -257,6 +263,7 @@ source inventory  no   no complete answer since 1970-01-01T00:00:00Z
   container c1: it has no id
   and 2 more that cannot be read
 bridge rt0        yes  the program is on 3 of 3 ports
+  eth1: it is a physical device: name it in uplinks or in access
 bridge rt1        no   does not exist
 "
         );

@@ -64,6 +64,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
         name: String::new(),
         alternative: Vec::new(),
         controller: None,
+        kind: None,
         is_bridge: false,
         filters_vlans: false,
         vlan: None,
@@ -85,6 +86,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
             LinkAttribute::Controller(ifindex) => link.controller = Some(ifindex),
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(kind);
                 link.is_bridge =
                     infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
                 link.filters_vlans = infos.iter().any(filters_vlans);
@@ -97,6 +99,10 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
     link.vlan = parent.zip(vlan).filter(|_| elsewhere.is_none());
     link.device = Device { mac: link.mac, peer: parent, netns: elsewhere };
     (!link.name.is_empty()).then_some(link)
+}
+
+fn kind(info: &LinkInfo) -> Option<String> {
+    if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None }
 }
 
 fn vlan_id(info: &LinkInfo) -> Option<u16> {

@@ -16,6 +16,8 @@ pub struct Link {
     pub alternative: Vec<String>,
     /// The ifindex of the bridge (or other controller) that it is a port of.
     pub controller: Option<u32>,
+    /// The kind of virtual device that it is (`IFLA_INFO_KIND`); none of a physical one.
+    pub kind: Option<String>,
     /// It is a bridge.
     pub is_bridge: bool,
     /// It is a bridge that filters VLANs.

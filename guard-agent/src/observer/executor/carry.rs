@@ -62,6 +62,11 @@ impl Facts for Carrier<'_> {
         self.executor.owners.has_declared(ifindex)
     }
 
+    fn is_gateway(&self, bridge: &str, ifindex: u32, mac: Mac) -> bool {
+        let gateways = self.executor.owners.gateways(bridge);
+        gateways.iter().any(|(segment, address)| self.lives(segment, *address, mac, ifindex))
+    }
+
     fn behind(&self, ifindex: u32) -> Option<Owner> {
         self.executor.owners.behind(ifindex)
     }
@@ -160,6 +165,7 @@ impl Hands for Carrier<'_> {
             Effect::ForgetChallenger(challenger) => {
                 let _ = self.executor.maps.challengers.remove(&challenger);
             }
+            Effect::HoldMac(key, mac, ifindex) => self.ports.hold_mac(&key, mac, ifindex),
             Effect::ForgetMac(key, mac, ifindex) => self.ports.forget_mac(&key, mac, ifindex),
             Effect::Probe { from, to, key } => self.executor.probe(from, &to, &key),
             Effect::HoldBack(segment, address, until) => {

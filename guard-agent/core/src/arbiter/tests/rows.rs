@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::world::{GATEWAY, Play, address, announce, mac, packet, probe, segment};
 use crate::{
     arbiter::{Effect, MOST_OF_ACCESS_PORT, Remark},
-    incident::{Kind, Role, Severity},
+    incident::{Incident, Kind, Role, Severity},
     mac::Mac,
 };
 
@@ -13,6 +13,11 @@ use crate::{
 const DOCKER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(172, 17, 0, 1);
 
 const GRACE: Duration = Duration::from_secs(2);
+
+/// A frame of an ethertype that claims nothing.
+fn bare(Mac(mac): Mac) -> Vec<u8> {
+    [&[0xff; 6][..], &mac, &[0x88, 0xb5], &[0; 46]].concat()
+}
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -248,6 +253,37 @@ fn l01_a_mac_on_two_ports_is_a_clone_at_once_where_it_is_bound() {
             play.world.incidents.list(false)[0].claimants.iter().map(|side| side.role).collect();
         assert_eq!(roles, expected);
     }
+}
+
+/// The incidents about MACs: how bad, and the roles of both.
+fn clones(play: &Play) -> Vec<(Severity, Vec<Role>)> {
+    let open = play.world.incidents.list(false);
+    let clones = open.iter().filter(|incident| incident.kind == Kind::Clone);
+    let roles = |one: &Incident| one.claimants.iter().map(|one| one.role).collect();
+    clones.map(|incident| (incident.severity(), roles(incident))).collect()
+}
+
+#[test]
+fn l01_a_bare_frame_with_the_mac_of_a_gateway_behind_an_uplink_is_a_clone() {
+    let told = [(Severity::Critical, vec![Role::Owner, Role::Impostor])];
+    let mut play = Play::new(&[1, 2], &[3, 4]);
+    play.send(3, &announce(mac(9), GATEWAY));
+    // Its twin: another host behind the uplink is nobody's gateway.
+    play.send(3, &announce(mac(8), address(77)));
+    play.send(1, &bare(mac(8)));
+    assert_eq!(clones(&play), []);
+    play.send(1, &bare(mac(9)));
+    assert_eq!(clones(&play), told);
+    // It goes from uplink to uplink by right (claims.md A18), and is held where it is.
+    let mut play = Play::new(&[1, 2], &[3, 4]);
+    play.send(3, &announce(mac(9), GATEWAY));
+    play.send(4, &bare(mac(9)));
+    play.send(4, &announce(mac(9), GATEWAY));
+    play.send(3, &bare(mac(9)));
+    play.wait(seconds(10));
+    assert!(play.open().is_empty());
+    play.send(2, &bare(mac(9)));
+    assert_eq!(clones(&play), told);
 }
 
 #[test]

@@ -212,6 +212,15 @@ impl Facts for World {
         bindings.any(|binding| binding.declared && binding.ifindex == Some(ifindex))
     }
 
+    fn is_gateway(&self, _: &str, ifindex: u32, Mac(mac): Mac) -> bool {
+        let bits = |owned: &Owned| owned.flags & (OWNED_GATEWAY | OWNED_HOST);
+        let mut owned = self.model.owned.iter().filter(|(_, o)| bits(o) == OWNED_GATEWAY);
+        owned.any(|(key, _)| {
+            let live = self.model.live.get(key);
+            live.is_some_and(|live| (live.mac, live.ifindex) == (mac, ifindex))
+        })
+    }
+
     fn behind(&self, _: u32) -> Option<Owner> {
         None
     }
@@ -341,6 +350,10 @@ impl Hands for World {
             }
             Effect::ForgetChallenger(challenger) => {
                 self.model.challengers.remove(&challenger);
+            }
+            Effect::HoldMac(key, Mac(mac), ifindex) => {
+                let key = abi::MacKey::new(key.bridge, 0, mac);
+                self.model.macs.insert(key, abi::MacHolder { ifindex, flags: 0 });
             }
             Effect::ForgetMac(key, Mac(mac), ifindex) => {
                 let key = abi::MacKey::new(key.bridge, 0, mac);

@@ -110,7 +110,7 @@ fn a_pool_that_is_renamed_keeps_its_leases_under_the_new_name() {
 fn a_lease_on_what_is_reserved_now_is_not_handed_out_again() {
     let mut world = World::with("10.0.0.0/29");
     let lease = world.lease("s");
-    let moved = || PoolSpec { gateway: Some(ip("10.0.0.2")), ..spec("10.0.0.0/29") };
+    let moved = || PoolSpec { gateway: Gateway::Is(ip("10.0.0.2")), ..spec("10.0.0.0/29") };
     restart(&mut world, [moved()], None);
     assert_eq!(world.state("10.0.0.2"), Some(State::Held));
     world.release(lease.generation);

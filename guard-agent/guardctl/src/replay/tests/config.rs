@@ -60,7 +60,9 @@ fn a_bridge_gives_its_pools_prefixes_uplinks_rules_and_times() {
             given(7, "10.8.65.0/24")
         ]
     );
-    assert_eq!(settings.gateways, [Gateway { vlan: Some(0), address: GATEWAY.into(), mac: None }]);
+    let ports = vec!["router".into()];
+    let gateway = Gateway { vlan: Some(0), address: GATEWAY.into(), mac: None, ports };
+    assert_eq!(settings.gateways, [gateway]);
     assert_eq!((settings.rules.len(), settings.conflict.quiet.as_secs()), (1, 600));
     assert_eq!(
         (settings.bridge.as_str(), &settings.uplinks[..]),

@@ -170,7 +170,8 @@ fn ports_of_one_sandbox_each_tell_a_clone_and_a_duplicate() {
 fn the_gateways_address_is_critical() {
     let sent = [(0, 0, announce(ROUTER, GATEWAY)), (1, 0, announce(THIEF, GATEWAY))];
     for mac in [None, Some(Mac(ROUTER))] {
-        let gateways = vec![Gateway { vlan: None, address: GATEWAY.into(), mac }];
+        let gateways =
+            vec![Gateway { vlan: None, address: GATEWAY.into(), mac, ports: Vec::new() }];
         let settings = Settings { gateways, ..Settings::default() };
         let report = report(Format::Micro, &sent, &settings);
         assert_eq!(told(&report).len(), 1, "{:?}", told(&report));
