@@ -308,6 +308,16 @@ impl Owners {
         keys.find_map(|key| inner.holders.get(key)?.owner.clone())
     }
 
+    /// Whether a declared binding names this port.
+    pub fn has_declared(&self, ifindex: u32) -> bool {
+        let inner = self.inner.lock();
+        let mut keys = inner.by_port.get(&ifindex).into_iter().flatten();
+        keys.any(|key| {
+            let holder = inner.holders.get(key).filter(|_| !inner.ended.contains(key));
+            holder.is_some_and(|lease| lease.binding.declared)
+        })
+    }
+
     /// Whether a lease's binding names this MAC on this port.
     pub fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
         let inner = self.inner.lock();

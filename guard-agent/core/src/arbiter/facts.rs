@@ -33,6 +33,9 @@ pub trait Facts {
     /// Whether a declared binding names this MAC on this port.
     fn is_bound(&self, ifindex: u32, mac: Mac) -> bool;
 
+    /// Whether a declared binding names this port.
+    fn has_declared(&self, ifindex: u32) -> bool;
+
     /// Who is known to be behind a port.
     fn behind(&self, ifindex: u32) -> Option<Owner>;
 

@@ -104,6 +104,7 @@ impl Arbiter {
         self.questions.port_gone(ifindex);
         self.drop_challenger(ifindex);
         self.proxies.port_gone(ifindex);
+        self.strangers.port_gone(ifindex);
         self.ask_about(ifindex, given);
     }
 }

@@ -273,6 +273,10 @@ impl Facts for World<'_> {
         false
     }
 
+    fn has_declared(&self, _: u32) -> bool {
+        false
+    }
+
     fn behind(&self, _: u32) -> Option<Owner> {
         None
     }

@@ -58,6 +58,10 @@ impl Facts for Carrier<'_> {
         self.executor.owners.is_bound(ifindex, mac)
     }
 
+    fn has_declared(&self, ifindex: u32) -> bool {
+        self.executor.owners.has_declared(ifindex)
+    }
+
     fn behind(&self, ifindex: u32) -> Option<Owner> {
         self.executor.owners.behind(ifindex)
     }

@@ -4,4 +4,5 @@ mod cases;
 mod histories;
 mod incidents;
 mod rows;
+mod strangers;
 mod world;

@@ -24,7 +24,7 @@ use crate::{
     incident::{Flaps, Incident, Incidents, Kind, Phase, Role, Target},
     lease::model::Binding,
     owner::Owner,
-    policy::Conflict,
+    policy::{Conflict, Quota},
     segment::Segment,
     time::Now,
 };
@@ -205,6 +205,10 @@ impl Facts for World {
             (binding.mac, binding.ifindex) == (Some(mac), Some(ifindex))
         };
         self.model.owned.values().any(bound)
+    }
+
+    fn has_declared(&self, ifindex: u32) -> bool {
+        self.model.owned.values().any(|owned| self.binding(owned).ifindex == Some(ifindex))
     }
 
     fn behind(&self, _: u32) -> Option<Owner> {
@@ -393,7 +397,7 @@ impl Play {
         let mut world = World::new();
         access.iter().for_each(|ifindex| world.add_port(*ifindex, false));
         uplinks.iter().for_each(|ifindex| world.add_port(*ifindex, true));
-        Self { arbiter: Arbiter::new(world.conflict), world }
+        Self { arbiter: Arbiter::new(world.conflict, &Quota::default()), world }
     }
 
     /// Nothing has happened yet.
@@ -401,7 +405,8 @@ impl Play {
         let conflict = Conflict { quiet, ..self.world.conflict };
         let flaps = Flaps::new(conflict.flap_window, conflict.flap_count);
         self.world.incidents = Incidents::new(quiet, flaps, 1);
-        (self.world.conflict, self.arbiter) = (conflict, Arbiter::new(conflict));
+        self.world.conflict = conflict;
+        self.arbiter = Arbiter::new(conflict, &Quota::default());
     }
 
     pub(super) fn handle(&mut self, event: Event) {
