@@ -54,25 +54,24 @@ impl Strangers {
     /// Leaves of these effects, from the first that is new, those claims that are evidence.
     pub(super) fn leave_out<F: Facts>(
         &mut self,
-        effects: &mut Vec<Effect>,
+        effects: &mut [Effect],
         new: usize,
         facts: &F,
         now: Duration,
     ) {
-        let mut at = new;
-        while let Some(effect) = effects.get(at) {
+        for effect in effects.iter_mut().skip(new) {
             match effect {
+                // Nor does the program keep it as live, past the end of the lease and any quota.
                 Effect::Claimed(seen) if !self.counts(seen, facts, now) => {
-                    effects.remove(at);
-                    continue;
+                    let (key, ifindex) = (seen.key, seen.claim.station.ifindex);
+                    *effect = Effect::ForgetInKernel(key, ifindex);
                 }
                 Effect::Contested(seen) if !self.counts(seen, facts, now) => {
                     let (segment, address) = (seen.segment.clone(), seen.address);
-                    effects[at] = Effect::ListenToOwner(segment, address);
+                    *effect = Effect::ListenToOwner(segment, address);
                 }
                 _ => {}
             }
-            at += 1;
         }
     }
 

@@ -80,6 +80,8 @@ fn of_leases_that_are_bound_to_nobody_the_first_addresses_are_evidence() {
     assert_eq!(evidence(&play, 2).len(), 16, "none but four of others, since it is bound");
     (2..30).for_each(|host| play.bind_as(address(host), None));
     play.read_maps();
+    assert_eq!(evidence(&play, 2).len(), 16, "what did not count does not now");
+    claim(&mut play, 2, 2..30);
     assert_eq!(evidence(&play, 2).len(), 28, "nobody has leased them: that is another quota's");
 }
 

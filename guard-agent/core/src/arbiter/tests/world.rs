@@ -59,6 +59,8 @@ pub(super) struct World {
     frames: VecDeque<(u32, Vec<u8>)>,
     /// Of whom it is not the address itself, the sandbox that has it.
     pub(super) sandboxes: BTreeMap<IpAddr, &'static str>,
+    /// What the host has on other devices.
+    pub(super) elsewhere: BTreeSet<IpAddr>,
 }
 
 /// The world and its arbiter.
@@ -124,6 +126,7 @@ impl World {
             closed: Vec::new(),
             frames: VecDeque::new(),
             sandboxes: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
         }
     }
 
@@ -239,6 +242,7 @@ impl Facts for World {
 
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
         self.owned(segment, address).is_some_and(|owned| owned.flags & OWNED_HOST != 0)
+            || self.elsewhere.contains(&address)
     }
 
     fn sender(&self, _: &Segment, _: IpAddr) -> Option<IpAddr> {
