@@ -7,13 +7,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::{agent::Agent, wait::TIMEOUT};
+use crate::{
+    agent::Agent,
+    wait::{TIMEOUT, eventually},
+};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
     pub status: u16,
+    /// It is what somebody else was given a moment ago.
+    pub cached: bool,
     /// The body.
     pub body: String,
 }
@@ -73,12 +78,15 @@ impl Agent {
         got.with_context(|| format!("getting {path}"))
     }
 
-    /// Everything in `/metrics`.
+    /// Everything in `/metrics`, as it is now.
     ///
     /// # Errors
     /// Nobody answers, or not in the text format.
     pub fn metrics(&self) -> Result<Vec<Sample>> {
-        let body = self.http("/metrics")?.body;
+        let body = eventually("metrics of now", || {
+            let answer = self.http("/metrics")?;
+            Ok((!answer.cached).then_some(answer.body))
+        })?;
         body.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(parse).collect()
     }
 
@@ -105,7 +113,9 @@ fn get(mut stream: impl Read + Write, path: &str, name: &str, accept: &str) -> R
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
     let status = head.split(' ').nth(1).context("an answer without a status")?;
-    Ok(Response { status: status.parse().context("the status")?, body: body.to_owned() })
+    let status = status.parse().context("the status")?;
+    let cached = head.to_ascii_lowercase().contains("cache-status: guard-agent; hit");
+    Ok(Response { status, cached, body: body.to_owned() })
 }
 
 fn parse(line: &str) -> Result<Sample> {

@@ -218,7 +218,7 @@ impl Lab {
         let state = self.dir.join("state");
         std::fs::create_dir(&state).with_context(|| format!("creating {}", state.display()))?;
         self.reaper.mount(&state)?;
-        let size = format!("size={kib}k");
+        let size = format!("size={kib}k,mode=0700");
         run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &state.to_string_lossy()])?;
         Ok(state)
     }

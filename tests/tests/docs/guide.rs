@@ -34,7 +34,7 @@ ip link set br0 up
 const SERVE: &str = " 2> /tmp/log &\nuntil guardctl status; do kill -0 $!; sleep 0.1; done";
 
 /// How long a command is followed that would go on until somebody ends it.
-const FOLLOW: &str = "timeout --preserve-status --signal INT 2";
+const FOLLOW: &str = "timeout --preserve-status --signal INT 5";
 
 /// What is typed, in one shell that ends with the first command that fails.
 fn script(document: &str) -> Result<String> {

@@ -17,7 +17,7 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
@@ -37,6 +37,7 @@ use crate::{
 };
 
 /// OpenMetrics, and how a client that takes it says so. Nobody prefers the other of the two.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const OPENMETRICS_NAME: &str = "application/openmetrics-text";
 /// The Prometheus text format.
@@ -133,8 +134,9 @@ fn unavailable(why: String) -> Response {
 
 async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
     let mut rendered = served.rendered.clone().lock_owned().await;
-    // Whoever asks more often than that gets what the last one got.
-    if rendered.budget.take(Instant::now()) {
+    // Whoever asks more often than that gets what the last one got, and is told so (RFC 9211).
+    let fresh = rendered.budget.take(Instant::now());
+    if fresh {
         // To its end, also where the client does not wait for it: others are to have it too.
         match tokio::spawn(render(served.deps.clone(), rendered)).await {
             Ok(Ok(new)) => rendered = new,
@@ -149,7 +151,8 @@ async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Respo
     } else {
         (TEXT, rendered.text.clone())
     };
-    ([(header::CONTENT_TYPE, kind)], body).into_response()
+    let cache = if fresh { "guard-agent; fwd=miss" } else { "guard-agent; hit" };
+    ([(header::CONTENT_TYPE, kind), (CACHE_STATUS, cache)], body).into_response()
 }
 
 async fn render(
