@@ -33,7 +33,9 @@ fn the_first_claim_is_learned_and_a_second_claimant_changes_nothing() {
 fn rule_12_a_port_confirms_the_leases_of_one_owner() {
     let mut world = World::with("10.0.0.0/24");
     let second = Allocate { key: Arc::from("eth1"), ..ask("s") };
-    (world.lease("s"), world.allocate(second).unwrap(), world.lease("t"));
+    world.lease("s");
+    world.allocate(second).unwrap();
+    world.lease("t");
     for address in ["10.0.0.2", "10.0.0.3", "10.0.0.4"] {
         world.claim(address, 3);
     }
