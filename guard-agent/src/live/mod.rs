@@ -10,8 +10,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use guard_core::{
     evidence::{
-        Answered, CONTAINERD, Claim, Completeness, Device, Evidence, EvidenceView, Inventory,
-        Listing, ListingDiff, Live, PortName, Source, Unknown,
+        Answered, CONTAINERD, Claim, Completeness, Device, Evidence, EvidenceView, HostAddresses,
+        Inventory, Listing, ListingDiff, Live, PortName, Source, Unknown,
     },
     owner::Owner,
     segment::Segment,
@@ -155,10 +155,15 @@ impl SharedEvidence {
         self.look_at_places(netns);
     }
 
-    /// The host's own addresses on a bridge, each with its VLAN, from netlink.
-    pub fn set_host_addresses(&self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
+    /// The host's own addresses on a bridge, from netlink.
+    pub fn set_host_addresses(&self, bridge: &Arc<str>, addresses: HostAddresses) {
         self.live.write().set_host_addresses(bridge, addresses);
         self.changes.tell(|changes| changes.hosts = true);
+    }
+
+    /// Whether the host has an address, on the bridge or on another device.
+    pub fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.live.read().is_host(segment, address)
     }
 
     /// The pools have these prefixes.

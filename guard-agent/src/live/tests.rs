@@ -1,5 +1,5 @@
 use guard_core::{
-    evidence::{Station, Strength},
+    evidence::{HostAddresses, Station, Strength},
     mac::Mac,
 };
 
@@ -93,8 +93,14 @@ fn an_address_of_the_host_is_evidence() {
     let set = SharedEvidence::default();
     let (segment, address) = (Segment::new("rt0", 0), IpAddr::from([10, 0, 0, 1]));
     assert!(!set.is_live(&segment, address));
-    set.set_host_addresses(&segment.bridge, BTreeSet::from([(0, address)]));
-    assert_eq!(set.evidence(&segment, address)[0].source, Source::Kernel);
-    assert!(set.is_live(&segment, address));
-    assert!(!set.is_live(&Segment::new("rt0", 5), address), "it is in another segment");
+    let at = || BTreeSet::from([(0, address)]);
+    let here = HostAddresses { here: at(), ..HostAddresses::default() };
+    let elsewhere = HostAddresses { elsewhere: at(), ..HostAddresses::default() };
+    for addresses in [here, elsewhere] {
+        set.set_host_addresses(&segment.bridge, addresses);
+        assert_eq!(set.evidence(&segment, address)[0].source, Source::Kernel);
+        assert!(set.is_live(&segment, address));
+        assert_eq!(set.hosts(&segment), [address]);
+        assert!(!set.is_live(&Segment::new("rt0", 5), address), "it is in another segment");
+    }
 }

@@ -23,9 +23,14 @@ pub struct Bridge {
     /// The host's devices on it by their VLANs: itself, in VLAN 0 unless it filters VLANs, and the VLAN
     /// devices on it.
     pub devices: BTreeMap<u16, u32>,
-    /// The host's addresses on these, each with the VLAN.
+    /// The host's addresses on these and on macvlans of them, each with the VLAN.
     pub addresses: BTreeSet<(u16, IpAddr)>,
-    /// What these say is on the link.
+    /// Those among them that the host has at the bridge's MAC.
+    pub own: BTreeSet<(u16, IpAddr)>,
+    /// The host's addresses on other devices of the same VRF, in each VLAN in which it has a device:
+    /// for those of IPv4 it answers there as well (`arp_ignore` is 0 by default).
+    pub elsewhere: BTreeSet<(u16, IpAddr)>,
+    /// What its addresses say is on the link.
     pub prefixes: BTreeSet<(u16, IpNet)>,
 }
 
@@ -153,15 +158,29 @@ impl Topology {
                 vlan.vlan.filter(|(of, _)| *of == link.ifindex).map(|(_, id)| (id, vlan.ifindex))
             });
             let devices: BTreeMap<_, _> = vlans.chain([(own, link.ifindex)]).collect();
-            let nets: BTreeSet<_> = devices
+            let macvlans = devices.iter().flat_map(|(id, on)| {
+                let over = self.links.values().filter(|link| link.lower == Some(*on));
+                over.map(|over| (*id, over.ifindex))
+            });
+            let all: Vec<_> = devices.iter().map(|(id, on)| (*id, *on)).chain(macvlans).collect();
+            let nets: BTreeSet<_> = all
                 .iter()
                 .flat_map(|(id, on)| self.addresses_on(*on).map(|net| (*id, net)))
                 .collect();
+            let at_its_mac = |on: &u32| self.links.get(on).is_some_and(|on| on.mac == link.mac);
+            let own = devices.iter().filter(|(_, on)| at_its_mac(on));
+            let own = own.flat_map(|(id, on)| self.addresses_on(*on).map(|net| (*id, net.addr())));
+            let addresses: BTreeSet<_> = nets.iter().map(|(id, net)| (*id, net.addr())).collect();
+            let elsewhere = devices
+                .iter()
+                .flat_map(|(id, on)| self.elsewhere(*on).map(|address| (*id, address)));
             let bridge = Bridge {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
                 filters_vlans: link.filters_vlans,
-                addresses: nets.iter().map(|(id, net)| (*id, net.addr())).collect(),
+                own: own.collect(),
+                elsewhere: elsewhere.filter(|place| !addresses.contains(place)).collect(),
+                addresses,
                 prefixes: nets
                     .into_iter()
                     .filter_map(|(id, net)| Some((id, on_link(net)?)))
@@ -216,6 +235,21 @@ impl Topology {
         PortDevice::Other(format!("a veth whose peer {} {use_of_peer}", peer.name).into())
     }
 
+    /// The host's addresses in the VRF of a device that anybody else could have as well.
+    fn elsewhere(&self, device: u32) -> impl Iterator<Item = IpAddr> {
+        let vrf = self.vrf(device);
+        let there = self.addresses.iter().filter(move |(on, _)| self.vrf(*on) == vrf);
+        let addresses = there.map(|(_, net)| net.addr());
+        addresses.filter(|address| !address.is_loopback() && !is_link_local(*address))
+    }
+
+    /// The VRF that a link is in, or is.
+    fn vrf(&self, ifindex: u32) -> Option<u32> {
+        let link = self.links.get(&ifindex)?;
+        let is_vrf = |ifindex: &u32| self.links.get(ifindex).is_some_and(|link| link.is_vrf);
+        link.controller.into_iter().chain([ifindex]).find(is_vrf)
+    }
+
     /// The host's addresses on a link.
     fn addresses_on(&self, ifindex: u32) -> impl Iterator<Item = IpNet> {
         let addresses = self.addresses.range((ifindex, Ipv4Net::default().into())..);
@@ -257,6 +291,8 @@ mod tests {
             is_bridge: name.starts_with("br"),
             filters_vlans: false,
             vlan: None,
+            lower: None,
+            is_vrf: false,
             mac: Some(Mac::default()),
             device: Device::default(),
             running: true,
@@ -326,6 +362,43 @@ mod tests {
         assert_eq!(topology.view().bridges["br0"].prefixes, on_link);
         topology.apply(Notice::LinkGone(7));
         assert_eq!(addresses(&topology), BTreeSet::from([(0, own)]));
+    }
+
+    #[test]
+    fn the_hosts_addresses_on_a_macvlan_are_those_of_the_bridge_at_another_mac() {
+        let mut topology = topology();
+        let shim =
+            Link { lower: Some(2), mac: Some(Mac([2, 0, 0, 0, 0, 7])), ..link(7, "shim", None) };
+        topology.apply(Notice::Link(shim));
+        topology.apply(Notice::Address(7, net("10.0.0.9/24")));
+        let [own, shim] = [1, 9].map(|host| (0, IpAddr::from([10, 0, 0, host])));
+        let bridge = &topology.view().bridges["br0"];
+        assert_eq!(bridge.addresses, BTreeSet::from([own, shim]));
+        assert_eq!(bridge.own, BTreeSet::from([own]));
+        assert!(!bridge.elsewhere.contains(&shim));
+        topology.apply(Notice::LinkGone(7));
+        assert_eq!(topology.view().bridges["br0"].addresses, BTreeSet::from([own]));
+    }
+
+    #[test]
+    fn the_hosts_addresses_on_other_devices_are_those_of_the_bridges_vrf() {
+        let mut topology = topology();
+        topology.apply(Notice::Link(link(1, "lo", None)));
+        for address in ["127.0.0.1/8", "::1/128", "10.0.0.7/32", "fd00::7/128"] {
+            topology.apply(Notice::Address(1, net(address)));
+        }
+        topology.apply(Notice::Address(4, net("fe80::4/64")));
+        let elsewhere = |topology: &Topology| {
+            let elsewhere = topology.view().bridges["br0"].elsewhere.clone();
+            elsewhere.into_iter().map(|(_, address)| address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(elsewhere(&topology), ["10.0.0.7", "10.1.0.1", "fd00::7"]);
+        // The bridge is in a VRF of its own.
+        topology.apply(Notice::Link(Link { is_vrf: true, ..link(8, "vrf", None) }));
+        topology.apply(Notice::Link(link(2, "br0", Some(8))));
+        assert!(elsewhere(&topology).is_empty());
+        topology.apply(Notice::Address(8, net("10.0.0.8/32")));
+        assert_eq!(elsewhere(&topology), ["10.0.0.8"]);
     }
 
     #[test]

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use guard_core::evidence::{Device, PortName};
+use guard_core::evidence::{Device, HostAddresses, PortName};
 
 use super::*;
 use crate::{
     datapath::Same,
-    network::{
-        Dump,
-        link::exists,
-        topology::{self, Bridge as Present},
-    },
+    network::{Dump, link::exists, topology::Bridge as Present},
 };
 
 impl Observer {
@@ -227,10 +223,8 @@ impl Observer {
             self.ports.cover(*ifindex, port);
         }
         let own = new.bridges.iter().flat_map(|(name, bridge)| {
-            let devices = bridge.devices.iter().filter(|(_, device)| {
-                self.topology.link(**device).and_then(|link| link.mac) == Some(bridge.mac)
-            });
-            devices.map(|(vlan, _)| Segment::new(name.clone(), *vlan))
+            let own = bridge.own.iter();
+            own.map(|(vlan, address)| (Segment::new(name.clone(), *vlan), *address))
         });
         self.executor.set_own(own.collect());
         self.view = new;
@@ -261,7 +255,7 @@ impl Observer {
                         self.executor.bridge_absent(was.ifindex);
                         let ifindex = was.ifindex;
                         self.arbitrate(arbiter::Event::BridgeGone { ifindex });
-                        self.host_addresses(name, BTreeSet::new(), Some(was));
+                        self.host_addresses(name, None, Some(was));
                     }
                 }
                 Some(is) if was != Some(is) => {
@@ -271,12 +265,11 @@ impl Observer {
                         (was.ifindex, was.filters_vlans, &was.addresses)
                             != (is.ifindex, is.filters_vlans, &is.addresses)
                     }) {
-                        let topology::Bridge { ifindex, filters_vlans, .. } = *is;
-                        let hosts = is.addresses.clone();
+                        let Present { ifindex, filters_vlans, ref addresses, .. } = *is;
                         let owners = &self.deps.owners;
-                        owners.bridge_present(name, ifindex, filters_vlans, hosts.clone());
-                        self.host_addresses(name, hosts, was);
+                        owners.bridge_present(name, ifindex, filters_vlans, addresses.clone());
                     }
+                    self.host_addresses(name, Some(is), was);
                     self.deps.health.recovered(&what);
                 }
                 Some(_) => {}
@@ -284,17 +277,19 @@ impl Observer {
         }
     }
 
-    fn host_addresses(
-        &mut self,
-        bridge: &Arc<str>,
-        addresses: BTreeSet<(u16, IpAddr)>,
-        before: Option<&Present>,
-    ) {
-        let none = BTreeSet::new();
-        let before = before.map_or(&none, |bridge| &bridge.addresses);
-        let new = addresses.difference(before).copied().collect();
-        let old = before.difference(&addresses).copied().collect();
-        self.deps.live.set_host_addresses(bridge, addresses);
+    fn host_addresses(&mut self, bridge: &Arc<str>, is: Option<&Present>, was: Option<&Present>) {
+        let addresses = |of: &Present| HostAddresses {
+            here: of.addresses.clone(),
+            elsewhere: of.elsewhere.clone(),
+        };
+        let [before, now] = [was, is].map(|of| of.map(addresses).unwrap_or_default());
+        if was.is_some() && before == now {
+            return;
+        }
+        self.deps.live.set_host_addresses(bridge, now);
+        let [before, now] = [was, is].map(answered_for);
+        let new = now.difference(&before).copied().collect();
+        let old = before.difference(&now).copied().collect();
         self.arbitrate(arbiter::Event::HostAddresses { bridge: Arc::clone(bridge), new, old });
     }
 
@@ -312,4 +307,11 @@ impl Observer {
         self.executor.set_vlans(ifindex, None);
         self.arbitrate(arbiter::Event::PortGone { ifindex, addresses });
     }
+}
+
+/// The addresses for which the host answers on a bridge: those of IPv4 whatever device they are on.
+fn answered_for(bridge: Option<&Present>) -> BTreeSet<(u16, IpAddr)> {
+    let Some(Present { addresses, elsewhere, .. }) = bridge else { return BTreeSet::new() };
+    let elsewhere = elsewhere.iter().filter(|(_, address)| address.is_ipv4());
+    addresses.iter().chain(elsewhere).copied().collect()
 }

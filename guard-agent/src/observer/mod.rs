@@ -182,7 +182,7 @@ impl Observer {
         let claim_maps =
             ClaimMaps { live: maps.live, challengers: maps.challengers, prefixes: maps.prefixes };
         let executor = Executor::new(&deps, claim_maps, prober.clone());
-        let arbiter = Arbiter::new(deps.conflict);
+        let arbiter = Arbiter::new(deps.conflict, &deps.quota);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
         let topology = Topology::new(names);

@@ -9,7 +9,7 @@ use guard_agent::{
     store::{Boot, KernelHolder, Known, Store, epoch_of, recover},
 };
 use guard_core::{
-    evidence::{Claim, EvidenceView},
+    evidence::{Claim, EvidenceView, HostAddresses},
     lease::{Binding, Carry, Contents, Engine, Lease, Notice, Place, Row, State, reason},
     reconcile::Recent,
 };
@@ -306,7 +306,8 @@ impl World {
     pub(super) fn tell_hosts(&mut self, bridge: u8) {
         if self.has_read(Part::Hosts(bridge)) {
             let hosts = &self.node.hosts[usize::from(bridge)];
-            let hosts = hosts.iter().map(|address| (0, *address)).collect();
+            let here = hosts.iter().map(|address| (0, *address)).collect();
+            let hosts = HostAddresses { here, ..HostAddresses::default() };
             self.live.set_host_addresses(&segment(bridge).bridge, hosts);
         }
     }

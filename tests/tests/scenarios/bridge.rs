@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use guard_ebpf::abi::{AddressKey, Owned};
-use guard_tests::{Agent, BRIDGE, Lab, Launch, POOL};
+use guard_tests::{Agent, BRIDGE, Lab, Launch, POOL, eventually};
 
 fn is_refused_for_want_of_the_bridge(agent: &Agent) -> Result<()> {
     let body = agent.await_readyz(503)?;
@@ -54,6 +54,20 @@ fn one_that_vanishes_is_reported_and_picked_up_again() -> Result<()> {
     assert_eq!(entry["generation"], lease.generation);
     lab.add_bridge(BRIDGE)?;
     is_served(&agent)
+}
+
+#[test]
+fn a20_an_address_of_the_host_on_another_link_is_never_handed_out() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.host().ip("address add 10.8.64.2/32 dev lo")?;
+    let agent = lab.agent()?;
+    assert_eq!(agent.allocate("next")?.address.to_string(), "10.8.64.3");
+    let ask = ["allocate", "--pool", POOL, "--sandbox", "asker", "--address", "10.8.64.2"];
+    assert_eq!(agent.ctl(&ask)?.refusal()?.reason, "ADDRESS_RESERVED");
+    // The host gives it up.
+    lab.host().ip("address delete 10.8.64.2/32 dev lo")?;
+    eventually("the address is free", || Ok(agent.ctl(&ask)?.refusal().is_err().then_some(())))?;
+    Ok(())
 }
 
 #[test]

@@ -145,11 +145,18 @@ fn a34_a_former_holder_that_does_not_answer_is_told_at_info_until_it_speaks() ->
 
 #[test]
 fn a_host_that_takes_a_leased_address_is_the_claimant_until_it_gives_it_up() -> Result<()> {
+    for device in [BRIDGE, "lo"] {
+        takes_a_leased_address_on(device)?;
+    }
+    Ok(())
+}
+
+fn takes_a_leased_address_on(device: &str) -> Result<()> {
     let lab = Lab::new()?;
     let agent = agent(&lab)?;
     let owner = lab.sandbox("owner")?;
     let lease = agent.admit(&owner)?;
-    lab.host().ip(&format!("address add {}/32 dev {BRIDGE}", lease.address))?;
+    lab.host().ip(&format!("address add {}/32 dev {device}", lease.address))?;
     let incident = only(&agent, lease.address, is_open)?;
     let sides = [("owner", owner.port()), ("claimant", BRIDGE)];
     let sides = sides.map(|(role, port)| (role.to_owned(), port.to_owned())).to_vec();
@@ -160,7 +167,7 @@ fn a_host_that_takes_a_leased_address_is_the_claimant_until_it_gives_it_up() -> 
     settle(&agent, &owner, marked.address)?;
     stays_open(&agent, lease.address, &incident["id"])?;
     assert_eq!(roles(&only(&agent, lease.address, is_open)?), sides);
-    lab.host().ip(&format!("address delete {}/32 dev {BRIDGE}", lease.address))?;
+    lab.host().ip(&format!("address delete {}/32 dev {device}", lease.address))?;
     only(&agent, lease.address, |conflict| !is_open(conflict))?;
     Ok(())
 }

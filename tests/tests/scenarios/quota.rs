@@ -53,6 +53,39 @@ fn rule_12_a_port_has_as_many_addresses_as_its_quota_and_one_incident() -> Resul
 }
 
 #[test]
+fn rule_12_a_port_keeps_few_addresses_of_others_releasing_and_confirms_one_owner() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = agent_with(&lab, "addresses_per_port = 3")?;
+    let (marker, thief) = (lab.sandbox("marker")?, lab.sandbox("thief")?);
+    let leases = (0..10).map(|number| agent.allocate(&format!("s{number}")));
+    let leases: Vec<_> = leases.collect::<Result<_>>()?;
+    let marked = agent.admit(&marker)?;
+    agent.await_port(&thief)?;
+    for _ in 0..2 {
+        for lease in &leases {
+            thief.announce(lease.address)?;
+        }
+    }
+    settle(&agent, &thief, marked.address)?;
+    let are = |wanted: &str| -> Result<usize> {
+        let states = leases.iter().map(|lease| agent.state(lease));
+        let states: Vec<_> = states.collect::<Result<_>>()?;
+        Ok(states.iter().filter(|state| *state == wanted).count())
+    };
+    // It may have the first that it claims, and three more, of others.
+    eventually("the first is confirmed", || Ok((are("active")? == 1).then_some(())))?;
+    assert_eq!(are("held")?, 9);
+    assert!((3..=4).contains(&live_on(&agent, thief.port())?));
+    for lease in &leases {
+        agent.release(lease)?;
+    }
+    let releasing = are("releasing")?;
+    assert!((3..=4).contains(&releasing), "{releasing}");
+    assert_eq!(are("cooling")?, leases.len() - releasing);
+    Ok(())
+}
+
+#[test]
 fn rule_12_a_port_has_as_many_frames_a_second_as_its_quota() -> Result<()> {
     let lab = Lab::new()?;
     let agent = agent_with(&lab, "nd_per_second = 5")?;

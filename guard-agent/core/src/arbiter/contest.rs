@@ -54,6 +54,8 @@ impl Arbiter {
         }
         if given.is_disputed(&seen) {
             given.spoke(&seen);
+        } else {
+            given.beside_host(&seen);
         }
         given.hold_gateway(&seen);
         given.claimed(seen);

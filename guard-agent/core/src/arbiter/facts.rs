@@ -54,7 +54,7 @@ pub trait Facts {
     /// Who claims an address, as far as that is evidence.
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim>;
 
-    /// Whether the host itself has an address.
+    /// Whether the host itself has an address, on the bridge or, of IPv4, on another device.
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool;
 
     /// The host's address in whose name a station is asked for one.

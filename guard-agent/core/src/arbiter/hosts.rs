@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use guard_ebpf::abi::EVENT_VIOLATION;
+use guard_ebpf::abi::{EVENT_CONTEST, EVENT_VIOLATION};
 
 use super::{Arbiter, Effect, Facts, Holder, Seen, Sighted, given::Given};
 use crate::{
@@ -74,10 +74,8 @@ impl<F: Facts> Given<'_, F> {
 
     /// The host has an address that is leased: its owner is the lease's.
     fn taken_by_host(&mut self, segment: &Segment, address: IpAddr, holder: &Holder) {
-        let Some((ifindex, mac)) = self.facts.bridge_named(&segment.bridge) else { return };
-        let at = self.now.monotonic;
-        let station = Station { mac, interface: Arc::clone(&segment.bridge), ifindex };
-        let claim = Claim { station, strength: Strength::Assert, first: at, seen: at };
+        let Some(claim) = self.host_claim(segment) else { return };
+        let at = claim.seen;
         let sighting = Sighting {
             segment: segment.clone(),
             target: Target::Address(address),
@@ -90,6 +88,28 @@ impl<F: Facts> Given<'_, F> {
             unanswered: false,
         };
         self.effects.push(Effect::Sighted(Box::new(Sighted { sighting, counted: None, seen: at })));
+    }
+
+    /// A claim on what nobody has leased and the host has on another device, for which it may answer
+    /// here as well (claims.md A20).
+    pub(super) fn beside_host(&mut self, seen: &Seen) {
+        let (facts, Seen { segment, address, claim, .. }) = (self.facts, seen);
+        let is_told = facts.is_host(segment, *address)
+            && !facts.is_reserved(segment, *address)
+            && facts.holder(segment, *address).is_none()
+            && !facts.is_allowed(segment, *address, &claim.station);
+        if is_told && let Some(host) = self.host_claim(segment) {
+            let host = self.now.claimant(Role::Owner, &host, 0, None);
+            self.sighted(seen, Kind::Duplicate, Some(host), Role::Claimant, EVENT_CONTEST);
+        }
+    }
+
+    /// What the host says of an address of its own.
+    fn host_claim(&self, segment: &Segment) -> Option<Claim> {
+        let (ifindex, mac) = self.facts.bridge_named(&segment.bridge)?;
+        let at = self.now.monotonic;
+        let station = Station { mac, interface: Arc::clone(&segment.bridge), ifindex };
+        Some(Claim { station, strength: Strength::Assert, first: at, seen: at })
     }
 
     /// A claim on an address that the host has, and that is leased to `holder`.

@@ -25,6 +25,7 @@ mod hosts;
 mod proxies;
 mod questions;
 mod read;
+mod strangers;
 mod tentative;
 #[cfg(test)]
 mod tests;
@@ -54,10 +55,15 @@ use contest::PendingConflict;
 use given::Given;
 use proxies::Proxies;
 use questions::Questions;
+use strangers::Strangers;
 use tentative::Tentative;
 use waiting::Waiting;
 
-use crate::{incident::Kind, mac::Mac, policy::Conflict};
+use crate::{
+    incident::Kind,
+    mac::Mac,
+    policy::{Conflict, Quota},
+};
 
 /// Decides what follows from claims.
 #[derive(Debug)]
@@ -67,6 +73,7 @@ pub struct Arbiter {
     pending: Waiting<AddressKey, PendingConflict>,
     suspects: Waiting<CloneKey, CloneSuspect>,
     proxies: Proxies,
+    strangers: Strangers,
     /// How often a claim that ages was asked for, by address and port: of those claims only that
     /// were there when they were last looked at.
     ageing: HashMap<(AddressKey, u32), u32>,
@@ -83,12 +90,13 @@ pub struct Arbiter {
 
 impl Arbiter {
     /// With nothing in doubt.
-    pub fn new(conflict: Conflict) -> Self {
+    pub fn new(conflict: Conflict, quota: &Quota) -> Self {
         Self {
             conflict,
             pending: Waiting::default(),
             suspects: Waiting::default(),
             proxies: Proxies::default(),
+            strangers: Strangers::new(quota.addresses_per_port),
             ageing: HashMap::new(),
             unasked: Vec::new(),
             questions: Questions::default(),
@@ -123,7 +131,12 @@ impl Arbiter {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
-        let given = &mut Given { facts, now, effects };
+        let new = effects.len();
+        self.follow(event, &mut Given { facts, now, effects });
+        self.strangers.leave_out(effects, new, facts, now.monotonic);
+    }
+
+    fn follow<F: Facts>(&mut self, event: Event, given: &mut Given<'_, F>) {
         match event {
             Event::Frame { event, read } => self.frame(&event, read, given),
             Event::Live(key, live) => given.live_read(key, live),
@@ -131,7 +144,10 @@ impl Arbiter {
             Event::Challenger { key, challenger, live } => {
                 self.challenger_read(key, challenger, live, given);
             }
-            Event::Evidence(claims) => self.age(claims, given),
+            Event::Evidence(claims) => {
+                self.look_at_strangers(given);
+                self.age(claims, given);
+            }
             Event::HolderRead { key, live, port_works } => {
                 self.holder_read(key, live, port_works, given);
             }

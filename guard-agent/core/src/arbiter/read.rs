@@ -109,6 +109,7 @@ impl Arbiter {
         self.tentative.port_gone(ifindex, given);
         self.drop_challenger(ifindex);
         self.proxies.port_gone(ifindex);
+        self.strangers.port_gone(ifindex);
         self.ask_about(ifindex, given);
     }
 }

@@ -17,7 +17,7 @@ pub use self::{
     completeness::{Answered, Completeness, EventStream},
     entry::{Death, Entry, Listing, Place, Unread, Unreadable},
     inventory::Inventory,
-    live::{Claim, Live, Strength},
+    live::{Claim, HostAddresses, Live, Strength},
     poll::{PollOutcome, PollResult, SandboxState},
     source_index::ListingDiff,
 };

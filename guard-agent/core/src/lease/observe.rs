@@ -311,14 +311,12 @@ impl Transaction<'_> {
     }
 
     /// Whether a lease may learn from a station who uses its address: not from other hosts, nor from a
-    /// port that another owner's lease is bound to.
+    /// port that another owner's lease is bound to, be it declared or learned. One port confirms the
+    /// leases of one owner.
     fn may_teach(&self, lease: &Lease, station: &Station) -> bool {
         let uplink = self.view.port(station.ifindex).is_none_or(|port| port.uplink);
         let others = self.engine.index.bound_to_port(station.ifindex);
-        !uplink
-            && !others.iter().any(|other| {
-                other.binding.declared && other.state.is_owned() && other.owner != lease.owner
-            })
+        !uplink && !others.iter().any(|other| other.state.is_owned() && other.owner != lease.owner)
     }
 
     /// Takes an address out of use on an operator's word.

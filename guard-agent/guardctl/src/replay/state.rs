@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use guard_core::{
     arbiter::{self, Arbiter, Read},
-    homes, rules,
+    homes,
+    policy::Quota,
+    rules,
 };
 use guard_ebpf::{
     abi::{
@@ -51,7 +53,7 @@ pub(super) fn port(ifindex: u32, name: &str, settings: &Settings) -> Port {
 impl<'a> Replay<'a> {
     pub(super) fn new(settings: &'a Settings, ground: &'a Ground) -> Self {
         Self {
-            arbiter: Arbiter::new(settings.conflict),
+            arbiter: Arbiter::new(settings.conflict, &Quota::default()),
             world: World::new(settings, ground),
             looked_ns: 0,
             used: vec![PortState::default(); ground.ports.len()],

@@ -68,12 +68,15 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
         is_bridge: false,
         filters_vlans: false,
         vlan: None,
+        lower: None,
+        is_vrf: false,
         mac: None,
         device: Device::default(),
         running: header.flags.contains(LinkFlags::Running),
         flow: Flow::default(),
     };
     let (mut parent, mut vlan, mut elsewhere) = (None, None, None);
+    let mut has_lower = false;
     for attribute in attributes {
         match attribute {
             LinkAttribute::Link(ifindex) => parent = Some(ifindex),
@@ -87,8 +90,14 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.iter().find_map(kind);
-                link.is_bridge =
-                    infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+                let kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind),
+                    _ => None,
+                });
+                link.is_bridge = kind == Some(&InfoKind::Bridge);
+                link.is_vrf = kind == Some(&InfoKind::Vrf);
+                has_lower =
+                    matches!(kind, Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan));
                 link.filters_vlans = infos.iter().any(filters_vlans);
                 vlan = infos.iter().find_map(vlan_id);
                 link.flow = infos.iter().find_map(flow).unwrap_or_default();
@@ -97,6 +106,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
         }
     }
     link.vlan = parent.zip(vlan).filter(|_| elsewhere.is_none());
+    link.lower = parent.filter(|_| has_lower && elsewhere.is_none());
     link.device = Device { mac: link.mac, peer: parent, netns: elsewhere };
     (!link.name.is_empty()).then_some(link)
 }
@@ -230,5 +240,24 @@ mod tests {
         assert_eq!(link(message(&[])).unwrap().vlan, Some((2, 5)));
         // There, 2 is the ifindex of another link.
         assert_eq!(link(message(&[LinkAttribute::LinkNetNsId(0)])).unwrap().vlan, None);
+    }
+
+    #[test]
+    fn a_macvlan_is_known_by_its_parent_here() {
+        let of = |kind: InfoKind, more: Option<LinkAttribute>| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![
+                LinkAttribute::IfName("shim".to_owned()),
+                LinkAttribute::Link(2),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]),
+            ];
+            message.attributes.extend(more);
+            link(message).unwrap()
+        };
+        assert_eq!(of(InfoKind::MacVlan, None).lower, Some(2));
+        assert_eq!(of(InfoKind::MacVlan, Some(LinkAttribute::LinkNetNsId(0))).lower, None);
+        let veth = of(InfoKind::Veth, None);
+        assert_eq!((veth.lower, veth.is_vrf), (None, false));
+        assert!(of(InfoKind::Vrf, None).is_vrf);
     }
 }

@@ -24,6 +24,10 @@ pub struct Link {
     pub filters_vlans: bool,
     /// The ifindex of the link that it is a VLAN of, and the VLAN's id.
     pub vlan: Option<(u32, u16)>,
+    /// The ifindex of the link that it is a macvlan, macvtap or ipvlan of.
+    pub lower: Option<u32>,
+    /// It is a VRF.
+    pub is_vrf: bool,
     /// Its MAC, if it is an Ethernet device.
     pub mac: Option<Mac>,
     /// What it is known by, where its number may be another's by now.

@@ -95,7 +95,9 @@ impl Facts for Carrier<'_> {
     }
 
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        // The program knows those of the bridge's devices alone.
         self.executor.owners.is_host(segment, address)
+            || address.is_ipv4() && self.executor.live.is_host(segment, address)
     }
 
     fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr> {

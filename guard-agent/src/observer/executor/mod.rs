@@ -4,14 +4,14 @@
 mod carry;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
 use guard_core::{
-    evidence::{EvidenceView as _, Station},
+    evidence::Station,
     mac::Mac,
     policy::{Allow, is_off_prefix},
     rules,
@@ -59,8 +59,8 @@ pub(super) struct Executor {
     down: HashSet<u32>,
     /// The ports of bridges that filter VLANs.
     vlans: HashMap<u32, PortVlans>,
-    /// The segments in which the host has its addresses at its bridge's MAC.
-    own: HashSet<Segment>,
+    /// The host's addresses at its bridges' MACs.
+    own: BTreeSet<(Segment, IpAddr)>,
     prober: Arc<Prober>,
     /// The watched bridges that exist, by ifindex.
     bridges: HashMap<u32, (Arc<str>, Mac)>,
@@ -81,7 +81,7 @@ impl Executor {
             rules: deps.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
             down: HashSet::new(),
             vlans: HashMap::new(),
-            own: HashSet::new(),
+            own: BTreeSet::new(),
             prober,
             bridges: HashMap::new(),
             later: Vec::new(),
@@ -151,8 +151,8 @@ impl Executor {
         }
     }
 
-    /// The host has its addresses in these segments at its bridge's MAC.
-    pub(super) fn set_own(&mut self, own: HashSet<Segment>) {
+    /// The host has these addresses at its bridges' MACs.
+    pub(super) fn set_own(&mut self, own: BTreeSet<(Segment, IpAddr)>) {
         self.own = own;
     }
 
@@ -177,7 +177,7 @@ impl Executor {
             }),
             IpAddr::V6(_) => address.is_ipv6() && is_local(*host),
         };
-        let mut hosts = self.live.hosts(segment).into_iter().filter(|_| self.own.contains(segment));
+        let mut hosts = self.own.iter().filter(|(of, _)| of == segment).map(|(_, host)| *host);
         hosts.find(|host| *host != address && near(host))
     }
 

@@ -4,5 +4,6 @@ mod cases;
 mod histories;
 mod incidents;
 mod rows;
+mod strangers;
 mod tentative;
 mod world;

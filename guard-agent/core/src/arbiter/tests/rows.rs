@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::world::{GATEWAY, Play, address, announce, mac, packet, probe, segment};
 use crate::{
-    arbiter::{Effect, MOST_OF_ACCESS_PORT, Remark},
+    arbiter::{Effect, Event, MOST_OF_ACCESS_PORT, Remark},
     incident::{Incident, Kind, Role, Severity},
     mac::Mac,
 };
@@ -95,6 +95,25 @@ fn d05_a_packet_from_off_the_prefixes_claims_nothing() {
         // Nor does one keep from being heard who does claim it.
         play.send(2, &announce(mac(2), DOCKER));
         assert_eq!(play.open(), both(Kind::Duplicate, &[1, 2]));
+    }
+}
+
+#[test]
+fn a20_who_claims_what_the_host_has_on_another_device_is_told_at_warning() {
+    for (host, severity) in [(address(7), Severity::Warning), (DOCKER, Severity::Info)] {
+        let mut play = Play::new(&[1, 2], &[]);
+        play.world.elsewhere.insert(host.into());
+        play.send(1, &announce(mac(1), host));
+        assert_eq!(play.open(), both(Kind::Duplicate, &[1, 0xfe]));
+        assert_eq!(told(&play), [(severity, true)]);
+        // The host gives it up.
+        play.world.elsewhere.clear();
+        let old = vec![(0, host.into())];
+        play.handle(Event::HostAddresses { bridge: "br0".into(), new: Vec::new(), old });
+        assert!(play.open().is_empty());
+        // One that it has not.
+        play.send(2, &announce(mac(2), address(8)));
+        assert!(play.open().is_empty());
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     incident::{Flaps, Incident, Incidents, Kind, Phase, Role, Target},
     lease::model::Binding,
     owner::Owner,
-    policy::Conflict,
+    policy::{Conflict, Quota},
     segment::Segment,
     time::Now,
 };
@@ -59,6 +59,8 @@ pub(super) struct World {
     frames: VecDeque<(u32, Vec<u8>)>,
     /// Of whom it is not the address itself, the sandbox that has it.
     pub(super) sandboxes: BTreeMap<IpAddr, &'static str>,
+    /// What the host has on other devices.
+    pub(super) elsewhere: BTreeSet<IpAddr>,
 }
 
 /// The world and its arbiter.
@@ -124,6 +126,7 @@ impl World {
             closed: Vec::new(),
             frames: VecDeque::new(),
             sandboxes: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
         }
     }
 
@@ -249,6 +252,7 @@ impl Facts for World {
 
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
         self.owned(segment, address).is_some_and(|owned| owned.flags & OWNED_HOST != 0)
+            || self.elsewhere.contains(&address)
     }
 
     fn sender(&self, _: &Segment, _: IpAddr) -> Option<IpAddr> {
@@ -416,7 +420,7 @@ impl Play {
         let mut world = World::new();
         access.iter().for_each(|ifindex| world.add_port(*ifindex, false));
         uplinks.iter().for_each(|ifindex| world.add_port(*ifindex, true));
-        Self { arbiter: Arbiter::new(world.conflict), world }
+        Self { arbiter: Arbiter::new(world.conflict, &Quota::default()), world }
     }
 
     /// Nothing has happened yet.
@@ -424,7 +428,8 @@ impl Play {
         let conflict = Conflict { quiet, ..self.world.conflict };
         let flaps = Flaps::new(conflict.flap_window, conflict.flap_count);
         self.world.incidents = Incidents::new(quiet, flaps, 1);
-        (self.world.conflict, self.arbiter) = (conflict, Arbiter::new(conflict));
+        self.world.conflict = conflict;
+        self.arbiter = Arbiter::new(conflict, &Quota::default());
     }
 
     pub(super) fn handle(&mut self, event: Event) {

@@ -50,6 +50,15 @@ pub struct Claim {
     pub seen: Duration,
 }
 
+/// The host's own addresses on a bridge, each with its VLAN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostAddresses {
+    /// Those of the bridge, of VLAN devices and of macvlans on it.
+    pub here: BTreeSet<(u16, IpAddr)>,
+    /// Those of other devices, for which the host may answer here as well.
+    pub elsewhere: BTreeSet<(u16, IpAddr)>,
+}
+
 /// What is in use now by the wire and the kernel, and where listed addresses can be.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -60,7 +69,7 @@ pub struct Live {
     port_vlans: HashMap<u32, BTreeSet<u16>>,
     /// The ports by bridge and name.
     port_names: HashMap<(Arc<str>, Arc<str>), u32>,
-    hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
+    hosts: HashMap<Arc<str>, HostAddresses>,
     /// Every link of the namespace.
     links: HashMap<u32, Link>,
     /// Those with their other end in a namespace.
@@ -139,7 +148,7 @@ impl Live {
     }
 
     /// The host's own addresses on a bridge, each with its VLAN.
-    pub fn set_host_addresses(&mut self, bridge: &Arc<str>, addresses: BTreeSet<(u16, IpAddr)>) {
+    pub fn set_host_addresses(&mut self, bridge: &Arc<str>, addresses: HostAddresses) {
         self.hosts.insert(Arc::clone(bridge), addresses);
     }
 
@@ -184,8 +193,8 @@ impl Live {
         let claimed = self.claims.keys().filter(|(_, claimed)| *claimed == address);
         let claimed = claimed.map(|(segment, _)| segment.clone());
         let hosts = self.hosts.iter().flat_map(|(bridge, hosts)| {
-            let here = hosts.iter().filter(|(_, host)| *host == address);
-            here.map(|(vlan, _)| Segment::new(bridge.clone(), *vlan))
+            let has = hosts.all().filter(move |(_, host)| *host == address);
+            has.map(|(vlan, _)| Segment::new(bridge.clone(), *vlan))
         });
         claimed.chain(hosts).collect()
     }
@@ -198,7 +207,7 @@ impl Live {
     /// How many addresses of a bridge are live by the wire, and how many are the host's.
     pub fn count(&self, bridge: &str) -> (usize, usize) {
         let wire = self.claims.keys().filter(|(segment, _)| *segment.bridge == *bridge).count();
-        (wire, self.hosts.get(bridge).map_or(0, BTreeSet::len))
+        (wire, self.hosts.get(bridge).map_or(0, |hosts| hosts.here.len()))
     }
 
     /// All evidence that an address is in use, at that moment on the wall and boot clocks and on
@@ -213,10 +222,11 @@ impl Live {
     ) -> Vec<Evidence> {
         let claims = self.claims.get(&(segment.clone(), address)).into_iter().flatten();
         let mut evidence: Vec<_> = claims.map(|claim| wire(claim, now, monotonic)).collect();
-        if self.is_host(segment, address) {
+        if let Some(here) = self.host(segment, address) {
+            let on = if here { segment.to_string() } else { "another device".to_owned() };
             evidence.push(Evidence {
                 source: Source::Kernel,
-                detail: format!("address of the host on {segment}"),
+                detail: format!("address of the host on {on}"),
                 mac: None,
                 interface: Some(segment.bridge.clone()),
                 ifindex: None,
@@ -251,15 +261,29 @@ impl Live {
 
     /// The host's own addresses on a segment.
     pub fn hosts(&self, segment: &Segment) -> Vec<IpAddr> {
-        let all = self.hosts.get(&segment.bridge).into_iter().flatten();
+        let all = self.hosts.get(&segment.bridge).into_iter().flat_map(HostAddresses::all);
         all.filter(|(vlan, _)| Segment::new(segment.bridge.clone(), *vlan) == *segment)
             .map(|(_, address)| *address)
             .collect()
     }
 
-    fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
-        let hosts = self.hosts.get(&segment.bridge).filter(|_| segment.inner_vlan == 0);
-        hosts.is_some_and(|hosts| hosts.contains(&(segment.vlan, address)))
+    /// Whether the host has an address, here or elsewhere.
+    pub fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.host(segment, address).is_some()
+    }
+
+    /// Whether an address of the host is one here.
+    fn host(&self, segment: &Segment, address: IpAddr) -> Option<bool> {
+        let hosts = self.hosts.get(&segment.bridge).filter(|_| segment.inner_vlan == 0)?;
+        let place = (segment.vlan, address);
+        let here = hosts.here.contains(&place);
+        (here || hosts.elsewhere.contains(&place)).then_some(here)
+    }
+}
+
+impl HostAddresses {
+    fn all(&self) -> impl Iterator<Item = &(u16, IpAddr)> {
+        self.here.iter().chain(&self.elsewhere)
     }
 }
 

@@ -30,6 +30,25 @@ fn the_first_claim_is_learned_and_a_second_claimant_changes_nothing() {
 }
 
 #[test]
+fn rule_12_a_port_confirms_the_leases_of_one_owner() {
+    let mut world = World::with("10.0.0.0/24");
+    let second = Allocate { key: Arc::from("eth1"), ..ask("s") };
+    world.lease("s");
+    world.allocate(second).unwrap();
+    world.lease("t");
+    for address in ["10.0.0.2", "10.0.0.3", "10.0.0.4"] {
+        world.claim(address, 3);
+    }
+    let states = ["10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|address| world.state(address).unwrap());
+    assert_eq!(states, [State::Active, State::Active, State::Held]);
+    assert_eq!(world.at("10.0.0.4").binding, Binding::default());
+    // Its own port does.
+    world.claim("10.0.0.4", 4);
+    let confirmed = world.at("10.0.0.4");
+    assert_eq!((confirmed.state, confirmed.binding.ifindex), (State::Active, Some(4)));
+}
+
+#[test]
 fn a_declared_binding_never_moves_by_a_claim() {
     let mut world = World::with("10.0.0.0/24");
     let declared = Allocate { mac: Some(station(3).mac), ..ask("s") };
