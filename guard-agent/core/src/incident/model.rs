@@ -437,8 +437,11 @@ impl Incident {
         }
         let (listed, seen): (Vec<_>, Vec<_>) = there.partition(|known| known.is_listed());
         let unseen = |known: &&&Claimant| seen.iter().all(|seen| seen.owner != known.owner);
-        let sides = seen.len() + listed.iter().filter(unseen).count();
-        sides + usize::from(self.kind == Kind::Gateway) < 2
+        let sides: Vec<_> = seen.iter().chain(listed.iter().filter(unseen)).collect();
+        // Those who have it by right do not dispute it among themselves.
+        let owners = sides.iter().filter(|side| side.role == Role::Owner).count();
+        let unnamed = owners == 0 && self.kind == Kind::Gateway;
+        sides.len() - owners.saturating_sub(1) + usize::from(unnamed) < 2
     }
 
     /// Those of whom it is to be found out whether they are still there: an owner is, and what lasts

@@ -199,3 +199,23 @@ proptest! {
         prop_assert_eq!(play.arbiter.pending.len() + play.arbiter.suspects.len(), 0);
     }
 }
+
+/// A MAC that two ports are bound to is an owner's on either: their incident ends with the silence of
+/// both.
+#[test]
+fn a_mac_of_two_owners_is_an_incident_that_closes() {
+    let steps = [
+        Step::Bind { port: 2, mac: 1, host: 4 },
+        Step::Announce { port: 1, mac: 1, host: 4 },
+        Step::Announce { port: 2, mac: 1, host: 3 },
+        Step::Packet { port: 1, mac: 1, host: 1 },
+        Step::Bind { port: 3, mac: 1, host: 2 },
+        Step::Wait { millis: 1000 },
+        Step::Packet { port: 2, mac: 2, host: 3 },
+        Step::Packet { port: 1, mac: 1, host: 3 },
+    ];
+    let mut play = played(&steps);
+    play.world.ports.values_mut().for_each(|port| port.answers = false);
+    play.wait(Duration::from_secs(330));
+    assert!(play.open().is_empty(), "{:#?}", play.world.incidents.list(false));
+}
