@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use guard_core::policy::{Allow, AllowKind};
 use ipnet::IpNet;
 
-use super::{CheckError, check_interface, file};
+use super::{CheckError, check::check_interface, file};
 
 /// A prefix that is on the link, with its VLAN.
 pub(super) fn on_link(bridge: &str, section: file::OnLink) -> Result<(u16, IpNet), CheckError> {
