@@ -80,7 +80,7 @@ impl Net {
 }
 
 #[test]
-fn d22_a_port_that_nobody_has_named_is_asked_about_and_judged_as_an_uplink() -> Result<()> {
+fn a_port_that_nobody_has_named_is_asked_about_and_judged_as_an_uplink() -> Result<()> {
     let net = net("", "")?;
     let port = net.port(OUT)?;
     assert_eq!((&port["kind"], &port["covered"]), (&"unknown".into(), &true.into()), "{port}");
@@ -113,7 +113,7 @@ fn d22_a_port_that_nobody_has_named_is_asked_about_and_judged_as_an_uplink() -> 
 }
 
 #[test]
-fn d22_a_port_that_access_names_is_a_sandboxs() -> Result<()> {
+fn a_port_that_access_names_is_a_sandboxs() -> Result<()> {
     let net = net(&format!("access = [{OUT:?}]"), "")?;
     assert_eq!(net.port(OUT)?["kind"], "access");
     net.router.announce(GATEWAY)?;
@@ -124,7 +124,7 @@ fn d22_a_port_that_access_names_is_a_sandboxs() -> Result<()> {
 }
 
 #[test]
-fn d22_the_kind_follows_what_the_host_does_with_the_peer() -> Result<()> {
+fn the_kind_follows_what_the_host_does_with_the_peer() -> Result<()> {
     let net = net("", "")?;
     let kind = |expected: &str| {
         eventually(expected, || Ok((net.port(OUT)?["kind"] == expected).then_some(())))
