@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use guard_tests::{Agent, Arp, GATEWAY, Lab, Launch, Mac, Sandbox, eventually};
+use guard_tests::{Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Mac, Sandbox, eventually};
 use serde_json::Value;
 
 use crate::claims::settle;
@@ -29,8 +29,10 @@ fn net(bridge: &str, pool: &str) -> Result<Net> {
     let lab = Lab::new()?;
     lab.add_bridge(LAN)?;
     lab.add_bridge(BEYOND)?;
+    // What the host has on another bridge is nobody's here either.
     lab.host().ip(&format!(
-        "link add {OUT} type veth peer name in0\n\
+        "address flush dev {BRIDGE}\n\
+         link add {OUT} type veth peer name in0\n\
          link set {OUT} master {LAN}\nlink set {OUT} up\n\
          link set in0 master {BEYOND}\nlink set in0 up"
     ))?;
