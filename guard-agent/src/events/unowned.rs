@@ -52,17 +52,12 @@ impl Unowned {
             (address, _) => Target::Address(address),
         };
         let challenger = Claimant {
-            role: Role::Claimant,
             mac,
             interface,
             ifindex,
-            owner: None,
             first_seen: lease.created_at,
-            last_seen: now.wall,
-            last: now.boot,
             frames: 1,
-            counter: 0,
-            gone: false,
+            ..Claimant::new(Role::Claimant, now)
         };
         let (kind, mild, holder) = (Kind::Unowned, false, None);
         let (critical, unanswered) = (false, false);

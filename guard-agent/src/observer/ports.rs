@@ -434,18 +434,7 @@ fn refused(port: &topology::Port) -> impl Fn(io::Error) -> KernelError {
 
 /// A port, as the one side of an incident.
 fn claimant(ifindex: u32, port: &topology::Port) -> Claimant {
-    let now = clock::now();
-    Claimant {
-        role: Role::Claimant,
-        mac: None,
-        interface: Some(port.interface.clone()),
-        ifindex: Some(ifindex),
-        owner: None,
-        first_seen: now.wall,
-        last_seen: now.wall,
-        last: now.boot,
-        frames: 0,
-        counter: 0,
-        gone: false,
-    }
+    let interface = Some(port.interface.clone());
+    let new = Claimant::new(Role::Claimant, clock::now());
+    Claimant { interface, ifindex: Some(ifindex), ..new }
 }

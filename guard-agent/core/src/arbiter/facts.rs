@@ -114,18 +114,7 @@ impl Holder {
     /// The owner's side of an incident.
     pub fn claimant(&self, now: Now) -> Claimant {
         let Binding { mac, interface, ifindex, .. } = self.binding.clone();
-        Claimant {
-            role: Role::Owner,
-            mac,
-            interface,
-            ifindex,
-            owner: Some(self.owner.clone()),
-            first_seen: now.wall,
-            last_seen: now.wall,
-            last: now.boot,
-            frames: 0,
-            counter: 0,
-            gone: false,
-        }
+        let owner = Some(self.owner.clone());
+        Claimant { mac, interface, ifindex, owner, ..Claimant::new(Role::Owner, now) }
     }
 }

@@ -129,17 +129,5 @@ impl Incidents {
 }
 
 fn listed(owner: &Owner, role: Role, now: Now) -> Claimant {
-    Claimant {
-        role,
-        mac: None,
-        interface: None,
-        ifindex: None,
-        owner: Some(owner.clone()),
-        first_seen: now.wall,
-        last_seen: now.wall,
-        last: now.boot,
-        frames: 0,
-        counter: 0,
-        gone: false,
-    }
+    Claimant { owner: Some(owner.clone()), ..Claimant::new(role, now) }
 }

@@ -174,6 +174,23 @@ pub struct Claimant {
 }
 
 impl Claimant {
+    /// A side that appears now, of whom no frame counts yet.
+    pub fn new(role: Role, now: Now) -> Self {
+        Self {
+            role,
+            mac: None,
+            interface: None,
+            ifindex: None,
+            owner: None,
+            first_seen: now.wall,
+            last_seen: now.wall,
+            last: now.boot,
+            frames: 0,
+            counter: 0,
+            gone: false,
+        }
+    }
+
     /// Only a source tells of it.
     pub fn is_listed(&self) -> bool {
         let Self { owner, mac, ifindex, interface, .. } = self;
