@@ -1,5 +1,7 @@
 //! One MAC on two ports (claims.md L01, L01b).
 
+use std::time::Duration;
+
 use guard_ebpf::{
     abi::{AddressKey, CLAIM_GROUP, EVENT_CLONE},
     mac,
@@ -75,7 +77,7 @@ impl Arbiter {
         let known = given.facts.incident(&seen.segment, seen.target()) == Some(Kind::Clone);
         let now = given.now.monotonic;
         let (grace, window) = (self.conflict.grace, self.conflict.live_window);
-        let grace = GracePeriod::new(now, grace, Default::default(), window);
+        let grace = GracePeriod::new(now, grace, Duration::ZERO, window);
         let there = given.claim_of(&seen, holder);
         let suspect = CloneSuspect { seen, holder, bound, reflected, grace, there, heard: false };
         let key = suspect.key();
