@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a pinned map in this file.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
@@ -282,7 +282,7 @@ pub struct MacKey {
     pub padding: [u8; 2],
 }
 
-/// The access port that a MAC is bound to or live on. Inserted by the agent for a binding, and by
+/// The port that a MAC is bound to or live on. Inserted by the agent for a binding, and by
 /// the program with `BPF_NOEXIST` when an address becomes live or its owner is seen; removed by the
 /// agent alone, with the port at the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -290,12 +290,15 @@ pub struct MacKey {
 pub struct MacHolder {
     /// The port.
     pub ifindex: u32,
-    /// [`MAC_BOUND`], or 0.
+    /// [`MAC_BOUND`], [`MAC_BEYOND`], or 0.
     pub flags: u32,
 }
 
 /// A binding names the MAC and its port.
 pub const MAC_BOUND: u32 = 1;
+/// The port is an uplink, and no binding has put the MAC there: it may go to another uplink (claims.md
+/// A18).
+pub const MAC_BEYOND: u32 = 2;
 
 /// What a port has used of its quota. Written without a lock: two CPUs may lose a count to each
 /// other, which the agent makes good for when it counts anew.
@@ -335,8 +338,8 @@ pub struct ChallengerKey {
     pub key: AddressKey,
     /// The port of the challenger.
     pub ifindex: u32,
-    /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`] and [`EVENT_ROUTER_FLAG`], which are
-    /// reported once for a port, and for all MACs of a port after the first [`MAX_MACS_TOLD`] (for
+    /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`], [`EVENT_ROUTER_FLAG`] and
+    /// [`EVENT_DECLINED`], which are reported once for a port, and for all MACs of a port after the first [`MAX_MACS_TOLD`] (for
     /// what is the gateway's or the host's, after the first).
     pub mac: [u8; 6],
     /// The event's: a probe must not keep the claim that follows it from being told.
@@ -426,6 +429,8 @@ pub const EVENT_ALLOWED: u8 = 11;
 /// A neighbour advertisement with the router flag from an access port (claims.md N09): a guest that
 /// forwards sends one too.
 pub const EVENT_ROUTER_FLAG: u8 = 12;
+/// A DHCP client has found the address to be another's (claims.md D09); unspecified where it names none.
+pub const EVENT_DECLINED: u8 = 13;
 
 /// The Ethernet source is not the MAC that the ARP or ND payload names (claims.md A10).
 pub const CLAIM_MISMATCH: u16 = 1;
@@ -445,6 +450,9 @@ pub const CLAIM_ROUTER: u16 = 1 << 6;
 /// What is claimed is the gateway's or the host's, and this port's by no means (claims.md A20, D07,
 /// L02): it is reported whatever the port has used up of its budget.
 pub const CLAIM_RESERVED: u16 = 1 << 7;
+/// The frame was sent to a group, broadcast among them: what a bridge sends back out of another port
+/// where there is a loop (claims.md L01b).
+pub const CLAIM_GROUP: u16 = 1 << 8;
 
 #[cfg(test)]
 mod tests {
@@ -453,11 +461,11 @@ mod tests {
     /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
     #[test]
     fn the_layout_is_the_one_of_its_version() {
-        assert_eq!(LAYOUT_VERSION, 4);
+        assert_eq!(LAYOUT_VERSION, 5);
         assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 48));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
-        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 512));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 528));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
         assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (184, 16));
         assert_eq!(size_of::<Vlans>(), 512);

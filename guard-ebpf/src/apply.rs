@@ -4,9 +4,10 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, CHALLENGERS_PER_EVENT, CLAIM_RESERVED, Challenger, ChallengerKey,
+        AddressKey, CHALLENGERS_PER_EVENT, CLAIM_GROUP, CLAIM_RESERVED, Challenger, ChallengerKey,
         EVENT_ALLOWED, EVENT_CLONE, EVENT_FLOOD, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, Event, Live,
-        MAX_MACS_TOLD, MAX_RESERVED_TOLD, MacKey, Port, STRENGTH_NONE, STRENGTH_TENTATIVE,
+        MAX_MACS_TOLD, MAX_RESERVED_TOLD, MacKey, PORT_UPLINK, Port, STRENGTH_NONE,
+        STRENGTH_TENTATIVE,
     },
     address::Segment,
     claim::Claim,
@@ -260,9 +261,13 @@ fn again<S: Store>(
     let Some(known) = store.challenger_mut(key) else { return 0 };
     known.frames += 1;
     known.seen_ns = now_ns;
+    // From an uplink, what is sent to a group may come back from a loop; what is sent to a station alone
+    // does not, and is told though the other was just now (claims.md L01b).
+    let alone =
+        ingress.port.kind == PORT_UPLINK && known.flags & !notification.flags & CLAIM_GROUP != 0;
     known.flags = notification.flags;
     known.strength = notification.strength;
-    let due = is_due(known, now_ns);
+    let due = alone || is_due(known, now_ns);
     // Until it is reported, the map has it.
     if due && (is_reserved(notification) || spend_event(store, ingress.port, now_ns)) {
         if !emit(store, notification, &notification.key, notification.kind, ingress.from) {

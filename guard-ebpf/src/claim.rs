@@ -34,14 +34,19 @@ pub struct Parsed {
     pub eth_src: Mac,
     /// It has a VLAN tag whose id is not 0.
     pub tagged: bool,
+    /// It is to a group, and to one of bridges.
+    pub(crate) group: bool,
+    pub(crate) control: bool,
     /// What it says of its sender as a router.
     pub router: Router,
     /// The first claim; means nothing unless it claims.
     pub(crate) claim: Claim,
     /// Where the further claims are.
     pub(crate) further: Further,
-    /// The IPv6 packet in it.
+    /// The IPv6 packet in it, or the DHCP message.
     pub(crate) packet: Packet,
+    /// What a DHCP client says of an address.
+    pub(crate) dhcp: Dhcp,
 }
 
 impl Parsed {
@@ -65,6 +70,8 @@ impl Parsed {
         self.packet.fragment = zero as u32;
         self.packet.mapped = zero as u32;
         self.packet.has_link = zero as u16;
+        self.dhcp.message = zero as u32;
+        self.dhcp.address = zero as u32;
     }
 
     /// The first claim, if the frame makes one.
@@ -109,12 +116,23 @@ pub(crate) struct Packet {
     pub(crate) has_link: u16,
 }
 
+/// A message of a DHCP client, as far as it is read. Kept here as with [`Packet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+pub(crate) struct Dhcp {
+    /// Its type, 0 if it has none.
+    pub(crate) message: u32,
+    /// The address that it asks for or declines, in wire order; 0 without one.
+    pub(crate) address: u32,
+}
+
 /// Nothing: it is read as far as need be.
 pub(crate) const NEXT_NOTHING: u32 = 0;
 /// The packet itself, at [`Packet::at`].
 pub(crate) const NEXT_IPV6: u32 = 1 << 8;
 /// A message of neighbour discovery.
 pub(crate) const NEXT_ND: u32 = 2 << 8;
+/// A message of a DHCP client.
+pub(crate) const NEXT_DHCP: u32 = 6 << 8;
 
 /// Where a frame's claims after the first are: further link-layer addresses in the options of an ND
 /// message, for the same address, and the source of the packet where that is another.

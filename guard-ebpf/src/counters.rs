@@ -125,6 +125,9 @@ labels! {
         Rarp = "rarp",
         /// In a VLAN that the port is not in: the bridge drops it.
         Vlan = "vlan",
+        /// Between bridges and routers: spanning tree and its kin, or a question of multicast's
+        /// (claims.md L04).
+        Control = "control",
     }
 }
 
@@ -176,6 +179,8 @@ labels! {
         Tagged = "tagged",
         /// In a VLAN that the port is not in.
         Vlan = "vlan",
+        /// What bridges and routers say to each other (claims.md L04).
+        Control = "control",
     }
 }
 
@@ -190,6 +195,7 @@ impl From<NoClaim> for DropReason {
             NoClaim::Snap => Self::Snap,
             NoClaim::Rarp => Self::Rarp,
             NoClaim::Vlan => Self::Vlan,
+            NoClaim::Control => Self::Control,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     counters::FrameKind,
     decide::{Tables, is_stale},
     frame::{ETHERNET_LEN, Ethernet, Frame, TYPE_ARP, TYPE_IPV4, TYPE_IPV6},
+    ipv4::PROTOCOL_IGMP,
     ipv6::{ADDRESSES, may_lead_to_icmp},
     mac::{self, Mac},
 };
@@ -124,12 +125,14 @@ fn ipv4<F: Frame + ?Sized>(frame: &F) -> Option<[u8; 4]> {
     let words: [u16; 10] = must_cast(frame.head::<20>(ETHERNET_LEN)?);
     let [first, _, _, _, ttl, _, source @ .., destination, destination_low] = words;
     let [version_ihl, _] = first.to_ne_bytes();
-    let [ttl, _] = ttl.to_ne_bytes();
+    let [ttl, protocol] = ttl.to_ne_bytes();
     let source: [u8; 4] = must_cast(source);
     let destination: [u8; 4] = must_cast([destination, destination_low]);
     let plain = version_ihl >> 4 == 4
         && version_ihl & 0xf >= 5
         && ttl != 0
+        // claims.md L04.
+        && protocol != PROTOCOL_IGMP
         && !is_unspecified_v4(source)
         && !is_martian_v4(source)
         && u32::from_ne_bytes(source) != u32::from_ne_bytes(destination);

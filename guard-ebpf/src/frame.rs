@@ -6,9 +6,9 @@ use crate::{
     abi::{PORT_ALLOW_RARP, Port},
     address::Segment,
     arp,
-    claim::{Meaning, NEXT_IPV6, NEXT_ND, Parsed},
+    claim::{Meaning, NEXT_DHCP, NEXT_IPV6, NEXT_ND, Parsed},
     counters::{FrameKind, MalformedReason, NoClaim, OpaqueReason},
-    ipv4, ipv6, mac, ndp,
+    dhcp, ipv4, ipv6, mac, ndp,
 };
 
 /// The bytes of a frame, wherever they are: a slice on the host, a socket buffer in the kernel.
@@ -122,6 +122,9 @@ pub(crate) fn parse_into<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut
     if parsed.packet.next == NEXT_ND {
         ndp::parse(frame, parsed);
     }
+    if parsed.packet.next == NEXT_DHCP {
+        dhcp::parse(frame, parsed);
+    }
 }
 
 /// Reads the Ethernet header and the tags, and what they are around unless it is IPv6.
@@ -130,11 +133,15 @@ fn link_layer<F: Frame + ?Sized>(frame: &F, port: &Port, parsed: &mut Parsed) {
     let Some(header) = frame.head::<ETHERNET_LEN>(0) else {
         parsed.kind = FrameKind::Other;
         parsed.eth_src = [0; 6];
+        parsed.group = false;
+        parsed.control = false;
         parsed.meaning = Meaning::Malformed(MalformedReason::EthernetTruncated);
         return;
     };
-    let Ethernet { destination: _, source, ethertype } = must_cast(header);
+    let Ethernet { destination, source, ethertype } = must_cast(header);
     parsed.eth_src = source;
+    parsed.group = mac::is_group(destination);
+    parsed.control = mac::is_control(destination);
     let ethertype = u16::from_be_bytes(ethertype);
     let stripped = frame.stripped_tag();
     parsed.kind = match ethertype {
@@ -197,6 +204,8 @@ fn tagged<F: Frame + ?Sized>(
             Meaning::Nothing
         }
         TYPE_RARP if port.flags & PORT_ALLOW_RARP == 0 => Meaning::NoClaim(NoClaim::Rarp),
+        // What a receiver would take for an address is judged, whatever group it is sent to.
+        _ if parsed.control => Meaning::NoClaim(NoClaim::Control),
         length if length < TYPE_MIN => llc(frame, at),
         _ => Meaning::Nothing,
     }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{CLAIM_ODD, STRENGTH_USE},
-    claim::{Claim, Meaning, Parsed, is_martian_v4, is_unspecified_v4},
+    claim::{Claim, Meaning, NEXT_DHCP, Parsed, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::Frame,
 };
@@ -31,10 +31,15 @@ const LEN: usize = size_of::<Header>();
 const IHL_MIN: u8 = 5;
 /// The fragment's offset, without the flags above it.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
-const PROTOCOL_IGMP: u8 = 2;
+pub(crate) const PROTOCOL_IGMP: u8 = 2;
 const PROTOCOL_UDP: u8 = 17;
 /// Source and destination port of a DHCP client's message (RFC 2131 §4.1): 68, 67.
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
+/// A UDP header (RFC 768).
+const UDP_LEN: usize = 8;
+/// A membership query (RFC 3376 §4), and a multicast router's advertisement (RFC 4286 §3).
+const IGMP_QUERY: u8 = 0x11;
+const IGMP_ROUTER: u8 = 0x30;
 
 #[inline(always)]
 pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed) -> Meaning {
@@ -48,8 +53,15 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
     if header.version_ihl & 0xf < IHL_MIN {
         return Meaning::Malformed(MalformedReason::Ipv4HeaderLength);
     }
+    // claims.md L04.
+    if header.protocol == PROTOCOL_IGMP
+        && is_first(&header)
+        && let Some([IGMP_QUERY | IGMP_ROUTER]) = frame.load::<1>(payload(at, &header))
+    {
+        return Meaning::NoClaim(NoClaim::Control);
+    }
     if is_unspecified_v4(header.source) {
-        return unspecified(frame, at, &header);
+        return unspecified(frame, at, &header, parsed);
     }
     if is_martian_v4(header.source) {
         return Meaning::NoClaim(NoClaim::Martian);
@@ -64,16 +76,37 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
     Meaning::Nothing
 }
 
+/// Whether what it carries begins in it.
+#[inline(always)]
+fn is_first(header: &Header) -> bool {
+    u16::from_be_bytes(header.flags_fragment) & FRAGMENT_OFFSET == 0
+}
+
+/// Where the payload of a packet at `at` begins.
+#[inline(always)]
+fn payload(at: usize, header: &Header) -> usize {
+    at + usize::from(header.version_ihl & 0xf) * 4
+}
+
 /// A host that has no address yet may ask for one, and report its groups (claims.md D02).
 #[inline(always)]
-fn unspecified<F: Frame + ?Sized>(frame: &F, at: usize, header: &Header) -> Meaning {
-    let first = u16::from_be_bytes(header.flags_fragment) & FRAGMENT_OFFSET == 0;
-    let payload = at + usize::from(header.version_ihl & 0xf) * 4;
+fn unspecified<F: Frame + ?Sized>(
+    frame: &F,
+    at: usize,
+    header: &Header,
+    parsed: &mut Parsed,
+) -> Meaning {
+    let first = is_first(header);
+    let payload = payload(at, header);
     let rightly = match header.protocol {
         // RFC 3376 §4.2.13.
         PROTOCOL_IGMP => true,
         PROTOCOL_UDP if first => frame.load(payload) == Some(DHCP_PORTS),
         _ => false,
     };
+    if rightly && header.protocol == PROTOCOL_UDP {
+        parsed.packet.at = u32::try_from(payload + UDP_LEN).unwrap_or(0);
+        parsed.packet.next = NEXT_DHCP;
+    }
     if rightly { Meaning::Nothing } else { Meaning::NoClaim(NoClaim::Unspecified) }
 }

@@ -168,6 +168,9 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Meaning {
         parsed.packet.next = NEXT_ND;
         return Meaning::Nothing;
     }
+    if ndp::is_query(kind) {
+        return Meaning::NoClaim(NoClaim::Control);
+    }
     // A host that has no address yet reports its groups (claims.md N15, RFC 3590).
     if ndp::is_mld(kind) && is_unspecified_v6(parsed.packet.source) {
         return Meaning::Nothing;

@@ -19,6 +19,7 @@ pub mod claim;
 pub mod claim_cache;
 pub mod counters;
 pub mod decide;
+mod dhcp;
 pub mod fast_path;
 pub mod frame;
 mod ipv4;

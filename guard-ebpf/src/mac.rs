@@ -47,8 +47,24 @@ pub const fn is_virtual(mac: Mac) -> bool {
             // HSRP versions 1 and 2.
             || begins(mac, [0, 0, 0x0c, 0x07, 0xac, 0], ALL_BUT_LAST)
             || begins(mac, [0, 0, 0x0c, 0x9f, 0xf0, 0], [0xff, 0xff, 0xff, 0xff, 0xf0, 0])
+            // HSRP version 2 for IPv6.
+            || begins(mac, [0, 0x05, 0x73, 0xa0, 0, 0], [0xff, 0xff, 0xff, 0xff, 0xf0, 0])
             // GLBP.
             || begins(mac, [0, 0x07, 0xb4, 0, 0, 0], [0xff, 0xff, 0xff, 0, 0, 0]))
+}
+
+/// Whether the MAC is a group's, broadcast among them (IEEE 802-2014 §8.2).
+#[inline(always)]
+pub(crate) const fn is_group([first, ..]: Mac) -> bool {
+    first & 1 != 0
+}
+
+/// Whether the MAC is a group's of bridges: those that no bridge forwards (IEEE 802.1Q §8.6.3), or
+/// Cisco's for CDP, VTP and PVST (claims.md L04).
+#[inline(always)]
+pub(crate) const fn is_control(mac: Mac) -> bool {
+    begins(mac, [1, 0x80, 0xc2, 0, 0, 0], [0xff, 0xff, 0xff, 0xff, 0xff, 0xf0])
+        || begins(mac, [1, 0, 0x0c, 0xcc, 0xcc, 0xcc], [0xff, 0xff, 0xff, 0xff, 0xff, 0xfe])
 }
 
 #[cfg(test)]
@@ -70,12 +86,28 @@ mod tests {
             [0, 0, 0x5e, 0, 2, 7],
             [0, 0, 0x0c, 7, 0xac, 1],
             [0, 0, 0x0c, 0x9f, 0xf3, 1],
+            [0, 5, 0x73, 0xa0, 0x0f, 0xff],
             [0, 7, 0xb4, 0, 1, 1],
         ] {
             assert!(is_virtual(mac), "{mac:x?}");
         }
-        for mac in [[0, 0, 0x5e, 0, 3, 7], [2, 0, 0x5e, 0, 1, 7], [0, 0, 0x0c, 0x9f, 0xe3, 1]] {
+        for mac in [
+            [0, 0, 0x5e, 0, 3, 7],
+            [2, 0, 0x5e, 0, 1, 7],
+            [0, 0, 0x0c, 0x9f, 0xe3, 1],
+            [0, 5, 0x73, 0xa0, 0x10, 0],
+        ] {
             assert!(!is_virtual(mac), "{mac:x?}");
+        }
+    }
+
+    #[test]
+    fn l04_groups_of_bridges_are_known() {
+        for mac in [[1, 0x80, 0xc2, 0, 0, 0x0e], [1, 0, 0x0c, 0xcc, 0xcc, 0xcd]] {
+            assert!(is_control(mac), "{mac:x?}");
+        }
+        for mac in [[1, 0x80, 0xc2, 0, 0, 0x10], [1, 0, 0x0c, 0xcc, 0xcc, 0xce], [0xff; 6]] {
+            assert!(!is_control(mac), "{mac:x?}");
         }
     }
 }

@@ -44,6 +44,13 @@ pub(crate) const fn is_mld(kind: u8) -> bool {
     matches!(kind, 130..=132 | 143)
 }
 
+/// Whether the ICMP type asks who is in a group, or is a multicast router's advertisement (RFC 4286 §3;
+/// claims.md L04).
+#[inline(always)]
+pub(crate) const fn is_query(kind: u8) -> bool {
+    matches!(kind, 130 | 151)
+}
+
 /// Reads a message. What RFC 4861 tells receivers to discard is malformed (claims.md N11). A
 /// BPF subprogram.
 #[inline(never)]

@@ -6,16 +6,18 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, CLAIM_ODD, CLAIM_RESERVED, Challenger, ChallengerKey,
-        EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live,
-        MacHolder, MacKey, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
-        PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
+        AddressKey, BridgeCounters, CLAIM_GROUP, CLAIM_ODD, CLAIM_RESERVED, Challenger,
+        ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER,
+        EVENT_ROUTER_FLAG, Event, Live, MAC_BEYOND, MacHolder, MacKey, Owned, PORT_ACCESS,
+        PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
+        Port, PortState, STRENGTH_NONE,
     },
     address::Segment,
     apply::{Judged, Notification, Once, claim, count_source, notify},
     claim::{Claim, Further, Meaning, Parsed, Router},
     counters::{DropReason, NoClaim},
     decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
+    dhcp::DECLINE,
     fast_path::fast_path,
     frame::{Frame, parse_into},
     mac,
@@ -152,6 +154,9 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
             notice = Notice::RouterFlag;
         }
     }
+    if parsed.dhcp.message == DECLINE {
+        notice = Notice::Declined;
+    }
     if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
         sender.drop_for(DropReason::Tagged);
     }
@@ -164,9 +169,14 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
         Notice::Opaque => EVENT_OPAQUE,
         Notice::Router => EVENT_ROUTER,
         Notice::RouterFlag => EVENT_ROUTER_FLAG,
+        Notice::Declined => EVENT_DECLINED,
     };
     let notification = &mut judged.notification;
     let key = AddressKey::none(parsed.segment);
+    let key = match parsed.dhcp.address {
+        0 => key,
+        address => AddressKey::v4(parsed.segment, address.to_ne_bytes()),
+    };
     *notification = Notification {
         key,
         of: key,
@@ -187,6 +197,7 @@ enum Notice {
     Opaque,
     Router,
     RouterFlag,
+    Declined,
 }
 
 /// Judges the claims of a frame one after the other.
@@ -206,6 +217,7 @@ fn claims<F: Frame + ?Sized, S: Store>(
         ingress.counters.odd += 1;
     }
     for _ in 0..MAX_CLAIMS {
+        next.flags |= sender.group;
         claim(store, ingress, next, judged, now_ns);
         sender.take(next, judged);
         if judged.tells != 0 {
@@ -227,6 +239,8 @@ struct Sender {
     mac: MacKey,
     /// Not 0 if it is live with an address in its own name.
     lives: u32,
+    /// [`CLAIM_GROUP`] if the frame is to a group, else 0.
+    group: u16,
     /// The code of the frame's verdict: of the first reason to drop it.
     verdict: u32,
 }
@@ -241,6 +255,7 @@ impl Sender {
         self.key = AddressKey::none(Segment { vlan, inner_vlan: 0, ..segment });
         self.mac = MacKey::new(segment.bridge, vlan, eth_src);
         self.lives = 0;
+        self.group = if parsed.group { CLAIM_GROUP } else { 0 };
         self.verdict = PASS;
     }
 
@@ -290,7 +305,8 @@ impl Sender {
             count_source(store, ingress, notification, &self.mac, now_ns);
         }
         let mut kind = EVENT_CLONE;
-        let mut ifindex = store.mac_holder(&self.mac).map_or(0, |holder| holder.ifindex);
+        let (mut ifindex, flags) =
+            store.mac_holder(&self.mac).map_or((0, 0), |holder| (holder.ifindex, holder.flags));
         if mac::same(eth_src, port.bridge_mac) {
             kind = EVENT_BRIDGE_MAC;
             ifindex = port.bridge;
@@ -298,13 +314,14 @@ impl Sender {
             // A virtual router's MAC goes from port to port by right, among those that may
             // (claims.md A16).
             let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
-            let lives = self.lives != 0 && port.kind == PORT_ACCESS && !moves;
-            let holder = MacHolder { ifindex: from, flags: 0 };
+            let lives = self.lives != 0 && !moves;
+            let flags = if port.kind == PORT_UPLINK { MAC_BEYOND } else { 0 };
+            let holder = MacHolder { ifindex: from, flags };
             if lives && !store.insert_mac(&self.mac, &holder) {
                 ingress.counters.macs_full += 1;
             }
             return 0;
-        } else if ifindex == from {
+        } else if ifindex == from || (port.kind == PORT_UPLINK && flags & MAC_BEYOND != 0) {
             return 0;
         }
         ingress.counters.clones += 1;
@@ -312,7 +329,7 @@ impl Sender {
         notification.be_of_mac(&self.mac);
         notification.key = self.key;
         notification.holder = Holder { ifindex, mac: eth_src };
-        notification.flags = if kind == EVENT_CLONE { 0 } else { CLAIM_RESERVED };
+        notification.flags = if kind == EVENT_CLONE { 0 } else { CLAIM_RESERVED } | self.group;
         notification.kind = kind;
         let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
         if port.kind != PORT_UPLINK {

@@ -26,7 +26,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("A32", "as A31, before netlink has told it"),
     ("A34", "silence is measured by the agent"),
     ("A35", "a flap is a sequence of incidents: the agent's alerts"),
-    ("D09", "a hint that would be taken from a trusted server's frames; nothing rests on it"),
 ];
 
 /// All other rows that the code carries out.

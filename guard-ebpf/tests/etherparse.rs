@@ -58,6 +58,14 @@ fn by_etherparse(frame: &[u8], port: &Port) -> Option<Seen> {
                 _ => (IpAddr::from(sender), STRENGTH_ASSERT, mac),
             }
         }
+        // claims.md L04.
+        LaxNetSlice::Ipv4(ipv4)
+            if ipv4.header().protocol().0 == 2
+                && ipv4.header().fragments_offset().value() == 0
+                && matches!(ipv4.payload().payload[0], 0x11 | 0x30) =>
+        {
+            return None;
+        }
         LaxNetSlice::Ipv4(ipv4) => (ipv4.header().source_addr().into(), STRENGTH_USE, source),
         LaxNetSlice::Ipv6(ipv6) => {
             if EXTENSIONS.contains(&ipv6.payload().ip_number.0) {
@@ -67,6 +75,9 @@ fn by_etherparse(frame: &[u8], port: &Port) -> Option<Seen> {
             match &packet.transport {
                 Some(TransportSlice::Icmpv6(icmp)) if ND.contains(&icmp.type_u8()) => {
                     return None; // Below.
+                }
+                Some(TransportSlice::Icmpv6(icmp)) if matches!(icmp.type_u8(), 130 | 151) => {
+                    return None; // claims.md L04.
                 }
                 _ => (from, STRENGTH_USE, source),
             }

@@ -164,10 +164,12 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
     let kind = match incident.kind {
         Kind::Inventory => proto::ConflictKind::Inventory,
         Kind::Flood => proto::ConflictKind::Flood,
+        Kind::Loop => proto::ConflictKind::Loop,
         Kind::Proxy => proto::ConflictKind::Proxy,
         Kind::Opaque => proto::ConflictKind::Opaque,
         Kind::Router => proto::ConflictKind::Router,
         Kind::Coverage => proto::ConflictKind::Coverage,
+        Kind::Declined => proto::ConflictKind::Declined,
         Kind::Unowned => proto::ConflictKind::Unowned,
         Kind::Flap => proto::ConflictKind::Flap,
         Kind::Duplicate => proto::ConflictKind::Duplicate,

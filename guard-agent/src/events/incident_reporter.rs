@@ -401,10 +401,12 @@ fn log_opened(incident: &Incident) {
             );
         }
         Kind::Flood => "conflict: a port is over its quota or its budget",
+        Kind::Loop => "conflict: a port sends back what came from this bridge",
         Kind::Proxy => "conflict: a port claims the addresses of many",
         Kind::Opaque => "conflict: a port sends what cannot be read to its end",
         Kind::Router => "conflict: a port acts as a router",
         Kind::Coverage => "conflict: another program is before guard's on a port",
+        Kind::Declined => "conflict: a DHCP client has found an address to be another's",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",
         Kind::Duplicate if incident.unanswered => {

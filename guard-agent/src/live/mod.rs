@@ -13,6 +13,7 @@ use guard_core::{
         Answered, CONTAINERD, Claim, Completeness, Device, Evidence, EvidenceView, HostAddresses,
         Inventory, Listing, ListingDiff, Live, PortName, Source, Unknown,
     },
+    mac::Mac,
     owner::Owner,
     segment::Segment,
 };
@@ -189,6 +190,11 @@ impl SharedEvidence {
     /// The claims on one address.
     pub fn claims_on(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
         self.live.read().claims_on(segment, address)
+    }
+
+    /// An address that a station has claimed, if it has.
+    pub fn address_of(&self, mac: Mac, ifindex: u32) -> Option<(Segment, IpAddr)> {
+        self.live.read().address_of(mac, ifindex)
     }
 
     /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.

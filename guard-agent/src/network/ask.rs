@@ -10,6 +10,8 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use super::netlink::flow;
+
 /// Sends a request, and returns what comes before the end of the dump or the acknowledgement that the
 /// flags ask for.
 ///
@@ -52,21 +54,40 @@ pub(crate) fn ask(
     }
 }
 
+/// Whether the bridge of a port takes frames of it: it learns from them, or forwards them.
+///
+/// # Errors
+/// There is no such link, or the kernel's refusal.
+pub(crate) fn takes_frames(ifindex: u32) -> io::Result<bool> {
+    let attributes = attributes(ifindex)?;
+    let infos = attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    Ok(infos.flatten().find_map(flow).unwrap_or_default().learns)
+}
+
 /// How many frames a link has received since it was made.
 ///
 /// # Errors
 /// There is no such link, or the kernel's refusal.
 pub(crate) fn received(ifindex: u32) -> io::Result<u64> {
-    let mut message = LinkMessage::default();
-    message.header.index = ifindex;
-    let answers = ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
-    let attributes = answers.iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewLink(link) => Some(&link.attributes),
-        _ => None,
-    });
-    let received = attributes.flatten().find_map(|attribute| match attribute {
+    let attributes = attributes(ifindex)?;
+    let received = attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Stats64(stats) => Some(stats.rx_packets),
         _ => None,
     });
     received.ok_or_else(|| io::Error::other("the kernel counts nothing of it"))
+}
+
+/// What the kernel says of a link.
+fn attributes(ifindex: u32) -> io::Result<Vec<LinkAttribute>> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    let answers = ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
+    let attributes = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
+        _ => None,
+    });
+    Ok(attributes.flatten().collect())
 }

@@ -20,6 +20,10 @@ pub struct Bridge {
     pub mac: Mac,
     /// It filters VLANs.
     pub filters_vlans: bool,
+    /// Spanning tree runs on it.
+    pub spans: bool,
+    /// The MACs of the host's devices on it.
+    pub macs: BTreeSet<Mac>,
     /// The host's devices on it by their VLANs: itself, in VLAN 0 unless it filters VLANs, and the VLAN
     /// devices on it.
     pub devices: BTreeMap<u16, u32>,
@@ -71,6 +75,15 @@ pub struct View {
     pub bridges: BTreeMap<Arc<str>, Bridge>,
     /// By ifindex.
     pub ports: BTreeMap<u32, Port>,
+}
+
+impl View {
+    /// Whether spanning tree lets nothing in from a port, as far as it is known.
+    pub fn is_blocked(&self, ifindex: u32) -> bool {
+        let Some(port) = self.ports.get(&ifindex) else { return false };
+        let bridge = self.bridges.get(&port.bridge);
+        bridge.is_some_and(|bridge| bridge.spans) && !port.flow.learns
+    }
 }
 
 /// All links and addresses of the namespace, and the view of the watched bridges among them.
@@ -178,6 +191,8 @@ impl Topology {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
                 filters_vlans: link.filters_vlans,
+                spans: link.spans,
+                macs: all.iter().filter_map(|(_, on)| self.links.get(on)?.mac).collect(),
                 own: own.collect(),
                 elsewhere: elsewhere.filter(|place| !addresses.contains(place)).collect(),
                 addresses,
@@ -290,6 +305,7 @@ mod tests {
             kind: Some("veth".to_owned()),
             is_bridge: name.starts_with("br"),
             filters_vlans: false,
+            spans: false,
             vlan: None,
             lower: None,
             is_vrf: false,
@@ -453,7 +469,7 @@ mod tests {
     #[test]
     fn a_port_forwards_when_its_bridge_says_so() {
         let mut topology = topology();
-        let flow = Flow { forwards: false, isolated: false };
+        let flow = Flow { forwards: false, learns: false, isolated: false };
         topology.apply(Notice::Port(4, PortVlans::default(), Some(flow)));
         assert!(!topology.view().ports[&4].flow.forwards);
         topology.apply(Notice::Port(4, PortVlans::default(), None));

@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn everyone_on_the_segment_hears_it_but_the_holder() {
         let down = Port { running: false, ..port("br0") };
-        let blocked = Port { flow: Flow { forwards: false, isolated: false }, ..port("br0") };
+        let blocked = Port { flow: Flow { forwards: false, ..Flow::default() }, ..port("br0") };
         let view = view([port("br0"), port("br0"), port("br1"), down, blocked, port("br0")]);
         assert_eq!(hear(&view, 0), [(6, false), (10, false)]);
         // Where nobody filters VLANs, its frames go to every port with their tag.
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn who_is_isolated_hears_of_nobody_who_is_too() {
-        let isolated = || Port { flow: Flow { forwards: true, isolated: true }, ..port("br0") };
+        let isolated = || Port { flow: Flow { isolated: true, ..Flow::default() }, ..port("br0") };
         assert_eq!(hear(&view([isolated(), isolated(), port("br0")]), 0), [(7, false)]);
         assert_eq!(hear(&view([port("br0"), isolated()]), 0), [(6, false)]);
     }

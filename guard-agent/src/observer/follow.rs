@@ -227,6 +227,7 @@ impl Observer {
             own.map(|(vlan, address)| (Segment::new(name.clone(), *vlan), *address))
         });
         self.executor.set_own(own.collect());
+        self.executor.set_view(&new);
         self.view = new;
         self.handed_over();
     }

@@ -22,7 +22,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use guard_ebpf::abi::{AddressKey, EVENT_CLONE, EVENT_FLOOD, Event, Live};
+use guard_ebpf::abi::Event;
 use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::{
@@ -354,8 +354,9 @@ impl Observer {
             self.arbitrate(arbiter::Event::Owner(key, owned));
         }
         for (key, challenger) in challengers {
-            let live = self.live_for(key.kind, &key.key);
-            self.arbitrate(arbiter::Event::Challenger { key, challenger, live });
+            let live = Read::needs_live(key.kind).then(|| self.executor.live(&key.key)).flatten();
+            let blocked = self.view.is_blocked(key.ifindex);
+            self.arbitrate(arbiter::Event::Challenger { key, challenger, live, blocked });
         }
         let now = clock::monotonic();
         for event in clones {
@@ -413,24 +414,9 @@ impl Observer {
     }
 
     fn event(&mut self, event: Event) {
-        let Event { key, mac, ifindex, holder_ifindex, kind, .. } = event;
-        let (refused, macs) = match kind {
-            EVENT_FLOOD => self.ports.refused(ifindex),
-            _ => (0, 0),
-        };
-        let read = Read {
-            live: self.live_for(kind, &key),
-            may_move: kind == EVENT_CLONE
-                && self.ports.may_move(&key, mac, holder_ifindex, ifindex),
-            refused,
-            macs,
-        };
+        let (executor, ports) = (&mut self.executor, &mut self.ports);
+        let read = Carrier { executor, ports }.read(&event);
         self.arbitrate(arbiter::Event::Frame { event, read });
-    }
-
-    /// The live claimant of an address, where an event of this kind is judged by it.
-    fn live_for(&self, kind: u8, key: &AddressKey) -> Option<Live> {
-        Read::needs_live(kind).then(|| self.executor.live(key)).flatten()
     }
 
     fn arbitrate(&mut self, event: arbiter::Event) {

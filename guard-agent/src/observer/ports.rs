@@ -256,8 +256,15 @@ impl Ports {
         ifindex: u32,
         port: &topology::Port,
     ) -> Result<PortStatus, KernelError> {
+        let kind = self.kind(port);
+        let uplink = kind.0 != PortKind::Access;
         let slot = match self.maps.ports.get(&ifindex, 0) {
-            Ok(known) => known.port_slot,
+            Ok(known) => {
+                if (known.kind == PORT_UPLINK) != uplink {
+                    self.maps.stations.judged_anew(ifindex);
+                }
+                known.port_slot
+            }
             // Taken off the list once it is in the map.
             Err(_) => {
                 let slot =
@@ -284,8 +291,6 @@ impl Ports {
                 .insert(ifindex, member, 0)
                 .map_err(|source| KernelError::Map { name: abi::MAP_VLANS, source })?;
         }
-        let kind = self.kind(port);
-        let uplink = kind.0 != PortKind::Access;
         let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
             ifindex,

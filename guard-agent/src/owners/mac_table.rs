@@ -39,6 +39,12 @@ impl MacTable {
         self.retain(|_, holder| holder.ifindex != ifindex);
     }
 
+    /// A port is of another kind now, by which its MACs are held there: the program finds them with their
+    /// next claims.
+    pub fn judged_anew(&mut self, ifindex: u32) {
+        self.retain(|_, holder| holder.ifindex != ifindex || holder.flags & MAC_BOUND != 0);
+    }
+
     /// Whether a binding keeps a MAC on its port.
     pub fn is_bound(&self, key: &AddressKey, mac: [u8; 6]) -> bool {
         let holders = mac_keys(*key, mac).map(|key| self.macs.get(&key, 0));

@@ -6,6 +6,7 @@ use guard_api::proto;
 use guard_core::{
     duration,
     evidence::{Evidence, EvidenceView as _},
+    incident::{Incident, Kind},
     judgement::Verdict,
     lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
     reconcile::Settings,
@@ -60,7 +61,27 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
     if all.is_empty() {
         return Err(error::address_unknown(address));
     }
+    let floods = deps.reporter.list(false);
+    for one in all.iter_mut().filter(|one| one.lease.is_some()) {
+        one.next += &uncounted(&floods, &one.bridge);
+    }
     Ok(all)
+}
+
+/// What may hide claims on the addresses of a bridge (claims.md, "Budgets").
+fn uncounted(incidents: &[Incident], bridge: &str) -> String {
+    let hides = |one: &&Incident| {
+        matches!(one.kind, Kind::Flood | Kind::Proxy) && *one.segment.bridge == *bridge
+    };
+    let of = incidents.iter().filter(hides).flat_map(|one| {
+        let ports = one.claimants.iter().filter_map(|claimant| claimant.interface.as_ref());
+        ports.map(|port| format!("{} on port {port}", one.kind.name()))
+    });
+    let all: Vec<_> = of.collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!("; claims on it may have gone uncounted: {}", all.join(", "))
 }
 
 fn is_on(known: &proto::Explanation, segment: &Segment) -> bool {

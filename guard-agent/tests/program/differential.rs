@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{self, MapData, lpm_trie};
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_LIVE, EVENT_ROUTER_FLAG,
-        Event, Live, MacHolder, MacKey, Owned, Port, PortState,
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_DECLINED, EVENT_LIVE, Event,
+        Live, MacHolder, MacKey, Owned, Port, PortState,
     },
     claim::Claim,
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
@@ -196,7 +196,7 @@ impl Met {
     }
 
     fn check(&self) {
-        assert_eq!(self.kinds, (EVENT_LIVE..=EVENT_ROUTER_FLAG).collect());
+        assert_eq!(self.kinds, (EVENT_LIVE..=EVENT_DECLINED).collect());
         let counters: &BridgeCounters = bytemuck::from_bytes(bytemuck::cast_slice(&self.counters));
         // A test run carries no such frame.
         let never = [MalformedReason::EthernetTruncated, MalformedReason::Ipv4Truncated];

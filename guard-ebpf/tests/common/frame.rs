@@ -8,6 +8,8 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Frame {
+    /// The Ethernet destination; default: broadcast.
+    eth_dst: Option<String>,
     /// The Ethernet source; default: ARP's sender.
     eth_src: Option<String>,
     /// Default: by the payload.
@@ -73,6 +75,36 @@ struct Ipv4 {
     /// Source and destination port.
     #[serde(default)]
     ports: (u16, u16),
+    dhcp: Option<Dhcp>,
+}
+
+/// A message of a DHCP client.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dhcp {
+    #[serde(default = "one")]
+    op: u8,
+    /// In hexadecimal, with the cookie before them.
+    options: String,
+}
+
+const fn one() -> u8 {
+    1
+}
+
+impl Dhcp {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 236];
+        bytes[0] = self.op;
+        bytes.extend(hex(&self.options));
+        bytes
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
+    let pairs = digits.chunks(2).map(|pair| pair.iter().collect::<String>());
+    pairs.map(|pair| u8::from_str_radix(&pair, 16).expect("two digits")).collect()
 }
 
 /// An IPv6 packet.
@@ -217,10 +249,7 @@ impl Frame {
         if let Some(ipv6) = &self.ipv6 {
             ipv6.write(&mut payload);
         }
-        let digits: Vec<char> = self.hex.chars().filter(|digit| !digit.is_whitespace()).collect();
-        payload.extend(digits.chunks(2).map(|pair| {
-            u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("two digits")
-        }));
+        payload.extend(hex(&self.hex));
         let by_payload = match (&self.arp, &self.ipv6) {
             (Some(_), _) => 0x0806,
             (None, Some(_)) => 0x86dd,
@@ -228,7 +257,7 @@ impl Frame {
         };
         let ethertype: u16 = self.ethertype.unwrap_or(by_payload);
 
-        let mut bytes = vec![0xff; 6];
+        let mut bytes = self.eth_dst.as_deref().map_or([0xff; 6], mac).to_vec();
         bytes.extend(self.eth_src());
         for (kind, tci) in &self.tags {
             bytes.extend(kind.to_be_bytes());
@@ -262,10 +291,11 @@ impl Arp {
 
 impl Ipv4 {
     fn write(&self, bytes: &mut Vec<u8>) {
-        let Self { src, dst, protocol, ttl, version, ihl, fragment, ports } = self;
+        let Self { src, dst, protocol, ttl, version, ihl, fragment, ports, dhcp } = self;
+        let data = dhcp.as_ref().map(Dhcp::bytes).unwrap_or_default();
         let options = usize::from(*ihl).saturating_sub(5) * 4;
         bytes.extend([version << 4 | ihl, 0]);
-        bytes.extend(u16::try_from(20 + options + 8).unwrap().to_be_bytes());
+        bytes.extend(u16::try_from(20 + options + 8 + data.len()).unwrap().to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(fragment.to_be_bytes());
         bytes.extend([*ttl, *protocol, 0, 0]);
@@ -274,7 +304,9 @@ impl Ipv4 {
         bytes.resize(bytes.len() + options, 0);
         bytes.extend(ports.0.to_be_bytes());
         bytes.extend(ports.1.to_be_bytes());
-        bytes.extend([0, 8, 0, 0]);
+        bytes.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
+        bytes.extend([0, 0]);
+        bytes.extend(data);
     }
 }
 

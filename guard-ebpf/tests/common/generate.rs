@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST,
-        OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK,
-        Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
+        AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
+        OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS,
+        PORT_UPLINK, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -45,6 +45,16 @@ impl Chance {
     }
 }
 
+/// Broadcast, a station's, and groups of bridges.
+const DESTINATIONS: [[u8; 6]; 6] = [
+    [0xff; 6],
+    [0xff; 6],
+    [0xff; 6],
+    [2, 0, 0, 0, 0, 12],
+    [1, 0x80, 0xc2, 0, 0, 0x0e],
+    [1, 0, 0x0c, 0xcc, 0xcc, 0xcd],
+];
+
 const MACS: [[u8; 6]; 8] = [
     [2, 0, 0, 0, 0, 10],
     [2, 0, 0, 0, 0, 10],
@@ -78,7 +88,7 @@ fn v6(chance: &mut Chance) -> Ipv6Addr {
 /// A frame that is well formed.
 pub fn valid(chance: &mut Chance) -> Vec<u8> {
     let source = chance.of(&MACS);
-    let mut bytes = vec![0xff; 6];
+    let mut bytes = chance.of(&DESTINATIONS).to_vec();
     bytes.extend(source);
     if chance.once_in(4) {
         for _ in 0..=chance.below(3) {
@@ -123,16 +133,44 @@ fn arp(chance: &mut Chance, source: [u8; 6], bytes: &mut Vec<u8>) {
 fn ipv4(chance: &mut Chance, bytes: &mut Vec<u8>) {
     let words = chance.of(&[5_u8, 5, 5, 6, 15]);
     let options = usize::from(words - 5) * 4;
+    let data = if chance.once_in(4) { dhcp(chance) } else { Vec::new() };
     bytes.extend([0x40 | words, 0]);
-    bytes.extend(u16::try_from(28 + options).unwrap().to_be_bytes());
+    bytes.extend(u16::try_from(28 + options + data.len()).unwrap().to_be_bytes());
     bytes.extend([0, 0, 0, chance.of(&[0, 0, 0, 1])]);
-    bytes.extend([chance.of(&[64, 64, 64, 0]), chance.of(&[17, 2, 1]), 0, 0]);
-    bytes.extend(v4(chance).octets());
+    let protocol = if data.is_empty() { chance.of(&[17, 2, 1]) } else { 17 };
+    bytes.extend([chance.of(&[64, 64, 64, 0]), protocol, 0, 0]);
+    let source = v4(chance);
+    let nobody = !data.is_empty() && !chance.once_in(4);
+    bytes.extend(if nobody { Ipv4Addr::UNSPECIFIED } else { source }.octets());
     bytes.extend(v4(chance).octets());
     // No-operation options (RFC 791 §3.1).
     bytes.resize(bytes.len() + options, 1);
-    bytes.extend(chance.of(&[[0, 68, 0, 67], [1, 1, 1, 1]]));
-    bytes.extend([0, 8, 0, 0]);
+    let queries = [[0, 68, 0, 67], [1, 1, 1, 1], [0x11, 0x64, 0, 0], [0x30, 0, 0, 0]];
+    let ports = chance.of(&queries[..if protocol == 2 { 4 } else { 2 }]);
+    bytes.extend(if data.is_empty() { ports } else { [0, 68, 0, 67] });
+    bytes.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(data);
+}
+
+/// A message of a DHCP client.
+fn dhcp(chance: &mut Chance) -> Vec<u8> {
+    let mut bytes = vec![0; 236];
+    bytes[0] = chance.of(&[1, 1, 1, 2]);
+    bytes.extend(chance.of(&[[99, 130, 83, 99], [99, 130, 83, 99], [0; 4]]));
+    for _ in 0..chance.of(&[1, 2, 3, 17]) {
+        match chance.below(4) {
+            0 => bytes.extend([53, 1, chance.of(&[4, 4, 3])]),
+            1 => {
+                bytes.extend([50, 4]);
+                bytes.extend(v4(chance).octets());
+            }
+            2 => bytes.push(0),
+            _ => bytes.extend([chance.of(&[12, 61, 53, 50]), 2, 0, 0]),
+        }
+    }
+    bytes.push(255);
+    bytes
 }
 
 fn ipv6(chance: &mut Chance, source: [u8; 6], bytes: &mut Vec<u8>) {
@@ -176,7 +214,7 @@ fn ipv6(chance: &mut Chance, source: [u8; 6], bytes: &mut Vec<u8>) {
 }
 
 fn message(chance: &mut Chance, source: [u8; 6], from: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
-    let kind = chance.of(&[133, 134, 135, 135, 136, 136, 136, 137, 128, 143]);
+    let kind = chance.of(&[133, 134, 135, 135, 136, 136, 136, 137, 128, 130, 143, 151]);
     let flags = chance.of(&[0x20, 0, 0xa0, 0x60]);
     let mut bytes = vec![kind, 0, 0, 0, flags, 0, 0, 0];
     if matches!(kind, 135..=137) {
@@ -294,7 +332,8 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
         }
         for mac in MACS {
             if chance.once_in(4) {
-                let holder = MacHolder { ifindex: chance.of(&[HERE, ELSEWHERE]), flags: 0 };
+                let flags = chance.of(&[0, 0, MAC_BEYOND]);
+                let holder = MacHolder { ifindex: chance.of(&[HERE, ELSEWHERE]), flags };
                 model.macs.insert(MacKey::new(segment.bridge, segment.vlan, mac), holder);
             }
         }

@@ -8,8 +8,8 @@ use std::{fs, net::IpAddr, path::Path};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST,
-        OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
+        AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
+        OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
         PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
         Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
     },
@@ -176,13 +176,15 @@ pub enum Where {
     Here,
     /// Another.
     Elsewhere,
+    /// Another, which is an uplink.
+    Beyond,
 }
 
 impl Where {
     const fn ifindex(self, here: u32) -> u32 {
         match self {
             Self::Here => here,
-            Self::Elsewhere => ELSEWHERE,
+            Self::Elsewhere | Self::Beyond => ELSEWHERE,
         }
     }
 }
@@ -307,7 +309,9 @@ impl Case {
 
     /// The entry of the map of MACs.
     pub fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
-        let holder = MacHolder { ifindex: self.mac_on?.ifindex(self.here), flags: 0 };
+        let on = self.mac_on?;
+        let flags = if matches!(on, Where::Beyond) { MAC_BEYOND } else { 0 };
+        let holder = MacHolder { ifindex: on.ifindex(self.here), flags };
         let vlan = if self.member.is_none() { 0 } else { self.segment().vlan };
         let vlan = self.mac_vlan.unwrap_or(vlan);
         Some((MacKey::new(BRIDGE, vlan, self.frame.eth_src()), holder))

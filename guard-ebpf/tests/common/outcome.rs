@@ -2,10 +2,11 @@
 
 use guard_ebpf::{
     abi::{
-        BridgeCounters, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_ODD, CLAIM_ROUTER, CLAIM_SPOOF,
-        CLAIM_VIRTUAL, CLAIM_WEAK, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST,
-        EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER,
-        EVENT_ROUTER_FLAG, EVENT_VIOLATION, Event, Live, Owned, PortState,
+        BridgeCounters, CLAIM_GROUP, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_ODD, CLAIM_ROUTER,
+        CLAIM_SPOOF, CLAIM_VIRTUAL, CLAIM_WEAK, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE,
+        EVENT_CONTEST, EVENT_DECLINED, EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER,
+        EVENT_PROBE, EVENT_ROUTER, EVENT_ROUTER_FLAG, EVENT_VIOLATION, Event, Live, Owned,
+        PortState,
     },
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
@@ -21,6 +22,8 @@ pub struct Outcome {
     pub event: Option<String>,
     /// The event's flags, in the order of their bits.
     pub flags: Vec<String>,
+    /// Whether the event says that its frame was to a group, where a case is about that.
+    pub group: Option<bool>,
     /// The port and the MAC of the holder that the event names.
     pub holder: Option<(u32, String)>,
     /// The events that follow it.
@@ -64,6 +67,7 @@ fn name(kind: u8) -> &'static str {
         EVENT_ROUTER_FLAG => "router_flag",
         EVENT_FLOOD => "flood",
         EVENT_ALLOWED => "allowed",
+        EVENT_DECLINED => "declined",
         other => panic!("event {other}"),
     }
 }
@@ -82,6 +86,9 @@ impl Outcome {
         }
         if asked.learnt.is_none() {
             self.learnt = None;
+        }
+        if asked.group.is_none() {
+            self.group = None;
         }
         if asked.used.is_none() {
             self.used = None;
@@ -104,8 +111,13 @@ impl Outcome {
                 assert_eq!(first.key.address, [0; 16], "about no address");
             }
             EVENT_CLONE | EVENT_BRIDGE_MAC => assert_eq!(first.mac, first.eth_src),
+            EVENT_DECLINED => {
+                let declined = case.address.unwrap_or([0; 16].into());
+                assert_eq!((first.key.ip(), first.mac), (declined, first.eth_src));
+            }
             _ => assert_eq!((first.key, first.mac), (case.key(), case.frame.mac())),
         }
+        self.group = Some(first.flags & CLAIM_GROUP != 0);
         let names = [
             (CLAIM_MISMATCH, "mismatch"),
             (CLAIM_SPOOF, "spoof"),

@@ -37,6 +37,9 @@ fn rule_12_a_port_has_as_many_addresses_as_its_quota_and_one_incident() -> Resul
         assert!(flood["address"].is_null(), "{flood}");
         assert_eq!(flood["claimants"][0]["interface"], greedy.port(), "{flood}");
         assert_eq!(agent.metric("guard_conflicts_total", &FLOOD)?, Some(1.0));
+        let why = agent.json(&["why", &marked.address.to_string()])?;
+        let uncounted = format!("uncounted: flood on port {}", greedy.port());
+        assert!(why.to_string().contains(&uncounted), "{why}");
         // The marker is not one of them, since it is leased to another.
         assert_eq!(live_on(&agent, greedy.port())?, wanted + 1);
         let ignored = [("bridge", BRIDGE), ("reason", "over_quota")];

@@ -1749,6 +1749,10 @@ pub enum ConflictKind {
     Coverage = 10,
     /// A port claims the addresses of many: `detail` says how many, and the first of them.
     Proxy = 11,
+    /// A port sends back what came from this bridge; about no address, and the one claimant is the port.
+    Loop = 12,
+    /// A DHCP client behind a port has found an address to be another's; about none where it names none.
+    Declined = 13,
 }
 impl ConflictKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1769,6 +1773,8 @@ impl ConflictKind {
             Self::Router => "CONFLICT_KIND_ROUTER",
             Self::Coverage => "CONFLICT_KIND_COVERAGE",
             Self::Proxy => "CONFLICT_KIND_PROXY",
+            Self::Loop => "CONFLICT_KIND_LOOP",
+            Self::Declined => "CONFLICT_KIND_DECLINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1786,6 +1792,8 @@ impl ConflictKind {
             "CONFLICT_KIND_ROUTER" => Some(Self::Router),
             "CONFLICT_KIND_COVERAGE" => Some(Self::Coverage),
             "CONFLICT_KIND_PROXY" => Some(Self::Proxy),
+            "CONFLICT_KIND_LOOP" => Some(Self::Loop),
+            "CONFLICT_KIND_DECLINED" => Some(Self::Declined),
             _ => None,
         }
     }

@@ -31,7 +31,7 @@ impl Arbiter {
                 }
                 let counter = (key, claim.station.ifindex);
                 let asked = self.ageing.get(&counter).copied().unwrap_or_default();
-                let seen = Seen { key, segment: segment.clone(), address, claim };
+                let seen = Seen { key, segment: segment.clone(), address, claim, flags: 0 };
                 if asked < PROBES {
                     ageing.insert(counter, asked);
                     unasked.push(seen);
@@ -47,7 +47,7 @@ impl Arbiter {
     /// Asks for as many as may be asked for now. The others are live meanwhile.
     pub(super) fn ask_ageing<F: Facts>(&mut self, given: &mut Given<'_, F>) {
         let mut unasked = take(&mut self.unasked);
-        unasked.retain(|Seen { key, segment, address, claim }| {
+        unasked.retain(|Seen { key, segment, address, claim, .. }| {
             let Some(asked) = self.ageing.get_mut(&(*key, claim.station.ifindex)) else {
                 return false; // With its port.
             };
@@ -62,7 +62,7 @@ impl Arbiter {
 impl<F: Facts> Given<'_, F> {
     fn over(&mut self, seen: Seen) {
         self.remark(Remark::Aged, &seen);
-        let Seen { key, segment, address, claim } = seen;
+        let Seen { key, segment, address, claim, .. } = seen;
         let ifindex = claim.station.ifindex;
         self.effects.push(Effect::Withdraw(segment, address, ifindex));
         self.effects.push(Effect::ForgetInKernel(key, ifindex));

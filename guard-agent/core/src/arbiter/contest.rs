@@ -30,9 +30,15 @@ pub(super) struct PendingConflict {
     pub(super) challenger: Seen,
     /// The holder's claim since, if there was one.
     answer: Option<Seen>,
+    /// The claim is what an uplink would send back of the holder's own (claims.md L01b).
+    reflected: bool,
 }
 
 impl PendingConflict {
+    fn is_one_mac(&self) -> bool {
+        self.holder.station.mac == self.challenger.claim.station.mac
+    }
+
     fn question(&self) -> Question {
         let Self { holder, challenger: Seen { key, claim, .. }, .. } = self;
         Question::Holder {
@@ -46,6 +52,18 @@ impl PendingConflict {
 impl Arbiter {
     /// A holder was heard: the first claimant, the declared owner, or one whose word is in doubt.
     pub(super) fn heard<F: Facts>(&mut self, seen: Seen, given: &mut Given<'_, F>) {
+        if given.is_hosts(&seen) && given.reflects(&seen) {
+            let ifindex = seen.claim.station.ifindex;
+            given.effects.push(Effect::ForgetInKernel(seen.key, ifindex));
+            return given.looped(&seen);
+        }
+        self.heard_on_first(&seen, given);
+        if let Some(pending) = self.pending.get(&seen.key)
+            && pending.holder.station == seen.claim.station
+            && self.relays.is_for(&pending.challenger, seen.claim.station.mac)
+        {
+            self.pending.remove(&seen.key); // What was in doubt is its relay.
+        }
         if let Some(pending) = self.pending.get_mut(&seen.key)
             && pending.holder.station == seen.claim.station
         {
@@ -93,6 +111,9 @@ impl Arbiter {
         }
         let ifindex = seen.claim.station.ifindex;
         let Some(port) = given.facts.port(ifindex) else { return };
+        if live.ifindex == ifindex && self.relays.is_for(&seen, mac) {
+            return;
+        }
         if live.ifindex == ifindex {
             let is_router = || given.facts.is_virtual_router(&seen.segment, &port.interface);
             let virtuals = [live.mac, seen.claim.station.mac.0].map(mac::is_virtual);
@@ -118,14 +139,19 @@ impl Arbiter {
         }
         // From here on the program tells when the holder is heard again.
         let listen = Effect::HoldInKernel(key, Live { seen_ns: 0, ..live });
+        let reflected = given.reflects_live(&seen, &live);
         if given.is_disputed(&seen) {
             given.effects.push(listen);
+            if reflected {
+                return given.looped(&seen);
+            }
             return given.dispute(seen, &holder, false);
         }
         if let Some(pending) = self.pending.get(&key) {
             given.effects.push(listen);
             // A third claimant ends a doubt between two.
-            if pending.challenger.claim.station != seen.claim.station
+            if !reflected
+                && pending.challenger.claim.station != seen.claim.station
                 && let Some(pending) = self.pending.remove(&key)
             {
                 self.found(pending, false, given);
@@ -137,7 +163,7 @@ impl Arbiter {
         let silence = now.saturating_sub(holder.seen);
         let grace = GracePeriod::new(now, self.conflict.grace, silence, self.conflict.live_window);
         let challenger = seen.clone();
-        let pending = PendingConflict { grace, holder, challenger, answer: None };
+        let pending = PendingConflict { grace, holder, challenger, answer: None, reflected };
         let question = pending.question();
         if self.pending.insert(key, (ifindex, &port), now, pending) {
             given.effects.push(listen);
@@ -177,6 +203,12 @@ impl Arbiter {
                 self.pending.set_due(&key, look_again);
             }
             Verdict::Wait(look_again) => self.pending.set_due(&key, look_again),
+            // One MAC that does not answer where it was is where it speaks (claims.md L01b).
+            Verdict::Unanswered if pending.is_one_mac() && given.facts.can_ask() => {
+                if let Some(pending) = self.pending.remove(&key) {
+                    given.take_over(pending.challenger, live);
+                }
+            }
             Verdict::Moved => {
                 if let Some(pending) = self.pending.remove(&key) {
                     given.take_over(pending.challenger, live);
@@ -194,18 +226,29 @@ impl Arbiter {
     /// What was in doubt is a conflict.
     fn found<F: Facts>(
         &self,
-        PendingConflict { holder, challenger, answer, .. }: PendingConflict,
+        PendingConflict { holder, challenger, answer, reflected, .. }: PendingConflict,
         unanswered: bool,
         given: &mut Given<'_, F>,
     ) {
+        if reflected {
+            return given.looped(&challenger);
+        }
         given.dispute(challenger, &holder, unanswered);
         answer.iter().for_each(|answer| given.spoke(answer));
     }
 
     /// A claim on an address whose declared owner, gateway or host it is not.
     pub(super) fn violation<F: Facts>(&mut self, seen: Seen, given: &mut Given<'_, F>) {
+        if given.reflects(&seen) {
+            return given.looped(&seen);
+        }
         let Seen { segment, address, claim, .. } = &seen;
         let holder = given.facts.holder(segment, *address);
+        let of_port = holder.as_ref().map(|holder| &holder.binding);
+        let of_port = of_port.filter(|binding| binding.ifindex == Some(claim.station.ifindex));
+        if of_port.and_then(|own| own.mac).is_some_and(|own| self.relays.is_for(&seen, own)) {
+            return;
+        }
         let owner = holder.filter(|holder| holder.binding.declared).map(|holder| holder.owner);
         let is_free = !given.facts.is_reserved(segment, *address);
         if is_free && owner.is_some() && owner == given.facts.sandbox(&claim.station) {

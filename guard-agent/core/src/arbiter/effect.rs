@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use guard_ebpf::abi::{AddressKey, ChallengerKey, Live};
+use guard_ebpf::abi::{self, AddressKey, ChallengerKey, Live};
 
 use super::{CloneSuspect, Seen};
 use crate::{
@@ -85,8 +85,6 @@ pub enum Effect {
     Recheck(Question),
     /// A line in the log.
     Remark(Remark, Seen),
-    /// A port does what is about none of its addresses.
-    Trouble(Trouble, Seen),
 }
 
 /// A frame that claims what another has.
@@ -113,7 +111,8 @@ pub enum Question {
         /// Who claims it.
         challenger: Station,
     },
-    /// Whether the first port of a MAC exists still, and with `both` the second. Answered by
+    /// Whether the first port of a MAC exists still and can hold it, and with `both` whether the second
+    /// exists. Answered by
     /// [`Event::PortsRead`](super::Event::PortsRead).
     Ports {
         /// Who is on two.
@@ -121,6 +120,9 @@ pub enum Question {
         /// Whether the second is asked for as well.
         both: bool,
     },
+    /// Whether the bridge takes frames of a port by now. Answered by
+    /// [`Event::PortRead`](super::Event::PortRead).
+    Forwards(Box<abi::Event>),
 }
 
 /// What people may want to read in the log.
@@ -138,6 +140,10 @@ pub enum Remark {
     Probed,
     /// A neighbour advertisement with the router flag: the guest forwards (claims.md N09).
     Forwards,
+    /// A port's station speaks for another (claims.md A10).
+    Relays,
+    /// A MAC has left its port for another (claims.md L01b).
+    MacMoved,
     /// A sandbox claims its own address with its other interface, or with another MAC.
     OneSandbox,
     /// As much waits because of this port as may; the claim is found again when the maps are read.
@@ -154,27 +160,12 @@ impl Remark {
             Self::Aged => "an address is not in use any more",
             Self::Probed => "probe for an address that is in use",
             Self::Forwards => "a port says that it forwards",
+            Self::Relays => "a station of this port sends for another",
+            Self::MacMoved => "a MAC has moved to another port",
             Self::OneSandbox => "a sandbox has an address of its own in two places",
             Self::LeftOut => {
                 "too many claims of this port wait to be decided; this one is left out"
             }
-        }
-    }
-}
-
-/// What a port does that it should not, whatever its addresses are, and that is no incident. The program
-/// tells of none of them yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// It sends back what came from elsewhere on the bridge (claims.md N02).
-    Loop,
-}
-
-impl Trouble {
-    /// The line in the log.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Loop => "a port sends back what came from this bridge",
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Read {
     pub refused: u64,
     /// Of a flood: how many Ethernet sources the port has had of late, at least.
     pub macs: u32,
+    /// Spanning tree runs on the bridge, and it takes nothing from the port now.
+    pub blocked: bool,
 }
 
 impl Read {
@@ -100,6 +102,8 @@ pub enum Event {
         challenger: Challenger,
         /// The live claimant of the address, where [`Read::needs_live`].
         live: Option<Live>,
+        /// As in [`Read::blocked`], as far as it is known.
+        blocked: bool,
     },
     /// All claims that count as evidence, once the maps have been read.
     Evidence(Vec<(Segment, IpAddr, Vec<Claim>)>),
@@ -116,8 +120,15 @@ pub enum Event {
     PortsRead {
         /// Who was asked about.
         suspect: Box<CloneSuspect>,
-        /// All ports that were asked about exist.
+        /// All ports that were asked about exist, and the first can be the holder of anything.
         exist: bool,
+    },
+    /// The answer to [`Question::Forwards`](super::Question::Forwards).
+    PortRead {
+        /// What was asked about.
+        event: Box<abi::Event>,
+        /// What the kernel says beside it now.
+        read: Read,
     },
     /// A port has ended, or has left its bridge.
     PortGone {
@@ -172,6 +183,8 @@ pub struct Seen {
     pub address: IpAddr,
     /// Who, and when.
     pub claim: Claim,
+    /// The `CLAIM_*` bits of its frame.
+    pub flags: u16,
 }
 
 impl Seen {

@@ -51,6 +51,12 @@ pub trait Facts {
     /// Whether this MAC is live with an address behind this port.
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool;
 
+    /// An address that this MAC is live with behind this port.
+    fn address_of(&self, mac: Mac, ifindex: u32) -> Option<(Segment, IpAddr)>;
+
+    /// Whether the host has this MAC on a bridge: the bridge's own, or a device's on it.
+    fn is_host_mac(&self, bridge: u32, mac: Mac) -> bool;
+
     /// Who claims an address, as far as that is evidence.
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim>;
 

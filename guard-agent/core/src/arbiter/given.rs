@@ -3,7 +3,8 @@
 use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use guard_ebpf::abi::{
-    AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_VIOLATION, Live, STRENGTH_ASSERT, STRENGTH_USE,
+    AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_DECLINED, EVENT_VIOLATION, Live,
+    STRENGTH_ASSERT, STRENGTH_USE,
 };
 
 use super::{
@@ -42,7 +43,7 @@ impl<F: Facts> Given<'_, F> {
         let station = Station { mac, interface, ifindex };
         let claim = Claim { station, strength, first, seen };
         let segment = Segment::of(bridge, &key);
-        Some(Seen { key, segment, address: key.ip(), claim })
+        Some(Seen { key, segment, address: key.ip(), claim, flags: 0 })
     }
 
     pub(super) fn claimed(&mut self, seen: Seen) {
@@ -117,6 +118,9 @@ impl<F: Facts> Given<'_, F> {
     /// A claim by an allow rule: the address is in use, and its last claimant is the one that the
     /// program knows.
     pub(super) fn allowed(&mut self, seen: Seen, live: Option<Live>) {
+        if live.is_some_and(|live| self.reflects_live(&seen, &live)) {
+            return self.looped(&seen);
+        }
         let elsewhere = live.is_some_and(|live| live.ifindex != seen.claim.station.ifindex);
         if elsewhere && let Some(rule) = self.facts.rule(&seen.segment, seen.address) {
             self.remark(Remark::MovedByRule, &seen);
@@ -133,6 +137,9 @@ impl<F: Facts> Given<'_, F> {
 
     /// A port sends as if it were the bridge (claims.md L02).
     pub(super) fn bridge_mac(&mut self, seen: &Seen) {
+        if self.may_reflect(seen) {
+            return self.looped(seen);
+        }
         let kind = guard_ebpf::abi::EVENT_BRIDGE_MAC;
         self.sighted(seen, Kind::Gateway, None, Role::Impostor, kind);
     }
@@ -143,6 +150,29 @@ impl<F: Facts> Given<'_, F> {
         self.about_port(seen, Kind::Flood, refused, None, Some(detail.into()));
     }
 
+    /// A DHCP client has found an address to be another's (claims.md D09).
+    pub(super) fn declined(&mut self, seen: &Seen) {
+        let any = Station { mac: Mac([0; 6]), ..seen.claim.station.clone() };
+        let counted = challenger_key(&seen.key, &any, EVENT_DECLINED);
+        if seen.address.is_unspecified() {
+            return self.about_port(seen, Kind::Declined, 1, Some(counted), None);
+        }
+        let behind = self.facts.behind(any.ifindex);
+        let sighting = Sighting {
+            segment: seen.segment.clone(),
+            target: Target::Address(seen.address),
+            kind: Kind::Declined,
+            mild: false,
+            critical: false,
+            holder: None,
+            challenger: self.now.claimant(Role::Claimant, &seen.claim, 1, behind),
+            detail: None,
+            unanswered: false,
+        };
+        let sighted = Sighted { sighting, counted: Some(counted), seen: seen.claim.seen };
+        self.effects.push(Effect::Sighted(Box::new(sighted)));
+    }
+
     /// A port sends what it should not; the program counts that by the port and this kind of event.
     pub(super) fn port_does(&mut self, seen: &Seen, kind: Kind, event: u8) {
         let any = Station { mac: Mac([0; 6]), ..seen.claim.station.clone() };
@@ -150,7 +180,7 @@ impl<F: Facts> Given<'_, F> {
     }
 
     /// One incident for the port, whatever its frames were about.
-    fn about_port(
+    pub(super) fn about_port(
         &mut self,
         seen: &Seen,
         kind: Kind,
@@ -180,7 +210,7 @@ impl<F: Facts> Given<'_, F> {
     /// An address without a declared owner has moved from its live claimant, if it has one.
     pub(super) fn take_over(&mut self, seen: Seen, live: Option<Live>) {
         self.remark(Remark::Moved, &seen);
-        let Seen { key, segment, address, claim } = &seen;
+        let Seen { key, segment, address, claim, .. } = &seen;
         let mut from = None;
         if let Some(live) = live {
             self.effects.push(Effect::Withdraw(segment.clone(), *address, live.ifindex));
@@ -210,7 +240,7 @@ impl<F: Facts> Given<'_, F> {
 
     /// The gateway was heard where it is at home: its MAC is held there as a bound one is (claims.md L01).
     /// A virtual router's goes from port to port by right.
-    pub(super) fn hold_gateway(&mut self, Seen { key, segment, address, claim }: &Seen) {
+    pub(super) fn hold_gateway(&mut self, Seen { key, segment, address, claim, .. }: &Seen) {
         let Station { mac, ifindex, .. } = claim.station;
         let is_gateways = self.facts.is_reserved(segment, *address)
             && !self.facts.is_host(segment, *address)

@@ -32,7 +32,7 @@ impl Arbiter {
         let live = given.facts.claims(&segment, address).into_iter();
         let live = live.filter(|c| now.saturating_sub(c.seen) < self.conflict.live_window);
         let live: Vec<_> = live
-            .map(|claim| Seen { key, segment: segment.clone(), address, claim })
+            .map(|claim| Seen { key, segment: segment.clone(), address, claim, flags: 0 })
             // What was in doubt is decided.
             .chain(self.pending.remove(&key).map(|pending| pending.challenger))
             .collect();

@@ -8,11 +8,13 @@
 //! [`Hands`].
 //!
 //! What it remembers is what waits: conflicts that are pending until their holder has been asked
-//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), and how often a claim that ages or a
-//! claimant that is silent was asked for. Each is bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is
-//! decided by [`Handovers`], which whoever writes bindings keeps.
+//! (claims.md A31 to A34), MACs on a second port (claims.md L01b), what came from ports that spanning
+//! tree has blocked, and how often a claim that ages or a claimant that is silent was asked for. Each is
+//! bounded; see [`MOST_OF_ACCESS_PORT`]. Which new holders are announced, and when, is decided by
+//! [`Handovers`], which whoever writes bindings keeps.
 
 mod ageing;
+mod aside;
 mod clones;
 mod contest;
 mod effect;
@@ -22,9 +24,12 @@ mod given;
 mod grace;
 mod handover;
 mod hosts;
+mod masters;
 mod proxies;
 mod questions;
 mod read;
+mod reflected;
+mod relays;
 mod strangers;
 mod tentative;
 #[cfg(test)]
@@ -37,24 +42,27 @@ use std::{
 };
 
 use guard_ebpf::abi::{
-    self, AddressKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_FLOOD,
-    EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER, EVENT_ROUTER_FLAG,
-    EVENT_VIOLATION,
+    self, AddressKey, EVENT_ALLOWED, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_CONTEST, EVENT_DECLINED,
+    EVENT_FLOOD, EVENT_LIVE, EVENT_OPAQUE, EVENT_OWNER, EVENT_PROBE, EVENT_ROUTER,
+    EVENT_ROUTER_FLAG, EVENT_VIOLATION,
 };
 
 pub use clones::CloneSuspect;
-pub use effect::{Effect, Question, Remark, Sighted, Trouble};
+pub use effect::{Effect, Question, Remark, Sighted};
 pub use event::{Event, Moment, Read, Seen};
 pub use facts::{Facts, Hands, Holder, Rule};
 pub use handover::{Bound, Handover, Handovers};
 pub use hosts::Rebound;
 pub use waiting::{MOST_OF_ACCESS_PORT, MOST_OF_UPLINK};
 
+use aside::AsideKey;
 use clones::CloneKey;
 use contest::PendingConflict;
 use given::Given;
+use masters::Masters;
 use proxies::Proxies;
 use questions::Questions;
+use relays::Relays;
 use strangers::Strangers;
 use tentative::Tentative;
 use waiting::Waiting;
@@ -72,6 +80,10 @@ pub struct Arbiter {
     /// At most one for an address.
     pending: Waiting<AddressKey, PendingConflict>,
     suspects: Waiting<CloneKey, CloneSuspect>,
+    /// What came from ports that let nothing in.
+    aside: Waiting<AsideKey, abi::Event>,
+    relays: Relays,
+    masters: Masters,
     proxies: Proxies,
     strangers: Strangers,
     /// How often a claim that ages was asked for, by address and port: of those claims only that
@@ -95,6 +107,9 @@ impl Arbiter {
             conflict,
             pending: Waiting::default(),
             suspects: Waiting::default(),
+            aside: Waiting::default(),
+            relays: Relays::default(),
+            masters: Masters::default(),
             proxies: Proxies::default(),
             strangers: Strangers::new(quota.addresses_per_port),
             ageing: HashMap::new(),
@@ -138,24 +153,26 @@ impl Arbiter {
 
     fn follow<F: Facts>(&mut self, event: Event, given: &mut Given<'_, F>) {
         match event {
-            Event::Frame { event, read } => self.frame(&event, read, given),
+            Event::Frame { event, read } => {
+                if !self.set_aside(&event, read, given) {
+                    self.frame(&event, read, given);
+                }
+            }
+            Event::PortRead { event, read } => self.port_read(&event, read, given),
             Event::Live(key, live) => given.live_read(key, live),
             Event::Owner(key, owned) => given.owner_read(key, owned),
-            Event::Challenger { key, challenger, live } => {
-                self.challenger_read(key, challenger, live, given);
+            Event::Challenger { key, challenger, live, blocked } => {
+                self.challenger_read(key, challenger, (live, blocked), given);
             }
             Event::Evidence(claims) => {
                 self.look_at_strangers(given);
+                self.masters.look(&claims, given);
                 self.age(claims, given);
             }
             Event::HolderRead { key, live, port_works } => {
                 self.holder_read(key, live, port_works, given);
             }
-            Event::PortsRead { suspect, exist } => {
-                if exist {
-                    given.clone_found(*suspect);
-                }
-            }
+            Event::PortsRead { suspect, exist } => self.ports_read(*suspect, exist, given),
             Event::PortGone { ifindex, addresses } => self.port_gone(ifindex, addresses, given),
             Event::CarrierLost { ifindex } => self.ask_about(ifindex, given),
             Event::Silent(silent) => self.silent(silent, given),
@@ -164,18 +181,21 @@ impl Arbiter {
             Event::HostAddresses { bridge, new, old } => given.host_addresses(&bridge, &new, &old),
             Event::BridgeGone { ifindex } => {
                 self.pending.retain(|key, _| key.bridge != ifindex);
+                self.aside.retain(|(key, ..), _| key.bridge != ifindex);
                 self.tentative.bridge_gone(ifindex);
             }
             Event::Tick => {
                 self.ask_due(given);
                 self.suspects_due(given);
+                self.aside_due(given);
             }
         }
     }
 
     /// When [`Event::Tick`] is due next, on `CLOCK_MONOTONIC`.
     pub fn next_due(&self) -> Option<Duration> {
-        self.pending.next_due().into_iter().chain(self.suspects.next_due()).min()
+        let due = [self.pending.next_due(), self.suspects.next_due(), self.aside.next_due()];
+        due.into_iter().flatten().min()
     }
 
     fn frame<F: Facts>(&mut self, event: &abi::Event, read: Read, given: &mut Given<'_, F>) {
@@ -186,17 +206,26 @@ impl Arbiter {
             holder_ifindex,
             mac,
             holder_mac,
+            eth_src,
             kind,
             strength,
+            flags,
             ..
         } = *event;
         let time = Duration::from_nanos(time_ns);
         let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, time, time) else { return };
+        let seen = Seen { flags, ..seen };
         match kind {
-            EVENT_LIVE | EVENT_OWNER => self.heard(seen, given),
+            EVENT_LIVE | EVENT_OWNER => {
+                self.relays.heard(&seen, Mac(eth_src), given);
+                self.heard(seen, given);
+            }
             EVENT_VIOLATION => self.violation(seen, given),
             EVENT_CONTEST => {
                 self.contest(seen, (holder_ifindex, Mac(holder_mac)), read.live, given);
+            }
+            EVENT_PROBE if given.reflects(&seen) || self.reflects_probe(&seen, given) => {
+                given.looped(&seen);
             }
             EVENT_PROBE => {
                 self.questions.probed(key, given.now.monotonic);
@@ -214,6 +243,10 @@ impl Arbiter {
             EVENT_OPAQUE => given.port_does(&seen, Kind::Opaque, EVENT_OPAQUE),
             EVENT_ROUTER_FLAG => given.remark(Remark::Forwards, &seen),
             EVENT_FLOOD => given.flooded(&seen, read),
+            EVENT_DECLINED => {
+                given.declined(&seen);
+                self.tentative.declined(&seen, given);
+            }
             // Of a newer program; its layout would have another version.
             _ => {}
         }

@@ -161,7 +161,8 @@ impl Arbiter {
             && (live.ifindex, Mac(live.mac)) != (left.ifindex, left.mac)
         {
             let key = segment.key(bridge, address);
-            given.succeed(&Seen { key, segment: segment.clone(), address, claim }, live);
+            let seen = Seen { key, segment: segment.clone(), address, claim, flags: 0 };
+            given.succeed(&seen, live);
         }
     }
 }

@@ -47,7 +47,7 @@ impl<F: Facts> Given<'_, F> {
         match claims.into_iter().find(|claim| holder.allows(&claim.station)) {
             Some(claim) => {
                 let claim = Claim { seen: claim.seen.max(last), ..claim };
-                self.claimed(Seen { key, segment, address, claim });
+                self.claimed(Seen { key, segment, address, claim, flags: 0 });
             }
             None => self.effects.push(Effect::ListenToOwner(segment, address)),
         }
@@ -59,8 +59,8 @@ impl Arbiter {
     pub(super) fn challenger_read<F: Facts>(
         &mut self,
         challenger: ChallengerKey,
-        Challenger { seen_ns, strength, .. }: Challenger,
-        live: Option<Live>,
+        Challenger { seen_ns, strength, flags, .. }: Challenger,
+        (live, blocked): (Option<Live>, bool),
         given: &mut Given<'_, F>,
     ) {
         let ChallengerKey { key, ifindex, mac, kind, .. } = challenger;
@@ -68,10 +68,11 @@ impl Arbiter {
         let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, last, last) else {
             return given.effects.push(Effect::ForgetChallenger(challenger));
         };
+        let seen = Seen { flags, ..seen };
         // What an incident that closed has been about is not news. The entry for all MACs of a port,
         // which has none, is about those that have been reported.
         let is_old = given.now.monotonic.saturating_sub(last) >= self.conflict.quiet;
-        if is_old {
+        if is_old || blocked {
             return given.effects.push(Effect::ForgetChallenger(challenger)); // It makes room.
         }
         if mac == [0; 6] {
@@ -79,7 +80,9 @@ impl Arbiter {
         }
         match kind {
             EVENT_VIOLATION => self.violation(seen, given),
+            EVENT_ALLOWED if given.reflects(&seen) => given.looped(&seen),
             EVENT_ALLOWED => given.claimed(seen),
+            EVENT_PROBE if self.reflects_probe(&seen, given) => given.looped(&seen),
             EVENT_PROBE if given.is_nobodys(&seen) => self.tentative.probed(&seen, given),
             EVENT_CONTEST => {
                 if let Some(live) = live {
@@ -108,6 +111,9 @@ impl Arbiter {
         self.questions.port_gone(ifindex);
         self.tentative.port_gone(ifindex, given);
         self.drop_challenger(ifindex);
+        self.suspects.retain(|(first, second, _), _| *first != ifindex && *second != ifindex);
+        self.aside.retain(|(_, port, ..), _| *port != ifindex);
+        self.relays.port_gone(ifindex);
         self.proxies.port_gone(ifindex);
         self.strangers.port_gone(ifindex);
         self.ask_about(ifindex, given);

@@ -21,6 +21,8 @@ const WINDOW: Duration = Duration::from_secs(6);
 const MOST: Duration = Duration::from_secs(30);
 /// So many addresses of one port count at a time, of those that can be handed out and of link-local ones.
 const MOST_OF_PORT: usize = 4;
+/// An address that a DHCP client declines is held back for as long as that is told (claims.md D09).
+const DECLINED: Duration = Duration::from_secs(600);
 
 /// The probes of late.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Tentative {
     probes: BTreeMap<(AddressKey, u32), Probe>,
     /// For which addresses a port has probed.
     by_port: HashMap<u32, Vec<AddressKey>>,
+    /// What clients behind a port have declined, and until when that counts.
+    declined: HashMap<u32, BTreeMap<AddressKey, Duration>>,
 }
 
 /// A port's probes for one address.
@@ -55,7 +59,7 @@ impl Probe {
 impl Tentative {
     /// A station has probed for an address that nobody is known to have.
     pub(super) fn probed<F: Facts>(&mut self, seen: &Seen, given: &mut Given<'_, F>) {
-        let Seen { key, segment, address, claim: Claim { station, seen: at, .. } } = seen;
+        let Seen { key, segment, address, claim: Claim { station, seen: at, .. }, .. } = seen;
         let (ifindex, now) = (station.ifindex, (*at).min(given.now.monotonic));
         let is_old = given.now.monotonic.saturating_sub(now) >= WINDOW;
         if is_old || !self.enter(*key, ifindex, now) {
@@ -85,6 +89,31 @@ impl Tentative {
         self.probes.insert((*key, ifindex), probe);
     }
 
+    /// Whether the station has probed for the same of late on another port, which is one of these.
+    pub(super) fn has_probed(&self, seen: &Seen, is_here: impl Fn(u32) -> bool) -> bool {
+        let Station { mac, ifindex, .. } = seen.claim.station;
+        let probes = self.probes.range((seen.key, 0)..=(seen.key, u32::MAX));
+        let mut others = probes.filter(|((_, port), _)| *port != ifindex && is_here(*port));
+        others.any(|(_, probe)| probe.station.mac == mac && !probe.is_over(seen.claim.seen))
+    }
+
+    /// A DHCP client has found an address to be another's. It counts as a probe does.
+    pub(super) fn declined<F: Facts>(&mut self, seen: &Seen, given: &mut Given<'_, F>) {
+        let Seen { key, segment, address, claim, .. } = seen;
+        let (facts, now, ifindex) = (given.facts, given.now.monotonic, claim.station.ifindex);
+        let counts = facts.holder(segment, *address).is_none() && !facts.has_declared(ifindex);
+        if address.is_unspecified() || !counts {
+            return;
+        }
+        let of_port = self.declined.entry(ifindex).or_default();
+        of_port.retain(|_, until| *until > now);
+        if of_port.len() < MOST_OF_PORT || of_port.contains_key(key) {
+            let until = now + DECLINED;
+            of_port.insert(*key, until);
+            given.effects.push(Effect::HoldBack(segment.clone(), *address, until));
+        }
+    }
+
     /// Whether one address more of a port counts.
     fn enter(&mut self, key: AddressKey, ifindex: u32, now: Duration) -> bool {
         let keys = self.by_port.entry(ifindex).or_default();
@@ -109,6 +138,7 @@ impl Tentative {
 
     /// A port is gone: what it meant to use is free, if nobody else means to use it.
     pub(super) fn port_gone<F: Facts>(&mut self, ifindex: u32, given: &mut Given<'_, F>) {
+        self.declined.remove(&ifindex);
         for key in self.by_port.remove(&ifindex).into_iter().flatten() {
             let Some(gone) = self.probes.remove(&(key, ifindex)) else { continue };
             if gone.until > given.now.monotonic {

@@ -55,6 +55,10 @@ impl<K: Ord + Clone, V> Waiting<K, V> {
         true
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }

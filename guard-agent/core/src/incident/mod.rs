@@ -8,6 +8,7 @@
 mod end;
 mod flap;
 mod hidden;
+mod kind;
 mod listed;
 mod mild;
 mod model;
@@ -23,9 +24,10 @@ use std::{
 };
 
 pub use flap::Flaps;
+pub use kind::{Kind, Severity};
 pub use listed::Named;
 use mild::MildAlerts;
-pub use model::{Claimant, Incident, Kind, Role, Severity, Sighting, Silent};
+pub use model::{Claimant, Incident, Role, Sighting, Silent};
 use open::Open;
 use silence::Silences;
 pub use target::Target;

@@ -5,122 +5,12 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Target;
+use super::{Kind, Severity, Target};
 use crate::{evidence::Station, mac::Mac, owner::Owner, segment::Segment, time::Now};
 
-/// An incident about a port closes after so long without such a frame.
+/// An incident about a port, or about an address that was declined, closes after so long without such
+/// a frame.
 const PORT_QUIET: Duration = Duration::from_secs(600);
-
-/// The kinds, the worst last: an incident has the worst that it has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    /// An address in a pool is live and nobody's.
-    Unowned,
-    /// A port says more about addresses that nobody owns than its quota lets it.
-    Flood,
-    /// An entry of a source cannot be read.
-    Inventory,
-    /// A port claims the addresses of many (claims.md A19b).
-    Proxy,
-    /// A port sends what cannot be read to its end (claims.md A29, N12, N13).
-    Opaque,
-    /// A port that is no router's advertises one, or redirects (claims.md N09).
-    Router,
-    /// Another program is before guard's on a port.
-    Coverage,
-    /// An address went back and forth (claims.md A35).
-    Flap,
-    /// Two claimants of one address.
-    Duplicate,
-    /// One MAC on two ports.
-    Clone,
-    /// A claim on the gateway's or another host address.
-    Gateway,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 11] = [
-        Self::Unowned,
-        Self::Flood,
-        Self::Inventory,
-        Self::Proxy,
-        Self::Opaque,
-        Self::Router,
-        Self::Coverage,
-        Self::Flap,
-        Self::Duplicate,
-        Self::Clone,
-        Self::Gateway,
-    ];
-
-    /// Those that are about a bridge, or about none.
-    pub fn about(bridge: &str) -> impl Iterator<Item = Self> {
-        let none = bridge.is_empty();
-        Self::ALL.into_iter().filter(move |kind| (*kind == Self::Inventory) == none)
-    }
-
-    /// The word for it in JSON, metrics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Inventory => "inventory",
-            Self::Flood => "flood",
-            Self::Proxy => "proxy",
-            Self::Opaque => "opaque",
-            Self::Router => "router",
-            Self::Coverage => "coverage",
-            Self::Unowned => "unowned",
-            Self::Flap => "flap",
-            Self::Duplicate => "duplicate",
-            Self::Clone => "clone",
-            Self::Gateway => "gateway",
-        }
-    }
-
-    /// Whether it is about a port, whatever the address.
-    pub fn is_of_port(self) -> bool {
-        matches!(self, Self::Flood | Self::Proxy | Self::Opaque | Self::Router | Self::Coverage)
-    }
-
-    /// How bad it is, unless it is [`Incident::mild`] or [`Incident::critical`].
-    pub fn severity(self) -> Severity {
-        match self {
-            Self::Unowned => Severity::Info,
-            Self::Inventory
-            | Self::Flood
-            | Self::Proxy
-            | Self::Opaque
-            | Self::Router
-            | Self::Coverage
-            | Self::Flap
-            | Self::Duplicate
-            | Self::Clone => Severity::Warning,
-            Self::Gateway => Severity::Critical,
-        }
-    }
-}
-
-/// How bad an incident is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Nobody is hurt yet.
-    Info,
-    /// One address is at risk, or one port is hostile.
-    Warning,
-    /// Every sandbox on the segment is.
-    Critical,
-}
-
-impl Severity {
-    /// The word for it in JSON and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
 
 /// What a claimant is in an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -447,7 +337,7 @@ impl Incident {
         match self.kind {
             Kind::Inventory => return false,
             Kind::Unowned => return there.next().is_none(),
-            kind if kind.is_of_port() => {
+            kind if kind.lasts_as_told() => {
                 return there.all(|known| now.boot.saturating_sub(known.last) >= PORT_QUIET);
             }
             _ => {}
@@ -464,7 +354,8 @@ impl Incident {
     /// Those of whom it is to be found out whether they are still there: an owner is, and what lasts
     /// for as long as something else says so need not be asked for.
     pub(super) fn silent(&self, quiet: Duration, now: Now) -> impl Iterator<Item = Silent> + '_ {
-        let lasts = self.kind.is_of_port() || matches!(self.kind, Kind::Inventory | Kind::Unowned);
+        let lasts =
+            self.kind.lasts_as_told() || matches!(self.kind, Kind::Inventory | Kind::Unowned);
         let silent = move |known: &&Claimant| {
             let stays = lasts || known.gone || known.role == Role::Owner || known.is_listed();
             !stays && now.boot.saturating_sub(known.last) >= quiet

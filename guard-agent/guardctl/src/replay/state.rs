@@ -86,6 +86,7 @@ impl<'a> Replay<'a> {
             may_move: kind == EVENT_CLONE && self.world.may_move(holder_ifindex, ifindex),
             refused: if kind == EVENT_FLOOD { model.state.refused } else { 0 },
             macs: model.state.macs,
+            blocked: false,
         };
         self.arbiter.handle(arbiter::Event::Frame { event, read }, &mut self.world);
     }

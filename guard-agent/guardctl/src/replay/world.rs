@@ -318,6 +318,17 @@ impl Facts for World<'_> {
         live.is_some_and(|live| (Mac(live.mac), live.ifindex) == (mac, ifindex))
     }
 
+    fn address_of(&self, mac: Mac, ifindex: u32) -> Option<(Segment, IpAddr)> {
+        let mut live = self.model.live.iter();
+        let is = |live: &Live| (Mac(live.mac), live.ifindex) == (mac, ifindex);
+        let (key, _) = live.find(|(_, live)| is(live))?;
+        Some((self.segment(key), key.ip()))
+    }
+
+    fn is_host_mac(&self, _: u32, _: Mac) -> bool {
+        false
+    }
+
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<evidence::Claim> {
         let key = self.key(segment, address);
         let all = self.claims.iter().filter(|((of, ..), _)| *of == key);

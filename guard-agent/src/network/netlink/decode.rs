@@ -8,9 +8,9 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
-        AfSpecBridge, BridgePortState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge,
-        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute, LinkFlags,
-        LinkInfo, LinkMessage, Prop,
+        AfSpecBridge, BridgePortState, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags,
+        InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute,
+        LinkFlags, LinkInfo, LinkMessage, Prop,
     },
 };
 
@@ -67,6 +67,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
         kind: None,
         is_bridge: false,
         filters_vlans: false,
+        spans: false,
         vlan: None,
         lower: None,
         is_vrf: false,
@@ -99,6 +100,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
                 has_lower =
                     matches!(kind, Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan));
                 link.filters_vlans = infos.iter().any(filters_vlans);
+                link.spans = infos.iter().any(spans);
                 vlan = infos.iter().find_map(vlan_id);
                 link.flow = infos.iter().find_map(flow).unwrap_or_default();
             }
@@ -128,13 +130,21 @@ fn filters_vlans(info: &LinkInfo) -> bool {
     settings.contains(&InfoBridge::VlanFiltering(true))
 }
 
-fn flow(info: &LinkInfo) -> Option<Flow> {
+fn spans(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Bridge(settings)) = info else { return false };
+    settings.iter().any(|setting| {
+        matches!(setting, InfoBridge::StpState(state) if *state != BridgeStpState::Disabled)
+    })
+}
+
+pub(in crate::network) fn flow(info: &LinkInfo) -> Option<Flow> {
     let LinkInfo::PortData(InfoPortData::BridgePort(settings)) = info else { return None };
     let mut flow = Flow::default();
     for setting in settings {
         match setting {
             InfoBridgePort::State(state) => {
                 flow.forwards = *state == BridgePortState::Forwarding;
+                flow.learns = flow.forwards || *state == BridgePortState::Learning;
             }
             InfoBridgePort::Isolated(isolated) => flow.isolated = *isolated,
             _ => {}
@@ -149,6 +159,7 @@ fn flow_of_port(message: &LinkMessage) -> Option<Flow> {
     /// linux/if_link.h, and linux/if_bridge.h.
     const STATE: u16 = 1;
     const ISOLATED: u16 = 33;
+    const LEARNING: u8 = 2;
     const FORWARDING: u8 = 3;
     let settings = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::ProtoInfoBridge(settings) => Some(settings),
@@ -162,7 +173,10 @@ fn flow_of_port(message: &LinkMessage) -> Option<Flow> {
         }
         setting.emit_value(&mut value);
         match setting.kind() {
-            STATE => flow.forwards = value == [FORWARDING],
+            STATE => {
+                flow.forwards = value == [FORWARDING];
+                flow.learns = flow.forwards || value == [LEARNING];
+            }
             ISOLATED => flow.isolated = value != [0],
             _ => {}
         }

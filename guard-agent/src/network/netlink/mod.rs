@@ -21,6 +21,7 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, LinkGetRequest, MulticastGroup};
 use tokio::time::{error::Elapsed, timeout};
 
+pub(super) use self::decode::flow;
 use self::decode::{address, link, notices, vlans};
 pub use self::model::{Dump, Flow, Link, Notice, PortVlans};
 

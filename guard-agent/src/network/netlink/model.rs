@@ -22,6 +22,8 @@ pub struct Link {
     pub is_bridge: bool,
     /// It is a bridge that filters VLANs.
     pub filters_vlans: bool,
+    /// It is a bridge on which spanning tree runs, in the kernel or beside it.
+    pub spans: bool,
     /// The ifindex of the link that it is a VLAN of, and the VLAN's id.
     pub vlan: Option<(u32, u16)>,
     /// The ifindex of the link that it is a macvlan, macvtap or ipvlan of.
@@ -43,13 +45,15 @@ pub struct Link {
 pub struct Flow {
     /// It forwards them: with STP not before it has listened and learned.
     pub forwards: bool,
+    /// It learns from them: it takes them for where a station is, whether it forwards them yet or not.
+    pub learns: bool,
     /// It forwards none to other ports that are isolated.
     pub isolated: bool,
 }
 
 impl Default for Flow {
     fn default() -> Self {
-        Self { forwards: true, isolated: false }
+        Self { forwards: true, learns: true, isolated: false }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use guard_core::{
     arbiter::{
-        Effect, Event, Facts, Hands, Holder, Moment, Question, Remark, Rule, Seen, Sighted, Trouble,
+        Effect, Event, Facts, Hands, Holder, Moment, Question, Read, Remark, Rule, Seen, Sighted,
     },
     evidence::{Claim, EvidenceView as _, PortName, Station},
     incident::{Kind, Target},
@@ -14,7 +14,9 @@ use guard_core::{
     rules,
     segment::Segment,
 };
-use guard_ebpf::abi::{AddressKey, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, Live};
+use guard_ebpf::abi::{
+    self, AddressKey, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_FLOOD, Live,
+};
 
 use super::Executor;
 use crate::{
@@ -88,6 +90,15 @@ impl Facts for Carrier<'_> {
     fn lives(&self, segment: &Segment, address: IpAddr, mac: Mac, ifindex: u32) -> bool {
         let evidence = self.executor.live.evidence(segment, address);
         evidence.iter().any(|one| one.mac == Some(mac) && one.ifindex == Some(ifindex))
+    }
+
+    fn address_of(&self, mac: Mac, ifindex: u32) -> Option<(Segment, IpAddr)> {
+        self.executor.live.address_of(mac, ifindex)
+    }
+
+    fn is_host_mac(&self, bridge: u32, mac: Mac) -> bool {
+        let own = self.executor.bridges.get(&bridge).is_some_and(|(_, own)| *own == mac);
+        own || self.executor.host_macs.contains(&(bridge, mac))
     }
 
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
@@ -174,11 +185,41 @@ impl Hands for Carrier<'_> {
                 self.executor.live.hold_back(segment, address, until);
             }
             Effect::ProbeRace(seen, first) => self.executor.probe_race(&seen, &first),
-            Effect::Recheck(question) => return Some(self.executor.answer(question)),
+            Effect::Recheck(question) => return Some(self.answer(question)),
             Effect::Remark(remark, seen) => self.executor.remark(remark, &seen),
-            Effect::Trouble(trouble, seen) => self.executor.trouble(trouble, &seen),
         }
         None
+    }
+}
+
+impl Carrier<'_> {
+    /// What the kernel says beside an event of the program.
+    pub(in crate::observer) fn read(&self, event: &abi::Event) -> Read {
+        let abi::Event { key, mac, ifindex, holder_ifindex, kind, .. } = *event;
+        let (refused, macs) = match kind {
+            EVENT_FLOOD => self.ports.refused(ifindex),
+            _ => (0, 0),
+        };
+        let may_move =
+            kind == EVENT_CLONE && self.ports.may_move(&key, mac, holder_ifindex, ifindex);
+        let live = Read::needs_live(kind).then(|| self.executor.live(&key)).flatten();
+        Read { live, may_move, refused, macs, blocked: self.executor.is_blocked(ifindex) }
+    }
+
+    fn answer(&self, question: Question) -> Event {
+        match question {
+            Question::Holder { key, holder, challenger: _ } => Event::HolderRead {
+                key,
+                live: self.executor.live(&key),
+                port_works: self.executor.port_works(holder.ifindex),
+            },
+            Question::Ports { suspect, both } => {
+                let second = suspect.seen.claim.station.ifindex;
+                let works = self.executor.port_works(suspect.holder);
+                Event::PortsRead { suspect, exist: works && (!both || exists(second)) }
+            }
+            Question::Forwards(event) => Event::PortRead { read: self.read(&event), event },
+        }
     }
 }
 
@@ -255,21 +296,6 @@ impl Executor {
         }
     }
 
-    fn answer(&self, question: Question) -> Event {
-        match question {
-            Question::Holder { key, holder, challenger: _ } => Event::HolderRead {
-                key,
-                live: self.live(&key),
-                port_works: self.port_works(holder.ifindex),
-            },
-            Question::Ports { suspect, both } => {
-                let second = suspect.seen.claim.station.ifindex;
-                let exist = exists(suspect.holder) && (!both || exists(second));
-                Event::PortsRead { suspect, exist }
-            }
-        }
-    }
-
     fn probe_race(&mut self, seen: &Seen, first: &Station) {
         let Seen { segment, address, claim, .. } = seen;
         let second = &claim.station;
@@ -288,15 +314,6 @@ impl Executor {
         if let Some(left_out) = self.log.may_write(clock::monotonic()) {
             let text = remark.text();
             tracing::info!(%segment, %address, %mac, port = %interface, left_out, "{text}");
-        }
-    }
-
-    /// What people should know of a port, though it is about no address.
-    fn trouble(&mut self, trouble: Trouble, Seen { segment, claim, .. }: &Seen) {
-        let Station { mac, interface, ifindex: _ } = &claim.station;
-        if let Some(left_out) = self.log.may_write(clock::monotonic()) {
-            let text = trouble.text();
-            tracing::warn!(%segment, %mac, port = %interface, left_out, "{text}");
         }
     }
 }

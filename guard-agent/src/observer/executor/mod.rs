@@ -29,9 +29,10 @@ use crate::{
     live::SharedEvidence,
     network::{
         PortVlans,
+        ask::takes_frames,
         link::{exists, has_carrier},
         probe::Prober,
-        topology::Bridge,
+        topology::{Bridge, Port, View},
     },
     owners::Owners,
 };
@@ -57,6 +58,10 @@ pub(super) struct Executor {
     rules: HashMap<Arc<str>, Vec<Allow>>,
     /// The ports without a carrier.
     down: HashSet<u32>,
+    /// The ports of bridges on which spanning tree runs.
+    spanning: HashSet<u32>,
+    /// The MACs that the host has on a bridge besides the bridge's own.
+    host_macs: HashSet<(u32, Mac)>,
     /// The ports of bridges that filter VLANs.
     vlans: HashMap<u32, PortVlans>,
     /// The host's addresses at its bridges' MACs.
@@ -80,6 +85,8 @@ impl Executor {
             on_link: HashMap::new(),
             rules: deps.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
             down: HashSet::new(),
+            spanning: HashSet::new(),
+            host_macs: HashSet::new(),
             vlans: HashMap::new(),
             own: BTreeSet::new(),
             prober,
@@ -143,6 +150,23 @@ impl Executor {
         }
     }
 
+    /// Takes in what there is of bridges and ports.
+    pub(super) fn set_view(&mut self, View { bridges, ports }: &View) {
+        let spans = |port: &Port| bridges.get(&port.bridge).is_some_and(|bridge| bridge.spans);
+        self.spanning = ports.iter().filter(|(_, port)| spans(port)).map(|(at, _)| *at).collect();
+        let macs = bridges.values().flat_map(|bridge| {
+            let macs = bridge.macs.iter();
+            macs.map(|mac| (bridge.ifindex, *mac))
+        });
+        self.host_macs = macs.collect();
+    }
+
+    /// Whether spanning tree lets nothing in from a port now.
+    pub(super) fn is_blocked(&self, ifindex: u32) -> bool {
+        // One that cannot be asked is judged as any.
+        self.spanning.contains(&ifindex) && takes_frames(ifindex).is_ok_and(|takes| !takes)
+    }
+
     /// A port is in these VLANs, where its bridge filters them.
     pub(super) fn set_vlans(&mut self, ifindex: u32, vlans: Option<PortVlans>) {
         match vlans {
@@ -183,7 +207,9 @@ impl Executor {
 
     /// Whether a port exists and can be the holder of anything now.
     fn port_works(&self, ifindex: u32) -> bool {
-        exists(ifindex) && (!self.down.contains(&ifindex) || has_carrier(ifindex))
+        exists(ifindex)
+            && (!self.down.contains(&ifindex) || has_carrier(ifindex))
+            && !self.is_blocked(ifindex)
     }
 
     /// A bridge exists (again), or is not as it was: its prefixes go into the kernel.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
-    abi::{self, AddressKey, Challenger, ChallengerKey, Live, OWNED_GATEWAY, OWNED_HOST},
+    abi::{
+        self, AddressKey, Challenger, ChallengerKey, Live, MAC_BEYOND, OWNED_GATEWAY, OWNED_HOST,
+    },
     frame::Frame,
 };
 use proptest::prelude::*;
@@ -47,7 +49,8 @@ fn play(case: &Case) -> Play {
     let mut play = Play::new(&[], &[]);
     let world = &mut play.world;
     world.add_port(HERE, case.port().kind == abi::PORT_UPLINK);
-    world.add_port(ELSEWHERE, false);
+    let beyond = case.mac_holder().is_some_and(|(_, holder)| holder.flags & MAC_BEYOND != 0);
+    world.add_port(ELSEWHERE, beyond);
     world.ports.values_mut().for_each(|port| port.answers = false);
     let (now, key) = (world.model.now_ns, case.key());
     world.model.owned = case.owned(now).map(|owned| (key, owned)).into_iter().collect();
@@ -72,19 +75,25 @@ fn play(case: &Case) -> Play {
 fn expected(case: &Case, event: &str) -> Option<(Kind, bool)> {
     let reserved = |owned: abi::Owned| owned.flags & (OWNED_GATEWAY | OWNED_HOST) != 0;
     let live = case.live(0xffff_ffff_ffff);
+    // claims.md L01b: from an uplink, to a group.
+    let comes_back = case.port().kind == abi::PORT_UPLINK && case.frame.bytes()[0] & 1 != 0;
     match event {
+        "clone" | "bridge_mac" if comes_back => Some((Kind::Loop, event == "bridge_mac")),
         "violation" if case.owned(0xffff_ffff_ffff).is_some_and(reserved) => {
             Some((Kind::Gateway, true))
         }
         "violation" => Some((Kind::Duplicate, true)),
         // claims.md A33.
         "contest" if live?.ifindex == HERE && case.port().kind == abi::PORT_ACCESS => None,
+        // claims.md A18, L01b: it does not answer where it was.
+        "contest" if live?.mac == case.frame.mac() => None,
         "contest" => Some((Kind::Duplicate, false)),
         "clone" => Some((Kind::Clone, false)),
         "bridge_mac" => Some((Kind::Gateway, true)),
         "flood" => Some((Kind::Flood, true)),
         "opaque" => Some((Kind::Opaque, true)),
         "router" => Some((Kind::Router, true)),
+        "declined" => Some((Kind::Declined, true)),
         _ => None,
     }
 }
@@ -154,8 +163,8 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
     });
     let challenger = (key.clone(), port(), any::<[u8; 6]>(), 0..14_u8, any::<u64>(), some_live());
     prop_oneof![
-        6 => (event, some_live(), any::<bool>(), any::<u64>()).prop_map(
-            |(event, live, may_move, refused)| Event::Frame {
+        6 => (event, some_live(), any::<bool>(), any::<u64>(), any::<bool>()).prop_map(
+            |(event, live, may_move, refused, blocked)| Event::Frame {
                 // As a kernel would say it: of whom the program judged by.
                 read: Read {
                     live: live.map(|live| Live {
@@ -166,6 +175,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
                     may_move,
                     refused,
                     macs: 0,
+                    blocked,
                 },
                 event,
             },
@@ -175,6 +185,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
             key: ChallengerKey::new(&key, port, mac, kind),
             challenger: Challenger { seen_ns, ..Challenger::zeroed() },
             live,
+            blocked: false,
         }),
         1 => (key, some_live(), any::<bool>()).prop_map(|(key, live, port_works)| {
             Event::HolderRead { key, live, port_works }

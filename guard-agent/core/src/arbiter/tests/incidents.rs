@@ -439,6 +439,34 @@ fn a16b_two_masters_at_once_flap_under_the_rule_and_a_fail_over_does_not() {
 }
 
 #[test]
+fn a16b_two_masters_that_never_claim_the_address_are_told_and_a_fail_over_is_not() {
+    // Each advertises itself every second from its own address and the virtual MAC.
+    let advertise = |play: &mut Play, masters: &[(u32, u8)]| {
+        for _ in 0..30 {
+            for (port, own) in masters {
+                play.send(*port, &packet(VIRTUAL, address(*own)));
+            }
+            play.wait(seconds(1));
+        }
+        play.read_maps();
+    };
+    let mut play = routers(&[3, 4]);
+    advertise(&mut play, &[(3, 2), (4, 3)]);
+    assert!(play.open().is_empty(), "it may be failing over");
+    advertise(&mut play, &[(3, 2), (4, 3)]);
+    let (incident, _) = only(&play);
+    let ports: Vec<_> = incident.claimants.iter().filter_map(|one| one.ifindex).collect();
+    assert_eq!((incident.kind, ports), (Kind::Flap, vec![3, 4]));
+    // Its twin: one takes over from the other.
+    let mut play = routers(&[3, 4]);
+    for master in [(3, 2), (4, 3), (3, 2)] {
+        advertise(&mut play, &[master]);
+        advertise(&mut play, &[master]);
+    }
+    assert!(play.open().is_empty());
+}
+
+#[test]
 fn who_answers_each_question_is_there_however_soon_the_next_one_is_due() {
     let mut play = Play::new(&[1, 2], &[]);
     play.set_quiet(seconds(1));

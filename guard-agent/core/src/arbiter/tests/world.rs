@@ -44,6 +44,8 @@ pub(super) struct TestPort {
     pub(super) carrier: bool,
     /// Whoever is behind it answers probes.
     pub(super) answers: bool,
+    /// Spanning tree lets nothing in.
+    pub(super) blocked: bool,
 }
 
 pub(super) struct World {
@@ -81,7 +83,7 @@ pub(super) fn segment() -> Segment {
     Segment::new("br0", 0)
 }
 
-fn arp(op: u8, Mac(sha): Mac, spa: Ipv4Addr, tpa: Ipv4Addr) -> Vec<u8> {
+pub(super) fn arp(op: u8, Mac(sha): Mac, spa: Ipv4Addr, tpa: Ipv4Addr) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, op];
     let arp = [&head[..], &sha, &spa.octets(), &[0; 6], &tpa.octets()];
     [&[0xff; 6][..], &sha, &[8, 6], &arp.concat()].concat()
@@ -135,7 +137,8 @@ impl World {
         let abi = Port { ifindex, bridge: BRIDGE, kind, ..Port::zeroed() };
         let (interface, bridge) = (format!("veth{ifindex}").into(), "br0".into());
         let name = PortName { interface, bridge, uplink };
-        let port = TestPort { abi, name, exists: true, carrier: true, answers: true };
+        let port =
+            TestPort { abi, name, exists: true, carrier: true, answers: true, blocked: false };
         self.ports.insert(ifindex, port);
     }
 
@@ -243,6 +246,17 @@ impl Facts for World {
         let claims = self.evidence.get(&(segment.clone(), address));
         let claim = claims.and_then(|claims| claims.get(&ifindex));
         claim.is_some_and(|claim| claim.station.mac == mac)
+    }
+
+    fn address_of(&self, mac: Mac, ifindex: u32) -> Option<(Segment, IpAddr)> {
+        let is = |claims: &BTreeMap<u32, Claim>| {
+            claims.get(&ifindex).is_some_and(|claim| claim.station.mac == mac)
+        };
+        self.evidence.iter().find(|(_, claims)| is(claims)).map(|(place, _)| place.clone())
+    }
+
+    fn is_host_mac(&self, _: u32, of: Mac) -> bool {
+        of == mac(0xfe)
     }
 
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
@@ -377,25 +391,46 @@ impl Hands for World {
                 return Some(Event::HolderRead {
                     key,
                     live: self.model.live.get(&key).copied(),
-                    port_works: port.is_some_and(|port| port.exists && port.carrier),
+                    port_works: port.is_some_and(TestPort::works),
                 });
             }
             Effect::Recheck(Question::Ports { suspect, both }) => {
                 let exists = |ifindex| self.ports.get(&ifindex).is_some_and(|port| port.exists);
                 let second = suspect.seen.claim.station.ifindex;
-                let exist = exists(suspect.holder) && (!both || exists(second));
+                let works = self.ports.get(&suspect.holder).is_some_and(TestPort::works);
+                let exist = works && (!both || exists(second));
                 return Some(Event::PortsRead { suspect, exist });
             }
-            Effect::HoldBack(..)
-            | Effect::ProbeRace(..)
-            | Effect::Remark(..)
-            | Effect::Trouble(..) => {}
+            Effect::Recheck(Question::Forwards(event)) => {
+                let read = self.read(&event);
+                return Some(Event::PortRead { event, read });
+            }
+            Effect::HoldBack(..) | Effect::ProbeRace(..) | Effect::Remark(..) => {}
         }
         None
     }
 }
 
+impl TestPort {
+    fn works(&self) -> bool {
+        self.exists && self.carrier && !self.blocked
+    }
+}
+
 impl World {
+    fn read(&self, event: &abi::Event) -> Read {
+        let Self { model, ports, .. } = self;
+        let down = ports.get(&event.holder_ifindex).is_some_and(|port| !port.carrier);
+        let bound = self.is_bound(event.holder_ifindex, Mac(event.mac));
+        Read {
+            live: model.live.get(&event.key).copied().filter(|_| Read::needs_live(event.kind)),
+            may_move: event.kind == EVENT_CLONE && down && !bound,
+            refused: model.state.refused,
+            macs: model.state.macs,
+            blocked: ports.get(&event.ifindex).is_some_and(|port| port.blocked),
+        }
+    }
+
     /// Nobody is an impostor with what its own binding names.
     fn is_no_owner(&self, sighting: &crate::incident::Sighting) {
         let crate::incident::Sighting { segment, target, kind, challenger, .. } = sighting;
@@ -450,15 +485,7 @@ impl Play {
     pub(super) fn drain(&mut self, from: u32) {
         for event in std::mem::take(&mut self.world.model.events) {
             assert_eq!(event.ifindex, from);
-            let World { model, ports, .. } = &self.world;
-            let down = ports.get(&event.holder_ifindex).is_some_and(|port| !port.carrier);
-            let bound = self.world.is_bound(event.holder_ifindex, Mac(event.mac));
-            let read = Read {
-                live: model.live.get(&event.key).copied().filter(|_| Read::needs_live(event.kind)),
-                may_move: event.kind == EVENT_CLONE && down && !bound,
-                refused: model.state.refused,
-                macs: model.state.macs,
-            };
+            let read = self.world.read(&event);
             self.handle(Event::Frame { event, read });
         }
     }
@@ -566,7 +593,8 @@ impl Play {
         for (key, challenger) in challengers {
             let live = self.world.model.live.get(&key.key).copied();
             let live = live.filter(|_| Read::needs_live(key.kind));
-            self.handle(Event::Challenger { key, challenger, live });
+            let blocked = self.world.ports.get(&key.ifindex).is_some_and(|port| port.blocked);
+            self.handle(Event::Challenger { key, challenger, live, blocked });
         }
         let evidence = self.world.evidence.iter();
         let claims = evidence.map(|((segment, address), claims)| {

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use self::links::Link;
 use super::{Device, Evidence, Inventory, PortName, Source, Station};
-use crate::{segment::Segment, time::Now};
+use crate::{mac::Mac, segment::Segment, time::Now};
 
 /// How strongly a frame speaks, in the words of people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +64,8 @@ pub struct HostAddresses {
 pub struct Live {
     claims: BTreeMap<(Segment, IpAddr), Vec<Claim>>,
     by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
+    /// An address of each station, by port and MAC.
+    by_station: HashMap<(u32, Mac), (Segment, IpAddr)>,
     ports: HashMap<u32, PortName>,
     /// The VLANs that ports are in, where their bridge filters them.
     port_vlans: HashMap<u32, BTreeSet<u16>>,
@@ -92,6 +94,8 @@ impl Live {
         if !self.ports.contains_key(&ifindex) {
             return false; // Its port is gone: what it said is over.
         }
+        let station = (ifindex, claim.station.mac);
+        self.by_station.entry(station).or_insert_with(|| (segment.clone(), address));
         let claims = self.claims.entry((segment.clone(), address)).or_default();
         match claims.iter_mut().find(|known| known.station.ifindex == ifindex) {
             Some(known) if known.station.mac == claim.station.mac => {
@@ -100,7 +104,8 @@ impl Live {
                 false
             }
             Some(known) => {
-                *known = claim;
+                let before = std::mem::replace(known, claim);
+                self.by_station.remove(&(ifindex, before.station.mac));
                 true
             }
             None => {
@@ -118,7 +123,12 @@ impl Live {
 
     fn withdraw_key(&mut self, key: &(Segment, IpAddr), ifindex: u32) {
         let Some(claims) = self.claims.get_mut(key) else { return };
-        claims.retain(|claim| claim.station.ifindex != ifindex);
+        for over in claims.extract_if(.., |claim| claim.station.ifindex == ifindex) {
+            let station = (ifindex, over.station.mac);
+            if self.by_station.get(&station) == Some(key) {
+                self.by_station.remove(&station);
+            }
+        }
         if claims.is_empty() {
             self.claims.remove(key);
         }
@@ -164,6 +174,11 @@ impl Live {
     /// The claims on one address.
     pub fn claims_on(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
         self.claims.get(&(segment.clone(), address)).cloned().unwrap_or_default()
+    }
+
+    /// An address that a station has claimed, if it has.
+    pub fn address_of(&self, mac: Mac, ifindex: u32) -> Option<(Segment, IpAddr)> {
+        self.by_station.get(&(ifindex, mac)).cloned()
     }
 
     /// The places with claims after one of them, in order, at most so many: of one bridge, or of all.

@@ -55,8 +55,7 @@ impl Hands for World<'_> {
             | Effect::ListenToOwner(..)
             | Effect::HoldBack(..)
             | Effect::ProbeRace(..)
-            | Effect::Remark(..)
-            | Effect::Trouble(..) => {}
+            | Effect::Remark(..) => {}
         }
         None
     }
@@ -129,6 +128,10 @@ impl World<'_> {
             }
             Question::Ports { suspect, both: _ } => {
                 arbiter::Event::PortsRead { suspect, exist: true }
+            }
+            // No port is blocked in a capture.
+            Question::Forwards(event) => {
+                arbiter::Event::PortRead { event, read: arbiter::Read::default() }
             }
         }
     }
