@@ -232,7 +232,7 @@ impl Observer {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut read) = mpsc::channel::<(u64, Snapshot)>(1);
-        let (coverage_check, mut uncovered) = CoverageCheck::new(self.deps.supervisor.clone());
+        let (coverage_check, mut found) = CoverageCheck::new(self.deps.supervisor.clone());
         let owners = self.deps.owners.clone();
         loop {
             let decide_at = self.next_due();
@@ -272,11 +272,12 @@ impl Observer {
                     let evidence = self.deps.live.claims(None);
                     self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
-                Some(ports) = uncovered.recv() => {
-                    if self.ports.repair(&ports) {
+                Some(found) = found.recv() => {
+                    if self.ports.repair(&found.uncovered) {
                         self.snapshot_at = Instant::now();
                     }
                     self.handed_over();
+                    self.look_at(found.differing).await;
                 }
                 _ = second.tick() => self.every_second(&coverage_check).await,
                 () = sleep_until(self.snapshot_at) => {
@@ -298,7 +299,8 @@ impl Observer {
         self.ports.repair_pins();
         let owners = &self.deps.owners;
         self.ports.forget_ends(|ifindex| owners.has_ended(ifindex));
-        coverage_check.start(self.ports.shared());
+        let bridges = self.view.bridges.values().map(|bridge| bridge.ifindex).collect();
+        coverage_check.start(bridges, self.ports.shared());
         let silent = self.deps.reporter.silent(clock::now());
         self.arbitrate(arbiter::Event::Silent(silent));
         self.deps.reporter.close_quiet(clock::now());

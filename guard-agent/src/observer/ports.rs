@@ -243,7 +243,16 @@ impl Ports {
     }
 
     fn set_status(&mut self, ifindex: u32, status: PortStatus) {
-        let what = what(&status.port);
+        let (what, unread) = (what(&status.port), unread(ifindex));
+        if status.port.unreadable {
+            let why = format!(
+                "of what the kernel says of {} not all can be read: its kind, state or VLANs may not be known",
+                status.port.interface
+            );
+            self.health.degraded(&unread, &why);
+        } else {
+            self.health.recovered(&unread);
+        }
         match &status.why {
             Some(why) => self.health.degraded(&what, why),
             None => self.health.recovered(&what),
@@ -358,6 +367,7 @@ impl Ports {
         if let Some(status) = self.shared.write().remove(&ifindex) {
             self.health.recovered(&what(&status.port));
         }
+        self.health.recovered(&unread(ifindex));
         self.hooks.remove(&ifindex);
         if let Ok(entry) = self.maps.ports.get(&ifindex, 0) {
             self.free_slots.push(entry.port_slot);
@@ -425,6 +435,11 @@ impl Ports {
 /// How a port is listed that is not covered.
 fn what(port: &topology::Port) -> String {
     format!("port {}", port.interface)
+}
+
+/// How a port is listed of which not all can be read.
+pub(super) fn unread(ifindex: u32) -> String {
+    format!("link {ifindex}")
 }
 
 fn refused(port: &topology::Port) -> impl Fn(io::Error) -> KernelError {

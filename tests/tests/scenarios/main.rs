@@ -29,6 +29,7 @@ mod kinds;
 mod log;
 mod loss;
 mod lost_store;
+mod odd_names;
 mod operators;
 mod ordinary_life;
 mod pages;
