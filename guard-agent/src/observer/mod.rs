@@ -13,8 +13,16 @@ mod hook;
 mod kind;
 mod log_limiter;
 mod ports;
+mod repair;
 
-use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -146,6 +154,8 @@ pub struct Observer {
     write_down_at: Option<Instant>,
     /// When to read the maps again.
     snapshot_at: Instant,
+    /// When to compare what the kernel has with what was written.
+    repair_at: Instant,
 }
 
 impl Observer {
@@ -174,6 +184,7 @@ impl Observer {
                 near: maps.near_ports,
                 vlans: maps.vlans,
                 stations: MacTable::new(maps.macs, maps.port_states),
+                written: BTreeMap::new(),
             },
             &deps,
             shared.clone(),
@@ -212,6 +223,7 @@ impl Observer {
             dump_again: false,
             write_down_at: None,
             snapshot_at: Instant::now(),
+            repair_at: Instant::now() + repair::EVERY,
         };
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
@@ -304,6 +316,7 @@ impl Observer {
         let silent = self.deps.reporter.silent(clock::now());
         self.arbitrate(arbiter::Event::Silent(silent));
         self.deps.reporter.close_quiet(clock::now());
+        self.repair_maps();
         self.look_for_room(None);
         if self.deps.health.why(health::FULL).is_some() {
             self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     clock,
     config::Bridge,
-    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot},
+    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot, entries},
     events::IncidentReporter,
     health::Health,
     metrics::Counters,
@@ -92,6 +92,8 @@ pub struct PortMaps {
     pub vlans: HashMap<MapData, u32, abi::Vlans>,
     /// What lives on them.
     pub stations: MacTable,
+    /// What was written of each.
+    pub written: BTreeMap<u32, abi::Port>,
 }
 
 impl PortMaps {
@@ -101,6 +103,7 @@ impl PortMaps {
             // Idempotent: it may be gone already.
             let _ = self.vlans.remove(&port.ifindex);
         }
+        self.written.insert(port.ifindex, port);
         self.ports.insert(port.ifindex, port, 0)?;
         let slot = near_slot(port.ifindex);
         let there = self.near.get(&slot, 0)?.ifindex;
@@ -110,12 +113,32 @@ impl PortMaps {
         Ok(())
     }
 
+    /// Puts right what is not as it was written. Returns how many ports that were.
+    fn repair(&mut self) -> Result<usize, MapError> {
+        let mut there: collections::HashMap<_, _> = entries(&self.ports)?.into_iter().collect();
+        let mut wrong = Vec::new();
+        for (ifindex, port) in &self.written {
+            let near = self.near.get(&near_slot(*ifindex), 0)?;
+            if there.remove(ifindex) != Some(*port) || (near.ifindex == *ifindex && near != *port) {
+                wrong.push(*port);
+            }
+        }
+        for port in &wrong {
+            self.insert(*port)?;
+        }
+        for ifindex in there.keys() {
+            self.remove(*ifindex);
+        }
+        Ok(wrong.len() + there.len())
+    }
+
     /// Idempotent: it may be gone already.
     fn remove(&mut self, ifindex: u32) {
         let slot = near_slot(ifindex);
         if self.near.get(&slot, 0).is_ok_and(|near| near.ifindex == ifindex) {
             let _ = self.near.set(slot, abi::Port::zeroed(), 0);
         }
+        self.written.remove(&ifindex);
         let _ = self.ports.remove(&ifindex);
         let _ = self.vlans.remove(&ifindex);
         self.stations.port_gone(ifindex);
@@ -360,6 +383,15 @@ impl Ports {
                 self.maps.stations.count(*slot, used, anew);
             }
         }
+    }
+
+    /// Puts right what the kernel has of ports where that is not what was written. Returns how many ports
+    /// that were.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn repair_entries(&mut self) -> Result<usize, MapError> {
+        self.maps.repair()
     }
 
     /// Forgets a port that is gone or left its bridge.

@@ -97,10 +97,18 @@ impl Inner {
         &'a self,
         bridge: &'a Arc<str>,
     ) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
-        let hosts = self.hosts.get(bridge).into_iter().flatten();
-        let hosts = hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host));
         let keys = self.holders.keys().chain(self.gateways.keys());
-        keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
+        let keys = keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned();
+        keys.chain(self.hosts_of(bridge))
+    }
+
+    /// The host's addresses on a bridge.
+    pub(super) fn hosts_of<'a>(
+        &'a self,
+        bridge: &'a Arc<str>,
+    ) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
+        let hosts = self.hosts.get(bridge).into_iter().flatten();
+        hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host))
     }
 
     pub(super) fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {

@@ -34,6 +34,7 @@ mod operators;
 mod ordinary_life;
 mod pages;
 mod peers;
+mod pins;
 mod ports;
 mod quota;
 mod reboot;
