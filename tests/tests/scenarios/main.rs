@@ -38,6 +38,7 @@ mod pins;
 mod ports;
 mod quota;
 mod reboot;
+mod record;
 mod reload;
 mod replay;
 mod restart;
