@@ -29,6 +29,7 @@ mod kinds;
 mod log;
 mod loss;
 mod lost_store;
+mod not_root;
 mod odd_names;
 mod operators;
 mod ordinary_life;
