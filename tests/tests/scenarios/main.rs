@@ -13,6 +13,7 @@ mod cooling;
 mod demo;
 mod directory;
 mod exhaustion;
+mod files;
 mod forgotten;
 mod full;
 mod full_disk;
