@@ -21,11 +21,11 @@ use guard_core::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Boot, Carry, Store, StoreError, columns, contents, exchange,
+    Boot, Carry, Store, StoreError, contents, exchange,
     handed_in::{self, HandedIn},
     meta::Meta,
     record::{self, Record},
-    schema,
+    scan, schema,
 };
 
 /// What a recovery found and did.
@@ -310,15 +310,15 @@ fn salvage(copy: &HandedIn, path: &Path, boot: &Boot) -> Result<Salvage, StoreEr
             now: boot.now.boot,
         });
     }
-    columns::scan(&conn, version, |found| match found {
-        columns::Found::Row(place, mut row, _) => {
+    scan::scan(&conn, version, |found| match found {
+        scan::Found::Row(place, mut row, _) => {
             if let Some(carry) = carry {
                 carry.row(&mut row);
             }
             salvage.rows.insert(place, row);
         }
-        columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
-        columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+        scan::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
+        scan::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
     })
     .or_else(|error| salvage.goes_on_without(error))
     .map_err(fault)?;

@@ -31,9 +31,8 @@ fn the_licences_are_said_alike() -> Result<()> {
     let copyright = read("guard-agent/dist/debian/copyright")?;
     let of = |files: &str| -> Result<String> {
         let stanza = copyright.split("\n\n").find(|stanza| stanza.starts_with(files));
-        let license = stanza.and_then(|stanza| {
-            stanza.lines().find_map(|line| line.strip_prefix("License: "))
-        });
+        let license = stanza
+            .and_then(|stanza| stanza.lines().find_map(|line| line.strip_prefix("License: ")));
         license.map(str::to_owned).context(files.to_owned())
     };
     let debian = |spdx: &str| spdx.replace("GPL-2.0-only", "GPL-2").replace(" OR ", " or ");
