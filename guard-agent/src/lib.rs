@@ -18,6 +18,7 @@ mod network;
 mod observer;
 mod owners;
 pub mod reconcile;
+mod regular;
 mod server;
 pub mod store;
 pub mod supervisor;

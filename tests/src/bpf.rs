@@ -8,10 +8,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use anyhow::{Context, Result, anyhow, bail};
+use aya::Pod;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use bytemuck::Zeroable;
-use guard_ebpf::abi::{AddressKey, Live, Owned};
+use guard_ebpf::abi::{AddressKey, Live, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, Owned, Port, Prefix};
 use nix::libc::{SYS_bpf, close, syscall};
 
 /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` (linux/bpf.h).
@@ -58,6 +59,28 @@ pub(crate) fn count_leased(pin: &Path) -> Result<usize> {
         leased += usize::from(entry?.1.generation != 0);
     }
     Ok(leased)
+}
+
+/// Takes all entries out of a pinned map that only the agent writes, and returns how many there were.
+pub(crate) fn clear(pin: &Path, name: &str) -> Result<usize> {
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    match name {
+        MAP_OWNED => clear_hash(HashMap::<_, AddressKey, Owned>::try_from(map)?),
+        MAP_PORTS => clear_hash(HashMap::<_, u32, Port>::try_from(map)?),
+        MAP_PREFIXES => {
+            let mut map = LpmTrie::<_, AddressKey, Prefix>::try_from(map)?;
+            let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+            keys.iter().try_for_each(|key| map.remove(key))?;
+            Ok(keys.len())
+        }
+        _ => bail!("the agent does not write {name} alone"),
+    }
+}
+
+fn clear_hash<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) -> Result<usize> {
+    let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+    keys.iter().try_for_each(|key| map.remove(key))?;
+    Ok(keys.len())
 }
 
 /// A bridge that nobody has: the agent takes its entries out whenever it looks.

@@ -15,6 +15,7 @@ use guard_core::{
         Pool, PoolSpec, Pools,
         command::{Allocate, Command},
     },
+    mac::Mac,
     segment::Segment,
 };
 use tokio::task::JoinSet;
@@ -31,6 +32,21 @@ impl Lab {
     /// # Errors
     /// The store cannot be written.
     pub fn fill(&self, leases: u32) -> Result<()> {
+        self.fill_with(leases, |_| None)
+    }
+
+    /// As [`Lab::fill`], each with a MAC that it has declared.
+    ///
+    /// # Errors
+    /// As [`Lab::fill`].
+    pub fn fill_declared(&self, leases: u32) -> Result<()> {
+        self.fill_with(leases, |number| {
+            let [_, a, b, c] = number.to_be_bytes();
+            Some(Mac([2, 0xee, 0, a, b, c]))
+        })
+    }
+
+    fn fill_with(&self, leases: u32, mac: impl Fn(u32) -> Option<Mac>) -> Result<()> {
         let state = self.dir().join("state");
         std::fs::create_dir_all(&state).context("the state directory")?;
         let boot = Boot { id: clock::boot_id()?, now: clock::now() };
@@ -47,7 +63,8 @@ impl Lab {
                 let mut calls = JoinSet::new();
                 for number in first..leases.min(first + AT_ONCE) {
                     let ledger = ledger.clone();
-                    calls.spawn(async move { ledger.call(lease(number)).await });
+                    let lease = lease(number, mac(number));
+                    calls.spawn(async move { ledger.call(lease).await });
                 }
                 while let Some(called) = calls.join_next().await {
                     called??;
@@ -59,11 +76,12 @@ impl Lab {
     }
 }
 
-fn lease(number: u32) -> Command {
+fn lease(number: u32, mac: Option<Mac>) -> Command {
     Command::Allocate(Allocate {
         pools: vec![POOL.into()],
         sandbox: format!("s{number}").into(),
         confirmed: true,
+        mac,
         ..Allocate::default()
     })
 }

@@ -322,6 +322,15 @@ impl Lab {
         bpf::count_leased(&self.pin("OWNED")?)
     }
 
+    /// Takes all entries out of a map of the agent's, as `bpftool map delete` does, and returns how many
+    /// there were.
+    ///
+    /// # Errors
+    /// No such map is pinned, or the agent is not the only one to write it.
+    pub fn clear_map(&self, name: &str) -> Result<usize> {
+        bpf::clear(&self.pin(name)?, name)
+    }
+
     fn pin(&self, name: &str) -> Result<PathBuf> {
         let pin = self.pinned()?.into_iter().find(|pin| pin.ends_with(name));
         pin.with_context(|| format!("{name} is not pinned"))

@@ -1,5 +1,7 @@
 //! How the agent is started, and how it is known to serve.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -100,9 +102,11 @@ pub(crate) fn start(
 ) -> Result<(Journal, Process)> {
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let config = dir.join("agent.toml");
-    std::fs::write(&config, &launch.text).context("writing the configuration")?;
+    fs::write(&config, &launch.text).context("writing the configuration")?;
     let notify = dir.join(format!("notify-{run}"));
     let readiness = UnixDatagram::bind(&notify).context("binding the notify socket")?;
+    // The agent may run as anyone.
+    fs::set_permissions(&notify, Permissions::from_mode(0o666)).context("opening it to all")?;
     let journal = Journal::default();
     watch_readiness(readiness, journal.clone());
 

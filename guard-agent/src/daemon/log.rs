@@ -49,10 +49,15 @@ pub fn start(format: LogFormat) -> io::Result<Queue> {
             LogFormat::Json => builder.json().flatten_event(true).init(),
         }
     }
-    panic::set_hook(Box::new(|panic| {
+    let last = queue.clone();
+    panic::set_hook(Box::new(move |panic| {
         let trace = Backtrace::capture();
         let trace = (trace.status() == BacktraceStatus::Captured).then_some(trace);
         tracing::error!(%panic, trace = trace.map(tracing::field::display), "a panic");
+        if cfg!(panic = "abort") {
+            // It is the end of the agent, and what waits would not be written.
+            last.end("");
+        }
     }));
     Ok(queue)
 }

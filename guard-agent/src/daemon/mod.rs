@@ -29,7 +29,7 @@ use crate::{
     clock,
     config::Config,
     daemon::{liveness::Liveness, reload::Reloader},
-    datapath::Kernel,
+    datapath::{self, Kernel},
     health::Health,
     inventory::{Publisher, Sources},
     observer::{self, Handle, Observer},
@@ -91,6 +91,8 @@ async fn serve(
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
     let boot = Boot { id, now: clock::now() };
     let (supervisor, mut first_end) = Supervisor::new();
+    // Whoever has it has the maps of owners and of generations.
+    let _pins = datapath::claim(&config.bpffs)?;
     let generations = GenerationFence::open(&config.bpffs, health.clone())?;
     // The kernel verifies the program while the leases are read.
     let bpffs = config.bpffs.clone();

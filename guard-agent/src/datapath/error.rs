@@ -15,11 +15,44 @@ pub enum KernelError {
     NoBtf,
     /// The pin path is not on a BPF file system.
     #[error(
-        "{path}: not on a BPF file system; mount one (mount -t bpf bpf /sys/fs/bpf) or set `bpffs`"
+        "{path}: not on a BPF file system; mount one (mount -t bpf -o mode=0700 bpf /sys/fs/bpf) or set `bpffs`"
     )]
     NoBpffs {
         /// The path as configured.
         path: PathBuf,
+    },
+    /// Another agent has its maps here.
+    #[error(
+        "{path}: another agent has this directory; stop that one, or give each its own `bpffs` and its own \
+         bridges"
+    )]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others could put maps of theirs in the place of ours.
+    #[error(
+        "{path} belongs to uid {owner}, and the agent runs as uid {own}; give it to the agent, or set \
+         `bpffs` to another directory"
+    )]
+    NotOurs {
+        /// Which one.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who the agent is.
+        own: u32,
+    },
+    /// The same.
+    #[error(
+        "{path} can be written by others (mode {mode:04o}); mount it with mode=0700, or set `bpffs` to a \
+         directory in it"
+    )]
+    Open {
+        /// Which one.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// A directory or a pin cannot be made or read.
     #[error("{path}: {source}")]

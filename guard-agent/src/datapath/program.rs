@@ -21,7 +21,6 @@ use guard_ebpf::abi::{
     self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MAPS,
     MacHolder, MacKey, Owned, Port, PortState, Prefix, Vlans,
 };
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
     KernelError,
@@ -30,6 +29,7 @@ use super::{
     counted_map::CountedMap,
     identity::{Ends, Same},
     leave,
+    own::directory,
     place::Place,
     tcx,
 };
@@ -279,23 +279,6 @@ impl Kernel {
     pub fn pinned(&self) -> Result<Vec<u32>, KernelError> {
         attach::pinned(&self.pins)
     }
-}
-
-/// A directory for pins.
-///
-/// # Errors
-/// It is not on a BPF file system, or cannot be made.
-pub fn directory(bpffs: &Path, name: &str) -> Result<PathBuf, KernelError> {
-    let pins = bpffs.join(name);
-    let error = |source| KernelError::Pin { path: pins.clone(), source };
-    // Nothing is made on the wrong file system; on sysfs, where one is mounted over, nothing can be.
-    let there = pins.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    let on = statfs(there).map_err(|errno| error(errno.into()))?;
-    if on.filesystem_type() != BPF_FS_MAGIC {
-        return Err(KernelError::NoBpffs { path: bpffs.to_owned() });
-    }
-    fs::create_dir_all(&pins).map_err(error)?;
-    Ok(pins)
 }
 
 /// A loader that fits the program to this kernel, and pins its maps below `pins`.

@@ -88,6 +88,15 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     Ok(Snapshot { live, owned, used, challengers, clones, full })
 }
 
+/// The owners, through a handle of its own.
+///
+/// # Errors
+/// As [`read`].
+pub fn owned(bpffs: &Path) -> Result<collections::HashMap<AddressKey, Owned>, MapError> {
+    let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
+    Ok(entries(&map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?)?.into_iter().collect())
+}
+
 /// The event that a challenger was, if it was about a MAC that lives on another port still.
 fn clone(
     challenger: &ChallengerKey,

@@ -4,11 +4,16 @@
 //! one that cannot be written costs the record only.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
-use guard_core::incident::Incident;
+use guard_core::incident::{Incident, Kept};
+use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
 use crate::{clock, failpoint, supervisor::Supervisor};
@@ -16,7 +21,7 @@ use crate::{clock, failpoint, supervisor::Supervisor};
 /// Incidents that may wait to be written.
 const QUEUE: usize = 4096;
 /// Incidents that are kept.
-const KEPT: u32 = 1024;
+const KEPT: usize = 1024;
 
 /// There is no history.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +44,23 @@ const PART: &str = "incident log";
 
 /// Handle to the thread that writes the incidents.
 #[derive(Clone, Debug)]
-pub struct IncidentLog(SyncSender<Incident>);
+pub struct IncidentLog {
+    waiting: Arc<Mutex<Waiting>>,
+    wake: SyncSender<()>,
+}
+
+/// Incidents as they are to be written: of one that changes while it waits only the last counts.
+#[derive(Debug)]
+struct Waiting {
+    incidents: BTreeMap<u64, Incident>,
+    kept: Kept,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { incidents: BTreeMap::new(), kept: Kept::new(QUEUE) }
+    }
+}
 
 impl IncidentLog {
     /// Opens the log, or puts one that cannot be read aside, and returns what is in it, the oldest
@@ -63,18 +84,31 @@ impl IncidentLog {
                 IncidentLogError::Open { path, source }
             })
         })?;
-        let (sender, receiver) = sync_channel(QUEUE);
-        let boot_id = boot_id.to_owned();
+        let waiting = Arc::<Mutex<Waiting>>::default();
+        let (wake, woken) = sync_channel(1);
+        let mut writer = Writer { connection, boot_id: boot_id.to_owned(), kept: Kept::new(KEPT) };
+        if let Err(error) = writer.begin(&incidents) {
+            tracing::warn!(%error, "the history of incidents keeps more than it should");
+        }
+        let to_write = waiting.clone();
         // Ends with the last sender.
-        supervisor.thread(PART, move || write_all(&connection, &boot_id, &receiver))?;
-        Ok((Self(sender), incidents))
+        supervisor.thread(PART, move || writer.run(&to_write, &woken))?;
+        Ok((Self { waiting, wake }, incidents))
     }
 
-    /// Writes an incident down, later. Where too many wait, this one is not recorded.
+    /// Writes an incident down, later. Where too many wait, the least of them is not recorded.
     pub fn write(&self, incident: Incident) {
-        if self.0.try_send(incident).is_err() {
-            tracing::debug!("an incident was not recorded: too many are waiting");
+        {
+            let Waiting { incidents, kept } = &mut *self.waiting.lock();
+            let goes = kept.keep(&incident);
+            incidents.insert(incident.id, incident);
+            if let Some(goes) = goes {
+                incidents.remove(&goes);
+                tracing::debug!(id = goes, "an incident was not recorded: too many are waiting");
+            }
         }
+        // Full, it is awake already.
+        let _ = self.wake.try_send(());
     }
 }
 
@@ -104,29 +138,50 @@ fn read(path: &Path, boot_id: &str) -> rusqlite::Result<(Connection, Vec<Inciden
     Ok((connection, incidents))
 }
 
-fn write_all(connection: &Connection, boot_id: &str, incidents: &Receiver<Incident>) {
-    for incident in incidents {
-        failpoint::panic_here(PART);
-        if let Err(error) = write(connection, boot_id, &incident) {
-            tracing::warn!(id = incident.id, %error, "an incident was not recorded");
-        }
-    }
+struct Writer {
+    connection: Connection,
+    boot_id: String,
+    /// What is on disk.
+    kept: Kept,
 }
 
-fn write(connection: &Connection, boot_id: &str, incident: &Incident) -> rusqlite::Result<()> {
-    let text = serde_json::to_string(incident)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let id = incident.id.cast_signed();
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO incident (id, boot, incident) VALUES (?1, ?2, ?3)")?
-        .execute(params![id, boot_id, text])?;
-    connection
-        .prepare_cached(
-            "DELETE FROM incident WHERE id <=
-                 (SELECT id FROM incident ORDER BY id DESC LIMIT 1 OFFSET ?1)",
-        )?
-        .execute([KEPT])?;
-    Ok(())
+impl Writer {
+    /// Takes over what is on disk, which can be more than is kept.
+    fn begin(&mut self, there: &[Incident]) -> rusqlite::Result<()> {
+        let over: Vec<_> = there.iter().filter_map(|incident| self.kept.keep(incident)).collect();
+        let mut delete = self.connection.prepare("DELETE FROM incident WHERE id = ?1")?;
+        over.iter().try_for_each(|id| delete.execute([id.cast_signed()]).map(drop))
+    }
+
+    fn run(&mut self, waiting: &Mutex<Waiting>, woken: &Receiver<()>) {
+        for () in woken {
+            failpoint::panic_here(PART);
+            let Waiting { incidents, .. } = std::mem::take(&mut *waiting.lock());
+            if let Err(error) = self.write(incidents.values()) {
+                let many = incidents.len();
+                tracing::warn!(many, %error, "incidents were not recorded");
+            }
+        }
+    }
+
+    fn write<'a>(&mut self, incidents: impl Iterator<Item = &'a Incident>) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut insert = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO incident (id, boot, incident) VALUES (?1, ?2, ?3)",
+            )?;
+            let mut delete = transaction.prepare_cached("DELETE FROM incident WHERE id = ?1")?;
+            for incident in incidents {
+                let text = serde_json::to_string(incident)
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                insert.execute(params![incident.id.cast_signed(), self.boot_id, text])?;
+                if let Some(goes) = self.kept.keep(incident) {
+                    delete.execute([goes.cast_signed()])?;
+                }
+            }
+        }
+        transaction.commit()
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::regular;
+
+/// How long a reservation may be: an id and an interface's name.
+const LONGEST: u64 = 4096;
+
 /// One address that `host-local` gave.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reservation {
@@ -70,7 +75,7 @@ pub fn read(directory: &Path) -> Result<Vec<Reservation>, HostLocalError> {
         // Beside the reservations there are "lock" and "last_reserved_ip.N".
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(address) = name.and_then(|name| name.parse::<IpAddr>().ok()) else { continue };
-        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let text = regular::read_text(&path, LONGEST).map_err(io(&path))?;
         let mut lines = text.lines().map(str::trim);
         let container = lines.next().unwrap_or_default().to_owned();
         if container.is_empty() {

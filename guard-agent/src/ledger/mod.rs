@@ -11,7 +11,6 @@ mod trouble;
 mod writer;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,7 +39,7 @@ pub(crate) use crate::store::{KernelHolder, Recovered};
 use crate::{
     failpoint,
     live::ChangeQueue,
-    store::{Store, StoreError},
+    store::{Snapshot, Store, StoreError},
     supervisor::panicked,
 };
 
@@ -113,7 +112,8 @@ enum Request {
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
     CheckStore(oneshot::Sender<Result<Vec<String>, Refusal>>),
-    Backup(PathBuf, oneshot::Sender<Result<Result<u64, StoreError>, Refusal>>),
+    /// The store in memory, and how many rows it has.
+    Snapshot(oneshot::Sender<Result<Result<(Snapshot, u64), StoreError>, Refusal>>),
     Recover(Recovery, oneshot::Sender<Result<Result<Recovered, StoreError>, Refusal>>),
     Stop,
 }
@@ -288,13 +288,13 @@ impl Ledger {
         self.ask(Request::CheckStore(answer), answered).await?
     }
 
-    /// Copies the store, as it is now, into a new file. Returns how many rows it has.
+    /// The store as it is now, and how many rows it has.
     ///
     /// # Errors
-    /// The ledger has ended or has no store; the file exists or cannot be written.
-    pub async fn backup(&self, to: PathBuf) -> Result<Result<u64, StoreError>, Refusal> {
+    /// The ledger has ended or has no store; the store cannot be read.
+    pub async fn snapshot(&self) -> Result<Result<(Snapshot, u64), StoreError>, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Backup(to, answer), answered).await?
+        self.ask(Request::Snapshot(answer), answered).await?
     }
 
     /// Makes a new store from what is left, and goes on with it.

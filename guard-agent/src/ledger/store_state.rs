@@ -20,7 +20,10 @@ use jiff::Timestamp;
 use super::{AfterCommit, Writer, trouble::AFTER_FAILURE};
 use crate::{
     clock,
-    store::{Boot, KernelHolder, Known, Recovered, Store, StoreError, epoch_of, recover},
+    store::{
+        Boot, HandedIn, KernelHolder, Known, Recovered, Snapshot, Store, StoreError, epoch_of,
+        recover,
+    },
 };
 
 /// The store, or why there is none.
@@ -47,10 +50,10 @@ pub struct StoreFault {
 }
 
 /// What a recovery begins with.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Recovery {
     /// A backup.
-    pub from: Option<PathBuf>,
+    pub from: Option<HandedIn>,
     /// Addresses that the kernel has a holder for.
     pub kernel: Vec<KernelHolder>,
     /// Only say what would come of it.
@@ -356,10 +359,10 @@ impl Writer {
         Ok(wrong)
     }
 
-    pub(super) fn backup(&mut self, to: &Path) -> Result<Result<u64, StoreError>, Refusal> {
+    pub(super) fn snapshot(&self) -> Result<Result<(Snapshot, u64), StoreError>, Refusal> {
         match &self.state {
             StoreState::Lost(fault) => Err(fault.refusal()),
-            StoreState::Open(store) => Ok(store.backup(to).map(|()| store.rows())),
+            StoreState::Open(store) => Ok(store.snapshot().map(|copy| (copy, store.rows()))),
         }
     }
 
@@ -402,7 +405,7 @@ impl Writer {
                 tracing::warn!(%error, "closing the lease store");
             }
         }
-        let recovered = recover(&path, from.as_deref(), known, &boot, dry_run);
+        let recovered = recover(&path, from.as_ref(), known, &boot, dry_run);
         if dry_run || recovered.is_err() {
             if let StoreState::Lost(fault) = &self.state {
                 self.trouble.lost(&fault.why, Instant::now());

@@ -312,8 +312,8 @@ impl Writer {
             Request::CheckStore(answer) => {
                 let _ = answer.send(self.check_store());
             }
-            Request::Backup(to, answer) => {
-                let _ = answer.send(self.backup(&to));
+            Request::Snapshot(answer) => {
+                let _ = answer.send(self.snapshot());
             }
             Request::Recover(ask, answer) => {
                 let _ = answer.send(self.recover(ask));

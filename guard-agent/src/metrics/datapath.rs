@@ -10,7 +10,7 @@ use std::{
 
 use aya::maps::{MapData, PerCpuArray};
 use guard_ebpf::{
-    abi::{BridgeCounters, MAP_LIVE, MAP_MACS},
+    abi::{BridgeCounters, MAP_LIVE, MAP_MACS, MAP_OWNED, MAP_PORTS, MAP_PREFIXES},
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
 
@@ -23,7 +23,12 @@ pub struct Counters {
     names: Vec<Arc<str>>,
     lost: AtomicU64,
     full: AtomicU64,
+    /// Entries of owners, ports and prefixes that were put right.
+    repaired: [AtomicU64; REPAIRED.len()],
 }
+
+/// The maps that only the agent writes, and that it compares with what it wrote.
+pub const REPAIRED: [&str; 3] = [MAP_OWNED, MAP_PORTS, MAP_PREFIXES];
 
 impl Counters {
     /// `names` are the bridges in the order of their slots.
@@ -32,8 +37,14 @@ impl Counters {
         ports: PerCpuArray<MapData, u64>,
         names: Vec<Arc<str>>,
     ) -> Self {
-        let counters =
-            Self { bridges, ports, names, lost: AtomicU64::new(0), full: AtomicU64::new(0) };
+        let counters = Self {
+            bridges,
+            ports,
+            names,
+            lost: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            repaired: Default::default(),
+        };
         counters.full.store(counters.full(), Ordering::Relaxed);
         counters.lost.store(counters.lost(), Ordering::Relaxed);
         counters
@@ -56,8 +67,20 @@ impl Counters {
         self.full.swap(full, Ordering::Relaxed) != full
     }
 
+    /// So many entries of a map of [`REPAIRED`] were put right.
+    pub fn repaired(&self, map: &str, entries: usize) {
+        let counters = REPAIRED.iter().zip(&self.repaired).filter(|(name, _)| **name == map);
+        for (_, counter) in counters {
+            counter.fetch_add(u64::try_from(entries).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
     /// Makes the metrics show what was counted.
     pub fn collect(&self, metrics: &Metrics) {
+        for (map, repaired) in REPAIRED.iter().zip(&self.repaired) {
+            let counter = metrics.datapath.repaired.with_label_values(&[*map]);
+            Metrics::follow(&counter, repaired.load(Ordering::Relaxed));
+        }
         Metrics::follow(&metrics.datapath.events_lost, self.lost());
         for (bridge, name) in self.each() {
             for kind in FrameKind::ALL {

@@ -111,6 +111,8 @@ pub struct DatapathMetrics {
     pub suspect: IntCounterVec,
     /// By bridge and map.
     pub map_full: IntCounterVec,
+    /// By map.
+    pub repaired: IntCounterVec,
     /// Of the ring.
     pub events_lost: IntCounter,
     /// By bridge and whether they are covered.
@@ -163,6 +165,12 @@ impl DatapathMetrics {
                 "guard_map_full_total",
                 "Entries that found no room in a map of the program.",
                 &["bridge", "map"],
+            )?,
+            repaired: counter(
+                registry,
+                "guard_map_repairs_total",
+                "Entries of the kernel's maps that someone else had changed, and that were put right.",
+                &["map"],
             )?,
             events_lost: register(
                 registry,

@@ -1,16 +1,16 @@
 //! One question to route netlink and its answer: a few microseconds in the kernel, and it blocks for that
 //! long.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage},
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::netlink::flow;
+use super::netlink::{flow, readable::readable};
 
 /// Sends a request, and returns what comes before the end of the dump or the acknowledgement that the
 /// flags ask for.
@@ -34,6 +34,7 @@ pub(crate) fn ask(
     let mut answers = Vec::new();
     loop {
         let (datagram, _) = socket.recv_from_full()?;
+        let datagram = readable(&datagram);
         let mut rest = &datagram[..];
         while !rest.is_empty() {
             let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
@@ -54,13 +55,25 @@ pub(crate) fn ask(
     }
 }
 
+/// What is said of one link, by its number.
+fn link(ifindex: u32) -> io::Result<LinkMessage> {
+    let mut message = LinkMessage::default();
+    message.header.index = ifindex;
+    let answers = ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
+    let mut links = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    });
+    links.next().ok_or_else(|| io::Error::other("the kernel says nothing of it"))
+}
+
 /// Whether the bridge of a port takes frames of it: it learns from them, or forwards them.
 ///
 /// # Errors
 /// There is no such link, or the kernel's refusal.
 pub(crate) fn takes_frames(ifindex: u32) -> io::Result<bool> {
-    let attributes = attributes(ifindex)?;
-    let infos = attributes.iter().filter_map(|attribute| match attribute {
+    let link = link(ifindex)?;
+    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),
         _ => None,
     });
@@ -72,22 +85,35 @@ pub(crate) fn takes_frames(ifindex: u32) -> io::Result<bool> {
 /// # Errors
 /// There is no such link, or the kernel's refusal.
 pub(crate) fn received(ifindex: u32) -> io::Result<u64> {
-    let attributes = attributes(ifindex)?;
-    let received = attributes.iter().find_map(|attribute| match attribute {
+    let received = link(ifindex)?.attributes.into_iter().find_map(|attribute| match attribute {
         LinkAttribute::Stats64(stats) => Some(stats.rx_packets),
         _ => None,
     });
     received.ok_or_else(|| io::Error::other("the kernel counts nothing of it"))
 }
 
-/// What the kernel says of a link.
-fn attributes(ifindex: u32) -> io::Result<Vec<LinkAttribute>> {
+/// Whether a link is up and has its carrier.
+///
+/// # Errors
+/// There is no such link, or the kernel's refusal.
+pub(super) fn is_running(ifindex: u32) -> io::Result<bool> {
+    Ok(link(ifindex)?.header.flags.contains(LinkFlags::Running))
+}
+
+/// The ports of a bridge by their numbers, as the kernel lists them.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn ports(bridge: u32) -> io::Result<BTreeSet<u32>> {
     let mut message = LinkMessage::default();
-    message.header.index = ifindex;
-    let answers = ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
-    let attributes = answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
+    message.attributes.push(LinkAttribute::Controller(bridge));
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let answers = ask(RouteNetlinkMessage::GetLink(message), NLM_F_DUMP)?;
+    // A kernel that does not know the filter lists all links.
+    let is_port = |link: &LinkMessage| link.attributes.contains(&LinkAttribute::Controller(bridge));
+    let ports = answers.iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) if is_port(link) => Some(link.header.index),
         _ => None,
     });
-    Ok(attributes.flatten().collect())
+    Ok(ports.collect())
 }

@@ -1,6 +1,6 @@
 //! What is asked of the kernel about one interface, whatever netlink has reported so far.
 
-use nix::net::if_::InterfaceFlags;
+use super::ask::is_running;
 
 /// Whether an interface with this ifindex exists now, whatever netlink has told so far.
 pub fn exists(ifindex: u32) -> bool {
@@ -11,17 +11,11 @@ pub fn exists(ifindex: u32) -> bool {
 /// Whether an interface has its carrier now, whatever netlink has told so far: it is asked when a
 /// port is believed to be down, since the notice that it is up again may be on its way.
 pub fn has_carrier(ifindex: u32) -> bool {
-    let Some(name) = name(ifindex) else { return false };
-    let all = nix::ifaddrs::getifaddrs();
-    // One that cannot be asked is believed to be there.
-    all.map_or(true, |mut all| {
-        all.any(|link| {
-            link.interface_name == name && link.flags.contains(InterfaceFlags::IFF_RUNNING)
-        })
-    })
+    // One that is gone has none. One that cannot be asked is believed to be there.
+    is_running(ifindex).unwrap_or_else(|_| exists(ifindex))
 }
 
-/// The name of an interface now.
+/// The name of an interface now, if it is a text.
 pub fn name(ifindex: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()?;
     (!name.is_empty()).then_some(name)

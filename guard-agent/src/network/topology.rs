@@ -55,6 +55,8 @@ pub struct Port {
     pub vlans: Option<PortVlans>,
     /// What the bridge does with its frames.
     pub flow: Flow,
+    /// Not all that the kernel says of it could be read.
+    pub unreadable: bool,
 }
 
 /// What sort of device a port is.
@@ -205,6 +207,7 @@ impl Topology {
             names.insert(link.ifindex, (name, link));
             view.bridges.insert(name.clone(), bridge);
         }
+        let of_its_vlans = |ifindex| self.vlans.get(&ifindex).is_some_and(|vlans| vlans.unreadable);
         for link in self.links.values() {
             let Some((bridge_ifindex, (name, bridge))) =
                 link.controller.and_then(|controller| names.get_key_value(&controller))
@@ -219,6 +222,7 @@ impl Topology {
                 device: self.device(link),
                 vlans: self.vlans_of(link, bridge),
                 flow: link.flow,
+                unreadable: link.unreadable || of_its_vlans(link.ifindex),
             };
             view.ports.insert(link.ifindex, port);
         }
@@ -313,6 +317,7 @@ mod tests {
             device: Device::default(),
             running: true,
             flow: Flow::default(),
+            unreadable: false,
         }
     }
 
@@ -348,6 +353,7 @@ mod tests {
             untagged: Some(5),
             member: BTreeSet::from([5, 7]),
             bare: BTreeSet::from([5]),
+            unreadable: false,
         };
         assert!(topology.apply(Notice::Port(4, vlans.clone(), None)));
         assert_eq!(topology.view().ports[&4].vlans, None);

@@ -125,6 +125,7 @@ mod tests {
             device: PortDevice::Veth,
             vlans: None,
             flow: Flow::default(),
+            unreadable: false,
         }
     }
 
@@ -207,6 +208,7 @@ mod tests {
                 untagged: None,
                 member: BTreeSet::from([5, 7]),
                 bare: bare.iter().copied().collect(),
+                unreadable: false,
             };
             Port { vlans: Some(vlans), ..port("br0") }
         };

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use guard_core::evidence::{Device, HostAddresses, PortName};
 
-use super::*;
+use super::{ports::unread, *};
 use crate::{
     datapath::Same,
     network::{Dump, link::exists, topology::Bridge as Present},
 };
+
+/// Of more links than these all are read at once.
+const ASKED_ONE_BY_ONE: usize = 16;
 
 impl Observer {
     pub(super) async fn notice(&mut self, notice: Option<Notice>) {
@@ -52,6 +55,30 @@ impl Observer {
         let ended =
             matches!(notice, Notice::LinkGone(_)) && self.ports.is_same(&link, before) != Same::Yes;
         ended.then_some(notice).into_iter().chain([Notice::Link(link)]).collect()
+    }
+
+    /// The kernel lists other ports than the observer: these are asked for by their numbers. What cannot
+    /// be made out stays listed as degraded until it is.
+    pub(super) async fn look_at(&mut self, differing: Vec<u32>) {
+        if differing.len() > ASKED_ONE_BY_ONE {
+            return self.try_resync().await;
+        }
+        for ifindex in differing {
+            let notice = match self.netlink.link_at(ifindex).await {
+                Ok(Some(link)) => Notice::Link(link),
+                Ok(None) if exists(ifindex) => {
+                    let why = "it is a port, and what the kernel says of it cannot be read";
+                    self.deps.health.degraded(&unread(ifindex), why);
+                    continue;
+                }
+                Ok(None) => Notice::LinkGone(ifindex),
+                Err(error) => return self.deps.health.degraded(NETLINK, &error.to_string()),
+            };
+            if !self.apply(notice) || self.topology.lacks_vlans(ifindex) {
+                self.try_resync().await;
+            }
+            self.update();
+        }
     }
 
     fn apply(&mut self, notice: Notice) -> bool {
@@ -200,6 +227,7 @@ impl Observer {
             if known.is_some_and(|known| {
                 (&known.interface, known.bridge_ifindex, &known.device, &known.vlans)
                     == (&port.interface, port.bridge_ifindex, &port.device, &port.vlans)
+                    && known.unreadable == port.unreadable
             }) {
                 continue;
             }

@@ -53,6 +53,7 @@ mod tests {
             device,
             vlans: None,
             flow: Flow::default(),
+            unreadable: false,
         }
     }
 

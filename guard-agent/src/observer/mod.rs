@@ -13,8 +13,16 @@ mod hook;
 mod kind;
 mod log_limiter;
 mod ports;
+mod repair;
 
-use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -146,6 +154,8 @@ pub struct Observer {
     write_down_at: Option<Instant>,
     /// When to read the maps again.
     snapshot_at: Instant,
+    /// When to compare what the kernel has with what was written.
+    repair_at: Instant,
 }
 
 impl Observer {
@@ -174,6 +184,7 @@ impl Observer {
                 near: maps.near_ports,
                 vlans: maps.vlans,
                 stations: MacTable::new(maps.macs, maps.port_states),
+                written: BTreeMap::new(),
             },
             &deps,
             shared.clone(),
@@ -212,6 +223,7 @@ impl Observer {
             dump_again: false,
             write_down_at: None,
             snapshot_at: Instant::now(),
+            repair_at: Instant::now() + repair::EVERY,
         };
         observer.begin().await?;
         observer.ports.forget_others(&observer.view);
@@ -232,7 +244,7 @@ impl Observer {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut read) = mpsc::channel::<(u64, Snapshot)>(1);
-        let (coverage_check, mut uncovered) = CoverageCheck::new(self.deps.supervisor.clone());
+        let (coverage_check, mut found) = CoverageCheck::new(self.deps.supervisor.clone());
         let owners = self.deps.owners.clone();
         loop {
             let decide_at = self.next_due();
@@ -272,11 +284,12 @@ impl Observer {
                     let evidence = self.deps.live.claims(None);
                     self.arbitrate(arbiter::Event::Evidence(evidence));
                 }
-                Some(ports) = uncovered.recv() => {
-                    if self.ports.repair(&ports) {
+                Some(found) = found.recv() => {
+                    if self.ports.repair(&found.uncovered) {
                         self.snapshot_at = Instant::now();
                     }
                     self.handed_over();
+                    self.look_at(found.differing).await;
                 }
                 _ = second.tick() => self.every_second(&coverage_check).await,
                 () = sleep_until(self.snapshot_at) => {
@@ -298,10 +311,12 @@ impl Observer {
         self.ports.repair_pins();
         let owners = &self.deps.owners;
         self.ports.forget_ends(|ifindex| owners.has_ended(ifindex));
-        coverage_check.start(self.ports.shared());
+        let bridges = self.view.bridges.values().map(|bridge| bridge.ifindex).collect();
+        coverage_check.start(bridges, self.ports.shared());
         let silent = self.deps.reporter.silent(clock::now());
         self.arbitrate(arbiter::Event::Silent(silent));
         self.deps.reporter.close_quiet(clock::now());
+        self.repair_maps();
         self.look_for_room(None);
         if self.deps.health.why(health::FULL).is_some() {
             self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     clock,
     config::Bridge,
-    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot},
+    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot, entries},
     events::IncidentReporter,
     health::Health,
     metrics::Counters,
@@ -92,6 +92,8 @@ pub struct PortMaps {
     pub vlans: HashMap<MapData, u32, abi::Vlans>,
     /// What lives on them.
     pub stations: MacTable,
+    /// What was written of each.
+    pub written: BTreeMap<u32, abi::Port>,
 }
 
 impl PortMaps {
@@ -101,6 +103,7 @@ impl PortMaps {
             // Idempotent: it may be gone already.
             let _ = self.vlans.remove(&port.ifindex);
         }
+        self.written.insert(port.ifindex, port);
         self.ports.insert(port.ifindex, port, 0)?;
         let slot = near_slot(port.ifindex);
         let there = self.near.get(&slot, 0)?.ifindex;
@@ -110,12 +113,32 @@ impl PortMaps {
         Ok(())
     }
 
+    /// Puts right what is not as it was written. Returns how many ports that were.
+    fn repair(&mut self) -> Result<usize, MapError> {
+        let mut there: collections::HashMap<_, _> = entries(&self.ports)?.into_iter().collect();
+        let mut wrong = Vec::new();
+        for (ifindex, port) in &self.written {
+            let near = self.near.get(&near_slot(*ifindex), 0)?;
+            if there.remove(ifindex) != Some(*port) || (near.ifindex == *ifindex && near != *port) {
+                wrong.push(*port);
+            }
+        }
+        for port in &wrong {
+            self.insert(*port)?;
+        }
+        for ifindex in there.keys() {
+            self.remove(*ifindex);
+        }
+        Ok(wrong.len() + there.len())
+    }
+
     /// Idempotent: it may be gone already.
     fn remove(&mut self, ifindex: u32) {
         let slot = near_slot(ifindex);
         if self.near.get(&slot, 0).is_ok_and(|near| near.ifindex == ifindex) {
             let _ = self.near.set(slot, abi::Port::zeroed(), 0);
         }
+        self.written.remove(&ifindex);
         let _ = self.ports.remove(&ifindex);
         let _ = self.vlans.remove(&ifindex);
         self.stations.port_gone(ifindex);
@@ -243,7 +266,16 @@ impl Ports {
     }
 
     fn set_status(&mut self, ifindex: u32, status: PortStatus) {
-        let what = what(&status.port);
+        let (what, unread) = (what(&status.port), unread(ifindex));
+        if status.port.unreadable {
+            let why = format!(
+                "of what the kernel says of {} not all can be read: its kind, state or VLANs may not be known",
+                status.port.interface
+            );
+            self.health.degraded(&unread, &why);
+        } else {
+            self.health.recovered(&unread);
+        }
         match &status.why {
             Some(why) => self.health.degraded(&what, why),
             None => self.health.recovered(&what),
@@ -358,11 +390,21 @@ impl Ports {
         }
     }
 
+    /// Puts right what the kernel has of ports where that is not what was written. Returns how many ports
+    /// that were.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn repair_entries(&mut self) -> Result<usize, MapError> {
+        self.maps.repair()
+    }
+
     /// Forgets a port that is gone or left its bridge.
     pub fn remove(&mut self, ifindex: u32) {
         if let Some(status) = self.shared.write().remove(&ifindex) {
             self.health.recovered(&what(&status.port));
         }
+        self.health.recovered(&unread(ifindex));
         self.hooks.remove(&ifindex);
         if let Ok(entry) = self.maps.ports.get(&ifindex, 0) {
             self.free_slots.push(entry.port_slot);
@@ -430,6 +472,11 @@ impl Ports {
 /// How a port is listed that is not covered.
 fn what(port: &topology::Port) -> String {
     format!("port {}", port.interface)
+}
+
+/// How a port is listed of which not all can be read.
+pub(super) fn unread(ifindex: u32) -> String {
+    format!("link {ifindex}")
 }
 
 fn refused(port: &topology::Port) -> impl Fn(io::Error) -> KernelError {

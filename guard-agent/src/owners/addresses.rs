@@ -106,14 +106,18 @@ impl Inner {
         &'a self,
         bridge: &'a Arc<str>,
     ) -> impl Iterator<Item = (Cow<'a, Place>, Option<&'a Arc<Lease>>)> + 'a {
-        let hosts = self.hosts.get(bridge).into_iter().flatten();
-        let hosts =
-            hosts.map(|(vlan, host)| Cow::Owned((Segment::new(bridge.clone(), *vlan), *host)));
+        let hosts = self.hosts_of(bridge).map(Cow::Owned);
         let reserved = self.gateways.keys().map(Cow::Borrowed).chain(hosts);
         let reserved = reserved.filter(|place| !self.holders.contains_key(place.as_ref()));
         let held = self.holders.iter().map(|(place, lease)| (Cow::Borrowed(place), Some(lease)));
         held.chain(reserved.map(|place| (place, None)))
             .filter(move |(place, _)| place.0.bridge == *bridge)
+    }
+
+    /// The host's addresses on a bridge.
+    pub(super) fn hosts_of<'a>(&'a self, bridge: &'a Arc<str>) -> impl Iterator<Item = Place> + 'a {
+        let hosts = self.hosts.get(bridge).into_iter().flatten();
+        hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host))
     }
 
     pub(super) fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {

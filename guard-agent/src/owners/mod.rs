@@ -10,6 +10,7 @@ pub(crate) mod fence;
 mod handovers;
 mod mac_table;
 mod macs;
+mod repair;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

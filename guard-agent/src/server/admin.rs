@@ -4,6 +4,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use guard_core::{
@@ -17,6 +18,7 @@ use guard_core::{
     reconcile::port_is_gone,
 };
 use prost::Message as _;
+use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -27,7 +29,10 @@ use super::{
 };
 use guard_api::proto::{self, Outcome, QuarantineAction};
 
-use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, watchdog};
+use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, store::HandedIn, watchdog};
+
+/// How long files may take that an administrator names.
+const FILES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many leases a collection looks at in one go.
 const AT_ONCE: usize = 1024;
@@ -41,8 +46,11 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::BackupRequest>,
     ) -> Result<Response<proto::BackupResponse>, Status> {
         let path = absolute(request.into_inner().path)?;
-        let copied = self.0.ledger.backup(path.clone()).await.map_err(error::refused)?;
-        let rows = copied.map_err(|error| error::store(&error))?;
+        let copied = self.0.ledger.snapshot().await.map_err(error::refused)?;
+        let (snapshot, rows) = copied.map_err(|error| error::store(&error))?;
+        let to = path.clone();
+        let written = with_files(&path, move || snapshot.write(&to)).await?;
+        written.map_err(|error| error::store(&error))?;
         let path = path.display().to_string();
         tracing::info!(path, rows, "the lease store was backed up");
         Ok(Response::new(proto::BackupResponse { path, rows }))
@@ -55,7 +63,7 @@ impl proto::admin_server::Admin for Service {
         let mut request = request.into_inner();
         let mut page = self.page("Recover", &mut request)?;
         let proto::RecoverRequest { from, dry_run, .. } = request;
-        let from = if from.is_empty() { None } else { Some(absolute(from)?) };
+        let from = if from.is_empty() { None } else { Some(self.handed_in(from).await?) };
         let kernel = self.0.owners.leased_in_kernel().map_err(|error| {
             error::not_in_kernel(format!("the kernel's map of owners cannot be read: {error}"))
         })?;
@@ -213,8 +221,9 @@ impl proto::admin_server::Admin for Service {
         let proto::AdoptRequest { from_host_local, pool, dry_run, .. } = request;
         let config = self.0.config();
         let only = named(&config.pools, &pool)?;
-        let mut found = host_local::read(&absolute(from_host_local)?)
-            .map_err(|error| error::reservations(&error))?;
+        let directory = absolute(from_host_local)?;
+        let found = with_files(&directory.clone(), move || host_local::read(&directory)).await?;
+        let mut found = found.map_err(|error| error::reservations(&error))?;
         found.sort_by_key(|reservation| reservation.address);
         let (mut adopted, mut refused) = (Vec::new(), Vec::new());
         for reservation in found {
@@ -298,6 +307,14 @@ impl Service {
         }
     }
 
+    /// A database of somebody's, as a copy of ours.
+    async fn handed_in(&self, from: String) -> Result<HandedIn, Status> {
+        let from = absolute(from)?;
+        let store = self.0.config().state_dir.join("leases.db");
+        let taken = with_files(&from.clone(), move || HandedIn::take(&from, &store)).await?;
+        taken.map_err(|error| error::store(&error))
+    }
+
     /// Takes over one reservation of another allocator.
     async fn adopt_one(
         &self,
@@ -374,6 +391,19 @@ fn quarantined(outcome: Outcome, leases: Vec<proto::Lease>) -> Response<proto::Q
 
 fn to_address(text: String) -> Result<IpAddr, Invalid> {
     text.parse().map_err(|_| Invalid::Address(text))
+}
+
+/// Works with files that the caller names, which may be on a disk that does not answer: then only the
+/// caller is told, and one thread waits.
+async fn with_files<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    match timeout(FILES_TIMEOUT, spawn_blocking(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(panic)) => Err(Status::internal(panic.to_string())),
+        Err(_) => Err(error::file_late(path, FILES_TIMEOUT)),
+    }
 }
 
 fn absolute(path: String) -> Result<PathBuf, Invalid> {

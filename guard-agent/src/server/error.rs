@@ -1,6 +1,6 @@
 //! Refusals as gRPC statuses: a status, an `ErrorInfo`, and where waiting helps a `RetryInfo`.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use guard_core::lease::command::{Reason, Refusal, Reply};
 use tonic::{Code, Status};
@@ -284,6 +284,13 @@ pub fn store(error: &StoreError) -> Status {
             status(Code::FailedPrecondition, Reason::StoreDamaged.name(), message, None)
         }
     }
+}
+
+/// A file or a directory does not answer.
+pub fn file_late(path: &Path, after: Duration) -> Status {
+    let message =
+        format!("{}: not done after {} s; is its disk stuck?", path.display(), after.as_secs());
+    status(Code::FailedPrecondition, "FILE_UNUSABLE", message, None)
 }
 
 /// The reservations of another allocator cannot be read.

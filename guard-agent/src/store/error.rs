@@ -165,7 +165,7 @@ impl StoreError {
 
 /// Who has a file locked, from `/proc/locks` (proc_locks(5)): to open the file and ask would end our own
 /// locks on it when it is closed.
-fn lock_holder(path: &Path) -> Option<String> {
+pub(super) fn lock_holder(path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok()?;
     let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
     let inode = format!("{major:02x}:{minor:02x}:{}", file.ino());

@@ -10,6 +10,7 @@ mod columns;
 mod contents;
 mod error;
 mod exchange;
+mod handed_in;
 mod header;
 mod marker;
 mod meta;
@@ -29,11 +30,12 @@ use guard_core::{
     lease::{Carry, Contents, HighWater, Restored, RowChange, Swap, Write},
     time::Now,
 };
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, backup::Backup, config::DbConfig};
 
 use self::{columns::Columns, marker::Marker, meta::Meta};
 pub use self::{
     error::{CommitError, StoreError},
+    handed_in::HandedIn,
     recover::{KernelHolder, Known, Recovered, epoch_of, recover},
 };
 use crate::failpoint::{self, Moment};
@@ -275,12 +277,15 @@ impl Store {
         contents::read(&self.conn, &self.path, &meta, schema::VERSION)
     }
 
-    /// Copies the store, as it is now, into a new file.
+    /// The store as it is now, in memory: to write it somewhere may take its time.
     ///
     /// # Errors
-    /// The file exists, or cannot be written.
-    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        schema::copy(&self.conn, to)
+    /// It cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let fault = |source| StoreError::sqlite(&self.path, source);
+        let mut copy = Connection::open_in_memory().map_err(fault)?;
+        Backup::new(&self.conn, &mut copy).and_then(|backup| backup.step(-1)).map_err(fault)?;
+        Ok(Snapshot(copy))
     }
 
     /// Ends with everything in the one file.
@@ -299,6 +304,19 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn connection(&self) -> &Connection {
         &self.conn
+    }
+}
+
+/// A store at some moment.
+pub struct Snapshot(Connection);
+
+impl Snapshot {
+    /// Writes it into a new file.
+    ///
+    /// # Errors
+    /// The file exists, or cannot be written.
+    pub fn write(&self, to: &Path) -> Result<(), StoreError> {
+        schema::copy(&self.0, to)
     }
 }
 
@@ -337,14 +355,19 @@ fn size_of(path: &Path) -> Result<Option<u64>, StoreError> {
 }
 
 fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
+    connect_as(path, path, create)
+}
+
+/// Opens a file, which is a copy of another: that one is named where something is wrong.
+fn connect_as(file: &Path, path: &Path, create: bool) -> Result<Connection, StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
-    let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
+    let conn = Connection::open_with_flags(file, flags).map_err(fault)?;
     conn.busy_timeout(LOCK_WAIT).map_err(fault)?;
     // A store that turns out to be damaged is left as it was found.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(fault)?;
+    run_nothing(&conn).map_err(fault)?;
     conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(fault)?;
     // Before anything is written: the file may be somebody else's.
     schema::check_kind(&conn, path, create)?;
@@ -353,12 +376,19 @@ fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
     // A checkpoint waits for the disk twice more, with everybody waiting for it.
     conn.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT, |_| Ok(()))
         .map_err(fault)?;
-    conn.pragma_update(None, "trusted_schema", false).map_err(fault)?;
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(fault)?;
     conn.set_prepared_statement_cache_capacity(16);
     // The exclusive lock is taken with the first write lock and kept.
     conn.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(fault)?;
     Ok(conn)
+}
+
+/// Nothing that is written in a database is carried out: no trigger, no view, no function in its schema.
+fn run_nothing(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map(drop)
 }
 
 fn nanos(time: Duration) -> u64 {

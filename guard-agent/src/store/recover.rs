@@ -6,9 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     net::IpAddr,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,16 +21,12 @@ use guard_core::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Boot, Carry, Store, StoreError, contents,
-    exchange::{self, beside},
-    header,
+    Boot, Carry, Store, StoreError, contents, exchange,
+    handed_in::{self, HandedIn},
     meta::Meta,
     record::{self, Record},
     scan, schema,
 };
-
-/// A page of the database, as SQLite makes them.
-const PAGE: u64 = 4096;
 
 /// What a recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,14 +85,18 @@ struct Salvage {
 /// The store is in use, the backup is not a store, or the new one cannot be written.
 pub fn recover(
     path: &Path,
-    from: Option<&Path>,
+    from: Option<&HandedIn>,
     known: Known,
     boot: &Boot,
     dry_run: bool,
 ) -> Result<Recovered, StoreError> {
     let Known { memory, kernel, given, epoch } = known;
     // One that was cut short after its store was whole is the store.
-    exchange::finish(path)?;
+    let ready = exchange::ready(path);
+    let old = if dry_run && ready.exists() { &ready } else { path };
+    if !dry_run {
+        exchange::finish(path)?;
+    }
     let mut all = match memory {
         Some((Contents { rows, subnets, interfaces }, high_water)) => Salvage {
             rows: rows.into_iter().collect(),
@@ -107,7 +105,7 @@ pub fn recover(
             high_water,
             ..Salvage::default()
         },
-        None => salvage_old(path, boot)?,
+        None => salvage_old(old, boot)?,
     };
     let mut report = Recovered { kept: all.len(), ..Recovered::default() };
     if let Some(from) = from {
@@ -144,10 +142,10 @@ pub fn epoch_of(path: &Path, boot: &Boot) -> u64 {
 
 fn salvage_old(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     // In use by an agent that is well: there is nothing to recover.
-    if let Err(locked @ StoreError::Locked { .. }) = super::connect(path, false) {
+    if let Err(locked @ StoreError::Locked { .. }) = handed_in::refuse_in_use(path) {
         return Err(locked);
     }
-    let copied = copy_beside(path).and_then(|copy| copy.mend().map(|()| copy));
+    let copied = HandedIn::copy(path, path).and_then(|copy| copy.mend().map(|()| copy));
     let copied = copied.map_err(|source| StoreError::Io { path: path.to_owned(), source });
     copied.and_then(|copy| salvage(&copy, path, boot)).or_else(|error| {
         tracing::warn!(%error, "nothing can be read of the old store");
@@ -155,16 +153,14 @@ fn salvage_old(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     })
 }
 
-fn salvage_backup(path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
-    // An agent that has it open keeps others out; a copy would be torn.
-    let mut conn = super::connect(path, false)?;
-    if let Err(newer @ StoreError::Newer { .. }) = schema::version(&mut conn, path, false, boot) {
+fn salvage_backup(from: &HandedIn, boot: &Boot) -> Result<Salvage, StoreError> {
+    let mut conn = super::connect_as(from.db(), &from.path, false)?;
+    let version = schema::version(&mut conn, &from.path, false, boot);
+    if let Err(newer @ StoreError::Newer { .. }) = version {
         return Err(newer);
     }
     drop(conn);
-    let copy = copy_beside(path);
-    let copy = copy.map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-    salvage(&copy, path, boot)
+    salvage(from, &from.path, boot)
 }
 
 fn write_new(new: &Path, all: Salvage, epoch: u64, boot: &Boot) -> Result<(), StoreError> {
@@ -296,10 +292,11 @@ impl Salvage {
 }
 
 /// Reads the copy of a store, so that the original stays as it is.
-fn salvage(copy: &Copy, path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
+fn salvage(copy: &HandedIn, path: &Path, boot: &Boot) -> Result<Salvage, StoreError> {
     let fault = |source| StoreError::sqlite(path, source);
     let conn =
         Connection::open_with_flags(copy.db(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
+    super::run_nothing(&conn).map_err(fault)?;
     // The tables say which version it is; the number in the header may be damaged.
     let version = schema::of_tables(&conn, path)?.unwrap_or(schema::VERSION);
     conn.pragma_update(None, "user_version", version).map_err(fault)?;
@@ -347,63 +344,6 @@ fn keep<T: Record>(
         }
         record::Found::Unreadable { remains: None, contents } => lost.push(contents),
     })
-}
-
-/// A copy of a database and its log that goes when it is dropped.
-struct Copy {
-    db: PathBuf,
-}
-
-impl Copy {
-    fn db(&self) -> &Path {
-        &self.db
-    }
-
-    /// Makes its header that of a store.
-    fn mend(&self) -> io::Result<()> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(&self.db)?;
-        let mut header = [0; header::LENGTH];
-        file.read_exact_at(&mut header, 0)?;
-        header::mend(&mut header);
-        file.write_all_at(&header, 0)
-    }
-
-    fn remove(&self) {
-        for suffix in ["", "-wal", "-shm"] {
-            // Some of them are not there.
-            let _ = fs::remove_file(beside(&self.db, suffix));
-        }
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
-fn copy_beside(path: &Path) -> io::Result<Copy> {
-    let copy = Copy { db: beside(path, ".salvage") };
-    // Of a recovery that was cut off: its log would be applied to this copy.
-    copy.remove();
-    let log = copied(&beside(path, "-wal"), &beside(&copy.db, "-wal"))?;
-    if !copied(path, &copy.db)? && !log {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&copy.db)?;
-    if log && file.metadata()?.len() < PAGE {
-        // SQLite deletes the log of an empty file, and all that is missing may be in it.
-        file.set_len(PAGE)?;
-    }
-    Ok(copy)
-}
-
-/// Copies a file. Returns whether there is one.
-fn copied(from: &Path, to: &Path) -> io::Result<bool> {
-    match fs::copy(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        copied => copied.map(|_| true),
-    }
 }
 
 fn quarantined(place: &Place, (generation, binding): (Generation, Binding), boot: &Boot) -> Row {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use guard_core::lease::{Contents, HighWater};
-use rusqlite::{Connection, backup::Backup};
+use rusqlite::{Connection, OpenFlags, backup::Backup};
 
 use super::{
     Boot, StoreError,
@@ -196,13 +196,21 @@ fn back_up(conn: &Connection, store: &Path, version: i64) -> Result<PathBuf, Sto
     Ok(to)
 }
 
-/// Copies a database into a file that does not exist yet.
+/// Copies a database into a file that does not exist yet. What could not be copied is not left behind.
 pub(super) fn copy(conn: &Connection, to: &Path) -> Result<(), StoreError> {
-    let fault = |source| StoreError::sqlite(to, source);
-    if let Err(source) = std::fs::OpenOptions::new().write(true).create_new(true).open(to) {
-        return Err(StoreError::Io { path: to.to_owned(), source });
-    }
-    let mut target = Connection::open(to).map_err(fault)?;
-    Backup::new(conn, &mut target).and_then(|backup| backup.step(-1)).map_err(fault)?;
-    target.close().map_err(|(_, source)| fault(source))
+    let io = |source| StoreError::Io { path: to.to_owned(), source };
+    let name = to.file_name().ok_or_else(|| io(std::io::ErrorKind::InvalidInput.into()))?;
+    let directory = to.parent().unwrap_or(Path::new("/"));
+    // Links to the directory are whose it is; in the place of the file there may be none.
+    let file = directory.canonicalize().map_err(io)?.join(name);
+    std::fs::OpenOptions::new().write(true).create_new(true).open(&file).map_err(io)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let copied = Connection::open_with_flags(&file, flags).and_then(|mut target| {
+        Backup::new(conn, &mut target)?.step(-1)?;
+        target.close().map_err(|(_, source)| source)
+    });
+    copied.map_err(|source| {
+        let _ = std::fs::remove_file(&file);
+        StoreError::sqlite(to, source)
+    })
 }

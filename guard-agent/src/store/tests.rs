@@ -427,10 +427,23 @@ fn a_backup_of_an_open_store_is_a_store() {
     let files = Files::new();
     let (store, engine) = files.filled(4);
     let copy = Files::new();
-    store.backup(&copy.db()).unwrap();
-    assert!(store.backup(&copy.db()).is_err(), "nothing is overwritten");
+    store.snapshot().unwrap().write(&copy.db()).unwrap();
+    let again = store.snapshot().unwrap().write(&copy.db());
+    assert!(again.is_err(), "nothing is overwritten");
     let mut store = copy.open().unwrap();
     assert_eq!(sorted(store.take_restored().contents.rows), rows_of(&engine));
+}
+
+#[test]
+fn sqlite_has_nothing_that_no_store_uses() {
+    let conn = Connection::open_in_memory().unwrap();
+    let mut options = conn.prepare("PRAGMA compile_options").unwrap();
+    let options = options.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let options: Vec<_> = options.map(Result::unwrap).collect();
+    assert!(options.contains(&"OMIT_LOAD_EXTENSION".to_owned()), "{options:?}");
+    for unused in ["ENABLE_FTS3", "ENABLE_FTS5", "ENABLE_RTREE", "ENABLE_DBSTAT_VTAB"] {
+        assert!(!options.contains(&unused.to_owned()), "{unused}");
+    }
 }
 
 #[test]

@@ -132,7 +132,13 @@ fn the_image_is_built_offline_and_runs_with_what_the_daemonset_gives() -> Result
     );
     fs::write(etc.join("agent.toml"), config)?;
     options.extend(mount(&etc, "/etc/guard", "rbind:ro"));
-    options.extend(mount(&lab.dir().join("bpf"), "/sys/fs/bpf", "rbind:rslave:rw"));
+    let pins = lab.dir().join("bpf/guard");
+    fs::create_dir(&pins)?;
+    // In sysfs there is no directory to mount it on.
+    let above = dir.path().join("above");
+    fs::create_dir(&above)?;
+    options.extend(mount(&above, "/sys/fs/bpf", "rbind:rw"));
+    options.extend(mount(&pins, "/sys/fs/bpf/guard", "rbind:rw"));
     options.extend(mount(&state, "/var/lib/guard", "rbind:rw"));
     options.extend(mount(&socket, "/run/guard", "rbind:rw"));
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use guard_tests::{Agent, Lab, Launch, checked};
 
 /// Each metric that others may rely on, and its labels.
-const CONTRACT: [(&str, &[&str]); 32] = [
+const CONTRACT: [(&str, &[&str]); 33] = [
     ("guard_leases", &["pool", "state"]),
     ("guard_pool_capacity_addresses", &["pool"]),
     ("guard_allocations_total", &["pool", "result"]),
@@ -37,6 +37,7 @@ const CONTRACT: [(&str, &[&str]); 32] = [
     ("guard_claims_ignored_total", &["bridge", "reason"]),
     ("guard_suspect_frames_total", &["bridge", "kind"]),
     ("guard_map_full_total", &["bridge", "map"]),
+    ("guard_map_repairs_total", &["map"]),
     ("guard_watchdog_removed_total", &["result"]),
     ("guard_log_lines_dropped_total", &[]),
     ("guard_refusals_total", &["reason"]),

@@ -101,6 +101,7 @@ fn starts(lab: &Lab, machine: &Machine) -> Result<()> {
     await_ready(machine)?;
     let pid = machine.property(UNIT, "MainPID")?;
     let status = machine.sh(&format!("cat /proc/{pid}/status"))?;
+    assert!(!status.contains("\nUid:\t0\t") && status.contains("\nNoNewPrivs:\t1"), "{status}");
     // CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF, by their bits.
     let four = format!("{:016x}", 1u64 << 12 | 1 << 13 | 1 << 38 | 1 << 39);
     for set in ["CapBnd", "CapPrm", "CapEff"] {

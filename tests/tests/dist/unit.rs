@@ -10,8 +10,8 @@ use guard_tests::{checked, dist};
 const UNIT: &str = "systemd/guard-agent.service";
 const SOCKET: &str = "systemd/guard-agent.socket";
 
-/// Exposure in tenths: root with the four capabilities.
-const MOST_EXPOSED: &str = "--threshold=25";
+/// Exposure in tenths: a user with the four capabilities.
+const MOST_EXPOSED: &str = "--threshold=17";
 
 #[test]
 fn systemd_has_nothing_to_say_about_the_unit() -> Result<()> {
@@ -47,10 +47,21 @@ fn the_socket_is_where_the_configuration_is_by_default() -> Result<()> {
 #[test]
 fn the_unit_gives_the_four_capabilities_and_no_more() -> Result<()> {
     let text = fs::read_to_string(dist(UNIT))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
-    let given: BTreeSet<_> = line.context("no bounding set")?.split(' ').collect();
-    let wanted = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON"];
-    assert_eq!(given, wanted.into());
-    assert!(!text.contains("AmbientCapabilities"), "root needs none");
+    for setting in ["CapabilityBoundingSet=", "AmbientCapabilities="] {
+        let line = text.lines().find_map(|line| line.strip_prefix(setting));
+        let given: BTreeSet<_> = line.context(setting)?.split(' ').collect();
+        let wanted = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON"];
+        assert_eq!(given, wanted.into(), "{setting}");
+    }
+    for setting in [
+        "User=guard",
+        "NoNewPrivileges=yes",
+        "SecureBits=noroot noroot-locked",
+        "LimitCORE=0",
+        "IPAddressDeny=any",
+    ] {
+        assert!(text.lines().any(|line| line == setting), "{setting}");
+    }
+    assert!(text.contains("\nMemoryMax=") && text.contains("\nTasksMax="));
     Ok(())
 }

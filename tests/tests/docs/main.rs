@@ -8,6 +8,7 @@ mod guide;
 mod names;
 mod python;
 mod rules;
+mod supply;
 
 use std::path::{Path, PathBuf};
 

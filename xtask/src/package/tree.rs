@@ -13,9 +13,10 @@ pub(super) const PROGRAMS: [(&str, &str); 3] =
     [("guard-agent", "usr/sbin"), ("guardctl", "usr/bin"), ("guard-ipam", "usr/lib/cni")];
 
 /// Other files, by their place in the repository.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("guard-agent/dist/systemd/guard-agent.service", "usr/lib/systemd/system"),
     ("guard-agent/dist/systemd/guard-agent.socket", "usr/lib/systemd/system"),
+    ("guard-agent/dist/systemd/guard.conf", "usr/lib/sysusers.d"),
     ("guard-agent/dist/debian/agent.toml", "etc/guard"),
     ("guard-agent/dist/prometheus/guard.rules.yml", "usr/share/guard/prometheus"),
     ("guard-agent/dist/prometheus/guard.rules.test.yml", "usr/share/guard/prometheus"),

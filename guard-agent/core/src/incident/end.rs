@@ -107,11 +107,17 @@ impl Incidents {
 
     pub(super) fn remember(&mut self, mut incident: Incident, now: Now) -> Incident {
         (incident.closed_at, incident.closed) = (Some(now.wall), Some(now.boot));
-        self.closed.push_back(incident.clone());
-        if self.closed.len() > super::HISTORY {
-            self.closed.pop_front();
-        }
+        self.keep(incident.clone());
         incident
+    }
+
+    /// One more that has closed, and another that is remembered no more.
+    pub(super) fn keep(&mut self, incident: Incident) {
+        let goes = self.kept.keep(&incident);
+        self.closed.push_back(incident);
+        if let Some(at) = self.closed.iter().position(|one| Some(one.id) == goes) {
+            self.closed.remove(at);
+        }
     }
 
     fn last_closed(&self, (segment, target): &Key) -> Option<usize> {
@@ -134,7 +140,9 @@ impl Incidents {
         let dispute = |kind| matches!(kind, Kind::Flap | Kind::Duplicate | Kind::Clone);
         let disputes = dispute(kind) && dispute(incident.kind);
         let same = kind == incident.kind || disputes && kind < incident.kind;
-        (recent && back && same).then(|| self.closed.remove(at)).flatten()
+        let incident = (recent && back && same).then(|| self.closed.remove(at)).flatten()?;
+        self.kept.forget(incident.id);
+        Some(incident)
     }
 
     /// Frames count within one incident, and the kernel's count of them goes on.

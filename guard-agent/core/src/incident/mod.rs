@@ -13,6 +13,7 @@ mod listed;
 mod mild;
 mod model;
 mod open;
+mod retention;
 mod silence;
 mod target;
 
@@ -29,6 +30,7 @@ pub use listed::Named;
 use mild::MildAlerts;
 pub use model::{Claimant, Incident, Role, Sighting, Silent};
 use open::Open;
+pub use retention::Kept;
 use silence::Silences;
 pub use target::Target;
 
@@ -60,6 +62,7 @@ pub struct Incidents {
     next_id: u64,
     open: Open,
     closed: VecDeque<Incident>,
+    kept: Kept,
     silences: Silences,
     mild: MildAlerts,
     /// The inventory has been read: whom it does not name is not named.
@@ -75,6 +78,7 @@ impl Incidents {
             next_id: first_id,
             open: Open::default(),
             closed: VecDeque::new(),
+            kept: Kept::new(HISTORY),
             silences: Silences::default(),
             mild: MildAlerts::default(),
             listed: false,
@@ -89,11 +93,9 @@ impl Incidents {
             if incident.closed_at.is_none() {
                 self.open.insert((incident.segment.clone(), incident.target.clone()), incident);
             } else {
-                self.closed.push_back(incident);
+                self.keep(incident);
             }
         }
-        let excess = self.closed.len().saturating_sub(HISTORY);
-        self.closed.drain(..excess);
     }
 
     /// Keeps an incident, and those to come about its address, from alerting anyone, unless they are

@@ -55,7 +55,7 @@ pub enum Command {
     Check,
 
     /// Copy the lease store, as it is now, into a new file.
-    #[command(after_help = "Example:\n  guardctl backup /var/backups/guard.db")]
+    #[command(after_help = "Example:\n  guardctl backup /var/backups/guard/leases.db")]
     Backup {
         /// The file; it must not exist.
         file: PathBuf,
@@ -65,7 +65,7 @@ pub enum Command {
     ///
     /// What nothing explains is quarantined. The old files are kept beside the new one.
     #[command(after_help = "Examples:\n  guardctl recover --dry-run\n  \
-        guardctl recover --from /var/backups/guard.db --yes")]
+        guardctl recover --from /var/backups/guard/leases.db --yes")]
     Recover {
         /// A backup, for what cannot be read any more.
         #[arg(long, value_name = "FILE")]

@@ -14,7 +14,7 @@ use netlink_packet_route::{
     },
 };
 
-use super::{Flow, Link, Notice, PortVlans};
+use super::{Flow, Link, Notice, PortVlans, readable::UNREADABLE};
 
 /// The notices, and [`Notice::Lost`] once more when the connection itself ends.
 pub(super) fn notices(
@@ -75,6 +75,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
         device: Device::default(),
         running: header.flags.contains(LinkFlags::Running),
         flow: Flow::default(),
+        unreadable: is_unreadable(&attributes),
     };
     let (mut parent, mut vlan, mut elsewhere) = (None, None, None);
     let mut has_lower = false;
@@ -111,6 +112,11 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
     link.lower = parent.filter(|_| has_lower && elsewhere.is_none());
     link.device = Device { mac: link.mac, peer: parent, netns: elsewhere };
     (!link.name.is_empty()).then_some(link)
+}
+
+/// Whether there was more in a message, which could not be read.
+fn is_unreadable(attributes: &[LinkAttribute]) -> bool {
+    attributes.iter().any(|attribute| attribute.kind() == UNREADABLE)
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {
@@ -190,7 +196,8 @@ pub(super) fn vlans(message: &LinkMessage) -> Option<(u32, PortVlans)> {
     if message.header.interface_family != AddressFamily::Bridge {
         return None;
     }
-    let mut vlans = PortVlans::default();
+    let unreadable = is_unreadable(&message.attributes);
+    let mut vlans = PortVlans { unreadable, ..PortVlans::default() };
     let specs = message.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::AfSpecBridge(specs) => Some(specs),
         _ => None,

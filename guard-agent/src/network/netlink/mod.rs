@@ -5,6 +5,7 @@
 
 mod decode;
 mod model;
+pub(super) mod readable;
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -24,6 +25,7 @@ use tokio::time::{error::Elapsed, timeout};
 pub(super) use self::decode::flow;
 use self::decode::{address, link, notices, vlans};
 pub use self::model::{Dump, Flow, Link, Notice, PortVlans};
+use self::readable::ReadableSocket;
 
 /// How long the kernel may take to answer: a thousand ports are listed within a tenth of it.
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,8 +61,9 @@ impl Netlink {
     /// There is no socket to be had.
     pub fn open() -> Result<(Self, BoxStream<'static, Notice>), NetlinkError> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-        let (connection, told, messages) = rtnetlink::new_multicast_connection(&groups)?;
-        let (asking, questions, _) = rtnetlink::new_connection()?;
+        let (connection, told, messages) =
+            rtnetlink::new_multicast_connection_with_socket::<ReadableSocket>(&groups)?;
+        let (asking, questions, _) = rtnetlink::new_connection_with_socket::<ReadableSocket>()?;
         tokio::spawn(connection);
         tokio::spawn(asking);
         let notices = notices(messages.map(|(message, _)| message)).boxed();

@@ -38,6 +38,8 @@ pub struct Link {
     pub running: bool,
     /// What its bridge does with its frames.
     pub flow: Flow,
+    /// There is more to it than could be read.
+    pub unreadable: bool,
 }
 
 /// What a bridge does with the frames of a port (`IFLA_BRPORT_STATE`, `IFLA_BRPORT_ISOLATED`).
@@ -66,6 +68,8 @@ pub struct PortVlans {
     pub member: BTreeSet<u16>,
     /// Those whose frames leave it without a tag.
     pub bare: BTreeSet<u16>,
+    /// There may be more: not all that was told could be read.
+    pub unreadable: bool,
 }
 
 /// One thing that changed.

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, lpm_trie::Key};
+use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, MapError, lpm_trie::Key};
 use guard_core::{
     evidence::Station,
     mac::Mac,
@@ -221,19 +221,49 @@ impl Executor {
         if !new && self.on_link.get(name) == Some(&on_link) {
             return;
         }
-        let rules = self.rules.get(name).map_or(&[][..], |rules| rules);
-        let wanted = rules::prefixes(rules, &on_link).into_iter().map(|(vlan, net, prefix)| {
-            let key = AddressKey::new(bridge.ifindex, vlan, net.network());
-            ((key.prefix_len(net.prefix_len()), key), prefix)
-        });
-        let wanted: HashMap<_, _> = wanted.collect();
         self.on_link.insert(name.clone(), on_link);
+        let wanted = self.wanted_prefixes(name, bridge.ifindex);
         self.clear_prefixes(bridge.ifindex, |key| wanted.contains_key(key));
         for ((len, key), prefix) in wanted {
             if let Err(error) = self.maps.prefixes.insert(&Key::new(len, key), prefix, 0) {
                 tracing::warn!(bridge = %name, %error, "cannot write a prefix into the kernel");
             }
         }
+    }
+
+    /// What the kernel is to have of the prefixes of a bridge.
+    fn wanted_prefixes(&self, name: &str, ifindex: u32) -> HashMap<(u32, AddressKey), Prefix> {
+        let rules = self.rules.get(name).map_or(&[][..], |rules| rules);
+        let on_link = self.on_link.get(name).map_or(&[][..], |on_link| on_link);
+        let wanted = rules::prefixes(rules, on_link).into_iter().map(|(vlan, net, prefix)| {
+            let key = AddressKey::new(ifindex, vlan, net.network());
+            ((key.prefix_len(net.prefix_len()), key), prefix)
+        });
+        wanted.collect()
+    }
+
+    /// Puts right the prefixes that are not as they were written. Returns how many those were.
+    pub(super) fn repair_prefixes(&mut self) -> Result<usize, MapError> {
+        let mut there = HashMap::new();
+        for entry in self.maps.prefixes.iter() {
+            let (key, prefix) = entry?;
+            there.insert((key.prefix_len(), key.data()), prefix);
+        }
+        let wanted = self.bridges.iter();
+        let wanted = wanted.flat_map(|(at, (name, _))| self.wanted_prefixes(name, *at));
+        let wanted: HashMap<_, _> = wanted.collect();
+        let mut repaired = 0;
+        for ((len, key), prefix) in wanted {
+            if there.remove(&(len, key)) != Some(prefix) {
+                self.maps.prefixes.insert(&Key::new(len, key), prefix, 0)?;
+                repaired += 1;
+            }
+        }
+        for (len, key) in there.into_keys() {
+            self.maps.prefixes.remove(&Key::new(len, key))?;
+            repaired += 1;
+        }
+        Ok(repaired)
     }
 
     /// Whether the segment has prefixes of an address's family, and it is in none of them.

@@ -74,6 +74,7 @@ impl Ports {
                     self.cover(*ifindex, &port);
                     continue;
                 }
+                Err(error) if exists(*ifindex) => Err(refused(&port)(error)),
                 Ok(Place::Off) | Err(_) => continue,
             };
             match status {

@@ -266,7 +266,7 @@ fn a_backup_adds_subnets_that_nobody_has_taken_since() {
     let files = Files::new();
     let (mut store, mut engine) = filled(&files);
     step(&mut store, &mut engine, subnet("p", "later", 29));
-    store.backup(&files.path("backup")).unwrap();
+    store.snapshot().unwrap().write(&files.path("backup")).unwrap();
     // Since then: "a" is given back and its addresses are leased, "later" is lost.
     let which = WhichSubnet::Id(Arc::from("a"));
     step(&mut store, &mut engine, Command::ReleaseSubnet(which));
@@ -277,7 +277,7 @@ fn a_backup_adds_subnets_that_nobody_has_taken_since() {
     store.connection().execute("DELETE FROM subnet WHERE id = 'later'", []).unwrap();
     store.close().unwrap();
     let boot = Boot { id: "boot-1".to_owned(), now: now(300) };
-    let backup = files.path("backup");
+    let backup = HandedIn::take(&files.path("backup"), &files.db()).unwrap();
     let done = recover(&files.db(), Some(&backup), Known::default(), &boot, false).unwrap();
     assert_eq!(done.from_backup, 1);
     let found = files.open().unwrap().take_restored().contents;

@@ -47,15 +47,13 @@ fn recovery_keeps_what_can_be_read_and_quarantines_the_rest() {
 fn recovery_of_a_lost_store_takes_the_backup() {
     let files = Files::new();
     let (store, engine) = files.filled(2);
-    store.backup(&files.path("backup")).unwrap();
+    store.snapshot().unwrap().write(&files.path("backup")).unwrap();
     store.close().unwrap();
     fs::remove_file(files.db()).unwrap();
     let boot = Boot { id: "boot-2".to_owned(), now: now(3) };
-    let missing =
-        recover(&files.db(), Some(&files.path("nothing")), Known::default(), &boot, false);
-    assert!(missing.is_err());
-    let done =
-        recover(&files.db(), Some(&files.path("backup")), Known::default(), &boot, false).unwrap();
+    assert!(HandedIn::take(&files.path("nothing"), &files.db()).is_err());
+    let from = HandedIn::take(&files.path("backup"), &files.db()).unwrap();
+    let done = recover(&files.db(), Some(&from), Known::default(), &boot, false).unwrap();
     assert_eq!((done.kept, done.from_backup), (0, 4));
     let rows = files.open_in("boot-2", 5).unwrap().take_restored().contents.rows;
     assert_eq!(rows.len(), rows_of(&engine).len());
