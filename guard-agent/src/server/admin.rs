@@ -47,7 +47,8 @@ impl proto::admin_server::Admin for Service {
     ) -> Result<Response<proto::BackupResponse>, Status> {
         let path = absolute(request.into_inner().path)?;
         let copied = self.0.ledger.snapshot().await.map_err(error::refused)?;
-        let (snapshot, rows) = copied.map_err(|error| error::store(&error))?;
+        let snapshot = copied.map_err(|error| error::store(&error))?;
+        let rows = snapshot.rows;
         let to = path.clone();
         let written = with_files(&path, move || snapshot.write(&to)).await?;
         written.map_err(|error| error::store(&error))?;
