@@ -161,7 +161,7 @@ impl IncidentReporter {
 
     /// A holder in a dispute still speaks.
     pub fn holder_spoke(&self, segment: &Segment, address: IpAddr, holder: &Claimant, now: Now) {
-        let worse = self.incidents.lock().spoke(segment, address, holder);
+        let worse = self.incidents.lock().holder_spoke(segment, address, holder, now);
         if let Some((phase, incident)) = worse {
             self.alert(phase, incident, now);
         }

@@ -26,6 +26,7 @@ mod http;
 mod identity;
 mod incident;
 mod incident_end;
+mod incident_left;
 mod inventory;
 mod kinds;
 mod log;

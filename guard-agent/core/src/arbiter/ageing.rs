@@ -1,7 +1,7 @@
 //! Claims that age: who has not been heard for the live window is asked for, and one that stays
 //! silent is over.
 
-use std::{collections::HashMap, mem::take, net::IpAddr};
+use std::{collections::HashMap, mem::take, net::IpAddr, time::Duration};
 
 use super::{Arbiter, Effect, Facts, Remark, Seen, given::Given};
 use crate::{evidence::Claim, segment::Segment};
@@ -36,7 +36,7 @@ impl Arbiter {
                     ageing.insert(counter, asked);
                     unasked.push(seen);
                 } else {
-                    given.over(seen);
+                    given.over(seen, self.conflict.live_window);
                 }
             }
         }
@@ -60,11 +60,18 @@ impl Arbiter {
 }
 
 impl<F: Facts> Given<'_, F> {
-    fn over(&mut self, seen: Seen) {
+    fn over(&mut self, seen: Seen, live_window: Duration) {
         self.remark(Remark::Aged, &seen);
         let Seen { key, segment, address, claim, .. } = seen;
         let ifindex = claim.station.ifindex;
-        self.effects.push(Effect::Withdraw(segment, address, ifindex));
-        self.effects.push(Effect::ForgetInKernel(key, ifindex));
+        self.effects.push(Effect::Withdraw(segment.clone(), address, ifindex));
+        // Others may be over at the same look.
+        let (facts, now) = (self.facts, self.now.monotonic);
+        let is_live = |claim: &Claim| now.saturating_sub(claim.seen) < live_window;
+        if facts.claims(&segment, address).iter().any(is_live) {
+            self.left(key, &segment, address, ifindex);
+        } else {
+            self.effects.push(Effect::ForgetInKernel(key, ifindex));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use guard_ebpf::{
-    abi::{AddressKey, Live},
+    abi::{AddressKey, EVENT_CONTEST, Live},
     mac,
 };
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     evidence::{Claim, Station},
+    incident::{Kind, Role},
     mac::Mac,
 };
 
@@ -72,11 +73,18 @@ impl Arbiter {
         }
         if given.is_disputed(&seen) {
             given.spoke(&seen);
+        } else if !self.is_pending(&seen) && self.contest_known(&seen, given) {
+            return;
         } else {
             given.beside_host(&seen);
         }
         given.hold_gateway(&seen);
         given.claimed(seen);
+    }
+
+    /// Whether it is in doubt who has what this station claims.
+    fn is_pending(&self, Seen { key, claim, .. }: &Seen) -> bool {
+        self.pending.get(key).is_some_and(|pending| pending.holder.station == claim.station)
     }
 
     /// A claim on an address that is live by another, and that nobody has declared. `told` is whom
@@ -124,8 +132,7 @@ impl Arbiter {
             }
             // claims.md A33: on an uplink another MAC is another host.
             if !port.uplink {
-                given.remark(Remark::MacChanged, &seen);
-                return given.take_over(seen, Some(live));
+                return self.mac_changed(seen, live, given);
             }
         }
         // claims.md A18: one host behind two uplinks.
@@ -170,6 +177,26 @@ impl Arbiter {
             given.ask(question);
         } else {
             given.remark(Remark::LeftOut, &seen);
+        }
+    }
+
+    /// A holder has another MAC now, behind the same port (claims.md A33): what is disputed or in doubt
+    /// goes on with that one.
+    fn mac_changed<F: Facts>(&mut self, seen: Seen, live: Live, given: &mut Given<'_, F>) {
+        given.remark(Remark::MacChanged, &seen);
+        let (key, new) = (seen.key, seen.clone());
+        let (segment, target) = (seen.segment.clone(), seen.target());
+        if given.facts.incident(&segment, target.clone()) == Some(Kind::Duplicate) {
+            given.sighting(&seen, Kind::Duplicate, Role::Claimant, EVENT_CONTEST, |_| {});
+            given.gone((segment, target, Some(Mac(live.mac)), Some(live.ifindex)));
+        }
+        given.take_over(seen, Some(live));
+        if let Some(pending) = self.pending.get_mut(&key)
+            && pending.holder.station.ifindex == live.ifindex
+        {
+            pending.holder = new.claim.clone();
+            pending.answer = Some(new);
+            given.ask(pending.question());
         }
     }
 

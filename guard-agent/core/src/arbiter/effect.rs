@@ -43,6 +43,8 @@ pub enum Effect {
     /// The program's live claimant of an address becomes this one. With `seen_ns` 0 the program tells
     /// when that is heard next.
     HoldInKernel(AddressKey, Live),
+    /// The same, if the one before is on this port.
+    HoldInstead(AddressKey, u32, Live),
     /// The program tells when the live claimant of an address is heard next, if it is this one.
     Listen(AddressKey, Station),
     /// The program tells when the declared owner of an address is heard next.

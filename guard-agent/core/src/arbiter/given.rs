@@ -4,12 +4,13 @@ use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use guard_ebpf::abi::{
     AddressKey, ChallengerKey, EVENT_CONTEST, EVENT_DECLINED, EVENT_VIOLATION, Live,
-    STRENGTH_ASSERT, STRENGTH_USE,
+    STRENGTH_ASSERT,
 };
 
 use super::{
     Effect, Facts, Moment, Question, Read, Remark, Seen, Sighted,
     event::challenger_key,
+    left,
     proxies::{Many, Proxies},
 };
 use crate::{
@@ -253,17 +254,7 @@ impl<F: Facts> Given<'_, F> {
     /// The program knows from now on who has an address.
     pub(super) fn hold(&mut self, seen: &Seen) {
         self.hold_gateway(seen);
-        let Seen { key, claim, .. } = seen;
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let live = Live {
-            first_ns: nanos(claim.first),
-            seen_ns: nanos(claim.seen),
-            ifindex: claim.station.ifindex,
-            mac: claim.station.mac.0,
-            strength: STRENGTH_USE,
-            reserved: [0; 5],
-        };
-        self.effects.push(Effect::HoldInKernel(*key, live));
+        self.effects.push(Effect::HoldInKernel(seen.key, left::live(&seen.claim)));
     }
 
     /// Two claimants of an address that nobody has declared.

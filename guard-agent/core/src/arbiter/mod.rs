@@ -24,6 +24,7 @@ mod given;
 mod grace;
 mod handover;
 mod hosts;
+mod left;
 mod masters;
 mod proxies;
 mod questions;

@@ -148,12 +148,18 @@ impl Arbiter {
         live: Option<Live>,
         given: &mut Given<'_, F>,
     ) {
-        let (Some(left), Some(address), Some(live)) =
-            (incident.left(), incident.target.address(), live)
-        else {
+        let (Some(left), Some(address)) = (incident.left(), incident.target.address()) else {
             return;
         };
         let segment = &incident.segment;
+        // Who did not answer has it no more; who is off the bridge may come back.
+        let gone = incident.claimants.iter().filter(|known| known.gone);
+        for port in gone.filter_map(|known| known.ifindex).filter(|port| *port != left.ifindex) {
+            if given.facts.port(port).is_some_and(|port| port.bridge == segment.bridge) {
+                given.effects.push(Effect::Withdraw(segment.clone(), address, port));
+            }
+        }
+        let Some(live) = live else { return };
         let claims = given.facts.claims(segment, address);
         let claim = claims.into_iter().find(|claim| claim.station == left);
         let bridge = given.facts.bridge_named(&segment.bridge);

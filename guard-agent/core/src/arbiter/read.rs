@@ -102,8 +102,7 @@ impl Arbiter {
     ) {
         for (segment, address) in addresses {
             if let Some((bridge, _)) = given.facts.bridge_named(&segment.bridge) {
-                let key = segment.key(bridge, address);
-                given.effects.push(Effect::ForgetInKernel(key, ifindex));
+                given.left(segment.key(bridge, address), &segment, address, ifindex);
             }
         }
         self.ageing.retain(|(_, port), _| *port != ifindex);

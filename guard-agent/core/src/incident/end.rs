@@ -125,7 +125,7 @@ impl Incidents {
     }
 
     /// One that closed a moment ago goes on when one of its claimants comes back, and does the same or
-    /// what is no worse.
+    /// what is no worse. With anybody else it is another incident.
     pub(super) fn take_up_again(
         &mut self,
         key: &Key,
@@ -136,7 +136,8 @@ impl Incidents {
         let at = self.last_closed(key)?;
         let incident = self.closed.get(at)?;
         let recent = now.boot.saturating_sub(incident.closed?) <= self.flaps.window();
-        let back = claimants.iter().any(|one| one.role != Role::Owner && incident.knows(one));
+        let mut sides = claimants.iter().filter(|one| one.role != Role::Owner).peekable();
+        let back = sides.peek().is_some() && sides.all(|one| incident.knows(one));
         let dispute = |kind| matches!(kind, Kind::Flap | Kind::Duplicate | Kind::Clone);
         let disputes = dispute(kind) && dispute(incident.kind);
         let same = kind == incident.kind || disputes && kind < incident.kind;

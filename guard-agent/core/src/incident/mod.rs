@@ -257,6 +257,24 @@ impl Incidents {
         (phase, incident)
     }
 
+    /// Who has an address speaks. Where nobody has it by right that is a side of what is disputed, though
+    /// it was not when the incident opened.
+    pub fn holder_spoke(
+        &mut self,
+        segment: &Segment,
+        address: IpAddr,
+        holder: &Claimant,
+        now: Now,
+    ) -> Option<(Phase, Incident)> {
+        let incident = self.open.get_mut(&(segment.clone(), Target::Address(address)))?;
+        if incident.knows(holder) || !incident.is_open_to(holder) {
+            return self.spoke(segment, address, holder);
+        }
+        let joined = incident.join(holder.clone(), now);
+        incident.flaps += u32::from(self.flaps.turn(&(segment.clone(), address), holder));
+        joined.then(|| (Phase::Changed, incident.clone()))
+    }
+
     /// A claimant that the kernel does not report by itself still speaks.
     pub fn spoke(
         &mut self,

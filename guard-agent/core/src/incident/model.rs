@@ -287,6 +287,14 @@ impl Incident {
         Some(self.answered(at == 0 && later))
     }
 
+    /// Whether one who has the address is a side of it, since nobody has it by right.
+    pub(super) fn is_open_to(&self, claimant: &Claimant) -> bool {
+        let owned = self.claimants.iter().any(|known| known.role == Role::Owner && !known.gone);
+        claimant.role == Role::Claimant
+            && matches!(self.kind, Kind::Flap | Kind::Duplicate)
+            && !owned
+    }
+
     /// What is disputed is not in doubt any more, if `so`. True if it was.
     fn answered(&mut self, so: bool) -> bool {
         let was = self.unanswered && so;

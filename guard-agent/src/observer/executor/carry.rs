@@ -166,6 +166,9 @@ impl Hands for Carrier<'_> {
                 self.executor.reporter.holder_spoke(&segment, address, &holder, clock::now());
             }
             Effect::HoldInKernel(key, live) => self.executor.hold(key, live),
+            Effect::HoldInstead(key, ifindex, live) => {
+                self.executor.hold_instead(key, ifindex, live);
+            }
             Effect::Listen(key, station) => self.executor.listen(key, &station),
             Effect::ListenToOwner(segment, address) => {
                 self.executor.owners.listen(&segment, address);
@@ -259,6 +262,12 @@ impl Executor {
         if let Err(error) = self.maps.live.insert(key, live) {
             let address = key.ip();
             tracing::warn!(%address, %error, "cannot note in the kernel who has an address");
+        }
+    }
+
+    fn hold_instead(&mut self, key: AddressKey, ifindex: u32, live: Live) {
+        if self.live(&key).is_some_and(|before| before.ifindex == ifindex) {
+            self.hold(key, live);
         }
     }
 

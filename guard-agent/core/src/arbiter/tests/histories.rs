@@ -4,10 +4,12 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::world::{GATEWAY, Play, address, announce, mac, packet, probe, segment};
+use guard_ebpf::abi::AddressKey;
+
+use super::world::{BRIDGE, GATEWAY, Play, address, announce, mac, packet, probe, segment};
 use crate::{
     arbiter::Event,
-    incident::{Kind, Target},
+    incident::{Incident, Kind, Target},
 };
 
 /// Ports of sandboxes, and one to other hosts.
@@ -62,6 +64,10 @@ enum Step {
     },
     ReadMaps,
     BridgeGone,
+    /// A port leaves the bridge, and comes back with a later `Begin`.
+    Leave {
+        port: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -84,6 +90,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The same, with ports that leave the bridge and come back: what was claimed behind them stays.
+fn step_or_leave() -> impl Strategy<Value = Step> {
+    prop_oneof![12 => step(), 1 => (1..=PORTS).prop_map(|port| Step::Leave { port })]
+}
+
 fn take(play: &mut Play, step: &Step, declared: &mut BTreeSet<Ipv4Addr>) {
     // The first host is the gateway.
     match *step {
@@ -104,8 +115,9 @@ fn take(play: &mut Play, step: &Step, declared: &mut BTreeSet<Ipv4Addr>) {
         Step::Release { host } if address(host) != GATEWAY => play.bind(address(host), None),
         Step::Bind { .. } | Step::Release { .. } => {}
         Step::End { port, told } => play.end_port(port, told),
+        Step::Leave { port } => play.leave_bridge(port),
         Step::Begin { port } => {
-            // What is not known to have ended has ended before.
+            // What is not known to have ended has ended before; what has only left comes back.
             play.end_port(port, true);
             play.world.add_port(port, port == UPLINK);
         }
@@ -117,7 +129,7 @@ fn take(play: &mut Play, step: &Step, declared: &mut BTreeSet<Ipv4Addr>) {
             play.world.ports.get_mut(&port).into_iter().for_each(|port| port.answers = answers);
         }
         Step::ReadMaps => play.read_maps(),
-        Step::BridgeGone => play.handle(Event::BridgeGone { ifindex: super::world::BRIDGE + 1 }),
+        Step::BridgeGone => play.handle(Event::BridgeGone { ifindex: BRIDGE + 1 }),
     }
 }
 
@@ -178,6 +190,41 @@ proptest! {
         prop_assert!(left <= declared, "{:?}", play.world.evidence);
         play.read_maps();
         prop_assert!(play.arbiter.ageing.is_empty());
+    }
+
+    /// After an incident has closed with one left, another that claims the address opens one.
+    #[test]
+    fn who_is_left_has_the_address(steps in vec(step_or_leave(), 0..60)) {
+        let mut play = Play::new(&ACCESS, &[UPLINK]);
+        let mut declared = BTreeSet::new();
+        steps.iter().for_each(|step| take(&mut play, step, &mut declared));
+        play.world.ports.values_mut().for_each(|port| {
+            (port.answers, port.carrier) = (true, true);
+        });
+        play.wait(Duration::from_secs(5));
+        for host in (1..5).map(address).filter(|host| *host != GATEWAY) {
+            let key = AddressKey::new(BRIDGE, 0, host.into());
+            let all = play.world.incidents.list(true);
+            let about = |one: &&Incident| one.target == Target::Address(host.into());
+            let Some(last) = all.iter().rfind(about) else { continue };
+            let left = last.left().filter(|left| {
+                let of = play.world.evidence.get(&(segment(), host.into()));
+                of.is_some_and(|of| of.get(&left.ifindex).is_some_and(|c| c.station == *left))
+                    && play.world.ports.get(&left.ifindex).is_some_and(|port| port.exists)
+            });
+            let undeclared = !play.world.model.owned.contains_key(&key);
+            if last.kind != Kind::Duplicate || last.closed_at.is_none() || !undeclared {
+                continue;
+            }
+            let Some(left) = left else { continue };
+            play.world.add_port(PORTS + 1, false);
+            play.send(PORTS + 1, &announce(mac(9), host));
+            play.wait(Duration::from_secs(5));
+            let open = play.open();
+            let told = open.iter().any(|(_, macs)| macs.contains(&mac(9)) && macs.contains(&left.mac));
+            prop_assert!(told, "{left:?}: {open:?}");
+            play.end_port(PORTS + 1, true);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod cases;
 mod histories;
 mod incidents;
+mod left;
 mod reflected;
 mod rows;
 mod strangers;

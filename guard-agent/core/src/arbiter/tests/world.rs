@@ -340,10 +340,16 @@ impl Hands for World {
                 drop(self.incidents.folded(&segment, address, ifindex, at));
             }
             Effect::Spoke(segment, address, holder) => {
-                let told = self.incidents.spoke(&segment, address, &holder);
+                let at = self.now().now;
+                let told = self.incidents.holder_spoke(&segment, address, &holder, at);
                 self.opened(told);
             }
             Effect::HoldInKernel(key, live) => drop(self.model.live.insert(key, live)),
+            Effect::HoldInstead(key, ifindex, live) => {
+                let before = self.model.live.get_mut(&key);
+                let before = before.filter(|before| before.ifindex == ifindex);
+                before.into_iter().for_each(|before| *before = live);
+            }
             Effect::Listen(key, Station { mac: Mac(mac), ifindex, .. }) => {
                 let live = self.model.live.get_mut(&key);
                 let live = live.filter(|live| (live.ifindex, live.mac) == (ifindex, mac));
@@ -530,6 +536,20 @@ impl Play {
         self.handle(Event::PortGone { ifindex, addresses });
         let now = self.world.now().now;
         let closed = self.world.incidents.port_gone(ifindex, now);
+        self.world.closed.extend(closed);
+    }
+
+    /// A port leaves the bridge. Its link is there still, and so is what was claimed behind it.
+    pub(super) fn leave_bridge(&mut self, ifindex: u32) {
+        if self.world.ports.remove(&ifindex).is_none() {
+            return;
+        }
+        let claimed = self.world.evidence.iter().filter(|(_, of)| of.contains_key(&ifindex));
+        let addresses = claimed.map(|(place, _)| place.clone()).collect();
+        self.world.model.macs.retain(|_, holder| holder.ifindex != ifindex);
+        self.handle(Event::PortGone { ifindex, addresses });
+        let now = self.world.now().now;
+        let closed = self.world.incidents.port_left(ifindex, now);
         self.world.closed.extend(closed);
     }
 

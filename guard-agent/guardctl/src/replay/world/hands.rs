@@ -19,7 +19,8 @@ impl Hands for World<'_> {
                 self.closed.extend(self.incidents.folded(&segment, address, ifindex, at));
             }
             Effect::Spoke(segment, address, holder) => {
-                self.incidents.spoke(&segment, address, &holder);
+                let at = now(self.model.now_ns);
+                self.incidents.holder_spoke(&segment, address, &holder, at);
             }
             Effect::HoldInKernel(key, live) => {
                 self.stay(&key);
@@ -29,6 +30,12 @@ impl Hands for World<'_> {
                 if self.model.live.get(&key).is_some_and(|live| live.ifindex == ifindex) {
                     self.stay(&key);
                     self.model.live.remove(&key);
+                }
+            }
+            Effect::HoldInstead(key, ifindex, live) => {
+                if self.model.live.get(&key).is_some_and(|live| live.ifindex == ifindex) {
+                    self.stay(&key);
+                    self.model.live.insert(key, live);
                 }
             }
             Effect::ForgetChallenger(challenger) => self.forget_challenger(&challenger),
