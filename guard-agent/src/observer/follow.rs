@@ -262,12 +262,13 @@ impl Observer {
                     self.executor.bridge_present(name, is);
                     self.ports.bridge_mac(is.ifindex, is.mac);
                     if was.is_none_or(|was| {
-                        (was.ifindex, was.filters_vlans, &was.addresses)
-                            != (is.ifindex, is.filters_vlans, &is.addresses)
+                        (was.ifindex, was.vlan_filter, &was.addresses)
+                            != (is.ifindex, is.vlan_filter, &is.addresses)
                     }) {
-                        let Present { ifindex, filters_vlans, ref addresses, .. } = *is;
+                        let Present { ifindex, vlan_filter, ref addresses, .. } = *is;
                         let owners = &self.deps.owners;
-                        owners.bridge_present(name, ifindex, filters_vlans, addresses.clone());
+                        let filters = vlan_filter.is_some();
+                        owners.bridge_present(name, ifindex, filters, addresses.clone());
                     }
                     self.host_addresses(name, Some(is), was);
                     self.deps.health.recovered(&what);

@@ -14,7 +14,14 @@ mod kind;
 mod log_limiter;
 mod ports;
 
-use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -185,7 +192,7 @@ impl Observer {
         let arbiter = Arbiter::new(deps.conflict, &deps.quota);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
-        let topology = Topology::new(names);
+        let topology = Topology::new(named_vlans(&deps));
         let heartbeat = Arc::new(Heartbeat::new(std::time::Instant::now()));
         let handle = Handle {
             requests: sender,
@@ -443,6 +450,16 @@ impl Observer {
         let due = self.arbiter.next_due()?;
         Some(Instant::now() + due.saturating_sub(clock::monotonic()))
     }
+}
+
+/// The bridges by name, each with the VLANs that the configuration names on it.
+fn named_vlans(deps: &Deps) -> BTreeMap<Arc<str>, BTreeSet<u16>> {
+    let vlans = |bridge: &Bridge| {
+        let prefixes = deps.prefixes.iter().filter(|(segment, _)| segment.bridge == bridge.name);
+        let rules = bridge.allow.iter().map(|rule| rule.vlan);
+        prefixes.map(|(segment, _)| segment.vlan).chain(rules).collect()
+    };
+    deps.bridges.iter().map(|bridge| (bridge.name.clone(), vlans(bridge))).collect()
 }
 
 /// Some of the records that the ring holds, each a slice of one buffer.

@@ -22,7 +22,7 @@ use rtnetlink::{Handle, LinkGetRequest, MulticastGroup};
 use tokio::time::{error::Elapsed, timeout};
 
 use self::decode::{address, link, notices, vlans};
-pub use self::model::{Dump, Flow, Link, Notice, PortVlans};
+pub use self::model::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
 
 /// How long the kernel may take to answer: a thousand ports are listed within a tenth of it.
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
