@@ -94,6 +94,8 @@ pub struct Deps {
     pub bridges: Vec<Bridge>,
     /// The prefixes on each segment, besides those of the host's addresses.
     pub prefixes: Vec<(Segment, IpNet)>,
+    /// The pools by name.
+    pub pools: Vec<(Arc<str>, Segment)>,
     /// When claims age, how long a doubt may be held.
     pub conflict: Conflict,
     /// What one port may add about addresses that nobody owns.

@@ -4,7 +4,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
-use guard_tests::{Arp, BRIDGE, GATEWAY, Lab, Launch, Lease, Mac, Sandbox, eventually};
+use guard_tests::{
+    Agent, Arp, BRIDGE, GATEWAY, Lab, Launch, Lease, Mac, POOL, Sandbox, eventually,
+};
 use serde_json::Value;
 
 /// The types of a customer's tag and of a provider's (IEEE 802.1Q, 802.1ad).
@@ -318,6 +320,37 @@ fn a29_a_station_within_a_vlan_is_asked_there() -> Result<()> {
     eventually("its end", || Ok(all()?.iter().all(|one| one["open"] == false).then_some(())))
 }
 
+fn is_refused_for_want_of_its_vlan(agent: &Agent) -> Result<()> {
+    let body = agent.await_readyz(503)?;
+    assert!(body.contains(&format!("pool {POOL}")), "{body}");
+    let refusal = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "asker"])?.refusal()?;
+    assert_eq!((&*refusal.status, &*refusal.reason), ("UNAVAILABLE", "VLAN_ABSENT"));
+    Ok(())
+}
+
+#[test]
+fn a_pool_whose_vlan_no_port_is_in_hands_nothing_out() -> Result<()> {
+    let lab = Lab::new()?;
+    if !filter_vlans(&lab)? {
+        return Ok(());
+    }
+    let config = lab.config()?.with_pool("vlan", "5")?;
+    let agent = lab.agent_with(Launch::config(&config)?.degraded())?;
+    is_refused_for_want_of_its_vlan(&agent)?;
+    let sandbox = lab.sandbox("a")?;
+    put_into(&lab, &sandbox, 5, "pvid untagged")?;
+    agent.await_readyz(200)?;
+    let lease = agent.admit(&sandbox)?;
+    sandbox.delete()?;
+    is_refused_for_want_of_its_vlan(&agent)?;
+    // It keeps what it has handed out.
+    assert!(agent.entry(lease.address)?.is_some());
+    // On a bridge that does not filter VLANs every port carries them all.
+    lab.host().ip(&format!("link set {BRIDGE} type bridge vlan_filtering 0"))?;
+    agent.await_readyz(200)?;
+    agent.allocate("b").map(drop)
+}
+
 #[test]
 fn vlan_0_of_a_pool_is_the_bridges_default_pvid_and_follows_it() -> Result<()> {
     let lab = Lab::new()?;
@@ -356,5 +389,9 @@ fn vlan_0_of_a_pool_is_the_bridges_default_pvid_and_follows_it() -> Result<()> {
     stolen(&leases[2], &[(Q, 10)])?;
     bridge("vlan_filtering 0")?;
     stolen(&leases[3], &[])?;
-    Ok(())
+    bridge("vlan_default_pvid 0")?;
+    bridge("vlan_filtering 1")?;
+    is_refused_for_want_of_its_vlan(&agent)?;
+    bridge("vlan_filtering 0")?;
+    agent.await_readyz(200).map(drop)
 }
