@@ -267,7 +267,7 @@ mod tests {
         let protocol = InfoBridge::VlanProtocol(VlanProtocol::Ieee8021Ad);
         let pvid = InfoBridge::VlanDefaultPvid(10);
         assert_eq!(of(&[off, protocol.clone()]), None);
-        assert_eq!(of(&[on.clone()]), Some(VlanFilter::default()));
+        assert_eq!(of(&[InfoBridge::VlanFiltering(true)]), Some(VlanFilter::default()));
         let provider = VlanFilter { provider: true, default_pvid: 10 };
         assert_eq!(of(&[protocol, pvid, on]), Some(provider));
     }
