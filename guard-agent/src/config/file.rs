@@ -217,7 +217,8 @@ pub(super) struct Pool {
     pub name: String,
     /// The bridge that it is on, which has a section of its own.
     pub bridge: String,
-    /// The VLAN of that bridge: 0 for untagged, on a bridge that filters VLANs the PVID.
+    /// The VLAN of that bridge: 0 for untagged, on a bridge that filters VLANs its
+    /// `vlan_default_pvid`.
     #[serde(default)]
     pub vlan: u16,
     /// What its addresses are of.

@@ -205,6 +205,11 @@ fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> 
         bpffs: config.bpffs.clone(),
         bridges: config.bridges.clone(),
         prefixes: config.prefixes(),
+        pools: config
+            .pools
+            .iter()
+            .map(|pool| (pool.name().clone(), pool.segment().clone()))
+            .collect(),
         conflict: config.conflict,
         quota: config.quota,
         live: live.clone(),

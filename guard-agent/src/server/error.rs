@@ -35,6 +35,14 @@ pub enum Closed {
         /// Since when and why.
         why: String,
     },
+    /// No port is in the pool's VLAN.
+    #[error("pool {pool:?}: {why}")]
+    VlanAbsent {
+        /// Which pool.
+        pool: Arc<str>,
+        /// On which bridge, and in which VLAN.
+        why: String,
+    },
     /// There is no store to write to.
     #[error("{0}")]
     Store(Refusal),
@@ -133,6 +141,7 @@ impl From<Closed> for Status {
         let reason = match closed {
             Closed::Starting => "STARTING",
             Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
+            Closed::VlanAbsent { .. } => "VLAN_ABSENT",
             // It knows whether waiting helps.
             Closed::Store(refusal) => return refused(refusal),
             Closed::InventoryDegraded(_) => "INVENTORY_DEGRADED",

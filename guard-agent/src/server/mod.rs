@@ -229,6 +229,9 @@ impl Deps {
                 let pool = pool.name().clone();
                 return Err(error::Closed::BridgeAbsent { pool, bridge: bridge.clone(), why });
             }
+            if let Some(why) = self.health.why(&health::pool(pool.name())) {
+                return Err(error::Closed::VlanAbsent { pool: pool.name().clone(), why });
+            }
         }
         let sources = self.reconciler.sources();
         if !self.health.booted() {

@@ -673,6 +673,8 @@ impl ConflictKind {
             "CONFLICT_KIND_ROUTER" => "router",
             "CONFLICT_KIND_COVERAGE" => "coverage",
             "CONFLICT_KIND_PROXY" => "proxy",
+            "CONFLICT_KIND_LOOP" => "loop",
+            "CONFLICT_KIND_DECLINED" => "declined",
             _ => "",
         }
     }
