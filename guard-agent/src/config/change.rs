@@ -80,7 +80,7 @@ impl Config {
         changes.waits("[inventory] or [directory]", &self.sources, &sources);
         changes.waits("[watchdog]", &self.watchdog, &watchdog);
         changes.live("[[subscriber]]", &self.subscribers, &subscribers);
-        changes.live("[access]", &self.access, &access);
+        changes.live("[access] or [[controller]]", &self.access, &access);
         let changed = Self {
             source_stale,
             when_degraded,

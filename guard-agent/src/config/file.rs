@@ -59,6 +59,9 @@ pub(super) struct File {
     /// Who is waited for.
     #[serde(skip_serializing)]
     pub subscriber: Vec<Subscriber>,
+    /// Whose leases are whose.
+    #[serde(skip_serializing)]
+    pub controller: Vec<Controller>,
     /// Who may call.
     pub access: Access,
 }
@@ -81,6 +84,7 @@ impl Default for File {
             directory: None,
             watchdog: Watchdog::default(),
             subscriber: Vec::new(),
+            controller: Vec::new(),
             access: Access::default(),
         }
     }
@@ -417,13 +421,31 @@ pub(super) fn hold_deadline() -> Duration {
     Duration::from_secs(120)
 }
 
+/// A controller: a user who may read, and hand out and take back leases, subnets and names. What one has
+/// made, another does not confirm, bind or give back.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Controller {
+    /// Its number.
+    pub uid: u32,
+    /// The pools that it has; all where none is named.
+    #[serde(default)]
+    pub pools: Vec<String>,
+    /// The subscriber that it acknowledges holds for. One that no controller names is every controller's.
+    pub subscriber: Option<String>,
+    /// What it makes is every controller's that has the pool, too.
+    #[serde(default)]
+    pub shared: bool,
+}
+
 /// Who may call, by the credentials of the process that connects.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields)]
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
-pub struct Access {
+pub(super) struct Access {
     /// Administrators: users who may do everything.
     pub admin_uids: Vec<u32>,
-    /// Controllers: users who may read, and hand out and take back leases, subnets and names.
+    /// Controllers: users who may read, and hand out and take back leases, subnets and names. Each is a
+    /// [[controller]] of all pools.
     pub controller_uids: Vec<u32>,
     /// Readers: groups whose members may read.
     pub reader_gids: Vec<u32>,
@@ -432,14 +454,5 @@ pub struct Access {
 impl Default for Access {
     fn default() -> Self {
         Self { admin_uids: vec![0], controller_uids: Vec::new(), reader_gids: Vec::new() }
-    }
-}
-
-impl Access {
-    /// Whether nobody else has a role.
-    pub fn is_for_root_alone(&self) -> bool {
-        let Self { admin_uids, controller_uids, reader_gids } = self;
-        let others = admin_uids.iter().chain(controller_uids).any(|uid| *uid != 0);
-        !others && reader_gids.is_empty()
     }
 }

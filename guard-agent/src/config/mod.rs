@@ -1,5 +1,6 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
+mod access;
 mod change;
 mod check;
 pub mod containerd;
@@ -32,8 +33,9 @@ use self::{
     place::{Fault, at},
 };
 
+pub use access::Access;
 pub use change::Change;
-pub use file::{Access, LogFormat, WhenDegraded};
+pub use file::{LogFormat, WhenDegraded};
 pub use http::HttpAddress;
 pub use print::commented_defaults;
 
@@ -305,6 +307,7 @@ impl Config {
             directory,
             watchdog,
             subscriber,
+            controller,
             access,
         } = file;
         check_spans(&conflict)?;
@@ -315,6 +318,11 @@ impl Config {
             containerd: inventory.containerd.map(sources::containerd).transpose()?,
             directory: directory.map(|directory| directory.socket),
         };
+        let pools = Pools::new(pools.clone()).map_err(|error| {
+            let place = format!("pool.{}", second(&pools, &error));
+            at(place)(error)
+        })?;
+        let subscribers = sources::subscribers(subscriber)?;
         Ok(Self {
             state_dir,
             socket,
@@ -327,15 +335,12 @@ impl Config {
             conflict,
             quota,
             bridges,
-            pools: Pools::new(pools.clone()).map_err(|error| {
-                let place = format!("pool.{}", second(&pools, &error));
-                at(place)(error)
-            })?,
             reconcile: sources::reconcile(&reconcile)?,
             watchdog: sources::watchdog(&watchdog, &sources)?,
             sources,
-            subscribers: sources::subscribers(subscriber)?,
-            access,
+            access: access::check(access, controller, &pools, &subscribers)?,
+            pools,
+            subscribers,
         })
     }
 

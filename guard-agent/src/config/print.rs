@@ -28,6 +28,7 @@ pub fn commented_defaults() -> String {
         directory: _,
         watchdog,
         subscriber: _,
+        controller: _,
         access,
     } = &file::File::default();
     let mut out = String::new();
@@ -48,6 +49,7 @@ pub fn commented_defaults() -> String {
     let name = "nfs-proxy".to_owned();
     let subscriber = file::Subscriber { name, hold_deadline: file::hold_deadline() };
     section(&mut out, "[[subscriber]]", &subscriber, true);
+    section(&mut out, "[[controller]]", &controller(), true);
     out
 }
 
@@ -88,6 +90,11 @@ fn bridge() -> file::Bridge {
     let name = "rt0".to_owned();
     let (mode, uplinks, access, prefixes, allow) = Default::default();
     file::Bridge { name, mode, uplinks, access, prefixes, allow }
+}
+
+fn controller() -> file::Controller {
+    let (pools, subscriber) = (vec!["sandboxes".to_owned()], Some("nfs-proxy".to_owned()));
+    file::Controller { uid: 990, pools, subscriber, shared: false }
 }
 
 fn allow() -> file::Allow {

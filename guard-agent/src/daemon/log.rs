@@ -22,7 +22,7 @@ use crate::{config::LogFormat, logging::Queue};
 /// What is logged where `RUST_LOG` does not say. Libraries have their say where something is wrong;
 /// h2 not even then, since it warns of what its peers do.
 const FILTER: &str =
-    "warn,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
+    "warn,audit=info,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
 
 /// Starts it: to journald where systemd has made that our standard error, else to standard error in
 /// the format that is configured. `RUST_LOG` narrows or widens what is logged.

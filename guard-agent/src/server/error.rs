@@ -331,6 +331,7 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetMalformed
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
+        Reason::NotYours => Code::PermissionDenied,
         Reason::PoolUnknown => Code::NotFound,
         Reason::StoreDamaged
         | Reason::StoreUnwritable

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod admit;
+mod audit;
 mod check;
 pub(crate) mod convert;
 mod error;
@@ -207,15 +208,11 @@ impl Deps {
     }
 
     /// What was given back, as far as one response holds it.
-    fn released(
-        &self,
-        outcome: proto::Outcome,
-        leases: Vec<Arc<Lease>>,
-    ) -> tonic::Response<proto::ReleaseResponse> {
+    fn released(&self, outcome: proto::Outcome, leases: Vec<Arc<Lease>>) -> proto::ReleaseResponse {
         let total_size = page::count(leases.len());
         let key = |lease: &Arc<Lease>| page::lease_key(lease);
         let leases = Page::only().of_all(leases, key, |lease| self.message(lease));
-        tonic::Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases, total_size })
+        proto::ReleaseResponse { outcome: outcome.into(), leases, total_size }
     }
 
     /// Whether these pools can be allocated from now.

@@ -25,6 +25,9 @@ const MOST_GROUPS: usize = 65536;
 pub struct Peer {
     /// The user; `None` where the kernel does not say.
     pub uid: Option<u32>,
+    /// The process, as the agent's namespace knows it; for the log alone, since another may have the
+    /// number by now.
+    pub pid: Option<i32>,
     /// The group and the supplementary groups.
     pub groups: Arc<[u32]>,
 }
@@ -32,18 +35,19 @@ pub struct Peer {
 impl Peer {
     #[cfg(test)]
     pub fn new(uid: Option<u32>, groups: &[u32]) -> Self {
-        Self { uid, groups: groups.into() }
+        Self { uid, pid: None, groups: groups.into() }
     }
 
     /// Reads what the kernel keeps of the process that connected.
     pub fn of(stream: &UnixStream) -> Self {
         let Ok(credentials) = stream.peer_cred() else {
-            return Self { uid: None, groups: Arc::default() };
+            return Self { uid: None, pid: None, groups: Arc::default() };
         };
         // Without them it is in one group, which is less than it may have and never more.
         let mut groups = supplementary(stream).unwrap_or_default();
         groups.push(credentials.gid());
-        Self { uid: Some(credentials.uid()), groups: groups.into() }
+        let (uid, pid) = (Some(credentials.uid()), credentials.pid());
+        Self { uid, pid, groups: groups.into() }
     }
 }
 
@@ -153,6 +157,7 @@ mod tests {
         let (here, _there) = UnixStream::pair().unwrap();
         let peer = Peer::of(&here);
         assert_eq!(peer.uid, Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(peer.pid, Some(nix::unistd::getpid().as_raw()));
         let own: Vec<_> =
             nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
         assert_eq!(supplementary(&here).unwrap(), own);

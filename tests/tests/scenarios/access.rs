@@ -22,14 +22,14 @@ fn roles() -> String {
     )
 }
 
-fn start(lab: &Lab, access: &str) -> Result<Agent> {
+pub fn start(lab: &Lab, access: &str) -> Result<Agent> {
     // The lab's directory is root's alone; what keeps others out is to be the agent.
     std::fs::set_permissions(lab.dir(), std::fs::Permissions::from_mode(0o711))?;
     lab.agent_with(Launch::config(&lab.config()?.with(access)?)?)
 }
 
 /// What each method answers to a user: `OK`, or the refusal.
-fn call_as(
+pub fn call_as(
     agent: &Agent,
     uid: u32,
     groups: &str,

@@ -33,6 +33,7 @@ pub struct Lease {
     pub updated_at: Option<Timestamp>,
     pub until: Option<Timestamp>,
     pub cooldown_bypassed: bool,
+    pub maker: Option<u32>,
 }
 
 impl From<proto::Lease> for Lease {
@@ -60,6 +61,7 @@ impl From<proto::Lease> for Lease {
             updated_at: time(lease.updated_at),
             until: time(lease.until),
             cooldown_bypassed: lease.cooldown_bypassed,
+            maker: lease.maker,
         }
     }
 }
@@ -155,6 +157,7 @@ pub mod tests {
             binding: proto::Binding::Declared.into(),
             created_at: stamp(1),
             updated_at: stamp(2),
+            maker: Some(990),
             labels: [("team".to_owned(), "a".to_owned())].into(),
             ..proto::Lease::default()
         }
@@ -165,7 +168,7 @@ pub mod tests {
         "lifecycle":null,"key":null,"generation":1866435632857088,"mac":"02:00:00:00:00:0a",
         "interface":"veth-web-1","binding":"declared","reason":null,"evidence":[],"holds":[],
         "misses":0,"created_at":"1970-01-01T00:00:01Z","updated_at":"1970-01-01T00:00:02Z",
-        "until":null,"cooldown_bypassed":false}"#;
+        "until":null,"cooldown_bypassed":false,"maker":990}"#;
 
     fn squatted() -> proto::Lease {
         proto::Lease {
@@ -198,7 +201,7 @@ pub mod tests {
                 "binding":null,"reason":"live","evidence":["#,
                 WIRE,
                 r#"],"holds":["nfs-proxy"],"misses":2,"created_at":null,"updated_at":null,
-                "until":"1970-01-01T00:01:10Z","cooldown_bypassed":true}]}"#,
+                "until":"1970-01-01T00:01:10Z","cooldown_bypassed":true,"maker":null}]}"#,
             ]
             .concat(),
         );
