@@ -14,6 +14,8 @@ use super::{
 pub struct Access {
     /// Users who may do everything.
     pub admin_uids: Vec<u32>,
+    /// They must have `CAP_NET_ADMIN` in the initial user namespace, too.
+    pub admin_net_admin: bool,
     /// Users who hand out leases and take them back.
     pub controllers: Controllers,
     /// Groups whose members may read.
@@ -22,16 +24,17 @@ pub struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        let file::Access { admin_uids, controller_uids, reader_gids } = file::Access::default();
+        let file::Access { admin_uids, admin_net_admin, controller_uids, reader_gids } =
+            file::Access::default();
         let controllers = controller_uids.into_iter().map(of_all_pools).collect();
-        Self { admin_uids, controllers, reader_gids }
+        Self { admin_uids, admin_net_admin, controllers, reader_gids }
     }
 }
 
 impl Access {
     /// Whether nobody else has a role.
     pub fn is_for_root_alone(&self) -> bool {
-        let Self { admin_uids, controllers, reader_gids } = self;
+        let Self { admin_uids, admin_net_admin: _, controllers, reader_gids } = self;
         let mut uids = admin_uids.iter().chain(controllers.iter().map(|it| &it.uid));
         uids.all(|uid| *uid == 0) && reader_gids.is_empty()
     }
@@ -49,7 +52,7 @@ pub(super) fn check(
     pools: &Pools,
     subscribers: &[(Arc<str>, Duration)],
 ) -> Result<Access, Fault> {
-    let file::Access { admin_uids, controller_uids, reader_gids } = access;
+    let file::Access { admin_uids, admin_net_admin, controller_uids, reader_gids } = access;
     let listed: BTreeSet<u32> = controller_uids.into_iter().collect();
     let mut all: Vec<_> = listed.into_iter().map(of_all_pools).collect();
     for (index, section) in sections.into_iter().enumerate() {
@@ -83,5 +86,6 @@ pub(super) fn check(
         let pools = (!own.is_empty()).then_some(own);
         all.push(Controller { uid, pools, subscriber, shared });
     }
-    Ok(Access { admin_uids, controllers: all.into_iter().collect(), reader_gids })
+    let controllers = all.into_iter().collect();
+    Ok(Access { admin_uids, admin_net_admin, controllers, reader_gids })
 }

@@ -40,6 +40,7 @@ impl Config {
         let Self {
             state_dir,
             socket,
+            reader_socket,
             bpffs,
             http,
             log_format,
@@ -59,6 +60,7 @@ impl Config {
         let mut changes = Changes::default();
         changes.waits("state_dir", &self.state_dir, &state_dir);
         changes.waits("socket", &self.socket, &socket);
+        changes.waits("reader_socket", &self.reader_socket, &reader_socket);
         changes.waits("bpffs", &self.bpffs, &bpffs);
         changes.waits("http", &self.http, &http);
         changes.waits("[log] format", &self.log_format, &log_format);

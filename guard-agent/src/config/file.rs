@@ -29,6 +29,9 @@ pub(super) struct File {
     pub state_dir: PathBuf,
     /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Another one, on which nobody is more than a reader: for containers, whose root is root here. Where
+    /// it is empty, there is none.
+    pub reader_socket: PathBuf,
     /// Where programs, links and maps are pinned: a directory of a mounted bpffs.
     pub bpffs: PathBuf,
     /// Metrics and health, over HTTP and without a password: an address with a port, or "unix:" and a
@@ -71,6 +74,7 @@ impl Default for File {
         Self {
             state_dir: "/var/lib/guard".into(),
             socket: "/run/guard/guard.sock".into(),
+            reader_socket: PathBuf::new(),
             bpffs: "/sys/fs/bpf/guard".into(),
             http: HttpAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9477))),
             log: Log::default(),
@@ -376,6 +380,8 @@ impl Default for Containerd {
 pub(super) struct Directory {
     /// Where it serves `guard.directory.v1`.
     pub socket: PathBuf,
+    /// The user that has to listen there; of anybody else nothing is believed. Any where it is left out.
+    pub uid: Option<u32>,
 }
 
 /// Removes containers that no sandbox has any more. It wants [inventory.containerd] and [directory].
@@ -444,6 +450,9 @@ pub(super) struct Controller {
 pub(super) struct Access {
     /// Administrators: users who may do everything.
     pub admin_uids: Vec<u32>,
+    /// An administrator's process must have CAP_NET_ADMIN in the initial user namespace, too, when it
+    /// connects: uid 0 of a container most likely has not.
+    pub admin_net_admin: bool,
     /// Controllers: users who may read, and hand out and take back leases, subnets and names. Each is a
     /// [[controller]] of all pools.
     pub controller_uids: Vec<u32>,
@@ -453,6 +462,11 @@ pub(super) struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { admin_uids: vec![0], controller_uids: Vec::new(), reader_gids: Vec::new() }
+        Self {
+            admin_uids: vec![0],
+            admin_net_admin: false,
+            controller_uids: Vec::new(),
+            reader_gids: Vec::new(),
+        }
     }
 }

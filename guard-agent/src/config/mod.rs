@@ -46,6 +46,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Its second socket, on which nobody is more than a reader.
+    pub reader_socket: Option<PathBuf>,
     /// Where programs, links and maps are pinned; on a bpffs.
     pub bpffs: PathBuf,
     /// Metrics and health.
@@ -294,6 +296,7 @@ impl Config {
         let file::File {
             state_dir,
             socket,
+            reader_socket,
             bpffs,
             http,
             log,
@@ -311,12 +314,19 @@ impl Config {
             access,
         } = file;
         check_spans(&conflict)?;
+        let reader_socket = Some(reader_socket).filter(|path| !path.as_os_str().is_empty());
+        if reader_socket.as_ref() == Some(&socket) {
+            let what = "it is `socket`, on which others are more than readers".to_owned();
+            let error = CheckError::Setting { section: "reader_socket", what };
+            return Err(at("reader_socket")(error));
+        }
         let mut bridges = check_bridges(bridge)?;
         let pools = check_pools(pool, &mut bridges)?;
         check_gateways(&bridges, &pools)?;
         let sources = inventory::Settings {
             containerd: inventory.containerd.map(sources::containerd).transpose()?,
-            directory: directory.map(|directory| directory.socket),
+            directory: directory
+                .map(|file::Directory { socket, uid }| inventory::Directory { socket, uid }),
         };
         let pools = Pools::new(pools.clone()).map_err(|error| {
             let place = format!("pool.{}", second(&pools, &error));
@@ -326,6 +336,7 @@ impl Config {
         Ok(Self {
             state_dir,
             socket,
+            reader_socket,
             bpffs,
             http,
             log_format: log.format,

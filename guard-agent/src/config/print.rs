@@ -15,6 +15,7 @@ pub fn commented_defaults() -> String {
     let file::File {
         state_dir: _,
         socket: _,
+        reader_socket: _,
         bpffs: _,
         http: _,
         log,
@@ -44,7 +45,8 @@ pub fn commented_defaults() -> String {
     section(&mut out, "[[bridge.allow]]", &allow(), true);
     section(&mut out, "[[pool]]", &pool(), true);
     section(&mut out, "[inventory.containerd]", &file::Containerd::default(), true);
-    let directory = file::Directory { socket: "/run/controller/directory.sock".into() };
+    let socket = "/run/controller/directory.sock".into();
+    let directory = file::Directory { socket, uid: Some(990) };
     section(&mut out, "[directory]", &directory, true);
     let name = "nfs-proxy".to_owned();
     let subscriber = file::Subscriber { name, hold_deadline: file::hold_deadline() };

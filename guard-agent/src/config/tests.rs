@@ -179,7 +179,8 @@ fn sources_are_asked_where_they_have_a_section() {
     let containerd = config.sources.containerd.unwrap();
     assert_eq!(containerd.namespace, "k8s.io");
     assert_eq!(containerd.address_label, "runtime.computer/ip");
-    assert_eq!(config.sources.directory, Some("/run/d.sock".into()));
+    let directory = inventory::Directory { socket: "/run/d.sock".into(), uid: None };
+    assert_eq!(config.sources.directory, Some(directory));
     assert_eq!(config.subscribers, [(Arc::from("nfs-proxy"), Duration::from_secs(120))]);
 }
 
@@ -238,6 +239,7 @@ fn whatever_is_wrong_its_line_is_named() {
         ("[[controller]]\nuid = 7\nsubscriber = \"s\"\n[[bridge]]\nname = \"b\"\n", 3),
         ("[inventory.containerd]\nnamespace = \"\"\n[[bridge]]\nname = \"b\"\n", 2),
         ("http = 9477\n", 1),
+        ("socket = \"/a\"\nreader_socket = \"/a\"\n", 2),
         ("http = \"unix:http.sock\"\n", 1),
         ("[log]\nformat = \"xml\"\n", 2),
         ("state_dir =\n", 1),

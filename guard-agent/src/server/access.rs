@@ -110,10 +110,10 @@ pub fn caller(access: &Access, role: Role, uid: Option<u32>) -> Caller {
 
 /// The highest role that the settings give to a caller.
 pub fn role(access: &Access, peer: &Peer) -> Role {
-    let Access { admin_uids, controllers, reader_gids } = access;
+    let Access { admin_uids, admin_net_admin, controllers, reader_gids } = access;
     // Whom the kernel does not name is nobody.
     let Some(uid) = peer.uid else { return Anyone };
-    if admin_uids.contains(&uid) {
+    let given = if admin_uids.contains(&uid) && (!admin_net_admin || peer.net_admin) {
         Administrator
     } else if controllers.get(uid).is_some() {
         Controller
@@ -121,6 +121,19 @@ pub fn role(access: &Access, peer: &Peer) -> Role {
         Reader
     } else {
         Anyone
+    };
+    given.min(peer.most)
+}
+
+/// What keeps a role from a caller beside the setting that gives it; empty where nothing does.
+pub fn hint(access: &Access, required: Role, peer: &Peer) -> &'static str {
+    let is_listed = peer.uid.is_some_and(|uid| access.admin_uids.contains(&uid));
+    if peer.most < required {
+        "; on `reader_socket` nobody is more than a reader"
+    } else if access.admin_net_admin && is_listed && !peer.net_admin {
+        "; access.admin_net_admin asks for CAP_NET_ADMIN in the initial user namespace, too"
+    } else {
+        ""
     }
 }
 
@@ -173,5 +186,18 @@ mod tests {
         assert_eq!(given(Some(8), &[8, 100]), Reader);
         assert_eq!(given(Some(8), &[0, 7]), Anyone);
         assert_eq!(given(None, &[100]), Anyone);
+        // On a socket for readers nobody is more.
+        let on_readers = |uid, groups: &[u32]| {
+            role(&access, &Peer { most: Reader, ..Peer::new(Some(uid), groups) })
+        };
+        assert_eq!([on_readers(0, &[]), on_readers(7, &[])], [Reader, Reader]);
+        assert_eq!([on_readers(8, &[100]), on_readers(8, &[])], [Reader, Anyone]);
+        // Where it is asked for, a user alone is no administrator.
+        let access = Access { admin_net_admin: true, ..access };
+        let root = |net_admin, groups: &[u32]| {
+            role(&access, &Peer { net_admin, ..Peer::new(Some(0), groups) })
+        };
+        assert_eq!([root(true, &[]), root(false, &[])], [Administrator, Anyone]);
+        assert_eq!(root(false, &[100]), Reader);
     }
 }

@@ -44,17 +44,20 @@ fn caller(role: Role, peer: &Peer) -> Caller {
     peer.uid.filter(|_| role > Role::Anyone)
 }
 
-/// Accepts connections; those that are too many of one caller are closed at once.
+/// Accepts connections to a socket on which nobody has more than a role; those that are too many of one
+/// caller are closed at once.
 pub fn connections(
     listener: UnixListener,
+    most: Role,
     settings: Settings,
     refusals: Refusals,
 ) -> impl Stream<Item = std::io::Result<Connection>> {
     let limit = Limit::new(CONNECTIONS, STRANGERS);
     UnixListenerStream::new(listener).filter_map(move |accepted| {
         let admitted = accepted.map(|stream| {
-            let peer = Peer::of(&stream);
-            let caller = caller(access::role(&settings.borrow().access, &peer), &peer);
+            let settings = settings.borrow().clone();
+            let peer = Peer::of(&stream, most, &settings.access);
+            let caller = caller(access::role(&settings.access, &peer), &peer);
             let Some(slot) = limit.take(caller) else {
                 refusals.note(caller, &peer, Refused::Connections(limit.most(caller)));
                 return None;
@@ -96,7 +99,8 @@ impl Admission {
         let caller = caller(role, &peer);
         if role < required {
             self.refusals.note(caller, &peer, Refused::Role);
-            return Err(error::role_required(path, required, peer.uid));
+            let hint = access::hint(&settings.access, required, &peer);
+            return Err(error::role_required(path, required, peer.uid, hint));
         }
         let slot = self.limit.take(caller).ok_or_else(|| {
             let most = self.limit.most(caller);
