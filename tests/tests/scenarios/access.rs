@@ -177,7 +177,7 @@ fn on_the_socket_for_readers_nobody_is_more_than_one() -> Result<()> {
 fn root_of_a_container_is_no_administrator_where_the_capability_is_asked_for() -> Result<()> {
     let lab = Lab::new()?;
     let agent = start(&lab, "[access]\nadmin_net_admin = true\n")?;
-    let bare = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
+    let bare = ["setpriv", "--bounding-set=-all"];
     // Here it is all there, and in a namespace of its own.
     let namespace = ["unshare", "--user", "--map-root-user"];
     for less in [&bare[..], &namespace] {
