@@ -170,12 +170,12 @@ impl From<Invalid> for Status {
 }
 
 /// The caller is not one of those who may.
-pub fn role_required(path: &str, required: Role, uid: Option<u32>) -> Status {
+pub fn role_required(path: &str, required: Role, uid: Option<u32>, hint: &str) -> Status {
     let (role, key) = (required.name(), required.key());
     let caller = uid.map_or_else(|| "the caller".to_owned(), |uid| format!("uid {uid}"));
     let message = format!(
         "{} wants the role {role}, which {caller} does not have: {key} in the agent's \
-         configuration gives it",
+         configuration gives it{hint}",
         method(path)
     );
     let metadata = [("role".to_owned(), role.to_owned()), ("setting".to_owned(), key.to_owned())];
@@ -347,6 +347,7 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetMalformed
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
+        Reason::NotYours => Code::PermissionDenied,
         Reason::PoolUnknown => Code::NotFound,
         Reason::StoreDamaged
         | Reason::StoreUnwritable

@@ -456,6 +456,10 @@ pub struct Lease {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// The user whose call made the lease, by its number; none where that is not known, as of one that was
+    /// found or made by an earlier version. It may change the lease, and so may administrators.
+    #[prost(uint32, optional, tag = "24")]
+    pub maker: ::core::option::Option<u32>,
 }
 /// One reason to think that an address is in use.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
