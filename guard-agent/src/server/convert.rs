@@ -68,6 +68,7 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
         updated_at: Some(timestamp(lease.updated_at)),
         until,
         cooldown_bypassed: lease.cooldown_bypassed,
+        maker: lease.maker,
         labels: lease.labels.clone().into_iter().collect(),
     }
 }

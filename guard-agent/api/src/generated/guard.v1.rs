@@ -456,6 +456,10 @@ pub struct Lease {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// The user whose call made the lease, by its number; none where that is not known, as of one that was
+    /// found or made by an earlier version. It may change the lease, and so may administrators.
+    #[prost(uint32, optional, tag = "24")]
+    pub maker: ::core::option::Option<u32>,
 }
 /// One reason to think that an address is in use.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2082,7 +2086,8 @@ pub mod leases_client {
         /// ADDRESS_LIVE, ADDRESS_HELD, ADDRESS_COOLING, ADDRESS_QUARANTINED, OWNER_HAS_LEASE.
         /// INVALID_ARGUMENT: ADDRESS_OUTSIDE_POOL, ADDRESS_RESERVED, ADDRESS_EXCLUDED,
         /// ADDRESS_MALFORMED, MAC_MALFORMED, OWNER_MALFORMED, AMBIGUOUS_OWNER. NOT_FOUND: POOL_UNKNOWN.
-        /// UNAVAILABLE: STARTING, STORE_DAMAGED, OBSERVER_DEGRADED, INVENTORY_DEGRADED, BRIDGE_ABSENT.
+        /// UNAVAILABLE: STARTING, STORE_DAMAGED, OBSERVER_DEGRADED, INVENTORY_DEGRADED, BRIDGE_ABSENT,
+        /// VLAN_ABSENT.
         pub async fn allocate(
             &mut self,
             request: impl tonic::IntoRequest<super::AllocateRequest>,
@@ -2287,7 +2292,8 @@ pub mod leases_server {
         /// ADDRESS_LIVE, ADDRESS_HELD, ADDRESS_COOLING, ADDRESS_QUARANTINED, OWNER_HAS_LEASE.
         /// INVALID_ARGUMENT: ADDRESS_OUTSIDE_POOL, ADDRESS_RESERVED, ADDRESS_EXCLUDED,
         /// ADDRESS_MALFORMED, MAC_MALFORMED, OWNER_MALFORMED, AMBIGUOUS_OWNER. NOT_FOUND: POOL_UNKNOWN.
-        /// UNAVAILABLE: STARTING, STORE_DAMAGED, OBSERVER_DEGRADED, INVENTORY_DEGRADED, BRIDGE_ABSENT.
+        /// UNAVAILABLE: STARTING, STORE_DAMAGED, OBSERVER_DEGRADED, INVENTORY_DEGRADED, BRIDGE_ABSENT,
+        /// VLAN_ABSENT.
         async fn allocate(
             &self,
             request: tonic::Request<super::AllocateRequest>,
