@@ -3,5 +3,7 @@
 
 pub mod client;
 pub mod convert;
+#[cfg(feature = "serde")]
+pub mod json;
 pub mod pages;
 pub mod proto;
