@@ -17,6 +17,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     net::UnixListener,
+    runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -48,11 +49,11 @@ use crate::{
 /// hangs then, such as a disk, would keep an agent that lost a part from being started again.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; what callers ask for, on the threads of `api`.
 ///
 /// # Errors
 /// What is missing or wrong on this machine, and what to do; or which part of the agent ended.
-pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
+pub async fn run(path: &Path, config: Config, api: &runtime::Handle) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
@@ -61,7 +62,7 @@ pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     let health = Arc::new(Health::default());
     let web = http::open(config.http.clone(), &mut passed, &health);
     passed.warn_of_others();
-    serve(path, Arc::new(config), health, (listener, web), signals).await
+    serve(path, Arc::new(config), health, (listener, web, api), signals).await
 }
 
 /// What asks us to end.
@@ -85,7 +86,7 @@ async fn serve(
     path: &Path,
     config: Arc<Config>,
     health: Arc<Health>,
-    (listener, web): (UnixListener, Http),
+    (listener, web, api): (UnixListener, Http, &runtime::Handle),
     signals: Signals,
 ) -> anyhow::Result<()> {
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
@@ -100,7 +101,7 @@ async fn serve(
     let Signals { terminate, interrupt, hangup } = signals;
     let started = async {
         let kernel = kernel.await.context("loading the program panicked")??;
-        let faces = Faces { path, listener, web, hangup };
+        let faces = Faces { path, listener, web, api, hangup };
         Running::start(&config, &leases, kernel, faces, &supervisor).await
     };
     let ended = match started.await {
@@ -129,6 +130,8 @@ struct Faces<'a> {
     hangup: Signal,
     listener: UnixListener,
     web: Http,
+    /// Where whoever reaches it is served.
+    api: &'a runtime::Handle,
 }
 
 /// All parts, running.
@@ -148,11 +151,11 @@ impl Running {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
-        let Faces { path, hangup, listener, web } = faces;
+        let Faces { path, hangup, listener, web, api } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
-        let liveness = start_liveness(leases, &handle, supervisor)?;
+        let liveness = start_liveness(leases, &handle, api, supervisor)?;
         let (reconciler, watchdog) = judges(config, leases, supervisor);
         let (current, settings) = watch::channel(config.clone());
         let reloader = Reloader {
@@ -182,6 +185,7 @@ impl Running {
             metrics: metrics.clone(),
             stopping,
         });
+        let _there = api.enter();
         supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
         supervisor.spawn("HTTP server", http::serve(deps, web));
         Ok(Self { stop, tasks, _liveness: liveness })
@@ -252,12 +256,13 @@ fn judges(
 fn start_liveness(
     leases: &Leases,
     observer: &Handle,
+    api: &runtime::Handle,
     supervisor: &Supervisor,
 ) -> anyhow::Result<oneshot::Sender<()>> {
     let liveness = Liveness {
         ledger: leases.ledger.clone(),
         observer: observer.heartbeat.clone(),
-        tasks: tokio::runtime::Handle::current(),
+        tasks: [runtime::Handle::current(), api.clone()],
         health: leases.health.clone(),
     };
     liveness.start(supervisor).context("starting the thread that watches the others")

@@ -24,8 +24,9 @@ pub use self::{
 };
 use crate::ledger::AfterCommit;
 
-/// Why calls and connections are refused: the caller lacks the role, or has too many.
-pub const REFUSALS: [&str; 4] = ["role", "calls", "connections", "http"];
+/// Why calls and connections are refused or ended: the caller lacks the role, has too many, asks for
+/// too much at a time, or does not read.
+pub const REFUSALS: [&str; 6] = ["role", "calls", "connections", "work", "unread", "http"];
 
 /// All metrics of the agent.
 #[derive(Debug)]

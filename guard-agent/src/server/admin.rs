@@ -22,15 +22,12 @@ use tonic::{Request, Response, Status};
 use super::{
     Deps, check,
     error::{self, Invalid},
-    page::{self, Key, Page, Paged},
+    page::{self, AT_ONCE, Key, Page, Paged},
     report, sources,
 };
 use guard_api::proto::{self, Outcome, QuarantineAction};
 
 use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, watchdog};
-
-/// How many leases a collection looks at in one go.
-const AT_ONCE: usize = 1024;
 
 pub struct Service(pub Arc<Deps>);
 

@@ -1,6 +1,13 @@
 //! Lets in connections and calls, or refuses them, in one place for every method.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task,
+    time::{Duration, Instant},
+};
 
 use futures_util::{Stream, StreamExt as _};
 use http_body_util::BodyExt as _;
@@ -19,13 +26,13 @@ use super::{
     limit::{Caller, Limit, Slot},
     peer::{Connection, Peer},
     refusals::{Refusals, Refused},
+    transport::Close,
+    work::{Place, Places, Size, Tokens},
 };
 use crate::config::Config;
 
 /// A request has names and addresses in it: the longest that makes sense is far below.
 pub const MESSAGE: usize = 64 << 10;
-/// Calls of one connection at a time; a client makes those above wait.
-pub const STREAMS: u32 = 256;
 /// Calls of one caller at a time, streams that are open included.
 const CALLS: u32 = 512;
 /// Connections of one caller.
@@ -48,13 +55,15 @@ pub fn connections(
     listener: UnixListener,
     settings: Settings,
     refusals: Refusals,
-) -> impl Stream<Item = std::io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let limit = Limit::new(CONNECTIONS, STRANGERS);
     UnixListenerStream::new(listener).filter_map(move |accepted| {
         let admitted = accepted.map(|stream| {
             let peer = Peer::of(&stream);
             let caller = caller(access::role(&settings.borrow().access, &peer), &peer);
-            let Some(slot) = limit.take(caller) else {
+            // Those that the kernel does not name here count as one.
+            let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
+            let Some(slot) = limit.take_for(caller, process) else {
                 refusals.note(caller, peer.uid, Refused::Connections(limit.most(caller)));
                 return None;
             };
@@ -67,7 +76,7 @@ pub fn connections(
             if admitted.is_err() {
                 tokio::time::sleep(OUT_OF_FILES).await;
             }
-            admitted.transpose()
+            admitted.ok().flatten()
         }
     })
 }
@@ -77,30 +86,75 @@ pub fn connections(
 pub struct Admission {
     settings: Settings,
     limit: Limit,
+    places: Places,
+    tokens: Tokens,
     refusals: Refusals,
+}
+
+/// A call that may be made.
+struct Admitted {
+    caller: Caller,
+    uid: Option<u32>,
+    size: Size,
+    slot: Slot,
+}
+
+/// One that may not.
+struct Rejected {
+    caller: Caller,
+    status: Status,
 }
 
 impl Admission {
     pub fn new(settings: Settings, refusals: Refusals) -> Self {
-        Self { settings, limit: Limit::new(CALLS, STRANGERS), refusals }
+        let limit = Limit::new(CALLS, STRANGERS);
+        Self { settings, limit, places: Places::default(), tokens: Tokens::default(), refusals }
     }
 
-    fn admit<B>(&self, request: &http::Request<B>) -> Result<Slot, Status> {
+    fn admit<B>(&self, request: &http::Request<B>) -> Result<Admitted, Box<Rejected>> {
         let path = request.uri().path();
-        let required = access::required(path).ok_or_else(|| error::method_unknown(path))?;
         let peer = request.extensions().get::<Peer>();
         let peer = peer.expect("the transport puts it into every request");
         let role = access::role(&self.settings.borrow().access, peer);
-        let caller = caller(role, peer);
+        let (caller, uid) = (caller(role, peer), peer.uid);
+        let reject = |status| Box::new(Rejected { caller, status });
+        let required = access::required(path);
+        let required = required.ok_or_else(|| reject(error::method_unknown(path)))?;
         if role < required {
-            self.refusals.note(caller, peer.uid, Refused::Role);
-            return Err(error::role_required(path, required, peer.uid));
+            self.refusals.note(caller, uid, Refused::Role);
+            return Err(reject(error::role_required(path, required, uid)));
         }
-        self.limit.take(caller).ok_or_else(|| {
+        let slot = self.limit.take(caller).ok_or_else(|| {
             let most = self.limit.most(caller);
-            self.refusals.note(caller, peer.uid, Refused::Calls(most));
-            error::too_many_calls(most)
-        })
+            self.refusals.note(caller, uid, Refused::Calls(most));
+            reject(error::too_many_calls(most))
+        })?;
+        Ok(Admitted { caller, uid, size: Size::of(path), slot })
+    }
+
+    /// Whether there is a place for an answer of this size, once there is.
+    async fn place(&self, admitted: &Admitted) -> Result<Option<Place>, Status> {
+        let Admitted { caller, uid, size, slot: _ } = admitted;
+        if *size != Size::Large {
+            return Ok(None);
+        }
+        let place = self.places.take(*caller).await;
+        if place.is_none() {
+            self.refusals.note(*caller, *uid, Refused::Work);
+        }
+        place.map(Some).ok_or_else(error::too_much_work)
+    }
+
+    /// Says no, no faster than the caller may be refused.
+    async fn reject(&self, rejected: Rejected) -> http::Response<Body> {
+        let Rejected { caller, status } = rejected;
+        let Some(wait) = self.tokens.take(caller, Instant::now()) else {
+            let mut answer = status.into_http();
+            answer.extensions_mut().insert(Close);
+            return answer;
+        };
+        tokio::time::sleep(wait).await;
+        status.into_http()
     }
 }
 
@@ -123,7 +177,10 @@ type Answer = Result<http::Response<Body>, Infallible>;
 
 impl<S> Service<http::Request<Body>> for Guarded<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -138,23 +195,32 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let slot = match self.admission.admit(&request) {
-            Ok(slot) => slot,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
-        };
-        let answer = self.inner.call(request);
+        let admission = self.admission.clone();
+        // The one that has said that it is ready.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let answer = answer.await?;
+            let admitted = match admission.admit(&request) {
+                Ok(admitted) => admitted,
+                Err(rejected) => return Ok(admission.reject(*rejected).await),
+            };
+            let place = match admission.place(&admitted).await {
+                Ok(place) => place,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let Admitted { caller, size, slot, uid: _ } = admitted;
+            let mut answer = inner.call(request).await?;
             // The transport's word for a message above the limit, and for nothing else here.
             if Status::from_header_map(answer.headers())
                 .is_some_and(|status| status.code() == Code::OutOfRange)
             {
                 return Ok(error::too_large(MESSAGE).into_http());
             }
+            answer.extensions_mut().insert(size.terms(caller));
             Ok(answer.map(|body| {
                 // A call lasts as long as its answer.
                 Body::new(body.map_frame(move |frame| {
-                    let _counted = &slot;
+                    let _counted = (&slot, &place);
                     frame
                 }))
             }))

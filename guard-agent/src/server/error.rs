@@ -180,6 +180,13 @@ pub fn too_many_calls(most: u32) -> Status {
     status(Code::ResourceExhausted, "TOO_MANY_CALLS", message, Some(SOON))
 }
 
+/// There is no place for one more large answer.
+pub fn too_much_work() -> Status {
+    let message = "so many lists are being read already that there was no place for this one; read \
+                   what you have asked for, or ask later";
+    status(Code::ResourceExhausted, "TOO_MUCH_WORK", message.to_owned(), Some(SOON))
+}
+
 /// The request is longer than any that makes sense.
 pub fn too_large(most: usize) -> Status {
     let message = format!("the request is longer than {most} bytes");

@@ -23,6 +23,8 @@ mod socket;
 mod sources;
 mod subnets;
 mod trace;
+mod transport;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +35,8 @@ use guard_api::proto::{
 };
 use prost::Message as _;
 use tokio::{net::UnixListener, sync::watch};
-use tonic::transport::Server;
+use tonic::service::Routes;
+use tower::Layer as _;
 
 use guard_core::lease::{
     Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, StretchOf,
@@ -93,9 +96,6 @@ pub enum ServeError {
     /// The descriptors of the proto files.
     #[error("server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport.
-    #[error("the gRPC server ended: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves until `stopping` is true.
@@ -124,10 +124,7 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
     }
     let settings = deps.config.clone();
     let refusals = refusals::Refusals::new(deps.metrics.clone());
-    let server = Server::builder()
-        .max_concurrent_streams(admit::STREAMS)
-        .layer(admit::Admission::new(settings.clone(), refusals.clone()))
-        .add_service(health)
+    let routes = Routes::new(health)
         .add_service(reflection().build_v1()?)
         // Python's package and older tools know no other.
         .add_service(reflection().build_v1alpha()?)
@@ -137,14 +134,16 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
         .add_service(small!(InterfacesServer::new(interfaces::Service(deps.clone()))))
         .add_service(small!(GuardServer::new(guard::Service(deps.clone()))))
         .add_service(small!(AdminServer::new(admin::Service(deps))))
-        .serve_with_incoming_shutdown(
-            admit::connections(listener, settings, refusals),
-            stopped(stopping.clone()),
-        );
+        .prepare();
+    let service = admit::Admission::new(settings.clone(), refusals.clone()).layer(routes);
+    let connections = admit::connections(listener, settings, refusals.clone());
+    let times = transport::Times::default();
+    let served = transport::serve(connections, service, times, refusals, stopping.clone());
     tokio::select! {
-        result = server => Ok(result?),
-        () = drained(stopping) => Ok(()),
+        () = served => {}
+        () = drained(stopping) => {}
     }
+    Ok(())
 }
 
 /// Ends when the agent is to stop.
@@ -203,6 +202,7 @@ impl Deps {
                 Some(reached) => after = Some(reached),
                 None => return Ok(rows),
             }
+            tokio::task::yield_now().await;
         }
     }
 
