@@ -37,6 +37,9 @@ use super::{limit::Caller, peer::Connection, refusals::Refusals, stopped};
 const STREAMS: u32 = 256;
 /// What a connection may send before it is read, and each call on it: a little more than a request.
 const WINDOW: u32 = 65_535;
+/// What small parts of requests may cost that wait to be read, as h2 reckons: some 256 bytes for each,
+/// and each call may have one or two.
+const PARTS: usize = 128 << 10;
 /// What of an answer waits in a connection for its client to read.
 const BUFFER: usize = 64 << 10;
 /// The longest list of headers.
@@ -165,7 +168,7 @@ impl Served {
         let mut http2 = server::Builder::new();
         http2.max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
         http2.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
-        http2.max_send_buffer_size(BUFFER);
+        http2.max_send_buffer_size(BUFFER).data_frame_budget(PARTS);
         let shaken = timeout(self.times.handshake, http2.handshake::<_, Bytes>(io)).await;
         // A client that is slow or says nonsense is told by the end of its connection.
         let Ok(Ok(mut http2)) = shaken else { return };
@@ -190,9 +193,13 @@ impl Served {
                     http2.graceful_shutdown();
                     ending = true;
                 }
-                _ = look.tick(), if !ending => {
+                _ = look.tick() => {
                     let now = Some(calls.begun.load(Ordering::Relaxed));
                     if calls.open.load(Ordering::Relaxed) == 0 && now == begun {
+                        // Whoever was asked to end it has had its time.
+                        if ending {
+                            return;
+                        }
                         http2.graceful_shutdown();
                         ending = true;
                     }

@@ -103,6 +103,21 @@ async fn a_connection_without_a_call_is_closed_and_one_that_has_one_is_kept() {
 }
 
 #[tokio::test]
+async fn as_many_calls_as_a_connection_may_have_can_all_be_half_sent() {
+    let (sender, connection) = speak(connect(Answering(None)), 1 << 20).await;
+    let mut calls = Vec::new();
+    for _ in 0..STREAMS {
+        let mut sender = sender.clone().ready().await.unwrap();
+        let request = http::Request::post("http://guard/method").body(()).unwrap();
+        let (answer, mut body) = sender.send_request(request, false).unwrap();
+        body.send_data(Bytes::from_static(&[0; 20]), false).unwrap();
+        calls.push((answer, body));
+    }
+    sleep(SHORT).await;
+    assert!(!connection.is_finished());
+}
+
+#[tokio::test]
 async fn an_answer_that_is_read_comes_to_its_end() {
     let (mut sender, _task) = speak(connect(Answering(Some(1 << 20))), 1024).await;
     let mut body = ask(&mut sender).await;
