@@ -3,5 +3,8 @@
 
 pub mod client;
 pub mod convert;
+pub mod files;
 pub mod pages;
 pub mod proto;
+
+pub use guard_core::bounds;

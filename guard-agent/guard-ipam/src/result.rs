@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use guard_api::proto::Lease;
+use guard_api::{bounds, files, proto::Lease};
 use serde_json::{Map, Value, json};
 
 use crate::{conf::Ipam, error::Error};
@@ -37,7 +37,7 @@ fn ip(version: &str, lease: &Lease) -> Value {
 
 /// `resolv.conf(5)` as the specification's `dns`.
 fn dns(path: &Path) -> Result<Value, Error> {
-    let text = std::fs::read_to_string(path)
+    let text = files::read(path, bounds::RESOLV_CONF)
         .map_err(|error| Error::Conf(format!("resolvConf {}: {error}", path.display())))?;
     let (mut nameservers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
     let mut dns = Map::new();

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guard_core::lease::command::{Reason, Refusal, Reply};
+use guard_core::{
+    bounds::TooMuch,
+    lease::command::{Reason, Refusal, Reply},
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -99,6 +102,9 @@ pub enum Invalid {
         /// How many leases would have them.
         pools: usize,
     },
+    /// More than a call can have of something.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
     /// A path that depends on who reads it.
     #[error("path {0:?} is not absolute")]
     Path(String),
@@ -154,6 +160,7 @@ impl From<Invalid> for Status {
             Invalid::Missing(_)
             | Invalid::PoolTwice(_)
             | Invalid::Path(_)
+            | Invalid::TooMuch(_)
             | Invalid::Labels { .. } => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
