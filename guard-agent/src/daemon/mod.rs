@@ -16,7 +16,6 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    net::UnixListener,
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -37,7 +36,7 @@ use crate::{
     owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
     server::{
-        self, Passed,
+        self, Door, Passed,
         http::{self, Http},
     },
     store::Boot,
@@ -58,11 +57,11 @@ pub async fn run(path: &Path, config: Config, api: &runtime::Handle) -> anyhow::
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
     let mut passed = Passed::all();
-    let (listener, _file) = server::listen(&config.socket, &config.access, &mut passed)?;
+    let door = server::listen(&config.socket, &config.access, &mut passed)?;
     let health = Arc::new(Health::default());
     let web = http::open(config.http.clone(), &mut passed, &health);
     passed.warn_of_others();
-    serve(path, Arc::new(config), health, (listener, web, api), signals).await
+    serve(path, Arc::new(config), health, (door, web, api), signals).await
 }
 
 /// What asks us to end.
@@ -86,7 +85,7 @@ async fn serve(
     path: &Path,
     config: Arc<Config>,
     health: Arc<Health>,
-    (listener, web, api): (UnixListener, Http, &runtime::Handle),
+    (door, web, api): (Door, Http, &runtime::Handle),
     signals: Signals,
 ) -> anyhow::Result<()> {
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
@@ -101,7 +100,7 @@ async fn serve(
     let Signals { terminate, interrupt, hangup } = signals;
     let started = async {
         let kernel = kernel.await.context("loading the program panicked")??;
-        let faces = Faces { path, listener, web, api, hangup };
+        let faces = Faces { path, door, web, api, hangup };
         Running::start(&config, &leases, kernel, faces, &supervisor).await
     };
     let ended = match started.await {
@@ -128,7 +127,7 @@ struct Faces<'a> {
     /// The configuration file, read anew on SIGHUP.
     path: &'a Path,
     hangup: Signal,
-    listener: UnixListener,
+    door: Door,
     web: Http,
     /// Where whoever reaches it is served.
     api: &'a runtime::Handle,
@@ -151,7 +150,7 @@ impl Running {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
-        let Faces { path, hangup, listener, web, api } = faces;
+        let Faces { path, hangup, door, web, api } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
@@ -186,7 +185,7 @@ impl Running {
             stopping,
         });
         let _there = api.enter();
-        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
+        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), door));
         supervisor.spawn("HTTP server", http::serve(deps, web));
         Ok(Self { stop, tasks, _liveness: liveness })
     }

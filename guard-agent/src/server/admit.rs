@@ -9,10 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, stream};
 use http_body_util::BodyExt as _;
-use tokio::{net::UnixListener, sync::watch};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::{net::UnixStream, sync::watch};
 use tonic::{
     Code, Status,
     body::Body,
@@ -26,6 +25,8 @@ use super::{
     limit::{Caller, Limit, Slot},
     peer::{Connection, Peer},
     refusals::{Refusals, Refused},
+    revoked::Until,
+    socket::{self, Door},
     transport::Close,
     work::{Place, Places, Size, Tokens},
 };
@@ -52,33 +53,42 @@ fn caller(role: Role, peer: &Peer) -> Caller {
 
 /// Accepts connections; those that are too many of one caller are closed at once.
 pub fn connections(
-    listener: UnixListener,
+    door: Door,
     settings: Settings,
     refusals: Refusals,
 ) -> impl Stream<Item = Connection> {
     let limit = Limit::new(CONNECTIONS, STRANGERS);
-    UnixListenerStream::new(listener).filter_map(move |accepted| {
-        let admitted = accepted.map(|stream| {
-            let peer = Peer::of(&stream);
-            let caller = caller(access::role(&settings.borrow().access, &peer), &peer);
-            // Those that the kernel does not name here count as one.
-            let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
-            let Some(slot) = limit.take_for(caller, process) else {
-                refusals.note(caller, peer.uid, Refused::Connections(limit.most(caller)));
-                return None;
-            };
-            Some(Connection::new(stream, peer, slot))
-        });
-        if let Err(error) = &admitted {
-            refusals.not_accepted(error);
-        }
-        async move {
-            if admitted.is_err() {
-                tokio::time::sleep(OUT_OF_FILES).await;
+    stream::unfold((door, settings, refusals, limit), |mut state| async move {
+        let (door, settings, refusals, limit) = &mut state;
+        loop {
+            let accepted = door.accept(|| socket::mode_for(&settings.borrow().access)).await;
+            match accepted.map(|stream| let_in(stream, settings, refusals, limit)) {
+                Ok(Some(connection)) => return Some((connection, state)),
+                Ok(None) => {}
+                Err(error) => {
+                    refusals.not_accepted(&error);
+                    tokio::time::sleep(OUT_OF_FILES).await;
+                }
             }
-            admitted.ok().flatten()
         }
     })
+}
+
+fn let_in(
+    stream: UnixStream,
+    settings: &Settings,
+    refusals: &Refusals,
+    limit: &Limit,
+) -> Option<Connection> {
+    let peer = Peer::of(&stream);
+    let caller = caller(access::role(&settings.borrow().access, &peer), &peer);
+    // Those that the kernel does not name here count as one.
+    let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
+    let Some(slot) = limit.take_for(caller, process) else {
+        refusals.note(caller, peer.uid, Refused::Connections(limit.most(caller)));
+        return None;
+    };
+    Some(Connection::new(stream, peer, slot))
 }
 
 /// Asks of every call whether its caller may, and counts it.
@@ -145,6 +155,22 @@ impl Admission {
         place.map(Some).ok_or_else(error::too_much_work)
     }
 
+    /// A stream that ends once its caller has the role no more.
+    fn until_revoked(&self, body: Body, path: String, peer: Option<Peer>) -> Body {
+        let (Some(required), Some(peer)) = (access::required(&path), peer) else { return body };
+        let mut settings = self.settings.clone();
+        let revoked = async move {
+            let lacks = |config: &Arc<Config>| access::role(&config.access, &peer) < required;
+            let lacks = settings.wait_for(lacks).await.is_ok();
+            if !lacks {
+                // The agent stops, and so does the stream.
+                return std::future::pending().await;
+            }
+            error::role_required(&path, required, peer.uid)
+        };
+        Body::new(Until::new(body, revoked))
+    }
+
     /// Says no, no faster than the caller may be refused.
     async fn reject(&self, rejected: Rejected) -> http::Response<Body> {
         let Rejected { caller, status } = rejected;
@@ -200,6 +226,8 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            let peer = request.extensions().get::<Peer>().cloned();
             let admitted = match admission.admit(&request) {
                 Ok(admitted) => admitted,
                 Err(rejected) => return Ok(admission.reject(*rejected).await),
@@ -217,6 +245,9 @@ where
                 return Ok(error::too_large(MESSAGE).into_http());
             }
             answer.extensions_mut().insert(size.terms(caller));
+            if size == Size::Endless {
+                answer = answer.map(|body| admission.until_revoked(body, path, peer));
+            }
             Ok(answer.map(|body| {
                 // A call lasts as long as its answer.
                 Body::new(body.map_frame(move |frame| {

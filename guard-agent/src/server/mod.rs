@@ -19,6 +19,7 @@ mod peer;
 mod pools;
 mod refusals;
 mod report;
+mod revoked;
 mod socket;
 mod sources;
 mod subnets;
@@ -34,7 +35,7 @@ use guard_api::proto::{
     subnets_server::SubnetsServer,
 };
 use prost::Message as _;
-use tokio::{net::UnixListener, sync::watch};
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tower::Layer as _;
 
@@ -44,7 +45,7 @@ use guard_core::lease::{
 };
 use page::Page;
 pub use passed::Passed;
-pub use socket::{listen, open_to};
+pub use socket::{Door, listen, open_to};
 
 use crate::{
     config::{Config, WhenDegraded},
@@ -102,7 +103,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The server ended by itself.
-pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeError> {
+pub async fn serve(deps: Arc<Deps>, door: Door) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
@@ -136,7 +137,7 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
         .add_service(small!(AdminServer::new(admin::Service(deps))))
         .prepare();
     let service = admit::Admission::new(settings.clone(), refusals.clone()).layer(routes);
-    let connections = admit::connections(listener, settings, refusals.clone());
+    let connections = admit::connections(door, settings, refusals.clone());
     let times = transport::Times::default();
     let served = transport::serve(connections, service, times, refusals, stopping.clone());
     tokio::select! {
