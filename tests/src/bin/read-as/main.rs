@@ -1,6 +1,9 @@
 //! Asks for all leases, as another user and many times at once: `read-as SOCKET UID GID GROUPS MANNER
 //! COUNT`. By the manner `loop` each list is read and asked for again, by `stall` none is ever read.
-//! Says `begun` once all are asked for, and goes on until it is killed.
+//! Says `begun` once all are asked for, and goes on until it is killed. By the manner `frames` it sends
+//! frames by chance for so many seconds, and says how many.
+
+mod frames;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,14 +33,19 @@ fn main() -> Result<()> {
     let [socket, uid, gid, groups, manner, count] = arguments.as_slice() else {
         bail!("read-as SOCKET UID GID GROUPS MANNER COUNT");
     };
+    let count: usize = count.parse().context("COUNT")?;
+    become_user(uid, gid, groups)?;
+    let socket = PathBuf::from(socket);
     let manner = match manner.as_str() {
+        "frames" => {
+            let sent = frames::send(&socket, Duration::from_secs(count.try_into()?))?;
+            println!("{sent}");
+            return Ok(());
+        }
         "loop" => Manner::Loop,
         "stall" => Manner::Stall,
         _ => bail!("no manner: {manner}"),
     };
-    let count: usize = count.parse().context("COUNT")?;
-    become_user(uid, gid, groups)?;
-    let socket = PathBuf::from(socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut readers = JoinSet::new();
