@@ -1,12 +1,15 @@
 //! Many ports at once.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{
+    agent::Agent,
+    api::Client,
     frame::Mac,
-    lab::{BRIDGE, Lab},
+    lab::{BRIDGE, Lab, POOL},
     netns::Netns,
     raw_socket::RawSocket,
     sandbox::Sandbox,
@@ -62,6 +65,25 @@ impl Crowd {
     /// There are not as many.
     pub fn mac(number: usize) -> Result<Mac> {
         Ok(Mac::numbered(0x0010_0000 + u32::try_from(number)?))
+    }
+
+    /// Leases by declared MACs, spread over the ports; nobody of them says a word.
+    ///
+    /// # Errors
+    /// The agent gives fewer.
+    pub fn lease(&self, agent: &Agent, leases: usize) -> Result<Vec<Ipv4Addr>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut client = Client::connect(&agent.socket()).await?;
+            let mut leased = Vec::with_capacity(leases);
+            for number in 0..leases {
+                let (mac, port) = (Self::mac(number)?, self.port(number));
+                let asker = (&*format!("owner-{port}"), &*number.to_string());
+                let leases = client.allocate_bound(&[POOL], asker, mac, &port).await?;
+                leased.push(leases.first().context("no lease")?.address.parse()?);
+            }
+            Ok(leased)
+        })
     }
 
     /// A packet socket on the far end of a port.

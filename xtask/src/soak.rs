@@ -11,6 +11,8 @@ use crate::{process, root, setup, terminal};
 const AMOUNTS: [(&str, &str); 5] = [
     // Real incidents under each of two floods.
     ("GUARD_SOAK_INCIDENTS", "10000"),
+    // Thefts while one port spoofs what others own.
+    ("GUARD_SOAK_THEFTS", "1000"),
     // Frames of an attacker, of each of which a Linux neighbour is asked what it believes.
     ("GUARD_SOAK_BELIEF", "40960"),
     // Seconds of HTTP/2 by chance.

@@ -4,6 +4,8 @@
 pub mod client;
 pub mod convert;
 pub mod files;
+#[cfg(feature = "serde")]
+pub mod json;
 pub mod pages;
 pub mod proto;
 

@@ -11,6 +11,8 @@
 )]
 
 include!("generated/guard.v1.rs");
+#[cfg(feature = "serde")]
+include!("generated/guard.v1.json.rs");
 
 /// What a controller may serve: `guard/directory/v1/directory.proto`.
 pub mod directory {

@@ -1,6 +1,8 @@
 //! The checked-in code is what the proto files generate. `UPDATE_EXPECT=1 cargo test -p guard-api
 //! --test generated` writes it anew.
 
+mod json;
+
 use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
 use prost::Message as _;
@@ -33,6 +35,8 @@ fn generate() -> Result<Files, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let guard = protox::compile(["guard/v1/guard.proto"], [PROTO])?;
     fs::write(dir.path().join("guard.v1.bin"), guard.encode_to_vec())?;
+    let own = guard.file.iter().find(|file| file.package() == "guard.v1");
+    fs::write(dir.path().join("guard.v1.json.rs"), own.map(json::generate).unwrap_or_default())?;
     // Others serve these and the agent calls them; the servers are for tests.
     let others = protox::compile(
         [

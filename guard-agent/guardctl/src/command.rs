@@ -6,10 +6,11 @@ use guard_api::{
     client::{answer, connect},
     pages,
     proto::{
-        AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
-        ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
-        SilenceRequest, StatusRequest, TraceRequest, WatchConflictsRequest, WatchRequest,
-        guard_client::GuardClient, leases_client::LeasesClient, release_request::Which,
+        AllocateRequest, BindRequest, ConfirmRequest, Conflict, ConflictsRequest, Event,
+        LeaseState, ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest,
+        ReleaseRequest, SilenceRequest, StatusRequest, TraceRequest, WatchConflictsRequest,
+        WatchRequest, guard_client::GuardClient, leases_client::LeasesClient,
+        release_request::Which,
     },
 };
 use tonic::transport::Channel;
@@ -46,42 +47,32 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
     match command {
         Command::Allocate(args) => allocate(leases, args, output).await,
         Command::Confirm { generation } => {
-            let changed = answer(leases.confirm(ConfirmRequest { generation })).await?;
-            output.print(&view::Changed::from(changed))
+            output.print(&answer(leases.confirm(ConfirmRequest { generation })).await?)
         }
-        Command::Bind(args) => {
-            let changed = answer(leases.bind(BindRequest::from(args))).await?;
-            output.print(&view::Changed::from(changed))
-        }
+        Command::Bind(args) => output.print(&answer(leases.bind(BindRequest::from(args))).await?),
         Command::Release(args) => {
             let released = answer(leases.release(ReleaseRequest::from(args))).await?;
             partly(released.leases.len(), released.total_size);
-            output.print(&view::Released::from(released))
+            output.print(&released)
         }
         Command::Leases(args) => {
             let request = ListLeasesRequest::from(args);
-            let list = pages::all(&channel, request).await?;
-            output.print(&view::Leases::from(list.leases))
+            output.print(&pages::all(&channel, request).await?)
         }
         Command::Pools => pools(channel, output).await,
         Command::Live { bridge } => {
             let bridge = bridge.unwrap_or_default();
             let request = LiveRequest { bridge, ..LiveRequest::default() };
-            let live = pages::all(&channel, request).await?;
-            output.print(&view::LiveList::from(live))
+            output.print(&pages::all(&channel, request).await?)
         }
-        Command::Ports => {
-            let ports = pages::all(&channel, PortsRequest::default()).await?;
-            output.print(&view::Ports::from(ports))
-        }
+        Command::Ports => output.print(&pages::all(&channel, PortsRequest::default()).await?),
         Command::Conflicts { follow: true, all: _ } => {
             let stream = answer(guard.watch_conflicts(WatchConflictsRequest {})).await?;
-            follow::<_, view::Conflict>(stream, output).await
+            follow::<_, Conflict>(stream, output).await
         }
         Command::Conflicts { follow: false, all } => {
             let request = ConflictsRequest { all, ..ConflictsRequest::default() };
-            let conflicts = pages::all(&channel, request).await?;
-            output.print(&view::Conflicts::from(conflicts))
+            output.print(&pages::all(&channel, request).await?)
         }
         Command::Trace { port: interface } => {
             let stream = answer(guard.trace(TraceRequest { interface })).await?;
@@ -91,16 +82,16 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
             let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());
             let duration = Some(span.try_into().map_err(too_long)?);
             let conflict = answer(guard.silence(SilenceRequest { id, duration })).await?;
-            output.print(&view::Silenced::from(conflict))
+            output.print(&view::conflict::Silenced(conflict))
         }
         Command::Events { follow: _, from } => {
             let stream =
                 answer(leases.watch(WatchRequest { from, ..WatchRequest::default() })).await?;
-            follow::<_, view::Event>(stream, output).await
+            follow::<_, Event>(stream, output).await
         }
         Command::Operator(command) => command.run(channel, output).await,
         Command::Status { ready } => {
-            let status = view::Status::from(answer(guard.status(StatusRequest {})).await?);
+            let status = answer(guard.status(StatusRequest {})).await?;
             output.print(&status)?;
             if ready && !status.ready {
                 return Err(Error::Found("the agent is not ready".to_owned()));
@@ -116,16 +107,15 @@ async fn allocate(
     output: Output,
 ) -> Result<(), Error> {
     let single = args.pool.len() == 1;
-    let mut given = answer(leases.allocate(AllocateRequest::from(args))).await?.leases;
-    match (single, given.pop_if(|_| single)) {
-        (true, Some(lease)) => output.print(&view::Lease::from(lease)),
-        _ => output.print(&view::Leases::from(given)),
+    let given = answer(leases.allocate(AllocateRequest::from(args))).await?;
+    match given.leases.last() {
+        Some(lease) if single => output.print(lease),
+        _ => output.print(&given),
     }
 }
 
 async fn pools(channel: Channel, output: Output) -> Result<(), Error> {
-    let pools = pages::all(&channel, ListPoolsRequest::default()).await?;
-    output.print(&view::Pools::from(pools))
+    output.print(&pages::all(&channel, ListPoolsRequest::default()).await?)
 }
 
 impl From<Allocate> for AllocateRequest {

@@ -163,8 +163,8 @@ impl Table {
 }
 
 /// A cell; a dash where there is nothing.
-pub fn cell(text: Option<&str>) -> Cell {
-    Cell::new(text.map_or_else(|| "-".to_owned(), printable))
+pub fn cell(text: &str) -> Cell {
+    Cell::new(if text.is_empty() { "-".to_owned() } else { printable(text) })
 }
 
 /// An id of 64 hexadecimal digits, as containers have, by its first twelve, which tell it from others;
@@ -180,8 +180,8 @@ pub fn plain(value: impl ToString) -> Cell {
 }
 
 /// A cell in the colour of good news, of a warning or of bad news, by the word in it.
-pub fn signal(text: Option<&str>) -> Cell {
-    let colour = match text.unwrap_or_default() {
+pub fn signal(text: &str) -> Cell {
+    let colour = match text {
         "active" | "yes" | "tcx" | "clsact" | "ready" => Color::Green,
         "held" | "releasing" | "warning" => Color::Yellow,
         "quarantined" | "critical" | "no" => Color::Red,
@@ -241,10 +241,10 @@ mod tests {
     fn table() -> Table {
         let mut table = Table::new(&["ADDRESS", "STATE", "SANDBOX"], &["SANDBOX"]);
         table.row(
-            [plain("10.8.64.2"), signal(Some("quarantined")), cell(Some("a-rather-long-name"))],
+            [plain("10.8.64.2"), signal("quarantined"), cell("a-rather-long-name")],
             vec!["live: claimed by ARP".to_owned()],
         );
-        table.row([plain("10.8.64.3"), signal(Some("held")), cell(None)], vec![]);
+        table.row([plain("10.8.64.3"), signal("held"), cell("")], vec![]);
         table
     }
 

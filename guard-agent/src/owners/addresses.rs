@@ -1,6 +1,7 @@
 //! Brings the kernel's entries to what the leases say.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
@@ -8,13 +9,20 @@ use std::{
 
 use aya::maps::MapError;
 use bytemuck::Zeroable as _;
-use guard_core::{lease::model::Binding, mac::Mac, segment::Segment};
+use guard_core::{
+    lease::{Lease, model::Binding},
+    mac::Mac,
+    segment::Segment,
+};
 use guard_ebpf::abi::{
     AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
 };
 
 use super::Inner;
 use crate::datapath::entries;
+
+/// An address on its segment.
+type Place = (Segment, IpAddr);
 
 impl Inner {
     /// Makes the kernel's entries of a bridge what they should be.
@@ -29,20 +37,21 @@ impl Inner {
             .into_iter()
             .filter(|(key, _)| key.bridge == ifindex || Some(key.bridge) == old)
             .collect();
-        let wanted: Vec<_> = self.wanted(bridge).collect();
-        let mut result = Ok(());
-        let mut wrong = Vec::new();
-        for place in wanted {
-            let (Some(key), Some(owned)) = (self.kernel_key(&place), self.owned(&place)) else {
+        let (mut right, mut wrong) = (Vec::new(), Vec::new());
+        for (place, holder) in self.wanted(bridge) {
+            let (Some(key), Some(owned)) = (self.kernel_key(&place), self.entry(&place, holder))
+            else {
                 continue;
             };
             // What the program noted in an entry that is as it should be stays.
             match there.remove(&key) {
-                Some(has) if (Owned { seen_ns: 0, ..has }) == owned => {
-                    result = result.and(self.macs.set(&key, Some(&owned)));
-                }
-                _ => wrong.push(place),
+                Some(has) if (Owned { seen_ns: 0, ..has }) == owned => right.push((key, owned)),
+                _ => wrong.push(place.into_owned()),
             }
+        }
+        let mut result = Ok(());
+        for (key, owned) in right {
+            result = result.and(self.macs.set(&key, Some(&owned)));
         }
         // First what makes room: there can be as many as the map takes.
         for key in there.keys() {
@@ -92,15 +101,19 @@ impl Inner {
         (Some(binding.ifindex.or_else(named).unwrap_or(0)), binding.mac)
     }
 
-    /// All addresses of a bridge that should have an entry.
+    /// All addresses of a bridge that should have an entry, each with its holder.
     pub(super) fn wanted<'a>(
         &'a self,
         bridge: &'a Arc<str>,
-    ) -> impl Iterator<Item = (Segment, IpAddr)> + 'a {
+    ) -> impl Iterator<Item = (Cow<'a, Place>, Option<&'a Arc<Lease>>)> + 'a {
         let hosts = self.hosts.get(bridge).into_iter().flatten();
-        let hosts = hosts.map(|(vlan, host)| (Segment::new(bridge.clone(), *vlan), *host));
-        let keys = self.holders.keys().chain(self.gateways.keys());
-        keys.filter(move |(segment, _)| segment.bridge == *bridge).cloned().chain(hosts)
+        let hosts =
+            hosts.map(|(vlan, host)| Cow::Owned((Segment::new(bridge.clone(), *vlan), *host)));
+        let reserved = self.gateways.keys().map(Cow::Borrowed).chain(hosts);
+        let reserved = reserved.filter(|place| !self.holders.contains_key(place.as_ref()));
+        let held = self.holders.iter().map(|(place, lease)| (Cow::Borrowed(place), Some(lease)));
+        held.chain(reserved.map(|place| (place, None)))
+            .filter(move |(place, _)| place.0.bridge == *bridge)
     }
 
     pub(super) fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
@@ -122,7 +135,12 @@ impl Inner {
     }
 
     /// What the kernel should know of an address.
-    pub(super) fn owned(&self, key: &(Segment, IpAddr)) -> Option<Owned> {
+    pub(super) fn owned(&self, key: &Place) -> Option<Owned> {
+        self.entry(key, self.holders.get(key))
+    }
+
+    /// The same, given who holds it.
+    fn entry(&self, key: &Place, holder: Option<&Arc<Lease>>) -> Option<Owned> {
         let mut owned = Owned::zeroed();
         if self.is_host(&key.0, key.1) {
             owned.flags |= OWNED_HOST;
@@ -131,7 +149,6 @@ impl Inner {
             owned.flags |= OWNED_GATEWAY;
             owned.homes = u32::from(*home);
         }
-        let holder = self.holders.get(key);
         if let Some(lease) = holder {
             let binding = &lease.binding;
             let known = binding.ifindex.filter(|_| !self.ended.contains(key));

@@ -8,6 +8,7 @@ use guard_core::{
     lease::Lease,
     segment::Segment,
 };
+use jiff::Timestamp;
 
 use super::{Inner, Owners};
 use crate::clock;
@@ -58,9 +59,9 @@ impl Inner {
     pub(super) fn hand_over_again(&mut self) {
         self.handovers.clear();
         let now = clock::now().wall;
-        let recent = |lease: &&Arc<Lease>| {
-            now.duration_since(lease.updated_at).unsigned_abs() <= UNANNOUNCED
-        };
+        let (from, to) = (now.checked_sub(UNANNOUNCED), now.checked_add(UNANNOUNCED));
+        let recent = from.unwrap_or(Timestamp::MIN)..=to.unwrap_or(Timestamp::MAX);
+        let recent = |lease: &&Arc<Lease>| recent.contains(&lease.updated_at);
         let recent: Vec<_> = self.holders.values().filter(recent).cloned().collect();
         for lease in recent {
             let key = (lease.segment.clone(), lease.address);

@@ -177,10 +177,11 @@ impl Owners {
         let mut kernel: HashMap<_, _> = entries(&**map)?.into_iter().collect();
         for bridge in inner.bridges.keys() {
             // A gateway can be the host's, too.
-            for place in inner.wanted(bridge).collect::<HashSet<_>>() {
+            let wanted: HashSet<_> = inner.wanted(bridge).map(|(place, _)| place).collect();
+            for place in wanted {
                 let has = inner.kernel_key(&place).and_then(|key| kernel.remove(&key));
                 if has.map(|owned| Owned { seen_ns: 0, ..owned }) != inner.owned(&place) {
-                    wrong.push((place, "the kernel's entry is not the lease's"));
+                    wrong.push((place.into_owned(), "the kernel's entry is not the lease's"));
                 }
             }
         }

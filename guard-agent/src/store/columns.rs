@@ -1,21 +1,12 @@
-//! A row of the table `lease`, to and from the engine's.
-
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+//! Writes the rows of the table `lease`.
 
 use guard_core::{
-    evidence::Device,
-    lease::{Binding, Hold, Lease, Place, Row, State},
-    mac::Mac,
-    owner::Owner,
+    lease::{Binding, Lease, Place, Row},
     segment::Segment,
 };
-use jiff::Timestamp;
-use rusqlite::{Connection, Row as SqlRow, ToSql, types::Value};
+use rusqlite::{Connection, ToSql, types::Value};
+
+use super::value::{blob, checksum, json, mac_blob, nanos, optional, since_1970, text};
 
 /// A row as it is stored.
 pub(super) struct Columns {
@@ -24,10 +15,11 @@ pub(super) struct Columns {
     crc: u32,
 }
 
-const COUNT: usize = 28;
+/// How many columns there are, without the checksum.
+pub(super) const COUNT: usize = 28;
 /// How many of them there were before version 3.
 pub(super) const COUNT_BEFORE_3: usize = 22;
-const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
+pub(super) const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
     generation, declared, mac, interface, ifindex, reason, holds, misses, created_ns, updated_ns, \
     until_ns, bypassed, labels, boot, missed_ns, port_ended, port_mac, port_peer, port_netns";
 pub(super) const NAMES_BEFORE_3: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, \
@@ -67,54 +59,6 @@ pub(super) fn swap(
         }
     };
     Ok(changed == 1)
-}
-
-/// The same few words stand in most rows; they are kept once.
-#[derive(Default)]
-struct Words(HashSet<Arc<str>>);
-
-impl Words {
-    fn shared(&mut self, word: Arc<str>) -> Arc<str> {
-        if let Some(known) = self.0.get(&word) {
-            return Arc::clone(known);
-        }
-        self.0.insert(Arc::clone(&word));
-        word
-    }
-}
-
-/// What stands in one row.
-pub(super) enum Found {
-    /// The row, as it was written, and its checksum.
-    Row(Place, Row, u32),
-    /// Something else; the address may still be recognisable.
-    Unreadable { place: Option<Place>, contents: String },
-}
-
-/// Reads all rows of a store of this version, whatever stands in them, and hands them over one by one.
-pub(super) fn scan(
-    conn: &Connection,
-    version: i64,
-    mut take: impl FnMut(Found),
-) -> rusqlite::Result<()> {
-    let (names, count) =
-        if version < 3 { (NAMES_BEFORE_3, COUNT_BEFORE_3) } else { (NAMES, COUNT) };
-    let mut statement = conn.prepare(&format!("SELECT {names}, crc FROM lease"))?;
-    let mut rows = statement.query([])?;
-    let mut words = Words::default();
-    while let Some(row) = rows.next()? {
-        let (columns, crc) = Columns::read(row, count)?;
-        let whole = i64::from(columns.crc) == crc;
-        let read = whole.then(|| columns.to_row(&mut words)).flatten();
-        take(read.map_or_else(
-            || Found::Unreadable {
-                place: columns.place(),
-                contents: format!("{:?}, crc {crc}", columns.values),
-            },
-            |(place, row)| Found::Row(place, row, columns.crc),
-        ));
-    }
-    Ok(())
 }
 
 impl Columns {
@@ -223,222 +167,8 @@ impl Columns {
         ])
     }
 
-    /// A row that has so many columns and then its checksum. What it has not says nothing.
-    fn read(row: &SqlRow<'_>, count: usize) -> rusqlite::Result<(Self, i64)> {
-        let mut values = [const { Value::Null }; COUNT];
-        for (at, value) in values.iter_mut().take(count).enumerate() {
-            *value = row.get(at)?;
-        }
-        let crc = checksum(&values[..count]);
-        if count == COUNT_BEFORE_3 {
-            let [boot, _, port_ended, ..] = &mut values[COUNT_BEFORE_3..] else { unreachable!() };
-            // That of the store's first boot, as it counts from version 3 on.
-            (*boot, *port_ended) = (Value::Integer(1), Value::Integer(0));
-        }
-        Ok((Self { values, crc }, row.get(count)?))
-    }
-
     /// CRC-32 over all values, each with its type and length.
     pub(super) fn checksum(&self) -> u32 {
         self.crc
     }
-
-    /// Which address the row is about.
-    fn place(&self) -> Option<Place> {
-        let [bridge, vlan, at, ..] = &self.values;
-        let segment = Segment::new(string(bridge)?, u16::try_from(int(vlan)?).ok()?);
-        Some(Place { segment, address: address(at)? })
-    }
-
-    fn to_row(&self, words: &mut Words) -> Option<(Place, Row)> {
-        let [
-            _,
-            _,
-            _,
-            state,
-            order,
-            pool,
-            sandbox,
-            lifecycle,
-            key,
-            generation,
-            declared,
-            mac,
-            interface,
-            ifindex,
-            reason,
-            holds,
-            misses,
-            created,
-            updated,
-            until,
-            bypassed,
-            labels,
-            boot,
-            missed,
-            port_ended,
-            port_mac,
-            port_peer,
-            port_netns,
-        ] = &self.values;
-        let Place { segment: Segment { bridge, vlan, .. }, address } = self.place()?;
-        let segment = Segment::new(words.shared(bridge), vlan);
-        let place = Place { segment: segment.clone(), address };
-        let release_order = int(order)?.cast_unsigned();
-        let Some(state) = usize::try_from(int(state)?).ok()?.checked_sub(1) else {
-            return Some((place, Row::Free { order: release_order }));
-        };
-        let owner = match (maybe(sandbox)?, maybe(lifecycle)?) {
-            (Some(sandbox), Some(lifecycle)) => Some(Owner { sandbox, lifecycle }),
-            (None, None) => None,
-            _ => return None,
-        };
-        let device =
-            Device { mac: mac_of(port_mac)?, peer: number(port_peer)?, netns: number(port_netns)? };
-        let holds = match holds {
-            Value::Null => Vec::new(),
-            holds => serde_json::from_str::<Vec<(String, u64)>>(&string(holds)?)
-                .ok()?
-                .into_iter()
-                .map(|(subscriber, until)| Hold {
-                    subscriber: Arc::from(subscriber),
-                    until: Duration::from_nanos(until),
-                })
-                .collect(),
-        };
-        let labels: BTreeMap<String, String> = match labels {
-            Value::Null => BTreeMap::new(),
-            labels => serde_json::from_str(&string(labels)?).ok()?,
-        };
-        let lease = Lease {
-            segment,
-            address,
-            pool: words.shared(string(pool)?),
-            state: *State::ALL.get(state)?,
-            owner,
-            key: words.shared(string(key)?),
-            generation: int(generation)?.cast_unsigned(),
-            binding: Binding {
-                declared: int(declared)? != 0,
-                mac: mac_of(mac)?,
-                interface: maybe(interface)?,
-                ifindex: number(ifindex)?,
-                device: (device != Device::default()).then_some(device),
-                port_ended: int(port_ended)? != 0,
-            },
-            reason: words.shared(string(reason)?),
-            holds,
-            misses: u32::try_from(int(misses)?).ok()?,
-            missed_at: time(missed)?,
-            boot: int(boot)?.cast_unsigned(),
-            created_at: Timestamp::from_nanosecond(i128::from(int(created)?)).ok()?,
-            updated_at: Timestamp::from_nanosecond(i128::from(int(updated)?)).ok()?,
-            until: time(until)?,
-            cooldown_bypassed: int(bypassed)? != 0,
-            release_order,
-            labels,
-        };
-        Some((place, Row::Lease(Arc::new(lease))))
-    }
-}
-
-/// CRC-32 over all values, each with its type and length.
-pub(super) fn checksum(values: &[Value]) -> u32 {
-    // In one piece: the checksum of many small ones takes several times as long.
-    let mut bytes = Vec::with_capacity(512);
-    let mut add = |kind: u8, value: &[u8]| {
-        bytes.push(kind);
-        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(value);
-    };
-    for value in values {
-        match value {
-            Value::Null => add(0, &[]),
-            Value::Integer(number) => add(1, &number.to_le_bytes()),
-            Value::Real(_) => add(2, &[]),
-            Value::Text(text) => add(3, text.as_bytes()),
-            Value::Blob(blob) => add(4, blob),
-        }
-    }
-    crc32fast::hash(&bytes)
-}
-
-/// In network order.
-pub(super) fn blob(address: IpAddr) -> Value {
-    Value::Blob(match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    })
-}
-
-pub(super) fn address(value: &Value) -> Option<IpAddr> {
-    let Value::Blob(bytes) = value else { return None };
-    Some(match <[u8; 4]>::try_from(&bytes[..]) {
-        Ok(v4) => IpAddr::from(v4),
-        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?),
-    })
-}
-
-pub(super) fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
-}
-
-fn optional(text: Option<&Arc<str>>) -> Value {
-    text.map_or(Value::Null, |text| Value::Text(text.as_ref().to_owned()))
-}
-
-fn json<T: serde::Serialize>(value: &T, empty: bool) -> Value {
-    if empty {
-        return Value::Null;
-    }
-    Value::Text(serde_json::to_string(value).expect("text and numbers are JSON"))
-}
-
-fn nanos(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn since_1970(at: Timestamp) -> i64 {
-    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn int(value: &Value) -> Option<i64> {
-    if let Value::Integer(number) = value { Some(*number) } else { None }
-}
-
-pub(super) fn string(value: &Value) -> Option<Arc<str>> {
-    match value {
-        Value::Text(text) if text.is_empty() => Some(guard_core::lease::no_text()),
-        Value::Text(text) => Some(Arc::from(text.as_str())),
-        _ => None,
-    }
-}
-
-fn mac_blob(mac: Option<Mac>) -> Value {
-    mac.map_or(Value::Null, |mac| Value::Blob(mac.0.to_vec()))
-}
-
-#[expect(clippy::option_option, reason = "unreadable, absent, present")]
-fn mac_of(value: &Value) -> Option<Option<Mac>> {
-    match value {
-        Value::Null => Some(None),
-        Value::Blob(mac) => Some(Some(Mac(<[u8; 6]>::try_from(&mac[..]).ok()?))),
-        _ => None,
-    }
-}
-
-#[expect(clippy::option_option, reason = "unreadable, absent, present")]
-fn number<T: TryFrom<i64>>(value: &Value) -> Option<Option<T>> {
-    if *value == Value::Null { Some(None) } else { T::try_from(int(value)?).ok().map(Some) }
-}
-
-#[expect(clippy::option_option, reason = "unreadable, absent, present")]
-fn time(value: &Value) -> Option<Option<Duration>> {
-    let nanos = number::<i64>(value)?;
-    Some(nanos.map(|nanos| Duration::from_nanos(nanos.cast_unsigned())))
-}
-
-#[expect(clippy::option_option, reason = "unreadable, absent, present")]
-fn maybe(value: &Value) -> Option<Option<Arc<str>>> {
-    if *value == Value::Null { Some(None) } else { string(value).map(Some) }
 }

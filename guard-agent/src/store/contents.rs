@@ -6,9 +6,10 @@ use guard_core::lease::Contents;
 use rusqlite::Connection;
 
 use super::{
-    StoreError, columns,
+    StoreError,
     meta::Meta,
     record::{self, Found, Record},
+    scan,
 };
 
 /// What a damaged count of rows can make a start reserve: a few MiB.
@@ -71,12 +72,12 @@ pub(super) fn read(
     let expected = usize::try_from(meta.rows).unwrap_or_default().min(MOST_EXPECTED);
     let mut tally = Tally::default();
     let mut all = Contents { rows: Vec::with_capacity(expected), ..Contents::default() };
-    columns::scan(conn, version, |found| match found {
-        columns::Found::Row(place, row, crc) => {
+    scan::scan(conn, version, |found| match found {
+        scan::Found::Row(place, row, crc) => {
             tally.add(crc);
             all.rows.push((place, row));
         }
-        columns::Found::Unreadable { place: _, contents } => tally.bad(path, contents),
+        scan::Found::Unreadable { place: _, contents } => tally.bad(path, contents),
     })
     .map_err(fault)?;
     if has_records(version) {

@@ -15,7 +15,9 @@ mod marker;
 mod meta;
 mod record;
 mod recover;
+mod scan;
 mod schema;
+mod value;
 
 use std::{
     os::unix::fs::MetadataExt as _,

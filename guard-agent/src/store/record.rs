@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, ToSql, types::Value};
 
-use super::columns::{address, blob, checksum, int, since_1970, string, text};
+use super::value::{address, blob, checksum, int, since_1970, string, text};
 
 /// What has a small table of its own. The first column is its key, the last one the checksum.
 pub(super) trait Record: Sized {

@@ -23,12 +23,12 @@ use guard_core::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Boot, Carry, Store, StoreError, columns, contents,
+    Boot, Carry, Store, StoreError, contents,
     exchange::{self, beside},
     header,
     meta::Meta,
     record::{self, Record},
-    schema,
+    scan, schema,
 };
 
 /// A page of the database, as SQLite makes them.
@@ -313,15 +313,15 @@ fn salvage(copy: &Copy, path: &Path, boot: &Boot) -> Result<Salvage, StoreError>
             now: boot.now.boot,
         });
     }
-    columns::scan(&conn, version, |found| match found {
-        columns::Found::Row(place, mut row, _) => {
+    scan::scan(&conn, version, |found| match found {
+        scan::Found::Row(place, mut row, _) => {
             if let Some(carry) = carry {
                 carry.row(&mut row);
             }
             salvage.rows.insert(place, row);
         }
-        columns::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
-        columns::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
+        scan::Found::Unreadable { place: Some(place), .. } => salvage.unreadable.push(place),
+        scan::Found::Unreadable { place: None, contents } => salvage.lost.push(contents),
     })
     .or_else(|error| salvage.goes_on_without(error))
     .map_err(fault)?;

@@ -12,6 +12,7 @@ use super::{
     meta::Meta,
     nanos,
     record::Record as _,
+    value,
 };
 
 /// "gIPL", in the file's header: tells a lease store from any other SQLite database.
@@ -154,7 +155,7 @@ fn rewritten(conn: &Connection, contents: &Contents, meta: &Meta) -> rusqlite::R
     }
     let subnets = subnets.iter().map(|subnet| subnet.values());
     for values in subnets.chain(interfaces.iter().map(|interface| interface.values())) {
-        meta.count(None, Some(columns::checksum(&values)));
+        meta.count(None, Some(value::checksum(&values)));
     }
     meta.write(conn)?;
     Ok(meta)

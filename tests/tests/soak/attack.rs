@@ -30,7 +30,8 @@ pub fn frame(chance: &mut Rng, attacker: Mac, owner: &Station, victim: &Station)
     let mut bytes = one(chance, [victim.mac, victim.mac, Mac::BROADCAST, group]).octets().to_vec();
     bytes.extend(source.octets());
     if chance.u8(..6) == 0 {
-        for _ in 0..=chance.usize(..2) {
+        // Sometimes more than guard reads.
+        for _ in 0..one(chance, [1, 1, 2, 2, 4, 6]) {
             // Mostly the priority only, which is no VLAN.
             bytes.extend(one(chance, [[0x81, 0x00], [0x81, 0x00], [0x88, 0xa8]]));
             bytes.extend(one(chance, [[0, 0], [0xe0, 0], [0x10, 0], [0, 5]]));
@@ -89,11 +90,16 @@ fn discovery(
         }
         _ => {}
     }
-    for _ in 0..one(chance, [0, 1, 1, 1, 2, 3]) {
+    // Sometimes more options than guard reads, of lengths that others have or nobody.
+    let odd = chance.u8(..3) == 0;
+    let options = if odd { one(chance, [1, 2, 2, 3, 9, 12]) } else { one(chance, [0, 1, 1, 1, 2]) };
+    for _ in 0..options {
         let by_kind = if kind < 136 { 1 } else { 2 };
-        message.extend([one(chance, [by_kind, by_kind, by_kind, 14, 1, 2]), 1]);
+        let units = if odd { one(chance, [1, 1, 1, 2, 3, 0]) } else { 1 };
+        message.extend([one(chance, [by_kind, by_kind, by_kind, 14, 1, 2]), units]);
         let stranger = stranger(chance);
         message.extend(one(chance, [source, source, stranger, owner.mac]).octets());
+        message.resize(message.len() + 8 * usize::from(units.saturating_sub(1)), 0);
     }
     // Another one each time: an incident is about an address, and takes in whoever claims it.
     let own = (0xfe80_u128 << 112 | u128::from(chance.u64(..))).into();
@@ -103,20 +109,42 @@ fn discovery(
     let sum = checksum(from, to, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 
-    // Extension headers that Linux reads over, and fewer than are too many for guard.
-    let count = if chance.u8(..5) == 0 { 1 + chance.usize(..3) } else { 0 };
-    let headers: Vec<u8> = (0..count)
-        .flat_map(|at| [if at + 1 == count { 58 } else { 60 }, 0, 1, 4, 0, 0, 0, 0])
+    // Extension headers that Linux reads over, sometimes more than guard does.
+    const NEXT: [u8; 6] =
+        [DESTINATION, DESTINATION, DESTINATION, DESTINATION, DESTINATION, FRAGMENT];
+    let count = if chance.u8(..4) == 0 { one(chance, [1, 1, 2, 3, 8, 9, 10]) } else { 0 };
+    let mut kinds: Vec<u8> = (0..count).map(|_| one(chance, NEXT)).collect();
+    if let Some(first) = kinds.first_mut() {
+        *first = one(chance, [*first, *first, HOP_BY_HOP]);
+    }
+    kinds.push(ICMP);
+    let headers: Vec<u8> = kinds
+        .windows(2)
+        .flat_map(|pair| {
+            if pair[0] == FRAGMENT {
+                [pair[1], 0, 0, 0, 0, 0, 0, 1]
+            } else {
+                [pair[1], 0, 1, 4, 0, 0, 0, 0]
+            }
+        })
         .collect();
     bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-    let len = u16::try_from(headers.len() + message.len()).expect("below a hundred");
+    let len = u16::try_from(headers.len() + message.len()).expect("below a thousand");
+    // Sometimes it lies.
+    let len = if odd { one(chance, [len, len, len, len, len + 8, len - 4, 0]) } else { len };
     bytes.extend(len.to_be_bytes());
-    bytes.extend([if count == 0 { 58 } else { 60 }, 255]);
+    bytes.extend([kinds[0], 255]);
     bytes.extend(from.octets());
     bytes.extend(to.octets());
     bytes.extend(headers);
     bytes.extend(message);
 }
+
+/// What an IPv6 header says comes next (RFC 8200 §4).
+const HOP_BY_HOP: u8 = 0;
+const FRAGMENT: u8 = 44;
+const ICMP: u8 = 58;
+const DESTINATION: u8 = 60;
 
 /// Of `ICMPv6`, over its pseudo-header too (RFC 4443 §2.3).
 fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
@@ -125,7 +153,7 @@ fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
         .sum::<u32>();
-    sum += u32::try_from(message.len()).expect("below a hundred") + 58;
+    sum += u32::try_from(message.len()).expect("below a thousand") + u32::from(ICMP);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
+use guard_api::proto::ConflictKind;
 use guard_tests::{
     Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, Mac, POOL, Sandbox, TIMEOUT, run,
 };
@@ -114,18 +115,21 @@ impl<'a> World<'a> {
                 let mut chance = fastrand::Rng::with_seed(seed);
                 let bytes = frame(&mut chance, thief.mac(), owner, &self.target);
                 socket.send(&bytes)?;
-                frames.push(bytes);
+                frames.push((thief.port(), bytes));
             }
             // Frames of a port are seen in their order, and so are the incidents.
             socket.send(&Arp::announcement(thief.mac(), marker.ipv4).frame())?;
         }
         let mut awaited: HashSet<_> =
             markers.iter().map(|marker| marker.ipv4.to_string()).collect();
-        let (mut addresses, mut macs) = (HashSet::new(), HashSet::new());
+        let (mut addresses, mut macs, mut opaque) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
         while !awaited.is_empty() {
             let (_, conflict) = watch.next(TIMEOUT)?.context("no incident of the marker")?;
             let is_theirs = |port: &str| thieves.iter().any(|thief| thief.port() == port);
-            if conflict.claimants.iter().any(|claimant| is_theirs(&claimant.interface)) {
+            if conflict.kind() == ConflictKind::Opaque {
+                opaque.extend(conflict.claimants.into_iter().map(|claimant| claimant.interface));
+            } else if conflict.claimants.iter().any(|claimant| is_theirs(&claimant.interface)) {
                 macs.extend(conflict.claimants.iter().map(|claimant| claimant.mac.clone()));
                 addresses.insert(conflict.address.clone());
             }
@@ -133,14 +137,15 @@ impl<'a> World<'a> {
         }
 
         let (neighbours, stations) = (self.neighbours()?, self.stations()?);
-        for ((number, owner), frame) in owners.iter().enumerate().zip(&frames) {
+        for ((number, owner), (thief, frame)) in owners.iter().enumerate().zip(&frames) {
             let (mac, port) = (owner.mac.to_string(), self.owner.port());
             for (address, count) in
                 [(IpAddr::from(owner.ipv4), &mut moved.ipv4), (owner.ipv6.into(), &mut moved.ipv6)]
             {
                 if neighbours.get(&address.to_string()) != Some(&mac) {
                     *count += 1;
-                    let told = addresses.contains(&address.to_string());
+                    // What cannot be read to its end is told of its port.
+                    let told = addresses.contains(&address.to_string()) || opaque.contains(*thief);
                     ensure!(told, "{address} moved by {frame:02x?}, and nobody was told");
                 }
             }
@@ -150,6 +155,7 @@ impl<'a> World<'a> {
                 ensure!(macs.contains(&mac), "{mac} moved by {frame:02x?}, and nobody was told");
             }
         }
+        drop(frames);
         thieves.into_iter().try_for_each(Sandbox::delete)
     }
 

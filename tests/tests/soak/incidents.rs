@@ -4,9 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use guard_tests::{
-    Agent, Arp, BRIDGE, Client, Crowd, Lab, Launch, NOBODY, POOL, Sandbox, TIMEOUT, Watch, run,
-};
+use guard_tests::{Agent, Arp, BRIDGE, Crowd, Lab, Launch, NOBODY, Sandbox, TIMEOUT, Watch, run};
 
 use crate::{ONE_AT_A_TIME, asked};
 
@@ -55,7 +53,7 @@ fn each_is_flagged_once(frames: Frames) -> Result<()> {
     let config = lab.config()?.with("[conflict]\nquiet = \"1s\"")?;
     let agent = lab.agent_with(Launch::config(&config)?)?;
     let crowd = lab.crowd(PORTS)?;
-    let leased = lease(&agent, &crowd)?;
+    let leased = crowd.lease(&agent, LEASES)?;
     let (flooder, sink) = (lab.sandbox("flooder")?, lab.sandbox("sink")?);
     let known = agent.admit(&flooder)?;
     // The flood is for one station, since a bridge would send any other to all ports; and that
@@ -98,22 +96,6 @@ fn each_is_flagged_once(frames: Frames) -> Result<()> {
     ensure!(alerts == f64::from(expected), "{alerts} alerts for {expected} incidents");
     ensure!(asked.is_none() || rate >= FLOOD, "{rate:.0} frames a second are no flood");
     Ok(())
-}
-
-/// Leases by declared MACs, spread over the ports; nobody of them says a word.
-fn lease(agent: &Agent, crowd: &Crowd) -> Result<Vec<Ipv4Addr>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut client = Client::connect(&agent.socket()).await?;
-        let mut leased = Vec::with_capacity(LEASES);
-        for number in 0..LEASES {
-            let (mac, port) = (Crowd::mac(number)?, crowd.port(number));
-            let asker = (&*format!("owner-{port}"), &*number.to_string());
-            let leases = client.allocate_bound(&[POOL], asker, mac, &port).await?;
-            leased.push(leases.first().context("no lease")?.address.parse()?);
-        }
-        Ok(leased)
-    })
 }
 
 /// The incidents of each address, by their ids, and those that are over.

@@ -4,6 +4,7 @@ mod attack;
 mod belief;
 mod incidents;
 mod surface;
+mod thefts;
 
 use std::env;
 

@@ -552,6 +552,9 @@ pub struct LiveAddress {
     /// The VLAN of that bridge; 0 for untagged.
     #[prost(uint32, tag = "3")]
     pub vlan: u32,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "8")]
+    pub inner_vlan: u32,
     /// The MAC that was last seen with it.
     #[prost(string, tag = "4")]
     pub mac: ::prost::alloc::string::String,
@@ -564,9 +567,6 @@ pub struct LiveAddress {
     /// The generation of the lease, where one holds the address.
     #[prost(uint64, optional, tag = "7")]
     pub lease: ::core::option::Option<u64>,
-    /// The inner VLAN of doubly tagged frames, else 0.
-    #[prost(uint32, tag = "8")]
-    pub inner_vlan: u32,
 }
 /// A port of a watched bridge.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -583,9 +583,15 @@ pub struct Port {
     /// What it leads to.
     #[prost(enumeration = "PortKind", tag = "4")]
     pub kind: i32,
+    /// Why the port is taken for what `kind` says.
+    #[prost(string, tag = "12")]
+    pub kind_why: ::prost::alloc::string::String,
     /// The program sees every frame of the port.
     #[prost(bool, tag = "5")]
     pub covered: bool,
+    /// Why the program does not see every frame of the port; empty where it does.
+    #[prost(string, tag = "11")]
+    pub why: ::prost::alloc::string::String,
     /// How the program is attached.
     #[prost(enumeration = "Attach", tag = "6")]
     pub attach: i32,
@@ -601,12 +607,6 @@ pub struct Port {
     /// Addresses that claim to be behind the port.
     #[prost(uint32, tag = "10")]
     pub addresses: u32,
-    /// Why the program does not see every frame of the port; empty where it does.
-    #[prost(string, tag = "11")]
-    pub why: ::prost::alloc::string::String,
-    /// Why the port is taken for what `kind` says.
-    #[prost(string, tag = "12")]
-    pub kind_why: ::prost::alloc::string::String,
 }
 /// One of those who claim an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -652,6 +652,9 @@ pub struct Conflict {
     /// The VLAN of that bridge; 0 for untagged.
     #[prost(uint32, tag = "3")]
     pub vlan: u32,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "16")]
+    pub inner_vlan: u32,
     /// What is claimed; empty where it is about no address.
     #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
@@ -688,9 +691,6 @@ pub struct Conflict {
     /// What is wrong, for people, where kind and claimants do not say it.
     #[prost(string, tag = "15")]
     pub detail: ::prost::alloc::string::String,
-    /// The inner VLAN of doubly tagged frames, else 0.
-    #[prost(uint32, tag = "16")]
-    pub inner_vlan: u32,
 }
 /// Something that has happened to a lease or an incident.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1434,6 +1434,9 @@ pub struct Explanation {
     /// The VLAN of that bridge; 0 for untagged.
     #[prost(uint32, tag = "4")]
     pub vlan: u32,
+    /// The inner VLAN of doubly tagged frames, else 0.
+    #[prost(uint32, tag = "8")]
+    pub inner_vlan: u32,
     /// Not set where the address is free.
     #[prost(message, optional, tag = "5")]
     pub lease: ::core::option::Option<Lease>,
@@ -1443,9 +1446,6 @@ pub struct Explanation {
     /// What will happen next, for people.
     #[prost(string, tag = "7")]
     pub next: ::prost::alloc::string::String,
-    /// The inner VLAN of doubly tagged frames, else 0.
-    #[prost(uint32, tag = "8")]
-    pub inner_vlan: u32,
 }
 /// What is known of an address.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -6,10 +6,10 @@ use guard_api::{
     client::{answer, with_long_deadline},
     pages,
     proto::{
-        AdoptRequest, BackupRequest, CheckRequest, ForceReleaseRequest, GcRequest,
-        IgnoreSourceRequest, LeaseState, ListLeasesRequest, QuarantineAction, QuarantineRequest,
-        ReconcileRequest, RecoverRequest, WatchdogRequest, WhyRequest, admin_client::AdminClient,
-        guard_client::GuardClient,
+        AdoptRequest, BackupRequest, CheckRequest, Fate, ForceReleaseRequest, GcRequest,
+        IgnoreSourceRequest, LeaseState, ListLeasesRequest, ListLeasesResponse, QuarantineAction,
+        QuarantineRequest, ReconcileRequest, RecoverRequest, WatchdogRequest, WatchedContainer,
+        WhyRequest, admin_client::AdminClient, guard_client::GuardClient,
     },
 };
 use tonic::transport::Channel;
@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     output::{Output, partly},
     progress::shown,
-    view,
+    view::{Answer, Holds},
 };
 
 /// The connection to the agent, and how its responses are printed.
@@ -37,7 +37,7 @@ impl Call {
         let state = LeaseState::Releasing.into();
         let request = ListLeasesRequest { state, ..ListLeasesRequest::default() };
         let held = pages::all(&self.channel, request).await?;
-        self.output.print(&view::Holds::from(held))
+        self.output.print(&Holds::from(held))
     }
 
     pub(super) async fn reconcile(
@@ -54,28 +54,27 @@ impl Call {
             .iter()
             .sum::<usize>();
         partly(rows + response.blocked.len(), response.total_size);
-        self.output.print(&view::Reconciled::new(response, dry_run))
+        self.output.print(&Answer { dry_run, response })
     }
 
     pub(super) async fn watchdog(&self, dry_run: bool) -> Result<(), Error> {
         let request = WatchdogRequest { dry_run, ..WatchdogRequest::default() };
         let response = pages::all_with_long_deadline(&self.channel, request).await?;
         partly(response.containers.len() + response.released.len(), response.total_size);
-        let watched = view::Watched::new(response, dry_run);
-        self.output.print(&watched)?;
-        found(watched.failed(), "cannot be removed")
+        let failed = |container: &&WatchedContainer| container.fate() == Fate::Failed;
+        let failed = response.containers.iter().filter(failed).count();
+        self.output.print(&Answer { dry_run, response })?;
+        found(failed, "cannot be removed")
     }
 
     pub(super) async fn why(&self, address: IpAddr) -> Result<(), Error> {
         let request = WhyRequest { address: address.to_string() };
-        let why = answer(GuardClient::new(self.channel.clone()).why(request)).await?;
-        self.output.print(&view::Why::from(why))
+        self.output.print(&answer(GuardClient::new(self.channel.clone()).why(request)).await?)
     }
 
     pub(super) async fn check(&self) -> Result<(), Error> {
         let checking = pages::all_with_long_deadline(&self.channel, CheckRequest::default());
-        let checked = shown("comparing store, index, kernel and wire", checking).await?;
-        let check = view::Check::from(checked);
+        let check = shown("comparing store, index, kernel and wire", checking).await?;
         self.output.print(&check)?;
         found(check.disagreements.len(), "disagree")
     }
@@ -84,40 +83,40 @@ impl Call {
         let request = BackupRequest { path: absolute(file)? };
         let mut admin = self.admin();
         let copying = shown("copying the lease store", admin.backup(request));
-        self.output.print(&view::Backup::from(with_long_deadline(copying).await?))
+        self.output.print(&with_long_deadline(copying).await?)
     }
 
     pub(super) async fn recover(&self, from: Option<&Path>, dry_run: bool) -> Result<(), Error> {
         let from = from.map_or_else(|| Ok(String::new()), absolute)?;
         let request = RecoverRequest { from, dry_run, ..RecoverRequest::default() };
         let making = pages::all_with_long_deadline(&self.channel, request);
-        let recovered = shown("making a lease store", making).await?;
-        partly(recovered.quarantined.len() + recovered.lost.len(), recovered.total_size);
-        self.output.print(&view::Recovered::new(recovered, dry_run))
+        let response = shown("making a lease store", making).await?;
+        partly(response.quarantined.len() + response.lost.len(), response.total_size);
+        self.output.print(&Answer { dry_run, response })
     }
 
     pub(super) async fn gc(&self, dry_run: bool) -> Result<(), Error> {
         let request = GcRequest { dry_run, ..GcRequest::default() };
         let looking = pages::all_with_long_deadline(&self.channel, request);
-        let collected = shown("looking for what nothing speaks for", looking).await?;
-        self.output.print(&view::Gc::new(collected, dry_run))
+        let response = shown("looking for what nothing speaks for", looking).await?;
+        self.output.print(&Answer { dry_run, response })
     }
 
     pub(super) async fn force_release(&self, place: Place, dry_run: bool) -> Result<(), Error> {
         let Place { pool, address } = place;
         let request = ForceReleaseRequest { pool, address: address.to_string(), dry_run };
-        let released = answer(self.admin().force_release(request)).await?;
-        self.output.print(&view::Forced::new(released, dry_run))
+        let response = answer(self.admin().force_release(request)).await?;
+        self.output.print(&Answer { dry_run, response })
     }
 
     pub(super) async fn quarantine(&self, request: QuarantineRequest) -> Result<(), Error> {
         let (action, dry_run) = (request.action(), request.dry_run);
         if action == QuarantineAction::List {
-            let quarantined = pages::all(&self.channel, request).await?;
-            return self.output.print(&view::Leases::from(quarantined.leases));
+            let leases = pages::all(&self.channel, request).await?.leases;
+            return self.output.print(&ListLeasesResponse { leases, ..Default::default() });
         }
-        let quarantined = answer(self.admin().quarantine(request)).await?;
-        self.output.print(&view::Quarantine::new(quarantined, dry_run))
+        let response = answer(self.admin().quarantine(request)).await?;
+        self.output.print(&Answer { dry_run, response })
     }
 
     pub(super) async fn ignore_source(
@@ -132,7 +131,7 @@ impl Call {
         );
         let request = IgnoreSourceRequest { name, duration, dry_run };
         let response = answer(self.admin().ignore_source(request)).await?;
-        self.output.print(&view::Ignored::new(response, dry_run))
+        self.output.print(&Answer { dry_run, response })
     }
 
     pub(super) async fn adopt(
@@ -145,10 +144,10 @@ impl Call {
         let pool = pool.unwrap_or_default();
         let request = AdoptRequest { from_host_local, pool, dry_run, ..AdoptRequest::default() };
         let adopting = pages::all_with_long_deadline(&self.channel, request);
-        let adopted = shown("taking over the reservations", adopting).await?;
-        let adopted = view::Adopted::new(adopted, dry_run);
-        self.output.print(&adopted)?;
-        found(adopted.refused.len(), "are not taken over")
+        let response = shown("taking over the reservations", adopting).await?;
+        let refused = response.refused.len();
+        self.output.print(&Answer { dry_run, response })?;
+        found(refused, "are not taken over")
     }
 }
 

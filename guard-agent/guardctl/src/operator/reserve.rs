@@ -13,7 +13,12 @@ use guard_api::{
 use ipnet::IpNet;
 use tonic::transport::Channel;
 
-use crate::{cli::prefix, error::Error, output::Output, view};
+use crate::{
+    cli::prefix,
+    error::Error,
+    output::Output,
+    view::{Answer, Reserved},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Subnets {
@@ -114,8 +119,8 @@ impl Subnets {
             Self::Reserve(args) => {
                 let request = ReserveSubnetRequest::from(args);
                 let dry_run = request.dry_run;
-                let reserved = answer(subnets.reserve(request)).await?;
-                output.print(&view::ReservedSubnet::new(reserved, dry_run))
+                let reserved = answer(subnets.reserve(request)).await?.subnet;
+                output.print(&Reserved { reserved, dry_run })
             }
             Self::Release(ReleaseSubnet { prefix, id, pool, dry_run }) => {
                 let request = ReleaseSubnetRequest {
@@ -124,14 +129,13 @@ impl Subnets {
                     pool: pool.unwrap_or_default(),
                     dry_run,
                 };
-                let released = answer(subnets.release(request)).await?;
-                output.print(&view::ReleasedSubnet::new(released, dry_run))
+                let response = answer(subnets.release(request)).await?;
+                output.print(&Answer { dry_run, response })
             }
             Self::List { pool } => {
                 let pool = pool.unwrap_or_default();
                 let request = ListSubnetsRequest { pool, ..ListSubnetsRequest::default() };
-                let list = pages::all(&channel, request).await?;
-                output.print(&view::Subnets::from(list))
+                output.print(&pages::all(&channel, request).await?)
             }
         }
     }
@@ -143,17 +147,16 @@ impl Interfaces {
         match self {
             Self::Reserve { prefix, id, dry_run } => {
                 let request = ReserveInterfaceRequest { prefix, id, dry_run };
-                let reserved = answer(interfaces.reserve(request)).await?;
-                output.print(&view::ReservedInterface::new(reserved, dry_run))
+                let reserved = answer(interfaces.reserve(request)).await?.interface;
+                output.print(&Reserved { reserved, dry_run })
             }
             Self::Release { name, dry_run } => {
                 let request = ReleaseInterfaceRequest { name, dry_run };
-                let released = answer(interfaces.release(request)).await?;
-                output.print(&view::ReleasedInterface::new(released, dry_run))
+                let response = answer(interfaces.release(request)).await?;
+                output.print(&Answer { dry_run, response })
             }
             Self::List => {
-                let list = pages::all(&channel, ListInterfacesRequest::default()).await?;
-                output.print(&view::Interfaces::from(list))
+                output.print(&pages::all(&channel, ListInterfacesRequest::default()).await?)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The screen, from the top: how the agent is, how fast it goes, what is wrong, and one view.
 
+use guard_api::proto::{Claimant, Conflict, Degraded, Pool, Port, Severity, StatusResponse};
 use jiff::Timestamp;
 use ratatui::{
     Frame,
@@ -17,7 +18,13 @@ use super::{
 use crate::{
     output::printable,
     table::folded,
-    view::{Claimant, Conflict, Degraded, Pool, Port, Status, ago, bar, quantity, segment},
+    view::{
+        ago,
+        conflict::{self, note},
+        or_dash,
+        pool::{self, bar},
+        quantity, segment,
+    },
 };
 
 /// How many are listed of what is degraded.
@@ -68,16 +75,16 @@ fn complaint(text: &str, width: usize) -> Vec<Line<'static>> {
 }
 
 fn agent(sample: &Sample) -> Line<'static> {
-    let Status { version, ready, boot_pass, bridges, .. } = &sample.status;
-    let state = match (ready, boot_pass.as_deref()) {
+    let StatusResponse { version, ready, boot_pass, bridges, .. } = &sample.status;
+    let state = match (ready, &**boot_pass) {
         (true, _) => Span::from("ready").green(),
-        (false, Some("done")) => Span::from("not ready").red().bold(),
+        (false, "done") => Span::from("not ready").red().bold(),
         (false, _) => Span::from("starting").yellow(),
     };
     let covered: u32 = bridges.iter().map(|bridge| bridge.covered).sum();
     let ports: u32 = bridges.iter().map(|bridge| bridge.ports).sum();
     Line::from(vec![
-        Span::from(format!("guard {}  ", version.as_deref().unwrap_or("-"))).bold(),
+        Span::from(format!("guard {}  ", text(version))).bold(),
         state,
         Span::from(format!("  {covered} of {ports} ports covered  {:.0}", sample.now)),
     ])
@@ -93,11 +100,10 @@ fn rates(model: &Model) -> String {
     )
 }
 
-fn degraded(status: &Status, now: Timestamp, width: usize) -> Vec<Line<'static>> {
+fn degraded(status: &StatusResponse, now: Timestamp, width: usize) -> Vec<Line<'static>> {
     let all = &status.degraded;
     let said = |degraded: &Degraded| {
-        let or_dash = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
-        let (what, why) = (or_dash(&degraded.what), or_dash(&degraded.why));
+        let (what, why) = (text(&degraded.what), text(&degraded.why));
         complaint(&format!("{what}: {why} ({})", ago(degraded.since, now)), width)
     };
     let mut lines: Vec<_> = all.iter().take(DEGRADED).flat_map(said).collect();
@@ -149,11 +155,11 @@ fn pools(pools: &[Pool]) -> Columns {
             _ => Style::new(),
         };
         let cells = vec![
-            text(pool.name.as_deref()),
-            printable(&segment(pool.bridge.as_deref(), pool.vlan)),
-            text(pool.prefix.as_deref()),
-            pool.size(pool.free),
-            pool.size(pool.capacity),
+            text(&pool.name),
+            printable(&segment(&pool.bridge, pool.vlan)),
+            text(&pool.prefix),
+            pool::size(pool, pool.free),
+            pool::size(pool, pool.capacity),
             bar(pool.utilisation),
         ];
         (cells, style)
@@ -169,11 +175,11 @@ fn pools(pools: &[Pool]) -> Columns {
 /// In full: above it may be cut, or have no column.
 fn pool_below(pool: Option<&Pool>, width: u16) -> Vec<Line<'static>> {
     let Some(pool) = pool else { return vec![] };
-    let segment = segment(pool.bridge.as_deref(), pool.vlan);
-    let (name, gateway) = (text(pool.name.as_deref()), text(pool.gateway.as_deref()));
+    let segment = segment(&pool.bridge, pool.vlan);
+    let (name, gateway) = (text(&pool.name), text(&pool.gateway));
     let head = folded(&format!("{name} on {segment}, gateway {gateway}"), "", width.into());
     let head = head.lines().map(|line| Line::from(line.to_owned()).bold());
-    head.chain([Line::from(pool.states())]).collect()
+    head.chain([Line::from(pool::states(pool))]).collect()
 }
 
 fn ports(sample: &Sample, model: &Model) -> Columns {
@@ -181,9 +187,9 @@ fn ports(sample: &Sample, model: &Model) -> Columns {
         let style = if port.covered { Style::new() } else { Style::new().fg(Color::Red) };
         let covered = if port.covered { "yes" } else { "no" };
         let cells = vec![
-            text(port.interface.as_deref()),
-            text(port.bridge.as_deref()),
-            text(port.kind.as_deref()),
+            text(&port.interface),
+            text(&port.bridge),
+            text(port.kind().word()),
             covered.to_owned(),
             per_second(model.rates.of(port)),
             quantity(port.frames),
@@ -201,18 +207,18 @@ fn ports(sample: &Sample, model: &Model) -> Columns {
 
 fn conflicts(sample: &Sample) -> Columns {
     let row = |conflict: &Conflict| {
-        let style = match (conflict.silenced_until, conflict.severity.as_deref()) {
+        let style = match (conflict.silenced_until, conflict.severity()) {
             (Some(_), _) => Style::new().dim(),
-            (None, Some("critical")) => Style::new().fg(Color::Red).bold(),
+            (None, Severity::Critical) => Style::new().fg(Color::Red).bold(),
             (None, _) => Style::new().fg(Color::Yellow),
         };
         let cells = vec![
-            text(conflict.address.as_deref()),
-            text(conflict.kind.as_deref()),
-            text(conflict.severity.as_deref()),
-            printable(&conflict.segment()),
+            text(&conflict.address),
+            text(conflict.kind().word()),
+            text(conflict.severity().word()),
+            printable(&conflict::segment(conflict)),
             ago(conflict.last_seen, sample.now),
-            quantity(conflict.frames()),
+            quantity(conflict::frames(conflict)),
         ];
         (cells, style)
     };
@@ -227,15 +233,15 @@ fn conflicts(sample: &Sample) -> Columns {
 fn conflict_below(conflict: Option<&Conflict>, now: Timestamp) -> Vec<Line<'static>> {
     let Some(conflict) = conflict else { return vec![Line::from("no conflict is open")] };
     // In full: the one is what `guardctl silence` wants, and the other may not fit above.
-    let (id, address) = (text(conflict.id.as_deref()), text(conflict.address.as_deref()));
-    let note = |claimant: &Claimant| Line::from(printable(&claimant.note(now)));
+    let (id, address) = (text(&conflict.id), text(&conflict.address));
+    let line = |claimant: &Claimant| Line::from(printable(&note(claimant, now)));
     let mut lines = vec![Line::from(format!("{address}, id {id}")).bold()];
-    lines.extend(conflict.claimants.iter().map(note));
+    lines.extend(conflict.claimants.iter().map(line));
     lines
 }
 
-fn text(text: Option<&str>) -> String {
-    printable(text.unwrap_or("-"))
+fn text(text: &str) -> String {
+    printable(or_dash(text))
 }
 
 fn per_second(rate: Option<f64>) -> String {
@@ -252,45 +258,34 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::{super::feed::Events, *};
-    use crate::view::{Conflicts, Pools, Ports};
 
     fn sample(frames: u64) -> Sample {
         let name = |length: usize| "n".repeat(length);
-        let pool = proto::Pool {
+        let pool = Pool {
             name: name(60),
             bridge: name(15),
             prefix: "2001:db8:aaaa:bbbb::/64".to_owned(),
             gateway: "2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe".to_owned(),
             capacity: u64::MAX,
             free: u64::MAX,
-            ..proto::Pool::default()
+            ..Pool::default()
         };
-        let port = proto::Port { interface: name(15), frames, covered: true, ..Default::default() };
-        let conflict = proto::Conflict {
+        let port = Port { interface: name(15), frames, covered: true, ..Default::default() };
+        let conflict = Conflict {
             id: u64::MAX.to_string(),
             address: "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".to_owned(),
             kind: proto::ConflictKind::Duplicate.into(),
-            claimants: vec![proto::Claimant { sandbox: name(253), ..Default::default() }; 9],
-            ..proto::Conflict::default()
+            claimants: vec![Claimant { sandbox: name(253), ..Default::default() }; 9],
+            ..Conflict::default()
         };
-        let degraded = proto::Degraded { what: name(20), since: None, why: name(90) };
+        let degraded = Degraded { what: name(20), since: None, why: name(90) };
         Sample {
             at: std::time::Instant::now(),
             now: Timestamp::UNIX_EPOCH,
-            status: proto::StatusResponse { degraded: vec![degraded; 9], ..Default::default() }
-                .into(),
-            pools: Pools::from(proto::ListPoolsResponse {
-                pools: vec![pool],
-                ..Default::default()
-            })
-            .pools,
-            ports: Ports::from(proto::PortsResponse { ports: vec![port], ..Default::default() })
-                .ports,
-            conflicts: Conflicts::from(proto::ConflictsResponse {
-                conflicts: vec![conflict],
-                ..Default::default()
-            })
-            .conflicts,
+            status: StatusResponse { degraded: vec![degraded; 9], ..Default::default() },
+            pools: vec![pool],
+            ports: vec![port],
+            conflicts: vec![conflict],
             events: Some(Events { held: 1, all: 2 }),
         }
     }

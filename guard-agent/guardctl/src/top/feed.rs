@@ -10,8 +10,9 @@ use guard_api::{
     client::{CallError, answer, connect},
     pages,
     proto::{
-        ConflictsRequest, Event, ListPoolsRequest, PortsRequest, StatusRequest, WatchRequest,
-        guard_client::GuardClient, leases_client::LeasesClient,
+        Conflict, ConflictsRequest, Event, ListPoolsRequest, Pool, Port, PortsRequest,
+        StatusRequest, StatusResponse, WatchRequest, guard_client::GuardClient,
+        leases_client::LeasesClient,
     },
 };
 use jiff::Timestamp;
@@ -20,8 +21,6 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tonic::{Streaming, transport::Channel};
-
-use crate::view::{Conflict, Conflicts, Pool, Pools, Port, Ports, Status};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -34,7 +33,7 @@ pub struct Sample {
     pub at: Instant,
     /// For ages.
     pub now: Timestamp,
-    pub status: Status,
+    pub status: StatusResponse,
     pub pools: Vec<Pool>,
     pub ports: Vec<Port>,
     pub conflicts: Vec<Conflict>,
@@ -104,10 +103,10 @@ async fn sample(channel: &Channel, events: Option<Events>) -> Result<Sample, Cal
     Ok(Sample {
         at,
         now: Timestamp::now(),
-        status: status.into(),
-        pools: Pools::from(pools).pools,
-        ports: Ports::from(ports).ports,
-        conflicts: Conflicts::from(conflicts).conflicts,
+        status,
+        pools: pools.pools,
+        ports: ports.ports,
+        conflicts: conflicts.conflicts,
         events,
     })
 }

@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use guard_api::proto::Port;
 use ratatui::{
     crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
     widgets::TableState,
 };
 
 use super::feed::Sample;
-use crate::view::Port;
 
 /// How far a page goes.
 const PAGE: u16 = 10;
@@ -32,8 +32,11 @@ pub enum Go {
     Away,
 }
 
-/// Frames of a port so far; an interface's number is not used twice while it exists.
-type Frames = HashMap<(Option<u32>, Option<String>), u64>;
+/// A port; an interface's number is not used twice while it exists.
+type Key = (u32, String);
+
+/// Frames of each port so far.
+type Frames = HashMap<Key, u64>;
 
 #[derive(Default)]
 pub struct Model {
@@ -55,7 +58,7 @@ pub struct Rates {
     pub frames: Option<f64>,
     pub held: Option<f64>,
     pub events: Option<f64>,
-    ports: HashMap<(Option<u32>, Option<String>), f64>,
+    ports: HashMap<Key, f64>,
 }
 
 impl Rates {
@@ -149,7 +152,7 @@ impl Model {
     }
 }
 
-fn key(port: &Port) -> (Option<u32>, Option<String>) {
+fn key(port: &Port) -> Key {
     (port.ifindex, port.interface.clone())
 }
 

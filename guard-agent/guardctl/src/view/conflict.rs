@@ -2,61 +2,28 @@ use guard_api::proto;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ago, inner_segment, number, quantity, text, time, word};
+use super::{ago, inner_segment, moment, or_dash, quantity};
 use crate::{
     output::{Screen, View, printable},
     table::{Table, cell, plain, signal},
 };
 
-/// One of those who use an address.
-#[derive(Debug, Serialize)]
-pub struct Claimant {
-    pub role: Option<String>,
-    pub mac: Option<String>,
-    pub interface: Option<String>,
-    pub ifindex: Option<u32>,
-    pub sandbox: Option<String>,
-    pub lifecycle: Option<String>,
-    pub first_seen: Option<Timestamp>,
-    pub last_seen: Option<Timestamp>,
-    pub frames: u64,
+/// `impostor 02:00:00:00:00:0b@veth-b web-2`
+fn brief(claimant: &proto::Claimant) -> String {
+    let place = format!("{}@{}", or_dash(&claimant.mac), or_dash(&claimant.interface));
+    let line = format!("{:<8} {place} {}", or_dash(claimant.role().word()), claimant.sandbox);
+    line.trim_end().to_owned()
 }
 
-impl From<proto::Claimant> for Claimant {
-    fn from(claimant: proto::Claimant) -> Self {
-        Self {
-            role: word(claimant.role().as_str_name(), "ROLE_"),
-            mac: text(claimant.mac),
-            interface: text(claimant.interface),
-            ifindex: number(claimant.ifindex),
-            sandbox: text(claimant.sandbox),
-            lifecycle: text(claimant.lifecycle),
-            first_seen: time(claimant.first_seen),
-            last_seen: time(claimant.last_seen),
-            frames: claimant.frames,
-        }
-    }
-}
-
-impl Claimant {
-    /// `impostor 02:00:00:00:00:0b@veth-b web-2`
-    fn brief(&self) -> String {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let place = format!("{}@{}", or_dash(&self.mac), or_dash(&self.interface));
-        let sandbox = self.sandbox.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        format!("{:<8} {place}{sandbox}", or_dash(&self.role))
-    }
-
-    /// As above, with how often and how long ago.
-    pub fn note(&self, now: Timestamp) -> String {
-        // An owner's frames are not counted, and it need not have spoken.
-        let said = match (self.frames, self.last_seen) {
-            (0, None) => "not heard".to_owned(),
-            (0, last) => format!("heard {}", ago(last, now)),
-            (frames, last) => format!("{}, last {}", counted(frames), ago(last, now)),
-        };
-        format!("{}: {said}", self.brief())
-    }
+/// As above, with how often and how long ago.
+pub fn note(claimant: &proto::Claimant, now: Timestamp) -> String {
+    // An owner's frames are not counted, and it need not have spoken.
+    let said = match (claimant.frames, claimant.last_seen) {
+        (0, None) => "not heard".to_owned(),
+        (0, last) => format!("heard {}", ago(last, now)),
+        (frames, last) => format!("{}, last {}", counted(frames), ago(last, now)),
+    };
+    format!("{}: {said}", brief(claimant))
 }
 
 fn counted(frames: u64) -> String {
@@ -67,125 +34,52 @@ fn counted(frames: u64) -> String {
     }
 }
 
-/// An incident.
-#[derive(Debug, Serialize)]
-pub struct Conflict {
-    pub id: Option<String>,
-    pub bridge: Option<String>,
-    pub vlan: u32,
-    pub inner_vlan: u32,
-    pub address: Option<String>,
-    pub kind: Option<String>,
-    pub severity: Option<String>,
-    pub claimants: Vec<Claimant>,
-    pub flaps: u32,
-    pub first_seen: Option<Timestamp>,
-    pub last_seen: Option<Timestamp>,
-    pub open: bool,
-    pub silenced_until: Option<Timestamp>,
-    pub source: Option<String>,
-    pub entry: Option<String>,
-    pub detail: Option<String>,
+/// Of all claimants.
+pub fn frames(conflict: &proto::Conflict) -> u64 {
+    conflict.claimants.iter().fold(0, |sum, claimant| sum.saturating_add(claimant.frames))
 }
 
-impl From<proto::Conflict> for Conflict {
-    fn from(conflict: proto::Conflict) -> Self {
-        Self {
-            kind: word(conflict.kind().as_str_name(), "CONFLICT_KIND_"),
-            severity: word(conflict.severity().as_str_name(), "SEVERITY_"),
-            id: text(conflict.id),
-            bridge: text(conflict.bridge),
-            vlan: conflict.vlan,
-            inner_vlan: conflict.inner_vlan,
-            address: text(conflict.address),
-            claimants: conflict.claimants.into_iter().map(Claimant::from).collect(),
-            flaps: conflict.flaps,
-            first_seen: time(conflict.first_seen),
-            last_seen: time(conflict.last_seen),
-            open: conflict.open,
-            silenced_until: time(conflict.silenced_until),
-            source: text(conflict.source),
-            entry: text(conflict.entry),
-            detail: text(conflict.detail),
-        }
-    }
+/// Where it is.
+pub fn segment(conflict: &proto::Conflict) -> String {
+    inner_segment(&conflict.bridge, conflict.vlan, conflict.inner_vlan)
 }
 
-impl Conflict {
-    /// Of all claimants.
-    pub fn frames(&self) -> u64 {
-        self.claimants.iter().fold(0, |sum, claimant| sum.saturating_add(claimant.frames))
-    }
+fn silence(conflict: &proto::Conflict) -> Option<String> {
+    conflict.silenced_until.map(|until| format!("silenced until {}", moment(Some(until), 0)))
+}
 
-    /// Where it is.
-    pub fn segment(&self) -> String {
-        inner_segment(self.bridge.as_deref(), self.vlan, self.inner_vlan)
-    }
-
-    fn silence(&self) -> Option<String> {
-        self.silenced_until.map(|until| format!("silenced until {until:.0}"))
-    }
-
-    /// All of it in one line, without the time.
-    pub fn line(&self) -> String {
-        if let Some(source) = &self.source {
-            return printable(&format!(
-                "{} {} {source}: {}{}",
-                self.severity.as_deref().unwrap_or("-"),
-                self.kind.as_deref().unwrap_or("-"),
-                self.detail.as_deref().unwrap_or("-"),
-                self.silence().map(|note| format!("; {note}")).unwrap_or_default()
-            ));
-        }
-        let claimants: Vec<String> = self
-            .claimants
-            .iter()
-            .map(|claimant| claimant.brief().split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
-        let silenced = self.silence().map(|note| format!("; {note}")).unwrap_or_default();
-        printable(&format!(
-            "{} {} {} on {}: {}; {}{silenced}",
-            self.severity.as_deref().unwrap_or("-"),
-            self.kind.as_deref().unwrap_or("-"),
-            self.address.as_deref().unwrap_or("-"),
-            self.segment(),
+/// All of it in one line, without the time.
+pub fn line(conflict: &proto::Conflict) -> String {
+    let (severity, kind) = (conflict.severity().word(), conflict.kind().word());
+    let silenced = silence(conflict).map(|note| format!("; {note}")).unwrap_or_default();
+    let said = if conflict.source.is_empty() {
+        let words = |claimant| brief(claimant).split_whitespace().collect::<Vec<_>>().join(" ");
+        let claimants: Vec<String> = conflict.claimants.iter().map(words).collect();
+        format!(
+            "{} on {}: {}; {}",
+            or_dash(&conflict.address),
+            segment(conflict),
             claimants.join(", "),
-            counted(self.frames())
-        ))
-    }
+            counted(frames(conflict))
+        )
+    } else {
+        format!("{}: {}", conflict.source, or_dash(&conflict.detail))
+    };
+    printable(&format!("{} {} {said}{silenced}", or_dash(severity), or_dash(kind)))
 }
 
 /// One line, as `conflicts --follow` prints it.
-impl View for Conflict {
+impl View for proto::Conflict {
     fn text(&self, _: Screen) -> String {
         let state = if self.open { "open" } else { "closed" };
-        let time = self.last_seen.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
-        format!("{time} {state:<6} {}", self.line())
-    }
-}
-
-/// A list of incidents.
-#[derive(Debug, Serialize)]
-pub struct Conflicts {
-    pub conflicts: Vec<Conflict>,
-}
-
-impl From<proto::ConflictsResponse> for Conflicts {
-    fn from(response: proto::ConflictsResponse) -> Self {
-        Self { conflicts: response.conflicts.into_iter().map(Conflict::from).collect() }
+        format!("{} {state:<6} {}", moment(self.last_seen, 3), line(self))
     }
 }
 
 /// The incident that was silenced.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub struct Silenced(Conflict);
-
-impl From<proto::Conflict> for Silenced {
-    fn from(conflict: proto::Conflict) -> Self {
-        Self(Conflict::from(conflict))
-    }
-}
+pub struct Silenced(pub proto::Conflict);
 
 impl View for Silenced {
     fn text(&self, screen: Screen) -> String {
@@ -193,31 +87,35 @@ impl View for Silenced {
     }
 }
 
-impl View for Conflicts {
+impl View for proto::ConflictsResponse {
     fn text(&self, screen: Screen) -> String {
         table(&self.conflicts, screen)
     }
 }
 
-fn table(conflicts: &[Conflict], screen: Screen) -> String {
+/// The incidents, each with its claimants beneath it.
+pub fn table(conflicts: &[proto::Conflict], screen: Screen) -> String {
     let headers = &["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "SINCE", "FRAMES", "OPEN", "ID"];
     let mut table = Table::new(headers, &["BRIDGE", "ID"]);
     for conflict in conflicts {
         let cells = [
-            cell(conflict.address.as_deref()),
-            cell(conflict.kind.as_deref()),
-            signal(conflict.severity.as_deref()),
-            cell(Some(&conflict.segment())),
+            cell(&conflict.address),
+            cell(conflict.kind().word()),
+            signal(conflict.severity().word()),
+            cell(&segment(conflict)),
             plain(ago(conflict.first_seen, screen.now)),
-            plain(quantity(conflict.frames())),
+            plain(quantity(frames(conflict))),
             plain(if conflict.open { "yes" } else { "no" }),
-            cell(conflict.id.as_deref()),
+            cell(&conflict.id),
         ];
-        let seen = conflict.claimants.iter().filter(|_| conflict.source.is_none());
-        let notes = seen.map(|claimant| claimant.note(screen.now));
-        let said = conflict.source.iter().zip(&conflict.detail);
-        let said = said.map(|(source, detail)| printable(&format!("{source}: {detail}")));
-        table.row(cells, notes.chain(said).chain(conflict.silence()).collect());
+        let proto::Conflict { source, detail, .. } = conflict;
+        let mut notes: Vec<_> = match (source.is_empty(), detail.is_empty()) {
+            (true, _) => conflict.claimants.iter().map(|one| note(one, screen.now)).collect(),
+            (false, true) => vec![],
+            (false, false) => vec![printable(&format!("{source}: {detail}"))],
+        };
+        notes.extend(silence(conflict));
+        table.row(cells, notes);
     }
     table.text(screen, "no conflicts")
 }
@@ -225,7 +123,7 @@ fn table(conflicts: &[Conflict], screen: Screen) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::{
-        super::testing::{golden, shown, stamp},
+        super::testing::{shown, stamp},
         *,
     };
 
@@ -264,29 +162,11 @@ pub mod tests {
         }
     }
 
-    pub const DUPLICATE: &str = r#"{"id":"c1","bridge":"rt0","vlan":0,"inner_vlan":0,"address":"10.8.64.2",
-        "kind":"duplicate","severity":"critical","claimants":[
-        {"role":"owner","mac":"02:00:00:00:00:0a","interface":"veth-web-1","ifindex":10,
-        "sandbox":"web-1","lifecycle":null,"first_seen":"1970-01-01T00:00:10Z",
-        "last_seen":"1970-01-01T00:00:58Z","frames":10},
-        {"role":"impostor","mac":"02:00:00:00:00:0b","interface":"veth-web-2","ifindex":11,
-        "sandbox":"web-2","lifecycle":null,"first_seen":"1970-01-01T00:00:10Z",
-        "last_seen":"1970-01-01T00:00:58Z","frames":11}],
-        "flaps":1,"first_seen":"1970-01-01T00:00:10Z","last_seen":"1970-01-01T00:00:58Z",
-        "open":true,"silenced_until":null,"source":null,"entry":null,"detail":null}"#;
-
-    #[test]
-    fn conflict_as_json() {
-        golden(&Conflict::from(duplicate()), DUPLICATE);
-        let list = proto::ConflictsResponse { conflicts: vec![duplicate()], ..Default::default() };
-        golden(&Conflicts::from(list), &format!(r#"{{"conflicts":[{DUPLICATE}]}}"#));
-    }
-
     #[test]
     fn conflicts_name_every_claimant() {
         let list = proto::ConflictsResponse { conflicts: vec![duplicate()], ..Default::default() };
         assert_eq!(
-            shown(&Conflicts::from(list)),
+            shown(&list),
             "\
 ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
 10.8.64.2  duplicate  critical  rt0     50s ago  21      yes   c1
@@ -304,7 +184,7 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
             conflict.claimants[1].frames = 1;
             let conflicts = vec![conflict];
             let list = proto::ConflictsResponse { conflicts, ..Default::default() };
-            let text = shown(&Conflicts::from(list));
+            let text = shown(&list);
             assert!(text.contains(&format!("veth-web-1 web-1: {said}\n")), "{text}");
             assert!(text.contains("veth-web-2 web-2: 1 frame, last 2s ago\n"), "{text}");
         }
@@ -314,9 +194,9 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
     fn a_silence_is_shown_with_its_end() {
         let silenced = proto::Conflict { silenced_until: stamp(3600), ..duplicate() };
         let until = "silenced until 1970-01-01T01:00:00Z";
-        assert!(Conflict::from(silenced.clone()).line().ends_with(until));
+        assert!(line(&silenced).ends_with(until));
         let list = proto::ConflictsResponse { conflicts: vec![silenced], ..Default::default() };
-        assert!(shown(&Conflicts::from(list)).contains(until));
+        assert!(shown(&list).contains(until));
     }
 
     #[test]
@@ -331,18 +211,18 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
             detail: "container c1: the label \"x/ip\" says \"none\"".to_owned(),
             ..duplicate()
         };
-        let line = Conflict::from(conflict.clone()).line();
+        let line = line(&conflict);
         let said = "inventory: container c1: the label \"x/ip\" says \"none\"";
         assert_eq!(line, format!("warning inventory {said}"));
         let list = proto::ConflictsResponse { conflicts: vec![conflict], ..Default::default() };
-        let text = shown(&Conflicts::from(list));
+        let text = shown(&list);
         assert!(text.ends_with(&format!("\n  {said}\n")) && !text.contains("web-1"), "{text}");
     }
 
     #[test]
     fn a_followed_conflict_is_one_line() {
         assert_eq!(
-            Conflict::from(duplicate()).line(),
+            line(&duplicate()),
             "critical duplicate 10.8.64.2 on rt0: owner 02:00:00:00:00:0a@veth-web-1 web-1, \
              impostor 02:00:00:00:00:0b@veth-web-2 web-2; 21 frames"
         );

@@ -85,20 +85,23 @@ fn source() -> proto::SourceStatus {
 #[test]
 fn leases_and_what_becomes_of_them_fit() {
     let leases = || vec![lease(); 2];
-    shown(&Leases::from(leases()));
+    shown(&proto::ListLeasesResponse { leases: leases(), ..Default::default() });
     let outcome = proto::Outcome::Releasing.into();
-    shown(&Released::from(proto::ReleaseResponse { outcome, leases: leases(), total_size: 2 }));
-    shown(&Changed::from(proto::ConfirmResponse { outcome, lease: Some(lease()) }));
-    shown(&Forced::new(proto::ReleaseResponse { outcome, leases: leases(), total_size: 2 }, true));
-    shown(&Quarantine::new(
-        proto::QuarantineResponse { outcome, leases: leases(), ..Default::default() },
-        false,
-    ));
+    shown(&proto::ReleaseResponse { outcome, leases: leases(), total_size: 2 });
+    shown(&proto::ConfirmResponse { outcome, lease: Some(lease()) });
+    shown(&Answer {
+        dry_run: true,
+        response: proto::ReleaseResponse { outcome, leases: leases(), total_size: 2 },
+    });
+    shown(&Answer {
+        dry_run: false,
+        response: proto::QuarantineResponse { outcome, leases: leases(), ..Default::default() },
+    });
     let released = leases();
-    shown(&Gc::new(
-        proto::GcResponse { released, unverifiable: leases(), ..Default::default() },
-        true,
-    ));
+    shown(&Answer {
+        dry_run: true,
+        response: proto::GcResponse { released, unverifiable: leases(), ..Default::default() },
+    });
     shown(&Holds::from(proto::ListLeasesResponse { leases: leases(), ..Default::default() }));
     let refused = proto::NotAdopted {
         address: IPV6.to_owned(),
@@ -109,7 +112,7 @@ fn leases_and_what_becomes_of_them_fit() {
     };
     let adopted =
         proto::AdoptResponse { adopted: leases(), refused: vec![refused], ..Default::default() };
-    shown(&Adopted::new(adopted, false));
+    shown(&Answer { dry_run: false, response: adopted });
     let pass = proto::ReconcileResponse {
         result: proto::PassResult::Blocked.into(),
         why: long(),
@@ -120,7 +123,7 @@ fn leases_and_what_becomes_of_them_fit() {
         consent: "0badcafe".to_owned(),
         ..Default::default()
     };
-    shown(&Reconciled::new(pass, true));
+    shown(&Answer { dry_run: true, response: pass });
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn what_is_seen_fits() {
         free: u64::MAX,
         ..proto::Pool::default()
     };
-    shown(&Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() }));
+    shown(&proto::ListPoolsResponse { pools: vec![pool], ..Default::default() });
     let port = proto::Port {
         interface: interface(),
         ifindex: u32::MAX,
@@ -149,7 +152,7 @@ fn what_is_seen_fits() {
         addresses: u32::MAX,
         ..proto::Port::default()
     };
-    shown(&Ports::from(proto::PortsResponse { ports: vec![port], ..Default::default() }));
+    shown(&proto::PortsResponse { ports: vec![port], ..Default::default() });
     let live = proto::LiveAddress {
         address: IPV6.to_owned(),
         bridge: interface(),
@@ -160,11 +163,8 @@ fn what_is_seen_fits() {
         lease: Some(u64::MAX),
         inner_vlan: 4094,
     };
-    shown(&LiveList::from(proto::LiveResponse { live: vec![live], ..Default::default() }));
-    shown(&Conflicts::from(proto::ConflictsResponse {
-        conflicts: vec![conflict()],
-        ..Default::default()
-    }));
+    shown(&proto::LiveResponse { live: vec![live], ..Default::default() });
+    shown(&proto::ConflictsResponse { conflicts: vec![conflict()], ..Default::default() });
     let explanation = proto::Explanation {
         address: IPV6.to_owned(),
         pool: long(),
@@ -176,20 +176,20 @@ fn what_is_seen_fits() {
         inner_vlan: 4094,
     };
     let (explanations, sources) = (vec![explanation], vec![source()]);
-    shown(&Why::from(proto::WhyResponse { explanations, sources, ..Default::default() }));
+    shown(&proto::WhyResponse { explanations, sources, ..Default::default() });
 }
 
 #[test]
 fn how_it_is_fits() {
     let degraded = proto::Degraded { what: long(), since: None, why: long() };
     let bridge = proto::BridgeStatus { name: interface(), ..Default::default() };
-    shown(&Status::from(proto::StatusResponse {
+    shown(&proto::StatusResponse {
         degraded: vec![degraded],
         store: long(),
         sources: vec![source()],
         bridges: vec![bridge],
         ..proto::StatusResponse::default()
-    }));
+    });
     let disagreement = proto::Disagreement {
         between: "store".to_owned(),
         address: IPV6.to_owned(),
@@ -197,24 +197,15 @@ fn how_it_is_fits() {
         vlan: 4094,
         what: long(),
     };
-    shown(&Check::from(proto::CheckResponse {
-        disagreements: vec![disagreement],
-        ..Default::default()
-    }));
+    shown(&proto::CheckResponse { disagreements: vec![disagreement], ..Default::default() });
     let recovered = proto::RecoverResponse {
         quarantined: vec![IPV6.to_owned(); 40],
         lost: vec![long()],
         moved_to: "/var/lib/guard/damaged-1866435632857088".to_owned(),
         ..proto::RecoverResponse::default()
     };
-    shown(&Recovered::new(recovered, false));
+    shown(&Answer { dry_run: false, response: recovered });
     let name = proto::InterfaceName { name: interface(), id: long(), ..Default::default() };
-    shown(&Interfaces::from(proto::ListInterfacesResponse {
-        interfaces: vec![name],
-        ..Default::default()
-    }));
-    shown(&Subnets::from(proto::ListSubnetsResponse {
-        subnets: vec![subnet()],
-        ..Default::default()
-    }));
+    shown(&proto::ListInterfacesResponse { interfaces: vec![name], ..Default::default() });
+    shown(&proto::ListSubnetsResponse { subnets: vec![subnet()], ..Default::default() });
 }

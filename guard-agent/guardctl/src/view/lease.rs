@@ -1,131 +1,68 @@
 use guard_api::proto;
-use jiff::Timestamp;
-use serde::Serialize;
 
-use super::{Evidence, number, text, time, word};
+use super::number;
 use crate::{
     output::{Screen, View},
     table::{Table, cell, signal},
 };
 
-/// An address that is not free, whoever has it.
-#[derive(Debug, Serialize)]
-pub struct Lease {
-    pub address: Option<String>,
-    pub prefix_len: u32,
-    pub gateway: Option<String>,
-    pub pool: Option<String>,
-    pub bridge: Option<String>,
-    pub vlan: u32,
-    pub state: Option<String>,
-    pub sandbox: Option<String>,
-    pub lifecycle: Option<String>,
-    pub key: Option<String>,
-    pub generation: Option<u64>,
-    pub mac: Option<String>,
-    pub interface: Option<String>,
-    pub binding: Option<String>,
-    pub reason: Option<String>,
-    pub evidence: Vec<Evidence>,
-    pub holds: Vec<String>,
-    pub misses: u32,
-    pub created_at: Option<Timestamp>,
-    pub updated_at: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-    pub cooldown_bypassed: bool,
+/// The MAC: the binding's, else that of whoever is seen at the address.
+pub fn seen_mac(lease: &proto::Lease) -> &str {
+    known(&lease.mac, lease.evidence.iter().map(|evidence| &*evidence.mac))
 }
 
-impl From<proto::Lease> for Lease {
-    fn from(lease: proto::Lease) -> Self {
-        Self {
-            state: word(lease.state().as_str_name(), "LEASE_STATE_"),
-            binding: word(lease.binding().as_str_name(), "BINDING_"),
-            address: text(lease.address),
-            prefix_len: lease.prefix_len,
-            gateway: text(lease.gateway),
-            pool: text(lease.pool),
-            bridge: text(lease.bridge),
-            vlan: lease.vlan,
-            sandbox: text(lease.sandbox),
-            lifecycle: text(lease.lifecycle),
-            key: text(lease.key),
-            generation: number(lease.generation),
-            mac: text(lease.mac),
-            interface: text(lease.interface),
-            reason: text(lease.reason),
-            evidence: lease.evidence.into_iter().map(Evidence::from).collect(),
-            holds: lease.holds,
-            misses: lease.misses,
-            created_at: time(lease.created_at),
-            updated_at: time(lease.updated_at),
-            until: time(lease.until),
-            cooldown_bypassed: lease.cooldown_bypassed,
-        }
-    }
+/// The port: the binding's, else that of whoever is seen at the address.
+pub fn seen_interface(lease: &proto::Lease) -> &str {
+    known(&lease.interface, lease.evidence.iter().map(|evidence| &*evidence.interface))
 }
 
-impl Lease {
-    /// The MAC: the binding's, else that of whoever is seen at the address.
-    pub fn seen_mac(&self) -> Option<&str> {
-        let evidence = || self.evidence.iter().find_map(|evidence| evidence.mac.as_deref());
-        self.mac.as_deref().or_else(evidence)
-    }
-
-    /// The port: the binding's, else that of whoever is seen at the address.
-    pub fn seen_interface(&self) -> Option<&str> {
-        let evidence = || self.evidence.iter().find_map(|evidence| evidence.interface.as_deref());
-        self.interface.as_deref().or_else(evidence)
-    }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        notes.extend(self.reason.as_ref().map(|reason| format!("reason: {reason}")));
-        if !self.holds.is_empty() {
-            notes.push(format!("waits for: {}", self.holds.join(", ")));
-        }
-        notes
-    }
+fn known<'a>(bound: &'a str, seen: impl Iterator<Item = &'a str>) -> &'a str {
+    std::iter::once(bound).chain(seen).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-impl View for Lease {
+fn notes(lease: &proto::Lease) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !lease.reason.is_empty() {
+        notes.push(format!("reason: {}", lease.reason));
+    }
+    if !lease.holds.is_empty() {
+        notes.push(format!("waits for: {}", lease.holds.join(", ")));
+    }
+    notes
+}
+
+impl View for proto::Lease {
     fn text(&self, screen: Screen) -> String {
         table(std::slice::from_ref(self), screen)
     }
 }
 
-/// A list of leases.
-#[derive(Debug, Serialize)]
-pub struct Leases {
-    pub leases: Vec<Lease>,
-}
-
-impl From<Vec<proto::Lease>> for Leases {
-    fn from(leases: Vec<proto::Lease>) -> Self {
-        Self { leases: leases.into_iter().map(Lease::from).collect() }
+impl View for proto::AllocateResponse {
+    fn text(&self, screen: Screen) -> String {
+        table(&self.leases, screen)
     }
 }
 
-impl View for Leases {
+impl View for proto::ListLeasesResponse {
     fn text(&self, screen: Screen) -> String {
         table(&self.leases, screen)
     }
 }
 
 /// The leases as a table; the reason stands beneath its row.
-pub fn table(leases: &[Lease], screen: Screen) -> String {
+pub fn table(leases: &[proto::Lease], screen: Screen) -> String {
     let headers = &["ADDRESS", "STATE", "SANDBOX", "GENERATION", "MAC", "INTERFACE"];
     let mut table = Table::new(headers, &["SANDBOX", "INTERFACE"]);
     for lease in leases {
-        let generation = lease.generation.map(|generation| generation.to_string());
         let cells = [
-            cell(lease.address.as_deref()),
-            signal(lease.state.as_deref()),
-            cell(lease.sandbox.as_deref()),
-            cell(generation.as_deref()),
-            cell(lease.seen_mac()),
-            cell(lease.seen_interface()),
+            cell(&lease.address),
+            signal(lease.state().word()),
+            cell(&lease.sandbox),
+            cell(&number(lease.generation)),
+            cell(seen_mac(lease)),
+            cell(seen_interface(lease)),
         ];
-        table.row(cells, lease.notes());
+        table.row(cells, notes(lease));
     }
     table.text(screen, "no leases")
 }
@@ -134,8 +71,8 @@ pub fn table(leases: &[Lease], screen: Screen) -> String {
 pub mod tests {
     use super::{
         super::{
-            evidence::tests::{WIRE, wire},
-            testing::{golden, shown, stamp},
+            evidence::tests::wire,
+            testing::{shown, stamp},
         },
         *,
     };
@@ -160,13 +97,6 @@ pub mod tests {
         }
     }
 
-    pub const ACTIVE: &str = r#"{"address":"10.8.64.2","prefix_len":24,"gateway":"10.8.64.1",
-        "pool":"sandboxes","bridge":"rt0","vlan":0,"state":"active","sandbox":"web-1",
-        "lifecycle":null,"key":null,"generation":1866435632857088,"mac":"02:00:00:00:00:0a",
-        "interface":"veth-web-1","binding":"declared","reason":null,"evidence":[],"holds":[],
-        "misses":0,"created_at":"1970-01-01T00:00:01Z","updated_at":"1970-01-01T00:00:02Z",
-        "until":null,"cooldown_bypassed":false}"#;
-
     fn squatted() -> proto::Lease {
         proto::Lease {
             address: "10.8.64.3".to_owned(),
@@ -185,29 +115,14 @@ pub mod tests {
         }
     }
 
-    #[test]
-    fn lease_as_json() {
-        golden(&Lease::from(active()), ACTIVE);
-        let squatted = Leases::from(vec![squatted()]);
-        golden(
-            &squatted,
-            &[
-                r#"{"leases":[{"address":"10.8.64.3","prefix_len":24,"gateway":null,
-                "pool":"sandboxes","bridge":"rt0","vlan":7,"state":"quarantined","sandbox":null,
-                "lifecycle":null,"key":null,"generation":null,"mac":null,"interface":null,
-                "binding":null,"reason":"live","evidence":["#,
-                WIRE,
-                r#"],"holds":["nfs-proxy"],"misses":2,"created_at":null,"updated_at":null,
-                "until":"1970-01-01T00:01:10Z","cooldown_bypassed":true}]}"#,
-            ]
-            .concat(),
-        );
+    fn list(leases: Vec<proto::Lease>) -> proto::ListLeasesResponse {
+        proto::ListLeasesResponse { leases, ..Default::default() }
     }
 
     #[test]
     fn a_quarantined_row_shows_mac_and_port_of_whoever_is_there() {
         assert_eq!(
-            shown(&Leases::from(vec![active(), squatted()])),
+            shown(&list(vec![active(), squatted()])),
             "\
 ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
 10.8.64.2  active       web-1    1866435632857088  02:00:00:00:00:0a  veth-web-1
@@ -216,8 +131,9 @@ ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
   waits for: nfs-proxy
 "
         );
-        assert_eq!(shown(&Leases::from(vec![])), "no leases\n");
+        assert_eq!(shown(&list(vec![])), "no leases\n");
     }
+
     #[test]
     fn long_names_wrap_and_everything_else_stays_whole() {
         let long = proto::Lease {
@@ -225,7 +141,7 @@ ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
             interface: "veth3f2a9".to_owned(),
             ..active()
         };
-        let text = shown(&Leases::from(vec![long, squatted()]));
+        let text = shown(&list(vec![long, squatted()]));
         for whole in ["1866435632857088", "02:00:00:00:00:0a", "quarantined", "veth3f2a9"] {
             assert!(text.contains(whole), "{whole} is not in:\n{text}");
         }
@@ -240,6 +156,6 @@ ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
             interface: "veth3f2a90c1d4e".to_owned(),
             ..active()
         };
-        shown(&Leases::from(vec![longest]));
+        shown(&list(vec![longest]));
     }
 }

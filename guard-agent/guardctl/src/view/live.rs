@@ -1,65 +1,24 @@
 use guard_api::proto;
-use serde::Serialize;
 
-use super::{Evidence, evidence, inner_segment, text};
+use super::{evidence::all_brief, inner_segment};
 use crate::{
     output::{Screen, View},
     table::{Table, cell},
 };
 
-/// An address that is in use now.
-#[derive(Debug, Serialize)]
-pub struct Live {
-    pub address: Option<String>,
-    pub bridge: Option<String>,
-    pub vlan: u32,
-    pub inner_vlan: u32,
-    pub mac: Option<String>,
-    pub interface: Option<String>,
-    pub evidence: Vec<Evidence>,
-    pub lease: Option<u64>,
-}
-
-impl From<proto::LiveAddress> for Live {
-    fn from(live: proto::LiveAddress) -> Self {
-        Self {
-            address: text(live.address),
-            bridge: text(live.bridge),
-            vlan: live.vlan,
-            inner_vlan: live.inner_vlan,
-            mac: text(live.mac),
-            interface: text(live.interface),
-            evidence: live.evidence.into_iter().map(Evidence::from).collect(),
-            lease: live.lease,
-        }
-    }
-}
-
-/// All addresses that are in use now.
-#[derive(Debug, Serialize)]
-pub struct LiveList {
-    pub live: Vec<Live>,
-}
-
-impl From<proto::LiveResponse> for LiveList {
-    fn from(response: proto::LiveResponse) -> Self {
-        Self { live: response.live.into_iter().map(Live::from).collect() }
-    }
-}
-
-impl View for LiveList {
+impl View for proto::LiveResponse {
     fn text(&self, screen: Screen) -> String {
         let headers = &["ADDRESS", "BRIDGE", "MAC", "INTERFACE", "LEASE", "EVIDENCE"];
         let mut table = Table::new(headers, &["BRIDGE", "INTERFACE", "EVIDENCE"]);
         for live in &self.live {
             let lease = live.lease.map(|generation| generation.to_string());
             let cells = [
-                cell(live.address.as_deref()),
-                cell(Some(&inner_segment(live.bridge.as_deref(), live.vlan, live.inner_vlan))),
-                cell(live.mac.as_deref()),
-                cell(live.interface.as_deref()),
-                cell(lease.as_deref()),
-                cell(evidence::brief(&live.evidence).as_deref()),
+                cell(&live.address),
+                cell(&inner_segment(&live.bridge, live.vlan, live.inner_vlan)),
+                cell(&live.mac),
+                cell(&live.interface),
+                cell(&lease.unwrap_or_default()),
+                cell(&all_brief(&live.evidence)),
             ];
             table.row(cells, vec![]);
         }
@@ -70,14 +29,11 @@ impl View for LiveList {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            evidence::tests::{WIRE, wire},
-            testing::{golden, shown},
-        },
+        super::{evidence::tests::wire, testing::shown},
         *,
     };
 
-    fn live(lease: Option<u64>) -> LiveList {
+    fn live(lease: Option<u64>) -> proto::LiveResponse {
         let live = proto::LiveAddress {
             address: "10.8.64.3".to_owned(),
             bridge: "rt0".to_owned(),
@@ -88,15 +44,7 @@ mod tests {
             lease,
             inner_vlan: 0,
         };
-        LiveList::from(proto::LiveResponse { live: vec![live], ..Default::default() })
-    }
-
-    #[test]
-    fn live_as_json() {
-        let head = r#"{"live":[{"address":"10.8.64.3","bridge":"rt0","vlan":0,"inner_vlan":0,
-            "mac":"02:00:00:00:00:0c","interface":"veth-c","evidence":["#;
-        golden(&live(None), &format!(r#"{head}{WIRE}],"lease":null}}]}}"#));
-        golden(&live(Some(7)), &format!(r#"{head}{WIRE}],"lease":7}}]}}"#));
+        proto::LiveResponse { live: vec![live], ..Default::default() }
     }
 
     #[test]

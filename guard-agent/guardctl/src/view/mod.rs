@@ -1,7 +1,7 @@
-//! What is printed: each object of the API as JSON with the names that scripts rely on, and as
-//! text for people.
+//! What is printed: as JSON the API's own messages, with a view of its own where it is no message;
+//! and the text for people.
 
-mod conflict;
+pub mod conflict;
 mod event;
 mod evidence;
 #[cfg(test)]
@@ -10,7 +10,7 @@ mod lease;
 mod live;
 mod operator;
 mod outcome;
-mod pool;
+pub mod pool;
 mod port;
 mod quantity;
 mod reconcile;
@@ -21,55 +21,47 @@ mod status;
 mod trace;
 mod watchdog;
 
+use guard_api::json::time;
 use jiff::Timestamp;
+use serde::Serialize;
 
-pub use conflict::{Claimant, Conflict, Conflicts, Silenced};
-pub use event::Event;
-pub use evidence::Evidence;
-pub use lease::{Lease, Leases};
-pub use live::LiveList;
-pub use operator::{Adopted, Backup, Check, Forced, Gc, Holds, Quarantine};
-pub use outcome::{Changed, Released};
-pub use pool::{Pool, Pools, bar};
-pub use port::{Port, Ports};
+pub use operator::Holds;
 pub use quantity::quantity;
-pub use reconcile::{Reconciled, Why};
-pub use recover::Recovered;
 pub use replay::Replayed;
-pub use reserve::{
-    Interfaces, ReleasedInterface, ReleasedSubnet, ReservedInterface, ReservedSubnet, Subnets,
-};
-pub use status::{Degraded, Ignored, Status};
+pub use reserve::Reserved;
 pub use trace::Traced;
-pub use watchdog::Watched;
+
+/// The response to what has a `dry_run`, and whether it was one.
+#[derive(Debug, Serialize)]
+pub struct Answer<T> {
+    pub dry_run: bool,
+    #[serde(flatten)]
+    pub response: T,
+}
+
+/// What stands above the text.
+fn head(dry_run: bool) -> &'static str {
+    if dry_run { "dry run: nothing was changed\n" } else { "" }
+}
 
 /// The API writes "none" as an empty string.
-fn text(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
+pub fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
 }
 
-/// A time that no calendar has is no time.
-fn time(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
-    let time = time?;
-    Timestamp::new(time.seconds, time.nanos).ok()
+/// A number of which 0 is none.
+fn number(number: u64) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
 }
 
-/// The API writes "none" as 0 where 0 is not a value: generations, indexes and ids.
-fn number<N: Default + PartialEq>(number: N) -> Option<N> {
-    (number != N::default()).then_some(number)
-}
-
-/// `LEASE_STATE_HELD` is `held`; what is unspecified is none.
-fn word(name: &str, prefix: &str) -> Option<String> {
-    match name.strip_prefix(prefix).unwrap_or(name) {
-        "UNSPECIFIED" => None,
-        word => Some(word.to_ascii_lowercase()),
-    }
+/// A moment, in so many digits of a second.
+fn moment(time: Option<prost_types::Timestamp>, digits: usize) -> String {
+    self::time(time).map_or_else(|| "-".to_owned(), |time| format!("{time:.digits$}"))
 }
 
 /// How long ago, in one unit: people compare, scripts have JSON.
-pub fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
-    let Some(time) = time else { return "-".to_owned() };
+pub fn ago(time: Option<prost_types::Timestamp>, now: Timestamp) -> String {
+    let Some(time) = self::time(time) else { return "-".to_owned() };
     format!("{} ago", span(now.duration_since(time).as_secs()))
 }
 
@@ -83,16 +75,16 @@ fn span(seconds: i64) -> String {
 }
 
 /// A segment with the VLAN within its VLAN, where there is one.
-fn inner_segment(bridge: Option<&str>, vlan: u32, inner_vlan: u32) -> String {
+fn inner_segment(bridge: &str, vlan: u32, inner_vlan: u32) -> String {
     match inner_vlan {
         0 => segment(bridge, vlan),
-        inner_vlan => format!("{}.{vlan}.{inner_vlan}", bridge.unwrap_or("-")),
+        inner_vlan => format!("{}.{vlan}.{inner_vlan}", or_dash(bridge)),
     }
 }
 
 /// A bridge, with its VLAN where there is one.
-pub fn segment(bridge: Option<&str>, vlan: u32) -> String {
-    match (bridge.unwrap_or("-"), vlan) {
+pub fn segment(bridge: &str, vlan: u32) -> String {
+    match (or_dash(bridge), vlan) {
         (bridge, 0) => bridge.to_owned(),
         (bridge, vlan) => format!("{bridge}.{vlan}"),
     }
@@ -138,19 +130,6 @@ mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_lower_case_and_none_is_none() {
-        assert_eq!(word("OUTCOME_NOT_FOUND", "OUTCOME_").as_deref(), Some("not_found"));
-        assert_eq!(word("OUTCOME_UNSPECIFIED", "OUTCOME_"), None);
-    }
-
-    #[test]
-    fn times_are_rfc_3339_in_utc() {
-        let at = |seconds, nanos| time(Some(prost_types::Timestamp { seconds, nanos }));
-        assert_eq!(at(1, 5_000_000).unwrap().to_string(), "1970-01-01T00:00:01.005Z");
-        assert_eq!(at(i64::MAX, 0), None);
-    }
 
     #[test]
     fn ages_have_one_unit() {

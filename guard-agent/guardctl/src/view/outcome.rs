@@ -1,112 +1,92 @@
-use guard_api::proto;
-use serde::Serialize;
+use guard_api::proto::{self, Outcome};
 
-use super::{Lease, lease, word};
+use super::{Answer, head, lease};
 use crate::output::{Screen, View};
 
-/// What became of `confirm` or `bind`.
-#[derive(Debug, Serialize)]
-pub struct Changed {
-    pub outcome: Option<String>,
-    pub lease: Option<Lease>,
-}
-
-impl From<proto::ConfirmResponse> for Changed {
-    fn from(response: proto::ConfirmResponse) -> Self {
-        let outcome = outcome(response.outcome());
-        Self { outcome, lease: response.lease.map(Lease::from) }
-    }
-}
-
-impl From<proto::BindResponse> for Changed {
-    fn from(response: proto::BindResponse) -> Self {
-        let outcome = outcome(response.outcome());
-        Self { outcome, lease: response.lease.map(Lease::from) }
-    }
-}
-
-impl View for Changed {
+impl View for proto::ConfirmResponse {
     fn text(&self, screen: Screen) -> String {
-        let lease = self.lease.as_ref().map(|lease| lease.text(screen)).unwrap_or_default();
-        format!("{}\n{lease}", sentence(self.outcome.as_deref()))
+        changed(self.outcome(), self.lease.as_slice(), screen)
     }
 }
 
-/// What became of `release`.
-#[derive(Debug, Serialize)]
-pub struct Released {
-    pub outcome: Option<String>,
-    pub leases: Vec<Lease>,
-}
-
-impl From<proto::ReleaseResponse> for Released {
-    fn from(response: proto::ReleaseResponse) -> Self {
-        let outcome = outcome(response.outcome());
-        Self { outcome, leases: response.leases.into_iter().map(Lease::from).collect() }
-    }
-}
-
-impl View for Released {
+impl View for proto::BindResponse {
     fn text(&self, screen: Screen) -> String {
-        let mut text = format!("{}\n", sentence(self.outcome.as_deref()));
-        if !self.leases.is_empty() {
-            text.push_str(&lease::table(&self.leases, screen));
-        }
-        text
+        changed(self.outcome(), self.lease.as_slice(), screen)
     }
 }
 
-pub fn outcome(outcome: proto::Outcome) -> Option<String> {
-    word(outcome.as_str_name(), "OUTCOME_")
+impl View for proto::ReleaseResponse {
+    fn text(&self, screen: Screen) -> String {
+        changed(self.outcome(), &self.leases, screen)
+    }
+}
+
+/// What became of `force-release`.
+impl View for Answer<proto::ReleaseResponse> {
+    fn text(&self, screen: Screen) -> String {
+        head(self.dry_run).to_owned() + &self.response.text(screen)
+    }
+}
+
+/// What became of `quarantine add` and `remove`.
+impl View for Answer<proto::QuarantineResponse> {
+    fn text(&self, screen: Screen) -> String {
+        let (outcome, leases) = (self.response.outcome(), &self.response.leases);
+        let shown = match outcome {
+            Outcome::NotFound => {
+                "not_found: no operator has quarantined it; nothing was changed\n".to_owned()
+            }
+            outcome => changed(outcome, leases, screen),
+        };
+        head(self.dry_run).to_owned() + &shown
+    }
+}
+
+/// The outcome, and the leases that have changed.
+fn changed(outcome: Outcome, leases: &[proto::Lease], screen: Screen) -> String {
+    let table = if leases.is_empty() { String::new() } else { lease::table(leases, screen) };
+    format!("{}\n{table}", sentence(outcome))
 }
 
 /// The outcome, and what it means.
-pub fn sentence(outcome: Option<&str>) -> String {
-    let meaning = match outcome.unwrap_or_default() {
-        "releasing" => "given back, and still in use: it is not handed out until that ends",
-        "cooling" => "given back and gone; handed out again once it has cooled down",
-        "stale" => "the lease has another generation or owner by now; nothing was changed",
-        "not_found" => "there is no such lease; nothing was changed",
-        word => return word.to_owned(),
+fn sentence(outcome: Outcome) -> String {
+    let word = outcome.word();
+    let meaning = match outcome {
+        Outcome::Releasing => "given back, and still in use: it is not handed out until that ends",
+        Outcome::Cooling => "given back and gone; handed out again once it has cooled down",
+        Outcome::Stale => "the lease has another generation or owner by now; nothing was changed",
+        Outcome::NotFound => "there is no such lease; nothing was changed",
+        Outcome::Done | Outcome::Unspecified => return word.to_owned(),
     };
-    format!("{}: {meaning}", outcome.unwrap_or_default())
+    format!("{word}: {meaning}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            lease::tests::{ACTIVE, active},
-            testing::{golden, shown},
-        },
+        super::{lease::tests::active, testing::shown},
         *,
     };
 
     #[test]
-    fn confirm_and_bind_as_json() {
-        let done =
-            proto::BindResponse { outcome: proto::Outcome::Done.into(), lease: Some(active()) };
-        let json = format!(r#"{{"outcome":"done","lease":{ACTIVE}}}"#);
-        golden(&Changed::from(done), &json);
-        let stale = proto::ConfirmResponse { outcome: proto::Outcome::Stale.into(), lease: None };
-        golden(&Changed::from(stale), r#"{"outcome":"stale","lease":null}"#);
-    }
-
-    #[test]
-    fn release_as_json_and_text() {
+    fn an_outcome_says_what_it_means() {
         let releasing = proto::ReleaseResponse {
-            outcome: proto::Outcome::Releasing.into(),
+            outcome: Outcome::Releasing.into(),
             leases: vec![active()],
             total_size: 1,
         };
-        let released = Released::from(releasing);
-        golden(&released, &format!(r#"{{"outcome":"releasing","leases":[{ACTIVE}]}}"#));
-        let text = shown(&released);
+        let text = shown(&releasing);
         assert!(text.starts_with("releasing: given back, and still in use"), "{text}");
-        let nothing = proto::ReleaseResponse {
-            outcome: proto::Outcome::NotFound.into(),
-            ..Default::default()
-        };
-        golden(&Released::from(nothing), r#"{"outcome":"not_found","leases":[]}"#);
+        assert!(text.contains("web-1"), "{text}");
+    }
+
+    #[test]
+    fn what_is_in_no_quarantine_is_not_said_to_be_no_lease() {
+        let outcome = Outcome::NotFound.into();
+        let response = proto::QuarantineResponse { outcome, ..Default::default() };
+        assert_eq!(
+            shown(&Answer { dry_run: false, response }),
+            "not_found: no operator has quarantined it; nothing was changed\n"
+        );
     }
 }

@@ -1,127 +1,58 @@
 use guard_api::proto;
 use ipnet::IpNet;
-use serde::Serialize;
 
-use super::{quantity, segment, text};
+use super::{or_dash, quantity, segment};
 use crate::{
     output::{Screen, View},
     table::{Table, cell, plain},
 };
 
-/// A pool, with how many of its addresses are in which state.
-#[derive(Debug, Serialize)]
-pub struct Pool {
-    pub name: Option<String>,
-    pub bridge: Option<String>,
-    pub vlan: u32,
-    pub prefix: Option<String>,
-    pub gateway: Option<String>,
-    pub capacity: u64,
-    pub free: u64,
-    pub held: u64,
-    pub active: u64,
-    pub releasing: u64,
-    pub cooling: u64,
-    pub quarantined: u64,
-    pub utilisation: f64,
-    pub waits_for: Vec<Awaited>,
-    pub held_back: u64,
-}
-
-/// A source that addresses wait for.
-#[derive(Debug, Serialize)]
-pub struct Awaited {
-    pub source: Option<String>,
-    pub addresses: u64,
-}
-
-impl From<proto::AwaitedSource> for Awaited {
-    fn from(awaited: proto::AwaitedSource) -> Self {
-        Self { source: text(awaited.source), addresses: awaited.addresses }
-    }
-}
-
-impl From<proto::Pool> for Pool {
-    fn from(pool: proto::Pool) -> Self {
-        Self {
-            name: text(pool.name),
-            bridge: text(pool.bridge),
-            vlan: pool.vlan,
-            prefix: text(pool.prefix),
-            gateway: text(pool.gateway),
-            capacity: pool.capacity,
-            free: pool.free,
-            held: pool.held,
-            active: pool.active,
-            releasing: pool.releasing,
-            cooling: pool.cooling,
-            quarantined: pool.quarantined,
-            utilisation: pool.utilisation,
-            waits_for: pool.waits_for.into_iter().map(Awaited::from).collect(),
-            held_back: pool.held_back,
-        }
-    }
-}
-
-/// All pools.
-#[derive(Debug, Serialize)]
-pub struct Pools {
-    pub pools: Vec<Pool>,
-}
-
-impl From<proto::ListPoolsResponse> for Pools {
-    fn from(response: proto::ListPoolsResponse) -> Self {
-        Self { pools: response.pools.into_iter().map(Pool::from).collect() }
-    }
-}
-
-impl View for Pools {
+impl View for proto::ListPoolsResponse {
     fn text(&self, screen: Screen) -> String {
         let headers = &["POOL", "BRIDGE", "PREFIX", "GATEWAY", "FREE", "OF", "USED"];
         let mut table = Table::new(headers, &["GATEWAY", "BRIDGE"]);
         for pool in &self.pools {
             let cells = [
-                cell(pool.name.as_deref()),
-                cell(Some(&segment(pool.bridge.as_deref(), pool.vlan))),
-                cell(pool.prefix.as_deref()),
-                cell(pool.gateway.as_deref()),
-                plain(pool.size(pool.free)),
-                plain(pool.size(pool.capacity)),
+                cell(&pool.name),
+                cell(&segment(&pool.bridge, pool.vlan)),
+                cell(&pool.prefix),
+                cell(&pool.gateway),
+                plain(size(pool, pool.free)),
+                plain(size(pool, pool.capacity)),
                 plain(bar(pool.utilisation)),
             ];
-            let waits = pool.waits_for.iter().map(|Awaited { source, addresses }| {
-                let source = source.as_deref().unwrap_or("-");
+            let waits = pool.waits_for.iter().map(|awaited| {
+                let (addresses, source) = (awaited.addresses, or_dash(&awaited.source));
                 format!("{addresses} wait for {source}, see `guardctl status`")
             });
             let held_back = (pool.held_back > 0).then(|| {
                 format!("{} are leased on the segment that it was on before", pool.held_back)
             });
-            table
-                .row(cells, std::iter::once(pool.states()).chain(waits).chain(held_back).collect());
+            let notes = std::iter::once(states(pool)).chain(waits).chain(held_back);
+            table.row(cells, notes.collect());
         }
         table.text(screen, "no pools")
     }
 }
 
-impl Pool {
-    /// So many of its addresses. The API counts no further than 64 bits go: what is more is nearly all
-    /// of the prefix.
-    pub fn size(&self, count: u64) -> String {
-        let prefix = self.prefix.as_deref().and_then(|prefix| prefix.parse::<IpNet>().ok());
-        let bits = prefix.map_or(0, |net| net.max_prefix_len() - net.prefix_len());
-        match bits {
-            65.. if count == u64::MAX => format!("2^{bits}"),
-            _ => quantity(count),
-        }
+/// So many of a pool's addresses. The API counts no further than 64 bits go: what is more is nearly
+/// all of the prefix.
+pub fn size(pool: &proto::Pool, count: u64) -> String {
+    let prefix = pool.prefix.parse::<IpNet>().ok();
+    let bits = prefix.map_or(0, |net| net.max_prefix_len() - net.prefix_len());
+    match bits {
+        65.. if count == u64::MAX => format!("2^{bits}"),
+        _ => quantity(count),
     }
+}
 
-    /// How many addresses are in which state.
-    pub fn states(&self) -> String {
-        format!(
-            "held {}, active {}, releasing {}, cooling {}, quarantined {}",
-            self.held, self.active, self.releasing, self.cooling, self.quarantined
-        )
-    }
+/// How many of a pool's addresses are in which state.
+pub fn states(pool: &proto::Pool) -> String {
+    let proto::Pool { held, active, releasing, cooling, quarantined, .. } = pool;
+    format!(
+        "held {held}, active {active}, releasing {releasing}, cooling {cooling}, \
+         quarantined {quarantined}"
+    )
 }
 
 /// A bar of ten steps, and the number. What is not nothing is not said to be.
@@ -138,12 +69,9 @@ pub fn bar(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::testing::{golden, shown},
-        *,
-    };
+    use super::{super::testing::shown, *};
 
-    fn pools() -> Pools {
+    fn pools() -> proto::ListPoolsResponse {
         let pool = proto::Pool {
             name: "sandboxes".to_owned(),
             bridge: "rt0".to_owned(),
@@ -161,17 +89,7 @@ mod tests {
             waits_for: vec![proto::AwaitedSource { source: "containerd".to_owned(), addresses: 2 }],
             held_back: 1,
         };
-        Pools::from(proto::ListPoolsResponse { pools: vec![pool], ..Default::default() })
-    }
-
-    #[test]
-    fn pools_as_json() {
-        golden(
-            &pools(),
-            r#"{"pools":[{"name":"sandboxes","bridge":"rt0","vlan":0,"prefix":"10.8.64.0/24",
-            "gateway":"10.8.64.1","capacity":253,"free":190,"held":1,"active":58,"releasing":2,
-            "cooling":1,"quarantined":1,"utilisation":0.25,"waits_for":[{"source":"containerd","addresses":2}],"held_back":1}]}"#,
-        );
+        proto::ListPoolsResponse { pools: vec![pool], ..Default::default() }
     }
 
     #[test]
@@ -206,7 +124,7 @@ sandboxes  rt0     10.8.64.0/24  10.8.64.1  190   253  [###       ] 25%
         };
         let (whole, more) =
             (pool("2001:db8:aaaa:bbbb::/64", u64::MAX - 1), pool("2001:db8:aaaa::/48", u64::MAX));
-        pools.pools.extend([whole, more].map(Pool::from));
+        pools.pools.extend([whole, more]);
         assert_eq!(
             shown(&pools),
             "\

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
+use guard_api::proto;
 use guard_ebpf::counters::{BridgeCounters, FrameKind, MalformedReason, NoClaim, OpaqueReason};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Conflict, Conflicts};
+use super::conflict;
 use crate::{
     output::{Screen, View, printable},
     replay::{self, Report},
@@ -24,8 +25,7 @@ pub struct Replayed {
     unknown_blocks: u64,
     counts: Counts,
     claims: Vec<Claim>,
-    #[serde(flatten)]
-    conflicts: Conflicts,
+    conflicts: Vec<proto::Conflict>,
 }
 
 /// An interface whose frames were passed over.
@@ -95,11 +95,10 @@ impl Replayed {
             link,
             frames,
         };
-        let conflict = |replay::Disputed { inner_vlan, conflict }| Conflict {
+        let conflict = |replay::Disputed { inner_vlan, conflict }| proto::Conflict {
             inner_vlan: inner_vlan.into(),
-            ..Conflict::from(conflict)
+            ..conflict
         };
-        let conflicts = Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() };
         Self {
             file,
             frames,
@@ -110,7 +109,7 @@ impl Replayed {
             unknown_blocks,
             counts: Counts::from(counters),
             claims: claims.into_iter().map(Claim::from).collect(),
-            conflicts,
+            conflicts: conflicts.into_iter().map(conflict).collect(),
         }
     }
 }
@@ -182,7 +181,7 @@ impl View for Replayed {
         text.push('\n');
         text.push_str(&table.text(screen, "no claims"));
         text.push('\n');
-        text.push_str(&self.conflicts.text(screen));
+        text.push_str(&conflict::table(&self.conflicts, screen));
         text
     }
 }
@@ -194,7 +193,6 @@ fn counted(count: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable as _;
-    use guard_api::proto;
 
     use super::{
         super::testing::{golden, shown, stamp},

@@ -1,86 +1,34 @@
 use guard_api::proto;
-use serde::Serialize;
 
-use super::{
-    Lease, lease,
-    operator::{dry, leases},
-    text, word,
-};
+use super::{Answer, head, lease, or_dash};
 use crate::{
     output::{Screen, View},
     table::{Table, cell, folded, short},
 };
 
-/// What became of a container.
-#[derive(Debug, Serialize)]
-pub struct Container {
-    pub container: String,
-    pub sandbox: Option<String>,
-    pub lifecycle: Option<String>,
-    pub fate: Option<String>,
-    pub why: Option<String>,
-}
-
 /// What came of a pass of the watchdog.
-#[derive(Debug, Serialize)]
-pub struct Watched {
-    pub dry_run: bool,
-    pub result: Option<String>,
-    pub why: Option<String>,
-    pub containers: Vec<Container>,
-    pub released: Vec<Lease>,
-}
-
-impl Watched {
-    pub fn new(response: proto::WatchdogResponse, dry_run: bool) -> Self {
-        let result = word(response.result().as_str_name(), "PASS_RESULT_");
-        let proto::WatchdogResponse { result: _, why, containers, released, .. } = response;
-        let container = |watched: proto::WatchedContainer| {
-            let fate = word(watched.fate().as_str_name(), "FATE_");
-            let proto::WatchedContainer { id, sandbox, lifecycle, fate: _, why } = watched;
-            let (sandbox, lifecycle) = (text(sandbox), text(lifecycle));
-            Container { container: id, sandbox, lifecycle, fate, why: text(why) }
-        };
-        Self {
-            dry_run,
-            result,
-            why: text(why),
-            containers: containers.into_iter().map(container).collect(),
-            released: leases(released),
-        }
-    }
-
-    /// How many containers could not be removed.
-    pub fn failed(&self) -> usize {
-        let failed = |container: &&Container| container.fate.as_deref() == Some("failed");
-        self.containers.iter().filter(failed).count()
-    }
-}
-
-impl View for Watched {
+impl View for Answer<proto::WatchdogResponse> {
     fn text(&self, screen: Screen) -> String {
-        let mut shown = dry(self.dry_run).to_owned();
-        if let Some(why) = &self.why {
-            let result = self.result.as_deref().unwrap_or("-");
+        let mut shown = head(self.dry_run).to_owned();
+        let proto::WatchdogResponse { why, containers, released, .. } = &self.response;
+        if !why.is_empty() {
+            let result = or_dash(self.response.result().word());
             let width = usize::from(screen.width);
             shown.push_str(&folded(&format!("{result}: {why}"), "", width));
             return shown;
         }
         let headers = &["FATE", "CONTAINER", "SANDBOX", "LIFECYCLE"];
         let mut table = Table::new(headers, &["CONTAINER", "SANDBOX", "LIFECYCLE"]);
-        for Container { container, sandbox, lifecycle, fate, why } in &self.containers {
-            let cells = [
-                cell(fate.as_deref()),
-                cell(Some(short(container))),
-                cell(sandbox.as_deref()),
-                cell(lifecycle.as_deref()),
-            ];
-            table.row(cells, why.iter().cloned().collect());
+        for container in containers {
+            let proto::WatchedContainer { id, sandbox, lifecycle, why, .. } = container;
+            let fate = container.fate().word();
+            let cells = [cell(fate), cell(short(id)), cell(sandbox), cell(lifecycle)];
+            table.row(cells, Some(why.clone()).into_iter().filter(|why| !why.is_empty()).collect());
         }
         shown.push_str(&table.text(screen, "no container has the sandbox label"));
-        if !self.released.is_empty() {
+        if !released.is_empty() {
             shown.push_str(if self.dry_run { "would be released:\n" } else { "released:\n" });
-            shown.push_str(&lease::table(&self.released, screen));
+            shown.push_str(&lease::table(released, screen));
         }
         shown
     }
@@ -89,10 +37,7 @@ impl View for Watched {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            lease::tests::{ACTIVE, active},
-            testing::{golden, shown},
-        },
+        super::{lease::tests::active, testing::shown},
         *,
     };
 
@@ -115,19 +60,7 @@ mod tests {
             released: vec![active()],
             ..proto::WatchdogResponse::default()
         };
-        let watched = Watched::new(response, true);
-        golden(
-            &watched,
-            &format!(
-                r#"{{"dry_run":true,"result":"done","why":null,"containers":[{{"container":"c1",
-                "sandbox":"sandbox-c1","lifecycle":null,"fate":"kept",
-                "why":"the directory lists its sandbox"}},{{"container":"c2",
-                "sandbox":"sandbox-c2","lifecycle":null,"fate":"removed",
-                "why":"the directory does not find it"}}],"released":[{ACTIVE}]}}"#
-            ),
-        );
-        assert_eq!(watched.failed(), 0);
-        let text = shown(&watched);
+        let text = shown(&Answer { dry_run: true, response });
         assert!(text.starts_with("dry run: nothing was changed\nFATE"), "{text}");
         assert!(text.contains("would be released:"), "{text}");
     }
@@ -139,7 +72,7 @@ mod tests {
             why: "directory did not answer: gone".to_owned(),
             ..proto::WatchdogResponse::default()
         };
-        let text = shown(&Watched::new(response, false));
+        let text = shown(&Answer { dry_run: false, response });
         assert_eq!(text, "ended: directory did not answer: gone\n");
     }
 }

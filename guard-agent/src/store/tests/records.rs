@@ -4,7 +4,7 @@ use guard_core::lease::{
 };
 use rusqlite::{Connection, types::Value};
 
-use super::*;
+use super::{value, *};
 
 fn subnet(pool: &str, id: &str, length: u8) -> Command {
     let (pool, id) = (Arc::from(pool), Arc::from(id));
@@ -55,7 +55,7 @@ fn older(files: &Files, version: i64) {
         let mut read = read.query([]).unwrap();
         while let Some(row) = read.next().unwrap() {
             let mut values: Vec<Value> = (0..count).map(|at| row.get(at).unwrap()).collect();
-            let crc = columns::checksum(&values);
+            let crc = value::checksum(&values);
             (rows, digest) = (rows + 1, digest + u64::from(crc));
             values.push(Value::Integer(crc.into()));
             let places: Vec<_> = (1..=values.len()).map(|at| format!("?{at}")).collect();

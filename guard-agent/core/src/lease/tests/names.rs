@@ -78,7 +78,10 @@ fn a_prefix_has_so_many_names_and_another_has_its_own() {
     let mut world = World::with("10.0.0.0/24");
     let most = bounds::INTERFACES.most;
     for n in 0..most {
-        reserve(&mut world, "veth", &format!("s{n}")).unwrap();
+        let (prefix, id) = (Arc::from("veth"), Arc::from(format!("s{n}")));
+        let reserve = Command::ReserveInterface { prefix, id };
+        // Without a look for contradictions each time.
+        world.engine.apply(reserve, &world.view, world.now).result.unwrap();
     }
     let refusal = reserve(&mut world, "veth", "more").unwrap_err();
     assert_eq!(refusal.reason, Reason::NameExhausted);
