@@ -8,7 +8,7 @@ use crate::setup::Profile;
 use crate::{process, root, setup, terminal};
 
 /// How much of each, by the variable that the tests read.
-const AMOUNTS: [(&str, &str); 5] = [
+const AMOUNTS: [(&str, &str); 6] = [
     // Real incidents under each of two floods.
     ("GUARD_SOAK_INCIDENTS", "10000"),
     // Thefts while one port spoofs what others own.
