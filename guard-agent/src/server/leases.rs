@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use guard_core::{
+    bounds,
     lease::{
         Act, Caller, Generation, Lease, LeaseFilter, State,
         command::{Allocate, Command, Refusal, Reply},
@@ -27,9 +28,6 @@ use super::{
 use guard_api::proto::{self, Outcome, release_request::Which};
 
 use crate::{events::Subscription, health, observer::EnsureError};
-
-/// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
-const LONGEST_WORKLOAD: usize = 512;
 
 pub struct Service(pub Arc<Deps>);
 
@@ -353,12 +351,15 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
     if pools.is_empty() {
         return Err(Invalid::Missing("no pool is named; name at least one"));
     }
+    bounds::POOLS.check("the allocation", pools.len())?;
     for (at, pool) in pools.iter().enumerate() {
         if pools[..at].contains(pool) {
             return Err(Invalid::PoolTwice(pool.clone()));
         }
     }
+    bounds::LABELS.check("the lease", labels.len())?;
     let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    bounds::LABEL_BYTES.check("the labels of the lease", bytes)?;
     if bytes * pools.len() > page::BYTES {
         return Err(Invalid::Labels { bytes, pools: pools.len() });
     }
@@ -376,7 +377,7 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         interface: Some(to_name("interface", &interface, 0)?).filter(|name| !name.is_empty()),
         labels: labels.into_iter().collect(),
         confirmed,
-        workload: to_bounded("workload", &workload, 0, LONGEST_WORKLOAD)?,
+        workload: to_bounded("workload", &workload, 0, bounds::WORKLOAD.most)?,
     })
 }
 
@@ -392,7 +393,7 @@ fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
 }
 
 pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
-    to_bounded(field, value, least, 253)
+    to_bounded(field, value, least, bounds::NAME.most)
 }
 
 fn to_bounded(
