@@ -89,17 +89,17 @@ impl proto::guard_server::Guard for Service {
                 match receiver.recv().await {
                     Ok(event) => {
                         if let Subject::Conflict(_, incident) = &event.subject {
-                            break vec![Ok(convert::conflict(incident))];
+                            break vec![Ok(convert::conflict(incident, &*deps.live))];
                         }
                     }
                     // Some were lost to this subscriber: it gets the state anew.
-                    Err(RecvError::Lagged(_)) => break messages(&deps.reporter.list(true)),
+                    Err(RecvError::Lagged(_)) => break messages(&deps, &deps.reporter.list(true)),
                     Err(RecvError::Closed) => return None,
                 }
             };
             Some((stream::iter(incidents), (receiver, deps)))
         });
-        let stream = stream::iter(messages(&open))
+        let stream = stream::iter(messages(&self.0, &open))
             .chain(later.flatten())
             .take_until(stopped(self.0.stopping.clone()));
         Ok(Response::new(stream.boxed()))
@@ -136,13 +136,12 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::SilenceRequest>,
     ) -> Result<Response<proto::Conflict>, Status> {
         let proto::SilenceRequest { id, duration } = request.into_inner();
-        let span =
-            duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
-        let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+        let missing = Invalid::Missing("duration is missing: silence it for how long?");
+        let span = error::to_span(duration.ok_or(missing)?)?;
         // What is no number is no incident's.
         let silence = |id| self.0.reporter.silence(id, span, clock::now());
         match id.parse().ok().and_then(silence) {
-            Some(incident) => Ok(Response::new(convert::conflict(&incident))),
+            Some(incident) => Ok(Response::new(convert::conflict(&incident, &*self.0.live))),
             None => Err(error::conflict_unknown(&id)),
         }
     }
@@ -176,7 +175,7 @@ impl proto::guard_server::Guard for Service {
 impl Service {
     /// The frames of an owner are no news, so that an incident does not know of them: the kernel does.
     fn conflict(&self, incident: &Incident) -> proto::Conflict {
-        let mut conflict = convert::conflict(incident);
+        let mut conflict = convert::conflict(incident, &*self.0.live);
         let address = incident.target.address().filter(|_| conflict.open);
         let heard = address.and_then(|at| self.0.owners.last_heard(&incident.segment, at));
         let ago = heard.map(|heard| clock::monotonic().saturating_sub(heard));
@@ -193,8 +192,8 @@ impl Service {
     }
 }
 
-fn messages(incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
-    incidents.iter().map(|incident| Ok(convert::conflict(incident))).collect()
+fn messages(deps: &Deps, incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
+    incidents.iter().map(|incident| Ok(convert::conflict(incident, &*deps.live))).collect()
 }
 
 impl Service {

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod admit;
+mod binding;
 mod check;
 pub(crate) mod convert;
 mod error;
@@ -172,7 +173,8 @@ impl Deps {
 
     /// A lease with what says that its address is in use.
     fn message(&self, lease: &Lease) -> proto::Lease {
-        convert::lease(lease, &Engine::evidence_of(lease, &*self.live), &self.config())
+        let evidence = Engine::evidence_of(lease, &*self.live);
+        convert::lease(lease, &evidence, &self.config(), &*self.live)
     }
 
     /// The leases on a page.
