@@ -69,8 +69,8 @@ impl Health {
         self.degraded.read().get(what).map(|degraded| degraded.why.clone())
     }
 
-    /// What keeps the observer from seeing all, if anything. Bridges that do not exist concern
-    /// their own pools alone, the store, the watchdog and the other sources answer for themselves, and
+    /// What keeps the observer from seeing all, if anything. Bridges that do not exist,
+    /// and VLANs that no port is in, concern their own pools alone, the store, the watchdog and the other sources answer for themselves, and
     /// nothing rests on HTTP.
     pub fn observer(&self) -> Option<Degraded> {
         self.first(|_| true)
@@ -81,6 +81,7 @@ impl Health {
         let all = self.degraded.read();
         let others = |what: &str| {
             what.starts_with(BRIDGE)
+                || what.starts_with(POOL)
                 || what.starts_with(SOURCE)
                 || [STORE, BOOT, WATCHDOG, HTTP].contains(&what)
         };
@@ -132,6 +133,7 @@ pub const WATCHDOG: &str = "watchdog";
 pub const HTTP: &str = "http";
 
 const BRIDGE: &str = "bridge ";
+const POOL: &str = "pool ";
 const SOURCE: &str = "source ";
 
 /// How a source that does not answer completely is listed.
@@ -142,6 +144,11 @@ pub fn source(name: &str) -> String {
 /// How a bridge that does not exist is listed.
 pub fn bridge(name: &str) -> String {
     format!("{BRIDGE}{name}")
+}
+
+/// How a pool is listed whose VLAN no port is in.
+pub fn pool(name: &str) -> String {
+    format!("{POOL}{name}")
 }
 
 /// When a loop last came round.

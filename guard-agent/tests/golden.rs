@@ -52,7 +52,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
         AddressKey { bridge, vlan, inner_vlan, address }
         Port {
             ifindex, bridge, bridge_slot, port_slot, pvid, kind, flags, bridge_mac, homes,
-            quota_addresses, quota_frames, allow, quota_events, quota_macs,
+            quota_addresses, quota_frames, allow, quota_events, quota_macs, native, reserved,
         }
         Vlans { member }
         Prefix { on_link, allow, allow_virtual, declared }

@@ -108,7 +108,7 @@ pub const REFRESH_NS: u64 = 1_000_000_000;
 pub struct AddressKey {
     /// The bridge's ifindex.
     pub bridge: u32,
-    /// The outer VLAN id, 0 for untagged.
+    /// The outer VLAN id, 0 for untagged and for [`Port::native`].
     pub vlan: u16,
     /// The inner VLAN id of a doubly tagged frame, else 0.
     pub inner_vlan: u16,
@@ -149,6 +149,11 @@ pub struct Port {
     pub quota_events: u32,
     /// The most Ethernet sources; 0 for no limit (claims.md L06).
     pub quota_macs: u32,
+    /// The VLAN of the bridge that is called 0 in every key, in [`Self::pvid`] and in [`Vlans`]; 0 for
+    /// none.
+    pub native: u16,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
 }
 
 /// The port may send frames with a VLAN tag (claims.md A27, A29).
@@ -163,6 +168,8 @@ pub const PORT_ALLOW_ROUTER: u8 = 1 << 2;
 pub const PORT_ALLOW_VIRTUAL: u8 = 1 << 3;
 /// The bridge filters VLANs: it drops what is in none of the port's, which [`MAP_VLANS`] has.
 pub const PORT_FILTERS_VLANS: u8 = 1 << 4;
+/// Its VLANs are those of 802.1ad tags, and not of 802.1Q's.
+pub const PORT_VLANS_8021AD: u8 = 1 << 5;
 
 /// A VLAN id that no frame can have (IEEE 802.1Q §9.6), nor any port be in.
 pub const NO_VLAN: u16 = 4095;
@@ -462,7 +469,7 @@ mod tests {
     #[test]
     fn the_layout_is_the_one_of_its_version() {
         assert_eq!(LAYOUT_VERSION, 5);
-        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 48));
+        assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 52));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
         assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 528));

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
-    abi::{PORT_ALLOW_RARP, Port},
+    abi::{PORT_ALLOW_RARP, PORT_FILTERS_VLANS, PORT_VLANS_8021AD, Port},
     address::Segment,
     arp,
     claim::{Meaning, NEXT_DHCP, NEXT_IPV6, NEXT_ND, Parsed},
@@ -26,6 +26,11 @@ pub trait Frame {
     /// The tag control information of the 802.1Q or 802.1ad tag that the kernel took out of the
     /// frame and holds aside.
     fn stripped_tag(&self) -> Option<u16>;
+
+    /// The type of that tag.
+    fn stripped_type(&self) -> u16 {
+        TYPE_8021Q
+    }
 }
 
 impl Frame for [u8] {
@@ -77,17 +82,47 @@ const VID: u16 = 0x0fff;
 /// The VLAN tags of a frame. Those with id 0 carry a priority only (claims.md A28).
 struct Tags {
     outer: u16,
+    /// The next one is within it.
+    placed: bool,
     inner: u16,
     /// A third one.
     more: bool,
+    /// There is one with an id.
+    any: bool,
 }
 
 impl Tags {
+    /// None yet. On a bridge that filters VLANs a frame is in the port's, unless its outermost tag says
+    /// otherwise.
+    #[inline(always)]
+    const fn of(port: &Port) -> Self {
+        let (outer, placed) = if filters(port) { (port.pvid, true) } else { (0, false) };
+        Self { outer, placed, inner: 0, more: false, any: false }
+    }
+
+    /// The outermost tag. A bridge that filters VLANs takes it for its own if it has the bridge's type;
+    /// any other is within the port's VLAN (`__allowed_ingress` in net/bridge/br_vlan.c).
+    #[inline(always)]
+    fn outermost(&mut self, port: &Port, ethertype: u16, tci: u16) {
+        let ad = port.flags & PORT_VLANS_8021AD != 0;
+        if !filters(port) || (ethertype == TYPE_8021AD) != ad {
+            self.push(tci);
+        } else if tci & VID != 0 {
+            self.any = true;
+            let vid = tci & VID;
+            self.outer = if vid == port.native { 0 } else { vid };
+        }
+    }
+
     #[inline(always)]
     fn push(&mut self, tci: u16) {
         let vid = tci & VID;
         if vid == 0 {
-        } else if self.outer == 0 {
+            return;
+        }
+        self.any = true;
+        if !self.placed {
+            self.placed = true;
             self.outer = vid;
         } else if self.inner == 0 {
             self.inner = vid;
@@ -95,6 +130,11 @@ impl Tags {
             self.more = true;
         }
     }
+}
+
+#[inline(always)]
+const fn filters(port: &Port) -> bool {
+    port.flags & PORT_FILTERS_VLANS != 0
 }
 
 #[inline(always)]
@@ -170,27 +210,37 @@ fn tagged<F: Frame + ?Sized>(
     mut ethertype: u16,
     parsed: &mut Parsed,
 ) -> Meaning {
-    let mut tags = Tags { outer: 0, inner: 0, more: false };
+    let mut tags = Tags::of(port);
     if let Some(tci) = stripped {
-        tags.push(tci);
+        tags.outermost(port, frame.stripped_type(), tci);
     }
     let mut at = ETHERNET_LEN;
+    let mut cut_off = false;
     for _ in 0..MAX_TAGS {
         if !is_tag(ethertype) {
             break;
         }
         let Some(tag) = frame.load::<4>(at) else {
-            return Meaning::Malformed(MalformedReason::TagTruncated);
+            cut_off = true;
+            break;
         };
         let [tci, next]: [[u8; 2]; 2] = must_cast(tag);
-        tags.push(u16::from_be_bytes(tci));
+        let tci = u16::from_be_bytes(tci);
+        if at == ETHERNET_LEN && stripped.is_none() {
+            tags.outermost(port, ethertype, tci);
+        } else {
+            tags.push(tci);
+        }
         ethertype = u16::from_be_bytes(next);
         at += 4;
     }
-    if tags.outer != 0 {
-        parsed.tagged = true;
+    parsed.tagged = tags.any;
+    if tags.placed {
         parsed.segment.vlan = tags.outer;
         parsed.segment.inner_vlan = tags.inner;
+    }
+    if cut_off {
+        return Meaning::Malformed(MalformedReason::TagTruncated);
     }
     if tags.more || is_tag(ethertype) {
         return Meaning::Opaque(OpaqueReason::Tags);

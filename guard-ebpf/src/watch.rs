@@ -8,7 +8,7 @@ use crate::{
     abi::{
         AddressKey, BridgeCounters, CLAIM_GROUP, CLAIM_ODD, CLAIM_RESERVED, Challenger,
         ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER,
-        EVENT_ROUTER_FLAG, Event, Live, MAC_BEYOND, MacHolder, MacKey, Owned, PORT_ACCESS,
+        EVENT_ROUTER_FLAG, Event, Live, MAC_BEYOND, MacHolder, MacKey, NO_VLAN, Owned, PORT_ACCESS,
         PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
         Port, PortState, STRENGTH_NONE,
     },
@@ -112,13 +112,18 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
     let now_ns = store.now_ns();
     let port = ingress.port;
     ingress.counters.frame(parsed.kind);
-    // The bridge drops it before it learns anything of it.
+    sender.reset(parsed, port);
+    // The bridge drops it before it learns anything of it: only whose MAC it has is looked at.
     if port.flags & PORT_FILTERS_VLANS != 0 && !store.is_member(ingress.from, parsed.segment.vlan) {
         ingress.counters.no_claim(NoClaim::Vlan);
-        ingress.counters.verdict(drop_no_claim(port, NoClaim::Vlan).code());
+        sender.drop_by(drop_no_claim(port, NoClaim::Vlan));
+        sender.dropped = 1;
+        if sender.suspect(store, ingress, &mut judged.notification, now_ns) != 0 {
+            notify(store, ingress, &judged.notification, now_ns);
+        }
+        ingress.counters.verdict(sender.verdict);
         return;
     }
-    sender.reset(parsed, ingress.port);
     if parsed.claims {
         *claim = parsed.claim;
         *further = parsed.further;
@@ -243,6 +248,8 @@ struct Sender {
     group: u16,
     /// The code of the frame's verdict: of the first reason to drop it.
     verdict: u32,
+    /// Not 0 if the bridge drops the frame, so that its source is not learned.
+    dropped: u32,
 }
 
 impl Sender {
@@ -251,12 +258,14 @@ impl Sender {
         let Parsed { segment, eth_src, .. } = *parsed;
         // Without an address it is about the MAC alone. Where that is on one port in all VLANs, an
         // event for each of them would be a flood.
-        let vlan = if port.flags & PORT_FILTERS_VLANS == 0 { 0 } else { segment.vlan };
+        let none = port.flags & PORT_FILTERS_VLANS == 0 || segment.vlan == NO_VLAN;
+        let vlan = if none { 0 } else { segment.vlan };
         self.key = AddressKey::none(Segment { vlan, inner_vlan: 0, ..segment });
         self.mac = MacKey::new(segment.bridge, vlan, eth_src);
         self.lives = 0;
         self.group = if parsed.group { CLAIM_GROUP } else { 0 };
         self.verdict = PASS;
+        self.dropped = 0;
     }
 
     /// Takes in what came of one of its claims.
@@ -301,7 +310,7 @@ impl Sender {
         if !mac::is_host(eth_src) {
             return 0; // Malformed, and counted as such (claims.md L03).
         }
-        if port.quota_macs != 0 {
+        if port.quota_macs != 0 && self.dropped == 0 {
             count_source(store, ingress, notification, &self.mac, now_ns);
         }
         let mut kind = EVENT_CLONE;

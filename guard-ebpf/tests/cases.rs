@@ -49,7 +49,7 @@ const NOW_NS: u64 = 86_400_000_000_000;
 /// A frame out of which the kernel took a tag.
 struct Stripped {
     bytes: Vec<u8>,
-    tag: Option<u16>,
+    tag: Option<(u16, u16)>,
 }
 
 impl Frame for Stripped {
@@ -66,7 +66,11 @@ impl Frame for Stripped {
     }
 
     fn stripped_tag(&self) -> Option<u16> {
-        self.tag
+        self.tag.map(|(_, tci)| tci)
+    }
+
+    fn stripped_type(&self) -> u16 {
+        self.tag.map_or(0, |(kind, _)| kind)
     }
 }
 

@@ -8,7 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use guard_ebpf::{
-    abi::{Port, STRENGTH_ASSERT, STRENGTH_TENTATIVE, STRENGTH_USE},
+    abi::{
+        PORT_FILTERS_VLANS, PORT_VLANS_8021AD, Port, STRENGTH_ASSERT, STRENGTH_TENTATIVE,
+        STRENGTH_USE,
+    },
     claim::Meaning,
     frame::parse,
 };
@@ -37,8 +40,21 @@ struct Seen {
 fn by_etherparse(frame: &[u8], port: &Port) -> Option<Seen> {
     let packet = LaxSlicedPacket::from_ethernet(frame).unwrap();
     let source: [u8; 6] = frame[6..12].try_into().unwrap();
-    let tags: Vec<u16> =
-        packet.vlan_ids().iter().map(|id| id.value()).filter(|id| *id != 0).collect();
+    let ids: Vec<u16> = packet.vlan_ids().iter().map(|id| id.value()).collect();
+    let filters = port.flags & PORT_FILTERS_VLANS != 0;
+    let its: [u8; 2] = if port.flags & PORT_VLANS_8021AD == 0 { [0x81, 0] } else { [0x88, 0xa8] };
+    // What a bridge that filters takes out, and puts the frame into.
+    let (own, ids) = match &ids[..] {
+        [own, within @ ..] if filters && frame[12..14] == its => (*own, within),
+        within => (0, within),
+    };
+    let within = ids.iter().copied().filter(|id| *id != 0);
+    let own = match own {
+        0 => port.pvid,
+        own if own == port.native => 0,
+        own => own,
+    };
+    let tags: Vec<u16> = filters.then_some(own).into_iter().chain(within).collect();
     let vlans = match tags[..] {
         [] => (port.pvid, 0),
         [outer] => (outer, 0),

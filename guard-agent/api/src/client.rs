@@ -82,17 +82,34 @@ pub enum ChannelError {
     /// Nobody listens, or nobody may connect.
     #[error(transparent)]
     Socket(#[from] io::Error),
+    /// Somebody else listens than should.
+    #[error("uid {is} listens there, and not uid {wanted}")]
+    Owner {
+        /// Who listens.
+        is: u32,
+        /// Who should.
+        wanted: u32,
+    },
     /// Whoever listens does not speak HTTP/2.
     #[error(transparent)]
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Connects once to a Unix socket. A connection that breaks is not made anew: the call fails.
+/// Connects once to a Unix socket, where this user listens, if one is named. A connection that breaks is
+/// not made anew: the call fails.
 ///
 /// # Errors
-/// Nobody listens at `path`, or not with HTTP/2.
-pub async fn channel(path: &Path) -> Result<Channel, ChannelError> {
-    let mut stream = Some(TokioIo::new(UnixStream::connect(path).await?));
+/// Nobody listens at `path`, or another user, or not with HTTP/2.
+pub async fn channel(path: &Path, owner: Option<u32>) -> Result<Channel, ChannelError> {
+    let stream = UnixStream::connect(path).await?;
+    if let Some(wanted) = owner {
+        // Whoever has called listen(2), as it was then.
+        let is = stream.peer_cred()?.uid();
+        if is != wanted {
+            return Err(ChannelError::Owner { is, wanted });
+        }
+    }
+    let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let stream = stream.take().ok_or(io::ErrorKind::NotConnected);
         async move { stream.map_err(io::Error::from) }
@@ -106,11 +123,12 @@ pub async fn channel(path: &Path) -> Result<Channel, ChannelError> {
 /// # Errors
 /// Nobody listens at `path`, or not with HTTP/2, or not in time.
 pub async fn connect(path: &Path) -> Result<Channel, CallError> {
-    let connected = timeout(DEADLINE, channel(path)).await;
+    let connected = timeout(DEADLINE, channel(path, None)).await;
     connected.map_err(|_| CallError::Deadline(DEADLINE))?.map_err(|error| match error {
         ChannelError::Socket(source) => {
             CallError::Connect { path: path.display().to_string(), source }
         }
+        ChannelError::Owner { .. } => Status::from_error(error.into()).into(),
         ChannelError::Transport(error) => Status::from_error(error.into()).into(),
     })
 }

@@ -15,5 +15,6 @@ pub mod policy;
 pub mod reconcile;
 pub mod rules;
 pub mod segment;
+pub mod text;
 pub mod time;
 pub mod watchdog;

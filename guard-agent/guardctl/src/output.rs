@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use guard_core::text;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -47,8 +48,11 @@ impl Output {
     /// Standard output cannot be written, e.g. since its reader has gone.
     pub fn print(self, view: &impl View) -> Result<(), Error> {
         let mut text = match self.0 {
-            Format::Json => serde_json::to_string(view)?,
-            Format::Table => view.text(Screen::of_stdout()),
+            Format::Json => json(&serde_json::to_string(view)?),
+            Format::Table => {
+                let screen = Screen::of_stdout();
+                lines(&view.text(screen), screen.colour)
+            }
         };
         if !text.ends_with('\n') {
             text.push('\n');
@@ -72,10 +76,43 @@ pub fn partly(rows: usize, total: i32) {
     }
 }
 
-/// The text without control characters: names of interfaces can hold any byte, and a terminal
-/// would obey them.
+/// The text with escapes for what a terminal would obey, and for what cannot be seen: names of interfaces
+/// can hold any byte.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text::escaped(text)
+}
+
+/// All of a text of several lines, whatever has made it: what is left of such characters are the ends of
+/// lines and, in colour, colours.
+fn lines(text: &str, colour: bool) -> String {
+    let line = |line: &str| {
+        let mut pieces = line.split('\x1b');
+        let mut shown = printable(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let parameters = piece.strip_prefix('[').and_then(|piece| piece.split_once('m'));
+            let is = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b';');
+            let is_colour = colour && parameters.is_some_and(|(numbers, _)| is(numbers));
+            shown.push_str(if is_colour { "\x1b" } else { "\\u{1b}" });
+            shown.push_str(&printable(piece));
+        }
+        shown
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON in which what cannot be seen is escaped, which is the same document.
+fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if text::is_hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out += &format!("\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -84,6 +121,17 @@ mod tests {
 
     #[test]
     fn a_terminal_is_not_given_orders() {
-        assert_eq!(printable("veth\x1b[2J"), "veth?[2J");
+        assert_eq!(printable("veth\x1b[2J\u{202e}"), "veth\\u{1b}[2J\\u{202e}");
+        let text = "\x1b[31mred\x1b[0m \x1b[2J\u{202e}\nb\r";
+        assert_eq!(lines(text, true), "\x1b[31mred\x1b[0m \\u{1b}[2J\\u{202e}\nb\\r");
+        assert_eq!(lines("\x1b[31mred\x1b[0m", false), "\\u{1b}[31mred\\u{1b}[0m");
+    }
+
+    #[test]
+    fn json_shows_what_cannot_be_seen_and_is_the_same() {
+        let name = "a\u{202e}b\u{e0041}\u{7f}é";
+        let shown = json(&serde_json::to_string(name).unwrap());
+        assert_eq!(shown, "\"a\\u202eb\\udb40\\udc41\\u007fé\"");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), name);
     }
 }

@@ -40,6 +40,7 @@ impl Config {
         let Self {
             state_dir,
             socket,
+            reader_socket,
             bpffs,
             http,
             log_format,
@@ -59,6 +60,7 @@ impl Config {
         let mut changes = Changes::default();
         changes.waits("state_dir", &self.state_dir, &state_dir);
         changes.waits("socket", &self.socket, &socket);
+        changes.waits("reader_socket", &self.reader_socket, &reader_socket);
         changes.waits("bpffs", &self.bpffs, &bpffs);
         changes.waits("http", &self.http, &http);
         changes.waits("[log] format", &self.log_format, &log_format);
@@ -80,7 +82,7 @@ impl Config {
         changes.waits("[inventory] or [directory]", &self.sources, &sources);
         changes.waits("[watchdog]", &self.watchdog, &watchdog);
         changes.live("[[subscriber]]", &self.subscribers, &subscribers);
-        changes.live("[access]", &self.access, &access);
+        changes.live("[access] or [[controller]]", &self.access, &access);
         let changed = Self {
             source_stale,
             when_degraded,

@@ -29,6 +29,9 @@ pub(super) struct File {
     pub state_dir: PathBuf,
     /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Another one, on which nobody is more than a reader: for containers, whose root is root here. Where
+    /// it is empty, there is none.
+    pub reader_socket: PathBuf,
     /// Where programs, links and maps are pinned: a directory of a mounted bpffs.
     pub bpffs: PathBuf,
     /// Metrics and health, over HTTP and without a password: an address with a port, or "unix:" and a
@@ -59,6 +62,9 @@ pub(super) struct File {
     /// Who is waited for.
     #[serde(skip_serializing)]
     pub subscriber: Vec<Subscriber>,
+    /// Whose leases are whose.
+    #[serde(skip_serializing)]
+    pub controller: Vec<Controller>,
     /// Who may call.
     pub access: Access,
 }
@@ -68,6 +74,7 @@ impl Default for File {
         Self {
             state_dir: "/var/lib/guard".into(),
             socket: "/run/guard/guard.sock".into(),
+            reader_socket: PathBuf::new(),
             bpffs: "/sys/fs/bpf/guard".into(),
             http: HttpAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9477))),
             log: Log::default(),
@@ -81,6 +88,7 @@ impl Default for File {
             directory: None,
             watchdog: Watchdog::default(),
             subscriber: Vec::new(),
+            controller: Vec::new(),
             access: Access::default(),
         }
     }
@@ -217,7 +225,8 @@ pub(super) struct Pool {
     pub name: String,
     /// The bridge that it is on, which has a section of its own.
     pub bridge: String,
-    /// The VLAN of that bridge: 0 for untagged, on a bridge that filters VLANs the PVID.
+    /// The VLAN of that bridge: 0 for untagged, on a bridge that filters VLANs its
+    /// `vlan_default_pvid`.
     #[serde(default)]
     pub vlan: u16,
     /// What its addresses are of.
@@ -372,6 +381,8 @@ impl Default for Containerd {
 pub(super) struct Directory {
     /// Where it serves `guard.directory.v1`.
     pub socket: PathBuf,
+    /// The user that has to listen there; of anybody else nothing is believed. Any where it is left out.
+    pub uid: Option<u32>,
 }
 
 /// Removes containers that no sandbox has any more. It wants [inventory.containerd] and [directory].
@@ -417,13 +428,34 @@ pub(super) fn hold_deadline() -> Duration {
     Duration::from_secs(120)
 }
 
+/// A controller: a user who may read, and hand out and take back leases, subnets and names. What one has
+/// made, another does not confirm, bind or give back.
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Controller {
+    /// Its number.
+    pub uid: u32,
+    /// The pools that it has; all where none is named.
+    #[serde(default)]
+    pub pools: Vec<String>,
+    /// The subscriber that it acknowledges holds for. One that no controller names is every controller's.
+    pub subscriber: Option<String>,
+    /// What it makes is every controller's that has the pool, too.
+    #[serde(default)]
+    pub shared: bool,
+}
+
 /// Who may call, by the credentials of the process that connects.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields)]
+#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
-pub struct Access {
+pub(super) struct Access {
     /// Administrators: users who may do everything.
     pub admin_uids: Vec<u32>,
-    /// Controllers: users who may read, and hand out and take back leases, subnets and names.
+    /// An administrator's process must have CAP_NET_ADMIN in the initial user namespace, too, when it
+    /// connects: uid 0 of a container most likely has not.
+    pub admin_net_admin: bool,
+    /// Controllers: users who may read, and hand out and take back leases, subnets and names. Each is a
+    /// [[controller]] of all pools.
     pub controller_uids: Vec<u32>,
     /// Readers: groups whose members may read.
     pub reader_gids: Vec<u32>,
@@ -431,15 +463,11 @@ pub struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { admin_uids: vec![0], controller_uids: Vec::new(), reader_gids: Vec::new() }
-    }
-}
-
-impl Access {
-    /// Whether nobody else has a role.
-    pub fn is_for_root_alone(&self) -> bool {
-        let Self { admin_uids, controller_uids, reader_gids } = self;
-        let others = admin_uids.iter().chain(controller_uids).any(|uid| *uid != 0);
-        !others && reader_gids.is_empty()
+        Self {
+            admin_uids: vec![0],
+            admin_net_admin: false,
+            controller_uids: Vec::new(),
+            reader_gids: Vec::new(),
+        }
     }
 }

@@ -9,6 +9,15 @@ use super::containerd;
 pub struct Settings {
     /// The container runtime.
     pub containerd: Option<containerd::Settings>,
-    /// The socket of the controller's directory.
-    pub directory: Option<PathBuf>,
+    /// The controller's directory.
+    pub directory: Option<Directory>,
+}
+
+/// The controller's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it serves.
+    pub socket: PathBuf,
+    /// The user that has to serve there; `None`: any.
+    pub uid: Option<u32>,
 }

@@ -1,5 +1,6 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
+mod access;
 mod change;
 mod check;
 pub mod containerd;
@@ -32,8 +33,9 @@ use self::{
     place::{Fault, at},
 };
 
+pub use access::Access;
 pub use change::Change;
-pub use file::{Access, LogFormat, WhenDegraded};
+pub use file::{LogFormat, WhenDegraded};
 pub use http::HttpAddress;
 pub use print::commented_defaults;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Its second socket, on which nobody is more than a reader.
+    pub reader_socket: Option<PathBuf>,
     /// Where programs, links and maps are pinned; on a bpffs.
     pub bpffs: PathBuf,
     /// Metrics and health.
@@ -292,6 +296,7 @@ impl Config {
         let file::File {
             state_dir,
             socket,
+            reader_socket,
             bpffs,
             http,
             log,
@@ -305,19 +310,33 @@ impl Config {
             directory,
             watchdog,
             subscriber,
+            controller,
             access,
         } = file;
         check_spans(&conflict)?;
+        let reader_socket = Some(reader_socket).filter(|path| !path.as_os_str().is_empty());
+        if reader_socket.as_ref() == Some(&socket) {
+            let what = "it is `socket`, on which others are more than readers".to_owned();
+            let error = CheckError::Setting { section: "reader_socket", what };
+            return Err(at("reader_socket")(error));
+        }
         let mut bridges = check_bridges(bridge)?;
         let pools = check_pools(pool, &mut bridges)?;
         check_gateways(&bridges, &pools)?;
         let sources = inventory::Settings {
             containerd: inventory.containerd.map(sources::containerd).transpose()?,
-            directory: directory.map(|directory| directory.socket),
+            directory: directory
+                .map(|file::Directory { socket, uid }| inventory::Directory { socket, uid }),
         };
+        let pools = Pools::new(pools.clone()).map_err(|error| {
+            let place = format!("pool.{}", second(&pools, &error));
+            at(place)(error)
+        })?;
+        let subscribers = sources::subscribers(subscriber)?;
         Ok(Self {
             state_dir,
             socket,
+            reader_socket,
             bpffs,
             http,
             log_format: log.format,
@@ -327,15 +346,12 @@ impl Config {
             conflict,
             quota,
             bridges,
-            pools: Pools::new(pools.clone()).map_err(|error| {
-                let place = format!("pool.{}", second(&pools, &error));
-                at(place)(error)
-            })?,
             reconcile: sources::reconcile(&reconcile)?,
             watchdog: sources::watchdog(&watchdog, &sources)?,
             sources,
-            subscribers: sources::subscribers(subscriber)?,
-            access,
+            access: access::check(access, controller, &pools, &subscribers)?,
+            pools,
+            subscribers,
         })
     }
 

@@ -15,6 +15,7 @@ pub fn commented_defaults() -> String {
     let file::File {
         state_dir: _,
         socket: _,
+        reader_socket: _,
         bpffs: _,
         http: _,
         log,
@@ -28,6 +29,7 @@ pub fn commented_defaults() -> String {
         directory: _,
         watchdog,
         subscriber: _,
+        controller: _,
         access,
     } = &file::File::default();
     let mut out = String::new();
@@ -43,11 +45,13 @@ pub fn commented_defaults() -> String {
     section(&mut out, "[[bridge.allow]]", &allow(), true);
     section(&mut out, "[[pool]]", &pool(), true);
     section(&mut out, "[inventory.containerd]", &file::Containerd::default(), true);
-    let directory = file::Directory { socket: "/run/controller/directory.sock".into() };
+    let socket = "/run/controller/directory.sock".into();
+    let directory = file::Directory { socket, uid: Some(990) };
     section(&mut out, "[directory]", &directory, true);
     let name = "nfs-proxy".to_owned();
     let subscriber = file::Subscriber { name, hold_deadline: file::hold_deadline() };
     section(&mut out, "[[subscriber]]", &subscriber, true);
+    section(&mut out, "[[controller]]", &controller(), true);
     out
 }
 
@@ -88,6 +92,11 @@ fn bridge() -> file::Bridge {
     let name = "rt0".to_owned();
     let (mode, uplinks, access, prefixes, allow) = Default::default();
     file::Bridge { name, mode, uplinks, access, prefixes, allow }
+}
+
+fn controller() -> file::Controller {
+    let (pools, subscriber) = (vec!["sandboxes".to_owned()], Some("nfs-proxy".to_owned()));
+    file::Controller { uid: 990, pools, subscriber, shared: false }
 }
 
 fn allow() -> file::Allow {

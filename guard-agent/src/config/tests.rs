@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use guard_core::lease::Controller;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -177,7 +179,8 @@ fn sources_are_asked_where_they_have_a_section() {
     let containerd = config.sources.containerd.unwrap();
     assert_eq!(containerd.namespace, "k8s.io");
     assert_eq!(containerd.address_label, "runtime.computer/ip");
-    assert_eq!(config.sources.directory, Some("/run/d.sock".into()));
+    let directory = inventory::Directory { socket: "/run/d.sock".into(), uid: None };
+    assert_eq!(config.sources.directory, Some(directory));
     assert_eq!(config.subscribers, [(Arc::from("nfs-proxy"), Duration::from_secs(120))]);
 }
 
@@ -231,8 +234,12 @@ fn whatever_is_wrong_its_line_is_named() {
         ("[conflict]\n\nquiet = \"0s\"\n", 3),
         ("[access]\nadmin_uids = [-1]\n", 2),
         ("[[subscriber]]\nname = \"\"\n[[bridge]]\nname = \"b\"\n", 1),
+        ("[access]\ncontroller_uids = [7]\n[[controller]]\nuid = 7\n[[bridge]]\nname = \"b\"\n", 4),
+        ("[[controller]]\nuid = 7\npools = [\"p\"]\n[[bridge]]\nname = \"b\"\n", 3),
+        ("[[controller]]\nuid = 7\nsubscriber = \"s\"\n[[bridge]]\nname = \"b\"\n", 3),
         ("[inventory.containerd]\nnamespace = \"\"\n[[bridge]]\nname = \"b\"\n", 2),
         ("http = 9477\n", 1),
+        ("socket = \"/a\"\nreader_socket = \"/a\"\n", 2),
         ("http = \"unix:http.sock\"\n", 1),
         ("[log]\nformat = \"xml\"\n", 2),
         ("state_dir =\n", 1),
@@ -256,6 +263,19 @@ fn whatever_is_wrong_its_line_is_named() {
 }
 
 #[test]
+fn a_controller_has_its_pools_and_its_subscriber_and_by_number_alone_all_pools() {
+    let text = "[access]\ncontroller_uids = [7, 7]\n[[subscriber]]\nname = \"proxy\"\n\
+                [[controller]]\nuid = 8\npools = [\"sandboxes\"]\nsubscriber = \"proxy\"\n\
+                shared = true\n";
+    let access = load(&format!("{GOOD}{text}")).unwrap().access;
+    assert!(!access.is_for_root_alone());
+    let all: Vec<_> = access.controllers.iter().cloned().collect();
+    let of = |uid| Controller { uid, pools: None, subscriber: None, shared: false };
+    let (pools, subscriber) = (Some(vec!["sandboxes".into()]), Some("proxy".into()));
+    assert_eq!(all, [of(7), Controller { pools, subscriber, shared: true, ..of(8) }]);
+}
+
+#[test]
 fn what_can_change_while_the_agent_runs_does_and_the_rest_is_named() {
     let old = load(GOOD).unwrap();
     let (same, changes) = old.changed_to(load(GOOD).unwrap());
@@ -271,7 +291,12 @@ fn what_can_change_while_the_agent_runs_does_and_the_rest_is_named() {
         changes.map(|change| change.what.split(':').next().unwrap()).collect()
     };
     let pool = "[[pool]] \"sandboxes\"";
-    let live = [&format!("{pool} cooldown"), &format!("{pool} exclude"), "[reconcile]", "[access]"];
+    let live = [
+        &format!("{pool} cooldown"),
+        &format!("{pool} exclude"),
+        "[reconcile]",
+        "[access] or [[controller]]",
+    ];
     assert_eq!(said(true), live);
     assert_eq!(said(false), ["http", "[quota]", "[[pool]] \"more\", which is new"]);
     let sandboxes = config.pools.get("sandboxes").unwrap();

@@ -21,8 +21,8 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-use super::log::Escaped;
 use crate::logging::Queue;
+use guard_core::text;
 
 /// Where journald listens; systemd holds the socket, also while journald restarts.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -96,10 +96,7 @@ struct Fields {
 impl Fields {
     fn entry(&self, level: Level, target: &str) -> Vec<u8> {
         let mut entry = Vec::new();
-        let mut message = String::new();
-        // Writing to a string does not fail.
-        let _ = write!(Escaped(&mut message), "{}{}", self.message, self.text);
-        put(&mut entry, MESSAGE, &message);
+        put(&mut entry, MESSAGE, &format!("{}{}", text::value(&self.message), self.text));
         put(&mut entry, "PRIORITY", priority(level));
         put(&mut entry, "SYSLOG_IDENTIFIER", "guard-agent");
         put(&mut entry, "TARGET", target);
@@ -117,7 +114,7 @@ impl Fields {
             name if name.starts_with("log.") => {}
             name => {
                 // Writing to a string does not fail.
-                let _ = write!(self.text, " {name}={shown:?}");
+                let _ = write!(self.text, " {name}={}", text::value(&format!("{shown:?}")));
                 self.others.push((name, value));
             }
         }

@@ -2,11 +2,12 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    fmt::{self, Debug, Write as _},
+    fmt::{self, Debug},
     io::{self, IsTerminal as _, Write as _},
     panic,
 };
 
+use guard_core::text;
 use tracing::field::Field;
 use tracing_subscriber::{
     EnvFilter, Layer as _,
@@ -22,7 +23,7 @@ use crate::{config::LogFormat, logging::Queue};
 /// What is logged where `RUST_LOG` does not say. Libraries have their say where something is wrong;
 /// h2 not even then, since it warns of what its peers do.
 const FILTER: &str =
-    "warn,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
+    "warn,audit=info,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
 
 /// Starts it: to journald where systemd has made that our standard error, else to standard error in
 /// the format that is configured. `RUST_LOG` narrows or widens what is logged.
@@ -65,37 +66,14 @@ pub fn start(format: LogFormat) -> io::Result<Queue> {
 /// A field of a line of text.
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     match field.name() {
-        "message" => write!(Escaped(writer), "{value:?}"),
+        "message" => writer.write_str(&text::value(&format!("{value:?}"))),
         // What the bridge from the crate `log` adds, about places in the source.
         name if name.starts_with("log.") => Ok(()),
         name => {
-            write!(writer, "{}=", name.trim_start_matches("r#"))?;
-            write!(Escaped(writer), "{value:?}")
+            let value = text::value(&format!("{value:?}"));
+            write!(writer, "{}={value}", name.trim_start_matches("r#"))
         }
     }
-}
-
-/// Writes a text so that it stays within its line and its place: guests and callers choose names, and
-/// a control character in one could make a line of its own, or have a terminal show another.
-pub struct Escaped<W>(pub W);
-
-impl<W: fmt::Write> fmt::Write for Escaped<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut from = 0;
-        for (at, c) in text.char_indices().filter(|(_, c)| is_control(*c)) {
-            self.0.write_str(&text[from..at])?;
-            write!(self.0, "{}", c.escape_default())?;
-            from = at + c.len_utf8();
-        }
-        self.0.write_str(&text[from..])
-    }
-}
-
-/// Control characters, and those that break a line, turn its direction or cannot be seen.
-fn is_control(c: char) -> bool {
-    let hidden = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    hidden || c.is_control()
 }
 
 #[cfg(test)]
@@ -122,13 +100,18 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let name = "a\n2026 ERROR forged\u{1b}[2J\u{202e}";
             tracing::warn!(id = 7, %name, kind = "b\nc", "conflict of {name}");
+            let name = "a port=veth0";
+            tracing::warn!(%name, "{name}");
         });
         let line = written.recv().unwrap();
-        assert_eq!(line.matches(is_control).count(), 1, "{line:?}");
+        assert_eq!(line.matches(text::is_hidden).count(), 1, "{line:?}");
         assert!(line.ends_with('\n'), "{line:?}");
         let name = "a\\n2026 ERROR forged\\u{1b}[2J\\u{202e}";
         let fields = format!("conflict of {name} id=7 name={name} kind=\"b\\nc\"");
         assert!(line.contains(&fields), "{line:?}");
+        // Nor can it make a field of its own.
+        let line = written.recv().unwrap();
+        assert!(line.ends_with(" \"a port=veth0\" name=\"a port=veth0\"\n"), "{line:?}");
     }
 
     #[test]

@@ -57,11 +57,14 @@ pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
     let mut passed = Passed::all();
-    let (listener, _file) = server::listen(&config.socket, &config.access, &mut passed)?;
+    let mut listen = |path| server::listen(path, &config.access, &mut passed);
+    let (listener, _file) = listen(&config.socket)?;
+    let readers = config.reader_socket.as_deref().map(listen).transpose()?;
+    let (readers, _readers_file) = readers.unzip();
     let health = Arc::new(Health::default());
     let web = http::open(config.http.clone(), &mut passed, &health);
     passed.warn_of_others();
-    serve(path, Arc::new(config), health, (listener, web), signals).await
+    serve(path, Arc::new(config), health, (listener, readers, web), signals).await
 }
 
 /// What asks us to end.
@@ -85,7 +88,7 @@ async fn serve(
     path: &Path,
     config: Arc<Config>,
     health: Arc<Health>,
-    (listener, web): (UnixListener, Http),
+    (listener, readers, web): (UnixListener, Option<UnixListener>, Http),
     signals: Signals,
 ) -> anyhow::Result<()> {
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
@@ -102,7 +105,7 @@ async fn serve(
     let Signals { terminate, interrupt, hangup } = signals;
     let started = async {
         let kernel = kernel.await.context("loading the program panicked")??;
-        let faces = Faces { path, listener, web, hangup };
+        let faces = Faces { path, listener, readers, web, hangup };
         Running::start(&config, &leases, kernel, faces, &supervisor).await
     };
     let ended = match started.await {
@@ -130,6 +133,8 @@ struct Faces<'a> {
     path: &'a Path,
     hangup: Signal,
     listener: UnixListener,
+    /// Where nobody is more than a reader.
+    readers: Option<UnixListener>,
     web: Http,
 }
 
@@ -150,7 +155,7 @@ impl Running {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
-        let Faces { path, hangup, listener, web } = faces;
+        let Faces { path, hangup, listener, readers, web } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
@@ -184,7 +189,7 @@ impl Running {
             metrics: metrics.clone(),
             stopping,
         });
-        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener));
+        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener, readers));
         supervisor.spawn("HTTP server", http::serve(deps, web));
         Ok(Self { stop, tasks, _liveness: liveness })
     }
@@ -205,6 +210,11 @@ fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> 
         bpffs: config.bpffs.clone(),
         bridges: config.bridges.clone(),
         prefixes: config.prefixes(),
+        pools: config
+            .pools
+            .iter()
+            .map(|pool| (pool.name().clone(), pool.segment().clone()))
+            .collect(),
         conflict: config.conflict,
         quota: config.quota,
         live: live.clone(),

@@ -45,7 +45,7 @@ impl Reloader {
 
     async fn apply(&self, new: Config) {
         let (config, changes) = self.current.borrow().changed_to(new);
-        let Config { socket, access, reconcile, subscribers, pools, .. } = &config;
+        let Config { socket, reader_socket, access, reconcile, subscribers, pools, .. } = &config;
         let commands = [Command::Pools(pools.clone()), Command::Subscribers(subscribers.clone())];
         for command in commands {
             if let Err(refusal) = self.ledger.call(command).await {
@@ -56,8 +56,10 @@ impl Reloader {
         self.bus.set_subscribers(subscribers.iter().map(|(name, _)| name.clone()));
         self.metrics.prepare(&config);
         self.reconciler.set(*reconcile);
-        if let Err(error) = server::open_to(socket, access) {
-            tracing::error!(%error, "who could connect so far still can");
+        for socket in std::iter::once(socket).chain(reader_socket) {
+            if let Err(error) = server::open_to(socket, access) {
+                tracing::error!(%error, "who could connect so far still can");
+            }
         }
         self.current.send_replace(Arc::new(config));
         for Change { what, applied } in &changes {

@@ -130,6 +130,7 @@ mod tests {
             until: None,
             cooldown_bypassed: false,
             release_order: 0,
+            maker: None,
             labels: BTreeMap::new(),
         }
     }

@@ -61,7 +61,7 @@ impl Containerd {
 
     async fn connect(&self) -> Result<Connected, SourceError> {
         let Settings { socket, namespace, .. } = &self.settings;
-        let channel = super::connect(socket).await?;
+        let channel = super::connect(socket, None).await?;
         // A container that is started has its network namespace from then on. The slashes are those of
         // a regular expression.
         let topics = ["/containers/", "/tasks.start/"];

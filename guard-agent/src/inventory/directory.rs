@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +29,7 @@ use super::{
     label::Reading,
     source::{Changed, Lister},
 };
-use crate::clock;
+use crate::{clock, config::inventory::Directory as Settings};
 
 /// Tells of no changes: how often it is asked whether it is still there.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(30);
@@ -42,20 +41,21 @@ const LARGEST: usize = 64 << 20;
 const AT_ONCE: usize = 16;
 
 pub(super) struct Directory {
-    socket: PathBuf,
+    settings: Settings,
     client: Option<DirectoryClient<Channel>>,
     /// When those that it lists were first listed in their state.
     first: HashMap<(Owner, bool), Now>,
 }
 
 impl Directory {
-    pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket, client: None, first: HashMap::new() }
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, client: None, first: HashMap::new() }
     }
 }
 
-async fn connect(socket: &Path) -> Result<DirectoryClient<Channel>, SourceError> {
-    let client = DirectoryClient::new(super::connect(socket).await?);
+async fn connect(settings: &Settings) -> Result<DirectoryClient<Channel>, SourceError> {
+    let Settings { socket, uid } = settings;
+    let client = DirectoryClient::new(super::connect(socket, *uid).await?);
     Ok(client.max_decoding_message_size(LARGEST))
 }
 
@@ -63,7 +63,7 @@ impl Lister for Directory {
     async fn list(&mut self) -> Result<Listing, SourceError> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => connect(&self.socket).await?,
+            None => connect(&self.settings).await?,
         };
         let client = self.client.insert(client);
         let listed = client.list(ListRequest {}).await;
@@ -146,13 +146,13 @@ fn read(listed: &Sandbox, listing: &mut Listing, first_listed: impl FnOnce(&Owne
 /// # Errors
 /// Of one there was no answer, or none that can be read.
 pub(super) async fn look_up(
-    socket: &Path,
+    settings: &Settings,
     owners: HashSet<Owner>,
 ) -> Result<HashMap<Owner, SandboxState>, SourceError> {
     if owners.is_empty() {
         return Ok(HashMap::new());
     }
-    let client = timeout(ANSWER_TIMEOUT, connect(socket))
+    let client = timeout(ANSWER_TIMEOUT, connect(settings))
         .await
         .map_err(|_| SourceError::Late(ANSWER_TIMEOUT))?;
     let client = &client?;

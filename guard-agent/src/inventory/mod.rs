@@ -36,7 +36,11 @@ pub use source::{ANSWER_TIMEOUT, Handle};
 pub use status::{AWAY, Awaited, SourceStatus};
 
 use self::{containerd::Containerd, directory::Directory};
-use crate::{clock, config::inventory::Settings, supervisor::Supervisor};
+use crate::{
+    clock,
+    config::inventory::{self as settings, Settings},
+    supervisor::Supervisor,
+};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,19 @@ pub enum SourceError {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// Another user listens there than should.
+    #[error(
+        "{path}: uid {is} listens there, and not uid {wanted} (directory.uid): nothing that it says is \
+         believed"
+    )]
+    Owner {
+        /// Which socket.
+        path: PathBuf,
+        /// Who listens.
+        is: u32,
+        /// Who should.
+        wanted: u32,
     },
     /// No HTTP/2 on the socket.
     #[error("it speaks no gRPC: {0}")]
@@ -97,9 +114,12 @@ fn configured(known: &[&str]) -> String {
     }
 }
 
-/// Connects once to a source's socket.
-async fn connect(socket: &Path) -> Result<Channel, SourceError> {
-    client::channel(socket).await.map_err(|error| match error {
+/// Connects once to a source's socket, where this user listens, if one is named.
+async fn connect(socket: &Path, owner: Option<u32>) -> Result<Channel, SourceError> {
+    client::channel(socket, owner).await.map_err(|error| match error {
+        ChannelError::Owner { is, wanted } => {
+            SourceError::Owner { path: socket.to_owned(), is, wanted }
+        }
         ChannelError::Socket(source) => SourceError::Connect { path: socket.to_owned(), source },
         ChannelError::Transport(error) => SourceError::Transport(error),
     })
@@ -115,7 +135,7 @@ impl SourceError {
 #[derive(Default)]
 pub struct Sources {
     all: Vec<Handle>,
-    directory: Option<PathBuf>,
+    directory: Option<settings::Directory>,
     publisher: Option<Publisher>,
 }
 
@@ -127,8 +147,8 @@ impl Sources {
             let lister = Containerd::new(settings, Arc::clone(&publisher.live));
             Handle::start(Source::Inventory, CONTAINERD, lister, publisher.clone(), supervisor)
         });
-        let listed = directory.clone().map(|socket| {
-            let lister = Directory::new(socket);
+        let listed = directory.clone().map(|settings| {
+            let lister = Directory::new(settings);
             Handle::start(Source::Controller, DIRECTORY, lister, publisher.clone(), supervisor)
         });
         let all: Vec<_> = containerd.into_iter().chain(listed).collect();
@@ -218,8 +238,8 @@ impl Sources {
         &self,
         owners: HashSet<Owner>,
     ) -> Result<Option<HashMap<Owner, SandboxState>>, SourceError> {
-        let Some(socket) = &self.directory else { return Ok(None) };
-        directory::look_up(socket, owners).await.map(Some)
+        let Some(settings) = &self.directory else { return Ok(None) };
+        directory::look_up(settings, owners).await.map(Some)
     }
 
     /// Asks all of them now, but for those that an operator does without.

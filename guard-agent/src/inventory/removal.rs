@@ -51,7 +51,7 @@ pub async fn remove(
     entry: &Entry,
     stop_timeout: Duration,
 ) -> Result<(), RemovalError> {
-    let channel = super::connect(&settings.socket).await?;
+    let channel = super::connect(&settings.socket, None).await?;
     let removal = Removal {
         settings,
         entry,

@@ -112,8 +112,7 @@ enum Request {
     Check(oneshot::Sender<Vec<String>>),
     /// Compares the store with the engine.
     CheckStore(oneshot::Sender<Result<Vec<String>, Refusal>>),
-    /// The store in memory, and how many rows it has.
-    Snapshot(oneshot::Sender<Result<Result<(Snapshot, u64), StoreError>, Refusal>>),
+    Snapshot(oneshot::Sender<Result<Result<Snapshot, StoreError>, Refusal>>),
     Recover(Recovery, oneshot::Sender<Result<Result<Recovered, StoreError>, Refusal>>),
     Stop,
 }
@@ -288,11 +287,11 @@ impl Ledger {
         self.ask(Request::CheckStore(answer), answered).await?
     }
 
-    /// The store as it is now, and how many rows it has.
+    /// The store as it is now.
     ///
     /// # Errors
     /// The ledger has ended or has no store; the store cannot be read.
-    pub async fn snapshot(&self) -> Result<Result<(Snapshot, u64), StoreError>, Refusal> {
+    pub async fn snapshot(&self) -> Result<Result<Snapshot, StoreError>, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Snapshot(answer), answered).await?
     }

@@ -359,10 +359,10 @@ impl Writer {
         Ok(wrong)
     }
 
-    pub(super) fn snapshot(&self) -> Result<Result<(Snapshot, u64), StoreError>, Refusal> {
+    pub(super) fn snapshot(&self) -> Result<Result<Snapshot, StoreError>, Refusal> {
         match &self.state {
             StoreState::Lost(fault) => Err(fault.refusal()),
-            StoreState::Open(store) => Ok(store.snapshot().map(|copy| (copy, store.rows()))),
+            StoreState::Open(store) => Ok(store.snapshot()),
         }
     }
 

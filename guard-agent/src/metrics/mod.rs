@@ -24,8 +24,9 @@ pub use self::{
 };
 use crate::ledger::AfterCommit;
 
-/// Why calls and connections are refused: the caller lacks the role, or has too many.
-pub const REFUSALS: [&str; 4] = ["role", "calls", "connections", "http"];
+/// Why calls and connections are refused: the caller lacks the role, what it wants is another's, or it
+/// has too many.
+pub const REFUSALS: [&str; 5] = ["role", "not_yours", "calls", "connections", "http"];
 
 /// All metrics of the agent.
 #[derive(Debug)]

@@ -8,4 +8,4 @@ pub(crate) mod probe;
 pub(crate) mod topology;
 
 pub use netlink::NetlinkError;
-pub(crate) use netlink::{Dump, Flow, Link, Netlink, Notice, PortVlans};
+pub(crate) use netlink::{Dump, Flow, Link, Netlink, Notice, PortVlans, VlanFilter};

@@ -11,6 +11,8 @@ use guard_core::mac::Mac;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+use super::PortVlans;
+
 /// IEEE 802.3, and RFC 826 for Ethernet and IPv4.
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -18,8 +20,9 @@ const HARDWARE_ETHERNET: u16 = 1;
 const REQUEST: u16 = 1;
 const FRAME_LEN: usize = 14 + 28;
 
-/// IEEE 802.1Q.
+/// IEEE 802.1Q: of a customer's tag, and of a provider's.
 const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8;
 const ADDRESSES_LEN: usize = 12;
 
 /// RFC 8200, and RFC 4861 §4.3 with §4.6.1.
@@ -48,11 +51,41 @@ pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
     arp_request(from, to, Ipv4Addr::UNSPECIFIED, target)
 }
 
-/// A frame with a VLAN's tag.
-pub(crate) fn tagged(frame: &Bytes, vlan: u16) -> Bytes {
+/// A frame as it leaves a port for the stations of a VLAN, and of one within it unless that is 0. They
+/// are told apart by ids alone, so it is one frame for each type that their tags may have. `vlans`: the
+/// port's, where its bridge filters them and takes the outer tag off or puts on its own.
+pub(crate) fn tagged(
+    frame: &Bytes,
+    vlans: Option<&PortVlans>,
+    (vlan, inner_vlan): (u16, u16),
+) -> Vec<Bytes> {
+    const EITHER: &[u16] = &[ETHERTYPE_VLAN, ETHERTYPE_PROVIDER_VLAN];
+    let outer = match vlans {
+        Some(vlans) if vlans.bare.contains(&vlan) => &[],
+        Some(vlans) => &EITHER[usize::from(vlans.provider)..][..1],
+        None if vlan == 0 => &[],
+        None => EITHER,
+    };
+    let inner = if inner_vlan == 0 { &[] } else { EITHER };
+    let native = vlans.map_or(0, |vlans| vlans.native);
+    let vlan = if vlan == 0 { native } else { vlan };
+    let within = with_each(vec![frame.clone()], inner, inner_vlan);
+    with_each(within, outer, vlan)
+}
+
+/// Each frame with a tag of each type around it, or as it is where there is none.
+fn with_each(frames: Vec<Bytes>, types: &[u16], vlan: u16) -> Vec<Bytes> {
+    if types.is_empty() {
+        return frames;
+    }
+    let each = types.iter().flat_map(|kind| frames.iter().map(move |frame| (frame, *kind)));
+    each.map(|(frame, kind)| with_tag(frame, kind, vlan)).collect()
+}
+
+fn with_tag(frame: &Bytes, kind: u16, vlan: u16) -> Bytes {
     let mut tagged = BytesMut::with_capacity(frame.len() + 4);
     tagged.put_slice(&frame[..ADDRESSES_LEN]);
-    tagged.put_u16(ETHERTYPE_VLAN);
+    tagged.put_u16(kind);
     tagged.put_u16(vlan);
     tagged.put_slice(&frame[ADDRESSES_LEN..]);
     tagged.freeze()
@@ -203,6 +236,44 @@ mod tests {
             icmp.icmp_type.calc_checksum(ip.source, ip.destination, parsed.payload.slice());
         assert_eq!(checksum.unwrap(), icmp.checksum);
         assert!(matches!(icmp.icmp_type, etherparse::Icmpv6Type::NeighborSolicitation));
+    }
+
+    #[test]
+    fn a29_a_station_is_asked_in_its_own_vlan_and_in_the_one_within() {
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let frame = arp_probe(mac, mac, Ipv4Addr::new(10, 8, 64, 2));
+        let tags = |vlans: Option<&PortVlans>, of: (u16, u16)| {
+            let frames = tagged(&frame, vlans, of);
+            let stack = |tagged: &Bytes| {
+                let (tags, rest) = tagged[ADDRESSES_LEN..].split_at(tagged.len() - frame.len());
+                assert_eq!(rest, &frame[ADDRESSES_LEN..]);
+                let tags = tags.chunks(4).map(|tag| (tag[..2] == [0x81, 0], tag[3]));
+                tags.collect::<Vec<_>>()
+            };
+            frames.iter().map(stack).collect::<Vec<_>>()
+        };
+        assert_eq!(tags(None, (0, 0)), [[]]);
+        assert_eq!(tags(None, (5, 0)), [[(true, 5)], [(false, 5)]]);
+        let both = |kinds: [bool; 2]| vec![(kinds[0], 5), (kinds[1], 3)];
+        let each = [[true, true], [true, false], [false, true], [false, false]].map(both);
+        assert_eq!(tags(None, (5, 3)), each);
+        let vlans = |provider| PortVlans {
+            untagged: Some(7),
+            member: [5, 7].into(),
+            bare: [7].into(),
+            provider,
+            ..PortVlans::default()
+        };
+        for provider in [false, true] {
+            let vlans = vlans(provider);
+            assert_eq!(tags(Some(&vlans), (7, 0)), [[]]);
+            assert_eq!(tags(Some(&vlans), (7, 3)), [[(true, 3)], [(false, 3)]]);
+            assert_eq!(tags(Some(&vlans), (5, 0)), [[(!provider, 5)]]);
+            let each = [true, false].map(|inner| both([!provider, inner]));
+            assert_eq!(tags(Some(&vlans), (5, 3)), each);
+            let native = PortVlans { member: [0, 7].into(), native: 5, ..vlans };
+            assert_eq!(tags(Some(&native), (0, 0)), [[(!provider, 5)]]);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which bridges, ports and host addresses there are: pure bookkeeping over netlink's notices.
 
+mod vlans;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -9,7 +11,8 @@ use std::{
 use guard_core::{evidence::Device, mac::Mac, policy::is_link_local};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Dump, Flow, Link, Notice, PortVlans};
+use self::vlans::called;
+use super::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
 
 /// A watched bridge that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +21,10 @@ pub struct Bridge {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: Mac,
-    /// It filters VLANs.
-    pub filters_vlans: bool,
+    /// How it filters VLANs, if it does.
+    pub vlan_filter: Option<VlanFilter>,
+    /// The VLANs that it is in itself or a port of it, where it filters them.
+    pub carried: BTreeSet<u16>,
     /// Spanning tree runs on it.
     pub spans: bool,
     /// The MACs of the host's devices on it.
@@ -91,15 +96,16 @@ impl View {
 /// All links and addresses of the namespace, and the view of the watched bridges among them.
 #[derive(Debug)]
 pub struct Topology {
-    watched: Vec<Arc<str>>,
+    /// The bridges by name, each with the VLANs that the configuration names on it.
+    watched: BTreeMap<Arc<str>, BTreeSet<u16>>,
     links: BTreeMap<u32, Link>,
     addresses: BTreeSet<(u32, IpNet)>,
     vlans: BTreeMap<u32, PortVlans>,
 }
 
 impl Topology {
-    /// Knows nothing yet of these bridges.
-    pub fn new(watched: Vec<Arc<str>>) -> Self {
+    /// Knows nothing yet of these bridges, each with the VLANs that the configuration names on it.
+    pub fn new(watched: BTreeMap<Arc<str>, BTreeSet<u16>>) -> Self {
         let (links, addresses, vlans) = Default::default();
         Self { watched, links, addresses, vlans }
     }
@@ -115,11 +121,11 @@ impl Topology {
     pub fn apply(&mut self, notice: Notice) -> bool {
         match notice {
             Notice::Link(link) => {
-                let (ifindex, filters) = (link.ifindex, link.filters_vlans);
+                let (ifindex, filters) = (link.ifindex, link.vlan_filter.is_some());
                 let known = self.links.insert(ifindex, link);
                 // Which VLANs it and its ports are in is not told with it.
                 return match known {
-                    Some(known) => known.filters_vlans == filters,
+                    Some(known) => known.vlan_filter.is_some() == filters,
                     None => !filters || self.vlans.contains_key(&ifindex),
                 };
             }
@@ -165,14 +171,18 @@ impl Topology {
         let mut view = View::default();
         let mut names = BTreeMap::new();
         for link in self.links.values().filter(|link| link.is_bridge) {
-            let Some(name) = self.watched.iter().find(|name| ***name == *link.name) else {
-                continue;
-            };
-            let own = self.vlans_of(link, link).and_then(|vlans| vlans.untagged).unwrap_or(0);
+            let Some((name, _)) = self.watched.get_key_value(&*link.name) else { continue };
+            let own = self.vlans_of(link, link);
+            let native = own.as_ref().map_or(0, |own| own.native);
             let vlans = self.links.values().filter_map(|vlan| {
-                vlan.vlan.filter(|(of, _)| *of == link.ifindex).map(|(_, id)| (id, vlan.ifindex))
+                let (_, id) = vlan.vlan.filter(|(of, _)| *of == link.ifindex)?;
+                Some((called(id, native), vlan.ifindex))
             });
-            let devices: BTreeMap<_, _> = vlans.chain([(own, link.ifindex)]).collect();
+            // Where it filters VLANs, its own untagged frames may be in none.
+            let untagged = own.as_ref().map_or(Some(0), |own| own.untagged);
+            let carried = own.map(|own| own.member).unwrap_or_default();
+            let untagged = untagged.map(|id| (id, link.ifindex));
+            let devices: BTreeMap<_, _> = vlans.chain(untagged).collect();
             let macvlans = devices.iter().flat_map(|(id, on)| {
                 let over = self.links.values().filter(|link| link.lower == Some(*on));
                 over.map(|over| (*id, over.ifindex))
@@ -192,7 +202,8 @@ impl Topology {
             let bridge = Bridge {
                 ifindex: link.ifindex,
                 mac: link.mac.unwrap_or_default(),
-                filters_vlans: link.filters_vlans,
+                vlan_filter: link.vlan_filter,
+                carried,
                 spans: link.spans,
                 macs: all.iter().filter_map(|(_, on)| self.links.get(on)?.mac).collect(),
                 own: own.collect(),
@@ -224,6 +235,9 @@ impl Topology {
                 flow: link.flow,
                 unreadable: link.unreadable || of_its_vlans(link.ifindex),
             };
+            if let Some(bridge) = view.bridges.get_mut(*name) {
+                bridge.carried.extend(port.vlans.iter().flat_map(|vlans| &vlans.member));
+            }
             view.ports.insert(link.ifindex, port);
         }
         view
@@ -274,19 +288,6 @@ impl Topology {
         let addresses = self.addresses.range((ifindex, Ipv4Net::default().into())..);
         addresses.take_while(move |(of, _)| *of == ifindex).map(|(_, address)| *address)
     }
-
-    /// The VLANs of a port of a bridge, or of the bridge itself, if that filters them. A port of which
-    /// nothing was reported is in none.
-    fn vlans_of(&self, link: &Link, bridge: &Link) -> Option<PortVlans> {
-        let known = || self.vlans.get(&link.ifindex).cloned().unwrap_or_default();
-        bridge.filters_vlans.then(known)
-    }
-
-    /// Whether a link is a port of a bridge that filters VLANs, and nothing was reported yet of its own.
-    pub fn lacks_vlans(&self, ifindex: u32) -> bool {
-        let bridge = self.links.get(&ifindex).and_then(|link| self.links.get(&link.controller?));
-        bridge.is_some_and(|bridge| bridge.filters_vlans) && !self.vlans.contains_key(&ifindex)
-    }
 }
 
 /// What an address of the host says is on the link: nothing if it stands alone, and link-local
@@ -300,7 +301,7 @@ fn on_link(address: IpNet) -> Option<IpNet> {
 mod tests {
     use super::*;
 
-    fn link(ifindex: u32, name: &str, controller: Option<u32>) -> Link {
+    pub(super) fn link(ifindex: u32, name: &str, controller: Option<u32>) -> Link {
         Link {
             ifindex,
             name: name.to_owned(),
@@ -308,7 +309,7 @@ mod tests {
             controller,
             kind: Some("veth".to_owned()),
             is_bridge: name.starts_with("br"),
-            filters_vlans: false,
+            vlan_filter: None,
             spans: false,
             vlan: None,
             lower: None,
@@ -321,12 +322,12 @@ mod tests {
         }
     }
 
-    fn net(text: &str) -> IpNet {
+    pub(super) fn net(text: &str) -> IpNet {
         text.parse().unwrap()
     }
 
-    fn topology() -> Topology {
-        let mut topology = Topology::new(vec!["br0".into()]);
+    pub(super) fn topology() -> Topology {
+        let mut topology = Topology::new([("br0".into(), BTreeSet::new())].into());
         topology.reset(Dump {
             links: vec![link(2, "br0", None), link(3, "br1", None), link(4, "v4", Some(2))],
             addresses: vec![(2, net("10.0.0.1/24")), (3, net("10.1.0.1/24"))],
@@ -353,11 +354,11 @@ mod tests {
             untagged: Some(5),
             member: BTreeSet::from([5, 7]),
             bare: BTreeSet::from([5]),
-            unreadable: false,
+            ..PortVlans::default()
         };
         assert!(topology.apply(Notice::Port(4, vlans.clone(), None)));
         assert_eq!(topology.view().ports[&4].vlans, None);
-        let bridge = Link { filters_vlans: true, ..link(2, "br0", None) };
+        let bridge = Link { vlan_filter: Some(VlanFilter::default()), ..link(2, "br0", None) };
         assert!(!topology.apply(Notice::Link(bridge)), "those of all ports are asked for");
         assert_eq!(topology.view().ports[&4].vlans, Some(vlans));
         let own = PortVlans { untagged: Some(1), ..PortVlans::default() };

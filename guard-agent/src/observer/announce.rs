@@ -15,6 +15,7 @@ use guard_core::{arbiter::Handover, mac::Mac, segment::Segment};
 
 use super::{Observer, PortStatus};
 use crate::network::{
+    PortVlans,
     probe::{Discovery, Prober, arp_request, tagged},
     topology::{Port, View},
 };
@@ -62,10 +63,10 @@ impl Observer {
 fn send(prober: &Prober, view: &View, handover: &Handover) -> usize {
     let Handover { segment, address, mac, ifindex } = handover;
     let bare = announcement(*mac, *address);
-    let tagged = tagged(&bare, segment.vlan);
-    let listeners = listeners(view, segment, *ifindex);
-    let sent = listeners.into_iter().filter(|(port, tag)| {
-        let result = prober.send(*port, if *tag { &tagged } else { &bare });
+    let sent = listeners(view, segment, *ifindex).into_iter().filter(|(port, vlans)| {
+        let frames = tagged(&bare, *vlans, (segment.vlan, segment.inner_vlan));
+        let sent = frames.iter().map(|frame| prober.send(*port, frame));
+        let result: Result<Vec<()>, _> = sent.collect();
         if let Err(error) = &result {
             tracing::debug!(%address, ifindex = port, %error, "cannot send an announcement");
         }
@@ -86,21 +87,22 @@ fn announcement(mac: Mac, address: IpAddr) -> Bytes {
     }
 }
 
-/// The ports to which the bridge would flood a broadcast of the holder's, and whether with a tag.
-fn listeners(view: &View, segment: &Segment, holder: u32) -> Vec<(u32, bool)> {
+/// The ports to which the bridge would flood a broadcast of the holder's, each with its VLANs.
+fn listeners<'a>(
+    view: &'a View,
+    segment: &Segment,
+    holder: u32,
+) -> Vec<(u32, Option<&'a PortVlans>)> {
     let isolated = view.ports.get(&holder).is_some_and(|port| port.flow.isolated);
-    let hears = |(ifindex, port): (&u32, &Port)| {
+    let hears = |(ifindex, port): (&u32, &'a Port)| {
+        let vlans = port.vlans.as_ref();
         let reached = *ifindex != holder
             && port.bridge == segment.bridge
             && port.running
             && port.flow.forwards
-            && !(isolated && port.flow.isolated);
-        let tag = match &port.vlans {
-            Some(vlans) if !vlans.member.contains(&segment.vlan) => return None,
-            Some(vlans) => !vlans.bare.contains(&segment.vlan),
-            None => segment.vlan != 0,
-        };
-        reached.then_some((*ifindex, tag))
+            && !(isolated && port.flow.isolated)
+            && vlans.is_none_or(|vlans| vlans.member.contains(&segment.vlan));
+        reached.then_some((*ifindex, vlans))
     };
     view.ports.iter().filter_map(hears).collect()
 }
@@ -112,7 +114,7 @@ mod tests {
     use guard_ebpf::abi::{self, STRENGTH_ASSERT};
 
     use super::*;
-    use crate::network::{Flow, PortVlans, topology::PortDevice};
+    use crate::network::{Flow, topology::PortDevice};
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
@@ -133,8 +135,9 @@ mod tests {
         View { ports: (5..).zip(ports).collect(), ..View::default() }
     }
 
-    fn hear(view: &View, vlan: u16) -> Vec<(u32, bool)> {
-        listeners(view, &Segment::new("br0", vlan), 5)
+    fn hear(view: &View, vlan: u16) -> Vec<u32> {
+        let listeners = listeners(view, &Segment::new("br0", vlan), 5);
+        listeners.into_iter().map(|(port, _)| port).collect()
     }
 
     #[test]
@@ -143,7 +146,7 @@ mod tests {
             let address: IpAddr = address.parse().unwrap();
             let frame = announcement(MAC, address);
             let port = <abi::Port as bytemuck::Zeroable>::zeroed();
-            for frame in [&frame, &tagged(&frame, 7)] {
+            for frame in tagged(&frame, None, (7, 0)).iter().chain([&frame]) {
                 let parsed = guard_ebpf::frame::parse(&frame[..], &port);
                 let claim = parsed.claim().unwrap();
                 assert_eq!((claim.key.ip(), claim.strength), (address, STRENGTH_ASSERT));
@@ -189,33 +192,27 @@ mod tests {
         let down = Port { running: false, ..port("br0") };
         let blocked = Port { flow: Flow { forwards: false, ..Flow::default() }, ..port("br0") };
         let view = view([port("br0"), port("br0"), port("br1"), down, blocked, port("br0")]);
-        assert_eq!(hear(&view, 0), [(6, false), (10, false)]);
-        // Where nobody filters VLANs, its frames go to every port with their tag.
-        assert_eq!(hear(&view, 7), [(6, true), (10, true)]);
+        assert_eq!(hear(&view, 0), [6, 10]);
+        // Where nobody filters VLANs, its frames go to every port.
+        assert_eq!(hear(&view, 7), [6, 10]);
     }
 
     #[test]
     fn who_is_isolated_hears_of_nobody_who_is_too() {
         let isolated = || Port { flow: Flow { isolated: true, ..Flow::default() }, ..port("br0") };
-        assert_eq!(hear(&view([isolated(), isolated(), port("br0")]), 0), [(7, false)]);
-        assert_eq!(hear(&view([port("br0"), isolated()]), 0), [(6, false)]);
+        assert_eq!(hear(&view([isolated(), isolated(), port("br0")]), 0), [7]);
+        assert_eq!(hear(&view([port("br0"), isolated()]), 0), [6]);
     }
 
     #[test]
-    fn a_vlan_is_heard_by_its_members_each_in_its_own_way() {
-        let member = |bare: &[u16]| {
-            let vlans = PortVlans {
-                untagged: None,
-                member: BTreeSet::from([5, 7]),
-                bare: bare.iter().copied().collect(),
-                unreadable: false,
-            };
-            Port { vlans: Some(vlans), ..port("br0") }
+    fn a_vlan_is_heard_by_its_members() {
+        let member = || {
+            let member = BTreeSet::from([5, 7]);
+            Port { vlans: Some(PortVlans { member, ..PortVlans::default() }), ..port("br0") }
         };
         let other = Port { vlans: Some(PortVlans::default()), ..port("br0") };
-        let view = view([member(&[5]), member(&[5]), member(&[]), other]);
-        assert_eq!(hear(&view, 5), [(6, false), (7, true)]);
-        assert_eq!(hear(&view, 7), [(6, true), (7, true)]);
+        let view = view([member(), member(), member(), other]);
+        assert_eq!(hear(&view, 5), [6, 7]);
         assert!(hear(&view, 9).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use guard_core::evidence::{Device, HostAddresses, PortName};
 use super::{ports::unread, *};
 use crate::{
     datapath::Same,
-    network::{Dump, link::exists, topology::Bridge as Present},
+    network::{Dump, VlanFilter, link::exists, topology::Bridge as Present},
 };
 
 /// Of more links than these all are read at once.
@@ -284,6 +284,9 @@ impl Observer {
                 None => {
                     let why = "it does not exist; it is picked up when it appears";
                     self.deps.health.degraded(&what, why);
+                    for (pool, _) in self.pools_on(name) {
+                        self.deps.health.recovered(&health::pool(pool));
+                    }
                     if let Some(was) = was {
                         self.deps.owners.bridge_absent(name);
                         self.executor.bridge_absent(was.ifindex);
@@ -293,15 +296,17 @@ impl Observer {
                     }
                 }
                 Some(is) if was != Some(is) => {
+                    self.look_for_vlans(name, is);
                     self.executor.bridge_present(name, is);
                     self.ports.bridge_mac(is.ifindex, is.mac);
                     if was.is_none_or(|was| {
-                        (was.ifindex, was.filters_vlans, &was.addresses)
-                            != (is.ifindex, is.filters_vlans, &is.addresses)
+                        (was.ifindex, was.vlan_filter, &was.addresses)
+                            != (is.ifindex, is.vlan_filter, &is.addresses)
                     }) {
-                        let Present { ifindex, filters_vlans, ref addresses, .. } = *is;
+                        let Present { ifindex, vlan_filter, ref addresses, .. } = *is;
                         let owners = &self.deps.owners;
-                        owners.bridge_present(name, ifindex, filters_vlans, addresses.clone());
+                        let filters = vlan_filter.is_some();
+                        owners.bridge_present(name, ifindex, filters, addresses.clone());
                     }
                     self.host_addresses(name, Some(is), was);
                     self.deps.health.recovered(&what);
@@ -309,6 +314,24 @@ impl Observer {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whether the VLANs of the bridge's pools are those of any port of it, or of the host's.
+    fn look_for_vlans(&self, name: &str, bridge: &Present) {
+        for (pool, Segment { vlan, .. }) in self.pools_on(name) {
+            let what = health::pool(pool);
+            match bridge.vlan_filter {
+                Some(VlanFilter { default_pvid, .. }) if !bridge.carried.contains(vlan) => {
+                    let why = no_port_in(*vlan, name, default_pvid);
+                    self.deps.health.degraded(&what, &why);
+                }
+                _ => self.deps.health.recovered(&what),
+            }
+        }
+    }
+
+    fn pools_on(&self, bridge: &str) -> impl Iterator<Item = &(Arc<str>, Segment)> {
+        self.deps.pools.iter().filter(move |(_, segment)| *segment.bridge == *bridge)
     }
 
     fn host_addresses(&mut self, bridge: &Arc<str>, is: Option<&Present>, was: Option<&Present>) {
@@ -340,6 +363,18 @@ impl Observer {
         self.executor.set_carrier(ifindex, true);
         self.executor.set_vlans(ifindex, None);
         self.arbitrate(arbiter::Event::PortGone { ifindex, addresses });
+    }
+}
+
+/// Why nothing of a pool in a VLAN can be reached.
+fn no_port_in(vlan: u16, bridge: &str, default_pvid: u16) -> String {
+    match (vlan, default_pvid) {
+        (0, 0) => format!("untagged frames are in no VLAN of {bridge}: its vlan_default_pvid is 0"),
+        (0, id) => format!(
+            "no port of {bridge} is in VLAN {id}, its vlan_default_pvid, or the configuration names \
+             that VLAN by its number"
+        ),
+        (vlan, _) => format!("no port of {bridge} is in VLAN {vlan}"),
     }
 }
 

@@ -96,6 +96,8 @@ pub struct Deps {
     pub bridges: Vec<Bridge>,
     /// The prefixes on each segment, besides those of the host's addresses.
     pub prefixes: Vec<(Segment, IpNet)>,
+    /// The pools by name.
+    pub pools: Vec<(Arc<str>, Segment)>,
     /// When claims age, how long a doubt may be held.
     pub conflict: Conflict,
     /// What one port may add about addresses that nobody owns.
@@ -197,7 +199,7 @@ impl Observer {
         let arbiter = Arbiter::new(deps.conflict, &deps.quota);
         let (netlink, notices) = Netlink::open()?;
         let (sender, requests) = mpsc::channel(64);
-        let topology = Topology::new(names);
+        let topology = Topology::new(named_vlans(&deps));
         let heartbeat = Arc::new(Heartbeat::new(std::time::Instant::now()));
         let handle = Handle {
             requests: sender,
@@ -445,6 +447,16 @@ impl Observer {
         let due = self.arbiter.next_due()?;
         Some(Instant::now() + due.saturating_sub(clock::monotonic()))
     }
+}
+
+/// The bridges by name, each with the VLANs that the configuration names on it.
+fn named_vlans(deps: &Deps) -> BTreeMap<Arc<str>, BTreeSet<u16>> {
+    let vlans = |bridge: &Bridge| {
+        let prefixes = deps.prefixes.iter().filter(|(segment, _)| segment.bridge == bridge.name);
+        let rules = bridge.allow.iter().map(|rule| rule.vlan);
+        prefixes.map(|(segment, _)| segment.vlan).chain(rules).collect()
+    };
+    deps.bridges.iter().map(|bridge| (bridge.name.clone(), vlans(bridge))).collect()
 }
 
 /// Some of the records that the ring holds, each a slice of one buffer.

@@ -24,7 +24,7 @@ use guard_core::{
 };
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, MacKey, NO_VLAN, PORT_ACCESS, PORT_ALLOW_ROUTER,
-    PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, PORT_UPLINK, near_slot,
+    PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD, near_slot,
 };
 use parking_lot::RwLock;
 
@@ -316,7 +316,8 @@ impl Ports {
         let mut filters = 0;
         if let Some(vlans) = &port.vlans {
             // Which tags it may send is the bridge's affair then.
-            filters = PORT_FILTERS_VLANS | PORT_ALLOW_TAGGED;
+            let provider = if vlans.provider { PORT_VLANS_8021AD } else { 0 };
+            filters = PORT_FILTERS_VLANS | PORT_ALLOW_TAGGED | provider;
             let member: abi::Vlans = vlans.member.iter().copied().collect();
             self.maps
                 .vlans
@@ -342,6 +343,8 @@ impl Ports {
             allow,
             quota_events: if uplink { EVENTS * HOSTS_OF_UPLINK } else { EVENTS },
             quota_macs: if uplink { 0 } else { self.quota.macs_per_port.get() },
+            native: port.vlans.as_ref().map_or(0, |vlans| vlans.native),
+            reserved: [0; 2],
         };
         self.maps
             .insert(entry)

@@ -46,7 +46,7 @@ fn report(counters: &Counters, map: &'static str, repaired: Result<usize, MapErr
             );
         }
         Err(error) => {
-            tracing::warn!(map, %error, "cannot compare what the kernel has with what was written")
+            tracing::warn!(map, %error, "cannot compare what the kernel has with what was written");
         }
     }
 }

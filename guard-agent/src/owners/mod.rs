@@ -8,13 +8,13 @@
 mod addresses;
 pub(crate) mod fence;
 mod handovers;
+mod listed;
 mod mac_table;
 mod macs;
 mod repair;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    hash::Hash,
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -34,6 +34,7 @@ use guard_core::{
     segment::Segment,
     time::Now,
 };
+use listed::move_key;
 pub(crate) use mac_table::MacTable;
 use macs::BoundMacs;
 
@@ -440,29 +441,6 @@ impl Inner {
             self.ifindexes.remove(&name);
         }
         Some(name)
-    }
-}
-
-/// An address is listed under another key now.
-fn move_key<K: Eq + Hash>(
-    keys: &mut HashMap<K, HashSet<(Segment, IpAddr)>>,
-    place: &(Segment, IpAddr),
-    old: Option<K>,
-    new: Option<K>,
-) {
-    if old == new {
-        return;
-    }
-    if let Some(old) = old
-        && let Some(places) = keys.get_mut(&old)
-    {
-        places.remove(place);
-        if places.is_empty() {
-            keys.remove(&old);
-        }
-    }
-    if let Some(new) = new {
-        keys.entry(new).or_default().insert(place.clone());
     }
 }
 

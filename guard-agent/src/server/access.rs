@@ -1,5 +1,7 @@
 //! Who may call what, by the credentials of the process at the other end of the socket.
 
+use guard_core::lease::Caller;
+
 use super::peer::Peer;
 use crate::config::Access;
 
@@ -32,7 +34,7 @@ impl Role {
         match self {
             Self::Anyone => "",
             Self::Reader => "access.reader_gids",
-            Self::Controller => "access.controller_uids",
+            Self::Controller => "access.controller_uids or [[controller]]",
             Self::Administrator => "access.admin_uids",
         }
     }
@@ -91,19 +93,47 @@ pub fn required(path: &str) -> Option<Role> {
     METHODS.iter().find(|(method, _)| *method == path).map(|(_, role)| *role)
 }
 
+/// Whether the method at a path changes anything: what it takes more than a reader for, but for these.
+pub fn changes(path: &str) -> bool {
+    let only_reads = ["/guard.v1.Leases/Watch", "/guard.v1.Admin/Check"].contains(&path);
+    !only_reads && required(path) > Some(Reader)
+}
+
+/// On whose behalf a call is.
+pub fn caller(access: &Access, role: Role, uid: Option<u32>) -> Caller {
+    // Nobody who has no role calls what asks for one.
+    match (role, uid) {
+        (Administrator, Some(uid)) => Caller::Administrator(uid),
+        (_, uid) => Caller::Controller(uid.unwrap_or(u32::MAX), access.controllers.clone()),
+    }
+}
+
 /// The highest role that the settings give to a caller.
 pub fn role(access: &Access, peer: &Peer) -> Role {
-    let Access { admin_uids, controller_uids, reader_gids } = access;
+    let Access { admin_uids, admin_net_admin, controllers, reader_gids } = access;
     // Whom the kernel does not name is nobody.
     let Some(uid) = peer.uid else { return Anyone };
-    if admin_uids.contains(&uid) {
+    let given = if admin_uids.contains(&uid) && (!admin_net_admin || peer.net_admin) {
         Administrator
-    } else if controller_uids.contains(&uid) {
+    } else if controllers.get(uid).is_some() {
         Controller
     } else if peer.groups.iter().any(|gid| reader_gids.contains(gid)) {
         Reader
     } else {
         Anyone
+    };
+    given.min(peer.most)
+}
+
+/// What keeps a role from a caller beside the setting that gives it; empty where nothing does.
+pub fn hint(access: &Access, required: Role, peer: &Peer) -> &'static str {
+    let is_listed = peer.uid.is_some_and(|uid| access.admin_uids.contains(&uid));
+    if peer.most < required {
+        "; on `reader_socket` nobody is more than a reader"
+    } else if access.admin_net_admin && is_listed && !peer.net_admin {
+        "; access.admin_net_admin asks for CAP_NET_ADMIN in the initial user namespace, too"
+    } else {
+        ""
     }
 }
 
@@ -111,6 +141,7 @@ pub fn role(access: &Access, peer: &Peer) -> Role {
 mod tests {
     use std::collections::BTreeSet;
 
+    use guard_core::lease::Controller;
     use prost::Message as _;
 
     use super::*;
@@ -146,13 +177,27 @@ mod tests {
 
     #[test]
     fn a_role_comes_from_the_user_or_from_any_of_its_groups() {
-        let access =
-            Access { admin_uids: vec![0], controller_uids: vec![7], reader_gids: vec![100] };
+        let of = |uid| Controller { uid, pools: None, subscriber: None, shared: false };
+        let controllers = std::iter::once(of(7)).collect();
+        let access = Access { controllers, reader_gids: vec![100], ..Access::default() };
         let given = |uid, groups: &[u32]| role(&access, &Peer::new(uid, groups));
         assert_eq!(given(Some(0), &[]), Administrator);
         assert_eq!(given(Some(7), &[7]), Controller);
         assert_eq!(given(Some(8), &[8, 100]), Reader);
         assert_eq!(given(Some(8), &[0, 7]), Anyone);
         assert_eq!(given(None, &[100]), Anyone);
+        // On a socket for readers nobody is more.
+        let on_readers = |uid, groups: &[u32]| {
+            role(&access, &Peer { most: Reader, ..Peer::new(Some(uid), groups) })
+        };
+        assert_eq!([on_readers(0, &[]), on_readers(7, &[])], [Reader, Reader]);
+        assert_eq!([on_readers(8, &[100]), on_readers(8, &[])], [Reader, Anyone]);
+        // Where it is asked for, a user alone is no administrator.
+        let access = Access { admin_net_admin: true, ..access };
+        let root = |net_admin, groups: &[u32]| {
+            role(&access, &Peer { net_admin, ..Peer::new(Some(0), groups) })
+        };
+        assert_eq!([root(true, &[]), root(false, &[])], [Administrator, Anyone]);
+        assert_eq!(root(false, &[100]), Reader);
     }
 }

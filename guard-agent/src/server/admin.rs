@@ -22,8 +22,9 @@ use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Deps, check,
+    Deps, audit, check,
     error::{self, Invalid},
+    leases::addresses,
     page::{self, Key, Page, Paged},
     report, sources,
 };
@@ -47,13 +48,15 @@ impl proto::admin_server::Admin for Service {
     ) -> Result<Response<proto::BackupResponse>, Status> {
         let path = absolute(request.into_inner().path)?;
         let copied = self.0.ledger.snapshot().await.map_err(error::refused)?;
-        let (snapshot, rows) = copied.map_err(|error| error::store(&error))?;
+        let snapshot = copied.map_err(|error| error::store(&error))?;
+        let rows = snapshot.rows;
         let to = path.clone();
         let written = with_files(&path, move || snapshot.write(&to)).await?;
         written.map_err(|error| error::store(&error))?;
         let path = path.display().to_string();
         tracing::info!(path, rows, "the lease store was backed up");
-        Ok(Response::new(proto::BackupResponse { path, rows }))
+        let what = format!("{rows} rows to {path:?}");
+        Ok(audit::changed(proto::BackupResponse { path, rows }, Some(what)))
     }
 
     async fn recover(
@@ -70,7 +73,7 @@ impl proto::admin_server::Admin for Service {
         let ask = Recovery { from, kernel, dry_run };
         let recovered = self.0.ledger.recover(ask).await.map_err(error::refused)?;
         let recovered = recovered.map_err(|error| error::store(&error))?;
-        Ok(Response::new(report::recovered(recovered, &mut page, dry_run)))
+        Ok(audit::unless(dry_run, report::recovered(recovered, &mut page, dry_run)))
     }
 
     async fn check(
@@ -105,12 +108,14 @@ impl proto::admin_server::Admin for Service {
         // What a source has yet to answer for stays.
         let waits = |lease: &&Arc<Lease>| self.0.live.complete(&lease.segment, since).is_err();
         unverifiable.extend(gone.iter().filter(waits).cloned());
-        Ok(Response::new(proto::GcResponse {
+        let response = proto::GcResponse {
             released: self.messages(&released),
             unverifiable: self.messages(&unverifiable),
             next_page_token: page.next(),
             seq: page.seq,
-        }))
+        };
+        let what = addresses(&released).filter(|_| !dry_run);
+        Ok(audit::changed(response, what))
     }
 
     async fn reconcile(
@@ -124,7 +129,7 @@ impl proto::admin_server::Admin for Service {
         let consent = Some(consent).filter(|consent| !again && !consent.is_empty());
         let ask = reconcile::Ask { dry_run: dry_run || again, consent };
         let report = self.0.reconciler.pass(ask).await.map_err(error::refused)?;
-        Ok(Response::new(report::reconciled(&self.0, report, &mut page, again)))
+        Ok(audit::unless(dry_run || again, report::reconciled(&self.0, report, &mut page, again)))
     }
 
     async fn watchdog(
@@ -141,7 +146,7 @@ impl proto::admin_server::Admin for Service {
         let pass = tokio::spawn(async move { watchdog.pass(pass).await });
         let pass = pass.await.map_err(|error| Status::internal(error.to_string()))?;
         let report = pass.map_err(error::refused)?;
-        Ok(Response::new(report::watched(&self.0, report, &mut page, again)))
+        Ok(audit::unless(dry_run, report::watched(&self.0, report, &mut page, again)))
     }
 
     async fn force_release(
@@ -157,10 +162,11 @@ impl proto::admin_server::Admin for Service {
             Reply::Released(_, leases) => (Outcome::Cooling, leases),
             _ => (Outcome::NotFound, Vec::new()),
         };
+        let what = addresses(&leases).filter(|_| !dry_run);
         if !dry_run {
             tracing::warn!(%address, pool = &**pool.name(), ?outcome, "a lease was ended by force");
         }
-        Ok(self.0.released(outcome, leases))
+        Ok(audit::changed(self.0.released(outcome, leases), what))
     }
 
     async fn ignore_source(
@@ -179,6 +185,7 @@ impl proto::admin_server::Admin for Service {
         let action = request.action();
         let proto::QuarantineRequest { pool, address, dry_run, .. } = request;
         let config = self.0.config();
+        let what = format!("{}: {address} in pool {pool}", action.as_str_name());
         let command = match action {
             QuarantineAction::Add | QuarantineAction::Remove => {
                 let segment = find(&config.pools, &pool)?.segment().clone();
@@ -197,19 +204,22 @@ impl proto::admin_server::Admin for Service {
                     ..LeaseFilter::default()
                 };
                 let leases = self.0.page(filter, &mut page).await.map_err(error::refused)?;
-                return Ok(Response::new(proto::QuarantineResponse {
+                let response = proto::QuarantineResponse {
                     outcome: Outcome::Done.into(),
                     leases,
                     next_page_token: page.next(),
                     seq: page.seq,
-                }));
+                };
+                return Ok(audit::unless(true, response));
             }
         };
-        Ok(match self.call(command, dry_run).await? {
+        let response = match self.call(command, dry_run).await? {
             Reply::Leases(leases) => quarantined(Outcome::Done, self.messages(&leases)),
             Reply::NotFound => quarantined(Outcome::NotFound, Vec::new()),
             _ => quarantined(Outcome::Done, Vec::new()),
-        })
+        };
+        let what = Some(what).filter(|_| !dry_run && response.outcome() == Outcome::Done);
+        Ok(audit::changed(response, what))
     }
 
     async fn adopt(
@@ -248,7 +258,8 @@ impl proto::admin_server::Admin for Service {
             }
         }
         let (next_page_token, seq) = (page.next(), page.seq);
-        Ok(Response::new(proto::AdoptResponse { adopted, refused, next_page_token, seq }))
+        let response = proto::AdoptResponse { adopted, refused, next_page_token, seq };
+        Ok(audit::unless(dry_run, response))
     }
 }
 
@@ -384,9 +395,9 @@ fn pool_of<'a>(
     }
 }
 
-fn quarantined(outcome: Outcome, leases: Vec<proto::Lease>) -> Response<proto::QuarantineResponse> {
+fn quarantined(outcome: Outcome, leases: Vec<proto::Lease>) -> proto::QuarantineResponse {
     let outcome = outcome.into();
-    Response::new(proto::QuarantineResponse { outcome, leases, ..Default::default() })
+    proto::QuarantineResponse { outcome, leases, ..Default::default() }
 }
 
 fn to_address(text: String) -> Result<IpAddr, Invalid> {

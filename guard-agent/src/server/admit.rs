@@ -15,6 +15,7 @@ use tower::Layer;
 
 use super::{
     access::{self, Role},
+    audit::Audit,
     error,
     limit::{Caller, Limit, Slot},
     peer::{Connection, Peer},
@@ -43,19 +44,22 @@ fn caller(role: Role, peer: &Peer) -> Caller {
     peer.uid.filter(|_| role > Role::Anyone)
 }
 
-/// Accepts connections; those that are too many of one caller are closed at once.
+/// Accepts connections to a socket on which nobody has more than a role; those that are too many of one
+/// caller are closed at once.
 pub fn connections(
     listener: UnixListener,
+    most: Role,
     settings: Settings,
     refusals: Refusals,
 ) -> impl Stream<Item = std::io::Result<Connection>> {
     let limit = Limit::new(CONNECTIONS, STRANGERS);
     UnixListenerStream::new(listener).filter_map(move |accepted| {
         let admitted = accepted.map(|stream| {
-            let peer = Peer::of(&stream);
-            let caller = caller(access::role(&settings.borrow().access, &peer), &peer);
+            let settings = settings.borrow().clone();
+            let peer = Peer::of(&stream, most, &settings.access);
+            let caller = caller(access::role(&settings.access, &peer), &peer);
             let Some(slot) = limit.take(caller) else {
-                refusals.note(caller, peer.uid, Refused::Connections(limit.most(caller)));
+                refusals.note(caller, &peer, Refused::Connections(limit.most(caller)));
                 return None;
             };
             Some(Connection::new(stream, peer, slot))
@@ -85,23 +89,38 @@ impl Admission {
         Self { settings, limit: Limit::new(CALLS, STRANGERS), refusals }
     }
 
-    fn admit<B>(&self, request: &http::Request<B>) -> Result<Slot, Status> {
+    fn admit<B>(&self, request: &mut http::Request<B>) -> Result<Admitted, Status> {
         let path = request.uri().path();
         let required = access::required(path).ok_or_else(|| error::method_unknown(path))?;
         let peer = request.extensions().get::<Peer>();
-        let peer = peer.expect("the transport puts it into every request");
-        let role = access::role(&self.settings.borrow().access, peer);
-        let caller = caller(role, peer);
+        let peer = peer.expect("the transport puts it into every request").clone();
+        let settings = self.settings.borrow().clone();
+        let role = access::role(&settings.access, &peer);
+        let caller = caller(role, &peer);
         if role < required {
-            self.refusals.note(caller, peer.uid, Refused::Role);
-            return Err(error::role_required(path, required, peer.uid));
+            self.refusals.note(caller, &peer, Refused::Role);
+            let hint = access::hint(&settings.access, required, &peer);
+            return Err(error::role_required(path, required, peer.uid, hint));
         }
-        self.limit.take(caller).ok_or_else(|| {
+        let slot = self.limit.take(caller).ok_or_else(|| {
             let most = self.limit.most(caller);
-            self.refusals.note(caller, peer.uid, Refused::Calls(most));
+            self.refusals.note(caller, &peer, Refused::Calls(most));
             error::too_many_calls(most)
-        })
+        })?;
+        let audit = Audit::of(path, access::changes(path), role, &peer);
+        let on_behalf = access::caller(&settings.access, role, peer.uid);
+        request.extensions_mut().insert(on_behalf);
+        Ok(Admitted { slot, audit, caller, peer })
     }
+}
+
+/// A call that was let in.
+struct Admitted {
+    /// Its place among its caller's.
+    slot: Slot,
+    audit: Option<Audit>,
+    caller: Caller,
+    peer: Peer,
 }
 
 impl<S> Layer<S> for Admission {
@@ -137,19 +156,28 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let slot = match self.admission.admit(&request) {
-            Ok(slot) => slot,
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let admitted = match self.admission.admit(&mut request) {
+            Ok(admitted) => admitted,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
         let answer = self.inner.call(request);
+        let refusals = self.admission.refusals.clone();
         Box::pin(async move {
+            let Admitted { slot, audit, caller, peer } = admitted;
             let answer = answer.await?;
-            // The transport's word for a message above the limit, and for nothing else here.
-            if Status::from_header_map(answer.headers())
-                .is_some_and(|status| status.code() == Code::OutOfRange)
-            {
-                return Ok(error::too_large(MESSAGE).into_http());
+            let refused = Status::from_header_map(answer.headers()).map(|status| status.code());
+            match (audit, refused) {
+                (Some(audit), Some(Code::Ok) | None) => audit.answered(answer.extensions()),
+                (Some(audit), Some(_)) => audit.refused(),
+                (None, _) => {}
+            }
+            match refused {
+                // The transport's word for a message above the limit, and for nothing else here.
+                Some(Code::OutOfRange) => return Ok(error::too_large(MESSAGE).into_http()),
+                // Who lacks the role has not come so far.
+                Some(Code::PermissionDenied) => refusals.note(caller, &peer, Refused::NotYours),
+                _ => {}
             }
             Ok(answer.map(|body| {
                 // A call lasts as long as its answer.

@@ -76,6 +76,7 @@ pub fn lease(
         updated_at: Some(timestamp(lease.updated_at)),
         until,
         cooldown_bypassed: lease.cooldown_bypassed,
+        maker: lease.maker,
         labels: lease.labels.clone().into_iter().collect(),
     }
 }

@@ -36,6 +36,14 @@ pub enum Closed {
         /// Since when and why.
         why: String,
     },
+    /// No port is in the pool's VLAN.
+    #[error("pool {pool:?}: {why}")]
+    VlanAbsent {
+        /// Which pool.
+        pool: Arc<str>,
+        /// On which bridge, and in which VLAN.
+        why: String,
+    },
     /// There is no store to write to.
     #[error("{0}")]
     Store(Refusal),
@@ -157,6 +165,7 @@ impl From<Closed> for Status {
         let reason = match closed {
             Closed::Starting => "STARTING",
             Closed::BridgeAbsent { .. } => "BRIDGE_ABSENT",
+            Closed::VlanAbsent { .. } => "VLAN_ABSENT",
             // It knows whether waiting helps.
             Closed::Store(refusal) => return refused(refusal),
             Closed::InventoryDegraded(_) => "INVENTORY_DEGRADED",
@@ -188,12 +197,12 @@ impl From<Invalid> for Status {
 }
 
 /// The caller is not one of those who may.
-pub fn role_required(path: &str, required: Role, uid: Option<u32>) -> Status {
+pub fn role_required(path: &str, required: Role, uid: Option<u32>, hint: &str) -> Status {
     let (role, key) = (required.name(), required.key());
     let caller = uid.map_or_else(|| "the caller".to_owned(), |uid| format!("uid {uid}"));
     let message = format!(
         "{} wants the role {role}, which {caller} does not have: {key} in the agent's \
-         configuration gives it",
+         configuration gives it{hint}",
         method(path)
     );
     let metadata = [("role".to_owned(), role.to_owned()), ("setting".to_owned(), key.to_owned())];
@@ -366,6 +375,7 @@ pub fn refused(refusal: Refusal) -> Status {
         | Reason::SubnetMalformed
         | Reason::SubnetAmbiguous
         | Reason::NameMalformed => Code::InvalidArgument,
+        Reason::NotYours => Code::PermissionDenied,
         Reason::PoolUnknown => Code::NotFound,
         Reason::StoreDamaged
         | Reason::StoreUnwritable

@@ -13,7 +13,7 @@ use guard_core::{
 use nix::net::if_::if_nametoindex;
 use tonic::{Request, Response, Status};
 
-use super::{Deps, convert, error, leases::to_name, page::Page};
+use super::{Deps, audit, convert, error, leases::to_name, page::Page};
 
 pub struct Service(pub Arc<Deps>);
 
@@ -30,9 +30,10 @@ impl proto::interfaces_server::Interfaces for Service {
         let command = Command::ReserveInterface { prefix: Arc::from(prefix), id };
         self.look_at_names(&command).await?;
         match self.0.ask(command, dry_run).await.map_err(error::refused)? {
-            Reply::Interface(name) => Ok(Response::new(proto::ReserveInterfaceResponse {
-                interface: Some(self.message(&name)),
-            })),
+            Reply::Interface(name) => Ok(audit::unless(
+                dry_run,
+                proto::ReserveInterfaceResponse { interface: Some(self.message(&name)) },
+            )),
             other => Err(error::unexpected(&other)),
         }
     }
@@ -49,7 +50,8 @@ impl proto::interfaces_server::Interfaces for Service {
                 Reply::NotFound => (Outcome::NotFound, None),
                 other => return Err(error::unexpected(&other)),
             };
-        Ok(Response::new(proto::ReleaseInterfaceResponse { outcome: outcome.into(), interface }))
+        let response = proto::ReleaseInterfaceResponse { outcome: outcome.into(), interface };
+        Ok(audit::unless(dry_run || outcome == Outcome::NotFound, response))
     }
 
     async fn list(

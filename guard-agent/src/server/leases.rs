@@ -10,14 +10,14 @@ use std::{
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
 use guard_core::lease::{
-    Generation, Lease, LeaseFilter, State,
+    Act, Caller, Generation, Lease, LeaseFilter, State,
     command::{Allocate, Command, Refusal, Reply},
 };
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Deps,
+    Deps, audit,
     binding::{Unbindable, to_interface, to_mac},
     convert,
     error::{self, Invalid},
@@ -42,12 +42,13 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::AllocateRequest>,
     ) -> Result<Response<proto::AllocateResponse>, Status> {
         let start = Instant::now();
+        let caller = caller(&request);
         let allocate = to_allocate(request.into_inner())?;
         let pools = allocate.pools.clone();
         let result = match self.open(&pools) {
             Ok(()) => match self.declarable(&allocate).await {
                 Ok(()) => self
-                    .call(Command::Allocate(allocate))
+                    .call(caller, Command::Allocate(allocate))
                     .await
                     .map_err(|refusal| (refusal.reason.name(), error::refused(refusal))),
                 Err(error) => Err((error.reason(), error.into())),
@@ -64,8 +65,9 @@ impl proto::leases_server::Leases for Service {
         }
         match result {
             Ok(Reply::Leases(leases)) => {
+                let what = addresses(&leases);
                 let leases = leases.iter().map(|lease| self.0.message(lease)).collect();
-                Ok(Response::new(proto::AllocateResponse { leases }))
+                Ok(audit::changed(proto::AllocateResponse { leases }, what))
             }
             Ok(reply) => Err(unexpected(&reply)),
             Err((_, status)) => Err(status),
@@ -76,25 +78,26 @@ impl proto::leases_server::Leases for Service {
         &self,
         request: Request<proto::ConfirmRequest>,
     ) -> Result<Response<proto::ConfirmResponse>, Status> {
+        let caller = caller(&request);
         let proto::ConfirmRequest { generation } = request.into_inner();
-        let (outcome, lease) = self.one(Command::Confirm(generation)).await?;
-        Ok(Response::new(proto::ConfirmResponse { outcome: outcome.into(), lease }))
+        let (outcome, lease) = self.one(caller, Command::Confirm(generation)).await?;
+        let what = address(generation, lease.as_ref());
+        Ok(audit::changed(proto::ConfirmResponse { outcome: outcome.into(), lease }, what))
     }
 
     async fn bind(
         &self,
         request: Request<proto::BindRequest>,
     ) -> Result<Response<proto::BindResponse>, Status> {
+        let caller = caller(&request);
         let proto::BindRequest { generation, mac, interface } = request.into_inner();
         let (mac, interface) = (to_mac(&mac)?, to_interface(&interface)?);
         if mac.is_none() && interface.is_none() {
             return Err(Invalid::Missing("bind names neither a MAC nor an interface").into());
         }
-        let answer = |outcome: Outcome, lease| {
-            Ok(Response::new(proto::BindResponse { outcome: outcome.into(), lease }))
-        };
         let mut port = None;
         if let Some(lease) = self.find(generation).await? {
+            caller.check(lease.act()).map_err(error::refused)?;
             let bridge = &lease.segment.bridge;
             let ifindex = self.0.bindable(bridge, mac, interface.as_deref()).await?;
             if let Some(name) = interface {
@@ -102,7 +105,7 @@ impl proto::leases_server::Leases for Service {
                 port = Some((name, ifindex));
             }
         }
-        let (outcome, lease) = self.one(Command::Bind { generation, mac, port }).await?;
+        let (outcome, lease) = self.one(caller, Command::Bind { generation, mac, port }).await?;
         if outcome == Outcome::Done
             && let Some(lease) = self.find(generation).await?
             && !self.0.owners.in_kernel(&lease.segment, lease.address)
@@ -114,13 +117,15 @@ impl proto::leases_server::Leases for Service {
             );
             return Err(error::not_in_kernel(message));
         }
-        answer(outcome, lease)
+        let what = address(generation, lease.as_ref());
+        Ok(audit::changed(proto::BindResponse { outcome: outcome.into(), lease }, what))
     }
 
     async fn release(
         &self,
         request: Request<proto::ReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
+        let caller = caller(&request);
         let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
         let command = match which {
             Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
@@ -141,18 +146,19 @@ impl proto::leases_server::Leases for Service {
                 return Err(Invalid::Missing(what).into());
             }
         };
-        let (outcome, leases) = match self.call(command).await.map_err(error::refused)? {
+        let (outcome, leases) = match self.call(caller, command).await.map_err(error::refused)? {
             Reply::Released(State::Releasing, leases) => (Outcome::Releasing, leases),
             Reply::Released(_, leases) => (Outcome::Cooling, leases),
             Reply::Stale => (Outcome::Stale, Vec::new()),
             Reply::NotFound => (Outcome::NotFound, Vec::new()),
             reply => return Err(unexpected(&reply)),
         };
+        let what = addresses(&leases);
         for lease in &leases {
             let result = if outcome == Outcome::Releasing { "releasing" } else { "cooling" };
             self.0.metrics.leases.releases.with_label_values(&[&*lease.pool, result]).inc();
         }
-        Ok(self.0.released(outcome, leases))
+        Ok(audit::changed(self.0.released(outcome, leases), what))
     }
 
     async fn get(
@@ -193,15 +199,18 @@ impl proto::leases_server::Leases for Service {
         &self,
         request: Request<proto::AckHoldRequest>,
     ) -> Result<Response<proto::AckHoldResponse>, Status> {
+        let caller = caller(&request);
         let proto::AckHoldRequest { generation, subscriber } = request.into_inner();
         let subscriber = to_name("subscriber", &subscriber, 1)?;
+        let what = format!("the hold of {subscriber:?} on generation {generation}");
         let command = Command::AckHold { generation, subscriber };
-        let outcome = match self.call(command).await.map_err(error::refused)? {
+        let outcome = match self.call(caller, command).await.map_err(error::refused)? {
             Reply::Stale => Outcome::Stale,
             Reply::NotFound => Outcome::NotFound,
             _ => Outcome::Done,
         };
-        Ok(Response::new(proto::AckHoldResponse { outcome: outcome.into() }))
+        let what = (outcome == Outcome::Done).then_some(what);
+        Ok(audit::changed(proto::AckHoldResponse { outcome: outcome.into() }, what))
     }
 
     type WatchStream = EventStream;
@@ -210,7 +219,11 @@ impl proto::leases_server::Leases for Service {
         &self,
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<EventStream>, Status> {
+        let caller = caller(&request);
         let proto::WatchRequest { from, subscriber } = request.into_inner();
+        if !subscriber.is_empty() {
+            caller.check(Act::Subscriber(&subscriber)).map_err(error::refused)?;
+        }
         let progress = self.0.bus.progress(&subscriber);
         let Subscription { backlog, gap, seq, receiver } = self.0.bus.subscribe(from);
         let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
@@ -251,8 +264,8 @@ impl proto::leases_server::Leases for Service {
 }
 
 impl Service {
-    async fn call(&self, command: Command) -> Result<Reply, Refusal> {
-        let result = self.0.ledger.call(command).await;
+    async fn call(&self, caller: Caller, command: Command) -> Result<Reply, Refusal> {
+        let result = self.0.ledger.call(Command::For(caller, command.into())).await;
         if let Err(refusal) = &result
             && refusal.reason.is_store()
         {
@@ -262,8 +275,12 @@ impl Service {
     }
 
     /// A command about one lease.
-    async fn one(&self, command: Command) -> Result<(Outcome, Option<proto::Lease>), Status> {
-        match self.call(command).await.map_err(error::refused)? {
+    async fn one(
+        &self,
+        caller: Caller,
+        command: Command,
+    ) -> Result<(Outcome, Option<proto::Lease>), Status> {
+        match self.call(caller, command).await.map_err(error::refused)? {
             Reply::Leases(leases) => {
                 Ok((Outcome::Done, leases.first().map(|lease| self.0.message(lease))))
             }
@@ -297,6 +314,27 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// On whose behalf a call is.
+pub fn caller<T>(request: &Request<T>) -> Caller {
+    request.extensions().get().cloned().expect("admission puts it into every request")
+}
+
+/// Leases, for the audit.
+pub fn addresses(leases: &[Arc<Lease>]) -> Option<String> {
+    let lease = |lease: &Arc<Lease>| {
+        let sandbox = lease.owner.as_ref().map(|owner| &*owner.sandbox).unwrap_or_default();
+        format!("{} in pool {} of sandbox {sandbox:?}", lease.address, lease.pool)
+    };
+    // One sandbox may have very many.
+    let some: Vec<_> = leases.iter().take(16).map(lease).collect();
+    (!some.is_empty()).then(|| some.join(", "))
+}
+
+/// The lease of a generation, for the audit.
+fn address(generation: Generation, lease: Option<&proto::Lease>) -> Option<String> {
+    lease.map(|lease| format!("generation {generation}, {}", lease.address))
 }
 
 fn unexpected(reply: &Reply) -> Status {

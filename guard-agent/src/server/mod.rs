@@ -3,7 +3,9 @@
 mod access;
 mod admin;
 mod admit;
+mod audit;
 mod binding;
+mod capability;
 mod check;
 pub(crate) mod convert;
 mod error;
@@ -27,6 +29,7 @@ mod trace;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use guard_api::proto::{
     self, admin_server::AdminServer, guard_server::GuardServer,
     interfaces_server::InterfacesServer, leases_server::LeasesServer, pools_server::PoolsServer,
@@ -36,6 +39,7 @@ use prost::Message as _;
 use tokio::{net::UnixListener, sync::watch};
 use tonic::transport::Server;
 
+use access::Role;
 use guard_core::lease::{
     Engine, Lease, LeaseFilter, LeaseKey, Order, Pool, StretchOf,
     command::{Command, Refusal, Reply},
@@ -103,7 +107,11 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The server ended by itself.
-pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeError> {
+pub async fn serve(
+    deps: Arc<Deps>,
+    listener: UnixListener,
+    readers: Option<UnixListener>,
+) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
@@ -125,6 +133,10 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
     }
     let settings = deps.config.clone();
     let refusals = refusals::Refusals::new(deps.metrics.clone());
+    let connections =
+        |listener, most| admit::connections(listener, most, settings.clone(), refusals.clone());
+    let all = connections(listener, Role::Administrator);
+    let readers = stream::iter(readers).flat_map(|readers| connections(readers, Role::Reader));
     let server = Server::builder()
         .max_concurrent_streams(admit::STREAMS)
         .layer(admit::Admission::new(settings.clone(), refusals.clone()))
@@ -138,10 +150,7 @@ pub async fn serve(deps: Arc<Deps>, listener: UnixListener) -> Result<(), ServeE
         .add_service(small!(InterfacesServer::new(interfaces::Service(deps.clone()))))
         .add_service(small!(GuardServer::new(guard::Service(deps.clone()))))
         .add_service(small!(AdminServer::new(admin::Service(deps))))
-        .serve_with_incoming_shutdown(
-            admit::connections(listener, settings, refusals),
-            stopped(stopping.clone()),
-        );
+        .serve_with_incoming_shutdown(stream::select(all, readers), stopped(stopping.clone()));
     tokio::select! {
         result = server => Ok(result?),
         () = drained(stopping) => Ok(()),
@@ -209,15 +218,11 @@ impl Deps {
     }
 
     /// What was given back, as far as one response holds it.
-    fn released(
-        &self,
-        outcome: proto::Outcome,
-        leases: Vec<Arc<Lease>>,
-    ) -> tonic::Response<proto::ReleaseResponse> {
+    fn released(&self, outcome: proto::Outcome, leases: Vec<Arc<Lease>>) -> proto::ReleaseResponse {
         let total_size = page::count(leases.len());
         let key = |lease: &Arc<Lease>| page::lease_key(lease);
         let leases = Page::only().of_all(leases, key, |lease| self.message(lease));
-        tonic::Response::new(proto::ReleaseResponse { outcome: outcome.into(), leases, total_size })
+        proto::ReleaseResponse { outcome: outcome.into(), leases, total_size }
     }
 
     /// Whether these pools can be allocated from now.
@@ -230,6 +235,9 @@ impl Deps {
             if let Some(why) = self.health.why(&health::bridge(bridge)) {
                 let pool = pool.name().clone();
                 return Err(error::Closed::BridgeAbsent { pool, bridge: bridge.clone(), why });
+            }
+            if let Some(why) = self.health.why(&health::pool(pool.name())) {
+                return Err(error::Closed::VlanAbsent { pool: pool.name().clone(), why });
             }
         }
         let sources = self.reconciler.sources();

@@ -61,7 +61,7 @@ impl Passed {
             });
             tracing::warn!(
                 address,
-                "the service manager listens where `socket` and `http` do not say: make \
+                "the service manager listens where `socket`, `reader_socket` and `http` do not say: make \
                  guard-agent.socket and the configuration say the same"
             );
         }

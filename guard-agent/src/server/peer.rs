@@ -15,7 +15,8 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::limit::Slot;
+use super::{access::Role, capability, limit::Slot};
+use crate::config::Access;
 
 /// A user can be in so many groups; `NGROUPS_MAX` in `include/uapi/linux/limits.h`.
 const MOST_GROUPS: usize = 65536;
@@ -25,6 +26,13 @@ const MOST_GROUPS: usize = 65536;
 pub struct Peer {
     /// The user; `None` where the kernel does not say.
     pub uid: Option<u32>,
+    /// The process, as the agent's namespace knows it; for the log alone, since another may have the
+    /// number by now.
+    pub pid: Option<i32>,
+    /// It has `CAP_NET_ADMIN` in the initial user namespace, where that was asked for.
+    pub net_admin: bool,
+    /// The highest role on the socket that it has connected to.
+    pub most: Role,
     /// The group and the supplementary groups.
     pub groups: Arc<[u32]>,
 }
@@ -32,18 +40,24 @@ pub struct Peer {
 impl Peer {
     #[cfg(test)]
     pub fn new(uid: Option<u32>, groups: &[u32]) -> Self {
-        Self { uid, groups: groups.into() }
+        let most = Role::Administrator;
+        Self { uid, pid: None, net_admin: false, most, groups: groups.into() }
     }
 
-    /// Reads what the kernel keeps of the process that connected.
-    pub fn of(stream: &UnixStream) -> Self {
+    /// Reads what the kernel keeps of the process that connected to a socket on which nobody has more than
+    /// a role.
+    pub fn of(stream: &UnixStream, most: Role, access: &Access) -> Self {
         let Ok(credentials) = stream.peer_cred() else {
-            return Self { uid: None, groups: Arc::default() };
+            let groups = Arc::default();
+            return Self { uid: None, pid: None, net_admin: false, most, groups };
         };
         // Without them it is in one group, which is less than it may have and never more.
         let mut groups = supplementary(stream).unwrap_or_default();
         groups.push(credentials.gid());
-        Self { uid: Some(credentials.uid()), groups: groups.into() }
+        let (uid, pid) = (Some(credentials.uid()), credentials.pid());
+        let asked = access.admin_net_admin && access.admin_uids.contains(&credentials.uid());
+        let net_admin = asked && capability::has_net_admin(stream, pid);
+        Self { uid, pid, net_admin, most, groups: groups.into() }
     }
 }
 
@@ -151,8 +165,9 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_names_the_user_and_every_group() {
         let (here, _there) = UnixStream::pair().unwrap();
-        let peer = Peer::of(&here);
+        let peer = Peer::of(&here, Role::Administrator, &Access::default());
         assert_eq!(peer.uid, Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(peer.pid, Some(nix::unistd::getpid().as_raw()));
         let own: Vec<_> =
             nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
         assert_eq!(supplementary(&here).unwrap(), own);

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::limit::Caller;
+use super::{audit, limit::Caller, peer::Peer};
 use crate::metrics::Metrics;
 
 /// A caller has one line in so long.
@@ -22,6 +22,8 @@ const CALLERS: usize = 1024;
 pub enum Refused {
     /// The method wants a role that the caller lacks.
     Role,
+    /// The lease, the pool or the subscriber is another controller's.
+    NotYours,
     /// So many calls are open already.
     Calls(u32),
     /// So many connections are open already.
@@ -41,10 +43,11 @@ impl Refusals {
         Self { metrics, told: Arc::default(), not_accepted: Arc::default() }
     }
 
-    /// Counts one. `uid` is the user, `caller` whom it counts as.
-    pub fn note(&self, caller: Caller, uid: Option<u32>, refused: Refused) {
+    /// Counts one. `peer` is who called, `caller` whom it counts as.
+    pub fn note(&self, caller: Caller, peer: &Peer, refused: Refused) {
         let (reason, why, most) = match refused {
             Refused::Role => ("role", "it lacks the role", None),
+            Refused::NotYours => ("not_yours", "it is another's", None),
             Refused::Calls(most) => ("calls", "too many calls at a time", Some(most)),
             Refused::Connections(most) => {
                 ("connections", "too many connections at a time", Some(most))
@@ -52,7 +55,8 @@ impl Refusals {
         };
         self.metrics.refused(reason).inc();
         if let Some(untold) = self.told.lock().may_tell(caller, Instant::now()) {
-            tracing::warn!(uid, most, untold, "a caller is refused: {why}");
+            let Peer { uid, pid, .. } = peer;
+            tracing::warn!(target: audit::TARGET, uid, pid, most, untold, "a caller is refused: {why}");
         }
     }
 

@@ -8,9 +8,9 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Deps, convert,
+    Deps, audit, convert,
     error::{self, Invalid},
-    leases::to_name,
+    leases::{caller, to_name},
     page::Page,
 };
 use guard_api::proto::{self, Outcome};
@@ -23,6 +23,7 @@ impl proto::subnets_server::Subnets for Service {
         &self,
         request: Request<proto::ReserveSubnetRequest>,
     ) -> Result<Response<proto::ReserveSubnetResponse>, Status> {
+        let caller = caller(&request);
         let proto::ReserveSubnetRequest { pool, id, length, prefix, dry_run } =
             request.into_inner();
         let config = self.0.config();
@@ -35,10 +36,12 @@ impl proto::subnets_server::Subnets for Service {
         let (pool, id) = (Arc::clone(parent.name()), to_name("id", &id, 1)?);
         self.0.may_allocate(std::iter::once(parent))?;
         let command = Command::ReserveSubnet(ReserveSubnet { pool, id, length, prefix });
+        let command = Command::For(caller, command.into());
         match self.0.ask(command, dry_run).await.map_err(error::refused)? {
-            Reply::Subnet(subnet) => Ok(Response::new(proto::ReserveSubnetResponse {
-                subnet: Some(convert::subnet(&subnet)),
-            })),
+            Reply::Subnet(subnet) => Ok(audit::unless(
+                dry_run,
+                proto::ReserveSubnetResponse { subnet: Some(convert::subnet(&subnet)) },
+            )),
             other => Err(error::unexpected(&other)),
         }
     }
@@ -47,6 +50,7 @@ impl proto::subnets_server::Subnets for Service {
         &self,
         request: Request<proto::ReleaseSubnetRequest>,
     ) -> Result<Response<proto::ReleaseSubnetResponse>, Status> {
+        let caller = caller(&request);
         let proto::ReleaseSubnetRequest { prefix, id, pool, dry_run } = request.into_inner();
         let which = match (to_prefix(prefix)?, id.is_empty()) {
             (Some(prefix), true) => {
@@ -57,12 +61,14 @@ impl proto::subnets_server::Subnets for Service {
             _ => return Err(Invalid::Missing("name either the prefix or the id").into()),
         };
         let command = Command::ReleaseSubnet(which);
+        let command = Command::For(caller, command.into());
         let (outcome, subnet) = match self.0.ask(command, dry_run).await.map_err(error::refused)? {
             Reply::Subnet(subnet) => (Outcome::Done, Some(convert::subnet(&subnet))),
             Reply::NotFound => (Outcome::NotFound, None),
             other => return Err(error::unexpected(&other)),
         };
-        Ok(Response::new(proto::ReleaseSubnetResponse { outcome: outcome.into(), subnet }))
+        let response = proto::ReleaseSubnetResponse { outcome: outcome.into(), subnet };
+        Ok(audit::unless(dry_run || outcome == Outcome::NotFound, response))
     }
 
     async fn list(

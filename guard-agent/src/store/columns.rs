@@ -16,25 +16,34 @@ pub(super) struct Columns {
 }
 
 /// How many columns there are, without the checksum.
-pub(super) const COUNT: usize = 28;
-/// How many of them there were before version 3.
-pub(super) const COUNT_BEFORE_3: usize = 22;
-pub(super) const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
+pub(super) const COUNT: usize = 29;
+/// How many of them there were before version 3, and before version 4: later ones come last.
+const COUNT_BEFORE_3: usize = 22;
+const COUNT_BEFORE_4: usize = 28;
+const NAMES: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, key, \
     generation, declared, mac, interface, ifindex, reason, holds, misses, created_ns, updated_ns, \
-    until_ns, bypassed, labels, boot, missed_ns, port_ended, port_mac, port_peer, port_netns";
-pub(super) const NAMES_BEFORE_3: &str = "bridge, vlan, address, state, release_order, pool, sandbox, lifecycle, \
-    key, generation, declared, mac, interface, ifindex, reason, holds, misses, created_ns, \
-    updated_ns, until_ns, bypassed, labels";
+    until_ns, bypassed, labels, boot, missed_ns, port_ended, port_mac, port_peer, port_netns, \
+    maker";
 const INSERT: &str = "INSERT INTO lease VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
-    ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)";
+    ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)";
 const UPDATE: &str = "UPDATE lease SET state = ?4, release_order = ?5, pool = ?6, sandbox = ?7, \
     lifecycle = ?8, key = ?9, generation = ?10, declared = ?11, mac = ?12, interface = ?13, \
     ifindex = ?14, reason = ?15, holds = ?16, misses = ?17, created_ns = ?18, updated_ns = ?19, \
     until_ns = ?20, bypassed = ?21, labels = ?22, boot = ?23, missed_ns = ?24, port_ended = ?25, \
-    port_mac = ?26, port_peer = ?27, port_netns = ?28, crc = ?29 \
-    WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?30";
+    port_mac = ?26, port_peer = ?27, port_netns = ?28, maker = ?29, crc = ?30 \
+    WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?31";
 const DELETE: &str =
     "DELETE FROM lease WHERE bridge = ?1 AND vlan = ?2 AND address = ?3 AND crc = ?4";
+
+/// The names of the columns that the table has in a version, and how many they are without the checksum.
+pub(super) fn of_version(version: i64) -> (String, usize) {
+    let count = match version {
+        ..3 => COUNT_BEFORE_3,
+        3 => COUNT_BEFORE_4,
+        _ => COUNT,
+    };
+    (NAMES.split(", ").take(count).collect::<Vec<_>>().join(", "), count)
+}
 
 /// Replaces `old` by `new`. Returns whether `old` was there.
 pub(super) fn swap(
@@ -107,6 +116,7 @@ impl Columns {
             zero,
             none.clone(),
             none.clone(),
+            none.clone(),
             none,
         ])
     }
@@ -131,6 +141,7 @@ impl Columns {
             until,
             cooldown_bypassed,
             release_order,
+            maker,
             labels,
         } = lease;
         let device = device.unwrap_or_default();
@@ -164,6 +175,7 @@ impl Columns {
             mac_blob(device.mac),
             device.peer.map_or(Value::Null, |peer| Value::Integer(i64::from(peer))),
             device.netns.map_or(Value::Null, |netns| Value::Integer(i64::from(netns))),
+            maker.map_or(Value::Null, |maker| Value::Integer(i64::from(maker))),
         ])
     }
 

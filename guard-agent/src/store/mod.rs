@@ -285,7 +285,7 @@ impl Store {
         let fault = |source| StoreError::sqlite(&self.path, source);
         let mut copy = Connection::open_in_memory().map_err(fault)?;
         Backup::new(&self.conn, &mut copy).and_then(|backup| backup.step(-1)).map_err(fault)?;
-        Ok(Snapshot(copy))
+        Ok(Snapshot { copy, rows: self.rows() })
     }
 
     /// Ends with everything in the one file.
@@ -308,7 +308,11 @@ impl Store {
 }
 
 /// A store at some moment.
-pub struct Snapshot(Connection);
+pub struct Snapshot {
+    copy: Connection,
+    /// How many rows it has.
+    pub rows: u64,
+}
 
 impl Snapshot {
     /// Writes it into a new file.
@@ -316,7 +320,7 @@ impl Snapshot {
     /// # Errors
     /// The file exists, or cannot be written.
     pub fn write(&self, to: &Path) -> Result<(), StoreError> {
-        schema::copy(&self.0, to)
+        schema::copy(&self.copy, to)
     }
 }
 

@@ -369,6 +369,7 @@ fn quarantined(place: &Place, (generation, binding): (Generation, Binding), boot
         until: None,
         cooldown_bypassed: false,
         release_order: 0,
+        maker: None,
         labels: BTreeMap::new(),
     }))
 }

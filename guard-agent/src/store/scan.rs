@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row as SqlRow, types::ValueRef};
 
 use super::{
-    columns::{COUNT, COUNT_BEFORE_3, NAMES, NAMES_BEFORE_3},
+    columns::{COUNT, of_version},
     value::{address, checksum_in, int, mac, maybe, number, string, time, words},
 };
 
@@ -34,8 +34,7 @@ pub(super) fn scan(
     version: i64,
     mut take: impl FnMut(Found),
 ) -> rusqlite::Result<()> {
-    let (names, count) =
-        if version < 3 { (NAMES_BEFORE_3, COUNT_BEFORE_3) } else { (NAMES, COUNT) };
+    let (names, count) = of_version(version);
     let mut statement = conn.prepare(&format!("SELECT {names}, crc FROM lease"))?;
     let mut rows = statement.query([])?;
     let (mut bytes, mut kept) = (Vec::with_capacity(512), Kept::default());
@@ -137,10 +136,12 @@ impl<'a> Fields<'a> {
             labels: to_labels(next())?,
             boot: int(next())?.cast_unsigned(),
             missed_at: time(next())?,
+            maker: None,
         };
         lease.binding.port_ended = int(next())? != 0;
         let device = Device { mac: mac(next())?, peer: number(next())?, netns: number(next())? };
         lease.binding.device = (device != Device::default()).then_some(device);
+        lease.maker = number(next())?;
         Some((place, Row::Lease(Arc::new(lease))))
     }
 }

@@ -19,12 +19,16 @@ use super::{
 const APPLICATION_ID: i64 = 0x6749_504c;
 
 /// Each brings a store one version further, from an empty file to version 1 first.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
-/// The last migration that drops the tables `lease` and `meta`: what comes from before it is written
-/// anew, in the columns of today.
-const REWRITES: i64 = 3;
+/// The last migration that drops the table `lease`: what comes from before it is written anew, in the
+/// columns of today, and so is the row of `meta`.
+const REWRITES: i64 = 4;
 
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -11,7 +11,7 @@ use std::{
 
 use guard_core::{
     lease::{
-        Engine, Place, Pool, PoolSpec, Pools, Row,
+        Caller, Engine, Place, Pool, PoolSpec, Pools, Row,
         command::{Allocate, Command, Reply},
     },
     mac::Mac,
@@ -142,6 +142,8 @@ fn every_column_comes_back() {
     let release =
         Command::ReleaseOwner { sandbox: Arc::from("s1"), lifecycle: Some(Arc::from("1")) };
     step(&mut store, &mut engine, release);
+    let by = Command::For(Caller::Administrator(u32::MAX), allocate("made").into());
+    step(&mut store, &mut engine, by);
     let applied = engine.apply(Command::Tick, &all_known(), now(1_000_000));
     store.commit(&applied.changes, engine.high_water(), now(300)).unwrap();
     assert!(rows_of(&engine).iter().any(|(_, row)| matches!(row, Row::Free { .. })));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::Path, sync::Arc, time::D
 
 use guard_agent::{
     clock,
-    config::inventory::Settings as Asked,
+    config::inventory::{self as config, Settings as Asked},
     events::{EventBus, IncidentLog, IncidentReporter},
     health::Health,
     inventory::{Publisher, Sources},
@@ -113,7 +113,9 @@ impl Node {
             segments: Arc::new([segment]),
             reporter: reporter(),
         };
-        let asked = Asked { containerd: None, directory: directory.map(Path::to_owned) };
+        let directory =
+            directory.map(|socket| config::Directory { socket: socket.to_owned(), uid: None });
+        let asked = Asked { containerd: None, directory };
         let reconciler = Reconciler::new(Deps {
             // Each pass counts.
             settings: Settings { interval: Duration::ZERO, misses: 3, max_reap_share: 0.2 },

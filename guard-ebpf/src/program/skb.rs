@@ -72,4 +72,13 @@ impl Frame for Skb {
         #[expect(clippy::cast_possible_truncation, reason = "the kernel holds it in 16 bits")]
         (present != 0).then_some(tci as u16)
     }
+
+    #[inline(always)]
+    fn stripped_type(&self) -> u16 {
+        #[expect(unsafe_code, reason = "the context is read through a pointer")]
+        // SAFETY: as in `ifindex`.
+        let network_order = unsafe { (*self.0.skb.skb).vlan_proto };
+        #[expect(clippy::cast_possible_truncation, reason = "the kernel holds it in 16 bits")]
+        u16::from_be(network_order as u16)
+    }
 }

@@ -14,8 +14,8 @@ pub struct Frame {
     eth_src: Option<String>,
     /// Default: by the payload.
     ethertype: Option<u16>,
-    /// The tag control information of a tag that the kernel has taken out.
-    pub stripped: Option<u16>,
+    /// A tag that the kernel has taken out: type and tag control information.
+    pub stripped: Option<(u16, u16)>,
     /// Tags in the frame: type and tag control information.
     #[serde(default)]
     tags: Vec<(u16, u16)>,
@@ -229,9 +229,7 @@ impl Frame {
     /// The frame as it is sent: with the tag in it that a kernel takes out on receipt.
     pub fn on_the_wire(&self) -> Vec<u8> {
         let mut bytes = self.bytes();
-        if let Some(tci) = self.stripped {
-            // Around another tag it is a provider's (IEEE 802.1ad).
-            let kind: u16 = if self.tags.is_empty() { 0x8100 } else { 0x88a8 };
+        if let Some((kind, tci)) = self.stripped {
             bytes.splice(12..12, kind.to_be_bytes().into_iter().chain(tci.to_be_bytes()));
         }
         bytes

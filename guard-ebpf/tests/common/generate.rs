@@ -6,7 +6,7 @@ use guard_ebpf::{
     abi::{
         AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
         OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS,
-        PORT_UPLINK, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
+        PORT_UPLINK, PORT_VLANS_8021AD, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -269,6 +269,9 @@ pub fn any(chance: &mut Chance) -> Vec<u8> {
     bytes
 }
 
+/// Of a bridge that filters a provider's VLANs.
+const FILTERS_8021AD: u8 = PORT_FILTERS_VLANS | PORT_VLANS_8021AD;
+
 /// A port by chance.
 pub fn port(chance: &mut Chance) -> Port {
     Port {
@@ -279,7 +282,7 @@ pub fn port(chance: &mut Chance) -> Port {
         pvid: chance.of(&[0, 0, 5]),
         kind: chance.of(&[PORT_ACCESS, PORT_ACCESS, PORT_UPLINK]),
         flags: u8::try_from(chance.below(16)).unwrap()
-            | if chance.once_in(4) { PORT_FILTERS_VLANS } else { 0 },
+            | chance.of(&[0, 0, 0, 0, 0, 0, PORT_FILTERS_VLANS, FILTERS_8021AD]),
         bridge_mac: chance.of(&[[0; 6], [2, 0, 0, 0, 0, 1]]),
         homes: chance.of(&[0, 0, 1, 2]),
         quota_addresses: chance.of(&[0, 2, 16]),
@@ -287,6 +290,8 @@ pub fn port(chance: &mut Chance) -> Port {
         allow: chance.of(&[0, 1]),
         quota_events: chance.of(&[0, 8, 64]),
         quota_macs: chance.of(&[0, 4, 64]),
+        native: chance.of(&[0, 5]),
+        reserved: [0; 2],
     }
 }
 

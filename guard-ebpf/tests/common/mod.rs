@@ -11,7 +11,7 @@ use guard_ebpf::{
         AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
         OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
         PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
-        Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
+        PORT_VLANS_8021AD, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
     },
     address::Segment,
 };
@@ -55,6 +55,12 @@ pub struct Case {
     pub rule: Option<Rule>,
     /// The VLANs of the port, where the bridge filters them.
     pub member: Option<Vec<u16>>,
+    /// They are VLANs of 802.1ad tags.
+    #[serde(default)]
+    pub vlans_8021ad: bool,
+    /// The one of them that is called 0.
+    #[serde(default)]
+    pub native: u16,
     /// The VLAN of the port's untagged frames.
     #[serde(default)]
     pub pvid: u16,
@@ -270,7 +276,8 @@ impl Case {
                     }
             }) | flag(self.rule_is_here(RuleKind::Vrrp), PORT_ALLOW_VIRTUAL)
                 | flag(self.rule_is_here(RuleKind::Router), PORT_ALLOW_ROUTER)
-                | flag(self.member.is_some(), PORT_FILTERS_VLANS),
+                | flag(self.member.is_some(), PORT_FILTERS_VLANS)
+                | flag(self.vlans_8021ad, PORT_VLANS_8021AD),
             bridge_mac: self.bridge_mac.as_deref().map_or([0; 6], frame::mac),
             homes: if self.home { HOME } else { 0 },
             quota_addresses: self.quota_addresses.0,
@@ -278,6 +285,8 @@ impl Case {
             allow: self.rule.map_or(0, |rule| u32::from(matches!(rule.port, Where::Here))),
             quota_events: self.quota_events.0,
             quota_macs: self.quota_macs.0,
+            native: self.native,
+            reserved: [0; 2],
         }
     }
 

@@ -7,8 +7,9 @@ use guard_tests::{Lab, Launch, eventually};
 fn an_observer_that_stands_still_is_degraded_until_it_comes_round() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent_with(Launch::config(&lab.config()?)?.dying_at("observer_round", 3))?;
-    let why = agent.await_readyz(503)?;
-    assert!(why.contains("observer: it has not come round"), "{why}");
+    // Whoever may ask is told what, and no more.
+    assert_eq!(agent.await_readyz(503)?, "observer\n");
+    agent.journal().await_line(&["degraded", "observer", "it has not come round"])?;
     assert_eq!(agent.metric("guard_ready", &[])?, Some(0.0));
     assert_eq!(agent.metric("guard_source_healthy", &[("source", "wire")])?, Some(0.0));
     let refused = agent.ctl(&["allocate", "--pool", guard_tests::POOL, "--sandbox", "a"])?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,22 +23,31 @@ fn roles() -> String {
     )
 }
 
-fn start(lab: &Lab, access: &str) -> Result<Agent> {
+pub fn start(lab: &Lab, access: &str) -> Result<Agent> {
     // The lab's directory is root's alone; what keeps others out is to be the agent.
     std::fs::set_permissions(lab.dir(), std::fs::Permissions::from_mode(0o711))?;
     lab.agent_with(Launch::config(&lab.config()?.with(access)?)?)
 }
 
 /// What each method answers to a user: `OK`, or the refusal.
-fn call_as(
+pub fn call_as(
     agent: &Agent,
+    uid: u32,
+    groups: &str,
+    methods: &[String],
+) -> Result<BTreeMap<String, String>> {
+    call_on(&agent.socket(), uid, groups, methods)
+}
+
+fn call_on(
+    socket: &Path,
     uid: u32,
     groups: &str,
     methods: &[String],
 ) -> Result<BTreeMap<String, String>> {
     let mut command = Command::new(binary("call-as")?);
     let id = uid.to_string();
-    command.arg(agent.socket()).args([&*id, &*id, groups]).args(methods);
+    command.arg(socket).args([&*id, &*id, groups]).args(methods);
     let output = command.output().context("call-as")?;
     let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     ensure!(output.status.success(), "{stderr}");
@@ -121,6 +131,67 @@ fn by_default_nobody_but_root_can_connect() -> Result<()> {
     let answer = call_as(&agent, STRANGER, "", &method)?;
     ensure!(answer.iter().any(|(_, said)| said.contains("Permission denied")), "{answer:?}");
     ensure!(call_as(&agent, 0, "", &method)?["/guard.v1.Guard/Status"] == "OK");
+    Ok(())
+}
+
+/// What `guardctl` comes to behind another program, which starts it with less than root has.
+fn ctl_behind(less: &[&str], socket: &Path, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let (program, less) = less.split_first().context("no program")?;
+    let mut command = Command::new(program);
+    command.args(less).arg(binary("guardctl")?).arg("--socket").arg(socket).args(args);
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    Ok((output.status.code(), String::from_utf8(output.stderr)?))
+}
+
+#[test]
+fn on_the_socket_for_readers_nobody_is_more_than_one() -> Result<()> {
+    let lab = Lab::new()?;
+    let readers = lab.dir().join("read.sock");
+    let agent = start(&lab, &format!("reader_socket = {readers:?}\n{}", roles()))?;
+    for uid in [0, ADMINISTRATOR, CONTROLLER] {
+        let methods =
+            ["/guard.v1.Guard/Status", "/guard.v1.Leases/Allocate", "/guard.v1.Admin/Check"];
+        let answers = call_on(&readers, uid, "", &methods.map(str::to_owned))?;
+        ensure!(answers[methods[0]] == "OK", "{answers:?}");
+        for method in &methods[1..] {
+            let said = &answers[*method];
+            ensure!(said.starts_with("PERMISSION_DENIED/ROLE_REQUIRED: "), "{uid}: {said}");
+            ensure!(said.contains("`reader_socket`"), "{said}");
+        }
+    }
+    let status = ["/guard.v1.Guard/Status".to_owned()];
+    let stranger = call_on(&readers, STRANGER, "", &status)?;
+    ensure!(stranger[&status[0]].contains("ROLE_REQUIRED"), "{stranger:?}");
+    let reader = call_on(&readers, STRANGER, &READERS.to_string(), &status)?;
+    ensure!(reader[&status[0]] == "OK", "{reader:?}");
+    // Its twin: on the other one, an administrator is one.
+    ensure!(
+        call_as(&agent, 0, "", &["/guard.v1.Admin/Check".to_owned()])?
+            .values()
+            .all(|it| it == "OK")
+    );
+    Ok(())
+}
+
+#[test]
+fn root_of_a_container_is_no_administrator_where_the_capability_is_asked_for() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = start(&lab, "[access]\nadmin_net_admin = true\n")?;
+    let bare = ["setpriv", "--bounding-set=-all"];
+    // Here it is all there, and in a namespace of its own.
+    let namespace = ["unshare", "--user", "--map-root-user"];
+    for less in [&bare[..], &namespace] {
+        let (code, said) = ctl_behind(less, &agent.socket(), &["check"])?;
+        ensure!(code == Some(1) && said.contains("ROLE_REQUIRED"), "{less:?}: {said}");
+        ensure!(said.contains("asks for CAP_NET_ADMIN"), "{said}");
+    }
+    let (code, said) =
+        ctl_behind(&["setpriv", "--bounding-set=-sys_admin"], &agent.socket(), &["check"])?;
+    ensure!(code == Some(0), "{said}");
+    // Without the setting, root is root.
+    agent.reload(&lab.config()?.text()?)?;
+    let (code, said) = ctl_behind(&bare, &agent.socket(), &["check"])?;
+    ensure!(code == Some(0), "{said}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 const LEASE: &str = "address prefix_len gateway pool bridge vlan state sandbox lifecycle key \
                      generation mac interface binding reason evidence holds misses created_at \
-                     updated_at until cooldown_bypassed";
+                     updated_at until cooldown_bypassed maker";
 const EVIDENCE: &str = "source detail mac interface since age_ms";
 const POOL_FIELDS: &str = "name bridge vlan prefix gateway capacity free held active releasing \
                            cooling quarantined utilisation";

@@ -25,6 +25,29 @@ fn states(all: &[(&str, State)]) -> BTreeMap<String, State> {
     all.iter().map(|(name, state)| ((*name).to_owned(), *state)).collect()
 }
 
+#[test]
+fn of_another_users_directory_nothing_is_believed() -> Result<()> {
+    let lab = Lab::new()?;
+    let directory = lab.directory()?;
+    let config = |uid: u32| {
+        let section =
+            format!("{}\nuid = {uid}\n[allocate]\nboot_timeout = \"1s\"", directory.section());
+        lab.config()?.with(&section)?.with(QUICK)
+    };
+    // It is root that listens.
+    let mut agent = lab.agent_with(Launch::config(&config(61001)?)?.degraded())?;
+    agent.journal().await_line(&[
+        "degraded",
+        "source directory",
+        "uid 0 listens there",
+        "61001",
+    ])?;
+    assert_eq!(agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "a"])?.code, 1);
+    agent.stop()?;
+    agent.start_again_with(Launch::config(&config(0)?)?)?;
+    agent.allocate("a").map(drop)
+}
+
 /// The example that guard ships says of a sandbox what its file says.
 fn the_example_is_believed(lab: &Lab, file: &Path) -> Result<()> {
     let section = format!("[directory]\nsocket = {:?}", lab.dir().join("directory.sock"));

@@ -9,6 +9,7 @@ mod bridge;
 mod children;
 mod claims;
 mod commands;
+mod controllers;
 mod cooling;
 mod declared;
 mod declined;

@@ -106,7 +106,7 @@ fn rule_8_an_event_stream_that_ends_at_once_is_no_loop_and_degraded_until_one_la
     eventually("the boot pass", || Ok(agent.allocate("new").ok()))?;
     let source = inventory(&agent)?;
     assert_eq!(source["healthy"], false, "{source}");
-    assert!(agent.await_readyz(503)?.contains("event stream"));
+    assert!(agent.await_readyz(503)?.contains("source containerd"));
     // By and by: one by one there would be thousands in the time that the others take.
     eventually("two more lists", || Ok((containerd.lists() >= before + 2).then_some(())))?;
     assert!(containerd.lists() < before + 20, "{} lists", containerd.lists());

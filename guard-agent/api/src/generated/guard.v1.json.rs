@@ -101,7 +101,7 @@ impl ::serde::Serialize for TracedFrame {
 impl ::serde::Serialize for Lease {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Lease", 22)?;
+        let mut object = serializer.serialize_struct("Lease", 23)?;
         object.serialize_field("address", &crate::json::text(&self.address))?;
         object.serialize_field("prefix_len", &self.prefix_len)?;
         object.serialize_field("gateway", &crate::json::text(&self.gateway))?;
@@ -124,6 +124,7 @@ impl ::serde::Serialize for Lease {
         object.serialize_field("updated_at", &crate::json::time(self.updated_at))?;
         object.serialize_field("until", &crate::json::time(self.until))?;
         object.serialize_field("cooldown_bypassed", &self.cooldown_bypassed)?;
+        object.serialize_field("maker", &self.maker)?;
         object.end()
     }
 }
@@ -673,6 +674,8 @@ impl ConflictKind {
             "CONFLICT_KIND_ROUTER" => "router",
             "CONFLICT_KIND_COVERAGE" => "coverage",
             "CONFLICT_KIND_PROXY" => "proxy",
+            "CONFLICT_KIND_LOOP" => "loop",
+            "CONFLICT_KIND_DECLINED" => "declined",
             _ => "",
         }
     }

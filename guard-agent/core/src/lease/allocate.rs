@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Binding, Lease, Owner, Standing, State,
+    Act, Binding, Lease, Owner, Standing, State,
     command::{Allocate, Reason, Refusal, Reply},
     index::Slot,
     reason,
@@ -38,7 +38,7 @@ impl Transaction<'_> {
             let pool = self.engine.tables[table].pool.name();
             let same = self.engine.index.same_asker(&owner, &ask.key, pool).cloned();
             let outcome = match same {
-                Some(lease) => same_again(lease, ask, wanted).map(|lease| {
+                Some(lease) => self.same_again(lease, ask, wanted).map(|lease| {
                     let now = self.declare_again(Arc::clone(&lease), ask);
                     given.extend((!Arc::ptr_eq(&lease, &now)).then(|| self.engine.slot_of(&now)));
                     now
@@ -85,6 +85,7 @@ impl Transaction<'_> {
     fn tables_of(&self, ask: &Allocate) -> Result<Vec<usize>, Refusal> {
         let mut tables = Vec::with_capacity(ask.pools.len());
         for name in &ask.pools {
+            self.caller.check(Act::Pool(name))?;
             tables.push(self.table_named(name)?);
         }
         if tables.is_empty() {
@@ -240,7 +241,9 @@ impl Transaction<'_> {
     /// its workload ended for it.
     fn requested(&mut self, slot: Slot, owner: &Owner, ask: &Allocate) -> Result<bool, Refusal> {
         let (_, address) = slot;
-        let former = self.lease(slot).filter(|lease| is_former(lease, owner, ask));
+        let former = self
+            .lease(slot)
+            .filter(|lease| is_former(lease, owner, ask) && self.caller.may(lease.act()));
         let ended = former.as_ref().map_or(Ok(false), |former| self.end_former(former, owner))?;
         if let Some(lease) = &self.lease(slot) {
             let has = lease.owner.as_ref().map_or_else(String::new, |o| format!(" ({o})"));
@@ -332,6 +335,7 @@ impl Transaction<'_> {
             labels: with_workload(ask),
             cooldown_bypassed,
             boot: self.engine.high_water.boot,
+            maker: self.caller.maker(),
         };
         let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
         self.spoken(slot);
@@ -343,6 +347,30 @@ impl Transaction<'_> {
         let bridge = &self.table(slot).pool.segment().bridge;
         let named = self.view.port_named(bridge, ask.interface.as_ref()?);
         named.filter(|ifindex| self.view.port_exists(*ifindex))
+    }
+
+    /// The asker has a lease already: the same one, unless it asks for something else now.
+    fn same_again(
+        &self,
+        lease: Arc<Lease>,
+        ask: &Allocate,
+        wanted: Option<Slot>,
+    ) -> Result<Arc<Lease>, Refusal> {
+        self.caller.check(lease.act())?;
+        let other = match (wanted, ask.mac) {
+            (Some((_, address)), _) if address != lease.address => format!("address {address}"),
+            (_, Some(mac)) if lease.is_declared_to_another(mac) => format!("MAC {mac}"),
+            _ => return Ok(lease),
+        };
+        let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+        Err(Refusal::new(
+            Reason::OwnerHasLease,
+            format!(
+                "sandbox {:?} already has {} (generation {}, MAC {mac}) in pool {:?} under the key \
+                 {:?}, and asks for {other}; release it first, or use another key",
+                &*ask.sandbox, lease.address, lease.generation, &*lease.pool, &*ask.key
+            ),
+        ))
     }
 
     /// The asker has a lease already: the same one. What it declares now and did not before is taken.
@@ -378,28 +406,6 @@ impl Transaction<'_> {
         let updated_at = self.now.wall;
         self.put(slot, Lease { misses: 0, missed_at: None, boot, updated_at, ..now })
     }
-}
-
-/// The asker has a lease already: the same one, unless it asks for something else now.
-fn same_again(
-    lease: Arc<Lease>,
-    ask: &Allocate,
-    wanted: Option<Slot>,
-) -> Result<Arc<Lease>, Refusal> {
-    let other = match (wanted, ask.mac) {
-        (Some((_, address)), _) if address != lease.address => format!("address {address}"),
-        (_, Some(mac)) if lease.is_declared_to_another(mac) => format!("MAC {mac}"),
-        _ => return Ok(lease),
-    };
-    let mac = lease.binding.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-    Err(Refusal::new(
-        Reason::OwnerHasLease,
-        format!(
-            "sandbox {:?} already has {} (generation {}, MAC {mac}) in pool {:?} under the key \
-             {:?}, and asks for {other}; release it first, or use another key",
-            &*ask.sandbox, lease.address, lease.generation, &*lease.pool, &*ask.key
-        ),
-    ))
 }
 
 /// "10.8.64.9 is in use by 02:… on veth7 (claimed by ARP)".

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
-    State, Subnet, Swap, Write,
+    Act, State, Subnet, Swap, Write,
     command::{Reason, Refusal, Reply, ReserveSubnet, WhichSubnet},
     number,
     transaction::Transaction,
@@ -20,6 +20,7 @@ use crate::segment::Segment;
 impl Transaction<'_> {
     /// The lowest free block, or the requested one; the same one for whoever has one already.
     pub(super) fn reserve_subnet(&mut self, ask: &ReserveSubnet) -> Result<Reply, Refusal> {
+        self.caller.check(Act::Pool(&ask.pool))?;
         let wanted = ask.prefix.map(|prefix| prefix.trunc());
         if let Some(known) = self.engine.subnets.get(&ask.id) {
             let same = known.pool == ask.pool
@@ -77,6 +78,7 @@ impl Transaction<'_> {
                 ),
             ));
         };
+        self.caller.check(Act::Pool(&subnet.pool))?;
         self.put_subnet(Some(subnet), None);
         let Subnet { segment, prefix, .. } = &**subnet;
         for address in self.view.addresses(segment) {

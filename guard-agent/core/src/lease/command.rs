@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     evidence::Changes,
-    lease::{Generation, InterfaceName, Lease, Owner, Pools, State, Subnet},
+    lease::{Caller, Generation, InterfaceName, Lease, Owner, Pools, State, Subnet},
     mac::Mac,
     segment::Segment,
 };
@@ -14,6 +14,8 @@ use crate::{
 /// One request to the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// Another command on somebody's behalf, as far as it may; without this one it is the agent's own.
+    For(Caller, Box<Command>),
     /// Hand out an address from each pool, all or none.
     Allocate(Allocate),
     /// The sandbox runs.
@@ -242,6 +244,8 @@ pub enum Reason {
     AddressReserved,
     /// The configuration excludes it.
     AddressExcluded,
+    /// The lease, the pool or the subscriber is another controller's.
+    NotYours,
     /// Several lifecycles of the sandbox hold leases.
     AmbiguousOwner,
     /// No pool has this name.
@@ -316,6 +320,7 @@ impl Reason {
             Self::AddressOutsidePool => "ADDRESS_OUTSIDE_POOL",
             Self::AddressReserved => "ADDRESS_RESERVED",
             Self::AddressExcluded => "ADDRESS_EXCLUDED",
+            Self::NotYours => "NOT_YOURS",
             Self::AmbiguousOwner => "AMBIGUOUS_OWNER",
             Self::PoolUnknown => "POOL_UNKNOWN",
             Self::SubnetExhausted => "SUBNET_EXHAUSTED",

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use super::{
-    Generation, Lease, State, command::Reply, reason, transaction::Transaction, transition,
+    Generation, Lease, State,
+    command::{Refusal, Reply},
+    index::Slot,
+    reason,
+    transaction::Transaction,
+    transition,
 };
 use crate::mac::Mac;
 
 impl Transaction<'_> {
     /// held → active.
-    pub(super) fn confirm(&mut self, generation: Generation) -> Reply {
-        let Some((slot, lease)) = self.owned(generation) else {
-            return self.no_lease(generation);
+    pub(super) fn confirm(&mut self, generation: Generation) -> Result<Reply, Refusal> {
+        let Some((slot, lease)) = self.callers_own(generation)? else {
+            return Ok(self.no_lease(generation));
         };
         let lease = match lease.state {
             State::Held => {
@@ -20,7 +25,7 @@ impl Transaction<'_> {
             }
             _ => self.asked_for(lease),
         };
-        Reply::Leases(vec![lease])
+        Ok(Reply::Leases(vec![lease]))
     }
 
     /// Declares the binding; the owner runs, so held → active.
@@ -29,9 +34,9 @@ impl Transaction<'_> {
         generation: Generation,
         mac: Option<Mac>,
         port: Option<(Arc<str>, u32)>,
-    ) -> Reply {
-        let Some((slot, lease)) = self.owned(generation) else {
-            return self.no_lease(generation);
+    ) -> Result<Reply, Refusal> {
+        let Some((slot, lease)) = self.callers_own(generation)? else {
+            return Ok(self.no_lease(generation));
         };
         let mut bound = transition::activate(&lease, self.now);
         let binding = &mut bound.binding;
@@ -56,19 +61,30 @@ impl Transaction<'_> {
             self.port_taken(ifindex, lease.owner.as_ref());
         }
         if bound.binding == lease.binding && lease.state == State::Active {
-            return Reply::Leases(vec![self.asked_for(lease)]);
+            return Ok(Reply::Leases(vec![self.asked_for(lease)]));
         }
         bound.misses = 0;
         bound.missed_at = None;
         bound.boot = self.engine.high_water.boot;
-        Reply::Leases(vec![self.put(slot, bound)])
+        Ok(Reply::Leases(vec![self.put(slot, bound)]))
     }
 
     /// The lease of a generation that has not ended.
-    pub(super) fn owned(&self, generation: Generation) -> Option<(super::index::Slot, Arc<Lease>)> {
+    pub(super) fn owned(&self, generation: Generation) -> Option<(Slot, Arc<Lease>)> {
         let lease = Arc::clone(self.engine.index.generation(generation)?);
         let slot = self.engine.slot_of(&lease);
         lease.state.is_owned().then_some((slot, lease))
+    }
+
+    /// As [`Self::owned`], of a lease that is the caller's to change.
+    pub(super) fn callers_own(
+        &self,
+        generation: Generation,
+    ) -> Result<Option<(Slot, Arc<Lease>)>, Refusal> {
+        if let Some(lease) = self.engine.index.generation(generation) {
+            self.caller.check(lease.act())?;
+        }
+        Ok(self.owned(generation))
     }
 
     /// The reply about a generation that nobody has (any more).

@@ -13,6 +13,7 @@ pub mod model;
 
 mod absence;
 mod allocate;
+mod caller;
 mod carve;
 mod confirm;
 mod engine;
@@ -38,6 +39,7 @@ mod transaction;
 mod transition;
 mod workload;
 
+pub use caller::{Act, Caller, Controller, Controllers};
 pub use engine::{Applied, Engine, LeaseFilter, Notice, PoolStatus};
 pub use exclusion::{Exclusion, ExclusionError};
 pub use interface::InterfaceName;

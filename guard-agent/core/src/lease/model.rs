@@ -162,6 +162,8 @@ pub struct Lease {
     pub cooldown_bypassed: bool,
     /// Its place among all releases; 0 until it is given back.
     pub release_order: u64,
+    /// The user whose call made it, where that is known; see [`super::Caller::may`].
+    pub maker: Option<u32>,
     /// The controller's own words.
     pub labels: BTreeMap<String, String>,
 }

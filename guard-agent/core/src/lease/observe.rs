@@ -152,8 +152,17 @@ impl Transaction<'_> {
         let generation = self.next_generation();
         let labels = std::collections::BTreeMap::default();
         let boot = self.engine.high_water.boot;
-        let given =
-            Assignment { owner, key, generation, binding, labels, cooldown_bypassed: false, boot };
+        let given = Assignment {
+            owner,
+            key,
+            generation,
+            binding,
+            labels,
+            cooldown_bypassed: false,
+            boot,
+            // It was found, and made by nobody here.
+            maker: None,
+        };
         let lease = transition::hand_out(&self.table(slot).pool, slot.1, given, self.now);
         let mut lease = transition::activate(&lease, self.now);
         Self::mark_adopted(&mut lease);

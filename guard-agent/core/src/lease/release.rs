@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Generation, Hold, Lease, State,
+    Act, Generation, Hold, Lease, State,
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
@@ -14,21 +14,23 @@ use crate::segment::Segment;
 
 impl Transaction<'_> {
     /// By generation, which ends with the first release: a second one is stale.
-    pub(super) fn release(&mut self, generation: Generation) -> Reply {
-        match self.owned(generation) {
+    pub(super) fn release(&mut self, generation: Generation) -> Result<Reply, Refusal> {
+        Ok(match self.callers_own(generation)? {
             Some((slot, _)) => released(vec![self.give_back(slot, self.now.boot)]),
             None => self.no_lease(generation),
-        }
+        })
     }
 
-    /// All leases of a sandbox, or of one run of it.
+    /// All leases of a sandbox, or of one run of it, that are the caller's.
     pub(super) fn release_owner(
         &mut self,
         sandbox: &Arc<str>,
         lifecycle: Option<&Arc<str>>,
     ) -> Result<Reply, Refusal> {
         let lifecycle = lifecycle.filter(|lifecycle| !lifecycle.is_empty());
-        let held: Vec<_> = self.engine.index.of_sandbox(sandbox, lifecycle).cloned().collect();
+        let all = || self.engine.index.of_sandbox(sandbox, lifecycle);
+        let own = |lease: &&Arc<Lease>| self.caller.may(lease.act());
+        let held: Vec<_> = all().filter(own).cloned().collect();
         let run =
             |lease: &Arc<Lease>| lease.owner.as_ref().map(|owner| Arc::clone(&owner.lifecycle));
         if let (Some(first), Some(last)) = (held.first().and_then(run), held.last().and_then(run))
@@ -51,7 +53,7 @@ impl Transaction<'_> {
             .engine
             .index
             .ended(sandbox, lifecycle)
-            .filter(|lease| given_back(lease))
+            .filter(|lease| given_back(lease) && own(lease))
             .cloned()
             .collect();
         if let Some(last) = ended.iter().max_by_key(|lease| lease.generation).cloned() {
@@ -59,6 +61,9 @@ impl Transaction<'_> {
             let waits = ended.into_iter().filter(|lease| lease.state == State::Releasing);
             let waits: Vec<_> = waits.collect();
             return Ok(released(if waits.is_empty() { vec![last] } else { waits }));
+        }
+        if let Some(lease) = all().next() {
+            self.caller.check(lease.act())?;
         }
         let other_run = self.engine.index.of_sandbox(sandbox, None).next().is_some();
         Ok(if other_run { Reply::Stale } else { Reply::NotFound })
@@ -78,13 +83,18 @@ impl Transaction<'_> {
     }
 
     /// A subscriber lets go of a released address. Idempotent.
-    pub(super) fn ack_hold(&mut self, generation: Generation, subscriber: &Arc<str>) -> Reply {
+    pub(super) fn ack_hold(
+        &mut self,
+        generation: Generation,
+        subscriber: &Arc<str>,
+    ) -> Result<Reply, Refusal> {
+        self.caller.check(Act::Subscriber(subscriber))?;
         let Some(lease) = self.engine.index.generation(generation).cloned() else {
-            return self.no_lease(generation);
+            return Ok(self.no_lease(generation));
         };
         let slot = self.engine.slot_of(&lease);
         if !given_back(&lease) {
-            return Reply::Stale;
+            return Ok(Reply::Stale);
         }
         if lease.holds.iter().any(|hold| hold.subscriber == *subscriber) {
             let mut waits = (*lease).clone();
@@ -93,7 +103,7 @@ impl Transaction<'_> {
             self.put(slot, waits);
             self.recheck(slot);
         }
-        Reply::Done
+        Ok(Reply::Done)
     }
 
     /// Ends a lease of which nothing is to be left since that moment.

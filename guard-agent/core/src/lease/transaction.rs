@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, Generation, Lease, Notice, Row, RowChange, Standing, State, Write,
+    Caller, Engine, Generation, Lease, Notice, Row, RowChange, Standing, State, Write,
     command::{Command, Refusal, Reply},
     index::Slot,
     reason,
@@ -20,13 +20,15 @@ pub(super) struct Transaction<'a> {
     pub(super) engine: &'a mut Engine,
     pub(super) view: &'a dyn EvidenceView,
     pub(super) now: Now,
+    pub(super) caller: Caller,
     pub(super) changes: Vec<Write>,
     notices: Vec<Notice>,
 }
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(engine: &'a mut Engine, view: &'a dyn EvidenceView, now: Now) -> Self {
-        Self { engine, view, now, changes: Vec::new(), notices: Vec::new() }
+        let caller = Caller::Agent;
+        Self { engine, view, now, caller, changes: Vec::new(), notices: Vec::new() }
     }
 
     pub(super) fn end(self) -> (Vec<Write>, Vec<Notice>) {
@@ -35,12 +37,16 @@ impl<'a> Transaction<'a> {
 
     pub(super) fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
         match command {
-            Command::Allocate(ask) => return self.allocate(&ask),
-            Command::Confirm(generation) => return Ok(self.confirm(generation)),
-            Command::Bind { generation, mac, port } => {
-                return Ok(self.bind(generation, mac, port));
+            Command::For(caller, command) => {
+                self.caller = caller;
+                return self.run(*command);
             }
-            Command::Release(generation) => return Ok(self.release(generation)),
+            Command::Allocate(ask) => return self.allocate(&ask),
+            Command::Confirm(generation) => return self.confirm(generation),
+            Command::Bind { generation, mac, port } => {
+                return self.bind(generation, mac, port);
+            }
+            Command::Release(generation) => return self.release(generation),
             Command::ReleaseGone(generation) => return self.release_gone(generation),
             Command::ReleaseOwner { sandbox, lifecycle } => {
                 return self.release_owner(&sandbox, lifecycle.as_ref());
@@ -49,7 +55,7 @@ impl<'a> Transaction<'a> {
                 return Ok(self.force_release(&segment, address));
             }
             Command::AckHold { generation, subscriber } => {
-                return Ok(self.ack_hold(generation, &subscriber));
+                return self.ack_hold(generation, &subscriber);
             }
             Command::Subscribers(subscribers) => self.engine.subscribers = subscribers,
             Command::Pools(pools) => self.engine.set_pools(&pools),

@@ -30,11 +30,13 @@ pub(super) struct Assignment {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) cooldown_bypassed: bool,
     pub(super) boot: u64,
+    pub(super) maker: Option<u32>,
 }
 
 /// free, cooling → held; quarantined, free → active where the inventory names the owner.
 pub(super) fn hand_out(pool: &Pool, address: IpAddr, given: Assignment, now: Now) -> Lease {
-    let Assignment { owner, key, generation, binding, labels, cooldown_bypassed, boot } = given;
+    let Assignment { owner, key, generation, binding, labels, cooldown_bypassed, boot, maker } =
+        given;
     Lease {
         segment: pool.segment().clone(),
         address,
@@ -54,6 +56,7 @@ pub(super) fn hand_out(pool: &Pool, address: IpAddr, given: Assignment, now: Now
         until: Some(now.boot + pool.spec().unconfirmed_ttl),
         cooldown_bypassed,
         release_order: 0,
+        maker,
         labels,
     }
 }
@@ -125,6 +128,7 @@ pub(super) fn quarantine(
         until: None,
         cooldown_bypassed: false,
         release_order: before.map_or(0, |lease| lease.release_order),
+        maker: before.and_then(|lease| lease.maker),
         labels,
     }
 }

@@ -78,7 +78,7 @@ impl Transaction<'_> {
 
     /// Gives back the lease of a sandbox that is not in its runtime's list.
     pub(super) fn release_gone(&mut self, generation: Generation) -> Result<Reply, Refusal> {
-        let Some((slot, lease)) = self.owned(generation) else {
+        let Some((slot, lease)) = self.callers_own(generation)? else {
             return Ok(self.no_lease(generation));
         };
         if let Some((sandbox, speaks)) = self.speaks_for_owner(&lease, None) {

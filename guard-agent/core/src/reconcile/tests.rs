@@ -40,6 +40,7 @@ pub(crate) fn lease(generation: Generation, state: State) -> Lease {
         until: None,
         cooldown_bypassed: false,
         release_order: 0,
+        maker: None,
         labels: std::collections::BTreeMap::new(),
     }
 }

@@ -10,11 +10,11 @@ use netlink_packet_route::{
     link::{
         AfSpecBridge, BridgePortState, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags,
         InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute,
-        LinkFlags, LinkInfo, LinkMessage, Prop,
+        LinkFlags, LinkInfo, LinkMessage, Prop, VlanProtocol,
     },
 };
 
-use super::{Flow, Link, Notice, PortVlans, readable::UNREADABLE};
+use super::{Flow, Link, Notice, PortVlans, VlanFilter, readable::UNREADABLE};
 
 /// The notices, and [`Notice::Lost`] once more when the connection itself ends.
 pub(super) fn notices(
@@ -66,7 +66,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
         controller: None,
         kind: None,
         is_bridge: false,
-        filters_vlans: false,
+        vlan_filter: None,
         spans: false,
         vlan: None,
         lower: None,
@@ -100,7 +100,7 @@ pub(super) fn link(message: LinkMessage) -> Option<Link> {
                 link.is_vrf = kind == Some(&InfoKind::Vrf);
                 has_lower =
                     matches!(kind, Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan));
-                link.filters_vlans = infos.iter().any(filters_vlans);
+                link.vlan_filter = infos.iter().find_map(vlan_filter);
                 link.spans = infos.iter().any(spans);
                 vlan = infos.iter().find_map(vlan_id);
                 link.flow = infos.iter().find_map(flow).unwrap_or_default();
@@ -131,9 +131,19 @@ fn vlan_id(info: &LinkInfo) -> Option<u16> {
     })
 }
 
-fn filters_vlans(info: &LinkInfo) -> bool {
-    let LinkInfo::Data(InfoData::Bridge(settings)) = info else { return false };
-    settings.contains(&InfoBridge::VlanFiltering(true))
+fn vlan_filter(info: &LinkInfo) -> Option<VlanFilter> {
+    let LinkInfo::Data(InfoData::Bridge(settings)) = info else { return None };
+    let mut filter = VlanFilter::default();
+    for setting in settings {
+        match setting {
+            InfoBridge::VlanProtocol(protocol) => {
+                filter.provider = *protocol == VlanProtocol::Ieee8021Ad;
+            }
+            InfoBridge::VlanDefaultPvid(id) => filter.default_pvid = *id,
+            _ => {}
+        }
+    }
+    settings.contains(&InfoBridge::VlanFiltering(true)).then_some(filter)
 }
 
 fn spans(info: &LinkInfo) -> bool {
@@ -261,6 +271,26 @@ mod tests {
         assert_eq!(link(message(&[])).unwrap().vlan, Some((2, 5)));
         // There, 2 is the ifindex of another link.
         assert_eq!(link(message(&[LinkAttribute::LinkNetNsId(0)])).unwrap().vlan, None);
+    }
+
+    #[test]
+    fn how_a_bridge_filters_vlans_is_among_its_settings() {
+        let of = |settings: &[InfoBridge]| {
+            let mut message = LinkMessage::default();
+            let data = LinkInfo::Data(InfoData::Bridge(settings.to_vec()));
+            message.attributes = vec![
+                LinkAttribute::IfName("br0".to_owned()),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), data]),
+            ];
+            link(message).unwrap().vlan_filter
+        };
+        let [on, off] = [true, false].map(InfoBridge::VlanFiltering);
+        let protocol = InfoBridge::VlanProtocol(VlanProtocol::Ieee8021Ad);
+        let pvid = InfoBridge::VlanDefaultPvid(10);
+        assert_eq!(of(&[off, protocol.clone()]), None);
+        assert_eq!(of(&[InfoBridge::VlanFiltering(true)]), Some(VlanFilter::default()));
+        let provider = VlanFilter { provider: true, default_pvid: 10 };
+        assert_eq!(of(&[protocol, pvid, on]), Some(provider));
     }
 
     #[test]

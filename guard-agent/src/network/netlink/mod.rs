@@ -24,7 +24,7 @@ use tokio::time::{error::Elapsed, timeout};
 
 pub(super) use self::decode::flow;
 use self::decode::{address, link, notices, vlans};
-pub use self::model::{Dump, Flow, Link, Notice, PortVlans};
+pub use self::model::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
 use self::readable::ReadableSocket;
 
 /// How long the kernel may take to answer: a thousand ports are listed within a tenth of it.

@@ -20,8 +20,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// It is a bridge.
     pub is_bridge: bool,
-    /// It is a bridge that filters VLANs.
-    pub filters_vlans: bool,
+    /// How it filters VLANs, if it is a bridge that does.
+    pub vlan_filter: Option<VlanFilter>,
     /// It is a bridge on which spanning tree runs, in the kernel or beside it.
     pub spans: bool,
     /// The ifindex of the link that it is a VLAN of, and the VLAN's id.
@@ -59,6 +59,22 @@ impl Default for Flow {
     }
 }
 
+/// How a bridge filters VLANs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanFilter {
+    /// Its VLANs are a provider's, of 802.1ad tags (`vlan_protocol`).
+    pub provider: bool,
+    /// The VLAN of untagged frames on a new port, 0 for none (`vlan_default_pvid`).
+    pub default_pvid: u16,
+}
+
+impl Default for VlanFilter {
+    /// As a new bridge has it.
+    fn default() -> Self {
+        Self { provider: false, default_pvid: 1 }
+    }
+}
+
 /// The VLANs of a bridge's port, or of the bridge itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortVlans {
@@ -68,6 +84,10 @@ pub struct PortVlans {
     pub member: BTreeSet<u16>,
     /// Those whose frames leave it without a tag.
     pub bare: BTreeSet<u16>,
+    /// Their tags are a provider's, as its bridge has it.
+    pub provider: bool,
+    /// The one among them that is called 0 here (see `topology::vlans`), 0 for none.
+    pub native: u16,
     /// There may be more: not all that was told could be read.
     pub unreadable: bool,
 }

@@ -287,12 +287,12 @@ impl Executor {
 
     fn probe(&self, (from, sender): (Mac, Option<IpAddr>), to: &Station, key: &AddressKey) {
         let address = key.ip();
-        let mut question = probe((from, sender), to.mac, address);
-        if self.is_tagged(to.ifindex, key.vlan) {
-            question = tagged(&question, key.vlan);
-        }
-        if let Err(error) = self.prober.send(to.ifindex, &question) {
-            tracing::debug!(%address, port = %to.interface, %error, "cannot send a probe");
+        let question = probe((from, sender), to.mac, address);
+        let vlans = self.vlans.get(&to.ifindex);
+        for question in tagged(&question, vlans, (key.vlan, key.inner_vlan)) {
+            if let Err(error) = self.prober.send(to.ifindex, &question) {
+                tracing::debug!(%address, port = %to.interface, %error, "cannot send a probe");
+            }
         }
     }
 

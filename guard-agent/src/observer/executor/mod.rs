@@ -180,14 +180,6 @@ impl Executor {
         self.own = own;
     }
 
-    /// Whether frames of a VLAN leave a port with its tag.
-    fn is_tagged(&self, ifindex: u32, vlan: u16) -> bool {
-        match self.vlans.get(&ifindex) {
-            Some(vlans) => !vlans.bare.contains(&vlan),
-            None => vlan != 0,
-        }
-    }
-
     /// In whose name a station is asked for an address: an address of the host that the station has a
     /// way back to, or else none.
     fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr> {

@@ -7,7 +7,7 @@ mod host;
 mod listener;
 
 use std::{
-    fmt::{Display, Write as _},
+    fmt::Display,
     net::IpAddr,
     pin::pin,
     sync::Arc,
@@ -23,7 +23,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use guard_core::lease;
+use guard_core::{lease, text};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use self::{budget::Budget, listener::Listener};
@@ -108,7 +108,8 @@ pub async fn serve(deps: Arc<Deps>, http: Http) {
 async fn healthz(State(served): State<Arc<Served>>) -> Response {
     match writer_answers(&served.deps.ledger).await {
         Ok(()) => "ok\n".into_response(),
-        Err(why) => unavailable(format!("store: {why}\n")),
+        // Anyone may ask: why is for those who may read the status.
+        Err(_) => unavailable("store\n".to_owned()),
     }
 }
 
@@ -117,15 +118,16 @@ async fn readyz(State(served): State<Arc<Served>>) -> Response {
     if health.ready() {
         return "ready\n".into_response();
     }
-    let mut reasons = String::new();
+    let mut names = String::new();
     if !health.booted() {
-        reasons.push_str("the boot pass is not over\n");
+        names.push_str("the boot pass is not over\n");
     }
+    // Anyone may ask: why is for those who may read the status.
     for degraded in health.list() {
-        // Writing to a string does not fail.
-        let _ = writeln!(reasons, "{}: {}", degraded.what, degraded.why);
+        names.push_str(&text::escaped(&degraded.what));
+        names.push('\n');
     }
-    unavailable(reasons)
+    unavailable(names)
 }
 
 fn unavailable(why: String) -> Response {

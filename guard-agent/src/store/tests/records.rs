@@ -43,7 +43,11 @@ fn older(files: &Files, version: i64) {
     let new = files.path("new.db");
     fs::rename(files.db(), &new).unwrap();
     let old = Connection::open(files.db()).unwrap();
-    let migrations = [include_str!("../schema/1.sql"), include_str!("../schema/2.sql")];
+    let migrations = [
+        include_str!("../schema/1.sql"),
+        include_str!("../schema/2.sql"),
+        include_str!("../schema/3.sql"),
+    ];
     for (sql, _) in migrations.iter().zip(0..version) {
         old.execute_batch(sql).unwrap();
     }
@@ -63,16 +67,23 @@ fn older(files: &Files, version: i64) {
             old.execute(&insert, rusqlite::params_from_iter(values)).unwrap();
         }
     };
-    copy("lease", columns::NAMES_BEFORE_3, columns::COUNT_BEFORE_3);
+    let (names, count) = columns::of_version(version);
+    copy("lease", &names, count);
     if version > 1 {
         copy("subnet", "id, bridge, vlan, network, length, pool, created_ns", 7);
         copy("interface", "name, prefix, id, created_ns", 4);
     }
     let meta = Meta { rows, digest, ..Meta::read(&from, &new).unwrap() };
-    let HighWater { seed, generation, release_order, boot: _ } = meta.high_water;
+    let HighWater { seed, generation, release_order, boot } = meta.high_water;
+    // Boots are counted from version 3 on.
+    let (column, value) =
+        if version < 3 { ("", String::new()) } else { (", boot", format!(", {boot}")) };
     old.execute(
-        "INSERT INTO meta (id, boot_time_ns, seed, generation, release_order, epoch, commits, \
-         rows, digest, boot_id, crc) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        &format!(
+            "INSERT INTO meta (id, boot_time_ns, seed, generation, release_order, epoch, commits, \
+             rows, digest, boot_id, crc{column}) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+             ?10{value})"
+        ),
         rusqlite::params![
             meta.boot_time_ns.cast_signed(),
             seed.cast_signed(),
@@ -95,22 +106,24 @@ fn older(files: &Files, version: i64) {
 }
 
 #[test]
-fn a_store_of_version_2_becomes_one_of_today_with_all_that_is_in_it() {
-    let files = Files::new();
-    let (store, mut engine) = filled(&files);
-    let rows = store.rows();
-    store.close().unwrap();
-    older(&files, 2);
-    let mut store = files.open().unwrap();
-    assert_eq!(store.rows(), rows);
-    let restored = store.take_restored();
-    assert_eq!(contents(restored.contents), contents(engine.contents()));
-    assert_eq!(restored.high_water.boot, 1);
-    step(&mut store, &mut engine, allocate("another"));
-    store.close().unwrap();
-    let mut store = files.open().unwrap();
-    assert_eq!(contents(store.take_restored().contents), contents(engine.contents()));
-    assert!(files.path("leases.db.v2.bak").exists());
+fn a_store_of_an_earlier_version_becomes_one_of_today_with_all_that_is_in_it() {
+    for version in [2, 3] {
+        let files = Files::new();
+        let (store, mut engine) = filled(&files);
+        let rows = store.rows();
+        store.close().unwrap();
+        older(&files, version);
+        let mut store = files.open().unwrap();
+        assert_eq!(store.rows(), rows);
+        let restored = store.take_restored();
+        assert_eq!(contents(restored.contents), contents(engine.contents()));
+        assert_eq!(restored.high_water.boot, 1);
+        step(&mut store, &mut engine, allocate("another"));
+        store.close().unwrap();
+        let mut store = files.open().unwrap();
+        assert_eq!(contents(store.take_restored().contents), contents(engine.contents()));
+        assert!(files.path(&format!("leases.db.v{version}.bak")).exists());
+    }
 }
 
 fn tables(path: &Path) -> Vec<String> {
@@ -126,7 +139,8 @@ fn the_schema_is_the_one_that_is_written_down() {
     assert_eq!(crc(include_str!("../schema/1.sql")), 0xc29e_cbea);
     assert_eq!(crc(include_str!("../schema/2.sql")), 0xffd5_d7e0);
     assert_eq!(crc(include_str!("../schema/3.sql")), 0x614d_c440);
-    assert_eq!(schema::VERSION, 3);
+    assert_eq!(crc(include_str!("../schema/4.sql")), 0x8c8c_9e8a);
+    assert_eq!(schema::VERSION, 4);
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! Calls methods of the API as another user, and says what each came to: `call-as SOCKET UID GID
 //! GROUPS METHOD…`. It becomes that user by itself, since the user may not even be able to find the
-//! programs. Each method gets an empty message; a stream is left once it has begun.
+//! programs. Each method gets an empty message, or the one whose bytes stand behind it: `METHOD=HEX`. A
+//! stream is left once it has begun.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::{Buf, BufMut};
 use guard_api::client::{CallError, connect};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, client::Grpc};
+use tonic_prost::prost::encoding::{DecodeContext, WireType, skip_field};
+use tonic_prost::prost::{DecodeError, Message};
 
 /// Longer than any answer takes.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,14 +44,49 @@ fn main() -> Result<()> {
         let mut client = Grpc::new(channel);
         for method in methods {
             client.ready().await.with_context(|| method.clone())?;
-            let path: PathAndQuery = method.parse().with_context(|| method.clone())?;
-            let codec = tonic_prost::ProstCodec::<(), ()>::default();
-            let call = client.server_streaming(Request::new(()), path, codec);
-            match tokio::time::timeout(TIMEOUT, call).await.with_context(|| method.clone())? {
+            let (method, bytes) = method.split_once('=').unwrap_or((method, ""));
+            let request = Request::new(Raw(of_hex(bytes)?));
+            let path: PathAndQuery = method.parse().with_context(|| method.to_owned())?;
+            let codec = tonic_prost::ProstCodec::<Raw, ()>::default();
+            let call = client.server_streaming(request, path, codec);
+            match tokio::time::timeout(TIMEOUT, call).await.with_context(|| method.to_owned())? {
                 Ok(_) => println!("{method} OK"),
                 Err(status) => println!("{method} {}", CallError::from(status)),
             }
         }
         Ok(())
     })
+}
+
+fn of_hex(text: &str) -> Result<Vec<u8>> {
+    let byte = |at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..text.len()).step_by(2).map(byte).collect::<Option<_>>().context("METHOD=HEX")
+}
+
+/// A message that is encoded already.
+#[derive(Default)]
+struct Raw(Vec<u8>);
+
+impl Message for Raw {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        buffer.put_slice(&self.0);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        skip_field(wire_type, tag, buffer, context)
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
 }

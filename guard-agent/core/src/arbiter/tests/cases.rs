@@ -25,7 +25,7 @@ mod common;
 use self::common::{Case, ELSEWHERE, HERE};
 
 /// A frame out of which the kernel took a tag.
-struct Stripped(Vec<u8>, Option<u16>);
+struct Stripped(Vec<u8>, Option<(u16, u16)>);
 
 impl Frame for Stripped {
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
@@ -37,7 +37,11 @@ impl Frame for Stripped {
     }
 
     fn stripped_tag(&self) -> Option<u16> {
-        self.1
+        self.1.map(|(_, tci)| tci)
+    }
+
+    fn stripped_type(&self) -> u16 {
+        self.1.map_or(0, |(kind, _)| kind)
     }
 
     fn size(&self) -> u32 {

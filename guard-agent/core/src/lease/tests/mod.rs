@@ -1,5 +1,6 @@
 //! The rules, one test each, on the engine alone.
 
+mod callers;
 mod carved;
 mod confirm;
 mod hand_out;
