@@ -33,9 +33,25 @@ pub enum ParseError {
 pub fn parse(text: &str) -> Result<Duration, ParseError> {
     match read(text) {
         Ok(duration) if duration <= MOST => Ok(duration),
-        Err(error) if !error.is_range() => Err(ParseError::Malformed(text.to_owned())),
+        Err(_) if read(&with_small_numbers(text)).is_err() => {
+            Err(ParseError::Malformed(text.to_owned()))
+        }
         Ok(_) | Err(_) => Err(ParseError::TooLong(text.to_owned())),
     }
+}
+
+/// The same with 1 for each number: what is no length of time even then is written wrongly.
+fn with_small_numbers(text: &str) -> String {
+    let mut small = String::new();
+    let mut within = false;
+    for char in text.chars() {
+        let is_digit = char.is_ascii_digit();
+        if !is_digit || !within {
+            small.push(if is_digit { '1' } else { char });
+        }
+        within = is_digit;
+    }
+    small
 }
 
 fn read(text: &str) -> Result<Duration, jiff::Error> {

@@ -24,6 +24,8 @@ pub fn obstacle(topology: &Topology, ifindex: u32, bridge: &str) -> Option<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use guard_core::evidence::Device;
 
     use super::*;
@@ -37,7 +39,7 @@ mod tests {
             controller,
             kind: Some("veth".to_owned()),
             is_bridge: name.starts_with("br"),
-            filters_vlans: false,
+            vlan_filter: None,
             spans: false,
             vlan: None,
             lower: None,
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_is_something_else_can_be_no_port() {
-        let mut topology = Topology::new(vec!["br0".into()]);
+        let mut topology = Topology::new([("br0".into(), BTreeSet::new())].into());
         topology.reset(Dump {
             links: vec![
                 link(1, "renamed-lo", None),
