@@ -13,6 +13,7 @@ use guard_agent::{
     daemon::{self, capabilities, files, log, malloc},
     datapath,
 };
+use tokio::runtime::Runtime;
 
 /// Hands out addresses to sandboxes, watches who uses them, and tells of two claimants of one.
 #[derive(Parser)]
@@ -70,6 +71,12 @@ fn message(error: &anyhow::Error) -> String {
     format!("guard-agent: {text}\n")
 }
 
+fn runtime(name: &str) -> anyhow::Result<Runtime> {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    let runtime = threads.enable_all().thread_name(name).build();
+    runtime.context("cannot start the runtime's threads")
+}
+
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run { config: path } => {
@@ -80,12 +87,11 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             malloc::few_heaps();
             files::raise_limit();
             let log = log::start(config.log_format).context("cannot start the log's thread")?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("cannot start the runtime's threads")?;
-            let ended = runtime.block_on(daemon::run(&path, config));
+            // Whoever calls the API has threads apart: no call keeps a frame from being judged.
+            let (runtime, api) = (runtime("guard")?, runtime("guard-api")?);
+            let ended = runtime.block_on(daemon::run(&path, config, api.handle()));
             // All that must be done is done: a thread that hangs is not waited for.
+            api.shutdown_background();
             runtime.shutdown_background();
             log.end(&ended.as_ref().err().map(message).unwrap_or_default());
             return Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -3,11 +3,12 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _},
+    io,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
+use guard_api::{bounds::Bound, files};
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
 /// Opens a file for reading.
@@ -28,19 +29,15 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open`], or it is longer, or not UTF-8.
-pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
-    }
-    Ok(text)
+pub fn read_text(path: &Path, most: Bound) -> io::Result<String> {
+    files::read_from(open(path)?, "the file", most)
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
+    use guard_api::bounds;
     use nix::{sys::stat::Mode, unistd::mkfifo};
 
     use super::*;
@@ -49,11 +46,13 @@ mod tests {
     fn a_regular_file_is_read_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
+        let most = bounds::RESERVATION;
         fs::write(at("file"), "12345").unwrap();
+        fs::write(at("long"), "1".repeat(most.most + 1)).unwrap();
         symlink(at("file"), at("link")).unwrap();
         mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
-        assert_eq!(read_text(&at("file"), 5).unwrap(), "12345");
-        assert_eq!(read_text(&at("file"), 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_text(&at("file"), most).unwrap(), "12345");
+        assert!(read_text(&at("long"), most).is_err());
         for other in [at("link"), at("pipe"), at("none"), dir.path().to_owned(), "/dev/zero".into()]
         {
             assert!(open(&other).is_err(), "{}", other.display());

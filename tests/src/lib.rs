@@ -45,6 +45,7 @@ mod sandbox;
 mod serve;
 mod stream;
 mod terminal;
+mod user;
 mod wait;
 mod watch;
 
@@ -79,5 +80,6 @@ pub use raw_socket::RawSocket;
 pub use sandbox::{Port, Sandbox};
 pub use stream::Stream;
 pub use terminal::Terminal;
+pub use user::become_user;
 pub use wait::{TIMEOUT, eventually};
 pub use watch::Watch;

@@ -8,13 +8,15 @@ use crate::setup::Profile;
 use crate::{process, root, setup, terminal};
 
 /// How much of each, by the variable that the tests read.
-const AMOUNTS: [(&str, &str); 5] = [
+const AMOUNTS: [(&str, &str); 6] = [
     // Real incidents under each of two floods.
     ("GUARD_SOAK_INCIDENTS", "10000"),
     // Thefts while one port spoofs what others own.
     ("GUARD_SOAK_THEFTS", "1000"),
     // Frames of an attacker, of each of which a Linux neighbour is asked what it believes.
     ("GUARD_SOAK_BELIEF", "40960"),
+    // Seconds of HTTP/2 by chance.
+    ("GUARD_SOAK_SURFACE", "600"),
     // Frames by chance through the program and the decision function.
     ("GUARD_DIFFERENTIAL_FRAMES", "10000000"),
     // Power cuts under the store.

@@ -43,7 +43,9 @@ impl CallError {
         match self {
             Self::Refused(status) => status.code() == Code::Unavailable,
             Self::Connect { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                // The last one: so many wait to be let in that the kernel takes no more.
+                use io::ErrorKind::{ConnectionRefused, NotFound, WouldBlock};
+                matches!(source.kind(), NotFound | ConnectionRefused | WouldBlock)
             }
             Self::Deadline(_) | Self::Lost(_) => true,
         }
@@ -179,6 +181,7 @@ fn refusal(status: &Status) -> String {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; is guard-agent running?",
+        io::ErrorKind::WouldBlock => "; too many wait to be let in: try again",
         io::ErrorKind::PermissionDenied => {
             "; who has no role in the agent's [access] cannot connect: try as root"
         }
@@ -228,6 +231,16 @@ mod tests {
     fn a_refusal_without_reason_names_the_status() {
         let error = CallError::from(Status::unimplemented("not yet"));
         assert_eq!(error.to_string(), "UNIMPLEMENTED: not yet");
+    }
+
+    #[test]
+    fn a_socket_on_which_too_many_wait_is_tried_again() {
+        let connect = |kind: io::ErrorKind| CallError::Connect {
+            path: "/run/guard/guard.sock".into(),
+            source: kind.into(),
+        };
+        assert!(connect(io::ErrorKind::WouldBlock).retry_helps());
+        assert!(!connect(io::ErrorKind::PermissionDenied).retry_helps());
     }
 
     #[test]

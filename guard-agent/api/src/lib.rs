@@ -3,7 +3,10 @@
 
 pub mod client;
 pub mod convert;
+pub mod files;
 #[cfg(feature = "serde")]
 pub mod json;
 pub mod pages;
 pub mod proto;
+
+pub use guard_core::bounds;

@@ -3,6 +3,7 @@
 //! go out. The crate knows no clock, no socket, no kernel map, no file and no task.
 
 pub mod arbiter;
+pub mod bounds;
 pub mod duration;
 pub mod evidence;
 pub mod homes;

@@ -19,20 +19,18 @@ mod result;
 mod verify;
 
 use std::{
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use call::{Call, Command};
 use conf::{NetConf, Role};
 use error::Error;
+use guard_api::{bounds, files};
 use serde_json::{Value, json};
 
 /// The versions of the specification that it speaks, oldest first.
 const VERSIONS: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
-
-/// The longest configuration that is read: far above any real one.
-const LONGEST: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     let mut version = VERSIONS[VERSIONS.len() - 1].to_owned();
@@ -55,7 +53,9 @@ fn carry_out(version: &mut String) -> Result<Option<Value>, Error> {
     // Whatever else is wrong: a runtime that cannot write all of it never reads the answer. People
     // who try it by hand are not to wait.
     if command.is_ok() || !io::stdin().is_terminal() {
-        io::stdin().take(LONGEST).read_to_string(&mut text).map_err(Error::Input)?;
+        let input = io::stdin().lock();
+        text = files::read_from(input, "the configuration", bounds::CONFIGURATION)
+            .map_err(Error::Input)?;
     }
     let command = command?;
     if command == Command::Version {

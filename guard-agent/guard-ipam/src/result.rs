@@ -1,13 +1,8 @@
 //! What ADD returns ("ADD Success" of the specification, for delegated plugins without interfaces).
 
-use std::{
-    fs::OpenOptions,
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::path::Path;
 
-use guard_api::proto::Lease;
+use guard_api::{bounds, files, proto::Lease};
 use serde_json::{Map, Value, json};
 
 use crate::{conf::Ipam, error::Error};
@@ -40,28 +35,9 @@ fn ip(version: &str, lease: &Lease) -> Value {
     Value::Object(ip)
 }
 
-/// How long a `resolv.conf` may be.
-const LONGEST: u64 = 64 * 1024;
-/// include/uapi/asm-generic/fcntl.h: a pipe would wait for a writer.
-const O_NONBLOCK: i32 = 0o4000;
-
-/// A regular file, or a link to one: `/etc/resolv.conf` is often one.
-fn read(path: &Path) -> io::Result<String> {
-    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
-        return Err(io::Error::other("it is too long"));
-    }
-    Ok(text)
-}
-
 /// `resolv.conf(5)` as the specification's `dns`.
 fn dns(path: &Path) -> Result<Value, Error> {
-    let text = read(path)
+    let text = files::read_regular(path, bounds::RESOLV_CONF)
         .map_err(|error| Error::Conf(format!("resolvConf {}: {error}", path.display())))?;
     let (mut nameservers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
     let mut dns = Map::new();

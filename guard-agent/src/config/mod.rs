@@ -13,14 +13,15 @@ mod rules;
 mod sources;
 
 use std::{
-    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use guard_api::files;
 use guard_core::{
+    bounds,
     homes::{self, MAX_HOMES},
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     policy::{Allow, Conflict, MAX_RULES, Quota},
@@ -272,7 +273,7 @@ impl Config {
     /// # Errors
     /// Names the file, the line where there is one, the object, and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
+        let text = files::read(path, bounds::CONFIGURATION)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }

@@ -1,5 +1,5 @@
 //! Whether the agent is really well: the store's writer answers, the observer's loop runs, and the
-//! runtime takes up what it is given. Only then does the service manager's watchdog hear of it, so that
+//! runtimes take up what they are given. Only then does the service manager's watchdog hear of it, so that
 //! it restarts an agent that is there and does nothing.
 
 use std::{
@@ -38,8 +38,8 @@ pub struct Liveness {
     pub ledger: Ledger,
     /// The observer's.
     pub observer: Arc<Heartbeat>,
-    /// Where everything else runs.
-    pub tasks: runtime::Handle,
+    /// Where everything else runs: what watches and judges, and what answers.
+    pub tasks: [runtime::Handle; 2],
     /// Who is told.
     pub health: Arc<Health>,
 }
@@ -93,7 +93,8 @@ impl Liveness {
             let why = format!("it has not come round for {ROUND:?}: what happens goes unseen");
             self.health.degraded(OBSERVER, &why);
         }
-        let runs = timeout(TASK, self.tasks.spawn(async {})).await.is_ok();
+        let [judges, answers] = self.tasks.each_ref().map(|tasks| tasks.spawn(async {}));
+        let runs = timeout(TASK, async { tokio::join!(judges, answers) }).await.is_ok();
         if !runs {
             tracing::error!("no task has been taken up for {TASK:?}: nobody is answered");
         }

@@ -16,7 +16,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    net::UnixListener,
+    runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -36,7 +36,7 @@ use crate::{
     owners::fence::{self, GenerationFence},
     reconcile::{self, Reconciler},
     server::{
-        self, Passed,
+        self, Door, Passed,
         http::{self, Http},
     },
     store::Boot,
@@ -48,23 +48,22 @@ use crate::{
 /// hangs then, such as a disk, would keep an agent that lost a part from being started again.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; what callers ask for, on the threads of `api`.
 ///
 /// # Errors
 /// What is missing or wrong on this machine, and what to do; or which part of the agent ended.
-pub async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
+pub async fn run(path: &Path, config: Config, api: &runtime::Handle) -> anyhow::Result<()> {
     // Before anyone can know that we are there: until then a signal ends us on the spot.
     let signals = Signals::listen()?;
     // What is in use by another agent is found before anything is touched.
     let mut passed = Passed::all();
     let mut listen = |path| server::listen(path, &config.access, &mut passed);
-    let (listener, _file) = listen(&config.socket)?;
+    let door = listen(&config.socket)?;
     let readers = config.reader_socket.as_deref().map(listen).transpose()?;
-    let (readers, _readers_file) = readers.unzip();
     let health = Arc::new(Health::default());
     let web = http::open(config.http.clone(), &mut passed, &health);
     passed.warn_of_others();
-    serve(path, Arc::new(config), health, (listener, readers, web), signals).await
+    serve(path, Arc::new(config), health, (door, readers, web, api), signals).await
 }
 
 /// What asks us to end.
@@ -88,7 +87,7 @@ async fn serve(
     path: &Path,
     config: Arc<Config>,
     health: Arc<Health>,
-    (listener, readers, web): (UnixListener, Option<UnixListener>, Http),
+    (door, readers, web, api): (Door, Option<Door>, Http, &runtime::Handle),
     signals: Signals,
 ) -> anyhow::Result<()> {
     let id = clock::boot_id().context("cannot read the boot id; is /proc mounted?")?;
@@ -105,7 +104,7 @@ async fn serve(
     let Signals { terminate, interrupt, hangup } = signals;
     let started = async {
         let kernel = kernel.await.context("loading the program panicked")??;
-        let faces = Faces { path, listener, readers, web, hangup };
+        let faces = Faces { path, door, readers, web, api, hangup };
         Running::start(&config, &leases, kernel, faces, &supervisor).await
     };
     let ended = match started.await {
@@ -132,10 +131,12 @@ struct Faces<'a> {
     /// The configuration file, read anew on SIGHUP.
     path: &'a Path,
     hangup: Signal,
-    listener: UnixListener,
+    door: Door,
     /// Where nobody is more than a reader.
-    readers: Option<UnixListener>,
+    readers: Option<Door>,
     web: Http,
+    /// Where whoever reaches it is served.
+    api: &'a runtime::Handle,
 }
 
 /// All parts, running.
@@ -155,11 +156,11 @@ impl Running {
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
-        let Faces { path, hangup, listener, readers, web } = faces;
+        let Faces { path, hangup, door, readers, web, api } = faces;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
-        let liveness = start_liveness(leases, &handle, supervisor)?;
+        let liveness = start_liveness(leases, &handle, api, supervisor)?;
         let (reconciler, watchdog) = judges(config, leases, supervisor);
         let (current, settings) = watch::channel(config.clone());
         let reloader = Reloader {
@@ -189,7 +190,8 @@ impl Running {
             metrics: metrics.clone(),
             stopping,
         });
-        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), listener, readers));
+        let _there = api.enter();
+        supervisor.spawn_fallible("gRPC server", server::serve(deps.clone(), door, readers));
         supervisor.spawn("HTTP server", http::serve(deps, web));
         Ok(Self { stop, tasks, _liveness: liveness })
     }
@@ -264,12 +266,13 @@ fn judges(
 fn start_liveness(
     leases: &Leases,
     observer: &Handle,
+    api: &runtime::Handle,
     supervisor: &Supervisor,
 ) -> anyhow::Result<oneshot::Sender<()>> {
     let liveness = Liveness {
         ledger: leases.ledger.clone(),
         observer: observer.heartbeat.clone(),
-        tasks: tokio::runtime::Handle::current(),
+        tasks: [runtime::Handle::current(), api.clone()],
         health: leases.health.clone(),
     };
     liveness.start(supervisor).context("starting the thread that watches the others")

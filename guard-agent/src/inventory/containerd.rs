@@ -11,6 +11,7 @@ use guard_api::proto::containerd::{
     events::{Envelope, SubscribeRequest, events_client::EventsClient},
 };
 use guard_core::{
+    bounds,
     evidence::{Entry, EventStream as _, Listing, Place, Unread},
     lease,
     owner::Owner,
@@ -116,6 +117,7 @@ impl Lister for Containerd {
         let mut listing = Listing::default();
         // The stream ends well only with the server's status: one that is cut off is an error.
         while let Some(message) = stream.message().await.map_err(failed)? {
+            bounds::LISTED.check("containerd", listing.entries.len() + 1)?;
             // Without contents it is one without a name.
             self.settings.read(&message.container.unwrap_or_default(), &mut listing);
         }

@@ -14,6 +14,7 @@ use guard_api::proto::directory::{
     GetRequest, ListRequest, Sandbox, State, directory_client::DirectoryClient,
 };
 use guard_core::{
+    bounds,
     evidence::{Death, Entry, Listing, Place, SandboxState, Unread},
     lease,
     owner::Owner,
@@ -68,9 +69,11 @@ impl Lister for Directory {
         let client = self.client.insert(client);
         let listed = client.list(ListRequest {}).await;
         let listed = listed.map_err(|status| SourceError::call("list the sandboxes", &status))?;
+        let listed = listed.into_inner().sandboxes;
+        bounds::LISTED.check("the directory", listed.len())?;
         let mut listing = Listing::default();
         let (now, mut seen) = (clock::now(), HashMap::new());
-        for sandbox in listed.into_inner().sandboxes {
+        for sandbox in listed {
             let first_listed = |owner: &Owner, dead| {
                 let state = (owner.clone(), dead);
                 let first = self.first.get(&state).copied().unwrap_or(now);

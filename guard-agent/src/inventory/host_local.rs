@@ -7,10 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::regular;
+use guard_api::bounds;
 
-/// How long a reservation may be: an id and an interface's name.
-const LONGEST: u64 = 4096;
+use crate::regular;
 
 /// One address that `host-local` gave.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,13 +74,15 @@ pub fn read(directory: &Path) -> Result<Vec<Reservation>, HostLocalError> {
         // Beside the reservations there are "lock" and "last_reserved_ip.N".
         let name = path.file_name().and_then(|name| name.to_str());
         let Some(address) = name.and_then(|name| name.parse::<IpAddr>().ok()) else { continue };
-        let text = regular::read_text(&path, LONGEST).map_err(io(&path))?;
+        let text = regular::read_text(&path, bounds::RESERVATION).map_err(io(&path))?;
         let mut lines = text.lines().map(str::trim);
         let container = lines.next().unwrap_or_default().to_owned();
         if container.is_empty() {
             return Err(HostLocalError::NoContainer { path });
         }
         let interface = lines.next().unwrap_or_default().to_owned();
+        let many = bounds::RESERVATIONS.check("the directory", found.len() + 1);
+        many.map_err(|many| io(directory)(io::Error::other(many)))?;
         found.push(Reservation { address, container, interface, network: network.to_owned() });
     }
     found.sort();

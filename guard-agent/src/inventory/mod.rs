@@ -26,6 +26,7 @@ use std::{
 use futures_util::future::join_all;
 use guard_api::client::{self, ChannelError};
 use guard_core::{
+    bounds::TooMuch,
     evidence::{CONTAINERD, DIRECTORY, PollResult, SandboxState, Source},
     owner::Owner,
 };
@@ -83,6 +84,9 @@ pub enum SourceError {
     /// An answer that means nothing.
     #[error("{0}")]
     Unreadable(String),
+    /// It lists more than anybody has.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
     /// A namespace that no request can name.
     #[error("the namespace {0:?} is not printable ASCII")]
     Namespace(String),

@@ -24,9 +24,10 @@ pub use self::{
 };
 use crate::ledger::AfterCommit;
 
-/// Why calls and connections are refused: the caller lacks the role, what it wants is another's, or it
-/// has too many.
-pub const REFUSALS: [&str; 5] = ["role", "not_yours", "calls", "connections", "http"];
+/// Why calls and connections are refused or ended: the caller lacks the role, what it wants is another's, it
+/// has too many, asks for too much at a time, or does not read.
+pub const REFUSALS: [&str; 7] =
+    ["role", "not_yours", "calls", "connections", "work", "unread", "http"];
 
 /// All metrics of the agent.
 #[derive(Debug)]

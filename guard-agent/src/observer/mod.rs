@@ -77,7 +77,7 @@ use crate::{
 /// Records are read from the ring in batches of at most so many, so that nothing else starves.
 const BATCH: usize = 256;
 
-/// How long alerts wait to be written down, and what follows from them: the tasks that send them to
+/// How long alerts wait to be written down, and what follows from them: the threads that send them to
 /// subscribers, and those, have the processors for themselves meanwhile. What comes in this time is
 /// written down together.
 const WRITE_DOWN: Duration = Duration::from_millis(1);
@@ -234,7 +234,7 @@ impl Observer {
         observer.deps.owners.forget_others();
         let snapshot = datapath::read(&observer.deps.bpffs)?;
         observer.take_snapshot(snapshot);
-        observer.drain().await;
+        observer.drain();
         observer.write_down();
         Ok((observer, handle))
     }
@@ -261,7 +261,7 @@ impl Observer {
                         if !full {
                             guard.clear_ready();
                         }
-                        self.take(records).await;
+                        self.take(records);
                         if full {
                             // Others get their turn in between, the timers among them.
                             yield_now().await;
@@ -386,29 +386,24 @@ impl Observer {
     }
 
     /// Takes all records off the ring that are there now.
-    async fn drain(&mut self) {
+    fn drain(&mut self) {
         loop {
             let records = batch(self.ring.get_mut());
             if records.is_empty() {
                 return;
             }
-            self.take(records).await;
+            self.take(records);
         }
     }
 
-    async fn take(&mut self, records: Vec<Bytes>) {
+    fn take(&mut self, records: Vec<Bytes>) {
         for record in records {
-            let unwritten = self.deps.reporter.unwritten();
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.event(event),
                 Err(error) => {
                     let why = format!("a record of {} bytes is no event: {error}", record.len());
                     self.deps.health.degraded("ring", &why);
                 }
-            }
-            if self.deps.reporter.unwritten() > unwritten {
-                // The tasks that send it to subscribers are ready now, on this thread: they go first.
-                yield_now().await;
             }
             if self.next_write_down().is_some_and(|at| at <= Instant::now()) {
                 self.write_down();

@@ -25,7 +25,7 @@ use super::{
     Deps, audit, check,
     error::{self, Invalid},
     leases::addresses,
-    page::{self, Key, Page, Paged},
+    page::{self, AT_ONCE, Key, Page, Paged},
     report, sources,
 };
 use guard_api::proto::{self, Outcome, QuarantineAction};
@@ -34,9 +34,6 @@ use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, store::Ha
 
 /// How long files may take that an administrator names.
 const FILES_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How many leases a collection looks at in one go.
-const AT_ONCE: usize = 1024;
 
 pub struct Service(pub Arc<Deps>);
 

@@ -1,11 +1,17 @@
 //! Lets in connections and calls, or refuses them, in one place for every method.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task,
+    time::{Duration, Instant},
+};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, stream};
 use http_body_util::BodyExt as _;
-use tokio::{net::UnixListener, sync::watch};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::{net::UnixStream, sync::watch};
 use tonic::{
     Code, Status,
     body::Body,
@@ -20,13 +26,15 @@ use super::{
     limit::{Caller, Limit, Slot},
     peer::{Connection, Peer},
     refusals::{Refusals, Refused},
+    revoked::Until,
+    socket::{self, Door},
+    transport::Close,
+    work::{Place, Places, Size, Tokens},
 };
 use crate::config::Config;
 
 /// A request has names and addresses in it: the longest that makes sense is far below.
 pub const MESSAGE: usize = 64 << 10;
-/// Calls of one connection at a time; a client makes those above wait.
-pub const STREAMS: u32 = 256;
 /// Calls of one caller at a time, streams that are open included.
 const CALLS: u32 = 512;
 /// Connections of one caller.
@@ -47,33 +55,44 @@ fn caller(role: Role, peer: &Peer) -> Caller {
 /// Accepts connections to a socket on which nobody has more than a role; those that are too many of one
 /// caller are closed at once.
 pub fn connections(
-    listener: UnixListener,
+    door: Door,
     most: Role,
     settings: Settings,
     refusals: Refusals,
-) -> impl Stream<Item = std::io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let limit = Limit::new(CONNECTIONS, STRANGERS);
-    UnixListenerStream::new(listener).filter_map(move |accepted| {
-        let admitted = accepted.map(|stream| {
-            let settings = settings.borrow().clone();
-            let peer = Peer::of(&stream, most, &settings.access);
-            let caller = caller(access::role(&settings.access, &peer), &peer);
-            let Some(slot) = limit.take(caller) else {
-                refusals.note(caller, &peer, Refused::Connections(limit.most(caller)));
-                return None;
-            };
-            Some(Connection::new(stream, peer, slot))
-        });
-        if let Err(error) = &admitted {
-            refusals.not_accepted(error);
-        }
-        async move {
-            if admitted.is_err() {
-                tokio::time::sleep(OUT_OF_FILES).await;
+    stream::unfold((door, settings, refusals, limit), move |mut state| async move {
+        let (door, settings, refusals, limit) = &mut state;
+        loop {
+            let accepted = door.accept(|| socket::mode_for(&settings.borrow().access)).await;
+            match accepted.map(|stream| let_in(stream, most, settings, refusals, limit)) {
+                Ok(Some(connection)) => return Some((connection, state)),
+                Ok(None) => {}
+                Err(error) => {
+                    refusals.not_accepted(&error);
+                    tokio::time::sleep(OUT_OF_FILES).await;
+                }
             }
-            admitted.transpose()
         }
     })
+}
+
+fn let_in(
+    stream: UnixStream,
+    most: Role,
+    settings: &Settings,
+    refusals: &Refusals,
+    limit: &Limit,
+) -> Option<Connection> {
+    let settings = settings.borrow().clone();
+    let peer = Peer::of(&stream, most, &settings.access);
+    let caller = caller(access::role(&settings.access, &peer), &peer);
+    // Those that the kernel does not name here count as one.
+    let Some(slot) = limit.take_for(caller, peer.pid.unwrap_or_default()) else {
+        refusals.note(caller, &peer, Refused::Connections(limit.most(caller)));
+        return None;
+    };
+    Some(Connection::new(stream, peer, slot))
 }
 
 /// Asks of every call whether its caller may, and counts it.
@@ -81,46 +100,101 @@ pub fn connections(
 pub struct Admission {
     settings: Settings,
     limit: Limit,
+    places: Places,
+    tokens: Tokens,
     refusals: Refusals,
+}
+
+/// A call that may be made.
+struct Admitted {
+    caller: Caller,
+    peer: Peer,
+    size: Size,
+    /// Its place among its caller's.
+    slot: Slot,
+    audit: Option<Audit>,
+}
+
+/// One that may not.
+struct Rejected {
+    caller: Caller,
+    status: Status,
 }
 
 impl Admission {
     pub fn new(settings: Settings, refusals: Refusals) -> Self {
-        Self { settings, limit: Limit::new(CALLS, STRANGERS), refusals }
+        let limit = Limit::new(CALLS, STRANGERS);
+        Self { settings, limit, places: Places::default(), tokens: Tokens::default(), refusals }
     }
 
-    fn admit<B>(&self, request: &mut http::Request<B>) -> Result<Admitted, Status> {
+    fn admit<B>(&self, request: &mut http::Request<B>) -> Result<Admitted, Box<Rejected>> {
         let path = request.uri().path();
-        let required = access::required(path).ok_or_else(|| error::method_unknown(path))?;
         let peer = request.extensions().get::<Peer>();
         let peer = peer.expect("the transport puts it into every request").clone();
         let settings = self.settings.borrow().clone();
         let role = access::role(&settings.access, &peer);
         let caller = caller(role, &peer);
+        let reject = |status| Box::new(Rejected { caller, status });
+        let required = access::required(path);
+        let required = required.ok_or_else(|| reject(error::method_unknown(path)))?;
         if role < required {
             self.refusals.note(caller, &peer, Refused::Role);
             let hint = access::hint(&settings.access, required, &peer);
-            return Err(error::role_required(path, required, peer.uid, hint));
+            return Err(reject(error::role_required(path, required, peer.uid, hint)));
         }
         let slot = self.limit.take(caller).ok_or_else(|| {
             let most = self.limit.most(caller);
             self.refusals.note(caller, &peer, Refused::Calls(most));
-            error::too_many_calls(most)
+            reject(error::too_many_calls(most))
         })?;
         let audit = Audit::of(path, access::changes(path), role, &peer);
+        let size = Size::of(path);
         let on_behalf = access::caller(&settings.access, role, peer.uid);
         request.extensions_mut().insert(on_behalf);
-        Ok(Admitted { slot, audit, caller, peer })
+        Ok(Admitted { caller, peer, size, slot, audit })
     }
-}
 
-/// A call that was let in.
-struct Admitted {
-    /// Its place among its caller's.
-    slot: Slot,
-    audit: Option<Audit>,
-    caller: Caller,
-    peer: Peer,
+    /// Whether there is a place for an answer of this size, once there is.
+    async fn place(&self, admitted: &Admitted) -> Result<Option<Place>, Status> {
+        let Admitted { caller, peer, size, .. } = admitted;
+        if *size != Size::Large {
+            return Ok(None);
+        }
+        let place = self.places.take(*caller).await;
+        if place.is_none() {
+            self.refusals.note(*caller, peer, Refused::Work);
+        }
+        place.map(Some).ok_or_else(error::too_much_work)
+    }
+
+    /// A stream that ends once its caller has the role no more.
+    fn until_revoked(&self, body: Body, path: String, peer: Peer) -> Body {
+        let Some(required) = access::required(&path) else { return body };
+        let mut settings = self.settings.clone();
+        let revoked = async move {
+            let lacks = |config: &Arc<Config>| access::role(&config.access, &peer) < required;
+            let lacks = settings.wait_for(lacks).await.is_ok();
+            if !lacks {
+                // The agent stops, and so does the stream.
+                return std::future::pending().await;
+            }
+            let hint = access::hint(&settings.borrow().access, required, &peer);
+            error::role_required(&path, required, peer.uid, hint)
+        };
+        Body::new(Until::new(body, revoked))
+    }
+
+    /// Says no, no faster than the caller may be refused.
+    async fn reject(&self, rejected: Rejected) -> http::Response<Body> {
+        let Rejected { caller, status } = rejected;
+        let Some(wait) = self.tokens.take(caller, Instant::now()) else {
+            let mut answer = status.into_http();
+            answer.extensions_mut().insert(Close);
+            return answer;
+        };
+        tokio::time::sleep(wait).await;
+        status.into_http()
+    }
 }
 
 impl<S> Layer<S> for Admission {
@@ -142,7 +216,10 @@ type Answer = Result<http::Response<Body>, Infallible>;
 
 impl<S> Service<http::Request<Body>> for Guarded<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -157,15 +234,22 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let admitted = match self.admission.admit(&mut request) {
-            Ok(admitted) => admitted,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
-        };
-        let answer = self.inner.call(request);
-        let refusals = self.admission.refusals.clone();
+        let admission = self.admission.clone();
+        // The one that has said that it is ready.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let Admitted { slot, audit, caller, peer } = admitted;
-            let answer = answer.await?;
+            let path = request.uri().path().to_owned();
+            let admitted = match admission.admit(&mut request) {
+                Ok(admitted) => admitted,
+                Err(rejected) => return Ok(admission.reject(*rejected).await),
+            };
+            let place = match admission.place(&admitted).await {
+                Ok(place) => place,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let Admitted { caller, peer, size, slot, audit } = admitted;
+            let mut answer = inner.call(request).await?;
             let refused = Status::from_header_map(answer.headers()).map(|status| status.code());
             match (audit, refused) {
                 (Some(audit), Some(Code::Ok) | None) => audit.answered(answer.extensions()),
@@ -176,13 +260,19 @@ where
                 // The transport's word for a message above the limit, and for nothing else here.
                 Some(Code::OutOfRange) => return Ok(error::too_large(MESSAGE).into_http()),
                 // Who lacks the role has not come so far.
-                Some(Code::PermissionDenied) => refusals.note(caller, &peer, Refused::NotYours),
+                Some(Code::PermissionDenied) => {
+                    admission.refusals.note(caller, &peer, Refused::NotYours);
+                }
                 _ => {}
+            }
+            answer.extensions_mut().insert(size.terms(caller));
+            if size == Size::Endless {
+                answer = answer.map(|body| admission.until_revoked(body, path, peer));
             }
             Ok(answer.map(|body| {
                 // A call lasts as long as its answer.
                 Body::new(body.map_frame(move |frame| {
-                    let _counted = &slot;
+                    let _counted = (&slot, &place);
                     frame
                 }))
             }))

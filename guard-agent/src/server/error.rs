@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use guard_core::lease::command::{Reason, Refusal, Reply};
+use guard_core::{
+    bounds::TooMuch,
+    lease::command::{Reason, Refusal, Reply},
+};
 use ipnet::IpNet;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -122,6 +125,9 @@ pub enum Invalid {
         /// How many leases would have them.
         pools: usize,
     },
+    /// More than a call can have of something.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
     /// A path that depends on who reads it.
     #[error("path {0:?} is not absolute")]
     Path(String),
@@ -190,6 +196,7 @@ impl From<Invalid> for Status {
             Invalid::Missing(_)
             | Invalid::PoolTwice(_)
             | Invalid::Path(_)
+            | Invalid::TooMuch(_)
             | Invalid::Labels { .. } => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
@@ -214,6 +221,13 @@ pub fn role_required(path: &str, required: Role, uid: Option<u32>, hint: &str) -
 pub fn too_many_calls(most: u32) -> Status {
     let message = format!("{most} calls are open already; end some, or wait for their answers");
     status(Code::ResourceExhausted, "TOO_MANY_CALLS", message, Some(SOON))
+}
+
+/// There is no place for one more large answer.
+pub fn too_much_work() -> Status {
+    let message = "so many lists are being read already that there was no place for this one; read \
+                   what you have asked for, or ask later";
+    status(Code::ResourceExhausted, "TOO_MUCH_WORK", message.to_owned(), Some(SOON))
 }
 
 /// The request is longer than any that makes sense.

@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, pin::Pin, sync::Arc};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use guard_core::incident::{Incident, Role};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
@@ -55,10 +55,13 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::PortsRequest>,
     ) -> Result<Response<proto::PortsResponse>, Status> {
         let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.bus.last())?;
-        let ports = self.0.observer.ports.read();
-        let from = page.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let some = ports.range((from, Bound::Unbounded)).take(page.wanted()).collect();
-        let ports = page.of_all(some, |(id, _)| **id, |(id, status)| self.port(**id, status));
+        let some = |after: Option<&u32>, wanted| {
+            let ports = self.0.observer.ports.read();
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let some = ports.range((from, Bound::Unbounded)).take(wanted);
+            some.map(|(id, status)| (*id, self.port(*id, status))).collect()
+        };
+        let ports = page.of_pieces(some).await;
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::PortsResponse { ports, next_page_token, seq }))
     }
@@ -69,9 +72,12 @@ impl proto::guard_server::Guard for Service {
     ) -> Result<Response<proto::ConflictsResponse>, Status> {
         let mut request = request.into_inner();
         let mut page = Page::of("Guard.Conflicts", &mut request, self.0.bus.last())?;
-        let (after, wanted) = (page.after.unwrap_or_default(), page.wanted());
-        let some = self.0.reporter.list_after(request.all, after, wanted);
-        let conflicts = page.of_all(some, |incident| incident.id, |one| self.conflict(one));
+        let some = |after: Option<&u64>, wanted| {
+            let after = after.copied().unwrap_or_default();
+            let some = self.0.reporter.list_after(request.all, after, wanted);
+            some.iter().map(|incident| (incident.id, self.conflict(incident))).collect()
+        };
+        let conflicts = page.of_pieces(some).await;
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ConflictsResponse { conflicts, next_page_token, seq }))
     }
@@ -89,17 +95,17 @@ impl proto::guard_server::Guard for Service {
                 match receiver.recv().await {
                     Ok(event) => {
                         if let Subject::Conflict(_, incident) = &event.subject {
-                            break vec![Ok(convert::conflict(incident, &*deps.live))];
+                            break vec![(**incident).clone()];
                         }
                     }
                     // Some were lost to this subscriber: it gets the state anew.
-                    Err(RecvError::Lagged(_)) => break messages(&deps, &deps.reporter.list(true)),
+                    Err(RecvError::Lagged(_)) => break deps.reporter.list(true),
                     Err(RecvError::Closed) => return None,
                 }
             };
-            Some((stream::iter(incidents), (receiver, deps)))
+            Some((messages(deps.clone(), incidents), (receiver, deps)))
         });
-        let stream = stream::iter(messages(&self.0, &open))
+        let stream = messages(self.0.clone(), open)
             .chain(later.flatten())
             .take_until(stopped(self.0.stopping.clone()));
         Ok(Response::new(stream.boxed()))
@@ -192,8 +198,15 @@ impl Service {
     }
 }
 
-fn messages(deps: &Deps, incidents: &[Incident]) -> Vec<Result<proto::Conflict, Status>> {
-    incidents.iter().map(|incident| Ok(convert::conflict(incident, &*deps.live))).collect()
+/// Each is made when it is sent.
+fn messages(
+    deps: Arc<Deps>,
+    incidents: Vec<Incident>,
+) -> impl Stream<Item = Result<proto::Conflict, Status>> + Send {
+    stream::iter(incidents).then(move |incident| {
+        let message = convert::conflict(&incident, &*deps.live);
+        tokio::task::yield_now().map(|()| Ok(message))
+    })
 }
 
 impl Service {

@@ -7,10 +7,11 @@ use guard_core::{
     evidence::EvidenceView as _,
     lease::{
         InterfaceName,
-        command::{Command, Reply},
+        command::{Command, Refusal, Reply},
     },
 };
 use nix::net::if_::if_nametoindex;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{Deps, audit, convert, error, leases::to_name, page::Page};
@@ -60,16 +61,33 @@ impl proto::interfaces_server::Interfaces for Service {
     ) -> Result<Response<proto::ListInterfacesResponse>, Status> {
         let mut request = request.into_inner();
         let mut page = Page::of("Interfaces.List", &mut request, self.0.bus.last())?;
-        let names = self.0.ledger.interfaces(page.after.clone(), page.wanted()).await;
-        let key = |name: &Arc<InterfaceName>| Arc::clone(&name.name);
-        let names = names.map_err(error::refused)?;
-        let interfaces = page.of_all(names, key, |name| self.message(name));
+        let interfaces = self.page(&mut page).await.map_err(error::refused)?;
         let (next_page_token, seq) = (page.next(), page.seq);
         Ok(Response::new(proto::ListInterfacesResponse { interfaces, next_page_token, seq }))
     }
 }
 
 impl Service {
+    async fn page(&self, page: &mut Page<Arc<str>>) -> Result<Vec<proto::InterfaceName>, Refusal> {
+        let (mut rows, mut after) = (Vec::new(), page.after.clone());
+        loop {
+            let wanted = page.wanted();
+            let some = self.0.ledger.interfaces(after, wanted).await?;
+            for name in &some {
+                let message = self.message(name);
+                if !page.takes(&name.name, message.encoded_len()) {
+                    return Ok(rows);
+                }
+                rows.push(message);
+            }
+            match some.last() {
+                Some(last) if some.len() == wanted => after = Some(Arc::clone(&last.name)),
+                _ => return Ok(rows),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Asks the kernel for the name that would be given. A notice can be on its way still, and of
     /// an alternative name there is none while the link is down (`netdev_state_change` in
     /// net/core/dev.c).

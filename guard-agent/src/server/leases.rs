@@ -9,9 +9,12 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
-use guard_core::lease::{
-    Act, Caller, Generation, Lease, LeaseFilter, State,
-    command::{Allocate, Command, Refusal, Reply},
+use guard_core::{
+    bounds,
+    lease::{
+        Act, Caller, Generation, Lease, LeaseFilter, State,
+        command::{Allocate, Command, Refusal, Reply},
+    },
 };
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
@@ -27,9 +30,6 @@ use super::{
 use guard_api::proto::{self, Outcome, release_request::Which};
 
 use crate::{events::Subscription, health};
-
-/// A pod of Kubernetes is a namespace of up to 63 bytes and a name of up to 253.
-const LONGEST_WORKLOAD: usize = 512;
 
 pub struct Service(pub Arc<Deps>);
 
@@ -356,12 +356,15 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
     if pools.is_empty() {
         return Err(Invalid::Missing("no pool is named; name at least one"));
     }
+    bounds::POOLS.check("the allocation", pools.len())?;
     for (at, pool) in pools.iter().enumerate() {
         if pools[..at].contains(pool) {
             return Err(Invalid::PoolTwice(pool.clone()));
         }
     }
+    bounds::LABELS.check("the lease", labels.len())?;
     let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    bounds::LABEL_BYTES.check("the labels of the lease", bytes)?;
     if bytes * pools.len() > page::BYTES {
         return Err(Invalid::Labels { bytes, pools: pools.len() });
     }
@@ -379,12 +382,12 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         interface: to_interface(&interface)?,
         labels: labels.into_iter().collect(),
         confirmed,
-        workload: to_bounded("workload", &workload, 0, LONGEST_WORKLOAD)?,
+        workload: to_bounded("workload", &workload, 0, bounds::WORKLOAD.most)?,
     })
 }
 
 pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
-    to_bounded(field, value, least, 253)
+    to_bounded(field, value, least, bounds::NAME.most)
 }
 
 fn to_bounded(

@@ -17,12 +17,23 @@ pub struct Limit {
     counts: Counts,
 }
 
-type Counts = Arc<Mutex<HashMap<Caller, u32>>>;
+type Counts = Arc<Mutex<HashMap<Caller, Count>>>;
+
+/// How many one caller has, and each of its processes.
+#[derive(Debug, Default)]
+struct Count {
+    all: u32,
+    by_process: HashMap<Process, u32>,
+}
+
+/// A process, where it matters which.
+type Process = Option<i32>;
 
 /// One that is counted, until it is dropped.
 #[derive(Debug)]
 pub struct Slot {
     caller: Caller,
+    process: Process,
     counts: Counts,
 }
 
@@ -38,25 +49,42 @@ impl Limit {
 
     /// Counts one more, unless that is too much.
     pub fn take(&self, caller: Caller) -> Option<Slot> {
-        let most = self.most(caller);
+        self.count(caller, None)
+    }
+
+    /// As [`Self::take`], for one of the caller's processes. The last quarter is kept for processes
+    /// that have none: one that takes all it can get does not keep the others out.
+    pub fn take_for(&self, caller: Caller, process: i32) -> Option<Slot> {
+        self.count(caller, Some(process))
+    }
+
+    fn count(&self, caller: Caller, process: Process) -> Option<Slot> {
         let mut counts = self.counts.lock();
-        let taken = counts.entry(caller).or_default();
-        if *taken >= most {
+        let count = counts.entry(caller).or_default();
+        let most = self.most(caller);
+        let has_some = process.is_some() && count.by_process.contains_key(&process);
+        if count.all >= (if has_some { most - most / 4 } else { most }) {
             return None;
         }
-        *taken += 1;
-        Some(Slot { caller, counts: self.counts.clone() })
+        count.all += 1;
+        *count.by_process.entry(process).or_default() += 1;
+        Some(Slot { caller, process, counts: self.counts.clone() })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
-        if let Some(taken) = counts.get_mut(&self.caller) {
-            *taken -= 1;
-            if *taken == 0 {
-                counts.remove(&self.caller);
+        let Some(count) = counts.get_mut(&self.caller) else { return };
+        count.all -= 1;
+        if let Some(own) = count.by_process.get_mut(&self.process) {
+            *own -= 1;
+            if *own == 0 {
+                count.by_process.remove(&self.process);
             }
+        }
+        if count.all == 0 {
+            counts.remove(&self.caller);
         }
     }
 }
@@ -77,5 +105,19 @@ mod tests {
         assert!(limit.take(Some(1)).is_some());
         drop((other, stranger));
         assert_eq!(limit.counts.lock().len(), 1, "nothing is kept of those who are gone");
+    }
+    #[test]
+    fn a_process_that_takes_all_it_can_get_leaves_places_to_those_that_have_none() {
+        let limit = Limit::new(8, 4);
+        let first: Vec<_> = std::iter::from_fn(|| limit.take_for(Some(1), 100)).collect();
+        assert_eq!(first.len(), 6);
+        let other = limit.take_for(Some(1), 101).unwrap();
+        assert!(limit.take_for(Some(1), 101).is_none(), "it has one now");
+        let third = limit.take_for(Some(1), 102).unwrap();
+        assert!(limit.take_for(Some(1), 103).is_none(), "there are no more");
+        drop(third);
+        assert!(limit.take_for(Some(1), 103).is_some());
+        drop((first, other));
+        assert!(limit.counts.lock().is_empty(), "nothing is kept of those who are gone");
     }
 }

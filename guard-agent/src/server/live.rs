@@ -10,11 +10,11 @@ use guard_core::{
 };
 use prost::Message as _;
 
-use super::{Deps, convert, page::Page};
+use super::{
+    Deps, convert,
+    page::{AT_ONCE, Page},
+};
 use guard_api::proto;
-
-/// How many leases, and how many claims, are looked at in one go.
-const AT_ONCE: usize = 1024;
 
 type Place = (Segment, IpAddr);
 
@@ -40,6 +40,7 @@ pub async fn page(
             Some(reached) => after = Some(reached),
             None => return Ok(rows),
         }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -22,10 +22,13 @@ mod peer;
 mod pools;
 mod refusals;
 mod report;
+mod revoked;
 mod socket;
 mod sources;
 mod subnets;
 mod trace;
+mod transport;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,8 +39,9 @@ use guard_api::proto::{
     subnets_server::SubnetsServer,
 };
 use prost::Message as _;
-use tokio::{net::UnixListener, sync::watch};
-use tonic::transport::Server;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tower::Layer as _;
 
 use access::Role;
 use guard_core::lease::{
@@ -46,7 +50,7 @@ use guard_core::lease::{
 };
 use page::Page;
 pub use passed::Passed;
-pub use socket::{listen, open_to};
+pub use socket::{Door, listen, open_to};
 
 use crate::{
     config::{Config, WhenDegraded},
@@ -98,20 +102,13 @@ pub enum ServeError {
     /// The descriptors of the proto files.
     #[error("server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport.
-    #[error("the gRPC server ended: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves until `stopping` is true.
 ///
 /// # Errors
 /// The server ended by itself.
-pub async fn serve(
-    deps: Arc<Deps>,
-    listener: UnixListener,
-    readers: Option<UnixListener>,
-) -> Result<(), ServeError> {
+pub async fn serve(deps: Arc<Deps>, door: Door, readers: Option<Door>) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
@@ -133,14 +130,7 @@ pub async fn serve(
     }
     let settings = deps.config.clone();
     let refusals = refusals::Refusals::new(deps.metrics.clone());
-    let connections =
-        |listener, most| admit::connections(listener, most, settings.clone(), refusals.clone());
-    let all = connections(listener, Role::Administrator);
-    let readers = stream::iter(readers).flat_map(|readers| connections(readers, Role::Reader));
-    let server = Server::builder()
-        .max_concurrent_streams(admit::STREAMS)
-        .layer(admit::Admission::new(settings.clone(), refusals.clone()))
-        .add_service(health)
+    let routes = Routes::new(health)
         .add_service(reflection().build_v1()?)
         // Python's package and older tools know no other.
         .add_service(reflection().build_v1alpha()?)
@@ -150,11 +140,20 @@ pub async fn serve(
         .add_service(small!(InterfacesServer::new(interfaces::Service(deps.clone()))))
         .add_service(small!(GuardServer::new(guard::Service(deps.clone()))))
         .add_service(small!(AdminServer::new(admin::Service(deps))))
-        .serve_with_incoming_shutdown(stream::select(all, readers), stopped(stopping.clone()));
+        .prepare();
+    let service = admit::Admission::new(settings.clone(), refusals.clone()).layer(routes);
+    let connections =
+        |door, most| admit::connections(door, most, settings.clone(), refusals.clone());
+    let all = connections(door, Role::Administrator).boxed();
+    let readers = readers.map(|door| connections(door, Role::Reader).boxed());
+    let connections = stream::select_all([Some(all), readers].into_iter().flatten());
+    let times = transport::Times::default();
+    let served = transport::serve(connections, service, times, refusals.clone(), stopping.clone());
     tokio::select! {
-        result = server => Ok(result?),
-        () = drained(stopping) => Ok(()),
+        () = served => {}
+        () = drained(stopping) => {}
     }
+    Ok(())
 }
 
 /// Ends when the agent is to stop.
@@ -214,6 +213,7 @@ impl Deps {
                 Some(reached) => after = Some(reached),
                 None => return Ok(rows),
             }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -22,6 +22,8 @@ const MOST_ROWS: usize = 10_000;
 pub const BYTES: usize = 1 << 20;
 /// What a row takes besides its own bytes: the field's number, and the length.
 const AROUND_A_ROW: usize = 8;
+/// How many rows are made, or asked for, before others have their turn.
+pub const AT_ONCE: usize = 128;
 
 /// What a list is ordered by.
 pub trait Key: Sized + Ord {
@@ -136,9 +138,10 @@ impl<K: Key> Page<K> {
         self.last = Some(key.parts());
     }
 
-    /// How many rows to ask for: one more than are taken tells whether there are more.
+    /// How many rows to ask for: one more than are taken tells whether there are more. Where they
+    /// are many, some of them.
     pub fn wanted(&self) -> usize {
-        self.rows_left + 1
+        (self.rows_left + 1).min(AT_ONCE)
     }
 
     /// The rows of a list that is known whole that are on the page.
@@ -162,6 +165,34 @@ impl<K: Key> Page<K> {
             rows.push(message);
         }
         rows
+    }
+
+    /// The rows on the page of a list that is made in pieces: each has the rows after a key, in
+    /// order, at most so many. Between two of them others have their turn.
+    pub async fn of_pieces<M: Message>(
+        &mut self,
+        piece: impl Fn(Option<&K>, usize) -> Vec<(K, M)>,
+    ) -> Vec<M>
+    where
+        K: Clone,
+    {
+        let (mut rows, mut after) = (Vec::new(), self.after.clone());
+        loop {
+            let wanted = self.wanted();
+            let some = piece(after.as_ref(), wanted);
+            let last = some.len() < wanted;
+            for (key, message) in some {
+                if !self.takes(&key, message.encoded_len()) {
+                    return rows;
+                }
+                rows.push(message);
+                after = Some(key);
+            }
+            if last {
+                return rows;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// What the next page is asked for with; empty where this is the last one.

@@ -13,7 +13,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
 };
-use tonic::transport::server::Connected;
 
 use super::{access::Role, capability, limit::Slot};
 use crate::config::Access;
@@ -108,13 +107,10 @@ impl Connection {
     pub fn new(stream: UnixStream, peer: Peer, slot: Slot) -> Self {
         Self { stream, peer, _slot: slot }
     }
-}
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    /// Who is at its other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 }
 

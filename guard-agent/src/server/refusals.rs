@@ -28,6 +28,10 @@ pub enum Refused {
     Calls(u32),
     /// So many connections are open already.
     Connections(u32),
+    /// So much work is being done for callers already.
+    Work,
+    /// It does not read its answer.
+    Unread,
 }
 
 /// All refusals of the API. Clones count together.
@@ -52,6 +56,8 @@ impl Refusals {
             Refused::Connections(most) => {
                 ("connections", "too many connections at a time", Some(most))
             }
+            Refused::Work => ("work", "too many large answers at a time", None),
+            Refused::Unread => ("unread", "it does not read its answers", None),
         };
         self.metrics.refused(reason).inc();
         if let Some(untold) = self.told.lock().may_tell(caller, Instant::now()) {

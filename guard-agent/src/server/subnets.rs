@@ -105,6 +105,7 @@ impl Service {
                 Some(last) if some.len() == wanted => after = Some(Arc::clone(&last.id)),
                 _ => return Ok(rows),
             }
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -1,11 +1,16 @@
 //! An agent that restarts, starts for long, or does not come back.
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use guard_tests::{Attachment, Lab, Launch, Plugin, eventually};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde_json::{Value, json};
 
 use crate::{chained, ipam, of};
@@ -73,6 +78,42 @@ fn a_call_waits_for_an_agent_that_restarts_and_status_does_not() -> Result<()> {
     }
     assert_eq!(of(&agent, "b")?[0].1["interface"], sandbox.port());
     agent.check()
+}
+
+/// Connects until the kernel takes no more that wait to be let in.
+fn fill_backlog(path: &Path) -> Result<Vec<OwnedFd>> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(16_384.min(hard)), hard)?;
+    let address = UnixAddr::new(path)?;
+    let mut all = Vec::new();
+    loop {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => all.push(fd),
+            Err(Errno::EAGAIN) => return Ok(all),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[test]
+fn a_call_waits_where_too_many_wait_already() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let plugin = ipam(&agent, "1.1.0")?;
+    agent.freeze()?;
+    let crowd = fill_backlog(&agent.socket())?;
+    let waiting = call(&plugin, "ADD", "late");
+    let (told, answer) = mpsc::channel();
+    thread::spawn(move || told.send(done(waiting)));
+    let early = answer.recv_timeout(Duration::from_millis(300));
+    assert!(early.is_err(), "it did not wait: {early:?}");
+    agent.thaw()?;
+    // Those of one process leave places to others.
+    answer.recv_timeout(RETRIED_FOR)??;
+    drop(crowd);
+    Ok(())
 }
 
 #[test]

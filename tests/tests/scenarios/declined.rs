@@ -36,7 +36,7 @@ fn told(agent: &Agent, client: &Sandbox, reason: &str) -> Result<()> {
     let (_, told) = conflicts.next(|found| found["kind"] == "declined")?;
     assert_eq!(told["address"], TAKEN.to_string().as_str(), "{told}");
     assert_eq!(told["severity"], "warning", "{told}");
-    assert_eq!(told["claimants"][0]["interface"], client.port(), "{told}");
+    assert!(told.to_string().contains(client.port()), "{told}");
     let address = TAKEN.to_string();
     let ask = ["allocate", "--pool", POOL, "--sandbox", "asker", "--address", &address];
     let refusal = agent.ctl(&ask)?.refusal()?;

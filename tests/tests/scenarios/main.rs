@@ -62,4 +62,5 @@ mod two_bridges;
 mod vlan;
 mod watch;
 mod watchdog;
+mod work;
 mod workload;

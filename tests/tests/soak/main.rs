@@ -3,6 +3,7 @@
 mod attack;
 mod belief;
 mod incidents;
+mod surface;
 mod thefts;
 
 use std::env;

@@ -10,6 +10,7 @@ use super::{
     ranges::Ranges,
     transaction::Transaction,
 };
+use crate::bounds;
 
 /// How long a name may be in the kernel: `IFNAMSIZ` less the final zero byte.
 const LONGEST: usize = 15;
@@ -35,6 +36,8 @@ pub(super) struct Interfaces {
     /// The numbers that are taken beneath a prefix, by whatever prefix they were asked for: `veth12`
     /// takes 12 of `veth` and 2 of `veth1`. So the lowest free one is found without a walk.
     taken: BTreeMap<Arc<str>, Ranges>,
+    /// How many are reserved by a prefix.
+    count: BTreeMap<Arc<str>, usize>,
 }
 
 impl Interfaces {
@@ -47,6 +50,12 @@ impl Interfaces {
         if let Some(old) = old {
             self.by_name.remove(&old.name);
             self.by_asker.remove(&asker(old));
+            if let Some(count) = self.count.get_mut(&old.prefix) {
+                *count -= 1;
+                if *count == 0 {
+                    self.count.remove(&old.prefix);
+                }
+            }
             for (prefix, number) in readings(&old.name) {
                 if let Some(taken) = self.taken.get_mut(prefix) {
                     taken.remove(number, number);
@@ -59,6 +68,7 @@ impl Interfaces {
         if let Some(new) = new {
             self.by_name.insert(Arc::clone(&new.name), Arc::clone(new));
             self.by_asker.insert(asker(new), Arc::clone(new));
+            *self.count.entry(Arc::clone(&new.prefix)).or_default() += 1;
             for (prefix, number) in readings(&new.name) {
                 if let Some(taken) = self.taken.get_mut(prefix) {
                     taken.insert(number, number);
@@ -132,6 +142,10 @@ impl Transaction<'_> {
                 ),
             ));
         }
+        let count = known.count.get(prefix).copied().unwrap_or_default();
+        bounds::INTERFACES
+            .check(format_args!("prefix {prefix:?}"), count + 1)
+            .map_err(|many| Refusal::new(Reason::NameExhausted, many.to_string()))?;
         let name = known.lowest(prefix, |name| self.view.link_exists(name)).ok_or_else(|| {
             Refusal::new(
                 Reason::NameExhausted,

@@ -1,9 +1,11 @@
 //! What a configuration of guard's agent says of the bridge that a capture was taken on. Whether the
 //! file as a whole is right the agent judges; of keys that are not named here nothing is asked.
 
-use std::{fs, io, net::IpAddr, path::Path, sync::Arc};
+use std::{io, net::IpAddr, path::Path, sync::Arc};
 
+use guard_api::files;
 use guard_core::{
+    bounds,
     lease::{self, Pool, PoolError, PoolSpec},
     policy::{self, AllowKind, Conflict, MAX_RULES},
     segment::Segment,
@@ -120,7 +122,7 @@ impl Settings {
     /// The file cannot be read, or says nothing that makes sense of such a bridge.
     pub fn configure(&mut self, path: &Path, bridge: Option<&str>) -> Result<(), ConfigError> {
         let name = || path.display().to_string();
-        let text = fs::read_to_string(path)
+        let text = files::read(path, bounds::CONFIGURATION)
             .map_err(|source| ConfigError::Read { path: name(), source })?;
         let file: File = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: name(), source: Box::new(source) })?;

@@ -1,21 +1,19 @@
 //! What HTTP is served on: the socket that the service manager holds, or one that is made here.
 
-use std::{
-    fs::{self, Permissions},
-    io,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
+use axum::serve;
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixStream},
+    time::sleep,
+};
 
 use crate::{
     config::HttpAddress,
     server::{
         Passed,
-        socket::{self, OwnFile, SocketError},
+        socket::{Door, SocketError},
     },
 };
 
@@ -24,6 +22,8 @@ use crate::{
 const LOOPBACK: &[u8] = b"lo";
 /// Connections that the kernel keeps until they are taken, which they are at once.
 const BACKLOG: i32 = 128;
+/// How long to wait where the kernel gives no connection, for want of descriptors most likely.
+const OUT_OF_FILES: Duration = Duration::from_millis(100);
 /// Who may ask over TCP may ask here; the directory says who comes near.
 const MODE: u32 = 0o666;
 
@@ -32,8 +32,8 @@ const MODE: u32 = 0o666;
 pub enum Listener {
     /// On an address and a port.
     Tcp(TcpListener),
-    /// On a path, with the file that is to go with it.
-    Unix(UnixListener, Option<OwnFile>),
+    /// On a path.
+    Unix(Door),
 }
 
 /// Why HTTP is not served.
@@ -57,7 +57,7 @@ pub fn open(address: &HttpAddress, passed: &mut Passed) -> Result<Listener, List
             let listener = tcp(*address, passed).and_then(TcpListener::from_std);
             Ok(Listener::Tcp(listener.map_err(|error| ListenError::Tcp(*address, error))?))
         }
-        HttpAddress::Unix(path) => Ok(unix(path, passed)?),
+        HttpAddress::Unix(path) => Ok(Listener::Unix(Door::open(path, MODE, passed)?)),
     }
 }
 
@@ -81,9 +81,20 @@ fn tcp(address: SocketAddr, passed: &mut Passed) -> io::Result<std::net::TcpList
     Ok(socket.into())
 }
 
-fn unix(path: &Path, passed: &mut Passed) -> Result<Listener, SocketError> {
-    let (listener, file) = socket::open(path, passed)?;
-    fs::set_permissions(path, Permissions::from_mode(MODE))
-        .map_err(|source| SocketError::Listen { path: path.to_owned(), source })?;
-    Ok(Listener::Unix(listener, file))
+impl serve::Listener for Door {
+    type Io = UnixStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (UnixStream, ()) {
+        loop {
+            if let Ok(stream) = Self::accept(self, || MODE).await {
+                return (stream, ());
+            }
+            sleep(OUT_OF_FILES).await;
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

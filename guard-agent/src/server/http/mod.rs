@@ -99,9 +99,7 @@ pub async fn serve(deps: Arc<Deps>, http: Http) {
         .with_state(Arc::new(Served { deps, rendered: Arc::default() }));
     match listener {
         Listener::Tcp(listener) => connections::serve(listener, router, refused, stopping).await,
-        Listener::Unix(listener, _file) => {
-            connections::serve(listener, router, refused, stopping).await;
-        }
+        Listener::Unix(door) => connections::serve(door, router, refused, stopping).await,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BufMut};
 use guard_api::client::{CallError, connect};
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use guard_tests::become_user;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, client::Grpc};
 use tonic_prost::prost::encoding::{DecodeContext, WireType, skip_field};
@@ -23,15 +23,7 @@ fn main() -> Result<()> {
     let [socket, uid, gid, groups, methods @ ..] = arguments.as_slice() else {
         bail!("call-as SOCKET UID GID GROUPS METHOD…");
     };
-    let groups: Vec<Gid> = groups
-        .split(',')
-        .filter(|gid| !gid.is_empty())
-        .map(|gid| gid.parse().map(Gid::from_raw))
-        .collect::<Result<_, _>>()
-        .context("GROUPS")?;
-    setgroups(&groups).context("setgroups")?;
-    setgid(Gid::from_raw(gid.parse().context("GID")?)).context("setgid")?;
-    setuid(Uid::from_raw(uid.parse().context("UID")?)).context("setuid")?;
+    become_user(uid, gid, groups)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let channel = match connect(Path::new(socket)).await {

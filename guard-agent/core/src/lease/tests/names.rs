@@ -1,4 +1,5 @@
 use super::{restored::restart, *};
+use crate::bounds;
 
 fn reserve(world: &mut World, prefix: &str, id: &str) -> Result<String, Refusal> {
     let (prefix, id) = (Arc::from(prefix), Arc::from(id));
@@ -70,6 +71,24 @@ fn no_name_is_longer_than_the_kernel_takes() {
         let refusal = reserve(&mut world, bad, "s").unwrap_err();
         assert_eq!(refusal.reason, Reason::NameMalformed, "{bad:?}");
     }
+}
+
+#[test]
+fn a_prefix_has_so_many_names_and_another_has_its_own() {
+    let mut world = World::with("10.0.0.0/24");
+    let most = bounds::INTERFACES.most;
+    for n in 0..most {
+        let (prefix, id) = (Arc::from("veth"), Arc::from(format!("s{n}")));
+        let reserve = Command::ReserveInterface { prefix, id };
+        // Without a look for contradictions each time.
+        world.engine.apply(reserve, &world.view, world.now).result.unwrap();
+    }
+    let refusal = reserve(&mut world, "veth", "more").unwrap_err();
+    assert_eq!(refusal.reason, Reason::NameExhausted);
+    assert_eq!(refusal.message, format!("prefix \"veth\": more than {most} interface names"));
+    assert_eq!(reserve(&mut world, "veth", "s0").unwrap(), "veth0", "it has one already");
+    assert_eq!(reserve(&mut world, "tap", "more").unwrap(), "tap0");
+    assert_eq!(world.engine.check(), Vec::<String>::new());
 }
 
 #[test]

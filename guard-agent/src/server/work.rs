@@ -1,0 +1,203 @@
+//! How much work callers may ask for at a time: few large answers, and a refusal is no cheap call.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{limit::Caller, transport::Terms};
+
+/// Large answers at a time, of one caller and of all.
+const OF_ONE: usize = 2;
+const OF_ALL: usize = 8;
+/// How long a call waits for its place among these: its caller waits no longer.
+const WAIT: Duration = Duration::from_secs(8);
+
+/// How much an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// It says one thing, or some.
+    Small,
+    /// It is a page of a list.
+    Large,
+    /// It goes on.
+    Endless,
+}
+
+/// Those that are not small. The pools of a node are few, and a CNI plugin asks for them.
+const METHODS: &[(&str, Size)] = &[
+    ("/grpc.health.v1.Health/Watch", Size::Endless),
+    ("/guard.v1.Leases/List", Size::Large),
+    ("/guard.v1.Leases/Watch", Size::Endless),
+    ("/guard.v1.Subnets/List", Size::Large),
+    ("/guard.v1.Interfaces/List", Size::Large),
+    ("/guard.v1.Guard/Live", Size::Large),
+    ("/guard.v1.Guard/Ports", Size::Large),
+    ("/guard.v1.Guard/Conflicts", Size::Large),
+    ("/guard.v1.Guard/WatchConflicts", Size::Endless),
+    ("/guard.v1.Guard/Trace", Size::Endless),
+    ("/guard.v1.Admin/Recover", Size::Large),
+    ("/guard.v1.Admin/Check", Size::Large),
+    ("/guard.v1.Admin/Gc", Size::Large),
+    ("/guard.v1.Admin/Quarantine", Size::Large),
+    ("/guard.v1.Admin/Reconcile", Size::Large),
+    ("/guard.v1.Admin/Adopt", Size::Large),
+    ("/guard.v1.Admin/Watchdog", Size::Large),
+];
+
+impl Size {
+    /// How large what the method at a path answers is.
+    pub fn of(path: &str) -> Self {
+        let known = METHODS.iter().find(|(method, _)| *method == path);
+        known.map_or(Self::Small, |(_, size)| *size)
+    }
+
+    /// What it is sent on.
+    pub fn terms(self, caller: Caller) -> Terms {
+        if self == Self::Endless { Terms::stream(caller) } else { Terms::answer(caller) }
+    }
+}
+
+/// The places for large answers.
+#[derive(Clone, Debug)]
+pub struct Places {
+    all: Arc<Semaphore>,
+    of_one: Arc<Mutex<HashMap<Caller, Arc<Semaphore>>>>,
+}
+
+/// A place, until it is dropped: as long as the answer is being made or sent.
+#[derive(Debug)]
+pub struct Place {
+    _of_one: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(OF_ALL)), of_one: Arc::default() }
+    }
+}
+
+impl Places {
+    /// Waits for a place. None where it takes too long.
+    pub async fn take(&self, caller: Caller) -> Option<Place> {
+        let of_one = self.of_one(caller);
+        let both = async {
+            // A caller waits for its own first, so that of all others it has no more than these
+            // wait.
+            let of_one = of_one.acquire_owned().await.ok()?;
+            let of_all = self.all.clone().acquire_owned().await.ok()?;
+            Some(Place { _of_one: of_one, _of_all: of_all })
+        };
+        timeout(WAIT, both).await.ok().flatten()
+    }
+
+    fn of_one(&self, caller: Caller) -> Arc<Semaphore> {
+        let mut known = self.of_one.lock();
+        // Nothing is kept of those who have none and wait for none.
+        known.retain(|_, places| Arc::strong_count(places) > 1);
+        known.entry(caller).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE))).clone()
+    }
+}
+
+/// Refusals that are answered at once, for each caller.
+const BURST: u32 = 64;
+/// How often one more is.
+const EACH: Duration = Duration::from_millis(20);
+/// Refusals of one caller that may wait for their turn.
+const WAITING: u32 = 64;
+
+/// How soon callers are refused: each refusal takes a token, of which there are so many a second.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens(Arc<Mutex<HashMap<Caller, Instant>>>);
+
+impl Tokens {
+    /// Takes one, and says for how long to wait for it. None where too many wait already.
+    pub fn take(&self, caller: Caller, now: Instant) -> Option<Duration> {
+        let mut spent = self.0.lock();
+        // Of those who have all of theirs, nothing is kept.
+        spent.retain(|_, until| *until > now);
+        let until = spent.get(&caller).copied().unwrap_or(now) + EACH;
+        let wait = until.saturating_duration_since(now).saturating_sub(EACH * BURST);
+        if wait > EACH * WAITING {
+            return None;
+        }
+        spent.insert(caller, until);
+        Some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use guard_api::proto;
+
+    #[test]
+    fn what_has_pages_is_large_and_what_is_a_stream_endless() {
+        let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+        let paged: Vec<_> = set
+            .file
+            .iter()
+            .flat_map(|file| &file.message_type)
+            .filter(|message| message.field.iter().any(|field| field.name() == "page_token"))
+            .map(|message| format!(".guard.v1.{}", message.name()))
+            .collect();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let size = match path.as_str() {
+                        "/guard.v1.Pools/List" => Size::Small,
+                        _ if method.server_streaming() => Size::Endless,
+                        _ if paged.iter().any(|paged| paged == method.input_type()) => Size::Large,
+                        _ => Size::Small,
+                    };
+                    assert_eq!(Size::of(&path), size, "{path}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_has_two_places_and_all_have_eight() {
+        let places = Places::default();
+        let mut taken = Vec::new();
+        for caller in 0..4 {
+            for _ in 0..OF_ONE {
+                taken.push(places.take(Some(caller)).await.unwrap());
+            }
+        }
+        let soon = Duration::from_millis(20);
+        assert!(timeout(soon, places.take(Some(0))).await.is_err());
+        assert!(timeout(soon, places.take(Some(9))).await.is_err(), "there are no more");
+        taken.pop();
+        let other = timeout(soon, places.take(Some(9))).await.unwrap();
+        assert!(other.is_some());
+        drop((taken, other));
+        assert!(places.take(None).await.is_some());
+        assert_eq!(places.of_one.lock().len(), 1, "nothing is kept of those who are gone");
+    }
+
+    #[test]
+    fn whoever_is_refused_again_and_again_waits_for_it() {
+        let (tokens, start) = (Tokens::default(), Instant::now());
+        let take = || tokens.take(Some(7), start);
+        assert!((0..BURST).all(|_| take() == Some(Duration::ZERO)));
+        assert_eq!(take(), Some(EACH));
+        let waiting = std::iter::repeat_with(take).take_while(Option::is_some).count();
+        assert_eq!(waiting, WAITING as usize - 1);
+        assert_eq!(tokens.take(Some(8), start), Some(Duration::ZERO), "another has its own");
+        let rested = start + EACH * (BURST + WAITING);
+        assert_eq!(tokens.take(Some(7), rested), Some(Duration::ZERO));
+        assert_eq!(tokens.0.lock().len(), 1, "nothing is kept of those who rest");
+    }
+}
