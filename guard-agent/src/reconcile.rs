@@ -188,7 +188,7 @@ impl Reconciler {
         let consented = consented(ask.consent.as_deref(), blocked.as_ref())?;
         let (began, at) = (Instant::now(), clock::now());
         let Settings { interval, misses, .. } = self.settings();
-        recent.forget(at.boot.saturating_sub(interval * misses));
+        recent.forget(at.boot.saturating_sub(interval.saturating_mul(misses)));
         let outcome = self.look_and_act(&consented, recent, ask.dry_run, at).await;
         if ask.dry_run {
             return outcome;

@@ -12,13 +12,18 @@ const YEAR: u64 = 31_557_600;
 /// A month is 30.44 days.
 const MONTH: u64 = 2_630_016;
 const DAY: u64 = 86_400;
+/// The longest that is taken.
+const MOST: Duration = Duration::from_secs(10_000 * YEAR);
 
 /// A text that is no length of time.
 #[derive(Debug, thiserror::Error)]
-#[error("{text:?} is not a length of time; write it as \"5m\" or \"1h 30m\": {reason}")]
-pub struct ParseError {
-    text: String,
-    reason: jiff::Error,
+pub enum ParseError {
+    /// Lengths of time are written otherwise, or it is below 0.
+    #[error("{0:?} is not a length of time; write it as \"5m\" or \"1h 30m\"")]
+    Malformed(String),
+    /// No clock could show its end.
+    #[error("{0:?} is not a length of time of at most 10000 years")]
+    TooLong(String),
 }
 
 /// Reads a length of time: numbers with units from years down to nanoseconds, the largest first.
@@ -26,7 +31,27 @@ pub struct ParseError {
 /// # Errors
 /// It is none, it is below 0, or it is out of range.
 pub fn parse(text: &str) -> Result<Duration, ParseError> {
-    read(text).map_err(|reason| ParseError { text: text.to_owned(), reason })
+    match read(text) {
+        Ok(duration) if duration <= MOST => Ok(duration),
+        Err(_) if read(&with_small_numbers(text)).is_err() => {
+            Err(ParseError::Malformed(text.to_owned()))
+        }
+        Ok(_) | Err(_) => Err(ParseError::TooLong(text.to_owned())),
+    }
+}
+
+/// The same with 1 for each number: what is no length of time even then is written wrongly.
+fn with_small_numbers(text: &str) -> String {
+    let mut small = String::new();
+    let mut within = false;
+    for char in text.chars() {
+        let is_digit = char.is_ascii_digit();
+        if !is_digit || !within {
+            small.push(if is_digit { '1' } else { char });
+        }
+        within = is_digit;
+    }
+    small
 }
 
 fn read(text: &str) -> Result<Duration, jiff::Error> {
@@ -34,7 +59,11 @@ fn read(text: &str) -> Result<Duration, jiff::Error> {
     let calendar = SignedDuration::from_secs(i64::from(span.get_years()) * YEAR.cast_signed())
         + SignedDuration::from_secs(i64::from(span.get_months()) * MONTH.cast_signed());
     let clock = span.years(0).months(0).to_duration(SpanRelativeTo::days_are_24_hours())?;
-    (calendar + clock).try_into()
+    let sum = calendar.saturating_add(clock);
+    if sum.is_negative() {
+        return Err(jiff::Error::from_args(format_args!("negative")));
+    }
+    sum.try_into()
 }
 
 /// Writes a length of time such that [`parse`] reads it.
@@ -162,6 +191,17 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{text:?} is not a length of time")), "{error}");
         }
+    }
+
+    #[test]
+    fn what_no_clock_could_show_the_end_of_is_too_long() {
+        assert_eq!(parse("10000years").unwrap(), MOST);
+        for text in ["999999999h", "10000years 1s", "99999999999999999999s", "19000years 19000y"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(!error.contains("parse"), "{error}");
+        }
+        let error = parse("999999999h").unwrap_err().to_string();
+        assert_eq!(error, "\"999999999h\" is not a length of time of at most 10000 years");
     }
 
     #[test]

@@ -18,12 +18,30 @@ pub struct Now {
 
 impl Now {
     /// What the wall clock shows at a moment on `CLOCK_BOOTTIME`, for people: to the second, since
-    /// the two clocks are read one after the other.
+    /// the two clocks are read one after the other. What is beyond all dates is at the last one.
     pub fn wall_at(self, boot: Duration) -> Timestamp {
         let at = match boot.checked_sub(self.boot) {
-            Some(ahead) => self.wall.checked_add(ahead),
-            None => self.wall.checked_sub(self.boot.saturating_sub(boot)),
+            Some(ahead) => self.wall.checked_add(ahead).unwrap_or(Timestamp::MAX),
+            None => {
+                let ago = self.boot.saturating_sub(boot);
+                self.wall.checked_sub(ago).unwrap_or(Timestamp::MIN)
+            }
         };
-        at.and_then(|at| at.round(Unit::Second)).unwrap_or(self.wall)
+        at.round(Unit::Second).unwrap_or(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_all_dates_is_at_the_last_one() {
+        let now = Now { boot: Duration::from_secs(10), wall: Timestamp::UNIX_EPOCH };
+        assert_eq!(now.wall_at(Duration::from_secs(15)).as_second(), 5);
+        assert_eq!(now.wall_at(Duration::from_secs(5)).as_second(), -5);
+        for far in [Duration::MAX, Duration::from_secs(u64::MAX / 2)] {
+            assert_eq!(now.wall_at(far), Timestamp::MAX);
+        }
     }
 }

@@ -268,7 +268,12 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 pub fn prefix(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))
+    let net: IpNet =
+        text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))?;
+    match net.trunc() {
+        meant if meant == net => Ok(net),
+        meant => Err(format!("{text:?} is an address within {meant}; write the prefix")),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -394,6 +399,12 @@ mod tests {
         let bad = ErrorKind::ValueValidation;
         refused(&format!("{allocate} --mac 02:zz"), bad, "\"02:zz\" is not a MAC address");
         refused(&format!("{allocate} --address 10.8.64"), bad, "\"10.8.64\" is not an IP address");
+        let reserve = "guardctl subnets reserve --pool p --id i --prefix 10.8.64.200/28";
+        refused(reserve, bad, "is an address within 10.8.64.192/28");
+        let replay = "guardctl replay a.pcap --prefix 10.1.0.5/24";
+        refused(replay, bad, "is an address within 10.1.0.0/24");
+        parse("guardctl replay a.pcap --prefix 10.1.0.5/32").unwrap();
+        refused("guardctl silence 1 --for 999999999h", bad, "at most 10000 years");
         refused(&format!("{allocate} --label x"), bad, "\"x\" is not a label");
         refused("guardctl confirm --generation 0", bad, "'0'");
         refused("guardctl leases --state busy", ErrorKind::InvalidValue, "'busy'");

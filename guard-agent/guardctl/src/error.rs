@@ -36,7 +36,7 @@ pub enum Error {
     /// Somebody was asked, and did not say yes.
     #[error("not confirmed: nothing was changed")]
     Declined,
-    /// What is dangerous wants a word more.
+    /// What is dangerous wants a word more, or what is asked for is not there.
     #[error("{0}")]
     Usage(String),
     /// Standard output cannot be written.

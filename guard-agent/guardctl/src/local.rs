@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, CommandFactory as _, Subcommand};
+use clap::{Args, CommandFactory as _, Subcommand, builder::NonEmptyStringValueParser};
 use clap_complete::Shell;
 use guard_core::mac::{Mac, MacError};
 use ipnet::IpNet;
@@ -72,13 +72,14 @@ pub struct Replay {
     #[arg(long, num_args = 1.., value_name = "ADDRESS[=MAC]", value_parser = gateway)]
     pub gateway: Vec<(IpAddr, Option<Mac>)>,
     /// The name of the interface, where the capture has none.
-    #[arg(long, default_value = "port")]
+    #[arg(long, default_value = "port", value_parser = NonEmptyStringValueParser::new())]
     pub port: String,
     /// Each interface is the port of one sandbox, captured in one direction.
     #[arg(long)]
     pub ingress: bool,
     /// An interface that leads to other hosts all the same.
-    #[arg(long, num_args = 1.., requires = "ingress", value_name = "INTERFACE")]
+    #[arg(long, num_args = 1.., requires = "ingress", value_name = "INTERFACE",
+        value_parser = NonEmptyStringValueParser::new())]
     pub uplink: Vec<String>,
 }
 
@@ -106,13 +107,18 @@ fn replay(args: Replay, output: Output) -> Result<(), Error> {
             .collect(),
         port,
         ingress,
-        uplinks: uplink,
+        uplinks: uplink.clone(),
         ..Settings::default()
     };
     if let Some(config) = config {
         settings.configure(&config, bridge.as_deref())?;
     }
     let report = replay::replay(&file, &settings)?;
+    if let Some(unknown) = uplink.into_iter().find(|uplink| !report.ports.contains(uplink)) {
+        let (file, ports) = (file.display(), report.ports.join(", "));
+        let what = format!("{file}: it has no interface {unknown:?} (--uplink); it has {ports}");
+        return Err(Error::Usage(what));
+    }
     let damage = report.damage.clone();
     output.print(&view::Replayed::new(report, file.display().to_string()))?;
     damage.map_or(Ok(()), |damage| Err(Error::Found(damage)))

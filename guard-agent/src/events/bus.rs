@@ -178,7 +178,8 @@ impl EventBus {
         let _ = self.sender.send(event);
     }
 
-    /// Subscribes to what comes after `from`, or from now on.
+    /// Subscribes to what comes after `from`, or from now on. A number that no event has had yet is
+    /// another store's: what came after it there is missing here.
     pub fn subscribe(&self, from: Option<u64>) -> Subscription {
         let inner = self.inner.lock();
         let receiver = self.sender.subscribe();
@@ -188,7 +189,7 @@ impl EventBus {
         let first = backlog.first().map_or(inner.last + 1, |event| event.seq);
         Subscription {
             backlog,
-            gap: from != inner.last && first != from + 1,
+            gap: from != inner.last && first - 1 != from,
             seq: inner.last,
             receiver,
         }
@@ -281,5 +282,17 @@ mod tests {
         assert!(bus.subscribe(Some(3 << 32)).gap);
         assert!(!bus.subscribe(Some((3 << 32) + 1)).gap);
         assert!(bus.subscribe(Some(2 << 32)).gap, "an earlier run's events");
+    }
+
+    #[test]
+    fn a_number_that_no_event_has_had_is_a_gap() {
+        let bus = EventBus::new(3, []);
+        publish(&bus, 1);
+        let last = bus.last();
+        for from in [last + 1, u64::MAX - 1, u64::MAX] {
+            let Subscription { backlog, gap, seq, .. } = bus.subscribe(Some(from));
+            assert!(backlog.is_empty() && gap && seq == last, "{from}");
+        }
+        assert!(!bus.subscribe(Some(last)).gap);
     }
 }

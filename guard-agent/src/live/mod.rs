@@ -275,6 +275,10 @@ impl EvidenceView for SharedEvidence {
         self.live.read().port(ifindex)
     }
 
+    fn name_now(&self, ifindex: u32) -> Option<Arc<str>> {
+        self.live.read().name_now(ifindex)
+    }
+
     fn port_named(&self, bridge: &str, interface: &str) -> Option<u32> {
         self.live.read().port_named(bridge, interface)
     }

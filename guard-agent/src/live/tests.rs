@@ -46,6 +46,51 @@ fn a_claim_lasts_as_long_as_its_port() {
 }
 
 #[test]
+fn a_claim_is_shown_with_the_name_that_its_port_has_now() {
+    let set = SharedEvidence::default();
+    let rename = |ifindex, name: &str| {
+        set.set_link(ifindex, vec![name.to_owned()], Device::default());
+        let (interface, bridge) = (Arc::from(name), Arc::from("rt0"));
+        set.port_added(ifindex, PortName { interface, bridge, uplink: false });
+    };
+    rename(7, "a");
+    rename(8, "b");
+    let segment = Segment::new("rt0", 0);
+    let [first, second] = [2, 3].map(|host| IpAddr::from([10, 0, 0, host]));
+    set.claimed(&segment, first, claim(7, 1));
+    set.claimed(&segment, second, claim(8, 2));
+    let shown = |address| set.evidence(&segment, address)[0].interface.clone();
+    assert_eq!([shown(first), shown(second)], [Some("a".into()), Some("b".into())]);
+    // Exchanged, which takes a third name.
+    rename(7, "c");
+    rename(8, "a");
+    rename(7, "b");
+    assert_eq!([shown(first), shown(second)], [Some("b".into()), Some("a".into())]);
+    // One that has left the bridge has a name still.
+    set.port_left(7);
+    set.set_link(7, vec!["d".to_owned()], Device::default());
+    assert_eq!(shown(first), Some("d".into()));
+}
+
+#[test]
+fn the_hosts_address_is_shown_where_it_is() {
+    let set = SharedEvidence::default();
+    let [own, lo] = [1, 9].map(|host| IpAddr::from([10, 0, 0, host]));
+    let here = HostAddresses { here: [(0, own)].into(), elsewhere: [(0, lo)].into() };
+    let there = HostAddresses { here: [].into(), elsewhere: [(0, own), (0, lo)].into() };
+    set.set_host_addresses(&"br0".into(), here);
+    set.set_host_addresses(&"br1".into(), there);
+    let shown = |bridge: &str, address| {
+        let evidence = set.evidence(&Segment::new(bridge, 0), address).remove(0);
+        (evidence.detail, evidence.interface.map(|name| name.to_string()))
+    };
+    let on_it = ("address of the host on br0".to_owned(), Some("br0".to_owned()));
+    assert_eq!([shown("br0", own), shown("br1", own)], [on_it.clone(), on_it]);
+    let elsewhere = ("address of the host on another device".to_owned(), None);
+    assert_eq!([shown("br0", lo), shown("br1", lo)], [elsewhere.clone(), elsewhere]);
+}
+
+#[test]
 fn evidence_counts_for_its_own_segment_only() {
     let set = set_with_port(7);
     let address = IpAddr::from([10, 0, 0, 2]);

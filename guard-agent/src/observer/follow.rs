@@ -175,6 +175,7 @@ impl Observer {
 
     pub(super) async fn ensure(&mut self, Ensure { interface, bridge, reply }: Ensure) {
         // Netlink's notice of a port that was just made may still be on its way.
+        let mut obstacle = None;
         match self.netlink.link(&interface).await {
             Ok(Some(link)) => {
                 let ifindex = link.ifindex;
@@ -182,6 +183,7 @@ impl Observer {
                     self.try_resync().await;
                 }
                 self.update();
+                obstacle = never_port::obstacle(&self.topology, ifindex, &bridge);
             }
             Ok(None) => {}
             Err(error) => {
@@ -200,7 +202,10 @@ impl Observer {
                 let why = why.as_deref().unwrap_or_default().to_owned();
                 Err(EnsureError::NotCovered { interface, why })
             }
-            None => Err(EnsureError::NoSuchPort { interface, bridge: bridge.to_string() }),
+            None => Err(match (bridge.to_string(), obstacle) {
+                (bridge, Some(why)) => EnsureError::NeverPort { interface, bridge, why },
+                (bridge, None) => EnsureError::NoSuchPort { interface, bridge },
+            }),
         };
         drop(ports);
         // The caller is gone: nobody wants it.

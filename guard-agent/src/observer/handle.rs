@@ -18,6 +18,19 @@ pub enum EnsureError {
         /// The bridge that it should be a port of.
         bridge: String,
     },
+    /// It is something else.
+    #[error(
+        "{interface:?} cannot be a port of bridge {bridge:?}: {why}; name the host's side of the \
+         sandbox's veth, which need not exist yet"
+    )]
+    NeverPort {
+        /// The interface.
+        interface: String,
+        /// The bridge that it should be a port of.
+        bridge: String,
+        /// What it is.
+        why: String,
+    },
     /// The program cannot be put on it.
     #[error("port {interface:?} is not watched: {why}")]
     NotCovered {

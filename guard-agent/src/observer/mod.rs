@@ -12,6 +12,7 @@ mod handle;
 mod hook;
 mod kind;
 mod log_limiter;
+mod never_port;
 mod ports;
 mod repair;
 

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 pub use guard_api::convert::*;
 use guard_api::proto;
 use guard_core::{
-    evidence::{Evidence, Station},
+    evidence::{Evidence, EvidenceView, Station},
+    incident::Incident,
     judgement::Verdict,
     lease::{Lease, Pool},
     owner::Owner,
@@ -40,10 +41,17 @@ pub fn watched(watched: Watched) -> proto::WatchedContainer {
     }
 }
 
-pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
+/// A lease, with the name that its port has now.
+pub fn lease(
+    lease: &Lease,
+    all: &[Evidence],
+    config: &Config,
+    view: &dyn EvidenceView,
+) -> proto::Lease {
     let pool = config.pools.get(&lease.pool);
     let now = clock::now();
     let until = lease.until.map(|until| timestamp(now.wall_at(until)));
+    let port = lease.binding.ifindex.and_then(|ifindex| view.name_now(ifindex));
     let owner = |part: fn(&Owner) -> &Arc<str>| text(lease.owner.as_ref().map(part));
     proto::Lease {
         address: lease.address.to_string(),
@@ -58,7 +66,7 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
         key: lease.key.to_string(),
         generation: lease.generation,
         mac: text(lease.binding.mac),
-        interface: text(lease.binding.interface.as_ref()),
+        interface: text(port.or_else(|| lease.binding.interface.clone())),
         binding: binding(&lease.binding).into(),
         reason: lease.reason.to_string(),
         evidence: all.iter().map(evidence).collect(),
@@ -73,15 +81,29 @@ pub fn lease(lease: &Lease, all: &[Evidence], config: &Config) -> proto::Lease {
     }
 }
 
-pub fn event(event: &events::Event, config: &Config) -> proto::Event {
+/// An incident. While it is open, the ports of its claimants have the names that they have now.
+pub fn conflict(incident: &Incident, view: &dyn EvidenceView) -> proto::Conflict {
+    let mut conflict = guard_api::convert::conflict(incident);
+    for (claimant, shown) in incident.claimants.iter().zip(&mut conflict.claimants) {
+        let is_there = conflict.open && !claimant.gone;
+        if let Some(ifindex) = claimant.ifindex.filter(|_| is_there)
+            && let Some(name) = view.name_now(ifindex)
+        {
+            shown.interface = name.to_string();
+        }
+    }
+    conflict
+}
+
+pub fn event(event: &events::Event, config: &Config, view: &dyn EvidenceView) -> proto::Event {
     let events::Event { seq, time, subject } = event;
     let message = match subject {
-        Subject::Lease(of) => proto::event::Subject::Lease(lease(of, &[], config)),
+        Subject::Lease(of) => proto::event::Subject::Lease(lease(of, &[], config, view)),
         Subject::Free(of) => proto::event::Subject::Lease(proto::Lease {
             state: proto::LeaseState::Free.into(),
-            ..lease(of, &[], config)
+            ..lease(of, &[], config, view)
         }),
-        Subject::Conflict(_, incident) => proto::event::Subject::Conflict(conflict(incident)),
+        Subject::Conflict(_, incident) => proto::event::Subject::Conflict(conflict(incident, view)),
         Subject::Source { name, ignored_until } => {
             let until = ignored_until.map(timestamp);
             proto::event::Subject::Source(proto::IgnoredSource { name: (*name).to_owned(), until })

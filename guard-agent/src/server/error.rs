@@ -6,10 +6,11 @@ use guard_core::{
     bounds::TooMuch,
     lease::command::{Reason, Refusal, Reply},
 };
+use ipnet::IpNet;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::access::Role;
+use super::{access::Role, binding::Unbindable};
 use crate::{
     health::Degraded,
     inventory::{Awaited, IgnoreError, host_local::HostLocalError},
@@ -70,6 +71,12 @@ pub enum Invalid {
     /// Not a MAC, or one that no host can have.
     #[error("mac {0:?} is not the MAC address of a host; write it as 02:00:00:00:00:0a")]
     Mac(String),
+    /// No interface can have this name.
+    #[error(
+        "interface {0:?} is not a name that an interface can have: 1 to 15 bytes without spaces, '/' \
+         and ':'; name the host's side of the veth"
+    )]
+    Interface(String),
     /// Not a name.
     #[error(
         "{field} {value:?} is not a name: {least} to {most} printable ASCII characters without spaces"
@@ -87,6 +94,14 @@ pub enum Invalid {
     /// Not a prefix.
     #[error("prefix {0:?} is not a prefix; write it as 10.8.64.16/28")]
     Prefix(String),
+    /// An address with the length of its prefix.
+    #[error("prefix {net} is an address within {meant}; ask for {meant}, if that is meant")]
+    HostBits {
+        /// What was written.
+        net: IpNet,
+        /// What it is in.
+        meant: IpNet,
+    },
     /// Longer than any address.
     #[error("no prefix has a length of {0}")]
     Length(u32),
@@ -119,6 +134,15 @@ pub enum Invalid {
     /// A pool twice in one call.
     #[error("pool {0:?} is named twice; one call gives one lease from each pool")]
     PoolTwice(String),
+}
+
+/// A length of time as a caller says it. The least one cannot be negated, as the conversion would.
+pub fn to_span(span: prost_types::Duration) -> Result<Duration, Invalid> {
+    let negative = || Invalid::Missing("duration is negative");
+    if span.seconds < 0 || span.nanos < 0 {
+        return Err(negative());
+    }
+    span.try_into().map_err(|_| negative())
 }
 
 fn status(code: Code, reason: &str, message: String, retry: Option<Duration>) -> Status {
@@ -162,9 +186,12 @@ impl From<Invalid> for Status {
         let reason = match invalid {
             Invalid::Address(_) => "ADDRESS_MALFORMED",
             Invalid::Mac(_) => "MAC_MALFORMED",
+            Invalid::Interface(_) => "INTERFACE_MALFORMED",
             Invalid::Name { field: "id", .. } => "ID_MALFORMED",
             Invalid::Name { .. } => "OWNER_MALFORMED",
-            Invalid::Prefix(_) | Invalid::Length(_) => Reason::SubnetMalformed.name(),
+            Invalid::Prefix(_) | Invalid::HostBits { .. } | Invalid::Length(_) => {
+                Reason::SubnetMalformed.name()
+            }
             Invalid::PageToken => "PAGE_TOKEN",
             Invalid::Missing(_)
             | Invalid::PoolTwice(_)
@@ -229,17 +256,18 @@ pub fn address_unknown(address: std::net::IpAddr) -> Status {
     status(Code::NotFound, "ADDRESS_UNKNOWN", message, None)
 }
 
-impl From<EnsureError> for Status {
-    fn from(error: EnsureError) -> Self {
-        match error {
-            EnsureError::NoSuchPort { .. } => {
-                status(Code::NotFound, "PORT_UNKNOWN", error.to_string(), None)
-            }
-            EnsureError::NotCovered { .. } | EnsureError::Stopped => {
-                status(Code::Unavailable, "OBSERVER_DEGRADED", error.to_string(), Some(SOON))
-            }
+/// A lease cannot be bound to what was named.
+pub fn unbindable(error: &Unbindable) -> Status {
+    let (code, retry) = match error {
+        Unbindable::BridgeMac { .. } | Unbindable::Port(EnsureError::NeverPort { .. }) => {
+            (Code::InvalidArgument, None)
         }
-    }
+        Unbindable::Port(EnsureError::NoSuchPort { .. }) => (Code::NotFound, None),
+        Unbindable::Port(EnsureError::NotCovered { .. } | EnsureError::Stopped) => {
+            (Code::Unavailable, Some(SOON))
+        }
+    };
+    status(code, error.reason(), error.to_string(), retry)
 }
 
 /// The source is not done without.
@@ -382,6 +410,16 @@ mod tests {
         assert_eq!(brief("short".to_owned()), "short");
         let long = brief(format!("what{}why", "é".repeat(100_000)));
         assert!(long.len() < 2100 && long.starts_with("what") && long.ends_with("why"), "{long}");
+    }
+
+    #[test]
+    fn any_length_of_time_can_be_asked_for() {
+        let of = |seconds, nanos| to_span(prost_types::Duration { seconds, nanos });
+        for (seconds, nanos) in [(i64::MIN, i32::MIN), (i64::MIN, 0), (-1, 0), (0, -1)] {
+            assert!(matches!(of(seconds, nanos), Err(Invalid::Missing(_))), "{seconds} {nanos}");
+        }
+        assert_eq!(of(1, 5).unwrap(), Duration::new(1, 5));
+        assert!(of(i64::MAX, i32::MAX).is_ok());
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use guard_api::proto;
+use guard_api::proto::{self, ConflictKind};
 use guard_core::{
     duration,
     evidence::{Evidence, EvidenceView as _},
-    incident::{Incident, Kind},
     judgement::Verdict,
     lease::{Lease, LeaseFilter, Place, Pool, Standing, State, reason},
     reconcile::Settings,
@@ -33,7 +32,7 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
             address,
             evidence,
             proto::Explanation {
-                lease: Some(convert::lease(lease, evidence, &config)),
+                lease: Some(convert::lease(lease, evidence, &config, &**live)),
                 next: next(lease, evidence, deps),
                 ..proto::Explanation::default()
             },
@@ -62,6 +61,7 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
         return Err(error::address_unknown(address));
     }
     let floods = deps.reporter.list(false);
+    let floods: Vec<_> = floods.iter().map(|flood| convert::conflict(flood, &**live)).collect();
     for one in all.iter_mut().filter(|one| one.lease.is_some()) {
         one.next += &uncounted(&floods, &one.bridge);
     }
@@ -69,13 +69,14 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
 }
 
 /// What may hide claims on the addresses of a bridge (claims.md, "Budgets").
-fn uncounted(incidents: &[Incident], bridge: &str) -> String {
-    let hides = |one: &&Incident| {
-        matches!(one.kind, Kind::Flood | Kind::Proxy) && *one.segment.bridge == *bridge
+fn uncounted(conflicts: &[proto::Conflict], bridge: &str) -> String {
+    let hides = |one: &&proto::Conflict| {
+        matches!(one.kind(), ConflictKind::Flood | ConflictKind::Proxy) && one.bridge == bridge
     };
-    let of = incidents.iter().filter(hides).flat_map(|one| {
-        let ports = one.claimants.iter().filter_map(|claimant| claimant.interface.as_ref());
-        ports.map(|port| format!("{} on port {port}", one.kind.name()))
+    let of = conflicts.iter().filter(hides).flat_map(|one| {
+        let ports = one.claimants.iter().map(|claimant| &claimant.interface);
+        let ports = ports.filter(|port| !port.is_empty());
+        ports.map(|port| format!("{} on port {port}", one.kind().word()))
     });
     let all: Vec<_> = of.collect();
     if all.is_empty() {
@@ -182,7 +183,7 @@ fn next_of_active(lease: &Lease, live: bool, deps: &Deps) -> String {
     if left == 0 {
         return format!("nothing speaks for it: the next pass takes it back{unless}");
     }
-    let span = duration::format(Duration::from_secs((interval * left).as_secs()));
+    let span = duration::format(Duration::from_secs(interval.saturating_mul(left).as_secs()));
     format!(
         "nothing speaks for it: {} of {misses} misses; it is taken back after {left} more, in \
          about {span}{unless}",

@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, pin::Pin, sync::Arc};
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use guard_core::incident::{Incident, Role};
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
@@ -103,10 +103,11 @@ impl proto::guard_server::Guard for Service {
                     Err(RecvError::Closed) => return None,
                 }
             };
-            Some((messages(incidents), (receiver, deps)))
+            Some((messages(deps.clone(), incidents), (receiver, deps)))
         });
-        let stream =
-            messages(open).chain(later.flatten()).take_until(stopped(self.0.stopping.clone()));
+        let stream = messages(self.0.clone(), open)
+            .chain(later.flatten())
+            .take_until(stopped(self.0.stopping.clone()));
         Ok(Response::new(stream.boxed()))
     }
 
@@ -141,13 +142,12 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::SilenceRequest>,
     ) -> Result<Response<proto::Conflict>, Status> {
         let proto::SilenceRequest { id, duration } = request.into_inner();
-        let span =
-            duration.ok_or(Invalid::Missing("duration is missing: silence it for how long?"))?;
-        let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+        let missing = Invalid::Missing("duration is missing: silence it for how long?");
+        let span = error::to_span(duration.ok_or(missing)?)?;
         // What is no number is no incident's.
         let silence = |id| self.0.reporter.silence(id, span, clock::now());
         match id.parse().ok().and_then(silence) {
-            Some(incident) => Ok(Response::new(convert::conflict(&incident))),
+            Some(incident) => Ok(Response::new(convert::conflict(&incident, &*self.0.live))),
             None => Err(error::conflict_unknown(&id)),
         }
     }
@@ -181,7 +181,7 @@ impl proto::guard_server::Guard for Service {
 impl Service {
     /// The frames of an owner are no news, so that an incident does not know of them: the kernel does.
     fn conflict(&self, incident: &Incident) -> proto::Conflict {
-        let mut conflict = convert::conflict(incident);
+        let mut conflict = convert::conflict(incident, &*self.0.live);
         let address = incident.target.address().filter(|_| conflict.open);
         let heard = address.and_then(|at| self.0.owners.last_heard(&incident.segment, at));
         let ago = heard.map(|heard| clock::monotonic().saturating_sub(heard));
@@ -200,11 +200,12 @@ impl Service {
 
 /// Each is made when it is sent.
 fn messages(
+    deps: Arc<Deps>,
     incidents: Vec<Incident>,
 ) -> impl Stream<Item = Result<proto::Conflict, Status>> + Send {
-    stream::iter(incidents).then(|incident| async move {
-        tokio::task::yield_now().await;
-        Ok(convert::conflict(&incident))
+    stream::iter(incidents).then(move |incident| {
+        let message = convert::conflict(&incident, &*deps.live);
+        tokio::task::yield_now().map(|()| Ok(message))
     })
 }
 

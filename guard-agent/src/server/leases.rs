@@ -1,6 +1,7 @@
 //! `guard.v1.Leases`.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -14,20 +15,21 @@ use guard_core::{
         Act, Caller, Generation, Lease, LeaseFilter, State,
         command::{Allocate, Command, Refusal, Reply},
     },
-    mac::Mac,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Deps, audit, convert,
+    Deps, audit,
+    binding::{Unbindable, to_interface, to_mac},
+    convert,
     error::{self, Invalid},
     page::{self, Page},
     stopped,
 };
 use guard_api::proto::{self, Outcome, release_request::Which};
 
-use crate::{events::Subscription, health, observer::EnsureError};
+use crate::{events::Subscription, health};
 
 pub struct Service(pub Arc<Deps>);
 
@@ -44,12 +46,12 @@ impl proto::leases_server::Leases for Service {
         let allocate = to_allocate(request.into_inner())?;
         let pools = allocate.pools.clone();
         let result = match self.open(&pools) {
-            Ok(()) => match self.watch_port(&allocate).await {
+            Ok(()) => match self.declarable(&allocate).await {
                 Ok(()) => self
                     .call(caller, Command::Allocate(allocate))
                     .await
                     .map_err(|refusal| (refusal.reason.name(), error::refused(refusal))),
-                Err(error) => Err(("OBSERVER_DEGRADED", error.into())),
+                Err(error) => Err((error.reason(), error.into())),
             },
             Err((reason, status)) => Err((reason, status)),
         };
@@ -89,18 +91,20 @@ impl proto::leases_server::Leases for Service {
     ) -> Result<Response<proto::BindResponse>, Status> {
         let caller = caller(&request);
         let proto::BindRequest { generation, mac, interface } = request.into_inner();
-        let mac = to_mac(&mac)?;
-        if mac.is_none() && interface.is_empty() {
+        let (mac, interface) = (to_mac(&mac)?, to_interface(&interface)?);
+        if mac.is_none() && interface.is_none() {
             return Err(Invalid::Missing("bind names neither a MAC nor an interface").into());
         }
-        let port = match (self.find(generation).await?, interface.as_str()) {
-            (Some(lease), name) if !name.is_empty() => {
-                caller.check(lease.act()).map_err(error::refused)?;
-                let ifindex = self.0.observer.ensure(&lease.segment.bridge, name).await?;
-                Some((Arc::from(name), ifindex))
+        let mut port = None;
+        if let Some(lease) = self.find(generation).await? {
+            caller.check(lease.act()).map_err(error::refused)?;
+            let bridge = &lease.segment.bridge;
+            let ifindex = self.0.bindable(bridge, mac, interface.as_deref()).await?;
+            if let Some(name) = interface {
+                let ifindex = ifindex.ok_or_else(|| Unbindable::no_such_port(bridge, &name))?;
+                port = Some((name, ifindex));
             }
-            _ => None,
-        };
+        }
         let (outcome, lease) = self.one(caller, Command::Bind { generation, mac, port }).await?;
         if outcome == Outcome::Done
             && let Some(lease) = self.find(generation).await?
@@ -229,7 +233,7 @@ impl proto::leases_server::Leases for Service {
         // A message is made when it is sent: whoever does not read costs no more than the events.
         let deps = self.0.clone();
         let backlog = stream::iter(backlog).then(move |event| {
-            let message = convert::event(&event, &deps.config());
+            let message = convert::event(&event, &deps.config(), &*deps.live);
             // A long backlog leaves others their turns.
             tokio::task::yield_now().map(|()| message)
         });
@@ -238,11 +242,11 @@ impl proto::leases_server::Leases for Service {
         let later = stream::unfold((receiver, deps, seq), |(mut receiver, deps, seq)| async move {
             match receiver.recv().await {
                 Ok(event) => {
-                    let message = convert::event(&event, &deps.config());
+                    let message = convert::event(&event, &deps.config(), &*deps.live);
                     Some((Ok(message), (receiver, deps, event.seq)))
                 }
                 Err(RecvError::Lagged(missed)) => {
-                    let seq = seq + missed;
+                    let seq = seq.saturating_add(missed);
                     Some((Ok(convert::gap(seq)), (receiver, deps, seq)))
                 }
                 Err(RecvError::Closed) => None,
@@ -299,15 +303,16 @@ impl Service {
         self.0.may_allocate(pools).map_err(|closed| ("UNAVAILABLE", closed.into()))
     }
 
-    /// Watches the port that an allocation declares, if it exists yet.
-    async fn watch_port(&self, allocate: &Allocate) -> Result<(), EnsureError> {
+    /// Whether the bridges of the pools can have what an allocation declares. Watches the port, if it
+    /// exists yet.
+    async fn declarable(&self, allocate: &Allocate) -> Result<(), Unbindable> {
         let config = self.0.config();
-        let pool = allocate.pools.iter().find_map(|name| config.pools.get(name));
-        let (Some(interface), Some(pool)) = (&allocate.interface, pool) else { return Ok(()) };
-        match self.0.observer.ensure(&pool.segment().bridge, interface).await {
-            Ok(_) | Err(EnsureError::NoSuchPort { .. }) => Ok(()),
-            Err(error) => Err(error),
+        let pools = allocate.pools.iter().filter_map(|name| config.pools.get(name));
+        let bridges: BTreeSet<_> = pools.map(|pool| &pool.segment().bridge).collect();
+        for bridge in bridges {
+            self.0.bindable(bridge, allocate.mac, allocate.interface.as_deref()).await?;
         }
+        Ok(())
     }
 }
 
@@ -374,22 +379,11 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
             text => Some(text.parse::<IpAddr>().map_err(|_| Invalid::Address(address))?),
         },
         mac: to_mac(&mac)?,
-        interface: Some(to_name("interface", &interface, 0)?).filter(|name| !name.is_empty()),
+        interface: to_interface(&interface)?,
         labels: labels.into_iter().collect(),
         confirmed,
         workload: to_bounded("workload", &workload, 0, bounds::WORKLOAD.most)?,
     })
-}
-
-fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
-    let invalid = || Invalid::Mac(text.to_owned());
-    match text {
-        "" => Ok(None),
-        text => match text.parse::<Mac>() {
-            Ok(mac) if mac.is_host() => Ok(Some(mac)),
-            _ => Err(invalid()),
-        },
-    }
 }
 
 pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod admit;
 mod audit;
+mod binding;
 mod capability;
 mod check;
 pub(crate) mod convert;
@@ -180,7 +181,8 @@ impl Deps {
 
     /// A lease with what says that its address is in use.
     fn message(&self, lease: &Lease) -> proto::Lease {
-        convert::lease(lease, &Engine::evidence_of(lease, &*self.live), &self.config())
+        let evidence = Engine::evidence_of(lease, &*self.live);
+        convert::lease(lease, &evidence, &self.config(), &*self.live)
     }
 
     /// The leases on a page.

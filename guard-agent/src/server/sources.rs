@@ -66,8 +66,8 @@ pub async fn ignore(
     request: proto::IgnoreSourceRequest,
 ) -> Result<proto::IgnoreSourceResponse, Status> {
     let proto::IgnoreSourceRequest { name, duration, dry_run } = request;
-    let span = duration.ok_or(Invalid::Missing("duration is missing: ignore it for how long?"))?;
-    let span = span.try_into().map_err(|_| Invalid::Missing("duration is negative"))?;
+    let missing = Invalid::Missing("duration is missing: ignore it for how long?");
+    let span = error::to_span(duration.ok_or(missing)?)?;
     let ignored = deps.reconciler.sources().ignore(&name, span, dry_run);
     let status = ignored.map_err(|error| error::not_ignored(&error))?;
     let pools = deps.ledger.pools().await.unwrap_or_default();

@@ -114,5 +114,26 @@ fn to_prefix(text: String) -> Result<Option<IpNet>, Invalid> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| Invalid::Prefix(text))
+    let net: IpNet = text.parse().map_err(|_| Invalid::Prefix(text))?;
+    match net.trunc() {
+        meant if meant == net => Ok(Some(net)),
+        meant => Err(Invalid::HostBits { net, meant }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_with_host_bits_is_refused_with_the_one_that_was_meant() {
+        assert!(to_prefix(String::new()).unwrap().is_none());
+        for text in ["10.99.0.192/28", "10.99.0.200/32", "fd00::/64", "::/0"] {
+            assert_eq!(to_prefix(text.to_owned()).unwrap().unwrap().to_string(), text);
+        }
+        for (text, meant) in [("10.99.0.200/28", "10.99.0.192/28"), ("fd00::1/64", "fd00::/64")] {
+            let error = to_prefix(text.to_owned()).unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains(meant), "{error}");
+        }
+    }
 }

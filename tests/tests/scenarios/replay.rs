@@ -74,3 +74,27 @@ fn a_capture_that_is_cut_off_or_none_is_named() -> Result<()> {
     ensure!(said.contains("neither a pcap nor a pcapng file"), "{said}");
     Ok(())
 }
+
+#[test]
+fn what_is_asked_of_a_capture_and_cannot_be_is_named() -> Result<()> {
+    let lab = Lab::new()?;
+    let (file, ..) = incident(&lab)?;
+    for (args, code, says) in [
+        (&["--ingress", "--port", BRIDGE, "--uplink", "NOPE"][..], 2, "no interface \"NOPE\""),
+        (&["--ingress", "--uplink", ""], 2, "--uplink"),
+        (&["--port", ""], 2, "--port"),
+        (&["--prefix", "10.8.64.5/24"], 2, "10.8.64.0/24"),
+        // The twins.
+        (&["--ingress", "--port", BRIDGE, "--uplink", BRIDGE], 0, ""),
+        (&["--prefix", "10.8.64.0/24"], 0, ""),
+    ] {
+        let output = replay(&file, args)?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(code) && said.contains(says), "{args:?}: {said}");
+        ensure!(output.stdout.is_empty() == (code != 0), "{args:?}");
+    }
+    let output = replay(lab.dir(), &[])?;
+    let said = String::from_utf8(output.stderr)?.to_lowercase();
+    ensure!(output.status.code() == Some(1) && said.contains("is a directory"), "{said}");
+    Ok(())
+}

@@ -1156,7 +1156,7 @@ pub struct ReserveSubnetRequest {
     /// The length of the prefix; longer than the pool's. 0: that of `prefix`.
     #[prost(uint32, tag = "3")]
     pub length: u32,
-    /// Ask for this prefix; host bits do not count.
+    /// Ask for this prefix, without host bits.
     #[prost(string, tag = "4")]
     pub prefix: ::prost::alloc::string::String,
     /// Only say what would come of it.
@@ -2085,7 +2085,9 @@ pub mod leases_client {
         /// RESOURCE_EXHAUSTED: NO_CONFLICT_FREE_ADDRESS, POOL_EXHAUSTED. FAILED_PRECONDITION:
         /// ADDRESS_LIVE, ADDRESS_HELD, ADDRESS_COOLING, ADDRESS_QUARANTINED, OWNER_HAS_LEASE.
         /// INVALID_ARGUMENT: ADDRESS_OUTSIDE_POOL, ADDRESS_RESERVED, ADDRESS_EXCLUDED,
-        /// ADDRESS_MALFORMED, MAC_MALFORMED, OWNER_MALFORMED, AMBIGUOUS_OWNER. NOT_FOUND: POOL_UNKNOWN.
+        /// ADDRESS_MALFORMED, MAC_MALFORMED, MAC_RESERVED (the bridge has it), INTERFACE_MALFORMED, NOT_A_PORT
+        /// (it is something else, and cannot be a port of the pool's bridge), OWNER_MALFORMED,
+        /// AMBIGUOUS_OWNER. NOT_FOUND: POOL_UNKNOWN.
         /// UNAVAILABLE: STARTING, STORE_DAMAGED, OBSERVER_DEGRADED, INVENTORY_DEGRADED, BRIDGE_ABSENT,
         /// VLAN_ABSENT.
         pub async fn allocate(
@@ -2135,7 +2137,8 @@ pub mod leases_client {
         /// Names the MAC and the port of a lease. When it returns, the program is attached to the port
         /// and the binding is in the kernel: the first frame of anyone else is a conflict.
         ///
-        /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge). UNAVAILABLE: OBSERVER_DEGRADED.
+        /// INVALID_ARGUMENT: MAC_MALFORMED, MAC_RESERVED, INTERFACE_MALFORMED, NOT_A_PORT, as Allocate.
+        /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge, yet). UNAVAILABLE: OBSERVER_DEGRADED.
         pub async fn bind(
             &mut self,
             request: impl tonic::IntoRequest<super::BindRequest>,
@@ -2291,7 +2294,9 @@ pub mod leases_server {
         /// RESOURCE_EXHAUSTED: NO_CONFLICT_FREE_ADDRESS, POOL_EXHAUSTED. FAILED_PRECONDITION:
         /// ADDRESS_LIVE, ADDRESS_HELD, ADDRESS_COOLING, ADDRESS_QUARANTINED, OWNER_HAS_LEASE.
         /// INVALID_ARGUMENT: ADDRESS_OUTSIDE_POOL, ADDRESS_RESERVED, ADDRESS_EXCLUDED,
-        /// ADDRESS_MALFORMED, MAC_MALFORMED, OWNER_MALFORMED, AMBIGUOUS_OWNER. NOT_FOUND: POOL_UNKNOWN.
+        /// ADDRESS_MALFORMED, MAC_MALFORMED, MAC_RESERVED (the bridge has it), INTERFACE_MALFORMED, NOT_A_PORT
+        /// (it is something else, and cannot be a port of the pool's bridge), OWNER_MALFORMED,
+        /// AMBIGUOUS_OWNER. NOT_FOUND: POOL_UNKNOWN.
         /// UNAVAILABLE: STARTING, STORE_DAMAGED, OBSERVER_DEGRADED, INVENTORY_DEGRADED, BRIDGE_ABSENT,
         /// VLAN_ABSENT.
         async fn allocate(
@@ -2310,7 +2315,8 @@ pub mod leases_server {
         /// Names the MAC and the port of a lease. When it returns, the program is attached to the port
         /// and the binding is in the kernel: the first frame of anyone else is a conflict.
         ///
-        /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge). UNAVAILABLE: OBSERVER_DEGRADED.
+        /// INVALID_ARGUMENT: MAC_MALFORMED, MAC_RESERVED, INTERFACE_MALFORMED, NOT_A_PORT, as Allocate.
+        /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge, yet). UNAVAILABLE: OBSERVER_DEGRADED.
         async fn bind(
             &self,
             request: tonic::Request<super::BindRequest>,

@@ -213,6 +213,11 @@ pub trait EvidenceView {
     /// The port of a watched bridge with this ifindex.
     fn port(&self, ifindex: u32) -> Option<PortName>;
 
+    /// The name that a port has now, for people: what is stored of it is the name that it had.
+    fn name_now(&self, ifindex: u32) -> Option<Arc<str>> {
+        self.port(ifindex).map(|port| port.interface)
+    }
+
     /// The port of a bridge that has this name now.
     fn port_named(&self, bridge: &str, interface: &str) -> Option<u32>;
 

@@ -84,7 +84,7 @@ impl Engine {
                 source: Source::Kernel,
                 detail: "the bound port exists".to_owned(),
                 mac: lease.binding.mac,
-                interface: lease.binding.interface.clone(),
+                interface: view.name_now(ifindex).or_else(|| lease.binding.interface.clone()),
                 ifindex: Some(ifindex),
                 owner: lease.owner.clone(),
                 id: None,

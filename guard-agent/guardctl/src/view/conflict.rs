@@ -10,9 +10,14 @@ use crate::{
 
 /// `impostor 02:00:00:00:00:0b@veth-b web-2`
 fn brief(claimant: &proto::Claimant) -> String {
-    let place = format!("{}@{}", or_dash(&claimant.mac), or_dash(&claimant.interface));
-    let line = format!("{:<8} {place} {}", or_dash(claimant.role().word()), claimant.sandbox);
-    line.trim_end().to_owned()
+    let proto::Claimant { mac, interface, sandbox, .. } = claimant;
+    let who = match (mac.is_empty() && interface.is_empty(), sandbox.is_empty()) {
+        (true, true) => "not known".to_owned(),
+        // Only a source tells of it.
+        (true, false) => sandbox.clone(),
+        (false, _) => format!("{}@{} {sandbox}", or_dash(mac), or_dash(interface)),
+    };
+    format!("{:<8} {}", or_dash(claimant.role().word()), who.trim_end())
 }
 
 /// As above, with how often and how long ago.
@@ -174,6 +179,22 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
   impostor 02:00:00:00:00:0b@veth-web-2 web-2: 11 frames, last 2s ago
 "
         );
+    }
+
+    #[test]
+    fn a_claimant_of_whom_only_a_name_is_known_is_shown_by_that() {
+        let mut conflict = duplicate();
+        for claimant in &mut conflict.claimants {
+            (claimant.mac, claimant.interface) = Default::default();
+        }
+        conflict.claimants[1].sandbox = String::new();
+        let list = proto::ConflictsResponse { conflicts: vec![conflict], ..Default::default() };
+        let text = shown(&list);
+        assert!(text.contains("\n  owner    web-1: 10 frames"), "{text}");
+        assert!(text.contains("\n  impostor not known: 11 frames"), "{text}");
+        let mut conflict = duplicate();
+        conflict.claimants[0].mac = String::new();
+        assert!(line(&conflict).contains("owner -@veth-web-1 web-1"), "{}", line(&conflict));
     }
 
     #[test]

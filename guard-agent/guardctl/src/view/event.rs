@@ -1,10 +1,6 @@
 use guard_api::proto::{self, event::Subject};
 
-use super::{
-    conflict,
-    lease::{seen_interface, seen_mac},
-    moment, or_dash,
-};
+use super::{conflict, lease::station, moment, or_dash};
 use crate::output::{Screen, View, printable};
 
 /// One line, as `events --follow` prints it.
@@ -40,8 +36,8 @@ fn of_lease(lease: &proto::Lease) -> String {
         0 => String::new(),
         generation => format!("generation {generation}"),
     };
-    let place = [seen_mac(lease), seen_interface(lease)].map(str::to_owned);
-    let place: Vec<_> = place.into_iter().filter(|text| !text.is_empty()).collect();
+    let mut place = station(lease).to_vec();
+    place.retain(|text| !text.is_empty());
     let reason = match &*lease.reason {
         "" => String::new(),
         reason => format!("({reason})"),

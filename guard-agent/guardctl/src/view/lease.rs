@@ -6,18 +6,17 @@ use crate::{
     table::{Table, cell, signal},
 };
 
-/// The MAC: the binding's, else that of whoever is seen at the address.
-pub fn seen_mac(lease: &proto::Lease) -> &str {
-    known(&lease.mac, lease.evidence.iter().map(|evidence| &*evidence.mac))
-}
-
-/// The port: the binding's, else that of whoever is seen at the address.
-pub fn seen_interface(lease: &proto::Lease) -> &str {
-    known(&lease.interface, lease.evidence.iter().map(|evidence| &*evidence.interface))
-}
-
-fn known<'a>(bound: &'a str, seen: impl Iterator<Item = &'a str>) -> &'a str {
-    std::iter::once(bound).chain(seen).find(|text| !text.is_empty()).unwrap_or_default()
+/// The MAC and the port that are bound to a lease. Of a quarantined address that has nobody's, those
+/// of whoever is seen there: beside a lease it may be an impostor.
+pub fn station(lease: &proto::Lease) -> [&str; 2] {
+    let is_bound = lease.binding() != proto::Binding::Unspecified;
+    if is_bound || lease.state() != proto::LeaseState::Quarantined {
+        return [&lease.mac, &lease.interface];
+    }
+    let named =
+        |evidence: &&proto::Evidence| !evidence.mac.is_empty() || !evidence.interface.is_empty();
+    let seen = lease.evidence.iter().find(named);
+    seen.map_or([&lease.mac, &lease.interface], |seen| [&seen.mac, &seen.interface])
 }
 
 fn notes(lease: &proto::Lease) -> Vec<String> {
@@ -54,13 +53,14 @@ pub fn table(leases: &[proto::Lease], screen: Screen) -> String {
     let headers = &["ADDRESS", "STATE", "SANDBOX", "GENERATION", "MAC", "INTERFACE"];
     let mut table = Table::new(headers, &["SANDBOX", "INTERFACE"]);
     for lease in leases {
+        let [mac, interface] = station(lease);
         let cells = [
             cell(&lease.address),
             signal(lease.state().word()),
             cell(&lease.sandbox),
             cell(&number(lease.generation)),
-            cell(seen_mac(lease)),
-            cell(seen_interface(lease)),
+            cell(mac),
+            cell(interface),
         ];
         table.row(cells, notes(lease));
     }
@@ -132,6 +132,33 @@ ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
 "
         );
         assert_eq!(shown(&list(vec![])), "no leases\n");
+    }
+
+    #[test]
+    fn a_lease_is_never_shown_with_the_mac_or_port_of_an_impostor() {
+        let bound = |mac: &str, interface: &str, binding: proto::Binding| proto::Lease {
+            mac: mac.to_owned(),
+            interface: interface.to_owned(),
+            binding: binding.into(),
+            evidence: vec![wire()],
+            ..active()
+        };
+        for (mac, interface, binding) in [
+            ("", "veth-web-1", proto::Binding::Declared),
+            ("02:00:00:00:00:0a", "", proto::Binding::Declared),
+            ("", "", proto::Binding::Declared),
+            ("", "", proto::Binding::Unspecified),
+        ] {
+            let lease = bound(mac, interface, binding);
+            assert_eq!(station(&lease), [mac, interface]);
+            let text = shown(&list(vec![lease]));
+            assert!(!text.contains("02:00:00:00:00:0c") && !text.contains("veth-c"), "{text}");
+        }
+        let quarantined = proto::Lease {
+            state: proto::LeaseState::Quarantined.into(),
+            ..bound("", "", proto::Binding::Unspecified)
+        };
+        assert_eq!(station(&quarantined), ["02:00:00:00:00:0c", "veth-c"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What returns network namespaces has changed a link to them: containers in them may be on another
 //! segment now.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{Device, Live, PortName};
 use crate::segment::Segment;
@@ -100,6 +100,13 @@ impl Live {
     /// The port of a watched bridge with this ifindex.
     pub fn port(&self, ifindex: u32) -> Option<PortName> {
         self.ports.get(&ifindex).cloned()
+    }
+
+    /// The name that a link has now, a port of a watched bridge or not.
+    pub fn name_now(&self, ifindex: u32) -> Option<Arc<str>> {
+        let port = self.ports.get(&ifindex).map(|port| Arc::clone(&port.interface));
+        let link = || self.links.get(&ifindex)?.names.first().map(|name| name.as_str().into());
+        port.or_else(link)
     }
 
     /// The port of a bridge that has this name now.

@@ -236,14 +236,15 @@ impl Live {
         monotonic: Duration,
     ) -> Vec<Evidence> {
         let claims = self.claims.get(&(segment.clone(), address)).into_iter().flatten();
-        let mut evidence: Vec<_> = claims.map(|claim| wire(claim, now, monotonic)).collect();
+        let mut evidence: Vec<_> = claims.map(|claim| self.wire(claim, now, monotonic)).collect();
         if let Some(here) = self.host(segment, address) {
-            let on = if here { segment.to_string() } else { "another device".to_owned() };
+            let of = if here { Some(segment.clone()) } else { self.home(address) };
+            let on = of.as_ref().map_or_else(|| "another device".to_owned(), Segment::to_string);
             evidence.push(Evidence {
                 source: Source::Kernel,
                 detail: format!("address of the host on {on}"),
                 mac: None,
-                interface: Some(segment.bridge.clone()),
+                interface: of.map(|of| of.bridge),
                 ifindex: None,
                 owner: None,
                 id: None,
@@ -294,27 +295,36 @@ impl Live {
         let here = hosts.here.contains(&place);
         (here || hosts.elsewhere.contains(&place)).then_some(here)
     }
+
+    /// The watched segment on which an address is the host's own.
+    fn home(&self, address: IpAddr) -> Option<Segment> {
+        let all = self.hosts.iter().flat_map(|(bridge, hosts)| {
+            let of = hosts.here.iter().filter(move |(_, host)| *host == address);
+            of.map(|(vlan, _)| Segment::new(Arc::clone(bridge), *vlan))
+        });
+        all.min()
+    }
+
+    fn wire(&self, claim: &Claim, now: Now, monotonic: Duration) -> Evidence {
+        let Claim { station: Station { mac, interface, ifindex }, strength, first, seen } = claim;
+        let since = monotonic.saturating_sub(*first);
+        Evidence {
+            source: Source::Wire,
+            detail: strength.detail().to_owned(),
+            mac: Some(*mac),
+            interface: Some(self.name_now(*ifindex).unwrap_or_else(|| Arc::clone(interface))),
+            ifindex: Some(*ifindex),
+            owner: None,
+            id: None,
+            unsure: false,
+            since: now.wall.checked_sub(since).unwrap_or(now.wall),
+            age: monotonic.saturating_sub(*seen),
+        }
+    }
 }
 
 impl HostAddresses {
     fn all(&self) -> impl Iterator<Item = &(u16, IpAddr)> {
         self.here.iter().chain(&self.elsewhere)
-    }
-}
-
-fn wire(claim: &Claim, now: Now, monotonic: Duration) -> Evidence {
-    let Claim { station: Station { mac, interface, ifindex }, strength, first, seen } = claim;
-    let since = monotonic.saturating_sub(*first);
-    Evidence {
-        source: Source::Wire,
-        detail: strength.detail().to_owned(),
-        mac: Some(*mac),
-        interface: Some(interface.clone()),
-        ifindex: Some(*ifindex),
-        owner: None,
-        id: None,
-        unsure: false,
-        since: now.wall.checked_sub(since).unwrap_or(now.wall),
-        age: monotonic.saturating_sub(*seen),
     }
 }

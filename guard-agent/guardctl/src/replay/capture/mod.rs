@@ -95,9 +95,11 @@ pub fn read(
     let file =
         File::open(path).map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
     let mut reader = create_reader(BUFFER, file).map_err(|error| match error {
-        PcapError::ReadError => {
-            CaptureError::Io { path: path.to_owned(), source: io::ErrorKind::InvalidData.into() }
-        }
+        // The reader keeps to itself what the system said.
+        PcapError::ReadError => CaptureError::Io {
+            path: path.to_owned(),
+            source: read_byte(path).err().unwrap_or_else(|| io::ErrorKind::InvalidData.into()),
+        },
         _ => CaptureError::NotACapture(path.to_owned()),
     })?;
     let mut reading = Reading::new(unnamed);
@@ -134,6 +136,10 @@ pub fn read(
     };
     reading.capture.damage = Some(format!("{}: {damage}, after {packets} packets", path.display()));
     checked(reading.capture, path)
+}
+
+fn read_byte(path: &Path) -> io::Result<usize> {
+    io::Read::read(&mut File::open(path)?, &mut [0])
 }
 
 /// A file without any Ethernet is not what was meant.
