@@ -50,10 +50,15 @@ type Never = std::future::Pending<Result<http::Response<Body>, Infallible>>;
 
 /// A connection to a server that waits for nothing for long.
 fn connect(service: Answering) -> UnixStream {
+    connect_with(service, SHORT)
+}
+
+/// The same, but for how long a connection may be without a call.
+fn connect_with(service: Answering, idle: Duration) -> UnixStream {
     let (here, there) = UnixStream::pair().unwrap();
     let slot = Limit::new(1, 1).take(None).unwrap();
     let connection = Connection::new(there, Peer::new(Some(7), &[]), slot);
-    let times = Times { handshake: SHORT, idle: SHORT, socket: SHORT };
+    let times = Times { handshake: SHORT, idle, socket: SHORT };
     let refusals = Refusals::new(Arc::new(Metrics::new().unwrap()));
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
@@ -132,7 +137,8 @@ async fn an_answer_that_is_read_comes_to_its_end() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_reads_is_ended_and_says_why() {
-    let (mut sender, task) = speak(connect(Answering(Some(1 << 20))), 1024).await;
+    let stream = connect_with(Answering(Some(1 << 20)), LONG);
+    let (mut sender, task) = speak(stream, 1024).await;
     let mut unread = ask(&mut sender).await;
     let ended = loop {
         if let Err(error) = timeout(LONG, unread.data()).await.unwrap().unwrap() {
