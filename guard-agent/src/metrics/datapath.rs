@@ -67,7 +67,7 @@ impl Counters {
         self.full.swap(full, Ordering::Relaxed) != full
     }
 
-    /// So many entries of a map of [`REPAIRED`] were put right.
+    /// So many entries of a map of `REPAIRED` were put right.
     pub fn repaired(&self, map: &str, entries: usize) {
         let counters = REPAIRED.iter().zip(&self.repaired).filter(|(name, _)| **name == map);
         for (_, counter) in counters {

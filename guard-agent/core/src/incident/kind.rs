@@ -89,7 +89,7 @@ impl Kind {
         self.is_of_port() || self == Self::Declined
     }
 
-    /// How bad it is, unless it is [`Incident::mild`] or [`Incident::critical`].
+    /// How bad it is, unless the incident itself is mild or critical.
     pub fn severity(self) -> Severity {
         match self {
             Self::Unowned => Severity::Info,
