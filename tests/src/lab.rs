@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use aya::programs::tc::{SchedClassifier, TcAttachType};
+use aya::programs::{
+    ProgramError, ProgramInfo,
+    tc::{SchedClassifier, TcAttachType},
+};
 use ipnet::Ipv4Net;
 
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     netns::Netns,
     reaper::Reaper,
     sandbox::{Port, Sandbox},
+    wait::eventually,
 };
 
 /// The bridge that a lab begins with.
@@ -203,11 +207,17 @@ impl Lab {
         if self.attach()? == "clsact" {
             return self.filters_on(interface);
         }
-        let (_, programs) = self
-            .host
-            .run(|| SchedClassifier::query_tcx(interface, TcAttachType::Ingress))?
-            .with_context(|| format!("TCX programs of {interface}"))?;
-        Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect())
+        let query = || SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
+        eventually("TCX programs", || match self.host.run(query)? {
+            Ok((_, programs)) => Ok(Some(programs.iter().map(ProgramInfo::id).collect())),
+            // One was taken off between the list and the question what it is.
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("TCX programs of {interface}")),
+        })
     }
 
     /// Puts a file system of its own beneath the state directory, of this many KiB.

@@ -70,13 +70,16 @@ pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanat
 
 /// What may hide claims on the addresses of a bridge (claims.md, "Budgets").
 fn uncounted(conflicts: &[proto::Conflict], bridge: &str) -> String {
-    let hides = |one: &&proto::Conflict| {
-        matches!(one.kind(), ConflictKind::Flood | ConflictKind::Proxy) && one.bridge == bridge
-    };
-    let of = conflicts.iter().filter(hides).flat_map(|one| {
+    let here = conflicts.iter().filter(|one| one.bridge == bridge);
+    let hiding = here.filter_map(|one| match one.kind() {
+        ConflictKind::Flood => Some(("flood", one)),
+        ConflictKind::Proxy => Some(("proxy", one)),
+        _ => None,
+    });
+    let of = hiding.flat_map(|(kind, one)| {
         let ports = one.claimants.iter().map(|claimant| &claimant.interface);
         let ports = ports.filter(|port| !port.is_empty());
-        ports.map(|port| format!("{} on port {port}", one.kind().word()))
+        ports.map(move |port| format!("{kind} on port {port}"))
     });
     let all: Vec<_> = of.collect();
     if all.is_empty() {

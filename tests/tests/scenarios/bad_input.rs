@@ -128,7 +128,11 @@ fn a_bpffs_that_is_not_mounted_is_named() -> Result<()> {
     // On sysfs, where a bpffs is usually mounted, not even a directory can be made.
     for nowhere in [lab.dir().join("nowhere/guard"), "/sys/fs/nowhere/guard".into()] {
         let config = lab.config()?.with(&format!("bpffs = {:?}", nowhere.to_string_lossy()))?;
-        gives_up(&lab, Launch::config(&config)?, &["nowhere/guard: ", "mount -t bpf bpf"])?;
+        gives_up(
+            &lab,
+            Launch::config(&config)?,
+            &["nowhere/guard: ", "mount -t bpf -o mode=0700 bpf"],
+        )?;
     }
     anyhow::ensure!(!lab.dir().join("nowhere").exists(), "left behind");
     Ok(())

@@ -64,7 +64,9 @@ fn one_that_others_write_is_refused_and_who_has_the_store_is_named() -> Result<(
     ensure!(exit.code == Some(1) && exit.log.contains("can be written by others"), "{exit:?}");
     set_mode(&state, 0o755)?;
     let agent = lab.agent()?;
-    let text = lab.config()?.text()?.replace("guard.sock", "second.sock").replace(":9477", ":9478");
+    let others = [("guard.sock", "second.sock"), (":9477", ":9478"), ("/bpf/guard", "/bpf/second")];
+    let text = lab.config()?.text()?;
+    let text = others.iter().fold(text, |text, (own, other)| text.replace(own, other));
     let exit = lab.agent_that_fails(Launch::text(&text))?;
     let holder = format!("is in use by process {} (guard-agent)", agent.pid());
     ensure!(exit.code == Some(1) && exit.log.contains(&holder), "{exit:?}");

@@ -35,7 +35,7 @@ impl Scene {
     pub(crate) fn is_lost(&self) -> Result<()> {
         let agent = &self.agent;
         let body = agent.await_readyz(503)?;
-        ensure!(body.contains("store") && body.contains("guardctl recover"), "{body}");
+        ensure!(body.contains("store"), "{body}");
         ensure!(agent.http("/healthz")?.status == 200, "a restart would not help");
         let ask = ["allocate", "--pool", POOL, "--sandbox", "new"];
         let refusal = agent.ctl(&ask)?.refusal()?;
@@ -48,6 +48,7 @@ impl Scene {
         ensure!(agent.ctl(&release)?.refusal()?.reason == "STORE_DAMAGED");
         let status = agent.json(&["status"])?;
         ensure!(status["ready"] == false && status["store"] != "ok", "{status}");
+        ensure!(status["degraded"].to_string().contains("guardctl recover"), "{status}");
         // It goes on observing.
         self.sandbox.announce(self.running.address)?;
         let address = self.running.address.to_string();
@@ -223,8 +224,9 @@ fn damage_while_it_runs_is_found_by_a_check_and_written_anew_from_memory() -> Re
     ensure!(flip(&scene.wal(), b"flipped").is_ok() || in_file, "it is on no disk");
     let found = agent.ctl(&["check"])?.refusal()?;
     ensure!(found.reason == "STORE_DAMAGED" && found.message.contains("in memory"), "{found:?}");
-    let body = agent.await_readyz(503)?;
-    ensure!(body.contains("guardctl recover"), "{body}");
+    agent.await_readyz(503)?;
+    let status = agent.json(&["status"])?;
+    ensure!(status["degraded"].to_string().contains("guardctl recover"), "{status}");
     let refusal = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "new"])?.refusal()?;
     ensure!((&*refusal.status, &*refusal.reason) == ("UNAVAILABLE", "STORE_DAMAGED"));
     // It is not on disk, and known all the same.

@@ -60,8 +60,12 @@ fn a_process_that_is_left_is_found_by_what_it_was_started_with() {
     // As a test's, behind a program between.
     let mut command = Command::new("env");
     let mut ours = sleeper(run.owns(command.arg("sleep")));
-    let found = left(&run);
     let pid = ours.id();
+    // In between it has no environment.
+    while fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() != "sleep\n" {
+        std::thread::yield_now();
+    }
+    let found = left(&run);
     for child in [&mut ours, &mut others] {
         child.kill().unwrap();
         child.wait().unwrap();
