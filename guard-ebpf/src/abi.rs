@@ -346,8 +346,8 @@ pub struct ChallengerKey {
     /// The port of the challenger.
     pub ifindex: u32,
     /// Its MAC; zero for [`EVENT_OPAQUE`], [`EVENT_ROUTER`], [`EVENT_ROUTER_FLAG`] and
-    /// [`EVENT_DECLINED`], which are reported once for a port, and for all MACs of a port after the first [`MAX_MACS_TOLD`] (for
-    /// what is the gateway's or the host's, after the first).
+    /// [`EVENT_DECLINED`], which are reported once for a port, and for all MACs of a port after the first
+    /// [`MAX_MACS_TOLD`] (for what is the gateway's or the host's, after the first).
     pub mac: [u8; 6],
     /// The event's: a probe must not keep the claim that follows it from being told.
     pub kind: u8,

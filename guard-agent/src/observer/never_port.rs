@@ -26,47 +26,24 @@ pub fn obstacle(topology: &Topology, ifindex: u32, bridge: &str) -> Option<Strin
 mod tests {
     use std::collections::BTreeSet;
 
-    use guard_core::evidence::Device;
-
     use super::*;
-    use crate::network::{Dump, Flow, Link};
-
-    fn link(ifindex: u32, name: &str, controller: Option<u32>) -> Link {
-        Link {
-            ifindex,
-            name: name.to_owned(),
-            alternative: Vec::new(),
-            controller,
-            kind: Some("veth".to_owned()),
-            is_bridge: name.starts_with("br"),
-            vlan_filter: None,
-            spans: false,
-            vlan: None,
-            lower: None,
-            is_vrf: name.starts_with("vrf"),
-            mac: None,
-            device: Device::default(),
-            running: true,
-            flow: Flow::default(),
-            unreadable: false,
-        }
-    }
+    use crate::network::{Dump, Link};
 
     #[test]
     fn what_is_something_else_can_be_no_port() {
         let mut topology = Topology::new([("br0".into(), BTreeSet::new())].into());
         topology.reset(Dump {
             links: vec![
-                link(1, "renamed-lo", None),
-                link(2, "br0", None),
-                link(3, "br1", None),
-                link(4, "vrf0", None),
-                link(5, "ours", Some(2)),
-                link(6, "theirs", Some(3)),
-                link(7, "free", None),
-                Link { vlan: Some((2, 5)), ..link(8, "br0-5", None) },
-                Link { lower: Some(2), ..link(9, "shim", None) },
-                Link { vlan: Some((3, 5)), ..link(10, "v5", None) },
+                Link::veth(1, "renamed-lo", None),
+                Link::veth(2, "br0", None),
+                Link::veth(3, "br1", None),
+                Link { is_vrf: true, ..Link::veth(4, "vrf0", None) },
+                Link::veth(5, "ours", Some(2)),
+                Link::veth(6, "theirs", Some(3)),
+                Link::veth(7, "free", None),
+                Link { vlan: Some((2, 5)), ..Link::veth(8, "br0-5", None) },
+                Link { lower: Some(2), ..Link::veth(9, "shim", None) },
+                Link { vlan: Some((3, 5)), ..Link::veth(10, "v5", None) },
             ],
             ..Dump::default()
         });

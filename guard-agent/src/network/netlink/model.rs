@@ -42,6 +42,31 @@ pub struct Link {
     pub unreadable: bool,
 }
 
+#[cfg(test)]
+impl Link {
+    /// A veth, or a bridge if it is called "br…", that is up; `controller` is what it is a port of.
+    pub fn veth(ifindex: u32, name: &str, controller: Option<u32>) -> Self {
+        Self {
+            ifindex,
+            name: name.to_owned(),
+            alternative: Vec::new(),
+            controller,
+            kind: Some("veth".to_owned()),
+            is_bridge: name.starts_with("br"),
+            vlan_filter: None,
+            spans: false,
+            vlan: None,
+            lower: None,
+            is_vrf: false,
+            mac: Some(Mac::default()),
+            device: Device::default(),
+            running: true,
+            flow: Flow::default(),
+            unreadable: false,
+        }
+    }
+}
+
 /// What a bridge does with the frames of a port (`IFLA_BRPORT_STATE`, `IFLA_BRPORT_ISOLATED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {

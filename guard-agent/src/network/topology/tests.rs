@@ -1,24 +1,7 @@
 use super::*;
 
 pub(super) fn link(ifindex: u32, name: &str, controller: Option<u32>) -> Link {
-    Link {
-        ifindex,
-        name: name.to_owned(),
-        alternative: Vec::new(),
-        controller,
-        kind: Some("veth".to_owned()),
-        is_bridge: name.starts_with("br"),
-        vlan_filter: None,
-        spans: false,
-        vlan: None,
-        lower: None,
-        is_vrf: false,
-        mac: Some(Mac::default()),
-        device: Device::default(),
-        running: true,
-        flow: Flow::default(),
-        unreadable: false,
-    }
+    Link::veth(ifindex, name, controller)
 }
 
 pub(super) fn net(text: &str) -> IpNet {
