@@ -17,7 +17,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
 /// The sandboxes of a file.
-pub struct Directory {
+pub(crate) struct Directory {
     file: PathBuf,
 }
 
@@ -56,7 +56,7 @@ impl directory_server::Directory for Directory {
 }
 
 /// Answers on a socket until it is stopped.
-pub async fn serve(socket: PathBuf, file: PathBuf) -> anyhow::Result<()> {
+pub(crate) async fn serve(socket: PathBuf, file: PathBuf) -> anyhow::Result<()> {
     // What an earlier run has left would be in the way.
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;

@@ -8,7 +8,7 @@
 
 /// A moment in the life of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub(crate) enum Moment {
     /// All is written, and the transaction is open.
     BeforeCommit,
     /// The transaction is on disk, and nobody knows.
@@ -39,7 +39,7 @@ pub fn with_panic<F: Future>(_: &'static str, part: F) -> F {
 pub fn panic_here(_: &'static str) {}
 
 #[cfg(all(feature = "failpoints", debug_assertions))]
-pub use armed::{panic_here, reach, with_panic};
+pub(crate) use armed::{panic_here, reach, with_panic};
 
 #[cfg(all(feature = "failpoints", debug_assertions))]
 mod armed {
@@ -79,7 +79,7 @@ mod armed {
     });
 
     /// The agent got here: for the last time, or for a while, if the environment says so.
-    pub fn reach(reached: Moment) {
+    pub(crate) fn reach(reached: Moment) {
         if let Some(Armed::Moment { moment, panics, left }) = &*ARMED
             && *moment == reached
             && left.fetch_sub(1, Ordering::Relaxed) == 1
@@ -93,7 +93,7 @@ mod armed {
     }
 
     /// A part of the agent, which panics when the environment says so.
-    pub async fn with_panic<F: Future>(name: &'static str, part: F) -> F::Output {
+    pub(crate) async fn with_panic<F: Future>(name: &'static str, part: F) -> F::Output {
         let Some(Armed::Part { name: armed, file }) = &*ARMED else { return part.await };
         if armed != name {
             return part.await;
@@ -110,7 +110,7 @@ mod armed {
     }
 
     /// A part of the agent that is no future got here, for the last time if the environment says so.
-    pub fn panic_here(part: &'static str) {
+    pub(crate) fn panic_here(part: &'static str) {
         if let Some(Armed::Part { name, file }) = &*ARMED
             && name == part
             && file.exists()

@@ -15,7 +15,7 @@ use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 ///
 /// # Errors
 /// It is no regular file, or cannot be read.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     // A pipe would wait for a writer.
     let flags = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -29,7 +29,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open`], or it is longer, or not UTF-8.
-pub fn read_text(path: &Path, most: Bound) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path, most: Bound) -> io::Result<String> {
     files::read_from(open(path)?, "the file", most)
 }
 

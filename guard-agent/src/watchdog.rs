@@ -36,7 +36,7 @@ use crate::{
 const AT_ONCE: usize = 8;
 
 /// What a pass works with.
-pub struct Deps {
+pub(crate) struct Deps {
     /// Whether and how.
     pub settings: Settings,
     /// Where the containers and the directory are.
@@ -54,14 +54,14 @@ pub struct Deps {
 }
 
 /// Makes passes, one at a time.
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     deps: Deps,
     pass: Mutex<()>,
 }
 
 /// Who wants a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub(crate) enum Pass {
     /// Somebody who wants to know what it would do.
     Dry,
     /// The interval is over. A mass removal waits for somebody to ask for it.
@@ -72,7 +72,7 @@ pub enum Pass {
 
 /// What came of a pass.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Why nothing was concluded, or done.
     pub ended: Option<String>,
     /// All containers that were judged.
@@ -83,12 +83,12 @@ pub struct Report {
 
 impl Watchdog {
     /// Makes no pass yet.
-    pub fn new(deps: Deps) -> Self {
+    pub(crate) fn new(deps: Deps) -> Self {
         Self { deps, pass: Mutex::default() }
     }
 
     /// Makes a pass in each interval.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let Settings { interval, .. } = self.deps.settings;
         loop {
             tokio::time::sleep(interval).await;
@@ -104,7 +104,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// It is off, has nobody to ask, or the ledger refuses.
-    pub async fn pass(&self, pass: Pass) -> Result<Report, Refusal> {
+    pub(crate) async fn pass(&self, pass: Pass) -> Result<Report, Refusal> {
         let dry_run = pass == Pass::Dry;
         let runtime = self.runtime(dry_run)?;
         let _one = self.pass.lock().await;

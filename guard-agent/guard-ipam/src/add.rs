@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// The configuration is wrong, or the agent refuses; then nothing is allocated.
-pub async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Value, Error> {
+pub(crate) async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Value, Error> {
     let wishes = choice::wishes(conf, call)?;
     with_retry(&conf.socket(), async |agent| {
         let known = match choice::needs_pools(ipam, &wishes) {

@@ -27,29 +27,29 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection.
 #[derive(Clone, Debug)]
-pub struct Agent(Channel);
+pub(crate) struct Agent(Channel);
 
 impl Agent {
     /// Connects once.
     ///
     /// # Errors
     /// Nobody listens.
-    pub async fn connect(socket: &Path) -> Result<Self, CallError> {
+    pub(crate) async fn connect(socket: &Path) -> Result<Self, CallError> {
         client::connect(socket).await.map(Self)
     }
 
     /// All pools.
-    pub async fn pools(&self) -> Result<Vec<Pool>, CallError> {
+    pub(crate) async fn pools(&self) -> Result<Vec<Pool>, CallError> {
         Ok(pages::all(&self.0, ListPoolsRequest::default()).await?.pools)
     }
 
     /// How it is.
-    pub async fn status(&self) -> Result<StatusResponse, CallError> {
+    pub(crate) async fn status(&self) -> Result<StatusResponse, CallError> {
         answer(GuardClient::new(self.0.clone()).status(StatusRequest {})).await
     }
 
     /// The leases of one sandbox, or of all, that are held or active.
-    pub async fn leases(&self, sandbox: &str) -> Result<Vec<Lease>, CallError> {
+    pub(crate) async fn leases(&self, sandbox: &str) -> Result<Vec<Lease>, CallError> {
         let request = ListLeasesRequest { sandbox: sandbox.to_owned(), ..Default::default() };
         let mut leases = pages::all(&self.0, request).await?.leases;
         leases.retain(|lease| matches!(lease.state(), LeaseState::Held | LeaseState::Active));
@@ -58,7 +58,7 @@ impl Agent {
 
     /// Those of one interface of a container, and those that were taken over from a `host-local`
     /// too old to say whose interface they are.
-    pub async fn leases_of(
+    pub(crate) async fn leases_of(
         &self,
         container: &str,
         conf: &NetConf,
@@ -70,18 +70,22 @@ impl Agent {
     }
 
     /// An address from each pool, or none.
-    pub async fn allocate(&self, request: AllocateRequest) -> Result<Vec<Lease>, CallError> {
+    pub(crate) async fn allocate(&self, request: AllocateRequest) -> Result<Vec<Lease>, CallError> {
         Ok(answer(self.client().allocate(request)).await?.leases)
     }
 
     /// Declares MAC and port.
-    pub async fn bind(&self, request: BindRequest) -> Result<Outcome, CallError> {
+    pub(crate) async fn bind(&self, request: BindRequest) -> Result<Outcome, CallError> {
         Ok(answer(self.client().bind(request)).await?.outcome())
     }
 
     /// Gives one lease back; with `only_if_gone` not while anything speaks for its container. What
     /// has ended before is no error.
-    pub async fn release(&self, generation: u64, only_if_gone: bool) -> Result<(), CallError> {
+    pub(crate) async fn release(
+        &self,
+        generation: u64,
+        only_if_gone: bool,
+    ) -> Result<(), CallError> {
         let request = ReleaseRequest { which: Some(Which::Generation(generation)), only_if_gone };
         answer(self.client().release(request)).await.map(drop)
     }
@@ -92,7 +96,7 @@ impl Agent {
 }
 
 /// The owner of everything that a container has.
-pub fn owner(container: &str) -> Option<Owner> {
+pub(crate) fn owner(container: &str) -> Option<Owner> {
     Some(Owner { sandbox: container.to_owned(), lifecycle: String::new() })
 }
 
@@ -101,7 +105,7 @@ pub fn owner(container: &str) -> Option<Owner> {
 ///
 /// # Errors
 /// The agent refused, or was not there for as long as a runtime waits.
-pub async fn with_retry<T>(
+pub(crate) async fn with_retry<T>(
     socket: &Path,
     mut work: impl AsyncFnMut(Agent) -> Result<T, Error>,
 ) -> Result<T, Error> {

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, env};
 use crate::error::Error;
 
 /// The namespace of a pod, in the words of runtimes of Kubernetes.
-pub const NAMESPACE: &str = "K8S_POD_NAMESPACE";
+pub(crate) const NAMESPACE: &str = "K8S_POD_NAMESPACE";
 
 /// The pod's name.
-pub const POD: &str = "K8S_POD_NAME";
+pub(crate) const POD: &str = "K8S_POD_NAME";
 
 /// `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// A container comes.
     Add,
     /// It goes, or has gone.
@@ -29,7 +29,7 @@ pub enum Command {
 
 /// Which interface of which container a call is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub(crate) struct Call {
     /// `CNI_CONTAINERID`.
     pub container: String,
     /// `CNI_IFNAME`, the interface's name in the container.
@@ -43,7 +43,7 @@ impl Command {
     ///
     /// # Errors
     /// It is missing or none of the specification's.
-    pub fn read() -> Result<Self, Error> {
+    pub(crate) fn read() -> Result<Self, Error> {
         let word = variable("CNI_COMMAND")?;
         match word.as_str() {
             "ADD" => Ok(Self::Add),
@@ -62,7 +62,7 @@ impl Call {
     ///
     /// # Errors
     /// A variable is missing, or not what the specification allows.
-    pub fn read() -> Result<Self, Error> {
+    pub(crate) fn read() -> Result<Self, Error> {
         let args = match env::var_os("CNI_ARGS") {
             Some(_) => variable("CNI_ARGS")?,
             None => String::new(),
@@ -72,7 +72,7 @@ impl Call {
 
     /// The pod that the container is a sandbox of, by the name that the next one has too. What
     /// cannot be the name of a pod names none.
-    pub fn workload(&self) -> Option<String> {
+    pub(crate) fn workload(&self) -> Option<String> {
         // DNS labels, and dots between them: RFC 1123, as Kubernetes has it.
         let name = |key: &str, most: usize| {
             let byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);

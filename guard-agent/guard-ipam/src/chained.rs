@@ -49,7 +49,7 @@ impl Previous {
 ///
 /// # Errors
 /// `previous` has no veth, the container no lease, or the agent refuses.
-pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
+pub(crate) async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
     let previous = Previous::read(previous)?;
     with_retry(&conf.socket(), async |agent| {
         let mut failed = Vec::new();
@@ -74,7 +74,7 @@ pub async fn bind(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), E
 ///
 /// # Errors
 /// They are not.
-pub async fn check(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
+pub(crate) async fn check(conf: &NetConf, previous: &Value, call: &Call) -> Result<(), Error> {
     let previous = Previous::read(previous)?;
     with_retry(&conf.socket(), async |agent| {
         let mut wrong = Vec::new();

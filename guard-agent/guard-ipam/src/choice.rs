@@ -17,7 +17,7 @@ use crate::{
 
 /// What to ask one pool for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// The pool's name.
     pub pool: String,
     /// The address, where a certain one is asked for.
@@ -29,7 +29,7 @@ pub struct Ask {
 ///
 /// # Errors
 /// One is not an address.
-pub fn wishes(conf: &NetConf, call: &Call) -> Result<Vec<IpAddr>, Error> {
+pub(crate) fn wishes(conf: &NetConf, call: &Call) -> Result<Vec<IpAddr>, Error> {
     let args = call.args.get("IP").map(|list| list.split(',')).into_iter().flatten();
     // As in host-local, no address is no wish.
     let args = args.filter(|text| !text.is_empty());
@@ -49,7 +49,7 @@ pub fn wishes(conf: &NetConf, call: &Call) -> Result<Vec<IpAddr>, Error> {
 }
 
 /// Whether the agent's list of pools has to be known for [`choose`].
-pub fn needs_pools(ipam: &Ipam, wishes: &[IpAddr]) -> bool {
+pub(crate) fn needs_pools(ipam: &Ipam, wishes: &[IpAddr]) -> bool {
     ipam.pools().is_empty() || !ipam.ranges().is_empty() || !wishes.is_empty()
 }
 
@@ -58,7 +58,7 @@ pub fn needs_pools(ipam: &Ipam, wishes: &[IpAddr]) -> bool {
 /// # Errors
 /// The configuration names no pool, or contradicts the one that it names; an address is asked for
 /// that no pool has.
-pub fn choose(
+pub(crate) fn choose(
     conf: &NetConf,
     ipam: &Ipam,
     wishes: &[IpAddr],
@@ -121,7 +121,7 @@ pub fn choose(
 ///
 /// # Errors
 /// It is not: the pool has more than the ranges.
-pub fn verify(ipam: &Ipam, lease: &Lease) -> Result<(), Error> {
+pub(crate) fn verify(ipam: &Ipam, lease: &Lease) -> Result<(), Error> {
     match lease.address.parse() {
         Ok(address) if !allows(ipam, address) => Err(Error::Conf(format!(
             "pool {:?} gave {address}, which is not between rangeStart and rangeEnd: exclude in \

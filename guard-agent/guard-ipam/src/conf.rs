@@ -19,7 +19,7 @@ static NOTHING: Value = Value::Null;
 /// A network.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NetConf {
+pub(crate) struct NetConf {
     /// The version that it is written in, one of those that are spoken here.
     pub cni_version: String,
     /// Leases are told apart by it.
@@ -55,7 +55,7 @@ pub struct NetConf {
 /// `ipam`: our own part. It takes what `host-local` takes, except that the pool decides.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ipam {
+pub(crate) struct Ipam {
     #[serde(default, rename = "type")]
     plugin: String,
     #[serde(default)]
@@ -89,7 +89,7 @@ pub struct Ipam {
 /// A piece of a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Range {
+pub(crate) struct Range {
     /// The subnet that a pool has as its prefix.
     pub subnet: IpNet,
     /// The first address to be given.
@@ -105,7 +105,7 @@ pub struct Range {
 
 /// `args`.
 #[derive(Debug, Default, Deserialize)]
-pub struct Args {
+pub(crate) struct Args {
     /// Ours and other plugins'.
     #[serde(default, deserialize_with = "or_nothing")]
     pub cni: Wishes,
@@ -113,7 +113,7 @@ pub struct Args {
 
 /// What a container may ask for.
 #[derive(Debug, Default, Deserialize)]
-pub struct Wishes {
+pub(crate) struct Wishes {
     /// Addresses, with or without the length of their prefix.
     #[serde(default, deserialize_with = "or_nothing")]
     pub ips: Vec<String>,
@@ -121,7 +121,7 @@ pub struct Wishes {
 
 /// One interface of one container.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// The container's id.
     #[serde(rename = "containerID")]
     pub container: String,
@@ -131,7 +131,7 @@ pub struct Attachment {
 
 /// What we are in this network.
 #[derive(Debug)]
-pub enum Role<'a> {
+pub(crate) enum Role<'a> {
     /// Allocator.
     Ipam(&'a Ipam),
     /// Behind another plugin, with its result.
@@ -139,7 +139,7 @@ pub enum Role<'a> {
 }
 
 /// The version that a document names, whatever else is in it.
-pub fn version_of(text: &str) -> Option<String> {
+pub(crate) fn version_of(text: &str) -> Option<String> {
     let document: Value = serde_json::from_str(text).ok()?;
     document.get("cniVersion").and_then(Value::as_str).map(str::to_owned)
 }
@@ -163,7 +163,7 @@ impl NetConf {
     ///
     /// # Errors
     /// Not JSON, a version that is not spoken here, or a value of the wrong kind.
-    pub fn parse(text: &str, version: &mut String) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str, version: &mut String) -> Result<Self, Error> {
         let document: Value = serde_json::from_str(text)?;
         // CNI specification: a missing one means 0.1.0.
         let asked = document.get("cniVersion").and_then(Value::as_str).unwrap_or("0.1.0");
@@ -193,7 +193,7 @@ impl NetConf {
     ///
     /// # Errors
     /// Neither: the configuration does not name us where it should.
-    pub fn role(&self) -> Result<Role<'_>, Error> {
+    pub(crate) fn role(&self) -> Result<Role<'_>, Error> {
         match (&self.ipam, &self.prev_result) {
             (_, Some(previous)) if self.plugin == PLUGIN => Ok(Role::Chained(previous)),
             (Some(ipam), _) if ipam.plugin == PLUGIN => Ok(Role::Ipam(ipam)),
@@ -204,13 +204,13 @@ impl NetConf {
     }
 
     /// Where the agent listens.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         let ipam = self.ipam.as_ref().and_then(|ipam| ipam.socket.clone());
         ipam.or_else(|| self.socket.clone()).unwrap_or_else(|| SOCKET.into())
     }
 
     /// The key of a lease for this interface.
-    pub fn key(&self, ifname: &str) -> String {
+    pub(crate) fn key(&self, ifname: &str) -> String {
         format!("{}/{ifname}", self.name)
     }
 
@@ -218,7 +218,7 @@ impl NetConf {
     ///
     /// # Errors
     /// There is none: without a list nothing can be said to be gone.
-    pub fn attachments(&self) -> Result<&[Attachment], Error> {
+    pub(crate) fn attachments(&self) -> Result<&[Attachment], Error> {
         let list = self.valid_attachments.as_deref().or(self.attachments.as_deref());
         list.ok_or_else(|| Error::Conf("GC without \"cni.dev/valid-attachments\"".to_owned()))
     }
@@ -226,12 +226,12 @@ impl NetConf {
 
 impl Ipam {
     /// The pools that are named.
-    pub fn pools(&self) -> Vec<String> {
+    pub(crate) fn pools(&self) -> Vec<String> {
         self.pool.iter().chain(&self.pools).cloned().collect()
     }
 
     /// The sets of ranges.
-    pub fn ranges(&self) -> &[Vec<Range>] {
+    pub(crate) fn ranges(&self) -> &[Vec<Range>] {
         &self.ranges
     }
 }

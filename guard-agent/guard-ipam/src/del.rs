@@ -13,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// The agent is not there, or refuses some of it; the rest is released.
-pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
+pub(crate) async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
     with_retry(&conf.socket(), async |agent| {
         let leases = agent.leases_of(&call.container, conf, &call.ifname).await?;
         release(&agent, leases, false).await
@@ -27,7 +27,7 @@ pub async fn del(conf: &NetConf, call: &Call) -> Result<(), Error> {
 /// # Errors
 /// There is no list; then nothing is released. Containers that it leaves out are in use; then the
 /// others are. Or the agent is not there.
-pub async fn collect(conf: &NetConf) -> Result<(), Error> {
+pub(crate) async fn collect(conf: &NetConf) -> Result<(), Error> {
     let valid = conf.attachments()?;
     let network = conf.key("");
     with_retry(&conf.socket(), async |agent| {

@@ -9,7 +9,7 @@ use crate::VERSIONS;
 
 /// Why a call did not end well.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The configuration is of a version that is not spoken here.
     #[error(
         "cniVersion {asked:?} is not supported; write one of these in the network's \
@@ -82,7 +82,7 @@ fn several(errors: &[Error]) -> String {
 
 impl Error {
     /// Whether the same call may go through a little later: the agent is starting, or about to.
-    pub fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Agent(error) => error.is_passing(),
             Self::Kept { why, .. } => why.is_passing(),
@@ -92,7 +92,7 @@ impl Error {
     }
 
     /// All that went wrong, if anything did.
-    pub fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+    pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
         match errors.len() {
             0 => Ok(()),
             1 => Err(errors.remove(0)),
@@ -101,7 +101,7 @@ impl Error {
     }
 
     /// The specification's code ("Error"), or one of our own from 100 on.
-    pub fn code(&self) -> u32 {
+    pub(crate) fn code(&self) -> u32 {
         match self {
             Self::Version { .. } => 1,
             Self::Variable { .. } => 4,
@@ -125,7 +125,7 @@ impl Error {
     }
 
     /// The document that a runtime reads.
-    pub fn document(&self, version: &str) -> Value {
+    pub(crate) fn document(&self, version: &str) -> Value {
         json!({
             "cniVersion": version,
             "code": self.code(),

@@ -11,7 +11,7 @@ use crate::{conf::Ipam, error::Error};
 ///
 /// # Errors
 /// `resolvConf` cannot be read.
-pub fn of(version: &str, ipam: &Ipam, leases: &[Lease]) -> Result<Value, Error> {
+pub(crate) fn of(version: &str, ipam: &Ipam, leases: &[Lease]) -> Result<Value, Error> {
     let ips: Vec<_> = leases.iter().map(|lease| ip(version, lease)).collect();
     let dns = ipam.resolv_conf.as_deref().map_or_else(|| Ok(json!({})), dns)?;
     let mut result = json!({ "cniVersion": version, "ips": ips, "dns": dns });

@@ -27,7 +27,7 @@ struct Ip {
 ///
 /// # Errors
 /// It does not.
-pub async fn check(conf: &NetConf, call: &Call) -> Result<(), Error> {
+pub(crate) async fn check(conf: &NetConf, call: &Call) -> Result<(), Error> {
     let Some(previous) = &conf.prev_result else {
         return Err(Error::Conf("CHECK without prevResult".to_owned()));
     };
@@ -58,7 +58,7 @@ pub async fn check(conf: &NetConf, call: &Call) -> Result<(), Error> {
 ///
 /// # Errors
 /// The agent is not there or not ready, or has no such pools.
-pub async fn status(conf: &NetConf) -> Result<(), Error> {
+pub(crate) async fn status(conf: &NetConf) -> Result<(), Error> {
     let not_ready = |error: Error| match error {
         Error::Agent(error) if error.is_passing() => Error::NotReady(error.to_string()),
         error => error,

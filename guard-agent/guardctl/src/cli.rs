@@ -20,7 +20,7 @@ refused (or `check` found something, `adopt` left something out, or
 
 Example:
   guardctl allocate --pool sandboxes --sandbox web-1 -o json")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// How to print: tables for people, JSON for scripts.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -35,7 +35,7 @@ pub struct Cli {
 
 impl Cli {
     /// The socket to talk to: the option, else the environment, else the default.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         let environment = || std::env::var_os("GUARD_SOCKET").filter(|path| !path.is_empty());
         self.socket
             .clone()
@@ -45,13 +45,13 @@ impl Cli {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     Table,
     Json,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Task {
+pub(crate) enum Task {
     #[command(flatten)]
     Agent(Command),
 
@@ -67,7 +67,7 @@ pub enum Task {
 
 /// What the agent is asked, with one call.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Get one address from each of the pools, all or none.
     ///
     /// Asking again with the same sandbox, lifecycle and key gives the same leases.
@@ -263,11 +263,11 @@ impl From<State> for proto::LeaseState {
     }
 }
 
-pub fn address(text: &str) -> Result<IpAddr, String> {
+pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address; write it as 10.8.64.2"))
 }
 
-pub fn prefix(text: &str) -> Result<IpNet, String> {
+pub(crate) fn prefix(text: &str) -> Result<IpNet, String> {
     let net: IpNet =
         text.parse().map_err(|_| format!("{text:?} is not a prefix; write it as 10.8.64.16/28"))?;
     match net.trunc() {

@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// The agent refused or cannot be reached, or standard output cannot be written.
-pub async fn run(cli: Cli) -> Result<(), Error> {
+pub(crate) async fn run(cli: Cli) -> Result<(), Error> {
     let (socket, output) = (cli.socket(), Output(cli.output));
     match cli.task {
         Task::Agent(command) => ask(command, &socket, output).await,

@@ -12,7 +12,7 @@ use crate::{
 
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The agent refused, or cannot be reached.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -49,7 +49,7 @@ pub enum Error {
 
 impl Error {
     /// What the process ends with.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             // A reader that has read enough (`guardctl leases | head`) is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -67,7 +67,7 @@ impl Error {
     }
 
     /// The line for stderr, where there is something to say.
-    pub fn message(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         (self.exit_code() != 0).then(|| printable(&self.to_string()))
     }
 }

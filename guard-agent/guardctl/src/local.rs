@@ -23,7 +23,7 @@ use crate::{
 const NAME: &str = "guardctl";
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Replay a capture (pcap or pcapng) through the program's decision function, without an agent.
     ///
     /// Prints who was seen with which address, and the conflicts. Give what a capture does not say:
@@ -56,7 +56,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// The capture.
     pub file: PathBuf,
     /// The agent's configuration, for what it says of the bridge.
@@ -88,7 +88,7 @@ impl Command {
     ///
     /// # Errors
     /// A file cannot be read or written, or standard output cannot be.
-    pub fn run(self, output: Output) -> Result<(), Error> {
+    pub(crate) fn run(self, output: Output) -> Result<(), Error> {
         match self {
             Self::Replay(args) => replay(args, output),
             Self::Completions { shell } => completions(shell),

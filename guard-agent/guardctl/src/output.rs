@@ -10,7 +10,7 @@ use crate::{cli::Format, error::Error};
 
 /// What tables need to know of the place where they are read.
 #[derive(Clone, Copy, Debug)]
-pub struct Screen {
+pub(crate) struct Screen {
     /// In characters; the greatest where there is no terminal, and nothing is folded.
     pub width: u16,
     /// Whether to colour.
@@ -32,21 +32,21 @@ impl Screen {
 }
 
 /// An answer that reads as JSON and as text for people.
-pub trait View: Serialize {
+pub(crate) trait View: Serialize {
     /// The text, with its last newline.
     fn text(&self, screen: Screen) -> String;
 }
 
 /// Prints in the format that was asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Output(pub Format);
+pub(crate) struct Output(pub Format);
 
 impl Output {
     /// Prints one document or one line.
     ///
     /// # Errors
     /// Standard output cannot be written, e.g. since its reader has gone.
-    pub fn print(self, view: &impl View) -> Result<(), Error> {
+    pub(crate) fn print(self, view: &impl View) -> Result<(), Error> {
         let mut text = match self.0 {
             Format::Json => json(&serde_json::to_string(view)?),
             Format::Table => {
@@ -65,7 +65,7 @@ impl Output {
 
 /// Says so on standard error where the list on standard output is not whole: of what a call has
 /// done, the agent lists as much as one answer takes.
-pub fn partly(rows: usize, total: i32) {
+pub(crate) fn partly(rows: usize, total: i32) {
     let total = usize::try_from(total).unwrap_or(0);
     if rows < total {
         // Where stderr is closed, nobody reads it.
@@ -78,7 +78,7 @@ pub fn partly(rows: usize, total: i32) {
 
 /// The text with escapes for what a terminal would obey, and for what cannot be seen: names of interfaces
 /// can hold any byte.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text::escaped(text)
 }
 

@@ -11,7 +11,7 @@ const BEGINS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(250);
 
 /// Awaits `work`, and says that it is `what` that takes so long.
-pub async fn shown<T>(what: &'static str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn shown<T>(what: &'static str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     if let Ok(done) = timeout(BEGINS, &mut work).await {
         return done;

@@ -14,7 +14,7 @@ use crate::{
 /// # Errors
 /// The agent went away (also when it ended the stream in good order: it does so only to stop), or
 /// standard output cannot be written.
-pub async fn follow<M, V>(mut stream: Streaming<M>, output: Output) -> Result<(), Error>
+pub(crate) async fn follow<M, V>(mut stream: Streaming<M>, output: Output) -> Result<(), Error>
 where
     V: From<M> + View,
 {

@@ -13,7 +13,7 @@ const NARROWEST: u16 = 8;
 const INDENT: &str = "  ";
 
 /// A table that is being filled.
-pub struct Table {
+pub(crate) struct Table {
     headers: &'static [&'static str],
     yields: &'static [&'static str],
     rows: Vec<(Vec<Cell>, Vec<String>)>,
@@ -31,17 +31,17 @@ impl Table {
     /// A table whose columns keep the width of their content, except that where the screen is too
     /// narrow those in `yields` give way, the first of them first: they fold between words, and
     /// where that is not enough they become notes. The table's first column must not be one of them.
-    pub fn new(headers: &'static [&'static str], yields: &'static [&'static str]) -> Self {
+    pub(crate) fn new(headers: &'static [&'static str], yields: &'static [&'static str]) -> Self {
         Self { headers, yields, rows: Vec::new() }
     }
 
     /// Adds a row, with the notes that stand beneath it.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>, notes: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>, notes: Vec<String>) {
         self.rows.push((cells.into_iter().collect(), notes));
     }
 
     /// The text; where there are no rows, `empty` in their stead.
-    pub fn text(self, screen: Screen, empty: &str) -> String {
+    pub(crate) fn text(self, screen: Screen, empty: &str) -> String {
         if self.rows.is_empty() {
             return format!("{empty}\n");
         }
@@ -163,24 +163,24 @@ impl Table {
 }
 
 /// A cell; a dash where there is nothing.
-pub fn cell(text: &str) -> Cell {
+pub(crate) fn cell(text: &str) -> Cell {
     Cell::new(if text.is_empty() { "-".to_owned() } else { printable(text) })
 }
 
 /// An id of 64 hexadecimal digits, as containers have, by its first twelve, which tell it from others;
 /// JSON has it whole.
-pub fn short(id: &str) -> &str {
+pub(crate) fn short(id: &str) -> &str {
     let is_long = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_long { &id[..12] } else { id }
 }
 
 /// A cell for what can always be printed.
-pub fn plain(value: impl ToString) -> Cell {
+pub(crate) fn plain(value: impl ToString) -> Cell {
     Cell::new(value)
 }
 
 /// A cell in the colour of good news, of a warning or of bad news, by the word in it.
-pub fn signal(text: &str) -> Cell {
+pub(crate) fn signal(text: &str) -> Cell {
     let colour = match text {
         "active" | "yes" | "tcx" | "clsact" | "ready" => Color::Green,
         "held" | "releasing" | "warning" => Color::Yellow,
@@ -205,7 +205,7 @@ fn visible(line: &str) -> usize {
 
 /// A note, indented and folded between words. A word that no line has room for is longer than its line:
 /// it may be an address or an id, which people copy.
-pub fn folded(note: &str, indent: &str, width: usize) -> String {
+pub(crate) fn folded(note: &str, indent: &str, width: usize) -> String {
     let mut text = String::from(indent);
     let mut column = indent.len();
     for (index, word) in printable(note).split(' ').enumerate() {

@@ -27,7 +27,7 @@ const BOOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the boot pass, and what makes passes once it is over. Returns what is to be stopped before
 /// the ledger is.
-pub fn start_passes(
+pub(super) fn start_passes(
     config: &Arc<Config>,
     leases: &Leases,
     reconciler: &Arc<Reconciler>,
@@ -67,7 +67,7 @@ async fn until(mut booted: watch::Receiver<bool>) {
 
 /// Lists the store as degraded while it is not there or cannot be written. Where the ledger has ended
 /// there is nothing to list, and its own end is what the agent ends with.
-pub async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: Arc<Health>) {
+pub(super) async fn watch_store(mut trouble: watch::Receiver<Option<String>>, health: Arc<Health>) {
     loop {
         let why = trouble.borrow_and_update().clone();
         match why {

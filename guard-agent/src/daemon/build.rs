@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The leases, and what is notified of their changes before the callers are.
-pub struct Leases {
+pub(super) struct Leases {
     /// What is degraded.
     pub health: Arc<Health>,
     /// What Prometheus reads.
@@ -41,7 +41,7 @@ pub struct Leases {
 
 impl Leases {
     /// Opens the store and starts the ledger on it, or without one where it is lost.
-    pub async fn open(
+    pub(super) async fn open(
         config: &Config,
         boot: &Boot,
         generations: GenerationFence,

@@ -35,7 +35,7 @@ const MESSAGE: &str = "MESSAGE";
 
 /// journald's socket.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     socket: UnixDatagram,
     path: PathBuf,
 }
@@ -43,7 +43,7 @@ pub struct Journal {
 impl Journal {
     /// The journal, if a service manager has made it our standard error (`JOURNAL_STREAM` in
     /// systemd.exec(5)).
-    pub fn of_service() -> Option<Self> {
+    pub(super) fn of_service() -> Option<Self> {
         let stream = std::env::var("JOURNAL_STREAM").ok()?;
         let stderr = fstat(io::stderr().as_fd()).ok()?;
         (stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)).then_some(())?;
@@ -58,7 +58,7 @@ impl Journal {
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(self) -> io::Result<(Queue, Entries)> {
+    pub(super) fn start(self) -> io::Result<(Queue, Entries)> {
         let queue = Queue::start(move |entry| self.send(entry))?;
         Ok((queue.clone(), Entries(queue)))
     }
@@ -74,7 +74,7 @@ impl Journal {
 
 /// Makes an entry of each event.
 #[derive(Debug)]
-pub struct Entries(Queue);
+pub(super) struct Entries(Queue);
 
 impl<S: Subscriber> Layer<S> for Entries {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

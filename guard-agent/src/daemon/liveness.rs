@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_secs(10);
 const TASK: Duration = Duration::from_secs(5);
 
 /// Watches the watchers.
-pub struct Liveness {
+pub(super) struct Liveness {
     /// Whose writer is asked.
     pub ledger: Ledger,
     /// The observer's.
@@ -54,7 +54,7 @@ impl Liveness {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(self, supervisor: &Supervisor) -> io::Result<oneshot::Sender<()>> {
+    pub(super) fn start(self, supervisor: &Supervisor) -> io::Result<oneshot::Sender<()>> {
         let (stop, stopped) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
         supervisor.thread(PART, move || self.run(&runtime, stopped))?;

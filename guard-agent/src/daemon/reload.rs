@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Knows those who work with settings that can change.
-pub struct Reloader {
+pub(super) struct Reloader {
     /// The file.
     pub path: PathBuf,
     /// The settings that hold.
@@ -32,7 +32,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// Reads the file at each signal. A file that is wrong changes nothing.
-    pub async fn run(self, mut hangup: Signal) {
+    pub(super) async fn run(self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             match Config::load(&self.path) {
                 Ok(new) => self.apply(new).await,

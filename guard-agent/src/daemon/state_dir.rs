@@ -16,7 +16,7 @@ const OURS: [&str; 2] = ["leases.db", "incidents.db"];
 
 /// Others could put a store of theirs in the place of ours.
 #[derive(Debug, thiserror::Error)]
-pub enum StateDirError {
+pub(super) enum StateDirError {
     /// Another user's.
     #[error(
         "state_dir {path} belongs to uid {owner}, and the agent runs as uid {own}; give it to the \
@@ -53,7 +53,7 @@ pub fn keep_to_ourselves() {
 ///
 /// # Errors
 /// It is not for the agent alone.
-pub fn prepare(path: &Path) -> anyhow::Result<()> {
+pub(super) fn prepare(path: &Path) -> anyhow::Result<()> {
     match fs::create_dir_all(path) {
         Err(error) if !is_of_the_disk(&error) => {
             let what = format!("cannot make state_dir {}", path.display());

@@ -38,7 +38,7 @@ struct Batch {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn entries<K, V>(map: &impl IterableMap<K, V>) -> Result<Vec<(K, V)>, MapError>
+pub(crate) fn entries<K, V>(map: &impl IterableMap<K, V>) -> Result<Vec<(K, V)>, MapError>
 where
     K: Pod + Zeroable,
     V: Pod + Zeroable,

@@ -55,7 +55,7 @@ struct Pin {
 ///
 /// # Errors
 /// There is no such link (`ENODEV`), or no TCX (`EINVAL`).
-pub fn programs(ifindex: u32) -> io::Result<Vec<u32>> {
+pub(super) fn programs(ifindex: u32) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; MAX_PROGRAMS as usize];
     let mut query = Query {
         ifindex,
@@ -75,7 +75,7 @@ pub fn programs(ifindex: u32) -> io::Result<Vec<u32>> {
 ///
 /// # Errors
 /// There is no such link, or the program is on it already (`EEXIST`).
-pub fn attach_first(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+pub(super) fn attach_first(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
     let mut create = LinkCreate {
         program: program.as_raw_fd().cast_unsigned(),
         ifindex,
@@ -95,7 +95,7 @@ pub fn attach_first(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd
 ///
 /// # Errors
 /// Something has this path, or it is not on a BPF file system.
-pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub(super) fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let object = link.as_raw_fd().cast_unsigned();
     call(OBJ_PIN, &mut Pin { path: path.as_ptr() as u64, object, flags: 0 }).map(drop)

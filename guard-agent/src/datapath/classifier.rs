@@ -24,7 +24,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Loads the program.
-    pub fn load(mut ebpf: Ebpf) -> Result<Self, KernelError> {
+    pub(super) fn load(mut ebpf: Ebpf) -> Result<Self, KernelError> {
         let classifier = classifier(&mut ebpf)?;
         classifier.load()?;
         let id = classifier.info()?.id();
@@ -32,33 +32,33 @@ impl Program {
     }
 
     /// The object that the program is of.
-    pub fn ebpf(&mut self) -> &mut Ebpf {
+    pub(super) fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
 
     /// The kernel's id of the instance that is put on ports.
-    pub fn id(&self) -> u32 {
+    pub(super) fn id(&self) -> u32 {
         self.id
     }
 
     /// Whether an instance is of this agent.
-    pub fn is_own(&self, id: u32) -> bool {
+    pub(super) fn is_own(&self, id: u32) -> bool {
         self.own.contains(&id)
     }
 
     /// The descriptor of that.
-    pub fn fd(&mut self) -> Result<BorrowedFd<'_>, ProgramError> {
+    pub(super) fn fd(&mut self) -> Result<BorrowedFd<'_>, ProgramError> {
         self.classifier()?.fd().map(|fd| fd.as_fd())
     }
 
     /// As aya has it.
-    pub fn classifier(&mut self) -> Result<&mut SchedClassifier, ProgramError> {
+    pub(super) fn classifier(&mut self) -> Result<&mut SchedClassifier, ProgramError> {
         let program = self.ebpf.program_mut(abi::PROGRAM).ok_or(ProgramError::NotLoaded)?;
         program.try_into()
     }
 
     /// Puts the program under a link. Returns its id.
-    pub fn replace(&mut self, link: FdLink) -> Result<u32, ProgramError> {
+    pub(super) fn replace(&mut self, link: FdLink) -> Result<u32, ProgramError> {
         let link = link.try_into().map_err(|_| ProgramError::NotAttached)?;
         let classifier = self.classifier()?;
         let id = classifier.attach_to_link(link)?;
@@ -68,7 +68,7 @@ impl Program {
     }
 
     /// Loads it once more.
-    pub fn renew(&mut self) -> Result<(), ProgramError> {
+    pub(super) fn renew(&mut self) -> Result<(), ProgramError> {
         let classifier = self.classifier()?;
         // It is not loaded where the last try to do so has failed.
         let _ = classifier.unload();

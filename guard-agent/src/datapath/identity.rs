@@ -39,31 +39,31 @@ impl Same {
 const PREFIX: &str = "ended-";
 
 /// The notes of ends, each a directory of its own: a BPF file system has no other files.
-pub struct Ends {
+pub(super) struct Ends {
     pins: PathBuf,
     noted: BTreeSet<u32>,
 }
 
 impl Ends {
     /// Takes over what an earlier agent has noted.
-    pub fn open(pins: &Path) -> Self {
+    pub(super) fn open(pins: &Path) -> Self {
         let noted = fs::read_dir(pins).into_iter().flatten().filter_map(Result::ok);
         let noted = noted.filter_map(|entry| port_of(entry.file_name().to_str()?)).collect();
         Self { pins: pins.to_owned(), noted }
     }
 
     /// The numbers of those that are noted.
-    pub fn into_noted(self) -> BTreeSet<u32> {
+    pub(super) fn into_noted(self) -> BTreeSet<u32> {
         self.noted
     }
 
     /// Whether the end of a link with this number may have been lost.
-    pub fn has(&self, ifindex: u32) -> bool {
+    pub(super) fn has(&self, ifindex: u32) -> bool {
         self.noted.contains(&ifindex)
     }
 
     /// A link has ended, and the store does not have that yet.
-    pub fn note(&mut self, ifindex: u32) {
+    pub(super) fn note(&mut self, ifindex: u32) {
         if self.noted.insert(ifindex)
             && let Err(error) = fs::create_dir(self.pins.join(name(ifindex)))
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -73,7 +73,7 @@ impl Ends {
     }
 
     /// Keeps those notes whose end the store does not have.
-    pub fn retain(&mut self, is_pending: impl Fn(u32) -> bool) {
+    pub(super) fn retain(&mut self, is_pending: impl Fn(u32) -> bool) {
         let pins = &self.pins;
         self.noted.retain(|ifindex| {
             let keep = is_pending(*ifindex);

@@ -23,7 +23,7 @@ const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
 /// The directory is this agent's until this is dropped, or the agent ends in any way.
-pub struct Claimed {
+pub(crate) struct Claimed {
     _lock: Flock<File>,
 }
 
@@ -31,7 +31,7 @@ pub struct Claimed {
 ///
 /// # Errors
 /// It is not on a BPF file system, or another's.
-pub fn claim(bpffs: &Path) -> Result<Claimed, KernelError> {
+pub(crate) fn claim(bpffs: &Path) -> Result<Claimed, KernelError> {
     make(bpffs, bpffs)?;
     let error = |source| KernelError::Pin { path: bpffs.to_owned(), source };
     let found = fs::metadata(bpffs).map_err(error)?;
@@ -55,7 +55,7 @@ pub fn claim(bpffs: &Path) -> Result<Claimed, KernelError> {
 ///
 /// # Errors
 /// It is not on a BPF file system, cannot be made, or is another's.
-pub fn directory(bpffs: &Path, name: &str) -> Result<PathBuf, KernelError> {
+pub(crate) fn directory(bpffs: &Path, name: &str) -> Result<PathBuf, KernelError> {
     let pins = bpffs.join(name);
     make(bpffs, &pins)?;
     close(&pins)?;

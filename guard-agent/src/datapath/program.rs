@@ -39,9 +39,9 @@ use crate::network::Link;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
 
 /// Where maps are pinned that no layout concerns, below the configured directory.
-pub const LEASES: &str = "leases";
+pub(crate) const LEASES: &str = "leases";
 /// The one there: the highest generation that was handed out.
-pub const GENERATION: &str = "GENERATION";
+pub(crate) const GENERATION: &str = "GENERATION";
 
 /// Maps that the observer alone works with.
 pub struct Maps {

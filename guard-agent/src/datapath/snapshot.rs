@@ -19,7 +19,7 @@ use super::{entries, mac_keys};
 
 /// All that the program has noted.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// First claimants of addresses that have no declared owner.
     pub live: Vec<(AddressKey, Live)>,
     /// Owners that were heard.
@@ -36,7 +36,7 @@ pub struct Snapshot {
 
 /// What a port has in the maps, of what it may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
+pub(crate) struct Used {
     /// Live addresses that nobody owns.
     pub addresses: u32,
     /// Challengers.
@@ -50,7 +50,7 @@ pub struct Used {
 ///
 /// # Errors
 /// A pin is gone: someone has removed it.
-pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
+pub(crate) fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
     let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
     let live = map::<AddressKey, Live>(&pins, abi::MAP_LIVE)?;
     let owned = map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?;
@@ -92,7 +92,7 @@ pub fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn owned(bpffs: &Path) -> Result<collections::HashMap<AddressKey, Owned>, MapError> {
+pub(crate) fn owned(bpffs: &Path) -> Result<collections::HashMap<AddressKey, Owned>, MapError> {
     let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
     Ok(entries(&map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?)?.into_iter().collect())
 }

@@ -12,12 +12,12 @@ use netlink_packet_route::{
 use crate::network::ask::ask;
 
 /// `TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS` of the clsact qdisc (linux/pkt_sched.h).
-pub const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_INGRESS };
+pub(super) const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_INGRESS };
 const EGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS };
 
 /// A filter on one of the hooks of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter {
+pub(super) struct Filter {
     /// The lower, the earlier.
     pub priority: u16,
     /// Unique within its priority.
@@ -32,7 +32,7 @@ pub struct Filter {
 ///
 /// # Errors
 /// The kernel's refusal: there is no such interface.
-pub fn filters(ifindex: u32, hook: TcHandle) -> io::Result<Vec<Filter>> {
+pub(super) fn filters(ifindex: u32, hook: TcHandle) -> io::Result<Vec<Filter>> {
     let request = RouteNetlinkMessage::GetTrafficFilter(message(ifindex, TcHandle::UNSPEC, hook)?);
     let answers = ask(request, NLM_F_DUMP)?;
     Ok(answers.iter().filter_map(filter).collect())
@@ -43,7 +43,7 @@ pub fn filters(ifindex: u32, hook: TcHandle) -> io::Result<Vec<Filter>> {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn remove_clsact(ifindex: u32) -> io::Result<bool> {
+pub(super) fn remove_clsact(ifindex: u32) -> io::Result<bool> {
     for hook in [INGRESS, EGRESS] {
         if !filters(ifindex, hook)?.is_empty() {
             return Ok(false);

@@ -28,7 +28,7 @@ pub struct Counters {
 }
 
 /// The maps that only the agent writes, and that it compares with what it wrote.
-pub const REPAIRED: [&str; 3] = [MAP_OWNED, MAP_PORTS, MAP_PREFIXES];
+pub(super) const REPAIRED: [&str; 3] = [MAP_OWNED, MAP_PORTS, MAP_PREFIXES];
 
 impl Counters {
     /// `names` are the bridges in the order of their slots.

@@ -7,5 +7,5 @@ mod netlink;
 pub(crate) mod probe;
 pub(crate) mod topology;
 
-pub use netlink::NetlinkError;
+pub(crate) use netlink::NetlinkError;
 pub(crate) use netlink::{Dump, Flow, Link, Netlink, Notice, PortVlans, VlanFilter};

@@ -35,7 +35,7 @@ const DISCOVERY_LEN: usize = 24 + 8;
 
 /// The question for an address, to one station: from the host's MAC, and from its address there if
 /// it has one.
-pub fn probe((from, sender): (Mac, Option<IpAddr>), to: Mac, target: IpAddr) -> Bytes {
+pub(crate) fn probe((from, sender): (Mac, Option<IpAddr>), to: Mac, target: IpAddr) -> Bytes {
     match (target, sender) {
         (IpAddr::V4(target), Some(IpAddr::V4(sender))) => arp_request(from, to, sender, target),
         (IpAddr::V4(target), _) => arp_probe(from, to, target),
@@ -47,7 +47,7 @@ pub fn probe((from, sender): (Mac, Option<IpAddr>), to: Mac, target: IpAddr) -> 
 /// An ARP probe (RFC 5227 §2.1.1) for `target`, to one station: its sender address is 0.0.0.0, so
 /// that it claims nothing and moves nobody's neighbour entry. Linux answers it (`arp_process` in
 /// net/ipv4/arp.c: "duplicate address detection packet").
-pub fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
+pub(crate) fn arp_probe(from: Mac, to: Mac, target: Ipv4Addr) -> Bytes {
     arp_request(from, to, Ipv4Addr::UNSPECIFIED, target)
 }
 
@@ -176,14 +176,14 @@ fn checksum(source: &[u8], destination: &[u8], message: &[u8]) -> u16 {
 
 /// Sends frames out of ports.
 #[derive(Debug)]
-pub struct Prober(Socket);
+pub(crate) struct Prober(Socket);
 
 impl Prober {
     /// Opens a packet socket (packet(7)) that receives nothing.
     ///
     /// # Errors
     /// `CAP_NET_RAW` is missing.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         // Protocol 0: the socket gets no frame of anyone's.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
@@ -194,7 +194,7 @@ impl Prober {
     ///
     /// # Errors
     /// The port is gone or down, or its queue is full.
-    pub fn send(&self, ifindex: u32, frame: &Bytes) -> io::Result<()> {
+    pub(crate) fn send(&self, ifindex: u32, frame: &Bytes) -> io::Result<()> {
         let ifindex = ifindex.try_into().map_err(io::Error::other)?;
         self.0.send_to(frame, &address(ifindex)).map(drop)
     }

@@ -16,7 +16,7 @@ use super::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
 
 /// A watched bridge that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
+pub(crate) struct Bridge {
     /// Its ifindex.
     pub ifindex: u32,
     /// Its MAC.
@@ -45,7 +45,7 @@ pub struct Bridge {
 
 /// A port of a watched bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its name.
     pub interface: Arc<str>,
     /// The bridge's name.
@@ -66,7 +66,7 @@ pub struct Port {
 
 /// What sort of device a port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortDevice {
+pub(crate) enum PortDevice {
     /// A tap, as a virtual machine has it.
     Tap,
     /// One end of a veth pair whose other end the host does not use itself.
@@ -77,7 +77,7 @@ pub enum PortDevice {
 
 /// What there is to watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
+pub(crate) struct View {
     /// By name.
     pub bridges: BTreeMap<Arc<str>, Bridge>,
     /// By ifindex.
@@ -86,7 +86,7 @@ pub struct View {
 
 impl View {
     /// Whether spanning tree lets nothing in from a port, as far as it is known.
-    pub fn is_blocked(&self, ifindex: u32) -> bool {
+    pub(crate) fn is_blocked(&self, ifindex: u32) -> bool {
         let Some(port) = self.ports.get(&ifindex) else { return false };
         let bridge = self.bridges.get(&port.bridge);
         bridge.is_some_and(|bridge| bridge.spans) && !port.flow.learns
@@ -95,7 +95,7 @@ impl View {
 
 /// All links and addresses of the namespace, and the view of the watched bridges among them.
 #[derive(Debug)]
-pub struct Topology {
+pub(crate) struct Topology {
     /// The bridges by name, each with the VLANs that the configuration names on it.
     watched: BTreeMap<Arc<str>, BTreeSet<u16>>,
     links: BTreeMap<u32, Link>,
@@ -105,20 +105,20 @@ pub struct Topology {
 
 impl Topology {
     /// Knows nothing yet of these bridges, each with the VLANs that the configuration names on it.
-    pub fn new(watched: BTreeMap<Arc<str>, BTreeSet<u16>>) -> Self {
+    pub(crate) fn new(watched: BTreeMap<Arc<str>, BTreeSet<u16>>) -> Self {
         let (links, addresses, vlans) = Default::default();
         Self { watched, links, addresses, vlans }
     }
 
     /// Replaces all that was known.
-    pub fn reset(&mut self, Dump { links, addresses, vlans }: Dump) {
+    pub(crate) fn reset(&mut self, Dump { links, addresses, vlans }: Dump) {
         self.links = links.into_iter().map(|link| (link.ifindex, link)).collect();
         self.addresses = addresses.into_iter().collect();
         self.vlans = vlans.into_iter().collect();
     }
 
     /// Takes one notice in. False if only a new dump can tell.
-    pub fn apply(&mut self, notice: Notice) -> bool {
+    pub(crate) fn apply(&mut self, notice: Notice) -> bool {
         match notice {
             Notice::Link(link) => {
                 let (ifindex, filters) = (link.ifindex, link.vlan_filter.is_some());
@@ -152,22 +152,22 @@ impl Topology {
     }
 
     /// All links of the namespace.
-    pub fn links(&self) -> impl Iterator<Item = &Link> {
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
     }
 
     /// One of them.
-    pub fn link(&self, ifindex: u32) -> Option<&Link> {
+    pub(crate) fn link(&self, ifindex: u32) -> Option<&Link> {
         self.links.get(&ifindex)
     }
 
     /// What they are known by, by ifindex.
-    pub fn devices(&self) -> BTreeMap<u32, Device> {
+    pub(crate) fn devices(&self) -> BTreeMap<u32, Device> {
         self.links.values().map(|link| (link.ifindex, link.device)).collect()
     }
 
     /// The watched bridges, their ports and the host's addresses on them.
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let mut view = View::default();
         let mut names = BTreeMap::new();
         for link in self.links.values().filter(|link| link.is_bridge) {

@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// Asks the kernel on a thread of its own, so that a thousand ports keep nobody waiting.
-pub struct CoverageCheck {
+pub(super) struct CoverageCheck {
     found: mpsc::Sender<Found>,
     supervisor: Supervisor,
 }
 
 /// Ports that are not as expected.
 #[derive(Default)]
-pub struct Found {
+pub(super) struct Found {
     /// The program is not on them, or not the first.
     pub uncovered: Vec<u32>,
     /// The kernel lists them and the observer does not, or the other way round.
@@ -38,13 +38,13 @@ struct Expected {
 
 impl CoverageCheck {
     /// The check, and the channel on which it reports the ports that are not as expected.
-    pub fn new(supervisor: Supervisor) -> (Self, mpsc::Receiver<Found>) {
+    pub(super) fn new(supervisor: Supervisor) -> (Self, mpsc::Receiver<Found>) {
         let (sender, found) = mpsc::channel(1);
         (Self { found: sender, supervisor }, found)
     }
 
     /// Looks at all ports of these bridges, unless the last check is still under way.
-    pub fn start(&self, bridges: BTreeSet<u32>, ports: &SharedPorts) {
+    pub(super) fn start(&self, bridges: BTreeSet<u32>, ports: &SharedPorts) {
         let Ok(permit) = self.found.clone().try_reserve_owned() else { return };
         let expected: Vec<_> = ports
             .read()

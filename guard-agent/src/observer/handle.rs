@@ -53,7 +53,7 @@ pub(super) struct Ensure {
 
 /// Handle to a running observer.
 #[derive(Clone)]
-pub struct Handle {
+pub(crate) struct Handle {
     pub(super) requests: mpsc::Sender<Ensure>,
     /// The ports by ifindex.
     pub ports: SharedPorts,
@@ -68,7 +68,11 @@ impl Handle {
     ///
     /// # Errors
     /// It is not a port of the bridge, or the program cannot be put on it.
-    pub async fn ensure(&self, bridge: &Arc<str>, interface: &str) -> Result<u32, EnsureError> {
+    pub(crate) async fn ensure(
+        &self,
+        bridge: &Arc<str>,
+        interface: &str,
+    ) -> Result<u32, EnsureError> {
         let (reply, answer) = oneshot::channel();
         let (interface, bridge) = (interface.to_owned(), bridge.clone());
         let request = Ensure { interface, bridge, reply };

@@ -34,18 +34,18 @@ pub(super) struct Hook {
 
 impl Hook {
     /// The program was put on it, or is the first again.
-    pub fn covered(&mut self, counts: Option<Counts>) {
+    pub(super) fn covered(&mut self, counts: Option<Counts>) {
         (self.base, self.bare_since, self.noted) = (counts, None, false);
     }
 
     /// The program cannot be put on it. Whether that has lasted.
-    pub fn bare(&mut self, now: Instant) -> bool {
+    pub(super) fn bare(&mut self, now: Instant) -> bool {
         let since = *self.bare_since.get_or_insert(now);
         now.saturating_duration_since(since) >= PATIENCE
     }
 
     /// Another program is before ours. Whether ours may be put before it.
-    pub fn contested(&mut self, now: Instant) -> bool {
+    pub(super) fn contested(&mut self, now: Instant) -> bool {
         let lately =
             |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < TRUCE);
         if !lately(self.contested_at) {
@@ -61,7 +61,7 @@ impl Hook {
     }
 
     /// Whether the program has seen all that the port has received, since it was put on it.
-    pub fn has_seen_all(&self, now: Option<Counts>) -> bool {
+    pub(super) fn has_seen_all(&self, now: Option<Counts>) -> bool {
         let Some((base, now)) = self.base.zip(now) else { return false };
         let received = now.received.wrapping_sub(base.received);
         received > 0 && received == now.seen.wrapping_sub(base.seen)

@@ -9,7 +9,7 @@ use crate::{
 
 /// What a port leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortKind {
+pub(crate) enum PortKind {
     /// To a sandbox.
     Access,
     /// To other hosts.
@@ -19,7 +19,7 @@ pub enum PortKind {
 }
 
 /// What a port leads to, and why that is thought. What the configuration names, it decides.
-pub fn kind(bridge: Option<&Bridge>, port: &Port) -> (PortKind, Arc<str>) {
+pub(super) fn kind(bridge: Option<&Bridge>, port: &Port) -> (PortKind, Arc<str>) {
     let names = |of: fn(&Bridge) -> &[Arc<str>]| {
         bridge.is_some_and(|bridge| of(bridge).contains(&port.interface))
     };

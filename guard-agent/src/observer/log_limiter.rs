@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Counts lines, and those that were left out.
 #[derive(Debug, Default)]
-pub struct LogLimiter {
+pub(super) struct LogLimiter {
     window: Duration,
     written: u32,
     left_out: u64,
@@ -18,7 +18,7 @@ pub struct LogLimiter {
 impl LogLimiter {
     /// Whether a line may be written now, on `CLOCK_MONOTONIC`; and how many were left out since
     /// the last one that was.
-    pub fn may_write(&mut self, now: Duration) -> Option<u64> {
+    pub(super) fn may_write(&mut self, now: Duration) -> Option<u64> {
         if now.saturating_sub(self.window) >= WINDOW {
             (self.window, self.written) = (now, 0);
         }

@@ -41,9 +41,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use handle::{EnsureError, Handle};
-pub use kind::PortKind;
-pub use ports::{PortStatus, SharedPorts};
+pub(crate) use handle::{EnsureError, Handle};
+pub(crate) use kind::PortKind;
+pub(crate) use ports::{PortStatus, SharedPorts};
 
 use coverage_check::CoverageCheck;
 use executor::{Carrier, ClaimMaps, Executor};
@@ -89,7 +89,7 @@ const ROOM: Duration = Duration::from_secs(5);
 const NETLINK: &str = "netlink";
 
 /// What the observer works with.
-pub struct Deps {
+pub(crate) struct Deps {
     /// Where the program is pinned.
     pub bpffs: PathBuf,
     /// The bridges to watch.
@@ -116,7 +116,7 @@ pub struct Deps {
 
 /// Why the observer does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum ObserverError {
+pub(crate) enum ObserverError {
     /// The program does not run.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -135,7 +135,7 @@ pub enum ObserverError {
 }
 
 /// The observer, loaded and up to date, and about to run.
-pub struct Observer {
+pub(crate) struct Observer {
     deps: Deps,
     netlink: Netlink,
     notices: BoxStream<'static, Notice>,
@@ -168,7 +168,10 @@ impl Observer {
     ///
     /// # Errors
     /// What is missing on this machine, and what to do.
-    pub async fn start(mut kernel: Kernel, deps: Deps) -> Result<(Self, Handle), ObserverError> {
+    pub(crate) async fn start(
+        mut kernel: Kernel,
+        deps: Deps,
+    ) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
         deps.owners.set_maps(kernel.owned()?, kernel.macs()?);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
@@ -240,7 +243,7 @@ impl Observer {
     }
 
     /// Watches until the handle is dropped.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let snapshot_every = (self.deps.conflict.live_window / 4)
             .clamp(Duration::from_millis(250), Duration::from_secs(30));
         self.snapshot_at = Instant::now() + snapshot_every;

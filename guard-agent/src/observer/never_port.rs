@@ -6,7 +6,7 @@ use crate::network::topology::Topology;
 const LOOPBACK: u32 = 1;
 
 /// What keeps a link from becoming a port of a bridge; none where nothing does.
-pub fn obstacle(topology: &Topology, ifindex: u32, bridge: &str) -> Option<String> {
+pub(super) fn obstacle(topology: &Topology, ifindex: u32, bridge: &str) -> Option<String> {
     let link = topology.link(ifindex)?;
     let name = |ifindex| topology.link(ifindex).map(|link| link.name.as_str());
     let below = link.vlan.map(|(of, _)| of).or(link.lower);

@@ -59,7 +59,7 @@ const AGEING: Duration = Duration::from_secs(300);
 
 /// A port, for those who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortStatus {
+pub(crate) struct PortStatus {
     /// What netlink says.
     pub port: topology::Port,
     /// What it leads to, and why that is thought.
@@ -74,16 +74,16 @@ pub struct PortStatus {
 
 impl PortStatus {
     /// The program sees every frame of the port.
-    pub fn is_covered(&self) -> bool {
+    pub(crate) fn is_covered(&self) -> bool {
         self.coverage.is_some() && self.why.is_none()
     }
 }
 
 /// The ports by ifindex, shared with those who ask.
-pub type SharedPorts = Arc<RwLock<BTreeMap<u32, PortStatus>>>;
+pub(crate) type SharedPorts = Arc<RwLock<BTreeMap<u32, PortStatus>>>;
 
 /// The kernel's maps that are about ports.
-pub struct PortMaps {
+pub(super) struct PortMaps {
     /// What the agent says of each.
     pub ports: HashMap<MapData, u32, abi::Port>,
     /// The same of some of them.
@@ -146,7 +146,7 @@ impl PortMaps {
 }
 
 /// The ports, and the hand that puts the program on them.
-pub struct Ports {
+pub(super) struct Ports {
     kernel: Kernel,
     maps: PortMaps,
     bridges: Vec<Bridge>,
@@ -168,7 +168,7 @@ impl Ports {
     ///
     /// # Errors
     /// The map of ports cannot be read.
-    pub fn new(
+    pub(super) fn new(
         kernel: Kernel,
         maps: PortMaps,
         deps: &Deps,
@@ -201,32 +201,32 @@ impl Ports {
     }
 
     /// The ports by ifindex.
-    pub fn shared(&self) -> &SharedPorts {
+    pub(super) fn shared(&self) -> &SharedPorts {
         &self.shared
     }
 
     /// The ports that an earlier agent has put the program on.
-    pub fn pinned(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn pinned(&self) -> impl Iterator<Item = u32> {
         self.kernel.pinned().unwrap_or_default().into_iter()
     }
 
     /// Whether a link is the one that had its ifindex before; see [`Kernel::is_same`].
-    pub fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
+    pub(super) fn is_same(&self, link: &Link, device: Option<Device>) -> Same {
         self.kernel.is_same(link, device)
     }
 
     /// A link has ended that leases are bound to; see [`Kernel::note_end`].
-    pub fn note_end(&mut self, ifindex: u32) {
+    pub(super) fn note_end(&mut self, ifindex: u32) {
         self.kernel.note_end(ifindex);
     }
 
     /// Keeps the notes of those ends that the store does not have.
-    pub fn forget_ends(&mut self, is_pending: impl Fn(u32) -> bool) {
+    pub(super) fn forget_ends(&mut self, is_pending: impl Fn(u32) -> bool) {
         self.kernel.forget_ends(is_pending);
     }
 
     /// Forgets the ports of an earlier agent that are none of ours now.
-    pub fn forget_others(&mut self, view: &View) {
+    pub(super) fn forget_others(&mut self, view: &View) {
         let in_map = self.maps.ports.keys().filter_map(Result::ok);
         let pinned = self.kernel.pinned().unwrap_or_default();
         let known: Vec<_> = in_map.chain(pinned).collect();
@@ -236,7 +236,7 @@ impl Ports {
     }
 
     /// Takes over from agents of other layouts, once the program is on the ports.
-    pub fn retire_others(&self, bpffs: &Path) {
+    pub(super) fn retire_others(&self, bpffs: &Path) {
         match self.kernel.retire_others(bpffs) {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "took over from an agent of another layout"),
@@ -245,7 +245,7 @@ impl Ports {
     }
 
     /// Puts the program on a port that is new, or changed its name or bridge.
-    pub fn cover(&mut self, ifindex: u32, port: &topology::Port) {
+    pub(super) fn cover(&mut self, ifindex: u32, port: &topology::Port) {
         match self.try_cover(ifindex, port) {
             Ok(status) => self.set_status(ifindex, status),
             Err(error) if !exists(ifindex) => {
@@ -362,7 +362,7 @@ impl Ports {
     }
 
     /// A bridge has this MAC: a frame from it is nobody's on a port (claims.md L02).
-    pub fn bridge_mac(&mut self, bridge: u32, mac: Mac) {
+    pub(super) fn bridge_mac(&mut self, bridge: u32, mac: Mac) {
         if self.bridge_macs.insert(bridge, mac) == Some(mac) {
             return;
         }
@@ -379,7 +379,7 @@ impl Ports {
     }
 
     /// Takes in what the maps say of MACs, of addresses that nobody owns, and of challengers.
-    pub fn take_snapshot(&mut self, snapshot: &Snapshot) {
+    pub(super) fn take_snapshot(&mut self, snapshot: &Snapshot) {
         self.maps.stations.forget_others(snapshot);
         let anew = self.sources_since.elapsed() >= AGEING;
         if anew {
@@ -398,12 +398,12 @@ impl Ports {
     ///
     /// # Errors
     /// The map cannot be read or written.
-    pub fn repair_entries(&mut self) -> Result<usize, MapError> {
+    pub(super) fn repair_entries(&mut self) -> Result<usize, MapError> {
         self.maps.repair()
     }
 
     /// Forgets a port that is gone or left its bridge.
-    pub fn remove(&mut self, ifindex: u32) {
+    pub(super) fn remove(&mut self, ifindex: u32) {
         if let Some(status) = self.shared.write().remove(&ifindex) {
             self.health.recovered(&what(&status.port));
         }
@@ -426,7 +426,7 @@ impl Ports {
     /// A MAC that lives on `holder` was seen on `port`. Whether it may move: the two are places of the
     /// same addresses, or the first has lost its carrier, as a bond's does that fails over (claims.md
     /// A17, A18), and no binding names its place.
-    pub fn may_move(&self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
+    pub(super) fn may_move(&self, key: &AddressKey, mac: [u8; 6], holder: u32, port: u32) -> bool {
         let may = {
             let ports = self.shared.read();
             let (Some(from), Some(to)) = (ports.get(&holder), ports.get(&port)) else {
@@ -442,32 +442,32 @@ impl Ports {
     }
 
     /// A MAC is held on a port, unless a binding holds it on another.
-    pub fn hold_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
+    pub(super) fn hold_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
         let filters = self.shared.read().get(&ifindex).is_some_and(|s| s.port.vlans.is_some());
         let vlan = if filters { key.vlan } else { 0 };
         self.maps.stations.hold(MacKey::new(key.bridge, vlan, mac.0), ifindex);
     }
 
     /// A MAC has left a port for another, where the program finds it with its next claim.
-    pub fn forget_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
+    pub(super) fn forget_mac(&mut self, key: &AddressKey, mac: Mac, ifindex: u32) {
         self.maps.stations.moved(key, mac, ifindex);
     }
 
     /// A port has found or lost its carrier.
-    pub fn set_running(&self, ifindex: u32, running: bool) {
+    pub(super) fn set_running(&self, ifindex: u32, running: bool) {
         if let Some(status) = self.shared.write().get_mut(&ifindex) {
             status.port.running = running;
         }
     }
 
     /// What a port had refused because of its quota, since it came, and its Ethernet sources.
-    pub fn refused(&self, ifindex: u32) -> (u64, u32) {
+    pub(super) fn refused(&self, ifindex: u32) -> (u64, u32) {
         let slot = self.shared.read().get(&ifindex).map(|status| status.slot);
         slot.map_or((0, 0), |slot| self.maps.stations.refused(slot))
     }
 
     /// What it leads to, and why that is thought.
-    pub fn kind(&self, port: &topology::Port) -> (PortKind, Arc<str>) {
+    pub(super) fn kind(&self, port: &topology::Port) -> (PortKind, Arc<str>) {
         kind::kind(self.bridges.iter().find(|bridge| bridge.name == port.bridge), port)
     }
 }

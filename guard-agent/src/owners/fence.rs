@@ -24,18 +24,18 @@ use crate::{
 };
 
 /// Its name.
-pub const NAME: &str = GENERATION;
+pub(crate) const NAME: &str = GENERATION;
 
 /// How a failure is listed.
 const WHAT: &str = "generation";
 
 /// The file that it is pinned as.
-pub fn pin(bpffs: &Path) -> PathBuf {
+pub(crate) fn pin(bpffs: &Path) -> PathBuf {
     bpffs.join(LEASES).join(NAME)
 }
 
 /// A handle to the number.
-pub struct GenerationFence {
+pub(crate) struct GenerationFence {
     map: Array<MapData, Generation>,
     highest: Generation,
     /// The highest one of the kernel's holders, as an earlier agent left them.
@@ -48,7 +48,7 @@ impl GenerationFence {
     ///
     /// # Errors
     /// There is no bpffs, or the kernel's refusal.
-    pub fn open(bpffs: &Path, health: Arc<Health>) -> Result<Self, KernelError> {
+    pub(crate) fn open(bpffs: &Path, health: Arc<Health>) -> Result<Self, KernelError> {
         directory(bpffs, LEASES)?;
         let pin = pin(bpffs);
         let error = |source| KernelError::Map { name: NAME, source };
@@ -68,7 +68,7 @@ impl GenerationFence {
 
     /// The generations that the kernel knows to have been handed out in this boot; 0 where it knows
     /// of none.
-    pub fn known(&self) -> [Generation; 2] {
+    pub(crate) fn known(&self) -> [Generation; 2] {
         [self.highest, self.held]
     }
 

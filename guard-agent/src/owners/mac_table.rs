@@ -15,14 +15,14 @@ use crate::datapath::{Snapshot, Used, entries, mac_keys};
 const MACS_OF_ANY: usize = 16;
 
 /// The maps of MACs and of quotas.
-pub struct MacTable {
+pub(crate) struct MacTable {
     macs: KernelMap<MapData, MacKey, MacHolder>,
     states: Array<MapData, PortState>,
 }
 
 impl MacTable {
     /// Takes over what is in the maps.
-    pub fn new(
+    pub(crate) fn new(
         macs: KernelMap<MapData, MacKey, MacHolder>,
         states: Array<MapData, PortState>,
     ) -> Self {
@@ -30,29 +30,29 @@ impl MacTable {
     }
 
     /// A port is new in a slot.
-    pub fn port_added(&mut self, slot: u32) {
+    pub(crate) fn port_added(&mut self, slot: u32) {
         self.set(slot, PortState::default());
     }
 
     /// A port is gone, and what lived on it lives nowhere.
-    pub fn port_gone(&mut self, ifindex: u32) {
+    pub(crate) fn port_gone(&mut self, ifindex: u32) {
         self.retain(|_, holder| holder.ifindex != ifindex);
     }
 
     /// A port is of another kind now, by which its MACs are held there: the program finds them with their
     /// next claims.
-    pub fn judged_anew(&mut self, ifindex: u32) {
+    pub(crate) fn judged_anew(&mut self, ifindex: u32) {
         self.retain(|_, holder| holder.ifindex != ifindex || holder.flags & MAC_BOUND != 0);
     }
 
     /// Whether a binding keeps a MAC on its port.
-    pub fn is_bound(&self, key: &AddressKey, mac: [u8; 6]) -> bool {
+    pub(crate) fn is_bound(&self, key: &AddressKey, mac: [u8; 6]) -> bool {
         let holders = mac_keys(*key, mac).map(|key| self.macs.get(&key, 0));
         holders.iter().flatten().any(|holder| holder.flags & MAC_BOUND != 0)
     }
 
     /// A MAC is on a port from now on, unless a binding keeps it on another.
-    pub fn hold(&mut self, key: MacKey, ifindex: u32) {
+    pub(crate) fn hold(&mut self, key: MacKey, ifindex: u32) {
         let known = self.macs.get(&key, 0).ok();
         let stays =
             known.is_some_and(|known| known.ifindex == ifindex || known.flags & MAC_BOUND != 0);
@@ -62,7 +62,7 @@ impl MacTable {
     }
 
     /// A MAC has left a port.
-    pub fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
+    pub(crate) fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
         for key in mac_keys(*key, mac) {
             if self.macs.get(&key, 0).is_ok_and(|holder| holder.ifindex == from) {
                 // Idempotent: it may be gone already.
@@ -73,12 +73,12 @@ impl MacTable {
 
     /// What the port in a slot had refused because of its quota, and how many Ethernet sources it has
     /// had of late.
-    pub fn refused(&self, slot: u32) -> (u64, u32) {
+    pub(crate) fn refused(&self, slot: u32) -> (u64, u32) {
         self.states.get(&slot, 0).map_or((0, 0), |state| (state.refused, state.macs))
     }
 
     /// Forgets the MACs that nothing shows any more.
-    pub fn forget_others(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn forget_others(&mut self, snapshot: &Snapshot) {
         let mut shown = HashSet::new();
         let (mut macs_of_any_port, mut ports_of_any_mac) = (HashSet::new(), HashSet::new());
         for (key, live) in &snapshot.live {
@@ -110,7 +110,7 @@ impl MacTable {
 
     /// Writes what the port in a slot has in the maps, and with `anew` begins to count its Ethernet
     /// sources. What the program adds meanwhile counts from the next time on.
-    pub fn count(&mut self, slot: u32, used: Used, anew: bool) {
+    pub(crate) fn count(&mut self, slot: u32, used: Used, anew: bool) {
         let Used { addresses, challengers, reserved } = used;
         if let Ok(state) = self.states.get(&slot, 0) {
             let (macs, sources) = if anew { (0, [0; 16]) } else { (state.macs, state.sources) };

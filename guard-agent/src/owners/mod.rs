@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// An address about which two disagree, and how.
-pub type Difference = ((Segment, IpAddr), &'static str);
+pub(crate) type Difference = ((Segment, IpAddr), &'static str);
 
 /// Who may claim what.
 pub struct Owners {

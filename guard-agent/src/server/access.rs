@@ -7,7 +7,7 @@ use crate::config::Access;
 
 /// What a caller may do; each role may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub(super) enum Role {
     /// Anyone who can connect.
     Anyone,
     /// May call what changes nothing.
@@ -20,7 +20,7 @@ pub enum Role {
 
 impl Role {
     /// The word for it.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Anyone => "anyone",
             Self::Reader => "reader",
@@ -30,7 +30,7 @@ impl Role {
     }
 
     /// The setting that gives it.
-    pub fn key(self) -> &'static str {
+    pub(super) fn key(self) -> &'static str {
         match self {
             Self::Anyone => "",
             Self::Reader => "access.reader_gids",
@@ -89,18 +89,18 @@ const METHODS: &[(&str, Role)] = &[
 ];
 
 /// The role that the method at a path asks for; `None` where there is no such method.
-pub fn required(path: &str) -> Option<Role> {
+pub(super) fn required(path: &str) -> Option<Role> {
     METHODS.iter().find(|(method, _)| *method == path).map(|(_, role)| *role)
 }
 
 /// Whether the method at a path changes anything: what it takes more than a reader for, but for these.
-pub fn changes(path: &str) -> bool {
+pub(super) fn changes(path: &str) -> bool {
     let only_reads = ["/guard.v1.Leases/Watch", "/guard.v1.Admin/Check"].contains(&path);
     !only_reads && required(path) > Some(Reader)
 }
 
 /// On whose behalf a call is.
-pub fn caller(access: &Access, role: Role, uid: Option<u32>) -> Caller {
+pub(super) fn caller(access: &Access, role: Role, uid: Option<u32>) -> Caller {
     // Nobody who has no role calls what asks for one.
     match (role, uid) {
         (Administrator, Some(uid)) => Caller::Administrator(uid),
@@ -109,7 +109,7 @@ pub fn caller(access: &Access, role: Role, uid: Option<u32>) -> Caller {
 }
 
 /// The highest role that the settings give to a caller.
-pub fn role(access: &Access, peer: &Peer) -> Role {
+pub(super) fn role(access: &Access, peer: &Peer) -> Role {
     let Access { admin_uids, admin_net_admin, controllers, reader_gids } = access;
     // Whom the kernel does not name is nobody.
     let Some(uid) = peer.uid else { return Anyone };
@@ -126,7 +126,7 @@ pub fn role(access: &Access, peer: &Peer) -> Role {
 }
 
 /// What keeps a role from a caller beside the setting that gives it; empty where nothing does.
-pub fn hint(access: &Access, required: Role, peer: &Peer) -> &'static str {
+pub(super) fn hint(access: &Access, required: Role, peer: &Peer) -> &'static str {
     let is_listed = peer.uid.is_some_and(|uid| access.admin_uids.contains(&uid));
     if peer.most < required {
         "; on `reader_socket` nobody is more than a reader"

@@ -35,7 +35,7 @@ use crate::{clock, inventory::host_local, ledger::Recovery, reconcile, store::Ha
 /// How long files may take that an administrator names.
 const FILES_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub struct Service(pub Arc<Deps>);
+pub(super) struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::admin_server::Admin for Service {

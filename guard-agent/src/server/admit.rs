@@ -34,7 +34,7 @@ use super::{
 use crate::config::Config;
 
 /// A request has names and addresses in it: the longest that makes sense is far below.
-pub const MESSAGE: usize = 64 << 10;
+pub(super) const MESSAGE: usize = 64 << 10;
 /// Calls of one caller at a time, streams that are open included.
 const CALLS: u32 = 512;
 /// Connections of one caller.
@@ -54,7 +54,7 @@ fn caller(role: Role, peer: &Peer) -> Caller {
 
 /// Accepts connections to a socket on which nobody has more than a role; those that are too many of one
 /// caller are closed at once.
-pub fn connections(
+pub(super) fn connections(
     door: Door,
     most: Role,
     settings: Settings,
@@ -97,7 +97,7 @@ fn let_in(
 
 /// Asks of every call whether its caller may, and counts it.
 #[derive(Clone)]
-pub struct Admission {
+pub(super) struct Admission {
     settings: Settings,
     limit: Limit,
     places: Places,
@@ -122,7 +122,7 @@ struct Rejected {
 }
 
 impl Admission {
-    pub fn new(settings: Settings, refusals: Refusals) -> Self {
+    pub(super) fn new(settings: Settings, refusals: Refusals) -> Self {
         let limit = Limit::new(CALLS, STRANGERS);
         Self { settings, limit, places: Places::default(), tokens: Tokens::default(), refusals }
     }
@@ -207,7 +207,7 @@ impl<S> Layer<S> for Admission {
 
 /// A service with admission control.
 #[derive(Clone)]
-pub struct Guarded<S> {
+pub(super) struct Guarded<S> {
     admission: Admission,
     inner: S,
 }

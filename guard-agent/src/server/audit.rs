@@ -7,7 +7,7 @@ use tonic::{Response, codegen::http};
 use super::{access::Role, peer::Peer};
 
 /// The target of its lines, by which they can be told from all others.
-pub const TARGET: &str = "audit";
+pub(super) const TARGET: &str = "audit";
 
 /// What a call has changed, in a response's extensions; `None`: nothing. Without it, all that is known is
 /// which method it was.
@@ -15,13 +15,13 @@ pub const TARGET: &str = "audit";
 struct Changed(Option<String>);
 
 /// A response to a call that has changed this, or nothing.
-pub fn changed<T>(message: T, what: Option<String>) -> Response<T> {
+pub(super) fn changed<T>(message: T, what: Option<String>) -> Response<T> {
     with(message, Changed(what))
 }
 
 /// A response to a call that has changed something, or has not: it was a dry run, or there was nothing to
 /// change.
-pub fn unless<T>(nothing: bool, message: T) -> Response<T> {
+pub(super) fn unless<T>(nothing: bool, message: T) -> Response<T> {
     if nothing { with(message, Changed(None)) } else { Response::new(message) }
 }
 
@@ -33,7 +33,7 @@ fn with<T>(message: T, changed: Changed) -> Response<T> {
 
 /// A call of an administrator that changes something. Its line is written when it ends: also where its
 /// caller does not wait, since the change is made all the same.
-pub struct Audit {
+pub(super) struct Audit {
     method: String,
     peer: Peer,
     is_over: bool,
@@ -41,18 +41,18 @@ pub struct Audit {
 
 impl Audit {
     /// What is to be written of a call, if anything.
-    pub fn of(method: &str, changes: bool, role: Role, peer: &Peer) -> Option<Self> {
+    pub(super) fn of(method: &str, changes: bool, role: Role, peer: &Peer) -> Option<Self> {
         let is = changes && role == Role::Administrator;
         is.then(|| Self { method: method.to_owned(), peer: peer.clone(), is_over: false })
     }
 
     /// The call was refused, and nothing has changed.
-    pub fn refused(mut self) {
+    pub(super) fn refused(mut self) {
         self.is_over = true;
     }
 
     /// The call was answered.
-    pub fn answered(mut self, answer: &Extensions) {
+    pub(super) fn answered(mut self, answer: &Extensions) {
         self.is_over = true;
         match answer.get() {
             Some(Changed(None)) => {}

@@ -80,7 +80,7 @@ impl Deps {
 }
 
 /// A MAC that a host can have; none if it is empty.
-pub fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
+pub(super) fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
     let invalid = || Invalid::Mac(text.to_owned());
     match text {
         "" => Ok(None),
@@ -92,7 +92,7 @@ pub fn to_mac(text: &str) -> Result<Option<Mac>, Invalid> {
 }
 
 /// A name that an interface can have; none if it is empty.
-pub fn to_interface(name: &str) -> Result<Option<Arc<str>>, Invalid> {
+pub(super) fn to_interface(name: &str) -> Result<Option<Arc<str>>, Invalid> {
     match name {
         "" => Ok(None),
         name if is_interface_name(name) => Ok(Some(name.into())),

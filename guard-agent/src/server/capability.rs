@@ -19,7 +19,7 @@ const INITIAL: &str = "user:[4026531837]";
 ///
 /// The process is the one that has connected: a pidfd names it as long as it is there. Before Linux 6.5
 /// there is its number alone, which may be another's by now.
-pub fn has_net_admin(socket: impl AsFd, pid: Option<i32>) -> bool {
+pub(super) fn has_net_admin(socket: impl AsFd, pid: Option<i32>) -> bool {
     let Ok(pidfd) = pidfd(socket) else {
         return pid.is_some_and(|pid| of_process(pid).unwrap_or(false));
     };

@@ -18,7 +18,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Lists what disagrees with the leases: the store, the engine's index, the bindings here and in
 /// the kernel, and what is live.
-pub async fn check(deps: &Deps) -> Result<Vec<Disagreement>, Refusal> {
+pub(super) async fn check(deps: &Deps) -> Result<Vec<Disagreement>, Refusal> {
     let mut found = look(deps).await?;
     for _ in 1..LOOKS {
         if found.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-pub use guard_api::convert::*;
+pub(crate) use guard_api::convert::*;
 use guard_api::proto;
 use guard_core::{
     evidence::{Evidence, EvidenceView, Station},
@@ -20,11 +20,11 @@ use crate::{
     events::{self, Subject},
 };
 
-pub fn system_time(time: SystemTime) -> Option<prost_types::Timestamp> {
+pub(crate) fn system_time(time: SystemTime) -> Option<prost_types::Timestamp> {
     Timestamp::try_from(time).ok().map(timestamp)
 }
 
-pub fn watched(watched: Watched) -> proto::WatchedContainer {
+pub(crate) fn watched(watched: Watched) -> proto::WatchedContainer {
     let Watched { container, verdict, failed } = watched;
     let (fate, why) = match (verdict, failed) {
         (Verdict::Keep(why), _) => (proto::Fate::Kept, why.to_string()),
@@ -42,7 +42,7 @@ pub fn watched(watched: Watched) -> proto::WatchedContainer {
 }
 
 /// A lease, with the name that its port has now.
-pub fn lease(
+pub(crate) fn lease(
     lease: &Lease,
     all: &[Evidence],
     config: &Config,
@@ -82,7 +82,7 @@ pub fn lease(
 }
 
 /// An incident. While it is open, the ports of its claimants have the names that they have now.
-pub fn conflict(incident: &Incident, view: &dyn EvidenceView) -> proto::Conflict {
+pub(crate) fn conflict(incident: &Incident, view: &dyn EvidenceView) -> proto::Conflict {
     let mut conflict = guard_api::convert::conflict(incident);
     for (claimant, shown) in incident.claimants.iter().zip(&mut conflict.claimants) {
         let is_there = conflict.open && !claimant.gone;
@@ -95,7 +95,11 @@ pub fn conflict(incident: &Incident, view: &dyn EvidenceView) -> proto::Conflict
     conflict
 }
 
-pub fn event(event: &events::Event, config: &Config, view: &dyn EvidenceView) -> proto::Event {
+pub(crate) fn event(
+    event: &events::Event,
+    config: &Config,
+    view: &dyn EvidenceView,
+) -> proto::Event {
     let events::Event { seq, time, subject } = event;
     let message = match subject {
         Subject::Lease(of) => proto::event::Subject::Lease(lease(of, &[], config, view)),
@@ -131,7 +135,7 @@ fn prober(Station { mac, interface, ifindex }: &Station) -> proto::Prober {
 }
 
 /// Events up to this one were lost to the subscriber.
-pub fn gap(seq: u64) -> proto::Event {
+pub(crate) fn gap(seq: u64) -> proto::Event {
     let time = Some(timestamp(Timestamp::now()));
     proto::Event { seq, time, r#type: "gap".to_owned(), subject: None }
 }

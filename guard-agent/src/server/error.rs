@@ -137,7 +137,7 @@ pub enum Invalid {
 }
 
 /// A length of time as a caller says it. The least one cannot be negated, as the conversion would.
-pub fn to_span(span: prost_types::Duration) -> Result<Duration, Invalid> {
+pub(super) fn to_span(span: prost_types::Duration) -> Result<Duration, Invalid> {
     let negative = || Invalid::Missing("duration is negative");
     if span.seconds < 0 || span.nanos < 0 {
         return Err(negative());
@@ -155,7 +155,7 @@ fn status(code: Code, reason: &str, message: String, retry: Option<Duration>) ->
 
 /// A message that fits the header that it is sent in: of a longer one, as the kernel's verifier
 /// writes them, the beginning and the end, where the reason is.
-pub fn brief(message: String) -> String {
+pub(super) fn brief(message: String) -> String {
     const HEAD: usize = 512;
     const TAIL: usize = 1536;
     if message.len() <= HEAD + TAIL {
@@ -204,7 +204,7 @@ impl From<Invalid> for Status {
 }
 
 /// The caller is not one of those who may.
-pub fn role_required(path: &str, required: Role, uid: Option<u32>, hint: &str) -> Status {
+pub(super) fn role_required(path: &str, required: Role, uid: Option<u32>, hint: &str) -> Status {
     let (role, key) = (required.name(), required.key());
     let caller = uid.map_or_else(|| "the caller".to_owned(), |uid| format!("uid {uid}"));
     let message = format!(
@@ -218,26 +218,26 @@ pub fn role_required(path: &str, required: Role, uid: Option<u32>, hint: &str) -
 }
 
 /// The caller has as many calls open as it may have.
-pub fn too_many_calls(most: u32) -> Status {
+pub(super) fn too_many_calls(most: u32) -> Status {
     let message = format!("{most} calls are open already; end some, or wait for their answers");
     status(Code::ResourceExhausted, "TOO_MANY_CALLS", message, Some(SOON))
 }
 
 /// There is no place for one more large answer.
-pub fn too_much_work() -> Status {
+pub(super) fn too_much_work() -> Status {
     let message = "so many lists are being read already that there was no place for this one; read \
                    what you have asked for, or ask later";
     status(Code::ResourceExhausted, "TOO_MUCH_WORK", message.to_owned(), Some(SOON))
 }
 
 /// The request is longer than any that makes sense.
-pub fn too_large(most: usize) -> Status {
+pub(super) fn too_large(most: usize) -> Status {
     let message = format!("the request is longer than {most} bytes");
     status(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message, None)
 }
 
 /// Nothing is served at this path.
-pub fn method_unknown(path: &str) -> Status {
+pub(super) fn method_unknown(path: &str) -> Status {
     let message = format!("there is no method {}; server reflection lists them", method(path));
     status(Code::Unimplemented, "METHOD_UNKNOWN", message, None)
 }
@@ -250,14 +250,14 @@ fn method(path: &str) -> String {
 }
 
 /// No pool has this address.
-pub fn address_unknown(address: std::net::IpAddr) -> Status {
+pub(super) fn address_unknown(address: std::net::IpAddr) -> Status {
     let message =
         format!("no pool has {address}, and nobody uses it; `guardctl pools` lists the pools");
     status(Code::NotFound, "ADDRESS_UNKNOWN", message, None)
 }
 
 /// A lease cannot be bound to what was named.
-pub fn unbindable(error: &Unbindable) -> Status {
+pub(super) fn unbindable(error: &Unbindable) -> Status {
     let (code, retry) = match error {
         Unbindable::BridgeMac { .. } | Unbindable::Port(EnsureError::NeverPort { .. }) => {
             (Code::InvalidArgument, None)
@@ -271,7 +271,7 @@ pub fn unbindable(error: &Unbindable) -> Status {
 }
 
 /// The source is not done without.
-pub fn not_ignored(error: &IgnoreError) -> Status {
+pub(super) fn not_ignored(error: &IgnoreError) -> Status {
     let (code, reason) = match error {
         IgnoreError::Unknown { .. } => (Code::NotFound, "SOURCE_UNKNOWN"),
         IgnoreError::Healthy { .. } => (Code::FailedPrecondition, "SOURCE_HEALTHY"),
@@ -280,42 +280,42 @@ pub fn not_ignored(error: &IgnoreError) -> Status {
 }
 
 /// The kernel does not have what was asked for.
-pub fn not_in_kernel(message: String) -> Status {
+pub(super) fn not_in_kernel(message: String) -> Status {
     status(Code::Unavailable, "OBSERVER_DEGRADED", message, Some(SOON))
 }
 
 /// No lease has this generation.
-pub fn lease_unknown(generation: u64) -> Status {
+pub(super) fn lease_unknown(generation: u64) -> Status {
     let message = format!("no lease has generation {generation}; it may have ended");
     status(Code::NotFound, "LEASE_UNKNOWN", message, None)
 }
 
 /// No incident has this id.
-pub fn conflict_unknown(id: &str) -> Status {
+pub(super) fn conflict_unknown(id: &str) -> Status {
     let message = format!("there is no conflict {id:?}; `guardctl conflicts --all` lists them");
     status(Code::NotFound, "CONFLICT_UNKNOWN", message, None)
 }
 
 /// No `[[bridge]]` section has this name.
-pub fn bridge_unknown(name: &str) -> Status {
+pub(super) fn bridge_unknown(name: &str) -> Status {
     let message = format!("{name:?} is not a watched bridge; `guardctl status` lists them");
     status(Code::NotFound, "BRIDGE_UNKNOWN", message, None)
 }
 
 /// No watched bridge has this port.
-pub fn port_unknown(port: &str) -> Status {
+pub(super) fn port_unknown(port: &str) -> Status {
     let message =
         format!("{port:?} is not a port of a watched bridge; `guardctl ports` lists them");
     status(Code::NotFound, "PORT_UNKNOWN", message, None)
 }
 
 /// There is nothing to see on it yet.
-pub fn port_uncovered(port: &str) -> Status {
+pub(super) fn port_uncovered(port: &str) -> Status {
     not_in_kernel(format!("port {port:?} is not watched; `guardctl status` says why"))
 }
 
 /// A file of an operator's, or the store, cannot be read or written.
-pub fn store(error: &StoreError) -> Status {
+pub(super) fn store(error: &StoreError) -> Status {
     let message = error.to_string();
     match error {
         StoreError::Locked { .. } => {
@@ -338,30 +338,30 @@ pub fn store(error: &StoreError) -> Status {
 }
 
 /// A file or a directory does not answer.
-pub fn file_late(path: &Path, after: Duration) -> Status {
+pub(super) fn file_late(path: &Path, after: Duration) -> Status {
     let message =
         format!("{}: not done after {} s; is its disk stuck?", path.display(), after.as_secs());
     status(Code::FailedPrecondition, "FILE_UNUSABLE", message, None)
 }
 
 /// The reservations of another allocator cannot be read.
-pub fn reservations(error: &HostLocalError) -> Status {
+pub(super) fn reservations(error: &HostLocalError) -> Status {
     status(Code::FailedPrecondition, "FILE_UNUSABLE", error.to_string(), None)
 }
 
 /// The engine answers each command in its own way; this is not it.
-pub fn unexpected(reply: &Reply) -> Status {
+pub(super) fn unexpected(reply: &Reply) -> Status {
     Status::internal(format!("the lease engine answered {reply:?}; please report this"))
 }
 
 /// No pool has this name.
-pub fn pool_unknown(name: &str) -> Status {
+pub(super) fn pool_unknown(name: &str) -> Status {
     let message = format!("there is no pool {name:?}; `guardctl pools` lists them");
     status(Code::NotFound, Reason::PoolUnknown.name(), message, None)
 }
 
 /// A refusal of the engine or the store.
-pub fn refused(refusal: Refusal) -> Status {
+pub(super) fn refused(refusal: Refusal) -> Status {
     let Refusal { reason, message, retry_after } = refusal;
     let code = match reason {
         Reason::NoConflictFreeAddress

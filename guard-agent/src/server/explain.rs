@@ -18,7 +18,10 @@ use crate::clock;
 
 /// One explanation for each pool that has the address, and for each segment on which it is in use and no
 /// pool has it.
-pub async fn explain(deps: &Deps, address: IpAddr) -> Result<Vec<proto::Explanation>, Status> {
+pub(super) async fn explain(
+    deps: &Deps,
+    address: IpAddr,
+) -> Result<Vec<proto::Explanation>, Status> {
     let Deps { ledger, live, .. } = deps;
     let config = deps.config();
     let filter = LeaseFilter { address: Some(address), ..LeaseFilter::default() };

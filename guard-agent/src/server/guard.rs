@@ -25,7 +25,7 @@ use crate::{
     observer::{PortKind, PortStatus},
 };
 
-pub struct Service(pub Arc<Deps>);
+pub(super) struct Service(pub Arc<Deps>);
 
 type ConflictStream = Pin<Box<dyn Stream<Item = Result<proto::Conflict, Status>> + Send>>;
 

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Deps, audit, convert, error, leases::to_name, page::Page};
 
-pub struct Service(pub Arc<Deps>);
+pub(super) struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::interfaces_server::Interfaces for Service {

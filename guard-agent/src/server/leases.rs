@@ -31,7 +31,7 @@ use guard_api::proto::{self, Outcome, release_request::Which};
 
 use crate::{events::Subscription, health};
 
-pub struct Service(pub Arc<Deps>);
+pub(super) struct Service(pub Arc<Deps>);
 
 type EventStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
@@ -317,12 +317,12 @@ impl Service {
 }
 
 /// On whose behalf a call is.
-pub fn caller<T>(request: &Request<T>) -> Caller {
+pub(super) fn caller<T>(request: &Request<T>) -> Caller {
     request.extensions().get().cloned().expect("admission puts it into every request")
 }
 
 /// Leases, for the audit.
-pub fn addresses(leases: &[Arc<Lease>]) -> Option<String> {
+pub(super) fn addresses(leases: &[Arc<Lease>]) -> Option<String> {
     let lease = |lease: &Arc<Lease>| {
         let sandbox = lease.owner.as_ref().map(|owner| &*owner.sandbox).unwrap_or_default();
         format!("{} in pool {} of sandbox {sandbox:?}", lease.address, lease.pool)
@@ -386,7 +386,7 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
     })
 }
 
-pub fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
+pub(super) fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {
     to_bounded(field, value, least, bounds::NAME.most)
 }
 

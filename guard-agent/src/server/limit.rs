@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 
 /// Whose it is: a user's, or that of all together who have no role.
-pub type Caller = Option<u32>;
+pub(super) type Caller = Option<u32>;
 
 /// Counts what callers have.
 #[derive(Clone, Debug)]
-pub struct Limit {
+pub(super) struct Limit {
     /// For one who has a role.
     most: u32,
     /// For all together who have none.
@@ -31,30 +31,30 @@ type Process = Option<i32>;
 
 /// One that is counted, until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub(super) struct Slot {
     caller: Caller,
     process: Process,
     counts: Counts,
 }
 
 impl Limit {
-    pub fn new(most: u32, strangers: u32) -> Self {
+    pub(super) fn new(most: u32, strangers: u32) -> Self {
         Self { most, strangers, counts: Arc::default() }
     }
 
     /// How many a caller may have.
-    pub fn most(&self, caller: Caller) -> u32 {
+    pub(super) fn most(&self, caller: Caller) -> u32 {
         if caller.is_some() { self.most } else { self.strangers }
     }
 
     /// Counts one more, unless that is too much.
-    pub fn take(&self, caller: Caller) -> Option<Slot> {
+    pub(super) fn take(&self, caller: Caller) -> Option<Slot> {
         self.count(caller, None)
     }
 
     /// As [`Self::take`], for one of the caller's processes. The last quarter is kept for processes
     /// that have none: one that takes all it can get does not keep the others out.
-    pub fn take_for(&self, caller: Caller, process: i32) -> Option<Slot> {
+    pub(super) fn take_for(&self, caller: Caller, process: i32) -> Option<Slot> {
         self.count(caller, Some(process))
     }
 

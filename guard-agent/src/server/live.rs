@@ -19,7 +19,7 @@ use guard_api::proto;
 type Place = (Segment, IpAddr);
 
 /// The live addresses on a page, of one bridge or of all.
-pub async fn page(
+pub(super) async fn page(
     deps: &Deps,
     bridge: Option<Arc<str>>,
     page: &mut Page<LeaseKey>,

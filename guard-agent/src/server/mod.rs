@@ -49,8 +49,8 @@ use guard_core::lease::{
     command::{Command, Refusal, Reply},
 };
 use page::Page;
-pub use passed::Passed;
-pub use socket::{Door, listen, open_to};
+pub(crate) use passed::Passed;
+pub(crate) use socket::{Door, listen, open_to};
 
 use crate::{
     config::{Config, WhenDegraded},
@@ -69,7 +69,7 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What the services work with.
-pub struct Deps {
+pub(crate) struct Deps {
     /// The checked configuration, as it is now.
     pub config: watch::Receiver<Arc<Config>>,
     /// The leases.
@@ -98,7 +98,7 @@ pub struct Deps {
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// The descriptors of the proto files.
     #[error("server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -108,7 +108,11 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The server ended by itself.
-pub async fn serve(deps: Arc<Deps>, door: Door, readers: Option<Door>) -> Result<(), ServeError> {
+pub(crate) async fn serve(
+    deps: Arc<Deps>,
+    door: Door,
+    readers: Option<Door>,
+) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LeasesServer<leases::Service>>().await;
     reporter.set_serving::<PoolsServer<pools::Service>>().await;
@@ -157,7 +161,7 @@ pub async fn serve(deps: Arc<Deps>, door: Door, readers: Option<Door>) -> Result
 }
 
 /// Ends when the agent is to stop.
-pub async fn stopped(mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
     // An error says that the agent is gone already.
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
@@ -169,7 +173,7 @@ async fn drained(stopping: watch::Receiver<bool>) {
 
 impl Deps {
     /// The configuration as it is now.
-    pub fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
     }
 

@@ -19,14 +19,14 @@ const ROWS: usize = 1000;
 const MOST_ROWS: usize = 10_000;
 /// The bytes of a page's rows: far below the 4 MiB of a message that clients take unless told
 /// otherwise, with room for the longest row.
-pub const BYTES: usize = 1 << 20;
+pub(super) const BYTES: usize = 1 << 20;
 /// What a row takes besides its own bytes: the field's number, and the length.
 const AROUND_A_ROW: usize = 8;
 /// How many rows are made, or asked for, before others have their turn.
-pub const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 
 /// What a list is ordered by.
-pub trait Key: Sized + Ord {
+pub(super) trait Key: Sized + Ord {
     /// As text, in parts.
     fn parts(&self) -> Vec<String>;
     /// From its parts. None if they are no key of this list.
@@ -34,7 +34,7 @@ pub trait Key: Sized + Ord {
 }
 
 /// A request for a list.
-pub trait Paged: Message + Default + Clone {
+pub(super) trait Paged: Message + Default + Clone {
     /// What says which page, taken out of the request: what is left says which list.
     fn take_page(&mut self) -> (i32, String);
 }
@@ -53,7 +53,7 @@ struct Token {
 
 /// One page while it is filled.
 #[derive(Debug)]
-pub struct Page<K> {
+pub(super) struct Page<K> {
     of: u32,
     /// The number of the last event before the first page.
     pub seq: u64,
@@ -70,7 +70,7 @@ impl<K: Key> Page<K> {
     ///
     /// # Errors
     /// The token is not one of this list, or the size is negative.
-    pub fn of<R: Paged>(list: &str, request: &mut R, seq: u64) -> Result<Self, Invalid> {
+    pub(super) fn of<R: Paged>(list: &str, request: &mut R, seq: u64) -> Result<Self, Invalid> {
         let (size, token) = request.take_page();
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(list.as_bytes());
@@ -94,20 +94,20 @@ impl<K: Key> Page<K> {
     /// Where something is done for each row, a page has no more of them than where nobody asks for
     /// any number: others wait for it, and the caller does.
     #[must_use]
-    pub fn of_work(mut self) -> Self {
+    pub(super) fn of_work(mut self) -> Self {
         self.rows_left = self.rows_left.min(ROWS);
         self
     }
 
     /// A response that has no second page.
-    pub fn only() -> Self {
+    pub(super) fn only() -> Self {
         let (rows_left, bytes_left) = (MOST_ROWS, BYTES);
         Self { of: 0, seq: 0, after: None, rows_left, bytes_left, last: None, full: false }
     }
 
     /// Whether a row is on the page: one that is not ends it. The rows come in the order of their
     /// keys, and the first always is, so that there is an end.
-    pub fn takes(&mut self, key: &K, bytes: usize) -> bool {
+    pub(super) fn takes(&mut self, key: &K, bytes: usize) -> bool {
         let bytes = bytes + AROUND_A_ROW;
         if self.is_full() || self.last.is_some() && bytes > self.bytes_left {
             self.full = true;
@@ -118,17 +118,17 @@ impl<K: Key> Page<K> {
     }
 
     /// Whether the next row is certainly not on the page.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.full || self.rows_left == 0 || self.bytes_left == 0
     }
 
     /// The next row would not fit: the page ends here.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.full = true;
     }
 
     /// Puts a row on the page, whether or not it fits: what was done for it is done.
-    pub fn add(&mut self, key: &K, bytes: usize) {
+    pub(super) fn add(&mut self, key: &K, bytes: usize) {
         self.put(key, bytes + AROUND_A_ROW);
     }
 
@@ -140,12 +140,12 @@ impl<K: Key> Page<K> {
 
     /// How many rows to ask for: one more than are taken tells whether there are more. Where they
     /// are many, some of them.
-    pub fn wanted(&self) -> usize {
+    pub(super) fn wanted(&self) -> usize {
         (self.rows_left + 1).min(AT_ONCE)
     }
 
     /// The rows of a list that is known whole that are on the page.
-    pub fn of_all<T, M: Message>(
+    pub(super) fn of_all<T, M: Message>(
         &mut self,
         mut all: Vec<T>,
         key: impl Fn(&T) -> K,
@@ -169,7 +169,7 @@ impl<K: Key> Page<K> {
 
     /// The rows on the page of a list that is made in pieces: each has the rows after a key, in
     /// order, at most so many. Between two of them others have their turn.
-    pub async fn of_pieces<M: Message>(
+    pub(super) async fn of_pieces<M: Message>(
         &mut self,
         piece: impl Fn(Option<&K>, usize) -> Vec<(K, M)>,
     ) -> Vec<M>
@@ -196,7 +196,7 @@ impl<K: Key> Page<K> {
     }
 
     /// What the next page is asked for with; empty where this is the last one.
-    pub fn next(&self) -> String {
+    pub(super) fn next(&self) -> String {
         let Self { of, seq, last, full, .. } = self;
         match last {
             Some(key) if *full => Token { of: *of, seq: *seq, key: key.clone() }.write(),
@@ -303,12 +303,12 @@ impl<K: Key> Key for (u8, K) {
 }
 
 /// As the API counts rows.
-pub fn count(rows: usize) -> i32 {
+pub(super) fn count(rows: usize) -> i32 {
     i32::try_from(rows).unwrap_or(i32::MAX)
 }
 
 /// The key of a lease in lists of leases.
-pub fn lease_key(lease: &Lease) -> LeaseKey {
+pub(super) fn lease_key(lease: &Lease) -> LeaseKey {
     LeaseKey::of(lease, Order::Pool)
 }
 

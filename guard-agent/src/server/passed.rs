@@ -11,11 +11,11 @@ use socket2::Socket;
 
 /// Those that nobody has taken yet.
 #[derive(Debug, Default)]
-pub struct Passed(Vec<Socket>);
+pub(crate) struct Passed(Vec<Socket>);
 
 impl Passed {
     /// All that this process was started with.
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         let passed = sd_notify::listen_fds().map(|fds| {
             let own = |fd| {
                 #[expect(unsafe_code, reason = "a descriptor comes as a number")]
@@ -33,14 +33,14 @@ impl Passed {
     }
 
     /// The one that listens on a path.
-    pub fn unix(&mut self, path: &Path) -> Option<Socket> {
+    pub(crate) fn unix(&mut self, path: &Path) -> Option<Socket> {
         self.take(|socket| {
             socket.local_addr().is_ok_and(|address| address.as_pathname() == Some(path))
         })
     }
 
     /// The one that listens on an address and a port.
-    pub fn tcp(&mut self, wanted: SocketAddr) -> Option<Socket> {
+    pub(crate) fn tcp(&mut self, wanted: SocketAddr) -> Option<Socket> {
         self.take(|socket| {
             socket.local_addr().is_ok_and(|address| address.as_socket() == Some(wanted))
         })
@@ -52,7 +52,7 @@ impl Passed {
     }
 
     /// Warns of those that no setting names: whoever connects to one waits for nobody.
-    pub fn warn_of_others(self) {
+    pub(crate) fn warn_of_others(self) {
         for socket in self.0 {
             let address = socket.local_addr().ok();
             let address = address.and_then(|address| match address.as_pathname() {

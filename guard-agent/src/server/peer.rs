@@ -22,7 +22,7 @@ const MOST_GROUPS: usize = 65536;
 
 /// Who called `connect`, as it was then.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub(super) struct Peer {
     /// The user; `None` where the kernel does not say.
     pub uid: Option<u32>,
     /// The process, as the agent's namespace knows it; for the log alone, since another may have the
@@ -38,14 +38,14 @@ pub struct Peer {
 
 impl Peer {
     #[cfg(test)]
-    pub fn new(uid: Option<u32>, groups: &[u32]) -> Self {
+    pub(super) fn new(uid: Option<u32>, groups: &[u32]) -> Self {
         let most = Role::Administrator;
         Self { uid, pid: None, net_admin: false, most, groups: groups.into() }
     }
 
     /// Reads what the kernel keeps of the process that connected to a socket on which nobody has more than
     /// a role.
-    pub fn of(stream: &UnixStream, most: Role, access: &Access) -> Self {
+    pub(super) fn of(stream: &UnixStream, most: Role, access: &Access) -> Self {
         let Ok(credentials) = stream.peer_cred() else {
             let groups = Arc::default();
             return Self { uid: None, pid: None, net_admin: false, most, groups };
@@ -96,7 +96,7 @@ fn supplementary(socket: impl AsFd) -> io::Result<Vec<u32>> {
 
 /// A connection that was let in.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     stream: UnixStream,
     peer: Peer,
     /// Its place among the caller's, until it is closed.
@@ -104,12 +104,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(stream: UnixStream, peer: Peer, slot: Slot) -> Self {
+    pub(super) fn new(stream: UnixStream, peer: Peer, slot: Slot) -> Self {
         Self { stream, peer, _slot: slot }
     }
 
     /// Who is at its other end.
-    pub fn peer(&self) -> &Peer {
+    pub(super) fn peer(&self) -> &Peer {
         &self.peer
     }
 }

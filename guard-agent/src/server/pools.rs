@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{Deps, convert, error, page::Page, sources};
 use guard_api::proto;
 
-pub struct Service(pub Arc<Deps>);
+pub(super) struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::pools_server::Pools for Service {

@@ -19,7 +19,7 @@ const CALLERS: usize = 1024;
 
 /// Why somebody is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(super) enum Refused {
     /// The method wants a role that the caller lacks.
     Role,
     /// The lease, the pool or the subscriber is another controller's.
@@ -36,19 +36,19 @@ pub enum Refused {
 
 /// All refusals of the API. Clones count together.
 #[derive(Clone)]
-pub struct Refusals {
+pub(super) struct Refusals {
     metrics: Arc<Metrics>,
     told: Arc<Mutex<Told>>,
     not_accepted: Arc<Mutex<Told>>,
 }
 
 impl Refusals {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, told: Arc::default(), not_accepted: Arc::default() }
     }
 
     /// Counts one. `peer` is who called, `caller` whom it counts as.
-    pub fn note(&self, caller: Caller, peer: &Peer, refused: Refused) {
+    pub(super) fn note(&self, caller: Caller, peer: &Peer, refused: Refused) {
         let (reason, why, most) = match refused {
             Refused::Role => ("role", "it lacks the role", None),
             Refused::NotYours => ("not_yours", "it is another's", None),
@@ -67,7 +67,7 @@ impl Refusals {
     }
 
     /// The kernel gives no connection.
-    pub fn not_accepted(&self, error: &io::Error) {
+    pub(super) fn not_accepted(&self, error: &io::Error) {
         if let Some(untold) = self.not_accepted.lock().may_tell(None, Instant::now()) {
             tracing::warn!(%error, untold, "cannot accept a connection");
         }

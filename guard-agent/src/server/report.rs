@@ -25,7 +25,7 @@ const PREFIX: usize = 200;
 
 /// What a pass of the reconciler found. `again` goes on with the report of a pass that was no dry run:
 /// what would be done by now is not what it did.
-pub fn reconciled(
+pub(super) fn reconciled(
     deps: &Deps,
     report: reconcile::Report,
     page: &mut Page<(u8, LeaseKey)>,
@@ -65,7 +65,7 @@ pub fn reconciled(
 }
 
 /// What a pass of the watchdog found, as [`reconciled`].
-pub fn watched(
+pub(super) fn watched(
     deps: &Deps,
     report: watchdog::Report,
     page: &mut Page<(u8, Vec<String>)>,
@@ -100,7 +100,7 @@ pub fn watched(
 }
 
 /// What a recovery makes, or would make. One that was carried out cannot be asked about again.
-pub fn recovered(
+pub(super) fn recovered(
     recovered: Recovered,
     page: &mut Page<(u8, Vec<String>)>,
     dry_run: bool,
@@ -121,7 +121,7 @@ pub fn recovered(
 }
 
 /// What disagrees.
-pub fn checked(
+pub(super) fn checked(
     disagreements: Vec<proto::Disagreement>,
     page: &mut Page<Vec<String>>,
 ) -> proto::CheckResponse {

@@ -11,14 +11,14 @@ use hyper::body::{Frame, SizeHint};
 use tonic::{Status, body::Body, codegen::http::HeaderMap};
 
 /// A body that ends with a status once that is decided.
-pub struct Until {
+pub(super) struct Until {
     /// Nothing once it has ended.
     body: Option<Body>,
     decided: Pin<Box<dyn Future<Output = Status> + Send>>,
 }
 
 impl Until {
-    pub fn new(body: Body, decided: impl Future<Output = Status> + Send + 'static) -> Self {
+    pub(super) fn new(body: Body, decided: impl Future<Output = Status> + Send + 'static) -> Self {
         Self { body: Some(body), decided: Box::pin(decided) }
     }
 }

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub(crate) enum SocketError {
     /// Another agent serves it.
     #[error(
         "socket {path} is in use: another process listens on it; stop it, or set `socket` to \
@@ -52,12 +52,12 @@ pub enum SocketError {
 ///
 /// # Errors
 /// The mode cannot be set.
-pub fn open_to(path: &Path, access: &Access) -> Result<(), SocketError> {
+pub(crate) fn open_to(path: &Path, access: &Access) -> Result<(), SocketError> {
     set_mode(path, mode_for(access))
 }
 
 /// The mode of the API's socket.
-pub fn mode_for(access: &Access) -> u32 {
+pub(super) fn mode_for(access: &Access) -> u32 {
     if access.is_for_root_alone() { 0o600 } else { 0o666 }
 }
 
@@ -69,7 +69,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), SocketError> {
 /// A socket's file that this agent has made, removed when it is dropped: one that is there says that
 /// someone listens. One that another agent has put in its place stays.
 #[derive(Debug)]
-pub struct OwnFile {
+pub(super) struct OwnFile {
     path: PathBuf,
     /// The device and the number there.
     inode: (u64, u64),
@@ -102,14 +102,18 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 ///
 /// # Errors
 /// It is in use, or cannot be made.
-pub fn listen(path: &Path, access: &Access, passed: &mut Passed) -> Result<Door, SocketError> {
+pub(crate) fn listen(
+    path: &Path,
+    access: &Access,
+    passed: &mut Passed,
+) -> Result<Door, SocketError> {
     Door::open(path, mode_for(access), passed)
 }
 
 /// A listening Unix socket. Where the agent has made it, it is made anew once its file is gone: a
 /// socket that nobody can find is one that nobody is answered on.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     listener: UnixListener,
     file: Option<OwnFile>,
     look: Interval,
@@ -122,7 +126,7 @@ impl Door {
     ///
     /// # Errors
     /// It is in use, or cannot be made.
-    pub fn open(path: &Path, mode: u32, passed: &mut Passed) -> Result<Self, SocketError> {
+    pub(crate) fn open(path: &Path, mode: u32, passed: &mut Passed) -> Result<Self, SocketError> {
         let (listener, file) = open(path, mode, passed)?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,7 +137,7 @@ impl Door {
     ///
     /// # Errors
     /// The kernel gives none.
-    pub async fn accept(&mut self, mode: impl Fn() -> u32) -> io::Result<UnixStream> {
+    pub(crate) async fn accept(&mut self, mode: impl Fn() -> u32) -> io::Result<UnixStream> {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),

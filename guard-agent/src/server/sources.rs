@@ -20,7 +20,7 @@ use guard_api::proto;
 const MOST: usize = 64;
 
 /// All sources: those of the agent itself first.
-pub async fn all(deps: &Deps) -> Vec<proto::SourceStatus> {
+pub(super) async fn all(deps: &Deps) -> Vec<proto::SourceStatus> {
     let Deps { health, reconciler, ledger, .. } = deps;
     // Without a store nothing waits.
     let pools = ledger.pools().await.unwrap_or_default();
@@ -53,7 +53,7 @@ fn message(status: &SourceStatus, pools: &[PoolStatus], now: Now) -> proto::Sour
 }
 
 /// The sources that pools wait for, by their names in the configuration.
-pub fn away(deps: &Deps) -> Vec<&'static str> {
+pub(super) fn away(deps: &Deps) -> Vec<&'static str> {
     let now = clock::now().boot;
     let away = |status: &SourceStatus| status.is_away(now) && !status.is_ignored(now);
     let all = deps.reconciler.sources().status();
@@ -61,7 +61,7 @@ pub fn away(deps: &Deps) -> Vec<&'static str> {
 }
 
 /// Does without a source for a while.
-pub async fn ignore(
+pub(super) async fn ignore(
     deps: &Arc<Deps>,
     request: proto::IgnoreSourceRequest,
 ) -> Result<proto::IgnoreSourceResponse, Status> {

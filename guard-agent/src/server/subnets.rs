@@ -15,7 +15,7 @@ use super::{
 };
 use guard_api::proto::{self, Outcome};
 
-pub struct Service(pub Arc<Deps>);
+pub(super) struct Service(pub Arc<Deps>);
 
 #[tonic::async_trait]
 impl proto::subnets_server::Subnets for Service {

@@ -17,13 +17,14 @@ use guard_api::proto;
 
 use crate::datapath::{Line, Tracer};
 
-pub type TraceStream = Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Status>> + Send>>;
+pub(super) type TraceStream =
+    Pin<Box<dyn Stream<Item = Result<proto::TracedFrame, Status>> + Send>>;
 
 /// How often it is looked whether the port is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Traces a port until nobody listens, the port is gone, or the agent stops.
-pub async fn trace(deps: &Arc<Deps>, port: String) -> Result<TraceStream, Status> {
+pub(super) async fn trace(deps: &Arc<Deps>, port: String) -> Result<TraceStream, Status> {
     let known = {
         let ports = deps.observer.ports.read();
         let mut found = ports.iter().filter(|(_, status)| *status.port.interface == *port);

@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(8);
 
 /// How much an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
+pub(super) enum Size {
     /// It says one thing, or some.
     Small,
     /// It is a page of a list.
@@ -54,27 +54,27 @@ const METHODS: &[(&str, Size)] = &[
 
 impl Size {
     /// How large what the method at a path answers is.
-    pub fn of(path: &str) -> Self {
+    pub(super) fn of(path: &str) -> Self {
         let known = METHODS.iter().find(|(method, _)| *method == path);
         known.map_or(Self::Small, |(_, size)| *size)
     }
 
     /// What it is sent on.
-    pub fn terms(self, caller: Caller) -> Terms {
+    pub(super) fn terms(self, caller: Caller) -> Terms {
         if self == Self::Endless { Terms::stream(caller) } else { Terms::answer(caller) }
     }
 }
 
 /// The places for large answers.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub(super) struct Places {
     all: Arc<Semaphore>,
     of_one: Arc<Mutex<HashMap<Caller, Arc<Semaphore>>>>,
 }
 
 /// A place, until it is dropped: as long as the answer is being made or sent.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     _of_one: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
@@ -87,7 +87,7 @@ impl Default for Places {
 
 impl Places {
     /// Waits for a place. None where it takes too long.
-    pub async fn take(&self, caller: Caller) -> Option<Place> {
+    pub(super) async fn take(&self, caller: Caller) -> Option<Place> {
         let of_one = self.of_one(caller);
         let both = async {
             // A caller waits for its own first, so that of all others it has no more than these
@@ -116,11 +116,11 @@ const WAITING: u32 = 64;
 
 /// How soon callers are refused: each refusal takes a token, of which there are so many a second.
 #[derive(Clone, Debug, Default)]
-pub struct Tokens(Arc<Mutex<HashMap<Caller, Instant>>>);
+pub(super) struct Tokens(Arc<Mutex<HashMap<Caller, Instant>>>);
 
 impl Tokens {
     /// Takes one, and says for how long to wait for it. None where too many wait already.
-    pub fn take(&self, caller: Caller, now: Instant) -> Option<Duration> {
+    pub(super) fn take(&self, caller: Caller, now: Instant) -> Option<Duration> {
         let mut spent = self.0.lock();
         // Of those who have all of theirs, nothing is kept.
         spent.retain(|_, until| *until > now);

@@ -30,10 +30,10 @@ use crate::common::{Case, Outcome};
 const NEXT: u32 = u32::MAX;
 
 /// A file system of this thread's own for pins, in a directory that goes with it.
-pub struct Pins(TempDir);
+pub(crate) struct Pins(TempDir);
 
 impl Pins {
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -46,7 +46,7 @@ impl Drop for Pins {
 }
 
 /// Pins of this thread's own; none without root.
-pub fn pins() -> Option<Pins> {
+pub(crate) fn pins() -> Option<Pins> {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("passed over: loading a program needs root");
         return None;
@@ -61,7 +61,7 @@ pub fn pins() -> Option<Pins> {
 }
 
 /// What the kernel has made of a program's object.
-pub fn load(pins: &Pins, object: &[u8], name: &str) -> Ebpf {
+pub(crate) fn load(pins: &Pins, object: &[u8], name: &str) -> Ebpf {
     let mut ebpf = guard_agent::datapath::loader(pins.path()).load(object).unwrap();
     let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
     program.load().unwrap();
@@ -69,7 +69,7 @@ pub fn load(pins: &Pins, object: &[u8], name: &str) -> Ebpf {
 }
 
 /// The program in the kernel, with its maps.
-pub struct Program {
+pub(crate) struct Program {
     pub ebpf: Ebpf,
     pub ports: HashMap<MapData, u32, Port>,
     pub near_ports: Array<MapData, Port>,
@@ -87,7 +87,7 @@ pub struct Program {
 
 impl Program {
     /// Loads it with its maps pinned in a file system of this thread's own.
-    pub fn load() -> Option<Self> {
+    pub(crate) fn load() -> Option<Self> {
         let pins = pins()?;
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
         let mut ebpf = load(&pins, object, PROGRAM);
@@ -115,7 +115,7 @@ impl Program {
     }
 
     /// Brings the maps into the state before the case.
-    pub fn prepare(&mut self, case: &Case, now_ns: u64) {
+    pub(crate) fn prepare(&mut self, case: &Case, now_ns: u64) {
         self.clear();
         let key = case.key();
         self.set_port(case.port(), case.port_state(now_ns));
@@ -136,14 +136,14 @@ impl Program {
         }
     }
 
-    pub fn set_port(&mut self, port: Port, state: PortState) {
+    pub(crate) fn set_port(&mut self, port: Port, state: PortState) {
         self.ports.insert(port.ifindex, port, 0).unwrap();
         self.near_ports.set(near_slot(port.ifindex), port, 0).unwrap();
         self.states.set(0, state, 0).unwrap();
     }
 
     /// Takes everything out of the maps.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         fn clear<K: aya::Pod, V: aya::Pod>(map: &mut HashMap<MapData, K, V>) {
             let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
             keys.iter().for_each(|key| map.remove(key).unwrap());
@@ -165,7 +165,7 @@ impl Program {
     }
 
     /// Runs the program over a frame, `repeat` times, and gives the mean time of a run.
-    pub fn run(&self, bytes: &[u8], repeat: u32) -> Duration {
+    pub(crate) fn run(&self, bytes: &[u8], repeat: u32) -> Duration {
         let program: &SchedClassifier = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
         let mut options = TestRunOptions::new();
         options.data_in = Some(bytes);
@@ -175,16 +175,16 @@ impl Program {
         result.duration
     }
 
-    pub fn event(&mut self) -> Option<Event> {
+    pub(crate) fn event(&mut self) -> Option<Event> {
         self.events.next().map(|record| bytemuck::pod_read_unaligned(&record))
     }
 
     /// The challenger with this MAC.
-    pub fn challenger(&self, mac: [u8; 6]) -> (ChallengerKey, Challenger) {
+    pub(crate) fn challenger(&self, mac: [u8; 6]) -> (ChallengerKey, Challenger) {
         self.challengers.iter().map(Result::unwrap).find(|(key, _)| key.mac == mac).unwrap()
     }
 
-    pub fn counted(&self) -> BridgeCounters {
+    pub(crate) fn counted(&self) -> BridgeCounters {
         let mut sum = BridgeCounters::zeroed();
         for cpu in self.counters.get(&0, 0).unwrap().iter() {
             let sums: &mut [u64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut sum));
@@ -195,12 +195,12 @@ impl Program {
     }
 
     /// The frames counted for the port of the test runs.
-    pub fn frames(&self) -> u64 {
+    pub(crate) fn frames(&self) -> u64 {
         self.frames.get(&0, 0).unwrap().iter().sum()
     }
 
     /// What comes of the case's frame.
-    pub fn outcome(&mut self, case: &Case) -> Outcome {
+    pub(crate) fn outcome(&mut self, case: &Case) -> Outcome {
         let now_ns = coarse_ns();
         self.prepare(case, now_ns);
         let frames = self.frames();
@@ -210,7 +210,7 @@ impl Program {
     }
 
     /// What the maps and the ring say of the one frame that has come since they were prepared.
-    pub fn what_came(&mut self, case: &Case, now_ns: u64) -> Outcome {
+    pub(crate) fn what_came(&mut self, case: &Case, now_ns: u64) -> Outcome {
         let key = case.key();
         let events: Vec<Event> = std::iter::from_fn(|| self.event()).collect();
         assert!(events.iter().all(|event| event.time_ns >= now_ns));
@@ -227,7 +227,7 @@ impl Program {
 }
 
 /// `CLOCK_MONOTONIC`, coarse, as the program reads it.
-pub fn coarse_ns() -> u64 {
+pub(crate) fn coarse_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
     u64::try_from(Duration::from(now).as_nanos()).unwrap()
 }

@@ -33,7 +33,7 @@ use tonic::{Request, Response, Status, transport::Server};
 
 /// What a directory says.
 #[derive(Default)]
-pub struct Said {
+pub(crate) struct Said {
     /// Its index.
     pub listed: Vec<Sandbox>,
     /// Its word about each run, by sandbox and lifecycle.
@@ -42,7 +42,7 @@ pub struct Said {
 
 /// A controller's directory.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<Mutex<Said>>);
+pub(crate) struct Directory(Arc<Mutex<Said>>);
 
 #[tonic::async_trait]
 impl directory_server::Directory for Directory {
@@ -64,7 +64,7 @@ impl directory_server::Directory for Directory {
 }
 
 impl Directory {
-    pub fn serve(socket: &Path) -> Self {
+    pub(crate) fn serve(socket: &Path) -> Self {
         let directory = Self::default();
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
         let service = directory_server::DirectoryServer::new(directory.clone());
@@ -74,19 +74,19 @@ impl Directory {
     }
 
     /// Changes what it says.
-    pub fn say(&self, change: impl FnOnce(&mut Said)) {
+    pub(crate) fn say(&self, change: impl FnOnce(&mut Said)) {
         change(&mut self.0.lock());
     }
 }
 
 /// An entry of the index.
-pub fn listed(sandbox: &str, lifecycle: &str, state: State) -> Sandbox {
+pub(crate) fn listed(sandbox: &str, lifecycle: &str, state: State) -> Sandbox {
     let (sandbox, lifecycle) = (sandbox.to_owned(), lifecycle.to_owned());
     Sandbox { sandbox, lifecycle, state: state.into(), since: None }
 }
 
 /// The agent's parts in one boot.
-pub struct Node {
+pub(crate) struct Node {
     pub ledger: Ledger,
     pub live: Arc<SharedEvidence>,
     pub reconciler: Reconciler,
@@ -94,7 +94,7 @@ pub struct Node {
 
 impl Node {
     /// The agent's first or next start in a boot.
-    pub fn start(number: u32, store: &Path, directory: Option<&Path>) -> Self {
+    pub(crate) fn start(number: u32, store: &Path, directory: Option<&Path>) -> Self {
         let boot = Boot { id: format!("boot-{number}"), now: clock::now() };
         let store = Store::open(store, &boot).unwrap();
         let segment = Segment::new("br0", 0);
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Gives a run of a sandbox the lease that it has, or a new one. Nothing is bound to it.
-    pub async fn admit(&self, sandbox: &str, lifecycle: &str) -> Arc<Lease> {
+    pub(crate) async fn admit(&self, sandbox: &str, lifecycle: &str) -> Arc<Lease> {
         let allocate = Allocate {
             pools: vec!["p".into()],
             sandbox: sandbox.into(),
@@ -143,7 +143,7 @@ impl Node {
     }
 
     /// Waits until nothing is left in the pool.
-    pub async fn await_free(&self) {
+    pub(crate) async fn await_free(&self) {
         let all_free = async {
             loop {
                 let pool = &self.ledger.pools().await.unwrap()[0];
@@ -157,12 +157,12 @@ impl Node {
         assert!(free.is_ok(), "{:?}", self.ledger.pools().await);
     }
 
-    pub async fn pass(&self) -> Report {
+    pub(crate) async fn pass(&self) -> Report {
         self.reconciler.pass(Ask::default()).await.unwrap()
     }
 }
 
-pub fn one(reply: Reply) -> Arc<Lease> {
+pub(crate) fn one(reply: Reply) -> Arc<Lease> {
     let Reply::Leases(mut leases) = reply else { unreachable!("a lease was asked for") };
     leases.remove(0)
 }

@@ -22,7 +22,7 @@ use super::{
 
 /// How much the agent knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// It does not run.
     Down,
     /// It runs, and has not read everything yet.
@@ -33,7 +33,7 @@ pub enum Phase {
 
 /// What the observer reads after the start, besides the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     /// Which links there are, and which of the known ones have ended.
     Links,
     Ports(u8),

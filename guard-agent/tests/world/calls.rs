@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The pools, each with its bridge.
-pub const POOLS: [(&str, u8); 4] = [("four", 0), ("six", 0), ("west", 1), ("many", 0)];
+pub(super) const POOLS: [(&str, u8); 4] = [("four", 0), ("six", 0), ("west", 1), ("many", 0)];
 
 impl World {
     /// What the API refuses before it asks the engine.

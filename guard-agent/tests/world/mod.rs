@@ -35,7 +35,7 @@ use guard_core::{
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-pub use self::op::{Op, Setup, Story};
+pub(crate) use self::op::{Op, Setup, Story};
 use self::{
     agent::{Part, Phase},
     calls::POOLS,
@@ -44,7 +44,7 @@ use self::{
     sources::{Asked, DIRECTORY, Outcome, RUNTIME, SOURCES},
 };
 
-pub struct World {
+pub(crate) struct World {
     setup: Setup,
     dir: TempDir,
     engine: Engine,
@@ -114,7 +114,7 @@ fn fast_dir() -> TempDir {
 }
 
 impl World {
-    pub fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         let now = Now {
             boot: Duration::from_secs(100_000),
             wall: Timestamp::from_second(1_700_000_000).unwrap(),

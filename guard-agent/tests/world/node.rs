@@ -17,14 +17,14 @@ use guard_core::{
 use jiff::Timestamp;
 
 /// The bridges; each has a pool with the same prefix.
-pub const BRIDGES: [&str; 2] = ["br0", "br1"];
+pub(super) const BRIDGES: [&str; 2] = ["br0", "br1"];
 
 /// A link that never comes again: what has its number or its name later is another one.
-pub type Serial = u64;
+pub(super) type Serial = u64;
 
 /// A link of the namespace.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub(super) struct Link {
     pub serial: Serial,
     pub name: u8,
     pub bridge: Option<u8>,
@@ -32,7 +32,7 @@ pub struct Link {
 
 /// What others list: containers, or sandboxes of the directory.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub(super) struct Listed {
     pub owner: Owner,
     /// A label names it.
     pub address: Option<IpAddr>,
@@ -45,14 +45,14 @@ pub struct Listed {
 
 /// A sandbox that runs with an address that was handed out to it.
 #[derive(Clone, Debug)]
-pub struct Sandbox {
+pub(super) struct Sandbox {
     pub owner: Owner,
     pub place: Place,
     pub generation: u64,
 }
 
 #[derive(Debug, Default)]
-pub struct Node {
+pub(super) struct Node {
     /// By interface number.
     pub links: BTreeMap<u32, Link>,
     pub absent: [bool; 2],
@@ -69,22 +69,22 @@ pub struct Node {
     serials: Serial,
 }
 
-pub fn segment(bridge: u8) -> Segment {
+pub(super) fn segment(bridge: u8) -> Segment {
     Segment::new(BRIDGES[usize::from(bridge)], 0)
 }
 
-pub fn bridge_of(segment: &Segment) -> usize {
+pub(super) fn bridge_of(segment: &Segment) -> usize {
     BRIDGES.iter().position(|name| *name == &*segment.bridge).expect("one of the two")
 }
 
 /// The n-th address of a pool; some are reserved, some outside.
-pub fn address(n: u8, six: bool) -> IpAddr {
+pub(super) fn address(n: u8, six: bool) -> IpAddr {
     let text = if six { format!("fd00::{:x}", n % 5) } else { format!("10.0.0.{n}") };
     text.parse().unwrap()
 }
 
 /// Of the pools of the tests.
-pub fn can_be_handed_out(address: IpAddr) -> bool {
+pub(super) fn can_be_handed_out(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => match v4.octets() {
             [10, 0, 0, last] => (2..=6).contains(&last),
@@ -94,34 +94,34 @@ pub fn can_be_handed_out(address: IpAddr) -> bool {
     }
 }
 
-pub fn owner((sandbox, run): (u8, u8)) -> Owner {
+pub(super) fn owner((sandbox, run): (u8, u8)) -> Owner {
     Owner { sandbox: Arc::from(format!("s{sandbox}")), lifecycle: Arc::from(format!("{run}")) }
 }
 
 /// An owner of whom no lifecycle is said.
-pub fn any_run(sandbox: u8) -> Owner {
+pub(super) fn any_run(sandbox: u8) -> Owner {
     Owner { lifecycle: Arc::from(""), ..owner((sandbox, 0)) }
 }
 
-pub fn mac(n: u8) -> Mac {
+pub(super) fn mac(n: u8) -> Mac {
     Mac([2, 0, 0, 0, 0, n])
 }
 
-pub fn link_name(n: u8) -> Arc<str> {
+pub(super) fn link_name(n: u8) -> Arc<str> {
     Arc::from(if n < 3 { format!("tap{n}") } else { format!("veth{}", n - 3) })
 }
 
 impl Node {
-    pub fn number_of(&self, serial: Serial) -> Option<u32> {
+    pub(super) fn number_of(&self, serial: Serial) -> Option<u32> {
         self.links.iter().find(|(_, link)| link.serial == serial).map(|(number, _)| *number)
     }
 
-    pub fn named(&self, name: &str) -> Option<u32> {
+    pub(super) fn named(&self, name: &str) -> Option<u32> {
         self.links.iter().find(|(_, link)| *link_name(link.name) == *name).map(|(n, _)| *n)
     }
 
     /// A link of another number and name is made.
-    pub fn add_link(&mut self, number: u32, name: u8, bridge: Option<u8>) -> bool {
+    pub(super) fn add_link(&mut self, number: u32, name: u8, bridge: Option<u8>) -> bool {
         if self.links.contains_key(&number) || self.named(&link_name(name)).is_some() {
             return false;
         }
@@ -132,7 +132,7 @@ impl Node {
     }
 
     /// A link ends, with all that was claimed behind it.
-    pub fn remove_link(&mut self, number: u32) -> bool {
+    pub(super) fn remove_link(&mut self, number: u32) -> bool {
         for claims in self.claims.values_mut() {
             claims.remove(&number);
         }
@@ -141,24 +141,24 @@ impl Node {
     }
 
     /// Its own addresses are on no VLAN.
-    pub fn host_has(&self, place: &Place) -> bool {
+    pub(super) fn host_has(&self, place: &Place) -> bool {
         place.segment.vlan == 0 && self.hosts[bridge_of(&place.segment)].contains(&place.address)
     }
 
-    pub fn device(&self, number: u32) -> Device {
+    pub(super) fn device(&self, number: u32) -> Device {
         let serial = self.links[&number].serial;
         let [.., a, b] = serial.to_be_bytes();
         Device { mac: Some(Mac([6, 0, 0, 0, a, b])), peer: None, netns: None }
     }
 
-    pub fn port(&self, number: u32) -> Option<PortName> {
+    pub(super) fn port(&self, number: u32) -> Option<PortName> {
         let Link { name, bridge, serial: _ } = self.links.get(&number)?;
         let bridge = Arc::from(BRIDGES[usize::from((*bridge)?)]);
         Some(PortName { interface: link_name(*name), bridge, uplink: false })
     }
 
     /// A frame comes in on a port. Returns where it says that it is.
-    pub fn frame(
+    pub(super) fn frame(
         &mut self,
         number: u32,
         address: IpAddr,
@@ -183,7 +183,7 @@ impl Node {
         Some((place, claim))
     }
 
-    pub fn forget_claim(&mut self, place: &Place, number: u32) {
+    pub(super) fn forget_claim(&mut self, place: &Place, number: u32) {
         if let Some(claims) = self.claims.get_mut(place) {
             claims.remove(&number);
         }
@@ -191,18 +191,18 @@ impl Node {
     }
 
     /// The entries that a source would list now.
-    pub fn containers_listed(&self) -> Vec<Entry> {
+    pub(super) fn containers_listed(&self) -> Vec<Entry> {
         let id = |n: &u8, listed: &Listed| format!("c{n}-{}", listed.since.as_nanos());
         self.containers.iter().map(|(n, listed)| entry(&id(n, listed), listed)).collect()
     }
 
-    pub fn index_listed(&self) -> Vec<Entry> {
+    pub(super) fn index_listed(&self) -> Vec<Entry> {
         self.index.values().map(|listed| entry("", listed)).collect()
     }
 
     /// The machine starts again: links and frames are gone, and so is who ran. What the runtime and
     /// the directory know, they know still if they are of that kind.
-    pub fn reboot(&mut self, containers_stay: bool) {
+    pub(super) fn reboot(&mut self, containers_stay: bool) {
         let Self { containers, registered, index, hosts, serials, .. } = std::mem::take(self);
         *self = Self { containers, registered, index, hosts, serials, ..Self::default() };
         if !containers_stay {
@@ -215,7 +215,7 @@ impl Node {
     }
 
     /// Nothing is left.
-    pub fn end_all(&mut self) {
+    pub(super) fn end_all(&mut self) {
         for number in self.links.keys().copied().collect::<Vec<_>>() {
             self.remove_link(number);
         }

@@ -4,7 +4,7 @@ use proptest::sample::Index;
 
 /// How the agent is configured.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     pub bypass: bool,
     pub runtime: bool,
     pub directory: bool,
@@ -15,7 +15,7 @@ pub struct Setup {
 
 /// One step of a history. Numbers are indices into small worlds.
 #[derive(Clone, Copy, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     Allocate {
         who: (u8, u8),
         pools: u8,
@@ -171,7 +171,7 @@ pub enum Op {
 
 /// Steps that chance seldom brings together.
 #[derive(Clone, Copy, Debug)]
-pub enum Story {
+pub(crate) enum Story {
     /// A port is renamed, and then asked for by its old name.
     Renamed { who: (u8, u8), number: u8, name: u8 },
     /// When a call names a port that port has ended and another has its number, perhaps its name, and the

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How long after a death was first listed its leases stay.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub(super) const GRACE: Duration = Duration::from_secs(60);
 
 /// How many of a pool's leases a pass takes back unasked.
 const SHARE: f64 = 0.2;

@@ -21,12 +21,12 @@ use super::{
 };
 
 /// How many misses it takes, and how far they are apart.
-pub const MISSES: u32 = 3;
-pub const INTERVAL: Duration = Duration::from_secs(300);
+pub(super) const MISSES: u32 = 3;
+pub(super) const INTERVAL: Duration = Duration::from_secs(300);
 
 /// What became of a hand-out or an adoption.
 #[derive(Debug)]
-pub struct Given {
+pub(super) struct Given {
     pub asked: Option<Allocate>,
     /// The link that it was bound to last, whatever its number and name are now.
     pub bound: Option<Serial>,
@@ -60,7 +60,7 @@ impl Given {
     }
 
     /// Time that was left is left again; what was before the boot was before everything.
-    pub fn rebooted(&mut self, then: Duration, now: Duration) {
+    pub(super) fn rebooted(&mut self, then: Duration, now: Duration) {
         self.ended = self.ended.map(|_| Duration::ZERO);
         self.missed_at = self.missed_at.map(|at| now.saturating_sub(then.saturating_sub(at)));
         for until in self.holds.values_mut() {
@@ -343,7 +343,7 @@ impl World {
     }
 }
 
-pub fn place_of(lease: &Lease) -> Place {
+pub(super) fn place_of(lease: &Lease) -> Place {
     Place { segment: lease.segment.clone(), address: lease.address }
 }
 

@@ -9,7 +9,7 @@ use super::{World, agent::Phase, rules::INTERVAL};
 
 impl World {
     /// All that there is ends, and the agent is given time to see it.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.fails = false;
         self.start();
         self.end_boot_pass();

@@ -12,16 +12,16 @@ use guard_core::{
 use super::{World, agent::Phase, node::segment};
 
 /// What is asked, with its name in the configuration.
-pub const SOURCES: [(&str, Source); 2] =
+pub(super) const SOURCES: [(&str, Source); 2] =
     [("containerd", Source::Inventory), ("directory", Source::Controller)];
 
 /// Their places among the sources.
-pub const RUNTIME: usize = 0;
-pub const DIRECTORY: usize = 1;
+pub(super) const RUNTIME: usize = 0;
+pub(super) const DIRECTORY: usize = 1;
 
 /// How an answer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Complete,
     /// From now on it tells of each change. The directory cannot.
     Streaming,
@@ -42,7 +42,7 @@ impl EventStream for Lasts {
 
 /// What the agent knows from a source.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub(super) struct Asked {
     pub configured: bool,
     /// The answer that is on its way: since when, and what it lists.
     begun: Option<(Duration, Vec<Entry>)>,
@@ -53,17 +53,17 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn new(configured: bool) -> Self {
+    pub(super) fn new(configured: bool) -> Self {
         Self { configured, ..Self::default() }
     }
 
     /// The agent has ended.
-    pub fn ended(&mut self) {
+    pub(super) fn ended(&mut self) {
         *self = Self::new(self.configured);
     }
 
     /// It has not answered completely since the agent started.
-    pub fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.configured && self.complete.is_none()
     }
 }

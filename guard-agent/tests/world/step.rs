@@ -27,7 +27,7 @@ fn outcome(n: u8) -> Outcome {
 }
 
 impl World {
-    pub fn step(&mut self, op: Op) {
+    pub(crate) fn step(&mut self, op: Op) {
         self.later();
         match op {
             Op::Allocate { who, pools, address, port, mac } => {

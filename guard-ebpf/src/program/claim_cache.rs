@@ -24,13 +24,13 @@ static RECENT: PerCpuArray<CachedClaim> = PerCpuArray::with_max_entries(SLOTS, 0
 
 /// Whether the claim was known a moment ago.
 #[inline(always)]
-pub fn is_cached(claim: &FastClaim, from: u32) -> bool {
+pub(crate) fn is_cached(claim: &FastClaim, from: u32) -> bool {
     cached(claim).is_some_and(|cached| cached.is(claim, from, moment))
 }
 
 /// Asks the maps, and remembers who is known.
 #[inline(always)]
-pub fn is_current(claim: &FastClaim, from: u32) -> bool {
+pub(crate) fn is_current(claim: &FastClaim, from: u32) -> bool {
     let moment = moment();
     let is_current = claim.is_current(&Maps, from, || Maps.now_ns());
     if is_current && let Some(cached) = cached(claim) {

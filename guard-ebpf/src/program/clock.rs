@@ -14,7 +14,7 @@ static COARSE_CLOCK: u8 = 1;
 
 /// Nanoseconds since boot, to the precision of a tick where the kernel has that cheaper.
 #[inline(always)]
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     #[expect(unsafe_code, reason = "a value that the agent may have replaced, and two helpers")]
     // SAFETY: the value is there for as long as the program is; the helpers take nothing and return
     // a number.

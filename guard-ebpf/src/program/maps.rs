@@ -26,7 +26,7 @@ static NEAR_PORTS: Array<Port> = Array::pinned(abi::NEAR_PORTS, 0);
 
 /// What the agent says of a port.
 #[inline(always)]
-pub fn port(ifindex: u32) -> Option<&'static Port> {
+pub(crate) fn port(ifindex: u32) -> Option<&'static Port> {
     if let Some(near) = NEAR_PORTS.get(near_slot(ifindex))
         && near.ifindex == ifindex
     {
@@ -43,41 +43,41 @@ pub fn port(ifindex: u32) -> Option<&'static Port> {
 // where most nodes have a few hundred addresses. The agent alone inserts into the one, and only an
 // address's first claim into the other; an insert that gets no memory is counted as a full map is.
 #[map]
-pub static OWNED: HashMap<AddressKey, Owned> = HashMap::pinned(MAX_OWNED, BPF_F_NO_PREALLOC);
+pub(crate) static OWNED: HashMap<AddressKey, Owned> = HashMap::pinned(MAX_OWNED, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static LIVE: HashMap<AddressKey, Live> = HashMap::pinned(MAX_LIVE, BPF_F_NO_PREALLOC);
+pub(crate) static LIVE: HashMap<AddressKey, Live> = HashMap::pinned(MAX_LIVE, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static MACS: HashMap<MacKey, MacHolder> = HashMap::pinned(MAX_MACS, BPF_F_NO_PREALLOC);
+pub(crate) static MACS: HashMap<MacKey, MacHolder> = HashMap::pinned(MAX_MACS, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static PORT_STATES: Array<PortState> = Array::pinned(MAX_PORTS, 0);
+pub(crate) static PORT_STATES: Array<PortState> = Array::pinned(MAX_PORTS, 0);
 
 #[map]
-pub static CHALLENGERS: HashMap<ChallengerKey, Challenger> =
+pub(crate) static CHALLENGERS: HashMap<ChallengerKey, Challenger> =
     HashMap::pinned(MAX_CHALLENGERS, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static PREFIXES: LpmTrie<AddressKey, Prefix> = LpmTrie::pinned(MAX_PREFIXES, 0);
+pub(crate) static PREFIXES: LpmTrie<AddressKey, Prefix> = LpmTrie::pinned(MAX_PREFIXES, 0);
 
 #[map]
-pub static VLANS: HashMap<u32, Vlans> = HashMap::pinned(MAX_PORTS, BPF_F_NO_PREALLOC);
+pub(crate) static VLANS: HashMap<u32, Vlans> = HashMap::pinned(MAX_PORTS, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static EVENTS: RingBuf = RingBuf::pinned(RING_BYTES, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::pinned(RING_BYTES, 0);
 
 #[map]
-pub static COUNTERS: PerCpuArray<BridgeCounters> = PerCpuArray::pinned(MAX_BRIDGES, 0);
+pub(crate) static COUNTERS: PerCpuArray<BridgeCounters> = PerCpuArray::pinned(MAX_BRIDGES, 0);
 
 #[map]
-pub static FRAMES: PerCpuArray<u64> = PerCpuArray::pinned(MAX_PORTS, 0);
+pub(crate) static FRAMES: PerCpuArray<u64> = PerCpuArray::pinned(MAX_PORTS, 0);
 
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The kernel's maps as the decision function's tables.
-pub struct Maps;
+pub(crate) struct Maps;
 
 impl Tables for Maps {
     #[inline(always)]

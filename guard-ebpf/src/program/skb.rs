@@ -6,12 +6,12 @@ use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use guard_ebpf::frame::Frame;
 
 /// The frame of a run of a program.
-pub struct Skb(pub TcContext);
+pub(crate) struct Skb(pub(crate) TcContext);
 
 impl Skb {
     /// The port that it comes from.
     #[inline(always)]
-    pub fn ifindex(&self) -> u32 {
+    pub(crate) fn ifindex(&self) -> u32 {
         #[expect(unsafe_code, reason = "the context is read through a pointer")]
         // SAFETY: the kernel hands the program a valid context, and the verifier checks the access.
         unsafe {

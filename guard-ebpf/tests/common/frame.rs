@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// A frame, by what is in it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// The Ethernet destination; default: broadcast.
     eth_dst: Option<String>,
     /// The Ethernet source; default: ARP's sender.
@@ -185,7 +185,7 @@ const fn peer() -> Ipv4Addr {
 }
 
 /// A MAC from its usual form.
-pub fn mac(text: &str) -> [u8; 6] {
+pub(super) fn mac(text: &str) -> [u8; 6] {
     let octets: Vec<u8> =
         text.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
     octets.try_into().unwrap_or_else(|_| panic!("{text} is not a MAC"))
@@ -193,7 +193,7 @@ pub fn mac(text: &str) -> [u8; 6] {
 
 impl Frame {
     /// The address that it claims first, or probes for.
-    pub fn address(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         if let Some(arp) = &self.arp {
             let address = if arp.spa.is_unspecified() { arp.tpa } else { arp.spa };
             return Some(address.into());
@@ -212,7 +212,7 @@ impl Frame {
     }
 
     /// The MAC that it names first for the address.
-    pub fn mac(&self) -> [u8; 6] {
+    pub(crate) fn mac(&self) -> [u8; 6] {
         let nd = self.ipv6.as_ref().and_then(|ipv6| ipv6.nd.as_ref());
         if let Some(lla) = nd.and_then(|nd| nd.lla.first()) {
             return mac(lla);
@@ -222,12 +222,12 @@ impl Frame {
     }
 
     /// The Ethernet source.
-    pub fn eth_src(&self) -> [u8; 6] {
+    pub(crate) fn eth_src(&self) -> [u8; 6] {
         self.eth_src.as_deref().map_or_else(|| self.mac(), mac)
     }
 
     /// The frame as it is sent: with the tag in it that a kernel takes out on receipt.
-    pub fn on_the_wire(&self) -> Vec<u8> {
+    pub(crate) fn on_the_wire(&self) -> Vec<u8> {
         let mut bytes = self.bytes();
         if let Some((kind, tci)) = self.stripped {
             bytes.splice(12..12, kind.to_be_bytes().into_iter().chain(tci.to_be_bytes()));
@@ -236,7 +236,7 @@ impl Frame {
     }
 
     /// The frame as a program sees it.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         if let Some(arp) = &self.arp {
             arp.write(&mut payload);

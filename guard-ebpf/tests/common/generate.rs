@@ -15,24 +15,24 @@ use guard_ebpf::{
 use super::{BRIDGE, ELSEWHERE, HERE};
 
 /// A stamp that is not due for an hour.
-pub const FRESH_NS: u64 = u64::MAX / 2;
+pub(crate) const FRESH_NS: u64 = u64::MAX / 2;
 
 /// Chance that can be repeated.
 #[derive(Clone, Debug)]
-pub struct Chance(fastrand::Rng);
+pub(crate) struct Chance(fastrand::Rng);
 
 impl Chance {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0.usize(..bound)
     }
 
     /// Once in `often`.
-    pub fn once_in(&mut self, often: usize) -> bool {
+    pub(crate) fn once_in(&mut self, often: usize) -> bool {
         self.below(often) == 0
     }
 
@@ -86,7 +86,7 @@ fn v6(chance: &mut Chance) -> Ipv6Addr {
 }
 
 /// A frame that is well formed.
-pub fn valid(chance: &mut Chance) -> Vec<u8> {
+pub(crate) fn valid(chance: &mut Chance) -> Vec<u8> {
     let source = chance.of(&MACS);
     let mut bytes = chance.of(&DESTINATIONS).to_vec();
     bytes.extend(source);
@@ -237,7 +237,7 @@ fn message(chance: &mut Chance, source: [u8; 6], from: Ipv6Addr, target: Ipv6Add
 
 /// A frame that may be anything, and that a test run takes: it refuses what is shorter than an
 /// Ethernet header, or than the IP header that the type names.
-pub fn any(chance: &mut Chance) -> Vec<u8> {
+pub(crate) fn any(chance: &mut Chance) -> Vec<u8> {
     let mut bytes = if chance.once_in(8) {
         let len = 14 + chance.below(100);
         let mut bytes: Vec<u8> = (0..len).map(|_| chance.byte()).collect();
@@ -273,7 +273,7 @@ pub fn any(chance: &mut Chance) -> Vec<u8> {
 const FILTERS_8021AD: u8 = PORT_FILTERS_VLANS | PORT_VLANS_8021AD;
 
 /// A port by chance.
-pub fn port(chance: &mut Chance) -> Port {
+pub(crate) fn port(chance: &mut Chance) -> Port {
     Port {
         ifindex: HERE,
         bridge: BRIDGE,
@@ -296,7 +296,7 @@ pub fn port(chance: &mut Chance) -> Port {
 }
 
 /// What is known before, by chance.
-pub fn state(chance: &mut Chance, model: &mut Model) {
+pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
     for (vlan, inner_vlan) in [(0, 0), (5, 0), (5, 3)] {
         let segment = Segment { bridge: BRIDGE, vlan, inner_vlan };
         let key = |ip| AddressKey { inner_vlan, ..AddressKey::new(BRIDGE, vlan, ip) };
@@ -348,7 +348,7 @@ pub fn state(chance: &mut Chance, model: &mut Model) {
 }
 
 /// An owner by chance.
-pub fn owned(chance: &mut Chance) -> Owned {
+pub(crate) fn owned(chance: &mut Chance) -> Owned {
     let bits = [OWNED_MAC | OWNED_PORT, OWNED_MAC | OWNED_PORT, OWNED_MAC, OWNED_PORT, 0];
     Owned {
         generation: 1,

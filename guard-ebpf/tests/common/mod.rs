@@ -1,7 +1,7 @@
 //! The cases of `tests/cases/*.toml`, for every runner. The format is in `tests/cases/README.md`.
 
 mod frame;
-pub mod generate;
+pub(crate) mod generate;
 mod outcome;
 
 use std::{fs, net::IpAddr, path::Path};
@@ -17,19 +17,19 @@ use guard_ebpf::{
 };
 use serde::Deserialize;
 
-pub use self::{frame::Frame, outcome::Outcome};
+pub(crate) use self::{frame::Frame, outcome::Outcome};
 
 /// The port that the frame comes from: the loopback of any namespace, which test runs use.
-pub const HERE: u32 = 1;
+pub(crate) const HERE: u32 = 1;
 /// Any other port.
-pub const ELSEWHERE: u32 = 77;
+pub(crate) const ELSEWHERE: u32 = 77;
 /// The bridge of both.
-pub const BRIDGE: u32 = 9;
+pub(crate) const BRIDGE: u32 = 9;
 
 /// One case: a frame, what is known before it, and what comes of it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Case {
+pub(crate) struct Case {
     /// The row of `docs/rules/claims.md`.
     pub row: String,
     /// Unique within the file.
@@ -115,7 +115,7 @@ fn prefixes() -> Vec<(IpAddr, u8)> {
 /// What a port may do.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Allow {
+pub(crate) enum Allow {
     /// Send frames with a VLAN tag.
     Tagged,
     /// Send RARP.
@@ -127,7 +127,7 @@ pub enum Allow {
 /// An allow rule.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub(crate) struct Rule {
     kind: RuleKind,
     /// The port that is in it.
     port: Where,
@@ -136,7 +136,7 @@ pub struct Rule {
 /// What an allow rule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RuleKind {
+pub(crate) enum RuleKind {
     /// A virtual MAC goes from port to port.
     Vrrp,
     /// An address does.
@@ -166,7 +166,7 @@ impl Rule {
 /// The kind of a port.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A sandbox's.
     #[default]
     Access,
@@ -177,7 +177,7 @@ pub enum Kind {
 /// A port, seen from the frame.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Where {
+pub(crate) enum Where {
     /// The frame's own.
     Here,
     /// Another.
@@ -201,7 +201,7 @@ const HOME: u16 = 2;
 /// An entry of the map of owners.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OwnedBefore {
+pub(crate) struct OwnedBefore {
     #[serde(default)]
     gateway: bool,
     /// The ports where the gateway is at home are named.
@@ -220,7 +220,7 @@ pub struct OwnedBefore {
 /// An entry of the map of live addresses.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LiveBefore {
+pub(crate) struct LiveBefore {
     mac: String,
     port: Where,
     #[serde(default)]
@@ -232,7 +232,7 @@ pub struct LiveBefore {
 
 impl Case {
     /// Every case of every file, with the file's name.
-    pub fn all() -> Vec<(String, Self)> {
+    pub(crate) fn all() -> Vec<(String, Self)> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct File {
@@ -255,7 +255,7 @@ impl Case {
     }
 
     /// The agent's word on the port.
-    pub fn port(&self) -> Port {
+    pub(crate) fn port(&self) -> Port {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         Port {
             ifindex: self.here,
@@ -295,12 +295,12 @@ impl Case {
     }
 
     /// The VLANs of the port.
-    pub fn vlans(&self) -> Option<Vlans> {
+    pub(crate) fn vlans(&self) -> Option<Vlans> {
         Some(self.member.as_ref()?.iter().copied().collect())
     }
 
     /// What the port has used of its quota.
-    pub fn port_state(&self, now_ns: u64) -> PortState {
+    pub(crate) fn port_state(&self, now_ns: u64) -> PortState {
         let (addresses, frames) = (self.quota_addresses.1, self.quota_frames.1);
         let window_ns = if frames == 0 { 0 } else { now_ns };
         let (events, macs) = (self.quota_events.1, self.quota_macs.1);
@@ -311,13 +311,13 @@ impl Case {
     }
 
     /// The segment of the frame.
-    pub fn segment(&self) -> Segment {
+    pub(crate) fn segment(&self) -> Segment {
         let (vlan, inner_vlan) = self.vlans.unwrap_or((self.pvid, 0));
         Segment { bridge: BRIDGE, vlan, inner_vlan }
     }
 
     /// The entry of the map of MACs.
-    pub fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
+    pub(crate) fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
         let on = self.mac_on?;
         let flags = if matches!(on, Where::Beyond) { MAC_BEYOND } else { 0 };
         let holder = MacHolder { ifindex: on.ifindex(self.here), flags };
@@ -327,7 +327,7 @@ impl Case {
     }
 
     /// The key of `owned` and `live`.
-    pub fn key(&self) -> AddressKey {
+    pub(crate) fn key(&self) -> AddressKey {
         let address = self.address.or_else(|| self.frame.address());
         let Segment { bridge, vlan, inner_vlan } = self.segment();
         let key = AddressKey::new(bridge, vlan, address.unwrap_or([0; 16].into()));
@@ -335,7 +335,7 @@ impl Case {
     }
 
     /// The prefixes, with their keys and the lengths of these.
-    pub fn prefixes(&self) -> Vec<(AddressKey, u32, Prefix)> {
+    pub(crate) fn prefixes(&self) -> Vec<(AddressKey, u32, Prefix)> {
         let Segment { bridge, vlan, inner_vlan } = self.segment();
         let key =
             |prefix: IpAddr| AddressKey { inner_vlan, ..AddressKey::new(bridge, vlan, prefix) };
@@ -355,7 +355,7 @@ impl Case {
     }
 
     /// The entry of the map of owners.
-    pub fn owned(&self, now_ns: u64) -> Option<Owned> {
+    pub(crate) fn owned(&self, now_ns: u64) -> Option<Owned> {
         let OwnedBefore { gateway, named, host, lost, mac, port, seen_ms_ago } =
             self.owned.as_ref()?;
         let flag = |set: bool, bit: u16| if set && !lost { bit } else { 0 };
@@ -375,7 +375,7 @@ impl Case {
     }
 
     /// The entry of the map of live addresses.
-    pub fn live(&self, now_ns: u64) -> Option<Live> {
+    pub(crate) fn live(&self, now_ns: u64) -> Option<Live> {
         let LiveBefore { mac, port, seen_ms_ago, used } = self.live.as_ref()?;
         let seen_ns = now_ns - seen_ms_ago * 1_000_000;
         Some(Live {

@@ -17,7 +17,7 @@ use super::Case;
 /// What came of a frame. All of it is compared, so what a case leaves out must not happen.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The first event, as in [`name`].
     pub event: Option<String>,
     /// The event's flags, in the order of their bits.
@@ -74,13 +74,13 @@ fn name(kind: u8) -> &'static str {
 
 impl Outcome {
     /// Whether it is told as something that should not be.
-    pub fn alarms(&self) -> bool {
+    pub(crate) fn alarms(&self) -> bool {
         let quiet = ["live", "owner", "probe", "allowed", "router_flag"];
         self.event.iter().chain(&self.also).any(|event| !quiet.contains(&event.as_str()))
     }
 
     /// Leaves out what a case does not ask for.
-    pub fn cut_to(mut self, asked: &Self) -> Self {
+    pub(crate) fn cut_to(mut self, asked: &Self) -> Self {
         if asked.kind.is_none() {
             self.kind = None;
         }
@@ -97,7 +97,7 @@ impl Outcome {
     }
 
     /// Adds the events of one frame.
-    pub fn told(&mut self, events: &[Event], case: &Case) {
+    pub(crate) fn told(&mut self, events: &[Event], case: &Case) {
         for event in events {
             assert_eq!(event.ifindex, case.here);
             assert_eq!(event.eth_src, case.frame.eth_src());
@@ -137,7 +137,7 @@ impl Outcome {
     }
 
     /// Adds what was written about the case's address.
-    pub fn written(
+    pub(crate) fn written(
         &mut self,
         case: &Case,
         now_ns: u64,
@@ -159,7 +159,7 @@ impl Outcome {
     }
 
     /// Adds what was counted for one frame.
-    pub fn counted(&mut self, counters: &BridgeCounters) {
+    pub(crate) fn counted(&mut self, counters: &BridgeCounters) {
         let BridgeCounters {
             frames,
             malformed,

@@ -11,7 +11,7 @@ const KEEPS: usize = 9;
 
 /// What a client asked for and had no answer to.
 #[derive(Clone, Debug)]
-pub enum Doubt {
+pub(crate) enum Doubt {
     /// An address for this sandbox.
     Allocate(String),
     /// The end of the lease of this generation.
@@ -20,7 +20,7 @@ pub enum Doubt {
 
 /// What one client knows.
 #[derive(Debug)]
-pub struct Knowledge {
+pub(crate) struct Knowledge {
     id: usize,
     sandboxes: usize,
     /// Given to it and not given back.
@@ -33,7 +33,7 @@ pub struct Knowledge {
 
 impl Knowledge {
     /// Nothing yet.
-    pub fn new(id: usize) -> Self {
+    pub(crate) fn new(id: usize) -> Self {
         Self { id, sandboxes: 0, held: Vec::new(), ended: Vec::new(), doubt: None }
     }
 
@@ -41,7 +41,7 @@ impl Knowledge {
     ///
     /// # Errors
     /// The agent refused something, or answered what cannot be.
-    pub async fn live(mut self, mut client: Client) -> Result<Self> {
+    pub(crate) async fn live(mut self, mut client: Client) -> Result<Self> {
         loop {
             if let Err(status) = self.step(&mut client).await? {
                 // Only an agent that is there says why; what remains is a broken connection, or an

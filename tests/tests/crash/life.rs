@@ -10,7 +10,7 @@ use crate::{knowledge::Knowledge, verify::verify};
 const CLIENTS: usize = 16;
 
 /// A lab, its agent and its clients.
-pub struct Life {
+pub(crate) struct Life {
     // Dropped before the lab is.
     pub agent: Agent,
     pub lab: Lab,
@@ -19,7 +19,7 @@ pub struct Life {
 }
 
 impl Life {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let lab = Lab::new()?;
         let agent = lab.agent()?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -27,7 +27,7 @@ impl Life {
     }
 
     /// Lets the clients at the agent until `end` has ended it, restarts it by `again` and compares.
-    pub fn round(
+    pub(crate) fn round(
         &mut self,
         end: impl FnOnce(&Runtime, &Agent) -> Result<()>,
         again: impl FnOnce(&Lab, &mut Agent) -> Result<()>,
@@ -50,17 +50,17 @@ impl Life {
     }
 
     /// How many leases were given in all; a test in which nothing happens says nothing.
-    pub fn given(&self) -> usize {
+    pub(crate) fn given(&self) -> usize {
         self.knowledge.iter().map(|knowledge| knowledge.held.len() + knowledge.ended.len()).sum()
     }
 }
 
 /// Numbers that look random, the same in each run (splitmix64).
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub u64);
 
 impl Numbers {
     /// One below `limit`.
-    pub fn below(&mut self, limit: u32) -> u32 {
+    pub(crate) fn below(&mut self, limit: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -11,7 +11,7 @@ use crate::knowledge::{Doubt, Knowledge};
 
 /// Compares what the agent has with what the clients know, and brings what is in doubt to an end
 /// as a client does: by asking again.
-pub async fn verify(socket: &Path, all: &mut [Knowledge]) -> Result<()> {
+pub(crate) async fn verify(socket: &Path, all: &mut [Knowledge]) -> Result<()> {
     let mut client = Client::connect(socket).await?;
     let listed = client.leases().await?;
     let mut addresses = HashSet::new();

@@ -23,14 +23,14 @@ fn roles() -> String {
     )
 }
 
-pub fn start(lab: &Lab, access: &str) -> Result<Agent> {
+pub(crate) fn start(lab: &Lab, access: &str) -> Result<Agent> {
     // The lab's directory is root's alone; what keeps others out is to be the agent.
     std::fs::set_permissions(lab.dir(), std::fs::Permissions::from_mode(0o711))?;
     lab.agent_with(Launch::config(&lab.config()?.with(access)?)?)
 }
 
 /// What each method answers to a user: `OK`, or the refusal.
-pub fn call_as(
+pub(crate) fn call_as(
     agent: &Agent,
     uid: u32,
     groups: &str,
@@ -59,7 +59,7 @@ fn call_on(
 }
 
 /// The table of the documentation: each method's full path, and the least role that may call it.
-pub fn documented() -> Result<Vec<(String, &'static str)>> {
+pub(crate) fn documented() -> Result<Vec<(String, &'static str)>> {
     let text = include_str!("../../../docs/operations.md");
     let mut rows = Vec::new();
     for role in ["anyone", "reader", "controller", "administrator"] {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Has another sandbox take `marker`, which is leased, and waits for that incident: frames of a
 /// port are seen in their order, so whatever the same port sent before has been seen too.
-pub fn settle(agent: &Agent, sender: &Sandbox, marker: Ipv4Addr) -> Result<Vec<Value>> {
+pub(crate) fn settle(agent: &Agent, sender: &Sandbox, marker: Ipv4Addr) -> Result<Vec<Value>> {
     let events = agent.follow(&["events", "--from", "0"])?;
     sender.announce(marker)?;
     let address = marker.to_string();

@@ -7,7 +7,7 @@ use guard_tests::{Agent, Arp, BRIDGE, Containerd, Lab, Launch, Lease, Mac, POOL,
 use serde_json::Value;
 
 /// Passes in quick succession, and addresses that are free soon.
-pub const QUICK: &str = "[reconcile]\ninterval = \"200ms\"";
+pub(crate) const QUICK: &str = "[reconcile]\ninterval = \"200ms\"";
 /// Only what is asked for by hand, and what events say.
 const BY_HAND: &str = "[reconcile]\ninterval = \"1h\"";
 
@@ -16,7 +16,7 @@ fn start(lab: &Lab, containerd: &Containerd, reconcile: &str) -> Result<Agent> {
     lab.agent_with(Launch::config(&config)?)
 }
 
-pub fn misses(agent: &Agent, lease: &Lease) -> Result<u64> {
+pub(crate) fn misses(agent: &Agent, lease: &Lease) -> Result<u64> {
     agent.entry(lease.address)?.context("free")?["misses"].as_u64().context("no misses")
 }
 
@@ -25,14 +25,14 @@ fn runs(agent: &Agent, result: &str) -> Result<f64> {
 }
 
 /// Waits until so many more passes have come to this.
-pub fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {
+pub(crate) fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()> {
     let before = runs(agent, result)?;
     eventually(&format!("{more} passes that are {result}"), || {
         Ok((runs(agent, result)? >= before + more).then_some(()))
     })
 }
 
-pub fn inventory(agent: &Agent) -> Result<Value> {
+pub(crate) fn inventory(agent: &Agent) -> Result<Value> {
     let sources = agent.list(&["status"], "sources")?;
     sources.into_iter().find(|source| source["name"] == "inventory").context("no inventory")
 }

@@ -16,14 +16,14 @@ fn stranger(chance: &mut Rng) -> Mac {
 
 /// One that has an address: a neighbour whom the attacker knows, and the victim talks to.
 #[derive(Clone, Copy, Debug)]
-pub struct Station {
+pub(crate) struct Station {
     pub mac: Mac,
     pub ipv4: Ipv4Addr,
     pub ipv6: Ipv6Addr,
 }
 
 /// A frame against `owner`, for `victim`.
-pub fn frame(chance: &mut Rng, attacker: Mac, owner: &Station, victim: &Station) -> Vec<u8> {
+pub(crate) fn frame(chance: &mut Rng, attacker: Mac, owner: &Station, victim: &Station) -> Vec<u8> {
     let stranger = stranger(chance);
     let source = one(chance, [attacker, attacker, attacker, owner.mac, stranger]);
     let group = Mac::new([0x33, 0x33, 0, 0, 0, 1]);

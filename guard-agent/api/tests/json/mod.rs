@@ -26,7 +26,7 @@ const DERIVED: [(&str, &str, &str); 1] =
     [("Explanation.inner_vlan", "state", "crate::json::state(self)")];
 
 /// The implementations for each message and enum that an answer has.
-pub fn generate(file: &FileDescriptorProto) -> String {
+pub(crate) fn generate(file: &FileDescriptorProto) -> String {
     let mut known = Vec::new();
     for method in file.service.iter().flat_map(|service| &service.method) {
         reach(file, method.output_type(), &mut known);

@@ -9,7 +9,7 @@ const PROBES: u32 = 3;
 
 /// What is known when a pending conflict is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub(super) struct Look {
     /// The holder's port exists.
     pub port_exists: bool,
     /// The holder was heard since the period began.
@@ -20,7 +20,7 @@ pub struct Look {
 
 /// How long, and how often asked, before a second claimant is a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GracePeriod {
+pub(super) struct GracePeriod {
     since: Duration,
     length: Duration,
     /// The holder was heard within the live window before the period.
@@ -30,7 +30,7 @@ pub struct GracePeriod {
 
 /// How a pending conflict is decided, or when to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// The address has moved to the second claimant.
     Moved,
     /// Both are there, or nobody can tell.
@@ -45,17 +45,22 @@ pub enum Verdict {
 
 impl GracePeriod {
     /// A period begins. `silence` is how long the holder had not been heard.
-    pub fn new(now: Duration, length: Duration, silence: Duration, live_window: Duration) -> Self {
+    pub(super) fn new(
+        now: Duration,
+        length: Duration,
+        silence: Duration,
+        live_window: Duration,
+    ) -> Self {
         Self { since: now, length, holder_was_live: silence < live_window, probes: 0 }
     }
 
     /// It could not be asked just now.
-    pub fn not_asked(&mut self) {
+    pub(super) fn not_asked(&mut self) {
         self.probes = self.probes.saturating_sub(1);
     }
 
     /// Decides, or says when to look again.
-    pub fn judge(&mut self, Look { port_exists, answered, now }: Look) -> Verdict {
+    pub(super) fn judge(&mut self, Look { port_exists, answered, now }: Look) -> Verdict {
         if !port_exists {
             return Verdict::Moved;
         }

@@ -9,7 +9,7 @@ use super::reserve::{Interfaces, Subnets};
 use crate::cli::address;
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List what released addresses still wait for.
     #[command(after_help = "Example:\n  guardctl holds")]
     Holds,
@@ -182,7 +182,7 @@ pub enum Quarantine {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Source {
+pub(crate) enum Source {
     /// Wait no longer for a source: what only it could keep is not kept for it any more.
     ///
     /// Ends with the source's next complete answer, when the time is over, and with the agent.
@@ -213,7 +213,7 @@ pub struct Place {
 
 /// For what is not undone easily.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Sure {
+pub(crate) struct Sure {
     /// Change nothing and say what would happen.
     #[arg(long)]
     pub dry_run: bool,

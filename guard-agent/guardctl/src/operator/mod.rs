@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use guard_api::proto::{QuarantineAction, QuarantineRequest};
 use tonic::transport::Channel;
 
-pub use self::args::Command;
+pub(crate) use self::args::Command;
 use self::{
     args::{Place, Quarantine, Source, Sure},
     call::Call,
@@ -21,7 +21,7 @@ impl Command {
     ///
     /// # Errors
     /// There is nobody to ask, or the answer is not yes.
-    pub fn confirm(&self) -> Result<(), Error> {
+    pub(crate) fn confirm(&self) -> Result<(), Error> {
         let (what, name, sure) = match self {
             Self::Recover { sure, .. } => ("replace the lease store".to_owned(), "recover", sure),
             Self::Gc { sure } => ("release what nothing speaks for".to_owned(), "gc", sure),
@@ -61,7 +61,7 @@ impl Command {
     ///
     /// # Errors
     /// The agent refused or cannot be reached, or what was found is not good.
-    pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
+    pub(crate) async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
         let call = Call { channel, output };
         match self {
             Self::Holds => call.holds().await,

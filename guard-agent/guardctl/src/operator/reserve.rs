@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[derive(Debug, Subcommand)]
-pub enum Subnets {
+pub(crate) enum Subnets {
     /// Carve the lowest free prefix of a length, or a given one, out of a pool.
     ///
     /// Asking again with the same identifier gives the same subnet.
@@ -66,7 +66,7 @@ pub struct ReserveSubnet {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["id", "prefix"]).required(true))]
-pub struct ReleaseSubnet {
+pub(crate) struct ReleaseSubnet {
     /// The prefix.
     #[arg(long, value_parser = prefix)]
     prefix: Option<IpNet>,
@@ -82,7 +82,7 @@ pub struct ReleaseSubnet {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Interfaces {
+pub(crate) enum Interfaces {
     /// Reserve the lowest free name with a prefix, which no interface has either.
     ///
     /// Asking again with the same prefix and identifier gives the same name.
@@ -113,7 +113,7 @@ pub enum Interfaces {
 }
 
 impl Subnets {
-    pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
+    pub(crate) async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
         let mut subnets = SubnetsClient::new(channel.clone());
         match self {
             Self::Reserve(args) => {
@@ -142,7 +142,7 @@ impl Subnets {
 }
 
 impl Interfaces {
-    pub async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
+    pub(crate) async fn run(self, channel: Channel, output: Output) -> Result<(), Error> {
         let mut interfaces = InterfacesClient::new(channel.clone());
         match self {
             Self::Reserve { prefix, id, dry_run } => {

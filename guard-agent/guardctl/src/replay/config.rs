@@ -17,7 +17,7 @@ use super::{Gateway, OnLink, Settings};
 
 /// Why a configuration says nothing of a capture.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("{path}: {source}")]
     Read {
@@ -46,7 +46,7 @@ pub enum ConfigError {
 
 /// What is wrong with a file that can be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// None is named, and the file has none or several.
     #[error("it has {0} bridges; say which the capture is of (--bridge NAME)")]
     Unclear(usize),
@@ -120,7 +120,11 @@ impl Settings {
     ///
     /// # Errors
     /// The file cannot be read, or says nothing that makes sense of such a bridge.
-    pub fn configure(&mut self, path: &Path, bridge: Option<&str>) -> Result<(), ConfigError> {
+    pub(crate) fn configure(
+        &mut self,
+        path: &Path,
+        bridge: Option<&str>,
+    ) -> Result<(), ConfigError> {
         let name = || path.display().to_string();
         let text = files::read(path, bounds::CONFIGURATION)
             .map_err(|source| ConfigError::Read { path: name(), source })?;

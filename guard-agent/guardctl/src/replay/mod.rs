@@ -28,13 +28,13 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use capture::Capture;
-pub use capture::{CaptureError, NotEthernet};
-pub use config::ConfigError;
+pub(crate) use capture::{CaptureError, NotEthernet};
+pub(crate) use config::ConfigError;
 use state::Replay;
 
 /// What a capture does not say.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The bridge's name, where it is known.
     pub bridge: String,
     /// The prefixes on the link. Where a segment has none of a family: the /24 or the /64 of each
@@ -58,7 +58,7 @@ pub struct Settings {
 
 /// A prefix of one VLAN, or of every segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnLink {
+pub(crate) struct OnLink {
     /// The VLAN, 0 for untagged.
     pub vlan: Option<u16>,
     /// The prefix.
@@ -67,7 +67,7 @@ pub struct OnLink {
 
 /// A gateway of one VLAN, or of every segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// The VLAN, 0 for untagged.
     pub vlan: Option<u16>,
     /// Its address.
@@ -87,7 +87,7 @@ impl Settings {
 
 /// Who was seen with an address.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The address.
     pub address: IpAddr,
     /// Its VLAN, 0 for untagged.
@@ -108,7 +108,7 @@ pub struct Claim {
 
 /// What came of a capture.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// How many frames were read.
     pub frames: u64,
     /// How many of them were not captured whole; what is missing may make them malformed.
@@ -131,7 +131,7 @@ pub struct Report {
 
 /// An incident, and where it is.
 #[derive(Clone, Debug)]
-pub struct Disputed {
+pub(crate) struct Disputed {
     /// The VLAN within its VLAN, 0 where there is none.
     pub inner_vlan: u16,
     /// All else.
@@ -142,7 +142,7 @@ pub struct Disputed {
 ///
 /// # Errors
 /// It is no capture, or one without an interface whose frames are Ethernet.
-pub fn replay(path: &Path, settings: &Settings) -> Result<Report, CaptureError> {
+pub(crate) fn replay(path: &Path, settings: &Settings) -> Result<Report, CaptureError> {
     let ground = survey(path, settings)?;
     let mut replay = Replay::new(settings, &ground);
     let (mut frames, mut cut) = (0, 0);

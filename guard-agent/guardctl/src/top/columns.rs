@@ -10,7 +10,7 @@ use ratatui::{
 const NAME: usize = 12;
 
 /// Rows, each with its style.
-pub struct Columns {
+pub(super) struct Columns {
     pub headers: &'static [&'static str],
     /// The columns that leave the table where the screen is too narrow, the first of them first.
     pub yields: &'static [&'static str],
@@ -21,7 +21,7 @@ pub struct Columns {
 
 impl Columns {
     /// The table for a screen of this width.
-    pub fn fitted(self, width: u16) -> Table<'static> {
+    pub(super) fn fitted(self, width: u16) -> Table<'static> {
         let Self { headers, yields, cuts_first, rows } = self;
         let widths: Vec<usize> = (0..headers.len())
             .map(|at| {

@@ -35,7 +35,7 @@ const COMPLAINT: usize = 2;
 const DETAILS: u16 = 6;
 
 /// Draws all of it; what has not changed is not sent.
-pub fn draw(frame: &mut Frame<'_>, model: &mut Model) {
+pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
     let head = head(model, frame.area().width.into());
     let lines = u16::try_from(head.len()).unwrap_or(u16::MAX);
     let [top, tabs, view, keys] = Layout::vertical([

@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How it is at one moment.
-pub struct Sample {
+pub(super) struct Sample {
     /// For rates.
     pub at: Instant,
     /// For ages.
@@ -43,7 +43,7 @@ pub struct Sample {
 
 /// How many events there were.
 #[derive(Clone, Copy, Default)]
-pub struct Events {
+pub(super) struct Events {
     /// Addresses that were handed out.
     pub held: u64,
     /// Of any kind.
@@ -51,7 +51,7 @@ pub struct Events {
 }
 
 /// Sends what it is told, or why it is told nothing, until nobody listens.
-pub async fn run(socket: PathBuf, updates: Sender<Result<Sample, String>>) {
+pub(super) async fn run(socket: PathBuf, updates: Sender<Result<Sample, String>>) {
     while let Err(error) = session(&socket, &updates).await {
         if updates.send(Err(error.to_string())).await.is_err() {
             return;

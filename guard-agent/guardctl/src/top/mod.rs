@@ -28,7 +28,7 @@ use crate::{cli::Format, error::Error, output::Output};
 ///
 /// # Errors
 /// There is no terminal, or it cannot be drawn on.
-pub async fn run(socket: PathBuf, Output(format): Output) -> Result<(), Error> {
+pub(crate) async fn run(socket: PathBuf, Output(format): Output) -> Result<(), Error> {
     if format == Format::Json || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         let why = "top is for people at a terminal; scripts have `guardctl status -o json`, and \
                    the lists";

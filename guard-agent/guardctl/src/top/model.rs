@@ -15,19 +15,19 @@ const PAGE: u16 = 10;
 
 /// The views, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tab {
+pub(super) enum Tab {
     Pools,
     Ports,
     Conflicts,
 }
 
 impl Tab {
-    pub const ALL: [Self; 3] = [Self::Pools, Self::Ports, Self::Conflicts];
+    pub(super) const ALL: [Self; 3] = [Self::Pools, Self::Ports, Self::Conflicts];
 }
 
 /// What a key leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Go {
+pub(super) enum Go {
     On,
     Away,
 }
@@ -39,7 +39,7 @@ type Key = (u32, String);
 type Frames = HashMap<Key, u64>;
 
 #[derive(Default)]
-pub struct Model {
+pub(super) struct Model {
     /// The last that was heard.
     pub sample: Option<Sample>,
     /// Why nothing was heard since.
@@ -54,7 +54,7 @@ pub struct Model {
 
 /// In a second. None before there are two samples.
 #[derive(Default)]
-pub struct Rates {
+pub(super) struct Rates {
     pub frames: Option<f64>,
     pub held: Option<f64>,
     pub events: Option<f64>,
@@ -63,19 +63,19 @@ pub struct Rates {
 
 impl Rates {
     /// Of one port.
-    pub fn of(&self, port: &Port) -> Option<f64> {
+    pub(super) fn of(&self, port: &Port) -> Option<f64> {
         self.ports.get(&key(port)).copied()
     }
 }
 
 impl Model {
     /// The view that is shown.
-    pub fn tab(&self) -> Tab {
+    pub(super) fn tab(&self) -> Tab {
         Tab::ALL[self.tab % Tab::ALL.len()]
     }
 
     /// How many rows a view has.
-    pub fn rows(&self, tab: Tab) -> usize {
+    pub(super) fn rows(&self, tab: Tab) -> usize {
         let Some(sample) = &self.sample else { return 0 };
         match tab {
             Tab::Pools => sample.pools.len(),
@@ -85,7 +85,7 @@ impl Model {
     }
 
     /// Takes in what the agent says, or that it says nothing.
-    pub fn update(&mut self, update: Result<Sample, String>) {
+    pub(super) fn update(&mut self, update: Result<Sample, String>) {
         match update {
             Ok(sample) => {
                 self.measure(&sample);
@@ -127,7 +127,7 @@ impl Model {
     }
 
     /// Does what a key says.
-    pub fn event(&mut self, event: &Event) -> Go {
+    pub(super) fn event(&mut self, event: &Event) -> Go {
         let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event else {
             // A new size is drawn like anything else.
             return Go::On;

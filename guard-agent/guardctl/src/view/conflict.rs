@@ -21,7 +21,7 @@ fn brief(claimant: &proto::Claimant) -> String {
 }
 
 /// As above, with how often and how long ago.
-pub fn note(claimant: &proto::Claimant, now: Timestamp) -> String {
+pub(crate) fn note(claimant: &proto::Claimant, now: Timestamp) -> String {
     // An owner's frames are not counted, and it need not have spoken.
     let said = match (claimant.frames, claimant.last_seen) {
         (0, None) => "not heard".to_owned(),
@@ -40,12 +40,12 @@ fn counted(frames: u64) -> String {
 }
 
 /// Of all claimants.
-pub fn frames(conflict: &proto::Conflict) -> u64 {
+pub(crate) fn frames(conflict: &proto::Conflict) -> u64 {
     conflict.claimants.iter().fold(0, |sum, claimant| sum.saturating_add(claimant.frames))
 }
 
 /// Where it is.
-pub fn segment(conflict: &proto::Conflict) -> String {
+pub(crate) fn segment(conflict: &proto::Conflict) -> String {
     inner_segment(&conflict.bridge, conflict.vlan, conflict.inner_vlan)
 }
 
@@ -54,7 +54,7 @@ fn silence(conflict: &proto::Conflict) -> Option<String> {
 }
 
 /// All of it in one line, without the time.
-pub fn line(conflict: &proto::Conflict) -> String {
+pub(crate) fn line(conflict: &proto::Conflict) -> String {
     let (severity, kind) = (conflict.severity().word(), conflict.kind().word());
     let silenced = silence(conflict).map(|note| format!("; {note}")).unwrap_or_default();
     let said = if conflict.source.is_empty() {
@@ -84,7 +84,7 @@ impl View for proto::Conflict {
 /// The incident that was silenced.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub struct Silenced(pub proto::Conflict);
+pub(crate) struct Silenced(pub proto::Conflict);
 
 impl View for Silenced {
     fn text(&self, screen: Screen) -> String {
@@ -99,7 +99,7 @@ impl View for proto::ConflictsResponse {
 }
 
 /// The incidents, each with its claimants beneath it.
-pub fn table(conflicts: &[proto::Conflict], screen: Screen) -> String {
+pub(crate) fn table(conflicts: &[proto::Conflict], screen: Screen) -> String {
     let headers = &["ADDRESS", "KIND", "SEVERITY", "BRIDGE", "SINCE", "FRAMES", "OPEN", "ID"];
     let mut table = Table::new(headers, &["BRIDGE", "ID"]);
     for conflict in conflicts {
@@ -126,13 +126,13 @@ pub fn table(conflicts: &[proto::Conflict], screen: Screen) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::{
         super::testing::{shown, stamp},
         *,
     };
 
-    pub fn duplicate() -> proto::Conflict {
+    pub(crate) fn duplicate() -> proto::Conflict {
         let claimant = |role: proto::Role, last: u8, name: &str| proto::Claimant {
             role: role.into(),
             mac: format!("02:00:00:00:00:{last:02x}"),

@@ -3,7 +3,7 @@ use guard_api::{json::milliseconds, proto};
 use super::{or_dash, span};
 
 /// `wire 3s`: who says so, and how long ago.
-pub fn brief(evidence: &proto::Evidence) -> String {
+pub(super) fn brief(evidence: &proto::Evidence) -> String {
     let source = or_dash(evidence.source().word());
     match milliseconds(evidence.age).and_then(|age| i64::try_from(age / 1000).ok()) {
         Some(age) => format!("{source} {}", span(age)),
@@ -12,16 +12,16 @@ pub fn brief(evidence: &proto::Evidence) -> String {
 }
 
 /// All sources of an address, in one cell.
-pub fn all_brief(evidence: &[proto::Evidence]) -> String {
+pub(super) fn all_brief(evidence: &[proto::Evidence]) -> String {
     evidence.iter().map(brief).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// What a squatter's frame says.
-    pub fn wire() -> proto::Evidence {
+    pub(crate) fn wire() -> proto::Evidence {
         proto::Evidence {
             source: proto::Source::Wire.into(),
             detail: "claimed by ARP".to_owned(),

@@ -8,7 +8,7 @@ use crate::{
 
 /// The MAC and the port that are bound to a lease. Of a quarantined address that has nobody's, those
 /// of whoever is seen there: beside a lease it may be an impostor.
-pub fn station(lease: &proto::Lease) -> [&str; 2] {
+pub(super) fn station(lease: &proto::Lease) -> [&str; 2] {
     let is_bound = lease.binding() != proto::Binding::Unspecified;
     if is_bound || lease.state() != proto::LeaseState::Quarantined {
         return [&lease.mac, &lease.interface];
@@ -49,7 +49,7 @@ impl View for proto::ListLeasesResponse {
 }
 
 /// The leases as a table; the reason stands beneath its row.
-pub fn table(leases: &[proto::Lease], screen: Screen) -> String {
+pub(super) fn table(leases: &[proto::Lease], screen: Screen) -> String {
     let headers = &["ADDRESS", "STATE", "SANDBOX", "GENERATION", "MAC", "INTERFACE"];
     let mut table = Table::new(headers, &["SANDBOX", "INTERFACE"]);
     for lease in leases {
@@ -68,7 +68,7 @@ pub fn table(leases: &[proto::Lease], screen: Screen) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::{
         super::{
             evidence::tests::wire,
@@ -77,7 +77,7 @@ pub mod tests {
         *,
     };
 
-    pub fn active() -> proto::Lease {
+    pub(crate) fn active() -> proto::Lease {
         proto::Lease {
             address: "10.8.64.2".to_owned(),
             prefix_len: 24,

@@ -1,7 +1,7 @@
 //! What is printed: as JSON the API's own messages, with a view of its own where it is no message;
 //! and the text for people.
 
-pub mod conflict;
+pub(crate) mod conflict;
 mod event;
 mod evidence;
 #[cfg(test)]
@@ -10,7 +10,7 @@ mod lease;
 mod live;
 mod operator;
 mod outcome;
-pub mod pool;
+pub(crate) mod pool;
 mod port;
 mod quantity;
 mod reconcile;
@@ -25,15 +25,15 @@ use guard_api::json::time;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use operator::Holds;
-pub use quantity::quantity;
-pub use replay::Replayed;
-pub use reserve::Reserved;
-pub use trace::Traced;
+pub(crate) use operator::Holds;
+pub(crate) use quantity::quantity;
+pub(crate) use replay::Replayed;
+pub(crate) use reserve::Reserved;
+pub(crate) use trace::Traced;
 
 /// The response to what has a `dry_run`, and whether it was one.
 #[derive(Debug, Serialize)]
-pub struct Answer<T> {
+pub(crate) struct Answer<T> {
     pub dry_run: bool,
     #[serde(flatten)]
     pub response: T,
@@ -45,7 +45,7 @@ fn head(dry_run: bool) -> &'static str {
 }
 
 /// The API writes "none" as an empty string.
-pub fn or_dash(text: &str) -> &str {
+pub(crate) fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
@@ -60,7 +60,7 @@ fn moment(time: Option<prost_types::Timestamp>, digits: usize) -> String {
 }
 
 /// How long ago, in one unit: people compare, scripts have JSON.
-pub fn ago(time: Option<prost_types::Timestamp>, now: Timestamp) -> String {
+pub(crate) fn ago(time: Option<prost_types::Timestamp>, now: Timestamp) -> String {
     let Some(time) = self::time(time) else { return "-".to_owned() };
     format!("{} ago", span(now.duration_since(time).as_secs()))
 }
@@ -83,7 +83,7 @@ fn inner_segment(bridge: &str, vlan: u32, inner_vlan: u32) -> String {
 }
 
 /// A bridge, with its VLAN where there is one.
-pub fn segment(bridge: &str, vlan: u32) -> String {
+pub(crate) fn segment(bridge: &str, vlan: u32) -> String {
     match (or_dash(bridge), vlan) {
         (bridge, 0) => bridge.to_owned(),
         (bridge, vlan) => format!("{bridge}.{vlan}"),
@@ -97,12 +97,12 @@ mod testing {
     use super::*;
     use crate::output::{Screen, View};
 
-    pub fn stamp(seconds: i64) -> Option<prost_types::Timestamp> {
+    pub(super) fn stamp(seconds: i64) -> Option<prost_types::Timestamp> {
         Some(prost_types::Timestamp { seconds, nanos: 0 })
     }
 
     /// The text on 80 columns, one minute after the epoch. Only one word alone may be wider.
-    pub fn shown(view: &impl View) -> String {
+    pub(super) fn shown(view: &impl View) -> String {
         let now = Timestamp::from_second(60).unwrap();
         let text = |width| view.text(Screen { width, colour: false, now });
         for line in text(80).lines() {
@@ -121,7 +121,7 @@ mod testing {
     }
 
     #[track_caller]
-    pub fn golden(view: &impl View, json: &str) {
+    pub(super) fn golden(view: &impl View, json: &str) {
         let json: String = json.lines().map(str::trim_start).collect();
         assert_eq!(serde_json::to_string(view).unwrap(), json);
     }

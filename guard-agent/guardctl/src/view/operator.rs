@@ -65,7 +65,7 @@ impl View for Answer<proto::AdoptResponse> {
 
 /// A subscriber that a released address waits for.
 #[derive(Debug, Serialize)]
-pub struct Hold {
+pub(crate) struct Hold {
     pub subscriber: String,
     pub address: Option<String>,
     pub pool: Option<String>,
@@ -77,7 +77,7 @@ pub struct Hold {
 
 /// A list of holds.
 #[derive(Debug, Serialize)]
-pub struct Holds {
+pub(crate) struct Holds {
     pub holds: Vec<Hold>,
 }
 

@@ -37,7 +37,7 @@ impl View for proto::ListPoolsResponse {
 
 /// So many of a pool's addresses. The API counts no further than 64 bits go: what is more is nearly
 /// all of the prefix.
-pub fn size(pool: &proto::Pool, count: u64) -> String {
+pub(crate) fn size(pool: &proto::Pool, count: u64) -> String {
     let prefix = pool.prefix.parse::<IpNet>().ok();
     let bits = prefix.map_or(0, |net| net.max_prefix_len() - net.prefix_len());
     match bits {
@@ -47,7 +47,7 @@ pub fn size(pool: &proto::Pool, count: u64) -> String {
 }
 
 /// How many of a pool's addresses are in which state.
-pub fn states(pool: &proto::Pool) -> String {
+pub(crate) fn states(pool: &proto::Pool) -> String {
     let proto::Pool { held, active, releasing, cooling, quarantined, .. } = pool;
     format!(
         "held {held}, active {active}, releasing {releasing}, cooling {cooling}, \
@@ -56,7 +56,7 @@ pub fn states(pool: &proto::Pool) -> String {
 }
 
 /// A bar of ten steps, and the number. What is not nothing is not said to be.
-pub fn bar(share: f64) -> String {
+pub(crate) fn bar(share: f64) -> String {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let bar: String = (1..=10)
         .map(|step| if share * 10.0 + 0.5 >= f64::from(step) { '#' } else { ' ' })

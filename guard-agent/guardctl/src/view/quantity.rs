@@ -2,7 +2,7 @@
 
 /// A count in full; one above a million as a power of two where it is one, but for a thousandth, else
 /// with two digits. Scripts have JSON.
-pub fn quantity(count: u64) -> String {
+pub(crate) fn quantity(count: u64) -> String {
     if count <= 1_000_000 {
         return count.to_string();
     }

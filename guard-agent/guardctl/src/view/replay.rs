@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Debug, Serialize)]
-pub struct Replayed {
+pub(crate) struct Replayed {
     file: String,
     frames: u64,
     cut: u64,
@@ -78,7 +78,7 @@ impl From<replay::Claim> for Claim {
 }
 
 impl Replayed {
-    pub fn new(report: Report, file: String) -> Self {
+    pub(crate) fn new(report: Report, file: String) -> Self {
         let Report {
             frames,
             cut,

@@ -9,7 +9,7 @@ use crate::{
 
 /// What was reserved, or would be.
 #[derive(Debug, Serialize)]
-pub struct Reserved<T> {
+pub(crate) struct Reserved<T> {
     #[serde(flatten)]
     pub reserved: Option<T>,
     pub dry_run: bool,

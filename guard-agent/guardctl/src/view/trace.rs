@@ -11,7 +11,7 @@ use crate::output::{Screen, View, printable};
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Traced {
+pub(crate) enum Traced {
     Frame(Box<proto::TracedFrame>),
     Lost { time: Option<Timestamp>, interface: String, lost: u64 },
 }

@@ -28,7 +28,7 @@ use tonic::{
 
 /// Answers every call of every service.
 #[derive(Clone, Copy)]
-pub struct Canned {
+pub(crate) struct Canned {
     /// Each field is set; else none is.
     pub whole: bool,
 }
@@ -47,7 +47,7 @@ const SERVICES: [&str; 6] = [
 ];
 
 impl Canned {
-    pub fn routes(self) -> Routes {
+    pub(crate) fn routes(self) -> Routes {
         Routes::new(OneService::<0>(self))
             .add_service(OneService::<1>(self))
             .add_service(OneService::<2>(self))

@@ -24,7 +24,7 @@ use tokio::time::{error::Elapsed, timeout};
 
 pub(super) use self::decode::flow;
 use self::decode::{address, link, notices, vlans};
-pub use self::model::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
+pub(crate) use self::model::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
 use self::readable::ReadableSocket;
 
 /// How long the kernel may take to answer: a thousand ports are listed within a tenth of it.
@@ -34,7 +34,7 @@ const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// notices. On a single one, a burst of notices that fills the receive buffer can take the end of an
 /// answer with it, and whoever waits for that waits for ever.
 #[derive(Debug, Clone)]
-pub struct Netlink {
+pub(crate) struct Netlink {
     questions: Handle,
     /// Keeps the notices coming.
     _notices: Handle,
@@ -42,7 +42,7 @@ pub struct Netlink {
 
 /// Why route netlink does not answer.
 #[derive(Debug, thiserror::Error)]
-pub enum NetlinkError {
+pub(crate) enum NetlinkError {
     /// No socket.
     #[error("cannot open a route netlink socket: {0}")]
     Open(#[from] io::Error),
@@ -59,7 +59,7 @@ impl Netlink {
     ///
     /// # Errors
     /// There is no socket to be had.
-    pub fn open() -> Result<(Self, BoxStream<'static, Notice>), NetlinkError> {
+    pub(crate) fn open() -> Result<(Self, BoxStream<'static, Notice>), NetlinkError> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, told, messages) =
             rtnetlink::new_multicast_connection_with_socket::<ReadableSocket>(&groups)?;
@@ -74,7 +74,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub async fn dump(&self) -> Result<Dump, NetlinkError> {
+    pub(crate) async fn dump(&self) -> Result<Dump, NetlinkError> {
         timeout(KERNEL_TIMEOUT, self.read_all()).await?
     }
 
@@ -96,7 +96,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+    pub(crate) async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         self.one(self.questions.link().get().match_name(name)).await
     }
 
@@ -104,7 +104,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub async fn link_at(&self, ifindex: u32) -> Result<Option<Link>, NetlinkError> {
+    pub(crate) async fn link_at(&self, ifindex: u32) -> Result<Option<Link>, NetlinkError> {
         self.one(self.questions.link().get().match_index(ifindex)).await
     }
 
@@ -126,7 +126,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub async fn renew_neighbour(
+    pub(crate) async fn renew_neighbour(
         &self,
         bridge: u32,
         address: IpAddr,

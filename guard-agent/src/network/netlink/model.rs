@@ -102,7 +102,7 @@ impl Default for VlanFilter {
 
 /// The VLANs of a bridge's port, or of the bridge itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortVlans {
+pub(crate) struct PortVlans {
     /// That of its untagged frames (PVID), if they are let in.
     pub untagged: Option<u16>,
     /// Those that it is in.
@@ -119,7 +119,7 @@ pub struct PortVlans {
 
 /// One thing that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// A link is new, or not what it was.
     Link(Link),
     /// A link is gone.
@@ -137,7 +137,7 @@ pub enum Notice {
 
 /// All links and all addresses at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dump {
+pub(crate) struct Dump {
     /// The links.
     pub links: Vec<Link>,
     /// The addresses with their prefixes, each with the ifindex of its link.

@@ -29,7 +29,7 @@ impl Topology {
     }
 
     /// Whether a link is a port of a bridge that filters VLANs, and nothing was reported yet of its own.
-    pub fn lacks_vlans(&self, ifindex: u32) -> bool {
+    pub(crate) fn lacks_vlans(&self, ifindex: u32) -> bool {
         let bridge = self.links.get(&ifindex).and_then(|link| self.links.get(&link.controller?));
         bridge.is_some_and(|bridge| bridge.vlan_filter.is_some())
             && !self.vlans.contains_key(&ifindex)

@@ -49,7 +49,7 @@ impl Ports {
 
     /// Looks at ports where something was found to be wrong, and puts it right. Returns whether frames
     /// may have passed unseen.
-    pub fn repair(&mut self, found: &[u32]) -> bool {
+    pub(crate) fn repair(&mut self, found: &[u32]) -> bool {
         let mut lost = false;
         for ifindex in found {
             // It may be gone by now, and netlink reports its end.
@@ -89,7 +89,7 @@ impl Ports {
     }
 
     /// Pins maps again whose pins someone has removed.
-    pub fn repair_pins(&self) {
+    pub(crate) fn repair_pins(&self) {
         match self.kernel.pin_again() {
             Ok(gone) if gone.is_empty() => self.health.recovered("pins"),
             Ok(gone) => {

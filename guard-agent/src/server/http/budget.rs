@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// One each second, and a few more where nobody has asked for a while.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub(super) struct Budget {
     /// Up to when it is spent.
     spent: Option<Instant>,
 }
@@ -15,7 +15,7 @@ impl Budget {
     const BURST: u32 = 8;
 
     /// Whether it may be done now.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         let spent = self.spent.map_or(now, |spent| spent.max(now)) + Self::EACH;
         let may = spent.saturating_duration_since(now) <= Self::EACH * Self::BURST;
         if may {

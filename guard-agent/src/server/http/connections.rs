@@ -22,7 +22,7 @@ const CONNECTION: Duration = Duration::from_secs(15);
 const REQUEST: usize = 16 << 10;
 
 /// Serves until `stopped` ends. A connection that is too much is closed at once, and counted.
-pub async fn serve<L: Listener>(
+pub(super) async fn serve<L: Listener>(
     mut listener: L,
     router: Router,
     refused: IntCounter,

@@ -14,7 +14,11 @@ use crate::config::HttpAddress;
 
 /// Passes on a request that names loopback where that is where it is served, and refuses others.
 /// Elsewhere it is the network that says who comes near, and by which name.
-pub async fn check(State(http): State<HttpAddress>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State(http): State<HttpAddress>,
+    request: Request,
+    next: Next,
+) -> Response {
     match http {
         HttpAddress::Tcp(address)
             if address.ip().is_loopback() && !is_loopback(request.uri(), request.headers()) =>

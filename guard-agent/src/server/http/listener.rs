@@ -29,7 +29,7 @@ const MODE: u32 = 0o666;
 
 /// A listening socket.
 #[derive(Debug)]
-pub enum Listener {
+pub(super) enum Listener {
     /// On an address and a port.
     Tcp(TcpListener),
     /// On a path.
@@ -38,7 +38,7 @@ pub enum Listener {
 
 /// Why HTTP is not served.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub(super) enum ListenError {
     /// On a port.
     #[error("cannot listen on {0}: {1}; `http` sets another address")]
     Tcp(SocketAddr, io::Error),
@@ -51,7 +51,7 @@ pub enum ListenError {
 ///
 /// # Errors
 /// It is in use, or cannot be made.
-pub fn open(address: &HttpAddress, passed: &mut Passed) -> Result<Listener, ListenError> {
+pub(super) fn open(address: &HttpAddress, passed: &mut Passed) -> Result<Listener, ListenError> {
     match address {
         HttpAddress::Tcp(address) => {
             let listener = tcp(*address, passed).and_then(TcpListener::from_std);

@@ -47,13 +47,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What it is served on; nothing where that cannot be had.
 #[derive(Debug)]
-pub struct Http {
+pub(crate) struct Http {
     address: HttpAddress,
     listener: Option<Listener>,
 }
 
 /// Opens the listening socket. One that cannot be opened is degraded.
-pub fn open(address: HttpAddress, passed: &mut Passed, health: &Health) -> Http {
+pub(crate) fn open(address: HttpAddress, passed: &mut Passed, health: &Health) -> Http {
     let listener = listener::open(&address, passed);
     match &listener {
         Ok(_) => health.recovered(HTTP),
@@ -77,7 +77,7 @@ struct Rendered {
 }
 
 /// Serves until the agent is to stop.
-pub async fn serve(deps: Arc<Deps>, http: Http) {
+pub(crate) async fn serve(deps: Arc<Deps>, http: Http) {
     let Http { address, mut listener } = http;
     let mut stopping = pin!(stopped(deps.stopping.clone()));
     let listener = loop {

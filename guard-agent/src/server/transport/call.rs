@@ -25,7 +25,7 @@ use crate::server::{
 /// each.
 const REQUEST: Duration = Duration::from_secs(10);
 /// One that has come in.
-pub struct Call {
+pub(super) struct Call {
     request: http::Request<RecvStream>,
     peer: Peer,
     calls: Arc<Calls>,
@@ -41,7 +41,7 @@ enum Ended {
 }
 
 impl Call {
-    pub fn new(
+    pub(super) fn new(
         request: http::Request<RecvStream>,
         peer: &Peer,
         calls: Arc<Calls>,
@@ -50,7 +50,7 @@ impl Call {
         Self { request, peer: peer.clone(), calls, refusals: refusals.clone() }
     }
 
-    pub async fn run(self, mut respond: SendResponse<Bytes>, service: impl Serves) {
+    pub(super) async fn run(self, mut respond: SendResponse<Bytes>, service: impl Serves) {
         let Self { request, peer, calls, refusals } = self;
         let _open = Open(calls.clone());
         let who = peer.clone();

@@ -47,7 +47,7 @@ const HEADERS: u32 = 16 << 10;
 
 /// How long is waited for a caller.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub(super) struct Times {
     /// To say that it speaks HTTP/2.
     pub handshake: Duration,
     /// To make a call, on a connection that has none.
@@ -65,7 +65,7 @@ impl Default for Times {
 
 /// What an answer is sent on, among its extensions.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub(super) struct Terms {
     /// Whose it is.
     pub caller: Caller,
     /// How long it may take to take any part of what it is to read.
@@ -76,23 +76,23 @@ pub struct Terms {
 
 /// Among the extensions of an answer: its caller has been refused so often that it has to connect anew.
 #[derive(Clone, Copy, Debug)]
-pub struct Close;
+pub(super) struct Close;
 
 impl Terms {
     /// An answer to one request.
-    pub fn answer(caller: Caller) -> Self {
+    pub(super) fn answer(caller: Caller) -> Self {
         let seconds = Duration::from_secs;
         Self { caller, progress: seconds(10), whole: seconds(30) }
     }
 
     /// One that goes on until somebody ends it.
-    pub fn stream(caller: Caller) -> Self {
+    pub(super) fn stream(caller: Caller) -> Self {
         Self { caller, progress: Duration::from_secs(60), whole: Duration::MAX }
     }
 }
 
 /// What serves calls, and never fails.
-pub trait Serves: Clone + Send + 'static {
+pub(super) trait Serves: Clone + Send + 'static {
     /// Serves one.
     fn serve(
         self,
@@ -124,7 +124,7 @@ struct Calls {
 }
 
 /// Serves each connection until the agent is to stop, and then until the last call has ended.
-pub async fn serve(
+pub(super) async fn serve(
     connections: impl Stream<Item = Connection>,
     service: impl Serves,
     times: Times,

@@ -15,14 +15,14 @@ use tokio::{
 
 /// Fails once a write has waited for too long.
 #[derive(Debug)]
-pub struct Patient<T> {
+pub(super) struct Patient<T> {
     stream: T,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: AsyncWrite + Unpin> Patient<T> {
-    pub fn new(stream: T, patience: Duration) -> Self {
+    pub(super) fn new(stream: T, patience: Duration) -> Self {
         Self { stream, patience, waiting: None }
     }
 

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// How many clients there are at once.
-pub const CLIENTS: [usize; 3] = [1, 16, 64];
+pub(crate) const CLIENTS: [usize; 3] = [1, 16, 64];
 /// How much of the pool is taken.
-pub const FILL: [f64; 3] = [0.0, 0.5, 0.95];
+pub(crate) const FILL: [f64; 3] = [0.0, 0.5, 0.95];
 
 /// Each point is measured in turns with the raw limit, since a disk is not always equally fast.
 const ROUNDS: usize = 3;
@@ -32,7 +32,7 @@ const FILLING: usize = 64;
 const LEASES: usize = 65_000;
 
 /// Runs the benchmark with its stores in `dir`.
-pub fn run(dir: &Path, json: bool, counts: &[usize], fills: &[f64]) -> Result<()> {
+pub(crate) fn run(dir: &Path, json: bool, counts: &[usize], fills: &[f64]) -> Result<()> {
     let most = counts.iter().copied().max().unwrap_or(1).max(FILLING);
     ensure!(fills.iter().all(|fill| (0.0..=0.95).contains(fill)), "a fill is 0 to 0.95");
     ensure!(counts.iter().all(|count| (1..=1000).contains(count)), "clients are 1 to 1000");

@@ -30,7 +30,7 @@ type Waiting = oneshot::Sender<u64>;
 ///
 /// # Errors
 /// The socket cannot be had.
-pub fn start(socket: &Path, raw: Raw) -> Result<()> {
+pub(crate) fn start(socket: &Path, raw: Raw) -> Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _entered = runtime.enter();

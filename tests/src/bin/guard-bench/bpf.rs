@@ -21,7 +21,7 @@ const EMPTY: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
 const IFINDEX: usize = 10;
 
 /// A program of the kind that is put on a port.
-pub struct Classifier(OwnedFd);
+pub(crate) struct Classifier(OwnedFd);
 
 fn bpf(command: i64, attributes: &mut [u64; 16]) -> io::Result<i64> {
     #[expect(unsafe_code, reason = "bpf(2) has no wrapper for a program without an object file")]
@@ -41,7 +41,7 @@ impl Classifier {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn empty() -> Result<Self> {
+    pub(crate) fn empty() -> Result<Self> {
         Self::load(&EMPTY)
     }
 
@@ -50,7 +50,7 @@ impl Classifier {
     ///
     /// # Errors
     /// The program is gone, or the kernel's refusal.
-    pub fn look_up(program: u32, key: AddressKey) -> Result<Self> {
+    pub(crate) fn look_up(program: u32, key: AddressKey) -> Result<Self> {
         let maps = info(program)?.map_ids()?.context("a kernel that lists a program's maps")?;
         let maps = maps.into_iter().filter_map(|id| MapInfo::from_id(id).ok());
         let owned = maps.into_iter().find(|map| map.name_as_str() == Some(MAP_OWNED));
@@ -84,7 +84,7 @@ impl Classifier {
     ///
     /// # Errors
     /// It is gone.
-    pub fn of_id(id: u32) -> Result<Self> {
+    pub(crate) fn of_id(id: u32) -> Result<Self> {
         let fd = info(id)?.fd().context("opening the program")?;
         Ok(Self(fd.as_fd().try_clone_to_owned()?))
     }
@@ -94,7 +94,7 @@ impl Classifier {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn run(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<u32> {
+    pub(crate) fn run(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<u32> {
         let mut context = [0_u32; 48];
         context[IFINDEX] = ifindex;
         let mut attributes = [0; 16];
@@ -113,7 +113,7 @@ impl Classifier {
 ///
 /// # Errors
 /// It is gone.
-pub fn info(id: u32) -> Result<ProgramInfo> {
+pub(crate) fn info(id: u32) -> Result<ProgramInfo> {
     let found = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
     found.with_context(|| format!("there is no program {id}"))
 }

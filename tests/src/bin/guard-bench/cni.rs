@@ -30,7 +30,7 @@ struct Point {
 }
 
 /// Runs the benchmark with both stores in `dir`.
-pub fn run(dir: &Path, json: bool) -> Result<()> {
+pub(crate) fn run(dir: &Path, json: bool) -> Result<()> {
     let dir = disk::directory(dir)?;
     let lab = Lab::with_prefix(16)?;
     let state = dir.path().join("state");

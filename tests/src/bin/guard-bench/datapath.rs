@@ -47,7 +47,7 @@ struct Point {
 }
 
 /// Runs the benchmark.
-pub fn run(json: bool) -> Result<()> {
+pub(crate) fn run(json: bool) -> Result<()> {
     let lab = Lab::new()?;
     let pools = format!(
         "[[pool]]\nname = {POOL:?}\nbridge = {BRIDGE:?}\nprefix = \"{}\"\n\

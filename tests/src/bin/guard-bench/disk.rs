@@ -10,7 +10,7 @@ use tempfile::TempDir;
 ///
 /// # Errors
 /// The file system keeps nothing: there a commit costs nothing, and the figures would mean nothing.
-pub fn directory(parent: &Path) -> Result<TempDir> {
+pub(crate) fn directory(parent: &Path) -> Result<TempDir> {
     let kind = statfs(parent).with_context(|| format!("looking at {}", parent.display()))?;
     if kind.filesystem_type() == TMPFS_MAGIC {
         bail!(

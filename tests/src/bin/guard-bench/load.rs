@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 /// What a round of allocations came to.
 #[derive(Debug, Default)]
-pub struct Round {
+pub(crate) struct Round {
     /// From the call to its answer, of each.
     pub latencies: Vec<Duration>,
     /// From the first call to the last answer.
@@ -24,7 +24,7 @@ pub struct Round {
 ///
 /// # Errors
 /// The agent does not take them.
-pub async fn connect(socket: &Path, count: usize) -> Result<Vec<Client>> {
+pub(crate) async fn connect(socket: &Path, count: usize) -> Result<Vec<Client>> {
     let mut clients = Vec::with_capacity(count);
     for _ in 0..count {
         clients.push(Client::connect(socket).await?);
@@ -37,7 +37,7 @@ pub async fn connect(socket: &Path, count: usize) -> Result<Vec<Client>> {
 ///
 /// # Errors
 /// One was refused.
-pub async fn allocate(clients: &[Client], count: usize, prefix: &str) -> Result<Round> {
+pub(crate) async fn allocate(clients: &[Client], count: usize, prefix: &str) -> Result<Round> {
     let next = Arc::new(AtomicUsize::new(0));
     let prefix: Arc<str> = Arc::from(prefix);
     let start = Instant::now();
@@ -73,7 +73,7 @@ pub async fn allocate(clients: &[Client], count: usize, prefix: &str) -> Result<
 ///
 /// # Errors
 /// One was refused.
-pub async fn release(clients: &[Client], generations: Vec<u64>) -> Result<()> {
+pub(crate) async fn release(clients: &[Client], generations: Vec<u64>) -> Result<()> {
     let mut tasks = JoinSet::new();
     let share = generations.len().div_ceil(clients.len()).max(1);
     for (client, share) in clients.iter().zip(generations.chunks(share)) {

@@ -16,7 +16,7 @@ const LASTS: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The plugin is missing, or the disk is full.
-pub fn fill(lab: &Lab, dir: &Path, rows: usize) -> Result<HostLocal> {
+pub(crate) fn fill(lab: &Lab, dir: &Path, rows: usize) -> Result<HostLocal> {
     let peer = HostLocal::with_prefix(lab, dir)?;
     let store = peer.store();
     fs::create_dir_all(&store).with_context(|| store.display().to_string())?;
@@ -35,7 +35,7 @@ pub fn fill(lab: &Lab, dir: &Path, rows: usize) -> Result<HostLocal> {
 ///
 /// # Errors
 /// It refused one.
-pub fn per_second(peer: &HostLocal, lab: &Lab, clients: usize, tag: &str) -> Result<f64> {
+pub(crate) fn per_second(peer: &HostLocal, lab: &Lab, clients: usize, tag: &str) -> Result<f64> {
     let (netns, next) = (lab.host().path(), AtomicUsize::new(0));
     let start = Instant::now();
     let calls: usize = std::thread::scope(|scope| {

@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, Statement, params};
 const SCHEMA: &str = include_str!("../../../../guard-agent/src/store/schema/1.sql");
 
 /// A database with the agent's own tables, written to by nobody else.
-pub struct Raw {
+pub(crate) struct Raw {
     conn: Connection,
     next: u32,
 }
@@ -21,7 +21,7 @@ impl Raw {
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn create(path: &Path, first: Ipv4Addr, rows: usize) -> Result<Self> {
+    pub(crate) fn create(path: &Path, first: Ipv4Addr, rows: usize) -> Result<Self> {
         let mut conn = Connection::open(path).context("opening the raw database")?;
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         conn.pragma_update(None, "synchronous", "FULL")?;
@@ -43,7 +43,7 @@ impl Raw {
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn commit(&mut self, count: usize) -> Result<Vec<Duration>> {
+    pub(crate) fn commit(&mut self, count: usize) -> Result<Vec<Duration>> {
         let mut insert = prepare(&self.conn)?;
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
@@ -58,7 +58,7 @@ impl Raw {
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn commit_together(&mut self, count: usize) -> Result<std::ops::Range<u64>> {
+    pub(crate) fn commit_together(&mut self, count: usize) -> Result<std::ops::Range<u64>> {
         let first = u64::from(self.next);
         let together = self.conn.transaction()?;
         {

@@ -53,7 +53,7 @@ struct Point {
 }
 
 /// Runs the benchmark.
-pub fn run(json: bool) -> Result<()> {
+pub(crate) fn run(json: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut node = Node::start()?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// One point.
 #[derive(Debug, Serialize)]
-pub struct Point {
+pub(crate) struct Point {
     pub bench: &'static str,
     pub clients: usize,
     pub fill: f64,
@@ -27,7 +27,7 @@ pub struct Point {
 
 /// A full pool, and an agent that starts on it.
 #[derive(Debug, Serialize)]
-pub struct Restart {
+pub(crate) struct Restart {
     pub bench: &'static str,
     pub leases: usize,
     pub ready_ms: f64,
@@ -37,13 +37,13 @@ pub struct Restart {
 }
 
 /// Where the figures go, as they come.
-pub struct Report {
+pub(crate) struct Report {
     json: bool,
 }
 
 impl Report {
     /// Begins a report.
-    pub fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         if !json {
             println!(
                 "{:>7} {:>4} {:>8} {:>8} {:>7}  {:>8} {:>8} {:>7} {:>7}",
@@ -54,7 +54,7 @@ impl Report {
     }
 
     /// Reports a point.
-    pub fn point(&self, point: &Point) -> Result<()> {
+    pub(crate) fn point(&self, point: &Point) -> Result<()> {
         if self.json {
             return line(point);
         }
@@ -84,7 +84,7 @@ impl Report {
     }
 
     /// Reports the restart.
-    pub fn restart(&self, restart: &Restart) -> Result<()> {
+    pub(crate) fn restart(&self, restart: &Restart) -> Result<()> {
         if self.json {
             return line(restart);
         }
@@ -98,13 +98,13 @@ impl Report {
 }
 
 /// One line of JSON.
-pub fn line(value: &impl Serialize) -> Result<()> {
+pub(crate) fn line(value: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 
 /// The value that this share of all is not above, in microseconds.
-pub fn percentile(sorted: &[Duration], share: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[Duration], share: f64) -> f64 {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -117,6 +117,6 @@ pub fn percentile(sorted: &[Duration], share: f64) -> f64 {
 }
 
 /// To a tenth: more would be noise.
-pub fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

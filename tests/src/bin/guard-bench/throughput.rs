@@ -28,7 +28,7 @@ struct Point {
 }
 
 /// Runs the benchmark.
-pub fn run(json: bool) -> Result<()> {
+pub(crate) fn run(json: bool) -> Result<()> {
     let lab = Lab::new()?;
     lab.add_bridge(UNWATCHED)?;
     let agent = lab.agent()?;

@@ -33,7 +33,7 @@ const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 
 /// Opens one connection after the other for so long. How many frames were sent.
-pub fn send(socket: &Path, span: Duration) -> Result<u64> {
+pub(crate) fn send(socket: &Path, span: Duration) -> Result<u64> {
     let (began, mut chance, mut frames) = (Instant::now(), Rng::new(), 0);
     while began.elapsed() < span {
         let mut stream = UnixStream::connect(socket).context("the agent is gone")?;

@@ -57,7 +57,7 @@ enum Place {
 }
 
 /// Reads the blocks of a file one after the other.
-pub struct Reading<'a> {
+pub(super) struct Reading<'a> {
     /// The name of an interface that the file gives none.
     unnamed: &'a str,
     pub capture: Capture,
@@ -76,7 +76,7 @@ struct Raw<'a> {
 }
 
 /// What a block is.
-pub enum Read<'a> {
+pub(super) enum Read<'a> {
     Packet(Packet<'a>),
     Other,
     /// A packet of no known interface.
@@ -97,12 +97,12 @@ impl<'a> Raw<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub fn new(unnamed: &'a str) -> Self {
+    pub(super) fn new(unnamed: &'a str) -> Self {
         let capture = Capture::default();
         Self { unnamed, capture, section: Vec::new(), big_endian: false }
     }
 
-    pub fn block<'b>(&mut self, block: &'b PcapBlockOwned<'b>) -> Read<'b> {
+    pub(super) fn block<'b>(&mut self, block: &'b PcapBlockOwned<'b>) -> Read<'b> {
         match block {
             PcapBlockOwned::LegacyHeader(header) => {
                 let per_second =

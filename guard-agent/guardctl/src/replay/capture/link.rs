@@ -8,7 +8,7 @@ const EPB_FLAGS: OptionCode = OptionCode(2);
 
 /// What a file says of the frames of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub(super) struct Link {
     /// Their type.
     pub kind: Linktype,
     /// Octets of FCS at the end of each.
@@ -18,7 +18,7 @@ pub struct Link {
 impl Link {
     /// By pcap's header, whose upper bits say whether there is an FCS, and how long it is in units of
     /// two octets.
-    pub fn of_pcap(network: Linktype) -> Self {
+    pub(super) fn of_pcap(network: Linktype) -> Self {
         let bits = network.0.cast_unsigned();
         let has_fcs = bits & 0x0400_0000 != 0;
         Self {
@@ -29,7 +29,7 @@ impl Link {
 
     /// By pcapng's description of an interface. Its specification counts the FCS in bits, and most who
     /// write it do so in octets.
-    pub fn of_pcapng(kind: Linktype, options: &[PcapNGOption<'_>]) -> Self {
+    pub(super) fn of_pcapng(kind: Linktype, options: &[PcapNGOption<'_>]) -> Self {
         let option = options.iter().find(|option| option.code == IF_FCSLEN);
         let fcs = match option.and_then(|option| option.value().first().copied()).unwrap_or(0) {
             bits @ 16.. => bits / 8,
@@ -39,19 +39,19 @@ impl Link {
     }
 
     /// Whether guard can read them.
-    pub fn is_ethernet(self) -> bool {
+    pub(super) fn is_ethernet(self) -> bool {
         self.kind == Linktype::ETHERNET
     }
 
     /// Its name in the registry of link types (`LINKTYPE_…`), or its number.
-    pub fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         let known = NAMES.iter().find(|(number, _)| *number == self.kind.0);
         known.map_or_else(|| format!("link type {}", self.kind.0), |(_, name)| (*name).to_owned())
     }
 }
 
 /// Octets of FCS by the flags of one packet; none where they do not say so.
-pub fn fcs_of_packet(options: &[PcapNGOption<'_>], big_endian: bool) -> Option<usize> {
+pub(super) fn fcs_of_packet(options: &[PcapNGOption<'_>], big_endian: bool) -> Option<usize> {
     let option = options.iter().find(|option| option.code == EPB_FLAGS)?;
     let bytes: [u8; 4] = option.value().get(..4)?.try_into().ok()?;
     let flags = if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };

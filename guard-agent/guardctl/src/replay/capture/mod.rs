@@ -19,7 +19,7 @@ const BUFFER: usize = 320 << 10;
 
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
+pub(crate) enum CaptureError {
     /// It cannot be read.
     #[error("{path}: {source}")]
     Io {
@@ -48,7 +48,7 @@ pub enum CaptureError {
 
 /// A frame, as it was captured.
 #[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
+pub(super) struct Packet<'a> {
     /// The interface, an index into what [`read`] returns.
     pub interface: usize,
     /// Nanoseconds since 1970.
@@ -61,7 +61,7 @@ pub struct Packet<'a> {
 
 /// What a file holds beside its frames.
 #[derive(Clone, Debug, Default)]
-pub struct Capture {
+pub(super) struct Capture {
     /// The interfaces by name, in the order in which they came.
     pub interfaces: Vec<String>,
     /// Those whose frames are not Ethernet.
@@ -74,7 +74,7 @@ pub struct Capture {
 
 /// An interface whose frames guard does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotEthernet {
+pub(crate) struct NotEthernet {
     /// Its name, or its number where it has none.
     pub interface: String,
     /// The name of its link type.
@@ -87,7 +87,7 @@ pub struct NotEthernet {
 ///
 /// # Errors
 /// It is no capture, or one without an interface whose frames are Ethernet.
-pub fn read(
+pub(super) fn read(
     path: &Path,
     unnamed: &str,
     mut each: impl FnMut(Packet<'_>),

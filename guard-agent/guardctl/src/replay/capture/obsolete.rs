@@ -6,7 +6,7 @@ const TYPE: u32 = 2;
 
 /// A packet, as the block has it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Packet<'a> {
+pub(super) struct Packet<'a> {
     pub interface: u16,
     pub time_high: u32,
     pub time_low: u32,
@@ -16,11 +16,14 @@ pub struct Packet<'a> {
 
 /// The block is shorter than it says.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooShort;
+pub(super) struct TooShort;
 
 impl<'a> Packet<'a> {
     /// Reads a block that the parser does not know; none if it is of another type.
-    pub fn of_block(block: &UnknownBlock<'a>, big_endian: bool) -> Option<Result<Self, TooShort>> {
+    pub(super) fn of_block(
+        block: &UnknownBlock<'a>,
+        big_endian: bool,
+    ) -> Option<Result<Self, TooShort>> {
         // The parser reads the type as little-endian, whatever the section's order.
         let kind = if big_endian { block.block_type.swap_bytes() } else { block.block_type };
         (kind == TYPE).then(|| Self::parse(block.data, big_endian).ok_or(TooShort))

@@ -13,7 +13,7 @@ use guard_tests::{Arp, BRIDGE, Lab, RawSocket, Sandbox};
 
 use super::{Next, PACE};
 
-pub const BARE: &str = "bare";
+pub(super) const BARE: &str = "bare";
 
 /// Where an Ethernet frame says who sent it.
 const SENDER: std::ops::Range<usize> = 6..12;
@@ -23,7 +23,7 @@ const SENDER: std::ops::Range<usize> = 6..12;
 ///
 /// # Errors
 /// The bridge is gone.
-pub fn latencies(
+pub(super) fn latencies(
     lab: &Lab,
     thief: &Sandbox,
     own: Ipv4Addr,

@@ -13,7 +13,7 @@ use crate::bpf;
 
 /// Since the beginning.
 #[derive(Debug)]
-pub struct Cost {
+pub(super) struct Cost {
     cpu: Duration,
     /// That were processed.
     pub frames: u64,
@@ -26,7 +26,7 @@ impl Cost {
     ///
     /// # Errors
     /// It has ended.
-    pub fn of_guard(pid: u32, program: u32) -> Result<Self> {
+    pub(super) fn of_guard(pid: u32, program: u32) -> Result<Self> {
         let info = bpf::info(program)?;
         let cpu = cpu(pid)? + info.run_time();
         Ok(Self { cpu, frames: info.run_count(), dropped: 0 })
@@ -37,12 +37,12 @@ impl Cost {
     ///
     /// # Errors
     /// It has ended.
-    pub fn of_peer(pid: u32, (frames, dropped): (u64, u64)) -> Result<Self> {
+    pub(super) fn of_peer(pid: u32, (frames, dropped): (u64, u64)) -> Result<Self> {
         Ok(Self { cpu: cpu(pid)?, frames, dropped })
     }
 
     /// What it took since then.
-    pub fn since(&self, before: &Self) -> Self {
+    pub(super) fn since(&self, before: &Self) -> Self {
         let Self { cpu, frames, dropped } = before;
         Self {
             cpu: self.cpu.saturating_sub(*cpu),
@@ -52,7 +52,7 @@ impl Cost {
     }
 
     /// None for fewer than a hundred thousand frames: the kernel counts a process's time in ticks.
-    pub fn seconds_per_million(&self) -> Option<f64> {
+    pub(super) fn seconds_per_million(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "frames of a benchmark")]
         let millions = self.frames as f64 / 1e6;
         (self.frames >= 100_000).then(|| (self.cpu.as_secs_f64() / millions * 1e4).round() / 1e4)
@@ -75,7 +75,7 @@ fn cpu(pid: u32) -> Result<Duration> {
 ///
 /// # Errors
 /// It has none.
-pub fn packet_statistics(pid: u32) -> Result<(u64, u64)> {
+pub(super) fn packet_statistics(pid: u32) -> Result<(u64, u64)> {
     let pid = libc::pid_t::try_from(pid)?;
     let process =
         owned(syscall2(libc::SYS_pidfd_open, pid.into(), 0, 0)).context("opening a process")?;

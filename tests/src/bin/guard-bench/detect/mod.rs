@@ -91,7 +91,7 @@ impl Point {
 type News = (&'static str, Ipv4Addr, Instant);
 
 /// Runs the benchmark.
-pub fn run(json: bool) -> Result<()> {
+pub(crate) fn run(json: bool) -> Result<()> {
     let lab = Lab::with_prefix(20)?;
     let agent = lab.agent_with(Launch::config(&lab.config()?)?)?;
     let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);

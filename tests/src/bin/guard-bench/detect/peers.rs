@@ -18,8 +18,8 @@ use super::{
     cost::{Cost, packet_statistics},
 };
 
-pub const ARPWATCH: &str = "arpwatch";
-pub const ARPALERT: &str = "arpalert";
+pub(super) const ARPWATCH: &str = "arpwatch";
+pub(super) const ARPALERT: &str = "arpalert";
 
 /// What one of its lines says.
 enum Word {
@@ -30,7 +30,7 @@ enum Word {
 }
 
 /// A running peer.
-pub struct Peer {
+pub(super) struct Peer {
     name: &'static str,
     process: Child,
     known: Arc<AtomicUsize>,
@@ -43,7 +43,7 @@ impl Peer {
     ///
     /// # Errors
     /// It is not installed.
-    pub fn arpwatch(lab: &Lab, news: Sender<News>) -> Result<Self> {
+    pub(super) fn arpwatch(lab: &Lab, news: Sender<News>) -> Result<Self> {
         let file = lab.dir().join("arp.dat");
         std::fs::write(&file, "").with_context(|| file.display().to_string())?;
         let mut command = lab.host().command(ARPWATCH);
@@ -66,7 +66,7 @@ impl Peer {
     ///
     /// # Errors
     /// It is not installed.
-    pub fn arpalert(lab: &Lab, news: Sender<News>) -> Result<Self> {
+    pub(super) fn arpalert(lab: &Lab, news: Sender<News>) -> Result<Self> {
         let (file, dir) = (lab.dir().join("arpalert.conf"), lab.dir().display());
         // Told of everything at once, and of each thing: without its limits against floods.
         let settings = format!(
@@ -126,7 +126,7 @@ impl Peer {
     ///
     /// # Errors
     /// It has ended.
-    pub fn cost(&self) -> Result<Cost> {
+    pub(super) fn cost(&self) -> Result<Cost> {
         // `nsenter` has become the peer.
         let pid = self.process.id();
         let (received, dropped) = packet_statistics(pid)?;
@@ -140,7 +140,7 @@ impl Peer {
     ///
     /// # Errors
     /// It does not.
-    pub fn await_known(&self, count: usize) -> Result<()> {
+    pub(super) fn await_known(&self, count: usize) -> Result<()> {
         eventually(&format!("{} knowing {count}", self.name), || {
             Ok((self.known.load(Ordering::Relaxed) >= count).then_some(()))
         })
