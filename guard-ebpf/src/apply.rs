@@ -58,9 +58,8 @@ pub(crate) enum Once {
     Port,
 }
 
-/// Judges a claim and carries out the decision. A BPF subprogram (the verifier bounds the stack per
-/// function).
-#[inline(never)]
+/// Judges a claim and carries out the decision.
+#[inline(always)]
 pub(crate) fn claim<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
@@ -209,33 +208,29 @@ fn refuse<S: Store>(store: &mut S, slot: u32, now_ns: u64) -> bool {
 }
 
 /// Sends an event about something: the first time, and while it goes on. All of that comes out of the
-/// port's own budget, but for what is the gateway's or the host's. A BPF subprogram (the verifier bounds
-/// the stack per function).
-#[inline(never)]
+/// port's own budget, but for what is the gateway's or the host's.
+#[inline(always)]
 pub(crate) fn notify<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     notification: &Notification,
     now_ns: u64,
 ) {
-    let Notification { of, mac, kind, once, .. } = notification;
-    if *once == Once::Always {
-        if !emit(store, notification, &notification.key, *kind, ingress.from) {
+    if notification.once == Once::Always {
+        if !emit(store, notification, &notification.key, notification.kind, ingress.from) {
             ingress.counters.events_lost += 1;
         }
         return;
     }
-    let mac = if *once == Once::Port { [0; 6] } else { *mac };
-    let mut key = ChallengerKey::new(of, ingress.from, mac, *kind);
-    if again(store, ingress, notification, &key, now_ns) != 0 {
+    let of_mac = u32::from(notification.once == Once::Mac);
+    if again(store, ingress, notification, of_mac, now_ns) != 0 {
         return;
     }
     // Older kernels bound the stack over all functions that wait for one another, so this one calls
     // what `first` finds is to be done.
     match first(store, ingress, notification, now_ns) {
         IN_CROWD => {
-            key = ChallengerKey::new(of, ingress.from, [0; 6], *kind);
-            again(store, ingress, notification, &key, now_ns);
+            again(store, ingress, notification, 0, now_ns);
         }
         OVER_BUDGET => flood(store, ingress, notification, now_ns),
         _ => {}
@@ -249,16 +244,19 @@ const IN_CROWD: u32 = 1;
 /// It has counted what is a flood.
 const OVER_BUDGET: u32 = 2;
 
-/// Counts a challenger that is known. Not 0 if it is. A BPF subprogram.
+/// Counts a challenger that is known: the MAC, or with 0 the port. Not 0 if it is. A BPF subprogram.
 #[inline(never)]
 fn again<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     notification: &Notification,
-    key: &ChallengerKey,
+    of_mac: u32,
     now_ns: u64,
 ) -> u32 {
-    let Some(known) = store.challenger_mut(key) else { return 0 };
+    let Notification { of, mac, kind, .. } = notification;
+    let mac = if of_mac == 0 { [0; 6] } else { *mac };
+    let key = ChallengerKey::new(of, ingress.from, mac, *kind);
+    let Some(known) = store.challenger_mut(&key) else { return 0 };
     known.frames += 1;
     known.seen_ns = now_ns;
     // From an uplink, what is sent to a group may come back from a loop; what is sent to a station alone
@@ -272,7 +270,7 @@ fn again<S: Store>(
     if due && (is_reserved(notification) || spend_event(store, ingress.port, now_ns)) {
         if !emit(store, notification, &notification.key, notification.kind, ingress.from) {
             ingress.counters.events_lost += 1;
-        } else if let Some(known) = store.challenger_mut(key) {
+        } else if let Some(known) = store.challenger_mut(&key) {
             known.told_ns = now_ns;
         }
     }

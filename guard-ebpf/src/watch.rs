@@ -62,6 +62,7 @@ pub struct Ingress<'a> {
 /// follow what is written here. What it holds of an earlier frame means nothing.
 #[derive(Zeroable)]
 pub struct Scratch {
+    now_ns: u64,
     parsed: Parsed,
     claim: Claim,
     further: Further,
@@ -95,41 +96,160 @@ pub fn watch<F: Frame + ?Sized, S: Store>(
 ) {
     match fast_path(frame, store, ingress.port, ingress.from, || store.now_ns()) {
         Some(kind) => ingress.counters.frame(kind),
-        None => slow_path(frame, store, ingress, scratch),
+        None => slow_path(&mut Work { frame, store, ingress, scratch }),
     }
 }
 
 /// The slow path: any frame, read to its end.
 #[inline(always)]
-pub fn slow_path<F: Frame + ?Sized, S: Store>(
-    frame: &F,
-    store: &mut S,
-    ingress: &mut Ingress<'_>,
-    scratch: &mut Scratch,
-) {
-    let Scratch { parsed, claim, further, judged, sender } = scratch;
-    parse_into(frame, ingress.port, parsed);
-    let now_ns = store.now_ns();
-    let port = ingress.port;
-    ingress.counters.frame(parsed.kind);
-    sender.reset(parsed, port);
-    // The bridge drops it before it learns anything of it: only whose MAC it has is looked at.
-    if port.flags & PORT_FILTERS_VLANS != 0 && !store.is_member(ingress.from, parsed.segment.vlan) {
-        ingress.counters.no_claim(NoClaim::Vlan);
-        sender.drop_by(drop_no_claim(port, NoClaim::Vlan));
-        sender.dropped = 1;
-        if sender.suspect(store, ingress, &mut judged.notification, now_ns) != 0 {
-            notify(store, ingress, &judged.notification, now_ns);
+pub fn slow_path(steps: &mut impl Steps) {
+    if steps.read() != 0 {
+        for _ in 0..MAX_CLAIMS {
+            let came = steps.judge();
+            if came & TELLS != 0 {
+                steps.tell();
+            }
+            if came & MORE == 0 {
+                break;
+            }
         }
-        ingress.counters.verdict(sender.verdict);
-        return;
     }
-    if parsed.claims {
+    if steps.source() != 0 {
+        steps.tell();
+    }
+    if steps.notice() != 0 {
+        steps.tell();
+    }
+}
+
+/// The steps of the slow path, in this order. What one leaves to the next is in the [`Scratch`], and
+/// what it returns is a number: each may be a function of its own to the kernel's verifier, which then
+/// looks at it once, and not once for each way that leads to it.
+pub trait Steps {
+    /// Reads the frame. Not 0 if it claims anything.
+    fn read(&mut self) -> u32;
+    /// Judges a claim, and turns to the next: [`TELLS`] and [`MORE`].
+    fn judge(&mut self) -> u32;
+    /// Looks at what there is beside the claims, and at whose MAC the source is. Not 0 if there is
+    /// something to tell of that.
+    fn source(&mut self) -> u32;
+    /// Not 0 if there is something to tell of the frame as such.
+    fn notice(&mut self) -> u32;
+    /// Tells what the step before has found. Returns 1, since older kernels want a number.
+    fn tell(&mut self) -> u32;
+}
+
+/// There is something to tell.
+pub const TELLS: u32 = 1;
+/// There is a further claim.
+pub const MORE: u32 = 2;
+
+/// What the steps work on.
+pub struct Work<'a, 'port, F: ?Sized, S> {
+    /// The frame.
+    pub frame: &'a F,
+    /// The maps.
+    pub store: &'a mut S,
+    /// Where it comes from.
+    pub ingress: &'a mut Ingress<'port>,
+    /// What is known of it so far.
+    pub scratch: &'a mut Scratch,
+}
+
+impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
+    #[inline(always)]
+    fn read(&mut self) -> u32 {
+        let Self { frame, store, ingress, scratch } = self;
+        let Scratch { now_ns, parsed, claim, further, sender, .. } = scratch;
+        let port = ingress.port;
+        parse_into(*frame, port, parsed);
+        *now_ns = store.now_ns();
+        ingress.counters.frame(parsed.kind);
+        sender.reset(parsed, port);
+        // The bridge drops it before it learns anything of it: only whose MAC it has is looked at.
+        if port.flags & PORT_FILTERS_VLANS != 0
+            && !store.is_member(ingress.from, parsed.segment.vlan)
+        {
+            sender.dropped = 1;
+            return 0;
+        }
+        if !parsed.claims {
+            return 0;
+        }
         *claim = parsed.claim;
         *further = parsed.further;
-        claims(frame, store, ingress, claim, further, judged, sender, now_ns);
+        if claim.flags & CLAIM_ODD != 0 {
+            ingress.counters.odd += 1;
+        }
+        1
     }
-    let mut notice = Notice::No;
+
+    #[inline(always)]
+    fn judge(&mut self) -> u32 {
+        let Self { frame, store, ingress, scratch } = self;
+        let Scratch { now_ns, claim: next, further, judged, sender, .. } = scratch;
+        next.flags |= sender.group;
+        claim(*store, ingress, next, judged, *now_ns);
+        sender.take(next, judged);
+        let tells = if judged.tells == 0 { 0 } else { TELLS };
+        next_claim(*frame, further, next);
+        if further.done == 0 { tells | MORE } else { tells }
+    }
+
+    #[inline(always)]
+    fn source(&mut self) -> u32 {
+        let Self { store, ingress, scratch, .. } = self;
+        let Scratch { now_ns, parsed, judged, sender, .. } = scratch;
+        sender.notice = 0;
+        if sender.dropped == 0 {
+            beside(ingress, parsed, sender);
+        } else {
+            ingress.counters.no_claim(NoClaim::Vlan);
+            sender.drop_by(drop_no_claim(ingress.port, NoClaim::Vlan));
+        }
+        let tells = sender.suspect(*store, ingress, &mut judged.notification, *now_ns);
+        ingress.counters.verdict(sender.verdict);
+        tells
+    }
+
+    #[inline(always)]
+    fn notice(&mut self) -> u32 {
+        let Scratch { parsed, judged, sender, .. } = &mut *self.scratch;
+        if sender.notice == 0 {
+            return 0;
+        }
+        let notification = &mut judged.notification;
+        let key = AddressKey::none(parsed.segment);
+        let key = match parsed.dhcp.address {
+            0 => key,
+            address => AddressKey::v4(parsed.segment, address.to_ne_bytes()),
+        };
+        *notification = Notification {
+            key,
+            of: key,
+            mac: parsed.eth_src,
+            eth_src: parsed.eth_src,
+            holder: Holder::NONE,
+            flags: 0,
+            kind: sender.notice,
+            strength: STRENGTH_NONE,
+            once: Once::Port,
+        };
+        1
+    }
+
+    #[inline(always)]
+    fn tell(&mut self) -> u32 {
+        let Self { store, ingress, scratch, .. } = self;
+        notify(*store, ingress, &scratch.judged.notification, scratch.now_ns);
+        1
+    }
+}
+
+/// What there is to say of a frame beside its claims.
+#[inline(always)]
+fn beside(ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
+    let port = ingress.port;
     match parsed.beside(port) {
         Meaning::Nothing => {}
         Meaning::NoClaim(reason) => {
@@ -142,7 +262,7 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
         }
         Meaning::Opaque(reason) => {
             ingress.counters.opaque(reason);
-            notice = Notice::Opaque;
+            sender.notice = EVENT_OPAQUE;
             sender.drop_by(drop_on_access(port, DropReason::Opaque));
         }
     }
@@ -153,85 +273,17 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
     {
         ingress.counters.routers += 1;
         if matches!(parsed.router, Router::Message) {
-            notice = Notice::Router;
+            sender.notice = EVENT_ROUTER;
             sender.drop_for(DropReason::Router);
-        } else if matches!(notice, Notice::No) {
-            notice = Notice::RouterFlag;
+        } else if sender.notice == 0 {
+            sender.notice = EVENT_ROUTER_FLAG;
         }
     }
     if parsed.dhcp.message == DECLINE {
-        notice = Notice::Declined;
+        sender.notice = EVENT_DECLINED;
     }
     if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
         sender.drop_for(DropReason::Tagged);
-    }
-    if sender.suspect(store, ingress, &mut judged.notification, now_ns) != 0 {
-        notify(store, ingress, &judged.notification, now_ns);
-    }
-    ingress.counters.verdict(sender.verdict);
-    let kind = match notice {
-        Notice::No => return,
-        Notice::Opaque => EVENT_OPAQUE,
-        Notice::Router => EVENT_ROUTER,
-        Notice::RouterFlag => EVENT_ROUTER_FLAG,
-        Notice::Declined => EVENT_DECLINED,
-    };
-    let notification = &mut judged.notification;
-    let key = AddressKey::none(parsed.segment);
-    let key = match parsed.dhcp.address {
-        0 => key,
-        address => AddressKey::v4(parsed.segment, address.to_ne_bytes()),
-    };
-    *notification = Notification {
-        key,
-        of: key,
-        mac: parsed.eth_src,
-        eth_src: parsed.eth_src,
-        holder: Holder::NONE,
-        flags: 0,
-        kind,
-        strength: STRENGTH_NONE,
-        once: Once::Port,
-    };
-    notify(store, ingress, notification, now_ns);
-}
-
-/// What is reported about a frame as such, once for a port.
-enum Notice {
-    No,
-    Opaque,
-    Router,
-    RouterFlag,
-    Declined,
-}
-
-/// Judges the claims of a frame one after the other.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "each is a place of its own, for the verifier")]
-fn claims<F: Frame + ?Sized, S: Store>(
-    frame: &F,
-    store: &mut S,
-    ingress: &mut Ingress<'_>,
-    next: &mut Claim,
-    further: &mut Further,
-    judged: &mut Judged,
-    sender: &mut Sender,
-    now_ns: u64,
-) {
-    if next.flags & CLAIM_ODD != 0 {
-        ingress.counters.odd += 1;
-    }
-    for _ in 0..MAX_CLAIMS {
-        next.flags |= sender.group;
-        claim(store, ingress, next, judged, now_ns);
-        sender.take(next, judged);
-        if judged.tells != 0 {
-            notify(store, ingress, &judged.notification, now_ns);
-        }
-        next_claim(frame, further, next);
-        if further.done != 0 {
-            break;
-        }
     }
 }
 
@@ -250,6 +302,8 @@ struct Sender {
     verdict: u32,
     /// Not 0 if the bridge drops the frame, so that its source is not learned.
     dropped: u32,
+    /// The `EVENT_*` to tell of the frame as such, once for a port; 0 without any.
+    notice: u8,
 }
 
 impl Sender {

@@ -13,7 +13,7 @@ use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
 use guard_ebpf::{
     abi::{BridgeCounters, Port},
     fast_path::fast_claim,
-    watch::{Ingress, slow_path},
+    watch::{Ingress, Scratch, Steps, Work, slow_path},
 };
 
 use crate::{
@@ -47,7 +47,7 @@ fn watch(skb: &Skb) -> Option<()> {
     match fast_claim(skb, port) {
         Some(claim) if is_cached(&claim, from) => counters.frame(claim.kind),
         Some(_) if ask(ctx, port, from, counters) != 0 => {}
-        _ => slow(ctx, port, from, counters),
+        _ => slow(ctx, port, counters),
     }
     Some(())
 }
@@ -67,14 +67,85 @@ fn ask(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCounter
 /// The slow path, as a BPF subprogram: the fast path then needs no registers saved, and hardly any
 /// stack.
 #[inline(never)]
-fn slow(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCounters) {
-    let skb = Skb(TcContext::new(skb));
+fn slow(skb: *mut __sk_buff, port: &Port, counters: *mut BridgeCounters) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    #[expect(unsafe_code, reason = "the scratch is written in place")]
-    // SAFETY: this CPU's own, on which no second frame is watched meanwhile; zeroes, as the kernel
-    // makes them, are valid.
-    let scratch = unsafe { &mut *scratch };
-    slow_path(&skb, &mut Maps, &mut Ingress { port, from, counters }, scratch);
+    slow_path(&mut Place { skb: Skb(TcContext::new(skb)), port, counters, scratch });
+}
+
+/// Where the slow path works.
+struct Place<'a> {
+    skb: Skb,
+    port: &'a Port,
+    counters: *mut BridgeCounters,
+    scratch: *mut Scratch,
+}
+
+impl Place<'_> {
+    /// Finds everything by the frame.
+    #[inline(always)]
+    fn of(skb: *mut __sk_buff) -> Option<Self> {
+        let skb = Skb(TcContext::new(skb));
+        let port = port(skb.ifindex())?;
+        let counters = COUNTERS.get_ptr_mut(port.bridge_slot)?;
+        Some(Self { skb, port, counters, scratch: SCRATCH.get_ptr_mut(0)? })
+    }
+
+    #[inline(always)]
+    fn with<R>(&self, step: impl FnOnce(Work<'_, '_, Skb, Maps>) -> R) -> R {
+        #[expect(unsafe_code, reason = "counters and the scratch are written in place")]
+        // SAFETY: this CPU's own values, which the verifier keeps in bounds, lent to one step at a time;
+        // on this CPU no second frame is watched meanwhile. Zeroes, as the kernel makes them, are valid.
+        let (counters, scratch) = unsafe { (&mut *self.counters, &mut *self.scratch) };
+        let ingress = &mut Ingress { port: self.port, from: self.skb.ifindex(), counters };
+        step(Work { frame: &self.skb, store: &mut Maps, ingress, scratch })
+    }
+}
+
+impl Steps for Place<'_> {
+    #[inline(always)]
+    fn read(&mut self) -> u32 {
+        self.with(|mut work| work.read())
+    }
+
+    #[inline(always)]
+    fn judge(&mut self) -> u32 {
+        judge(self.skb.0.skb.skb)
+    }
+
+    #[inline(always)]
+    fn source(&mut self) -> u32 {
+        self.with(|mut work| work.source())
+    }
+
+    #[inline(always)]
+    fn notice(&mut self) -> u32 {
+        self.with(|mut work| work.notice())
+    }
+
+    #[inline(always)]
+    fn tell(&mut self) -> u32 {
+        tell(self.skb.0.skb.skb)
+    }
+}
+
+/// Judges a claim. A global function to the kernel, since it has a name of its own: the verifier looks at
+/// it once, and not again for each claim and each way that leads to it. Before 5.12 such a function can
+/// be handed nothing but the frame.
+#[expect(unsafe_code, reason = "a function with a name of its own")]
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge(skb: *mut __sk_buff) -> u32 {
+    Place::of(skb).map_or(0, |place| place.with(|mut work| work.judge()))
+}
+
+/// Tells what there is to tell. A global function as well.
+#[expect(unsafe_code, reason = "a function with a name of its own")]
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell(skb: *mut __sk_buff) -> u32 {
+    Place::of(skb).map_or(0, |place| place.with(|mut work| work.tell()))
 }
 
 #[panic_handler]
