@@ -58,6 +58,17 @@ fn the_kernel_takes_the_tracer() {
     load(&pins, object, "guard_trace");
 }
 
+/// Each start of the agent waits for the verifier, which walks over the program along every way through it:
+/// far more often than it is long, where a loop calls what is not global (`judge` in the program).
+#[test]
+fn the_verifier_is_soon_done() {
+    const MOST: u32 = 100_000;
+    let Some(program) = Program::load() else { return };
+    // Not known before Linux 5.16.
+    let Some(walked) = program.verified() else { return };
+    assert!(walked < MOST, "{walked} instructions");
+}
+
 #[test]
 fn a_frame_of_an_unknown_port_leaves_no_trace() {
     let Some(mut program) = Program::load() else { return };

@@ -129,6 +129,12 @@ impl Program {
         })
     }
 
+    /// How many instructions the verifier has walked over, if it says so.
+    pub(crate) fn verified(&self) -> Option<u32> {
+        let program = self.ebpf.program(PROGRAM).unwrap();
+        program.info().unwrap().verified_instruction_count()
+    }
+
     /// Brings the maps into the state before the case.
     pub(crate) fn prepare(&mut self, case: &Case, now_ns: u64) {
         self.clear();
