@@ -1,6 +1,13 @@
-//! Enforcement: what an operator sets, and what is decided of it without the kernel. The rows cited are
-//! those of `docs/rules/enforce.md`.
+//! Enforcement: what an operator sets, and what is decided of it without the kernel.
 
+mod advice;
+mod brake;
+mod overrides;
+mod preflight;
 mod settings;
 
+pub use advice::{allowed_by, rule};
+pub use brake::{Brake, can_be_braked};
+pub use overrides::{Override, Overrides};
+pub use preflight::{Facts, Finding, Kept, PortFacts, preflight};
 pub use settings::{Class, Hygiene, Mode, Settings, Strict};
