@@ -92,7 +92,7 @@ fn s26_sources_that_are_not_the_ports() -> Result<()> {
     world
         .lab
         .host()
-        .ip("link add other type dummy\naddress add 192.0.2.1/24 dev other\nlink set other up")?;
+        .ip("link add other type bridge\naddress add 192.0.2.1/24 dev other\nlink set other up")?;
     world.switch(Mode::Enforce)?;
     let (from, to) = (world.attacker.mac(), world.neighbour.mac());
     let arrived = world.neighbour.raw_socket()?;

@@ -41,7 +41,7 @@ pub(crate) struct Leases {
 impl World {
     /// In observe.
     pub(crate) fn new() -> Result<Self> {
-        Self::with("", |config| Ok(config))
+        Self::with("", Ok)
     }
 
     /// With further lines for the bridge's section, and a changed configuration.
@@ -74,8 +74,23 @@ impl World {
 
     /// Switches the bridge by the configuration file.
     pub(crate) fn switch(&self, mode: Mode) -> Result<()> {
-        let config = self.config.clone().with(&section(&self.bridge, mode))?;
-        self.agent.reload(&config.text()?)
+        self.agent.reload(&self.config_of(mode)?.text()?)
+    }
+
+    fn config_of(&self, mode: Mode) -> Result<Config> {
+        self.config.clone().with(&section(&self.bridge, mode))
+    }
+
+    /// Ends the agent with SIGKILL, lets something happen, and starts it again in enforce.
+    pub(crate) fn die_and_start_again<T>(
+        &mut self,
+        meanwhile: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        self.agent.kill()?;
+        let result = meanwhile(self)?;
+        let launch = Launch::config(&self.config_of(Mode::Enforce)?)?;
+        self.agent.start_again_with(launch)?;
+        Ok(result)
     }
 
     /// Frames that the bridge has dropped for a reason.
