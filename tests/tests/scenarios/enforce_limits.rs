@@ -9,8 +9,9 @@ use crate::enforce::{Theft, drops, with_mode};
 fn a_forgotten_uplink_is_never_dropped_on_and_is_told_of() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
-    lab.host()
-        .ip(&format!("link add forgotten type vxlan id 5 dstport 4789\nlink set forgotten master {BRIDGE} up"))?;
+    lab.host().ip(&format!(
+        "link add forgotten type vxlan id 5 dstport 4789\nlink set forgotten master {BRIDGE} up"
+    ))?;
     eventually("the port", || {
         let ports = agent.list(&["ports"], "ports")?;
         Ok(ports.iter().any(|port| port["kind"] == "unknown").then_some(()))
