@@ -222,6 +222,7 @@ fn open_enforcement(
         modes: kernel.modes()?,
         drops: kernel.drops()?,
         owners: leases.owners.clone(),
+        reporter: leases.reporter.clone(),
         health: leases.health.clone(),
         state_dir: config.state_dir.clone(),
     };

@@ -5,6 +5,7 @@
 mod bridge;
 mod counted;
 mod file;
+mod inner;
 mod state;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::{bridge::Bridge, counted::DropsMap, file::OverridesFile};
+use self::{bridge::Bridge, counted::DropsMap, file::OverridesFile, inner::Inner};
 pub(crate) use self::{
     counted::{Counted, decode},
     state::{BridgeState, InForce, PortMode},
@@ -26,6 +27,7 @@ pub(crate) use self::{
 use crate::{
     clock,
     config::Config,
+    events::IncidentReporter,
     health::{self, Health},
     metrics::{Metrics, gauge_value},
     observer::{PortKind, PortStatus, SharedPorts},
@@ -34,8 +36,6 @@ use crate::{
 
 /// Frames of so long ago still tell what a port does.
 const OF_LATE: Duration = Duration::from_secs(600);
-/// A port is dropping for so long after a frame of it was dropped.
-const DROPPING: Duration = Duration::from_secs(60);
 
 /// Why a mode is not changed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,8 @@ pub(crate) struct Deps {
     pub drops: DropsMap,
     /// Who may claim what, and the policies of ports.
     pub owners: Arc<Owners>,
+    /// The incidents, which know whose frames are dropped.
+    pub reporter: Arc<IncidentReporter>,
     /// What is degraded.
     pub health: Arc<Health>,
     /// Where the modes of ports are stored.
@@ -80,28 +82,16 @@ pub(crate) struct Deps {
 /// Which bridges and ports drop.
 pub(crate) struct Enforcement {
     owners: Arc<Owners>,
+    reporter: Arc<IncidentReporter>,
     health: Arc<Health>,
     inner: Mutex<Inner>,
-}
-
-struct Inner {
-    modes: Array<MapData, abi::Mode>,
-    drops: DropsMap,
-    file: OverridesFile,
-    /// In the order of their slots.
-    bridges: Vec<Bridge>,
-    /// Whether the brake may act.
-    brake: bool,
-    /// What was counted, when it was last read.
-    counted: Vec<Counted>,
-    ports: SharedPorts,
 }
 
 impl Enforcement {
     /// Takes over what is in force, and the modes of ports that are stored. The bridges' policies are set,
     /// and the owners know the ports' modes: to be called before any port is known.
     pub(crate) fn open(deps: Deps, config: &Config) -> Self {
-        let Deps { modes, drops, owners, health, state_dir } = deps;
+        let Deps { modes, drops, owners, reporter, health, state_dir } = deps;
         let file = OverridesFile::open(&state_dir).unwrap_or_else(|(file, error)| {
             let why =
                 format!("the modes of ports cannot be read: {error}; they are their bridges'");
@@ -117,7 +107,7 @@ impl Enforcement {
         let ports = SharedPorts::default();
         let brake = config.enforce.brake;
         let inner = Inner { modes, drops, file, bridges, brake, counted: Vec::new(), ports };
-        Self { owners, health, inner: Mutex::new(inner) }
+        Self { owners, reporter, health, inner: Mutex::new(inner) }
     }
 
     /// Leases and ports are known: from now on the bridges do what the configuration says.
@@ -128,6 +118,7 @@ impl Enforcement {
         for at in 0..inner.bridges.len() {
             self.apply(inner, at);
         }
+        self.look(inner);
     }
 
     /// The configuration says this now.
@@ -144,6 +135,7 @@ impl Enforcement {
             report(&self.health, set);
             self.apply(inner, at);
         }
+        self.look(inner);
     }
 
     /// Has a bridge do what its settings say. What errors speak against is not begun; what is in force
@@ -181,7 +173,7 @@ impl Enforcement {
         self.may(inner, at, mode, yes)?;
         if !dry_run {
             inner.set_mode(at, mode)?;
-            self.health.recovered(&health::enforcement(bridge));
+            self.look(inner);
             tracing::warn!(bridge, %mode, "the mode of a bridge was set");
         }
         Ok(self.state(inner, at))
@@ -208,6 +200,7 @@ impl Enforcement {
             inner.file.set(&known.bridge, &known.interface, mode)?;
             self.owners.set_overrides(inner.file.modes())?;
             inner.bridges[at].brake.changed(clock::monotonic());
+            self.look(inner);
             let mode = mode.map_or("bridge", |entry| entry.mode.name());
             tracing::warn!(port, mode, "the mode of a port was set");
         }
@@ -336,8 +329,9 @@ impl Enforcement {
         }
     }
 
-    /// Says of each bridge that enforces what keeps it from doing so on all ports.
+    /// Says which ports enforce, and of each bridge that does what keeps it from doing so on all ports.
     fn look(&self, inner: &Inner) {
+        self.reporter.set_enforced(inner.enforced());
         for bridge in &inner.bridges {
             let key = health::enforcement(&bridge.name);
             if bridge.braked != 0 {
@@ -425,69 +419,5 @@ fn report(health: &Health, result: Result<(), MapError>) {
     if let Err(error) = result {
         let why = format!("the kernel's map of policies cannot be written: {error}");
         health.degraded(health::ENFORCEMENT, &why);
-    }
-}
-
-impl Inner {
-    fn at(&self, bridge: &str) -> Option<usize> {
-        self.bridges.iter().position(|known| *known.name == *bridge)
-    }
-
-    fn set_mode(&mut self, at: usize, mode: Mode) -> Result<(), MapError> {
-        let was = std::mem::replace(&mut self.bridges[at].mode, mode);
-        if let Err(error) = self.write(at) {
-            self.bridges[at].mode = was;
-            return Err(error);
-        }
-        if was != mode {
-            self.bridges[at].brake.changed(clock::monotonic());
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, at: usize) -> Result<(), MapError> {
-        let Bridge { slot, mode, braked, .. } = &self.bridges[at];
-        let mode = abi::Mode { enforce: u32::from(mode.enforces()), braked: *braked };
-        self.modes.set(*slot, mode, 0)
-    }
-
-    /// Reads what was dropped, and removes what was of ports that are gone.
-    fn read_drops(&mut self) {
-        let ports = self.ports.read();
-        self.counted = counted::read(&mut self.drops, |ifindex| ports.contains_key(&ifindex));
-    }
-
-    fn in_force(&self) -> InForce {
-        let mode = |bridge: &Bridge| (bridge.name.clone(), bridge.mode);
-        InForce { bridges: self.bridges.iter().map(mode).collect(), ports: self.file.modes() }
-    }
-
-    /// How many ports of a bridge enforce and drop, and whether nobody is before the program on any.
-    fn ports_of(&self, bridge: &Bridge) -> (usize, usize, bool) {
-        let now = clock::monotonic();
-        let ports = self.ports.read();
-        let own = || ports.iter().filter(|(_, status)| status.port.bridge == bridge.name);
-        let in_force = self.in_force();
-        let enforcing = own().filter(|(_, status)| in_force.of(status).enforces()).count();
-        let is_dropping =
-            |counted: &&Counted| counted.dropped > 0 && now.saturating_sub(counted.last) < DROPPING;
-        let mut dropping: Vec<_> =
-            self.counted.iter().filter(is_dropping).map(|counted| counted.ifindex).collect();
-        dropping.dedup();
-        let dropping = own().filter(|(ifindex, _)| dropping.contains(ifindex)).count();
-        let first = own().all(|(_, status)| status.coverage.is_none() || status.why.is_none());
-        (enforcing, dropping, first)
-    }
-
-    /// The ports of a bridge on which nothing is dropped though nobody has said that they are uplinks.
-    fn unknown(&self, bridge: &str) -> Option<String> {
-        let ports = self.ports.read();
-        let is = |status: &&PortStatus| {
-            *status.port.bridge == *bridge && status.kind.0 == PortKind::Unknown
-        };
-        let names: Vec<_> =
-            ports.values().filter(is).map(|status| &*status.port.interface).collect();
-        let (names, which) = (names.join(", "), "name each in uplinks or in access");
-        (!names.is_empty()).then(|| format!("nothing is dropped on {names}: {which}"))
     }
 }

@@ -127,6 +127,32 @@ fn drops_say_what_the_first_frame_was_and_what_would_allow_it() -> Result<()> {
 }
 
 #[test]
+fn an_impostor_who_is_dropped_is_less_bad_and_gone_when_he_does_not_try_any_more() -> Result<()> {
+    let lab = Lab::new()?;
+    let config = lab.config()?.with("[conflict]\nquiet = \"2s\"")?;
+    let config = config.with(&format!("[[bridge]]\nname = {BRIDGE:?}\nmode = \"enforce\""))?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    let theft = Theft::new(&lab, &agent)?;
+    // It would answer if it was asked.
+    theft.thief.add_address(theft.lease.address)?;
+    eventually("a port that enforces", || {
+        let enforcing = agent.metric("guard_ports_enforcing", &[("bridge", BRIDGE)])?;
+        Ok((enforcing == Some(3.0)).then_some(()))
+    })?;
+    std::thread::sleep(Duration::from_millis(1500));
+    let events = agent.follow(&["events", "--from", "0"])?;
+    ensure!(!theft.arrives()?);
+    let (_, opened) = events.next(|event| event["type"] == "conflict.opened")?;
+    let conflict = &opened["conflict"];
+    ensure!(conflict["action"] == "dropped" && conflict["severity"] == "info", "{opened}");
+    let impostor = &conflict["claimants"][1];
+    ensure!(impostor["role"] == "impostor" && impostor["dropped"] == 1, "{opened}");
+    let (_, closed) = events.next(|event| event["type"] == "conflict.closed")?;
+    ensure!(closed["conflict"]["id"] == conflict["id"], "{closed}");
+    Ok(())
+}
+
+#[test]
 fn a_bridge_is_switched_by_its_file_and_a_signal() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;

@@ -210,7 +210,7 @@ impl ::serde::Serialize for Port {
 impl ::serde::Serialize for Claimant {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Claimant", 9)?;
+        let mut object = serializer.serialize_struct("Claimant", 10)?;
         object.serialize_field("role", &crate::json::text(self.role().word()))?;
         object.serialize_field("mac", &crate::json::text(&self.mac))?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
@@ -220,13 +220,14 @@ impl ::serde::Serialize for Claimant {
         object.serialize_field("first_seen", &crate::json::time(self.first_seen))?;
         object.serialize_field("last_seen", &crate::json::time(self.last_seen))?;
         object.serialize_field("frames", &self.frames)?;
+        object.serialize_field("dropped", &self.dropped)?;
         object.end()
     }
 }
 impl ::serde::Serialize for Conflict {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Conflict", 16)?;
+        let mut object = serializer.serialize_struct("Conflict", 17)?;
         object.serialize_field("id", &crate::json::text(&self.id))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
         object.serialize_field("vlan", &self.vlan)?;
@@ -243,6 +244,7 @@ impl ::serde::Serialize for Conflict {
         object.serialize_field("source", &crate::json::text(&self.source))?;
         object.serialize_field("entry", &crate::json::text(&self.entry))?;
         object.serialize_field("detail", &crate::json::text(&self.detail))?;
+        object.serialize_field("action", &crate::json::text(self.action().word()))?;
         object.end()
     }
 }
@@ -793,6 +795,16 @@ impl Role {
             "ROLE_OWNER" => "owner",
             "ROLE_IMPOSTOR" => "impostor",
             "ROLE_CLAIMANT" => "claimant",
+            _ => "",
+        }
+    }
+}
+impl Action {
+    /// The word that JSON has for it; empty where it is unspecified.
+    pub fn word(self) -> &'static str {
+        match self.as_str_name() {
+            "ACTION_PASSED" => "passed",
+            "ACTION_DROPPED" => "dropped",
             _ => "",
         }
     }

@@ -645,6 +645,9 @@ pub struct Claimant {
     /// How many of its frames were claims in this incident.
     #[prost(uint64, tag = "9")]
     pub frames: u64,
+    /// How many of those were dropped.
+    #[prost(uint64, tag = "10")]
+    pub dropped: u64,
 }
 /// An incident, keyed by segment and address: it opens with one alert and closes when all claimants
 /// but one have been silent or are gone.
@@ -698,6 +701,10 @@ pub struct Conflict {
     /// What is wrong, for people, where kind and claimants do not say it.
     #[prost(string, tag = "15")]
     pub detail: ::prost::alloc::string::String,
+    /// What becomes of the frames of the impostors. Where they are dropped, the severity is one less, unless
+    /// the kind is CONFLICT_KIND_GATEWAY.
+    #[prost(enumeration = "Action", tag = "17")]
+    pub action: i32,
 }
 /// Something that has happened to a lease or an incident.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2082,6 +2089,39 @@ impl Role {
             "ROLE_OWNER" => Some(Self::Owner),
             "ROLE_IMPOSTOR" => Some(Self::Impostor),
             "ROLE_CLAIMANT" => Some(Self::Claimant),
+            _ => None,
+        }
+    }
+}
+/// What becomes of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Action {
+    /// Never an answer.
+    Unspecified = 0,
+    /// They arrive.
+    Passed = 1,
+    /// They are dropped.
+    Dropped = 2,
+}
+impl Action {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ACTION_UNSPECIFIED",
+            Self::Passed => "ACTION_PASSED",
+            Self::Dropped => "ACTION_DROPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "ACTION_PASSED" => Some(Self::Passed),
+            "ACTION_DROPPED" => Some(Self::Dropped),
             _ => None,
         }
     }
