@@ -103,6 +103,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
     let full = measure(&known)?;
     Point::show("bound", BINDINGS, ratio(full.net_ns, enforced.net_ns), full.net_ns.into(), json)?;
     agent.thaw()?;
+    agent.await_readyz(200)?;
 
     eprintln!("bind");
     let mut leases = LeasesClient::new(channel);
