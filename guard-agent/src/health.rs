@@ -83,7 +83,7 @@ impl Health {
             what.starts_with(BRIDGE)
                 || what.starts_with(POOL)
                 || what.starts_with(SOURCE)
-                || [STORE, BOOT, WATCHDOG, HTTP].contains(&what)
+                || [STORE, BOOT, WATCHDOG, HTTP, NEIGHBOURS].contains(&what)
         };
         all.values().find(|degraded| !others(&degraded.what) && is(&degraded.what)).cloned()
     }
@@ -129,6 +129,9 @@ pub const LOST: &str = "events lost";
 /// How containers that cannot be removed are listed.
 pub const WATCHDOG: &str = "watchdog";
 
+/// How neighbours that cannot be read are listed.
+pub const NEIGHBOURS: &str = "neighbours";
+
 /// How HTTP that cannot be served is listed.
 pub const HTTP: &str = "http";
 
@@ -144,6 +147,11 @@ pub fn source(name: &str) -> String {
 /// How a bridge that does not exist is listed.
 pub fn bridge(name: &str) -> String {
     format!("{BRIDGE}{name}")
+}
+
+/// How a bridge is listed over which is what no port sees.
+pub fn above(name: &str) -> String {
+    format!("{BRIDGE}{name}: macvlans")
 }
 
 /// How a pool is listed whose VLAN no port is in.
