@@ -43,8 +43,10 @@ fn the_program_agrees_with_the_cases() {
             eprintln!("passed over: {file}: {} {}: {reason}", case.row, case.name);
             continue;
         }
-        let outcome = program.outcome(&case).cut_to(&case.expect);
-        assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
+        let what = format!("{file}: {} {}", case.row, case.name);
+        assert_eq!(program.outcome(&case, false).cut_to(&case.expect), case.expect, "{what}");
+        let (enforced, expected) = program.outcome(&case, true).enforced(&case.expect);
+        assert_eq!(enforced, expected, "{what}: enforced");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The program on the ingress of every bridge port. It observes: every frame goes on to the next
-//! program, whatever the decision says of enforcement.
+//! The program on the ingress of every bridge port: what is not to arrive is dropped there, before the
+//! bridge has learned anything of it; every other frame goes on to the next program.
 
 #![no_std]
 #![no_main]
@@ -24,17 +24,18 @@ use crate::{
 
 /// Lets the next program on the hook run (`TCX_NEXT`); `TC_ACT_OK` would skip it.
 const NEXT: i32 = -1;
+/// Drops the frame.
+const SHOT: i32 = 2;
 
 /// Watches the frames that a port delivers.
 #[classifier]
 fn guard(ctx: TcContext) -> i32 {
     // A port or a counter that is not there: not ours to watch.
-    let _ = watch(&Skb(ctx));
-    NEXT
+    watch(&Skb(ctx)).unwrap_or(NEXT)
 }
 
 #[inline(always)]
-fn watch(skb: &Skb) -> Option<()> {
+fn watch(skb: &Skb) -> Option<i32> {
     let from = skb.ifindex();
     let port = port(from)?;
     let frames = FRAMES.get_ptr_mut(port.port_slot)?;
@@ -47,9 +48,10 @@ fn watch(skb: &Skb) -> Option<()> {
     match fast_claim(skb, port) {
         Some(claim) if is_cached(&claim, from) => counters.frame(claim.kind),
         Some(_) if ask(ctx, port, from, counters) != 0 => {}
-        _ => slow(ctx, port, counters),
+        _ if slow(ctx, port, counters) != 0 => return Some(SHOT),
+        _ => {}
     }
-    Some(())
+    Some(NEXT)
 }
 
 /// Asks the maps for a frame's claimant, and counts the frame unless that returns 0. A BPF subprogram,
@@ -65,11 +67,14 @@ fn ask(skb: *mut __sk_buff, port: &Port, from: u32, counters: &mut BridgeCounter
 }
 
 /// The slow path, as a BPF subprogram: the fast path then needs no registers saved, and hardly any
-/// stack.
+/// stack. Returns 0 unless the frame is dropped.
 #[inline(never)]
-fn slow(skb: *mut __sk_buff, port: &Port, counters: *mut BridgeCounters) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    slow_path(&mut Place { skb: Skb(TcContext::new(skb)), port, counters, scratch });
+fn slow(skb: *mut __sk_buff, port: &Port, counters: &mut BridgeCounters) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        counters.unjudged += 1;
+        return 0;
+    };
+    slow_path(&mut Place { skb: Skb(TcContext::new(skb)), port, counters, scratch }).into()
 }
 
 /// Where the slow path works.
@@ -113,6 +118,16 @@ impl Steps for Place<'_> {
     }
 
     #[inline(always)]
+    fn settle(&mut self) -> u32 {
+        self.with(|mut work| work.settle())
+    }
+
+    #[inline(always)]
+    fn carry_out(&mut self) -> u32 {
+        carry_out(self.skb.0.skb.skb)
+    }
+
+    #[inline(always)]
     fn source(&mut self) -> u32 {
         self.with(|mut work| work.source())
     }
@@ -137,6 +152,15 @@ impl Steps for Place<'_> {
 #[inline(never)]
 extern "C" fn judge(skb: *mut __sk_buff) -> u32 {
     Place::of(skb).map_or(0, |place| place.with(|mut work| work.judge()))
+}
+
+/// Carries out what was decided about a claim. A global function as well.
+#[expect(unsafe_code, reason = "a function with a name of its own")]
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn carry_out(skb: *mut __sk_buff) -> u32 {
+    Place::of(skb).map_or(0, |place| place.with(|mut work| work.carry_out()))
 }
 
 /// Tells what there is to tell. A global function as well.
