@@ -4,5 +4,5 @@
 mod policy;
 mod settings;
 
-pub use policy::drops;
+pub use policy::{Bound, policy};
 pub use settings::{Class, Hygiene, Mode, Settings, Strict};
