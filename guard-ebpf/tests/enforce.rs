@@ -44,6 +44,7 @@ const HYGIENE: [DropReason; 12] = [
 
 /// Declares a binding of the frame's station for all that it claims, if that is one address, by its own
 /// MAC. Returns whether the frame is one of that binding.
+#[cfg(test)]
 fn bind(model: &mut Model, port: &Port, frame: &[u8]) -> bool {
     let parsed = parse(frame, port);
     let (mut claims, mut scratch) = (Vec::new(), Scratch::zeroed());
@@ -65,6 +66,7 @@ fn bind(model: &mut Model, port: &Port, frame: &[u8]) -> bool {
 }
 
 /// The reason for which the one frame was dropped that came since.
+#[cfg(test)]
 fn reason(before: &Model, after: &Model) -> DropReason {
     let counts = before.counters.dropped.iter().zip(&after.counters.dropped);
     let at = counts.clone().position(|(before, after)| before != after).unwrap();
