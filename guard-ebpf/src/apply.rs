@@ -152,11 +152,7 @@ pub(crate) fn carry_out<S: Store>(
             report = judged.report;
             once = Once::Mac;
         }
-        DO_REFUSE => {
-            if refuse(store, ingress.port.port_slot, now_ns) {
-                report.kind = EVENT_FLOOD;
-            }
-        }
+        DO_REFUSE if refuse(store, ingress.port.port_slot, now_ns) => report.kind = EVENT_FLOOD,
         _ => {}
     }
     if report.kind != NOTHING {
