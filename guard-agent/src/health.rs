@@ -84,7 +84,7 @@ impl Health {
                 || what.starts_with(ENFORCEMENT)
                 || what.starts_with(POOL)
                 || what.starts_with(SOURCE)
-                || [STORE, BOOT, WATCHDOG, HTTP].contains(&what)
+                || [STORE, BOOT, WATCHDOG, HTTP, NEIGHBOURS].contains(&what)
         };
         all.values().find(|degraded| !others(&degraded.what) && is(&degraded.what)).cloned()
     }
@@ -133,6 +133,9 @@ pub const WATCHDOG: &str = "watchdog";
 /// How enforcement is listed that cannot do what is configured, on all bridges.
 pub const ENFORCEMENT: &str = "enforcement";
 
+/// How neighbours that cannot be read are listed.
+pub const NEIGHBOURS: &str = "neighbours";
+
 /// How HTTP that cannot be served is listed.
 pub const HTTP: &str = "http";
 
@@ -153,6 +156,11 @@ pub fn enforcement(bridge: &str) -> String {
 /// How a bridge that does not exist is listed.
 pub fn bridge(name: &str) -> String {
     format!("{BRIDGE}{name}")
+}
+
+/// How a bridge is listed over which is what no port sees.
+pub fn above(name: &str) -> String {
+    format!("{BRIDGE}{name}: macvlans")
 }
 
 /// How a pool is listed whose VLAN no port is in.

@@ -66,10 +66,12 @@ impl IncidentReporter {
         *self.enforced.write() = ports;
     }
 
-    /// A frame claims what another has. `latency` is the time since the kernel saw it. What is to be
+    /// A frame claims what another has. `latency` is the time since the kernel saw it, if the agent ran. What is to be
     /// written of it waits for [`IncidentReporter::write_down`], as with [`IncidentReporter::moved`].
-    pub fn sighted(&self, sighting: Sighting, now: Now, latency: Duration) {
-        if self.tell(sighting, now) == Some(Phase::Opened) {
+    pub fn sighted(&self, sighting: Sighting, now: Now, latency: Option<Duration>) {
+        if self.tell(sighting, now) == Some(Phase::Opened)
+            && let Some(latency) = latency
+        {
             self.metrics.detected(latency);
         }
     }
@@ -198,6 +200,11 @@ impl IncidentReporter {
     /// The kind of the incident that is open about an address or a MAC.
     pub fn kind(&self, segment: &Segment, target: Target) -> Option<Kind> {
         self.incidents.lock().kind(segment, target)
+    }
+
+    /// Whether an incident has counted so many frames of a station.
+    pub fn has_counted(&self, key: &(Segment, Target), station: (Mac, u32), frames: u64) -> bool {
+        self.incidents.lock().has_counted(key, station, frames)
     }
 
     /// A port is gone.

@@ -331,6 +331,10 @@ impl Facts for World<'_> {
         false
     }
 
+    fn is_beside(&self, _: Mac) -> bool {
+        false
+    }
+
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<evidence::Claim> {
         let key = self.key(segment, address);
         let all = self.claims.iter().filter(|((of, ..), _)| *of == key);
