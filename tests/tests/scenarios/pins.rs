@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use guard_tests::{Agent, Lab, Launch, eventually};
 
+use super::vlan::filter_vlans;
+
 fn repaired(agent: &Agent, map: &str) -> Result<f64> {
     agent.metric("guard_map_repairs_total", &[("map", map)])?.context("no such series")
 }
@@ -99,6 +101,34 @@ fn ports_and_prefixes_that_are_taken_out_are_put_back() -> Result<()> {
     thief.announce(lease.address)?;
     let address = lease.address.to_string();
     agent.follow(&["conflicts"])?.next(|found| found["address"] == address.as_str())?;
+    Ok(())
+}
+
+#[test]
+fn the_vlans_of_a_port_that_are_taken_out_are_put_back() -> Result<()> {
+    let lab = Lab::new()?;
+    if !filter_vlans(&lab)? {
+        return Ok(());
+    }
+    let agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    agent.await_port(&thief)?;
+    assert_eq!(repaired(&agent, "VLANS")?, 0.0);
+    // In no VLAN, nothing that a port sends is read.
+    let entries = u32::try_from(lab.clear_map("VLANS")?)?;
+    assert!(entries >= 2, "{entries}");
+    eventually("the repair counted", || {
+        Ok((repaired(&agent, "VLANS")? >= f64::from(entries)).then_some(()))
+    })?;
+    thief.announce(lease.address)?;
+    let address = lease.address.to_string();
+    agent.follow(&["conflicts"])?.next(|found| found["address"] == address.as_str())?;
+    // Its twin: what the bridge itself changes is not put right.
+    lab.host().ip("link set rt0 type bridge vlan_filtering 0")?;
+    let before = repaired(&agent, "VLANS")?;
+    std::thread::park_timeout(Duration::from_secs(5));
+    assert_eq!(repaired(&agent, "VLANS")?, before, "{}", agent.journal().text());
     Ok(())
 }
 
