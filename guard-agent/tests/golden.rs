@@ -71,15 +71,27 @@ fn the_maps_are_laid_out_as_their_version_says() {
             reserved,
         }
         BridgeCounters {
-            frames, malformed, no_claim, opaque, would_drop, odd, clones, routers, over_quota,
-            over_budget, events_lost, live_full, macs_full,
+            frames, malformed, no_claim, opaque, would_drop, dropped, odd, clones, routers,
+            over_quota, over_budget, events_lost, live_full, macs_full, unjudged,
         }
+        Policy { ifindex, drops, mode, closed, reserved }
+        Mode { enforce, braked }
+        DropKey { ifindex, reason }
+        Drops { dropped, would_drop, first_ns, last_ns, len, tag, frame }
     }
     // What the numbers in them mean.
     text.push('\n');
-    let source = include_str!("../../guard-ebpf/src/abi.rs");
+    let sources = [
+        include_str!("../../guard-ebpf/src/abi.rs"),
+        include_str!("../../guard-ebpf/src/abi/enforcement.rs"),
+    ];
     let is_number = |line: &&str| line.starts_with("pub const ") && !line.contains("&str");
-    for line in source.lines().filter(is_number).filter_map(|line| line.strip_suffix(';')) {
+    for line in sources
+        .iter()
+        .flat_map(|source| source.lines())
+        .filter(is_number)
+        .filter_map(|line| line.strip_suffix(';'))
+    {
         writeln!(text, "{}", line.trim_start_matches("pub const ")).unwrap();
     }
     expect_file!["golden/maps.txt"].assert_eq(&text);

@@ -43,8 +43,10 @@ fn the_program_agrees_with_the_cases() {
             eprintln!("passed over: {file}: {} {}: {reason}", case.row, case.name);
             continue;
         }
-        let outcome = program.outcome(&case).cut_to(&case.expect);
-        assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
+        let what = format!("{file}: {} {}", case.row, case.name);
+        assert_eq!(program.outcome(&case, false).cut_to(&case.expect), case.expect, "{what}");
+        let (enforced, expected) = program.outcome(&case, true).enforced(&case.expect);
+        assert_eq!(enforced, expected, "{what}: enforced");
     }
 }
 
@@ -54,6 +56,17 @@ fn the_kernel_takes_the_tracer() {
     let Some(pins) = pins() else { return };
     let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-trace"));
     load(&pins, object, "guard_trace");
+}
+
+/// Each start of the agent waits for the verifier, which walks over the program along every way through it:
+/// far more often than it is long, where a loop calls what is not global (`judge` in the program).
+#[test]
+fn the_verifier_is_soon_done() {
+    const MOST: u32 = 100_000;
+    let Some(program) = Program::load() else { return };
+    // Not known before Linux 5.16.
+    let Some(walked) = program.verified() else { return };
+    assert!(walked < MOST, "{walked} instructions");
 }
 
 #[test]

@@ -4,12 +4,18 @@
 //! except addresses and MACs, which are in wire order. A change to anything here changes
 //! [`LAYOUT_VERSION`], which is part of the pin path: two programs that disagree never share a map.
 
+mod enforcement;
+
 use bytemuck::{Pod, Zeroable};
 
+pub use self::enforcement::{
+    CLOSED_IPV4, CLOSED_IPV6, DropKey, Drops, FRAME_BYTES, MAP_DROPS, MAP_MODES, MAP_POLICIES,
+    MAX_DROPS, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, Mode, NO_TAG, Policy,
+};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a pinned map in this file.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
@@ -51,7 +57,7 @@ pub const MAP_OWNED_CHANGES: &str = "OWNED_CHANGES";
 pub const MAP_LIVE_CHANGES: &str = "LIVE_CHANGES";
 
 /// All maps that are pinned, each under its name.
-pub const MAPS: [&str; 12] = [
+pub const MAPS: [&str; 15] = [
     MAP_PORTS,
     MAP_NEAR_PORTS,
     MAP_OWNED,
@@ -64,6 +70,9 @@ pub const MAPS: [&str; 12] = [
     MAP_MACS,
     MAP_VLANS,
     MAP_PORT_STATES,
+    MAP_POLICIES,
+    MAP_MODES,
+    MAP_DROPS,
 ];
 
 /// The most ports that one agent watches: a bridge takes 1,023, an agent several bridges.
@@ -468,11 +477,13 @@ mod tests {
     /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
     #[test]
     fn the_layout_is_the_one_of_its_version() {
-        assert_eq!(LAYOUT_VERSION, 5);
+        assert_eq!(LAYOUT_VERSION, 6);
         assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 52));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
-        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 528));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 664));
+        assert_eq!((size_of::<Policy>(), size_of::<Mode>()), (12, 8));
+        assert_eq!((size_of::<DropKey>(), size_of::<Drops>()), (8, 136));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
         assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (184, 16));
         assert_eq!(size_of::<Vlans>(), 512);

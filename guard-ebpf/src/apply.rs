@@ -12,6 +12,7 @@ use crate::{
     address::Segment,
     claim::Claim,
     decide::{Action, Holder, Report, against_live, is_due, is_stale, judge},
+    enforce::DROPPED,
     mac::Mac,
     watch::{Ingress, Store},
 };
@@ -58,10 +59,9 @@ pub(crate) enum Once {
     Port,
 }
 
-/// Judges a claim and carries out the decision. A BPF subprogram (the verifier bounds the stack per
-/// function).
-#[inline(never)]
-pub(crate) fn claim<S: Store>(
+/// Judges a claim.
+#[inline(always)]
+pub(crate) fn judge_claim<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     claim: &Claim,
@@ -69,22 +69,60 @@ pub(crate) fn claim<S: Store>(
     now_ns: u64,
 ) {
     let decision = judge(store, ingress.port, ingress.from, claim, now_ns);
-    judged.verdict = decision.verdict.code();
-    judged.counts = 0;
+    judged.reasons = decision.reasons;
+    judged.stranger = u32::from(decision.stranger);
+    judged.counts = 1;
     judged.lives = 0;
-    judged.tells = 0;
-    if decision.stranger && claim.limited {
+    judged.does = DO_NOTHING;
+    judged.report = decision.report;
+    match decision.action {
+        Action::Nothing => {}
+        Action::Ignore => judged.counts = 0,
+        Action::NoClaim(reason) => {
+            judged.counts = 0;
+            ingress.counters.no_claim(reason);
+        }
+        Action::RefreshOwner => {
+            judged.lives = 1;
+            judged.does = DO_REFRESH_OWNER;
+        }
+        Action::RefreshLive => {
+            judged.lives = 1;
+            judged.does = DO_REFRESH_LIVE;
+        }
+        Action::InsertLive => {
+            judged.lives = u32::from(claim.strength != STRENGTH_TENTATIVE);
+            judged.does = DO_INSERT_LIVE;
+        }
+        Action::Report => judged.does = DO_REPORT,
+        Action::OverQuota => {
+            judged.counts = 0;
+            judged.does = DO_REFUSE;
+            ingress.counters.over_quota += 1;
+        }
+    }
+}
+
+/// Carries out what was decided about a claim: writes what it shows, unless its frame is dropped, and
+/// finds what is to be told.
+#[inline(always)]
+pub(crate) fn carry_out<S: Store>(
+    store: &mut S,
+    ingress: &mut Ingress<'_>,
+    claim: &Claim,
+    judged: &Judged,
+    outcome: &mut Outcome,
+    now_ns: u64,
+) {
+    let writes = outcome.fate != DROPPED;
+    outcome.tells = 0;
+    if judged.stranger != 0 && claim.limited {
         spend(store, ingress.port.port_slot, now_ns);
     }
     let mut report = Report { kind: NOTHING, flags: claim.flags, holder: Holder::NONE };
     let mut once = Once::Always;
-    match decision.action {
-        Action::Nothing => judged.counts = 1,
-        Action::Ignore => {}
-        Action::NoClaim(reason) => ingress.counters.no_claim(reason),
-        Action::RefreshOwner => {
-            judged.counts = 1;
-            judged.lives = 1;
+    match judged.does {
+        DO_REFRESH_OWNER if writes => {
             if let Some(owned) = store.owned_mut(&claim.key) {
                 if owned.seen_ns == 0 {
                     report.kind = EVENT_OWNER;
@@ -93,9 +131,7 @@ pub(crate) fn claim<S: Store>(
                 owned.seen_ns = now_ns;
             }
         }
-        Action::RefreshLive => {
-            judged.counts = 1;
-            judged.lives = 1;
+        DO_REFRESH_LIVE if writes => {
             if let Some(live) = store.live_mut(&claim.key) {
                 if live.seen_ns == 0 {
                     report.kind = EVENT_LIVE;
@@ -106,49 +142,63 @@ pub(crate) fn claim<S: Store>(
                 }
             }
         }
-        Action::InsertLive => {
-            judged.counts = 1;
-            judged.lives = u32::from(claim.strength != STRENGTH_TENTATIVE);
-            report = insert(store, ingress, claim, decision.stranger, now_ns);
+        DO_INSERT_LIVE if writes => {
+            report = insert(store, ingress, claim, judged.stranger != 0, now_ns);
             if report.kind != EVENT_LIVE {
                 once = Once::Mac;
             }
         }
-        Action::Report(challenge) => {
-            judged.counts = 1;
-            report = challenge;
+        DO_REPORT => {
+            report = judged.report;
             once = Once::Mac;
         }
-        Action::OverQuota => {
-            ingress.counters.over_quota += 1;
-            if refuse(store, ingress.port.port_slot, now_ns) {
-                report.kind = EVENT_FLOOD;
-            }
-        }
+        DO_REFUSE if refuse(store, ingress.port.port_slot, now_ns) => report.kind = EVENT_FLOOD,
+        _ => {}
     }
     if report.kind != NOTHING {
         let Report { kind, flags, holder } = report;
         let Claim { key, mac, eth_src, strength, .. } = *claim;
         let key = if kind == EVENT_FLOOD { AddressKey::none(key.segment()) } else { key };
-        judged.notification =
+        outcome.notification =
             Notification { key, of: key, mac, eth_src, holder, flags, kind, strength, once };
-        judged.tells = 1;
+        outcome.tells = 1;
     }
 }
 
 /// No event.
 const NOTHING: u8 = 0;
 
-/// What comes of a claim for its frame: left where the caller says, and numbers, because the verifier
-/// follows each value that is returned along each path that it may have come.
+/// What is to be done about a claim, as [`Action`] has it: numbers, because the verifier follows each
+/// value that is returned along each path that it may have come.
+const DO_NOTHING: u32 = 0;
+const DO_REFRESH_OWNER: u32 = 1;
+const DO_REFRESH_LIVE: u32 = 2;
+const DO_INSERT_LIVE: u32 = 3;
+const DO_REPORT: u32 = 4;
+const DO_REFUSE: u32 = 5;
+
+/// A claim that was judged. All claims of a frame are, before the first is carried out.
 #[derive(Zeroable)]
 pub(crate) struct Judged {
-    /// The verdict's code.
-    pub(crate) verdict: u32,
+    /// A bit for each reason to drop its frame.
+    pub(crate) reasons: u32,
+    /// One of the `DO_*`.
+    does: u32,
+    /// What to tell, with [`DO_REPORT`].
+    report: Report,
+    /// 1 if it is about an address that nobody owns.
+    stranger: u32,
     /// 1 if the claim counts, whether it is its holder's or not.
     pub(crate) counts: u32,
     /// 1 if the claimant is live with the address.
     pub(crate) lives: u32,
+}
+
+/// What comes of a frame, and of one of its claims after the other.
+#[derive(Zeroable)]
+pub(crate) struct Outcome {
+    /// What is done with it: a number of [`crate::enforce`].
+    pub(crate) fate: u32,
     /// 1 if there is something to report: then it has been written.
     pub(crate) tells: u32,
     pub(crate) notification: Notification,
@@ -177,7 +227,7 @@ fn insert<S: Store>(
     }
     let again = against_live(store, ingress.port, ifindex, claim, true, now_ns);
     match again.action {
-        Action::Report(report) => return report,
+        Action::Report => return again.report,
         // Still nobody: there is no room.
         Action::InsertLive => ingress.counters.live_full += 1,
         _ => {}
@@ -209,33 +259,29 @@ fn refuse<S: Store>(store: &mut S, slot: u32, now_ns: u64) -> bool {
 }
 
 /// Sends an event about something: the first time, and while it goes on. All of that comes out of the
-/// port's own budget, but for what is the gateway's or the host's. A BPF subprogram (the verifier bounds
-/// the stack per function).
-#[inline(never)]
+/// port's own budget, but for what is the gateway's or the host's.
+#[inline(always)]
 pub(crate) fn notify<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     notification: &Notification,
     now_ns: u64,
 ) {
-    let Notification { of, mac, kind, once, .. } = notification;
-    if *once == Once::Always {
-        if !emit(store, notification, &notification.key, *kind, ingress.from) {
+    if notification.once == Once::Always {
+        if !emit(store, notification, &notification.key, notification.kind, ingress.from) {
             ingress.counters.events_lost += 1;
         }
         return;
     }
-    let mac = if *once == Once::Port { [0; 6] } else { *mac };
-    let mut key = ChallengerKey::new(of, ingress.from, mac, *kind);
-    if again(store, ingress, notification, &key, now_ns) != 0 {
+    let of_mac = u32::from(notification.once == Once::Mac);
+    if again(store, ingress, notification, of_mac, now_ns) != 0 {
         return;
     }
     // Older kernels bound the stack over all functions that wait for one another, so this one calls
     // what `first` finds is to be done.
     match first(store, ingress, notification, now_ns) {
         IN_CROWD => {
-            key = ChallengerKey::new(of, ingress.from, [0; 6], *kind);
-            again(store, ingress, notification, &key, now_ns);
+            again(store, ingress, notification, 0, now_ns);
         }
         OVER_BUDGET => flood(store, ingress, notification, now_ns),
         _ => {}
@@ -249,16 +295,19 @@ const IN_CROWD: u32 = 1;
 /// It has counted what is a flood.
 const OVER_BUDGET: u32 = 2;
 
-/// Counts a challenger that is known. Not 0 if it is. A BPF subprogram.
+/// Counts a challenger that is known: the MAC, or with 0 the port. Not 0 if it is. A BPF subprogram.
 #[inline(never)]
 fn again<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     notification: &Notification,
-    key: &ChallengerKey,
+    of_mac: u32,
     now_ns: u64,
 ) -> u32 {
-    let Some(known) = store.challenger_mut(key) else { return 0 };
+    let Notification { of, mac, kind, .. } = notification;
+    let mac = if of_mac == 0 { [0; 6] } else { *mac };
+    let key = ChallengerKey::new(of, ingress.from, mac, *kind);
+    let Some(known) = store.challenger_mut(&key) else { return 0 };
     known.frames += 1;
     known.seen_ns = now_ns;
     // From an uplink, what is sent to a group may come back from a loop; what is sent to a station alone
@@ -272,7 +321,7 @@ fn again<S: Store>(
     if due && (is_reserved(notification) || spend_event(store, ingress.port, now_ns)) {
         if !emit(store, notification, &notification.key, notification.kind, ingress.from) {
             ingress.counters.events_lost += 1;
-        } else if let Some(known) = store.challenger_mut(key) {
+        } else if let Some(known) = store.challenger_mut(&key) {
             known.told_ns = now_ns;
         }
     }

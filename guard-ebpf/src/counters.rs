@@ -4,8 +4,6 @@ use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::decide::PASS;
-
 /// An enum whose variants index an array of counters and name a metric's label.
 macro_rules! labels {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal),+ $(,)? }) => {
@@ -147,40 +145,41 @@ labels! {
 }
 
 labels! {
-    /// Why enforcement drops a frame. In observe mode it is counted and the frame passes.
+    /// Why enforcement drops a frame, in the order in which it is judged: of several, the first that
+    /// counts on the port is the one that is counted. In observe mode it is counted and the frame passes.
     DropReason {
         /// It cannot be read.
         Malformed = "malformed",
-        /// A source that no host can have.
-        Martian = "martian",
+        /// It cannot be read to its end.
+        Opaque = "opaque",
+        /// From the bridge's own MAC (claims.md L02).
+        BridgeMac = "bridge_mac",
+        /// From a MAC that is on another port (claims.md L01).
+        Clone = "clone",
+        /// In a VLAN that the port is not in.
+        Vlan = "vlan",
+        /// With a VLAN tag, from a port that is not allowed to send any (claims.md A27, A29).
+        Tagged = "tagged",
+        /// ARP or IP behind LLC and SNAP.
+        Snap = "snap",
+        /// RARP from a port that is not allowed to send it.
+        Rarp = "rarp",
+        /// What bridges and routers say to each other (claims.md L04).
+        Control = "control",
+        /// A router's advertisement or redirect (claims.md N09).
+        Router = "router",
         /// From 0.0.0.0, and neither DHCP nor IGMP.
         Unspecified = "unspecified",
-        /// Off the segment's prefixes.
-        OffPrefix = "off_prefix",
+        /// A source that no host can have.
+        Martian = "martian",
         /// It names a MAC that no host can have.
         NoHostMac = "no_host_mac",
         /// The address has a declared owner, which it is not.
         Violation = "violation",
         /// The owner's address and MAC, sent from another MAC (claims.md A10).
         Mismatch = "mismatch",
-        /// ARP or IP behind LLC and SNAP.
-        Snap = "snap",
-        /// RARP from a port that is not allowed to send it.
-        Rarp = "rarp",
-        /// It cannot be read to its end.
-        Opaque = "opaque",
-        /// From a MAC that is on another port (claims.md L01).
-        Clone = "clone",
-        /// From the bridge's own MAC (claims.md L02).
-        BridgeMac = "bridge_mac",
-        /// A router's advertisement or redirect (claims.md N09).
-        Router = "router",
-        /// With a VLAN tag, from a port that is not allowed to send any (claims.md A27, A29).
-        Tagged = "tagged",
-        /// In a VLAN that the port is not in.
-        Vlan = "vlan",
-        /// What bridges and routers say to each other (claims.md L04).
-        Control = "control",
+        /// Off the segment's prefixes.
+        OffPrefix = "off_prefix",
     }
 }
 
@@ -214,6 +213,8 @@ pub struct BridgeCounters {
     pub opaque: [u64; OpaqueReason::COUNT],
     /// Frames that enforcement would have dropped, by [`DropReason`].
     pub would_drop: [u64; DropReason::COUNT],
+    /// Frames that were dropped, by [`DropReason`].
+    pub dropped: [u64; DropReason::COUNT],
     /// Claims in packets that no honest host sends (claims.md D10).
     pub odd: u64,
     /// Frames from a MAC that is on another port, or the bridge's own (claims.md L01, L02).
@@ -230,6 +231,8 @@ pub struct BridgeCounters {
     pub live_full: u64,
     /// MACs that found no room in their map.
     pub macs_full: u64,
+    /// Frames that passed because the program had no place to work on them, or no policy of their port.
+    pub unjudged: u64,
 }
 
 impl BridgeCounters {
@@ -257,12 +260,11 @@ impl BridgeCounters {
         bump(&mut self.opaque, reason as usize);
     }
 
-    /// Counts what enforcement does with a frame, by the code of the verdict.
+    /// Counts a frame that is dropped, or would be, by the reason's number.
     #[inline(always)]
-    pub(crate) fn verdict(&mut self, code: u32) {
-        if code != PASS {
-            bump(&mut self.would_drop, code as usize - 1);
-        }
+    pub(crate) fn drop(&mut self, reason: u32, dropped: bool) {
+        let counters = if dropped { &mut self.dropped } else { &mut self.would_drop };
+        bump(counters, reason as usize);
     }
 }
 

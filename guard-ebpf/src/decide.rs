@@ -6,9 +6,9 @@ use crate::{
     abi::{
         AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_RESERVED, CLAIM_SPOOF, CLAIM_VIRTUAL,
         Challenger, EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder,
-        MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
-        PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Port, PortState, Prefix, REFRESH_NS,
-        STRENGTH_TENTATIVE, STRENGTH_USE,
+        MacKey, Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
+        PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Policy, Port, PortState, Prefix,
+        REFRESH_NS, STRENGTH_TENTATIVE, STRENGTH_USE,
     },
     claim::Claim,
     counters::{DropReason, NoClaim},
@@ -30,6 +30,10 @@ pub trait Tables {
     fn mac_holder(&self, key: &MacKey) -> Option<&MacHolder>;
     /// What a port has used of its quota, by its slot.
     fn port_state(&self, slot: u32) -> Option<&PortState>;
+    /// What enforcement does on a port, by its slot.
+    fn policy(&self, slot: u32) -> Option<&Policy>;
+    /// Whether a bridge's ports are enforced, by its slot.
+    fn mode(&self, slot: u32) -> Option<&Mode>;
 }
 
 /// What is to be done about a claim.
@@ -37,17 +41,21 @@ pub trait Tables {
 pub struct Decision {
     /// What to write and to report.
     pub action: Action,
-    /// What enforcement does with the frame. Only access ports are enforced.
-    pub verdict: Verdict,
+    /// A bit for each reason to drop its frame ([`DropReason::bit`]); which of them count is the port's
+    /// policy.
+    pub reasons: u32,
     /// It is about an address that nobody owns, and may use up the port's quota.
     pub stranger: bool,
+    /// What to tell, with [`Action::Report`]. Beside the action and not in it: where the compiler merges
+    /// the paths of several, the verifier sees a payload read that was never written.
+    pub report: Report,
 }
 
 impl Decision {
     /// A decision that no quota has a part in.
     #[inline(always)]
-    const fn plain(action: Action, verdict: Verdict) -> Self {
-        Self { action, verdict, stranger: false }
+    const fn plain(action: Action, reasons: u32) -> Self {
+        Self { action, reasons, stranger: false, report: Report::NONE }
     }
 }
 
@@ -68,14 +76,14 @@ pub enum Action {
     /// probe for it makes nothing live, and is told as of a challenger: one action for both, because the
     /// verifier would see the fields of a [`Report`] read where a further one has none.
     InsertLive,
-    /// Tell of a challenger, once and then at most every [`REFRESH_NS`].
-    Report(Report),
+    /// Tell of a challenger, by [`Decision::report`], once and then at most every [`REFRESH_NS`].
+    Report,
     /// Count a claim over the port's quota.
     OverQuota,
 }
 
 /// A claim, or a probe, against a holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Report {
     /// One of the `EVENT_*` constants.
     pub kind: u8,
@@ -83,6 +91,11 @@ pub struct Report {
     pub flags: u16,
     /// The holder.
     pub holder: Holder,
+}
+
+impl Report {
+    /// Nothing to tell.
+    pub const NONE: Self = Self { kind: 0, flags: 0, holder: Holder::NONE };
 }
 
 /// Who holds an address.
@@ -108,29 +121,8 @@ impl Holder {
     }
 }
 
-/// What enforcement does with a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Let it through.
-    Pass,
-    /// Drop it.
-    Drop(DropReason),
-}
-
-/// The code of [`Verdict::Pass`].
+/// No reason to drop a frame.
 pub(crate) const PASS: u32 = 0;
-
-impl Verdict {
-    /// As a number, which crosses from one of the kernel's functions to another where an enum with
-    /// its undefined bytes cannot: [`PASS`], or the reason's number and one.
-    #[inline(always)]
-    pub(crate) const fn code(self) -> u32 {
-        match self {
-            Self::Pass => PASS,
-            Self::Drop(reason) => reason as u32 + 1,
-        }
-    }
-}
 
 /// Judges a claim in a frame that came from the port with ifindex `from` at `now_ns`.
 #[inline(always)]
@@ -209,19 +201,15 @@ fn against_owner<T: Tables>(
         }
         let claims = claim.strength != STRENGTH_TENTATIVE;
         let more = if claims && is_reserved(port, owned) { CLAIM_RESERVED } else { 0 };
-        return report(port, claim, more, Holder::declared(owned), EVENT_VIOLATION);
+        return report(claim, more, Holder::declared(owned), EVENT_VIOLATION);
     }
     if claim.strength == STRENGTH_TENTATIVE {
-        return Decision::plain(Action::Nothing, Verdict::Pass);
+        return Decision::plain(Action::Nothing, PASS);
     }
     let stale = is_stale(owned.seen_ns, now_ns);
     let action = if stale { Action::RefreshOwner } else { Action::Nothing };
-    let verdict = if claim.flags & CLAIM_MISMATCH == 0 {
-        Verdict::Pass
-    } else {
-        drop_on_access(port, DropReason::Mismatch)
-    };
-    Decision::plain(action, verdict)
+    let mismatch = claim.flags & CLAIM_MISMATCH != 0;
+    Decision::plain(action, if mismatch { DropReason::Mismatch.bit() } else { PASS })
 }
 
 /// What the allow rules say of a claim.
@@ -253,8 +241,12 @@ fn ruling(prefix: Option<&Prefix>, port: &Port, claim: &Claim) -> Ruling {
 fn allowed(claim: &Claim) -> Decision {
     let report = Report { kind: EVENT_ALLOWED, flags: claim.flags, holder: Holder::NONE };
     let tentative = claim.strength == STRENGTH_TENTATIVE;
-    let action = if tentative { Action::Nothing } else { Action::Report(report) };
-    Decision::plain(action, Verdict::Pass)
+    if tentative { Decision::plain(Action::Nothing, PASS) } else { told(report, PASS) }
+}
+
+#[inline(always)]
+const fn told(report: Report, reasons: u32) -> Decision {
+    Decision { action: Action::Report, reasons, stranger: false, report }
 }
 
 /// Whether the claim is in the name of a virtual router that the port may be: its station speaks with
@@ -283,7 +275,7 @@ pub fn against_live<T: Tables>(
     {
         let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
         let action = if stale && !tentative { Action::RefreshLive } else { Action::Nothing };
-        return Decision::plain(action, Verdict::Pass);
+        return Decision::plain(action, PASS);
     }
     let prefix = tables.prefix(&claim.key);
     let holder = live.map_or(Holder::NONE, |live| Holder { ifindex: live.ifindex, mac: live.mac });
@@ -292,20 +284,20 @@ pub fn against_live<T: Tables>(
         Ruling::Allowed => {
             let declared = prefix.is_some_and(|prefix| prefix.declared != 0);
             return if declared && live.is_none() && !tentative {
-                Decision::plain(Action::InsertLive, Verdict::Pass)
+                Decision::plain(Action::InsertLive, PASS)
             } else {
                 allowed(claim)
             };
         }
-        Ruling::Declared if !tentative => return report(port, claim, 0, holder, EVENT_VIOLATION),
+        Ruling::Declared if !tentative => return report(claim, 0, holder, EVENT_VIOLATION),
         _ if claim.strength == STRENGTH_USE && !owned && !is_on_link(prefix, claim) => {
             return routed(prefix, port);
         }
-        _ if live.is_some() => report(port, claim, 0, holder, EVENT_CONTEST),
+        _ if live.is_some() => report(claim, 0, holder, EVENT_CONTEST),
         _ if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
         // Who says where an address is has it, wherever the address lies (claims.md A14), and who probes
         // for it means to use it (claims.md A05, N03).
-        _ => Decision::plain(Action::InsertLive, Verdict::Pass),
+        _ => Decision::plain(Action::InsertLive, PASS),
     };
     // An owned address is judged whatever the port has used up.
     if owned {
@@ -315,7 +307,7 @@ pub fn against_live<T: Tables>(
     if let Some(state) = tables.port_state(port.port_slot)
         && is_over_quota(port, state, claim, new, now_ns)
     {
-        return Decision::plain(Action::OverQuota, decision.verdict);
+        return Decision::plain(Action::OverQuota, decision.reasons);
     }
     Decision { stranger: true, ..decision }
 }
@@ -333,7 +325,7 @@ fn routed(prefix: Option<&Prefix>, port: &Port) -> Decision {
     if prefix.is_some_and(|prefix| prefix.on_link == OFF_LINK) {
         no_claim(port, NoClaim::OffPrefix)
     } else {
-        Decision::plain(Action::Ignore, Verdict::Pass)
+        Decision::plain(Action::Ignore, PASS)
     }
 }
 
@@ -356,7 +348,7 @@ fn is_over_quota(port: &Port, state: &PortState, claim: &Claim, new: bool, now_n
 /// does a claim against a holder that nobody declared; a MAC that no host can have passes never
 /// (claims.md A12). `more` are further `CLAIM_*` bits.
 #[inline(always)]
-fn report(port: &Port, claim: &Claim, more: u16, holder: Holder, kind: u8) -> Decision {
+fn report(claim: &Claim, more: u16, holder: Holder, kind: u8) -> Decision {
     let mut flags = claim.flags | more;
     // claims.md A11: sent as if by the holder, and naming another. An unknown MAC is zero, which is
     // no frame's source here (claims.md L03).
@@ -364,14 +356,14 @@ fn report(port: &Port, claim: &Claim, more: u16, holder: Holder, kind: u8) -> De
         flags |= CLAIM_SPOOF;
     }
     let kind = if claim.strength == STRENGTH_TENTATIVE { EVENT_PROBE } else { kind };
-    let verdict = if claim.flags & CLAIM_SPOOF != 0 {
-        drop_on_access(port, DropReason::NoHostMac)
+    let reasons = if claim.flags & CLAIM_SPOOF != 0 {
+        DropReason::NoHostMac.bit()
     } else if kind == EVENT_VIOLATION {
-        drop_on_access(port, DropReason::Violation)
+        DropReason::Violation.bit()
     } else {
-        Verdict::Pass
+        PASS
     };
-    Decision::plain(Action::Report(Report { kind, flags, holder }), verdict)
+    told(Report { kind, flags, holder }, reasons)
 }
 
 #[inline(always)]
@@ -379,19 +371,14 @@ fn no_claim(port: &Port, reason: NoClaim) -> Decision {
     Decision::plain(Action::NoClaim(reason), drop_no_claim(port, reason))
 }
 
-/// What enforcement does with a claim that counts for nothing. A router forwards what is from
-/// elsewhere (claims.md D05).
+/// The reason to drop a claim that counts for nothing. A router forwards what is from elsewhere
+/// (claims.md D05).
 #[inline(always)]
-pub(crate) fn drop_no_claim(port: &Port, reason: NoClaim) -> Verdict {
+pub(crate) fn drop_no_claim(port: &Port, reason: NoClaim) -> u32 {
     if matches!(reason, NoClaim::OffPrefix) && port.flags & PORT_ALLOW_ROUTER != 0 {
-        return Verdict::Pass;
+        return PASS;
     }
-    drop_on_access(port, DropReason::from(reason))
-}
-
-#[inline(always)]
-pub(crate) fn drop_on_access(port: &Port, reason: DropReason) -> Verdict {
-    if port.kind == PORT_UPLINK { Verdict::Pass } else { Verdict::Drop(reason) }
+    DropReason::from(reason).bit()
 }
 
 /// Whether a stamp is due for a store. The coarse clock of another CPU may be a tick behind.

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
-    abi::{PORT_ALLOW_RARP, PORT_FILTERS_VLANS, PORT_VLANS_8021AD, Port},
+    abi::{FRAME_BYTES, PORT_ALLOW_RARP, PORT_FILTERS_VLANS, PORT_VLANS_8021AD, Port},
     address::Segment,
     arp,
     claim::{Meaning, NEXT_DHCP, NEXT_IPV6, NEXT_ND, Parsed},
@@ -27,6 +27,9 @@ pub trait Frame {
     /// frame and holds aside.
     fn stripped_tag(&self) -> Option<u16>;
 
+    /// Copies its beginning into a place that is zero.
+    fn begin(&self, into: &mut [u8; FRAME_BYTES]);
+
     /// The type of that tag.
     fn stripped_type(&self) -> u16 {
         TYPE_8021Q
@@ -48,6 +51,10 @@ impl Frame for [u8] {
 
     fn stripped_tag(&self) -> Option<u16> {
         None
+    }
+
+    fn begin(&self, into: &mut [u8; FRAME_BYTES]) {
+        into.iter_mut().zip(self).for_each(|(into, byte)| *into = *byte);
     }
 }
 

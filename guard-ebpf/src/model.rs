@@ -9,8 +9,8 @@ use bytemuck::{Zeroable as _, must_cast};
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey,
-        Owned, Port, PortState, Prefix, Vlans,
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
+        MacHolder, MacKey, Mode, Owned, Policy, Port, PortState, Prefix, Vlans,
     },
     decide::Tables,
     frame::Frame,
@@ -33,6 +33,12 @@ pub struct Model {
     pub macs: HashMap<MacKey, MacHolder>,
     /// What the port has used of its quota.
     pub state: PortState,
+    /// What enforcement does on the port.
+    pub policy: Policy,
+    /// Whether its bridge is enforced.
+    pub mode: Mode,
+    /// What was dropped, or would have been.
+    pub drops: HashMap<DropKey, Drops>,
     /// The challengers that were reported.
     pub challengers: HashMap<ChallengerKey, Challenger>,
     /// The events that were sent.
@@ -54,6 +60,9 @@ impl Model {
             vlans: HashMap::new(),
             macs: HashMap::new(),
             state: PortState::default(),
+            policy: Policy::default(),
+            mode: Mode::default(),
+            drops: HashMap::new(),
             challengers: HashMap::new(),
             events: Vec::new(),
             counters: BridgeCounters::zeroed(),
@@ -67,12 +76,13 @@ impl Model {
         self.lengths.insert(len);
     }
 
-    /// A frame comes.
-    pub fn watch<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) {
+    /// A frame comes. Returns whether it is dropped.
+    pub fn watch<F: Frame + ?Sized>(&mut self, frame: &F, port: &Port) -> bool {
         let mut counters = self.counters;
         let mut ingress = Ingress { port, from: port.ifindex, counters: &mut counters };
-        watch(frame, self, &mut ingress, &mut Scratch::zeroed());
+        let dropped = watch(frame, self, &mut ingress, &mut Scratch::zeroed());
         self.counters = counters;
+        dropped
     }
 }
 
@@ -111,6 +121,14 @@ impl Tables for Model {
     fn port_state(&self, _: u32) -> Option<&PortState> {
         Some(&self.state)
     }
+
+    fn policy(&self, _: u32) -> Option<&Policy> {
+        Some(&self.policy)
+    }
+
+    fn mode(&self, _: u32) -> Option<&Mode> {
+        Some(&self.mode)
+    }
 }
 
 impl Store for Model {
@@ -131,11 +149,15 @@ impl Store for Model {
     }
 
     fn insert_live(&mut self, key: &AddressKey, live: &Live) -> bool {
-        self.live.insert(*key, *live).is_none()
+        let new = !self.live.contains_key(key);
+        self.live.entry(*key).or_insert(*live);
+        new
     }
 
     fn insert_mac(&mut self, key: &MacKey, holder: &MacHolder) -> bool {
-        self.macs.insert(*key, *holder).is_none()
+        let new = !self.macs.contains_key(key);
+        self.macs.entry(*key).or_insert(*holder);
+        new
     }
 
     fn port_state_mut(&mut self, _: u32) -> Option<&mut PortState> {
@@ -148,6 +170,14 @@ impl Store for Model {
 
     fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger) {
         self.challengers.insert(*key, *challenger);
+    }
+
+    fn drops_mut(&mut self, key: &DropKey) -> Option<&mut Drops> {
+        self.drops.get_mut(key)
+    }
+
+    fn insert_drops(&mut self, key: &DropKey) {
+        self.drops.insert(*key, Drops::zeroed());
     }
 
     fn emit(&mut self, event: impl FnOnce() -> Event) -> bool {

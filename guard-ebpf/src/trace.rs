@@ -11,6 +11,7 @@ use crate::{
     claim::{Claim, Meaning, Router},
     counters::NoClaim,
     decide::{Action, Tables, judge},
+    enforce::code,
     frame::Frame,
     mac::Mac,
     ndp::{MAX_CLAIMS, next_claim},
@@ -168,8 +169,8 @@ fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Tr
         Action::RefreshLive => (DOES_REFRESH, EVENT_LIVE),
         Action::InsertLive if claim.strength == STRENGTH_TENTATIVE => (DOES_REPORT, EVENT_PROBE),
         Action::InsertLive => (DOES_LIVE, EVENT_LIVE),
-        Action::Report(report) => (DOES_REPORT, report.kind),
+        Action::Report => (DOES_REPORT, decision.report.kind),
         Action::OverQuota => (DOES_OVER_QUOTA, 0),
     };
-    decision.verdict.code() as u8
+    code(tables, at.port, at.from, decision.reasons) as u8
 }

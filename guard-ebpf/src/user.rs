@@ -1,8 +1,8 @@
 //! The ABI's types as map keys and values for aya.
 
 use crate::abi::{
-    AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey, Owned,
-    Port, PortState, Prefix, Vlans,
+    AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live, MacHolder,
+    MacKey, Mode, Owned, Policy, Port, PortState, Prefix, Vlans,
 };
 
 macro_rules! pod {
@@ -15,4 +15,4 @@ macro_rules! pod {
 }
 
 pod!(AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey);
-pod!(Owned, Port, PortState, Prefix, Vlans);
+pod!(DropKey, Drops, Mode, Owned, Policy, Port, PortState, Prefix, Vlans);

@@ -7,17 +7,18 @@ use bytemuck::Zeroable;
 use crate::{
     abi::{
         AddressKey, BridgeCounters, CLAIM_GROUP, CLAIM_ODD, CLAIM_RESERVED, Challenger,
-        ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER,
-        EVENT_ROUTER_FLAG, Event, Live, MAC_BEYOND, MacHolder, MacKey, NO_VLAN, Owned, PORT_ACCESS,
-        PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
-        Port, PortState, STRENGTH_NONE,
+        ChallengerKey, DropKey, Drops, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_DECLINED, EVENT_OPAQUE,
+        EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MAC_BEYOND, MacHolder, MacKey, NO_VLAN,
+        Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL,
+        PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
     },
     address::Segment,
-    apply::{Judged, Notification, Once, claim, count_source, notify},
+    apply::{Judged, Notification, Once, Outcome, carry_out, count_source, judge_claim, notify},
     claim::{Claim, Further, Meaning, Parsed, Router},
     counters::{DropReason, NoClaim},
-    decide::{Holder, PASS, Tables, Verdict, drop_no_claim, drop_on_access},
+    decide::{Holder, PASS, Tables, drop_no_claim},
     dhcp::DECLINE,
+    enforce::{DROPPED, settle},
     fast_path::fast_path,
     frame::{Frame, parse_into},
     mac,
@@ -44,6 +45,10 @@ pub trait Store: Tables {
     fn challenger_mut(&mut self, key: &ChallengerKey) -> Option<&mut Challenger>;
     /// Inserts a challenger, if there is room.
     fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger);
+    /// What was dropped, to write in.
+    fn drops_mut(&mut self, key: &DropKey) -> Option<&mut Drops>;
+    /// Inserts an entry in which nothing is counted, if there is room.
+    fn insert_drops(&mut self, key: &DropKey);
     /// Sends an event. False if there is no room.
     fn emit(&mut self, event: impl FnOnce() -> Event) -> bool;
 }
@@ -62,10 +67,12 @@ pub struct Ingress<'a> {
 /// follow what is written here. What it holds of an earlier frame means nothing.
 #[derive(Zeroable)]
 pub struct Scratch {
+    now_ns: u64,
     parsed: Parsed,
     claim: Claim,
     further: Further,
-    judged: Judged,
+    judged: [(Claim, Judged); MAX_CLAIMS],
+    outcome: Outcome,
     sender: Sender,
 }
 
@@ -85,65 +92,219 @@ impl Scratch {
     }
 }
 
-/// Carries out everything that comes of a frame.
+/// Carries out everything that comes of a frame. Returns whether it is dropped.
 #[inline(always)]
 pub fn watch<F: Frame + ?Sized, S: Store>(
     frame: &F,
     store: &mut S,
     ingress: &mut Ingress<'_>,
     scratch: &mut Scratch,
-) {
+) -> bool {
     match fast_path(frame, store, ingress.port, ingress.from, || store.now_ns()) {
-        Some(kind) => ingress.counters.frame(kind),
-        None => slow_path(frame, store, ingress, scratch),
+        Some(kind) => {
+            ingress.counters.frame(kind);
+            false
+        }
+        None => slow_path(&mut Work { frame, store, ingress, scratch }),
     }
 }
 
-/// The slow path: any frame, read to its end.
+/// The slow path: any frame, read to its end. First all that may be a reason to drop it, then whether it
+/// is dropped, and only then what it changes: a frame that is dropped shows nothing. Returns whether it is
+/// dropped.
 #[inline(always)]
-pub fn slow_path<F: Frame + ?Sized, S: Store>(
-    frame: &F,
-    store: &mut S,
-    ingress: &mut Ingress<'_>,
-    scratch: &mut Scratch,
-) {
-    let Scratch { parsed, claim, further, judged, sender } = scratch;
-    parse_into(frame, ingress.port, parsed);
-    let now_ns = store.now_ns();
-    let port = ingress.port;
-    ingress.counters.frame(parsed.kind);
-    sender.reset(parsed, port);
-    // The bridge drops it before it learns anything of it: only whose MAC it has is looked at.
-    if port.flags & PORT_FILTERS_VLANS != 0 && !store.is_member(ingress.from, parsed.segment.vlan) {
-        ingress.counters.no_claim(NoClaim::Vlan);
-        sender.drop_by(drop_no_claim(port, NoClaim::Vlan));
-        sender.dropped = 1;
-        if sender.suspect(store, ingress, &mut judged.notification, now_ns) != 0 {
-            notify(store, ingress, &judged.notification, now_ns);
+pub fn slow_path(steps: &mut impl Steps) -> bool {
+    let mut came = steps.read();
+    for _ in 0..MAX_CLAIMS {
+        if came & MORE == 0 {
+            break;
         }
-        ingress.counters.verdict(sender.verdict);
-        return;
+        came = steps.judge();
     }
-    if parsed.claims {
+    let fate = steps.settle();
+    for _ in 0..MAX_CLAIMS {
+        came = steps.carry_out();
+        if came & TELLS != 0 {
+            steps.tell();
+        }
+        if came & MORE == 0 {
+            break;
+        }
+    }
+    if steps.source() != 0 {
+        steps.tell();
+    }
+    if steps.notice() != 0 {
+        steps.tell();
+    }
+    fate == DROPPED
+}
+
+/// The steps of the slow path, in this order. What one leaves to the next is in the [`Scratch`], and
+/// what it returns is a number: each may be a function of its own to the kernel's verifier, which then
+/// looks at it once, and not once for each way that leads to it.
+pub trait Steps {
+    /// Reads the frame: [`MORE`] if it claims anything.
+    fn read(&mut self) -> u32;
+    /// Judges a claim, and turns to the next: [`MORE`].
+    fn judge(&mut self) -> u32;
+    /// Looks at what there is beside the claims, and at whose MAC the source is, and settles what is
+    /// done with the frame.
+    fn settle(&mut self) -> u32;
+    /// Carries out what was decided about a claim: [`TELLS`] and [`MORE`].
+    fn carry_out(&mut self) -> u32;
+    /// Notes where the source is. Not 0 if there is something to tell of it.
+    fn source(&mut self) -> u32;
+    /// Not 0 if there is something to tell of the frame as such.
+    fn notice(&mut self) -> u32;
+    /// Tells what the step before has found. Returns 1, since older kernels want a number.
+    fn tell(&mut self) -> u32;
+}
+
+/// There is something to tell.
+pub const TELLS: u32 = 1;
+/// There is a further claim.
+pub const MORE: u32 = 2;
+
+/// What the steps work on.
+pub struct Work<'a, 'port, F: ?Sized, S> {
+    /// The frame.
+    pub frame: &'a F,
+    /// The maps.
+    pub store: &'a mut S,
+    /// Where it comes from.
+    pub ingress: &'a mut Ingress<'port>,
+    /// What is known of it so far.
+    pub scratch: &'a mut Scratch,
+}
+
+impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
+    #[inline(always)]
+    fn read(&mut self) -> u32 {
+        let Self { frame, store, ingress, scratch } = self;
+        let Scratch { now_ns, parsed, claim, further, sender, .. } = &mut **scratch;
+        let port = ingress.port;
+        parse_into(*frame, port, parsed);
+        *now_ns = store.now_ns();
+        ingress.counters.frame(parsed.kind);
+        sender.reset(parsed, port);
+        // The bridge drops it before it learns anything of it: only whose MAC it has is looked at.
+        if port.flags & PORT_FILTERS_VLANS != 0
+            && !store.is_member(ingress.from, parsed.segment.vlan)
+        {
+            sender.unlearned = 1;
+            return 0;
+        }
+        if !parsed.claims {
+            return 0;
+        }
         *claim = parsed.claim;
         *further = parsed.further;
-        claims(frame, store, ingress, claim, further, judged, sender, now_ns);
+        if claim.flags & CLAIM_ODD != 0 {
+            ingress.counters.odd += 1;
+        }
+        MORE
     }
-    let mut notice = Notice::No;
+
+    #[inline(always)]
+    fn judge(&mut self) -> u32 {
+        let Self { frame, store, ingress, scratch } = self;
+        let Scratch { now_ns, claim: next, further, judged, sender, .. } = &mut **scratch;
+        let Some((claim, judged)) = judged.get_mut(sender.claims as usize) else { return 0 };
+        next.flags |= sender.group;
+        *claim = *next;
+        judge_claim(*store, ingress, claim, judged, *now_ns);
+        sender.take(claim, judged);
+        next_claim(*frame, further, next);
+        if further.done == 0 { MORE } else { 0 }
+    }
+
+    #[inline(always)]
+    fn settle(&mut self) -> u32 {
+        let Self { frame, store, ingress, scratch } = self;
+        let Scratch { now_ns, parsed, outcome, sender, .. } = &mut **scratch;
+        if sender.unlearned == 0 {
+            beside(ingress, parsed, sender);
+        } else {
+            ingress.counters.no_claim(NoClaim::Vlan);
+            sender.reasons |= drop_no_claim(ingress.port, NoClaim::Vlan);
+        }
+        sender.identify(*store, ingress);
+        outcome.fate = settle(*frame, *store, ingress, sender.reasons, *now_ns);
+        outcome.fate
+    }
+
+    #[inline(always)]
+    fn carry_out(&mut self) -> u32 {
+        let Self { store, ingress, scratch, .. } = self;
+        let Scratch { now_ns, judged, outcome, sender, .. } = &mut **scratch;
+        if sender.carried >= sender.claims {
+            return 0;
+        }
+        let Some((claim, judged)) = judged.get(sender.carried as usize) else { return 0 };
+        sender.carried += 1;
+        carry_out(*store, ingress, claim, judged, outcome, *now_ns);
+        MORE | if outcome.tells == 0 { 0 } else { TELLS }
+    }
+
+    #[inline(always)]
+    fn source(&mut self) -> u32 {
+        let Self { store, ingress, scratch, .. } = self;
+        let Scratch { now_ns, outcome, sender, .. } = &mut **scratch;
+        sender.conclude(*store, ingress, outcome, *now_ns)
+    }
+
+    #[inline(always)]
+    fn notice(&mut self) -> u32 {
+        let Scratch { parsed, outcome, sender, .. } = &mut *self.scratch;
+        if sender.notice == 0 {
+            return 0;
+        }
+        let key = AddressKey::none(parsed.segment);
+        let key = match parsed.dhcp.address {
+            0 => key,
+            address => AddressKey::v4(parsed.segment, address.to_ne_bytes()),
+        };
+        outcome.notification = Notification {
+            key,
+            of: key,
+            mac: parsed.eth_src,
+            eth_src: parsed.eth_src,
+            holder: Holder::NONE,
+            flags: 0,
+            kind: sender.notice,
+            strength: STRENGTH_NONE,
+            once: Once::Port,
+        };
+        1
+    }
+
+    #[inline(always)]
+    fn tell(&mut self) -> u32 {
+        let Self { store, ingress, scratch, .. } = self;
+        notify(*store, ingress, &scratch.outcome.notification, scratch.now_ns);
+        1
+    }
+}
+
+/// Takes in what there is to say of a frame beside its claims.
+#[inline(always)]
+fn beside(ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
+    let port = ingress.port;
     match parsed.beside(port) {
         Meaning::Nothing => {}
         Meaning::NoClaim(reason) => {
             ingress.counters.no_claim(reason);
-            sender.drop_by(drop_no_claim(port, reason));
+            sender.reasons |= drop_no_claim(port, reason);
         }
         Meaning::Malformed(reason) => {
             ingress.counters.malformed(reason);
-            sender.drop_by(drop_on_access(port, DropReason::Malformed));
+            sender.reasons |= DropReason::Malformed.bit();
         }
         Meaning::Opaque(reason) => {
             ingress.counters.opaque(reason);
-            notice = Notice::Opaque;
-            sender.drop_by(drop_on_access(port, DropReason::Opaque));
+            sender.notice = EVENT_OPAQUE;
+            sender.reasons |= DropReason::Opaque.bit();
         }
     }
     // A router is what an access port is not, unless it is allowed to be one (claims.md N09).
@@ -153,89 +314,21 @@ pub fn slow_path<F: Frame + ?Sized, S: Store>(
     {
         ingress.counters.routers += 1;
         if matches!(parsed.router, Router::Message) {
-            notice = Notice::Router;
-            sender.drop_for(DropReason::Router);
-        } else if matches!(notice, Notice::No) {
-            notice = Notice::RouterFlag;
+            sender.notice = EVENT_ROUTER;
+            sender.reasons |= DropReason::Router.bit();
+        } else if sender.notice == 0 {
+            sender.notice = EVENT_ROUTER_FLAG;
         }
     }
     if parsed.dhcp.message == DECLINE {
-        notice = Notice::Declined;
+        sender.notice = EVENT_DECLINED;
     }
-    if port.kind == PORT_ACCESS && parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
-        sender.drop_for(DropReason::Tagged);
-    }
-    if sender.suspect(store, ingress, &mut judged.notification, now_ns) != 0 {
-        notify(store, ingress, &judged.notification, now_ns);
-    }
-    ingress.counters.verdict(sender.verdict);
-    let kind = match notice {
-        Notice::No => return,
-        Notice::Opaque => EVENT_OPAQUE,
-        Notice::Router => EVENT_ROUTER,
-        Notice::RouterFlag => EVENT_ROUTER_FLAG,
-        Notice::Declined => EVENT_DECLINED,
-    };
-    let notification = &mut judged.notification;
-    let key = AddressKey::none(parsed.segment);
-    let key = match parsed.dhcp.address {
-        0 => key,
-        address => AddressKey::v4(parsed.segment, address.to_ne_bytes()),
-    };
-    *notification = Notification {
-        key,
-        of: key,
-        mac: parsed.eth_src,
-        eth_src: parsed.eth_src,
-        holder: Holder::NONE,
-        flags: 0,
-        kind,
-        strength: STRENGTH_NONE,
-        once: Once::Port,
-    };
-    notify(store, ingress, notification, now_ns);
-}
-
-/// What is reported about a frame as such, once for a port.
-enum Notice {
-    No,
-    Opaque,
-    Router,
-    RouterFlag,
-    Declined,
-}
-
-/// Judges the claims of a frame one after the other.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "each is a place of its own, for the verifier")]
-fn claims<F: Frame + ?Sized, S: Store>(
-    frame: &F,
-    store: &mut S,
-    ingress: &mut Ingress<'_>,
-    next: &mut Claim,
-    further: &mut Further,
-    judged: &mut Judged,
-    sender: &mut Sender,
-    now_ns: u64,
-) {
-    if next.flags & CLAIM_ODD != 0 {
-        ingress.counters.odd += 1;
-    }
-    for _ in 0..MAX_CLAIMS {
-        next.flags |= sender.group;
-        claim(store, ingress, next, judged, now_ns);
-        sender.take(next, judged);
-        if judged.tells != 0 {
-            notify(store, ingress, &judged.notification, now_ns);
-        }
-        next_claim(frame, further, next);
-        if further.done != 0 {
-            break;
-        }
+    if parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
+        sender.reasons |= DropReason::Tagged.bit();
     }
 }
 
-/// The Ethernet source of a frame.
+/// The Ethernet source of a frame, and what is to be said against it.
 #[derive(Zeroable)]
 struct Sender {
     /// The first address that it claims, unspecified if it claims none that counts.
@@ -246,10 +339,21 @@ struct Sender {
     lives: u32,
     /// [`CLAIM_GROUP`] if the frame is to a group, else 0.
     group: u16,
-    /// The code of the frame's verdict: of the first reason to drop it.
-    verdict: u32,
+    /// How many claims were judged, and how many of these were carried out.
+    claims: u32,
+    carried: u32,
+    /// A bit for each reason to drop the frame.
+    reasons: u32,
     /// Not 0 if the bridge drops the frame, so that its source is not learned.
-    dropped: u32,
+    unlearned: u32,
+    /// Not 0 if nobody has the MAC.
+    new: u32,
+    /// [`EVENT_CLONE`], [`EVENT_BRIDGE_MAC`], or 0 where the MAC is nobody else's.
+    suspicion: u32,
+    /// Whose it is then.
+    holder: u32,
+    /// The `EVENT_*` to tell of the frame as such, once for a port; 0 without any.
+    notice: u8,
 }
 
 impl Sender {
@@ -264,16 +368,21 @@ impl Sender {
         self.mac = MacKey::new(segment.bridge, vlan, eth_src);
         self.lives = 0;
         self.group = if parsed.group { CLAIM_GROUP } else { 0 };
-        self.verdict = PASS;
-        self.dropped = 0;
+        self.claims = 0;
+        self.carried = 0;
+        self.notice = 0;
+        self.reasons = PASS;
+        self.unlearned = 0;
+        self.new = 0;
+        self.suspicion = 0;
+        self.holder = 0;
     }
 
     /// Takes in what came of one of its claims.
     #[inline(never)]
     fn take(&mut self, claim: &Claim, judged: &Judged) {
-        if self.verdict == PASS {
-            self.verdict = judged.verdict;
-        }
+        self.claims += 1;
+        self.reasons |= judged.reasons;
         if judged.counts != 0 && self.key.address == [0; 16] {
             self.key = claim.key;
         }
@@ -282,68 +391,66 @@ impl Sender {
         }
     }
 
-    #[inline(always)]
-    fn drop_for(&mut self, reason: DropReason) {
-        self.drop_by(Verdict::Drop(reason));
-    }
-
-    /// The first reason to drop a frame is the one that counts.
-    #[inline(always)]
-    fn drop_by(&mut self, verdict: Verdict) {
-        if self.verdict == PASS {
-            self.verdict = verdict.code();
+    /// Finds whether the MAC is another port's (claims.md L01) or the bridge's (claims.md L02). A BPF
+    /// subprogram.
+    #[inline(never)]
+    fn identify<S: Store>(&mut self, store: &S, ingress: &Ingress<'_>) {
+        let Ingress { port, from, .. } = *ingress;
+        let eth_src = self.mac.mac;
+        if !mac::is_host(eth_src) {
+            return; // Malformed, and counted as such (claims.md L03).
+        }
+        let (holder, flags) =
+            store.mac_holder(&self.mac).map_or((0, 0), |holder| (holder.ifindex, holder.flags));
+        if mac::same(eth_src, port.bridge_mac) {
+            self.holder = port.bridge;
+            self.suspicion = EVENT_BRIDGE_MAC.into();
+            self.reasons |= DropReason::BridgeMac.bit();
+        } else if holder == 0 {
+            self.new = 1;
+        } else if holder != from && (port.kind != PORT_UPLINK || flags & MAC_BEYOND == 0) {
+            self.holder = holder;
+            self.suspicion = EVENT_CLONE.into();
+            self.reasons |= DropReason::Clone.bit();
         }
     }
 
-    /// Whether the MAC is another port's (claims.md L01) or the bridge's (claims.md L02): then not 0, and
-    /// the notification is written. A BPF subprogram.
+    /// Notes where the MAC is, and finds what is to be told of it: then not 0. A BPF subprogram.
     #[inline(never)]
-    fn suspect<S: Store>(
+    fn conclude<S: Store>(
         &mut self,
         store: &mut S,
         ingress: &mut Ingress<'_>,
-        notification: &mut Notification,
+        outcome: &mut Outcome,
         now_ns: u64,
     ) -> u32 {
         let Ingress { port, from, .. } = *ingress;
         let eth_src = self.mac.mac;
-        if !mac::is_host(eth_src) {
-            return 0; // Malformed, and counted as such (claims.md L03).
-        }
-        if port.quota_macs != 0 && self.dropped == 0 {
+        let notification = &mut outcome.notification;
+        if mac::is_host(eth_src) && port.quota_macs != 0 && self.unlearned == 0 {
             count_source(store, ingress, notification, &self.mac, now_ns);
         }
-        let mut kind = EVENT_CLONE;
-        let (mut ifindex, flags) =
-            store.mac_holder(&self.mac).map_or((0, 0), |holder| (holder.ifindex, holder.flags));
-        if mac::same(eth_src, port.bridge_mac) {
-            kind = EVENT_BRIDGE_MAC;
-            ifindex = port.bridge;
-        } else if ifindex == 0 {
+        if self.new != 0 && self.lives != 0 && outcome.fate != DROPPED {
             // A virtual router's MAC goes from port to port by right, among those that may
             // (claims.md A16).
             let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
-            let lives = self.lives != 0 && !moves;
             let flags = if port.kind == PORT_UPLINK { MAC_BEYOND } else { 0 };
             let holder = MacHolder { ifindex: from, flags };
-            if lives && !store.insert_mac(&self.mac, &holder) {
+            if !moves && !store.insert_mac(&self.mac, &holder) {
                 ingress.counters.macs_full += 1;
             }
-            return 0;
-        } else if ifindex == from || (port.kind == PORT_UPLINK && flags & MAC_BEYOND != 0) {
+        }
+        if self.suspicion == 0 {
             return 0;
         }
         ingress.counters.clones += 1;
         // Whatever addresses its frames name, it is one challenger.
         notification.be_of_mac(&self.mac);
         notification.key = self.key;
-        notification.holder = Holder { ifindex, mac: eth_src };
-        notification.flags = if kind == EVENT_CLONE { 0 } else { CLAIM_RESERVED } | self.group;
-        notification.kind = kind;
-        let reason = if kind == EVENT_CLONE { DropReason::Clone } else { DropReason::BridgeMac };
-        if port.kind != PORT_UPLINK {
-            self.drop_for(reason);
-        }
+        notification.holder = Holder { ifindex: self.holder, mac: eth_src };
+        let is_clone = self.suspicion == u32::from(EVENT_CLONE);
+        notification.flags = if is_clone { 0 } else { CLAIM_RESERVED } | self.group;
+        notification.kind = if is_clone { EVENT_CLONE } else { EVENT_BRIDGE_MAC };
         1
     }
 }

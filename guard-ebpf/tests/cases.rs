@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
-    abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION},
+    abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION, FRAME_BYTES},
     frame::Frame,
     model::Model,
     trace::{Arrival, DOES_LIVE, DOES_REPORT, Traced, trace},
@@ -69,6 +69,10 @@ impl Frame for Stripped {
         self.tag.map(|(_, tci)| tci)
     }
 
+    fn begin(&self, into: &mut [u8; FRAME_BYTES]) {
+        self.bytes[..].begin(into);
+    }
+
     fn stripped_type(&self) -> u16 {
         self.tag.map_or(0, |(kind, _)| kind)
     }
@@ -82,6 +86,7 @@ fn before(case: &Case) -> Model {
     model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
     model.macs.extend(case.mac_holder());
     model.state = case.port_state(NOW_NS);
+    model.policy = case.policy();
     for (key, len, prefix) in case.prefixes() {
         model.add_prefix(key, len, prefix);
     }
@@ -93,10 +98,12 @@ fn frame(case: &Case) -> Stripped {
     Stripped { bytes: case.frame.bytes(), tag: case.frame.stripped }
 }
 
-fn run(case: &Case) -> Outcome {
+fn run(case: &Case, enforce: bool) -> Outcome {
     let (key, port, mut model) = (case.key(), case.port(), before(case));
+    model.mode.enforce = enforce.into();
     let macs = model.macs.len();
-    model.watch(&frame(case), &port);
+    let dropped = model.watch(&frame(case), &port);
+    assert_eq!(dropped, model.counters.dropped.iter().sum::<u64>() == 1);
 
     let mut outcome = Outcome::default();
     outcome.told(&model.events, case);
@@ -110,8 +117,10 @@ fn run(case: &Case) -> Outcome {
 #[test]
 fn the_decision_function_agrees() {
     for (file, case) in Case::all() {
-        let outcome = run(&case).cut_to(&case.expect);
-        assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
+        let what = format!("{file}: {} {}", case.row, case.name);
+        assert_eq!(run(&case, false).cut_to(&case.expect), case.expect, "{what}");
+        let (enforced, expected) = run(&case, true).enforced(&case.expect);
+        assert_eq!(enforced, expected, "{what}: enforced");
         for skip in [&case.skip_test_run, &case.skip_wire] {
             assert_ne!(skip.as_deref(), Some(""), "{}: why?", case.name);
         }

@@ -5,6 +5,7 @@
 pub mod arbiter;
 pub mod bounds;
 pub mod duration;
+pub mod enforcement;
 pub mod evidence;
 pub mod homes;
 pub mod incident;

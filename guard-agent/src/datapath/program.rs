@@ -13,13 +13,13 @@ use std::{
 
 use aya::{
     EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     util::KernelVersion,
 };
 use guard_core::evidence::Device;
 use guard_ebpf::abi::{
-    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, LAYOUT_VERSION, Live, MAPS,
-    MacHolder, MacKey, Owned, Port, PortState, Prefix, Vlans,
+    self, AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, LAYOUT_VERSION,
+    Live, MAPS, MacHolder, MacKey, Mode, Owned, Policy, Port, PortState, Prefix, Vlans,
 };
 
 use super::{
@@ -61,6 +61,8 @@ pub struct Maps {
     pub prefixes: LpmTrie<MapData, AddressKey, Prefix>,
     /// The VLANs of the ports of bridges that filter them.
     pub vlans: HashMap<MapData, u32, Vlans>,
+    /// What enforcement does on each port, by port slot: the owners' to write.
+    pub policies: Array<MapData, Policy>,
     /// By bridge slot.
     pub counters: PerCpuArray<MapData, BridgeCounters>,
     /// By port slot.
@@ -142,6 +144,7 @@ impl Kernel {
             challengers: self.map(abi::MAP_CHALLENGERS)?,
             prefixes: self.map(abi::MAP_PREFIXES)?,
             vlans: self.map(abi::MAP_VLANS)?,
+            policies: self.map(abi::MAP_POLICIES)?,
             counters: self.map(abi::MAP_COUNTERS)?,
             frames: self.map(abi::MAP_FRAMES)?,
         })
@@ -163,6 +166,22 @@ impl Kernel {
         let error = |source| KernelError::Map { name: abi::MAP_MACS, source };
         let data = MapData::from_pin(self.pins.join(abi::MAP_MACS)).map_err(error)?;
         HashMap::try_from(Map::from_map_data(data).map_err(error)?).map_err(error)
+    }
+
+    /// Hands out the map of the bridges' modes. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn modes(&mut self) -> Result<Array<MapData, Mode>, KernelError> {
+        self.map(abi::MAP_MODES)
+    }
+
+    /// Hands out the map of what was dropped. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn drops(&mut self) -> Result<PerCpuHashMap<MapData, DropKey, Drops>, KernelError> {
+        self.map(abi::MAP_DROPS)
     }
 
     /// Hands out the ring. It can be taken once.

@@ -95,7 +95,7 @@ impl Counters {
             for reason in DropReason::ALL {
                 let labels = [&*name, reason.name()];
                 let dropped = metrics.datapath.frames_dropped.with_label_values(&labels);
-                Metrics::follow(&dropped, 0); // It only observes.
+                Metrics::follow(&dropped, bridge.dropped[*reason as usize]);
                 let counter = metrics.datapath.would_drop.with_label_values(&labels);
                 Metrics::follow(&counter, bridge.would_drop[*reason as usize]);
             }

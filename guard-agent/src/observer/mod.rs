@@ -173,7 +173,7 @@ impl Observer {
         deps: Deps,
     ) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
-        deps.owners.set_maps(kernel.owned()?, kernel.macs()?);
+        deps.owners.set_maps(kernel.owned()?, kernel.macs()?, maps.policies);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
         // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one always, and keeps it
         // open until it is dropped.

@@ -47,6 +47,7 @@ use crate::{
         link::{exists, has_carrier},
         topology::{self, View},
     },
+    owners::{Judged, Owners},
 };
 
 /// Events a second that an access port can cause about what others have.
@@ -96,6 +97,7 @@ pub(super) struct Ports {
     sources_since: Instant,
     hooks: BTreeMap<u32, Hook>,
     counters: Arc<Counters>,
+    owners: Arc<Owners>,
     reporter: Arc<IncidentReporter>,
     health: Arc<Health>,
 }
@@ -112,10 +114,9 @@ impl Ports {
         shared: SharedPorts,
         counters: Arc<Counters>,
     ) -> Result<Self, KernelError> {
-        let error = |source| KernelError::Map { name: abi::MAP_PORTS, source };
         let mut used = vec![false; MAX_PORTS as usize];
         for entry in maps.ports.iter() {
-            let (_, port) = entry.map_err(error)?;
+            let (_, port) = entry.map_err(refuses(abi::MAP_PORTS))?;
             if let Some(slot) = used.get_mut(port.port_slot as usize) {
                 *slot = true;
             }
@@ -132,6 +133,7 @@ impl Ports {
             sources_since: Instant::now(),
             hooks: BTreeMap::new(),
             counters,
+            owners: deps.owners.clone(),
             reporter: deps.reporter.clone(),
             health: deps.health.clone(),
         })
@@ -257,7 +259,7 @@ impl Ports {
             filters = PORT_FILTERS_VLANS | PORT_ALLOW_TAGGED | provider;
             self.maps
                 .insert_vlans(ifindex, vlans.member.iter().copied().collect())
-                .map_err(|source| KernelError::Map { name: abi::MAP_VLANS, source })?;
+                .map_err(refuses(abi::MAP_VLANS))?;
         }
         let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
@@ -281,9 +283,10 @@ impl Ports {
             native: port.vlans.as_ref().map_or(0, |vlans| vlans.native),
             reserved: [0; 2],
         };
-        self.maps
-            .insert(entry)
-            .map_err(|source| KernelError::Map { name: abi::MAP_PORTS, source })?;
+        let name = (Arc::clone(&port.bridge), Arc::clone(&port.interface));
+        let judged = Judged { name, slot, is_access: !uplink };
+        self.owners.port_judged(ifindex, judged).map_err(refuses(abi::MAP_POLICIES))?;
+        self.maps.insert(entry).map_err(refuses(abi::MAP_PORTS))?;
         self.free_slots.pop_if(|free| *free == slot);
         let coverage = self.kernel.attach(ifindex, &port.interface)?;
         let status =
@@ -423,6 +426,10 @@ fn what(port: &topology::Port) -> String {
 /// How a port is listed of which not all can be read.
 pub(super) fn unread(ifindex: u32) -> String {
     format!("link {ifindex}")
+}
+
+fn refuses(name: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::Map { name, source }
 }
 
 fn refused(port: &topology::Port) -> impl Fn(io::Error) -> KernelError {

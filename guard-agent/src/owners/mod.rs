@@ -11,6 +11,7 @@ mod handovers;
 mod listed;
 mod mac_table;
 mod macs;
+mod policies;
 mod repair;
 
 use std::{
@@ -20,8 +21,8 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{HashMap as KernelMap, MapData, MapError};
-use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, Owned};
+use aya::maps::{Array, HashMap as KernelMap, MapData, MapError};
+use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, Owned, Policy};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -37,6 +38,8 @@ use guard_core::{
 use listed::move_key;
 pub(crate) use mac_table::MacTable;
 use macs::BoundMacs;
+pub(crate) use policies::Judged;
+use policies::Policies;
 
 use crate::{
     datapath::{CountedMap, entries},
@@ -61,6 +64,7 @@ struct Inner {
     known: bool,
     map: Option<CountedMap<Owned>>,
     macs: BoundMacs,
+    policies: Policies,
     handovers: Handovers,
     /// All watched bridges that exist are in `bridges`.
     settled: bool,
@@ -96,11 +100,17 @@ impl Owners {
         Self { health, inner: Mutex::new(inner), handed_over: Notify::new() }
     }
 
-    /// Writes to these maps from now on: of owners, and of MACs.
-    pub fn set_maps(&self, owned: CountedMap<Owned>, macs: KernelMap<MapData, MacKey, MacHolder>) {
+    /// Writes to these maps from now on: of owners, of MACs, and of policies.
+    pub fn set_maps(
+        &self,
+        owned: CountedMap<Owned>,
+        macs: KernelMap<MapData, MacKey, MacHolder>,
+        policies: Array<MapData, Policy>,
+    ) {
         let inner = &mut *self.inner.lock();
         inner.map = Some(owned);
         inner.macs.set_map(macs);
+        inner.policies.set_map(policies);
     }
 
     /// A bridge exists (again), with these addresses of the host: makes the kernel's entries for
@@ -239,7 +249,9 @@ impl Owners {
 
     /// A port has left its bridge. What is bound to it stays bound, as long as the link exists.
     pub fn port_left(&self, ifindex: u32) {
-        self.inner.lock().forget_port(ifindex);
+        let inner = &mut *self.inner.lock();
+        inner.forget_port(ifindex);
+        inner.policies.forget(ifindex);
     }
 
     /// A link has ended: so do bindings to it, at once, and what they held may be claimed anew. The

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{self, MapData, lpm_trie};
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, Challenger, ChallengerKey, EVENT_DECLINED, EVENT_LIVE, Event,
-        Live, MacHolder, MacKey, Owned, Port, PortState,
+        AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, EVENT_DECLINED,
+        EVENT_LIVE, Event, Live, MacHolder, MacKey, Owned, Port, PortState,
     },
     claim::Claim,
     counters::{DropReason, MalformedReason, NoClaim, OpaqueReason},
@@ -38,6 +38,7 @@ struct Trace {
     live: HashMap<AddressKey, Live>,
     macs: HashMap<MacKey, MacHolder>,
     challengers: HashMap<ChallengerKey, Challenger>,
+    drops: HashMap<DropKey, Drops>,
     state: PortState,
     events: Vec<Event>,
 }
@@ -63,6 +64,10 @@ impl Trace {
             challenger.seen_ns = moment(challenger.seen_ns);
             challenger.told_ns = moment(challenger.told_ns);
         }
+        for drops in self.drops.values_mut() {
+            drops.first_ns = moment(drops.first_ns);
+            drops.last_ns = moment(drops.last_ns);
+        }
         self.state.window_ns = moment(self.state.window_ns);
         self.state.told_ns = moment(self.state.told_ns);
         self.state.events_ns = moment(self.state.events_ns);
@@ -73,8 +78,9 @@ impl Trace {
     }
 
     fn of_model(model: &Model) -> Self {
-        let Model { owned, live, macs, challengers, state, events, counters, .. } = model.clone();
-        Self { counters, owned, live, macs, challengers, state, events }.without_time()
+        let Model { owned, live, macs, challengers, drops, state, events, counters, .. } =
+            model.clone();
+        Self { counters, owned, live, macs, challengers, drops, state, events }.without_time()
     }
 
     fn of_program(program: &mut Program, events: &[Event]) -> Self {
@@ -89,6 +95,7 @@ impl Trace {
             live: all(&program.live),
             macs: all(&program.macs),
             challengers: all(&program.challengers),
+            drops: program.drops(),
             state: program.states.get(&0, 0).unwrap(),
             events: events.to_vec(),
         }
@@ -105,6 +112,7 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     state(&mut chance, &mut model);
     program.clear();
     program.set_port(port, model.state);
+    program.set_policy(model.policy, model.mode);
     for (key, owned) in &model.owned {
         program.owned.insert(*key, *owned).unwrap();
     }
@@ -130,8 +138,9 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
             change(program, &mut model, &mut chance, &frame, &port);
         }
         model.now_ns = coarse_ns();
-        model.watch(&frame[..], &port);
+        let dropped = model.watch(&frame[..], &port);
         program.run(&frame, 1);
+        assert_eq!(program.dropped.get(), dropped, "{seed:#x}: {frame:02x?} on {port:?}");
         if closely {
             told.extend(std::iter::from_fn(|| program.event()));
             let trace = Trace::of_program(program, &told);
@@ -211,6 +220,7 @@ impl Met {
         }
         for reason in DropReason::ALL {
             assert_ne!(counters.would_drop[*reason as usize], 0, "{}", reason.name());
+            assert_ne!(counters.dropped[*reason as usize], 0, "{}", reason.name());
         }
     }
 }

@@ -1,20 +1,24 @@
 //! The program in the kernel, with its maps, for tests.
 
-use std::{path::Path, time::Duration};
+use std::{cell::Cell, path::Path, time::Duration};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, RingBuf, lpm_trie},
+    maps::{
+        Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
+        lpm_trie,
+    },
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
     util::nr_cpus,
 };
 use bytemuck::Zeroable as _;
 use guard_agent::datapath::CountedMap;
 use guard_ebpf::abi::{
-    AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAP_CHALLENGERS,
-    MAP_COUNTERS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES, MAP_MACS, MAP_NEAR_PORTS,
-    MAP_OWNED, MAP_OWNED_CHANGES, MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder,
-    MacKey, Owned, PROGRAM, Port, PortState, Prefix, Vlans, near_slot,
+    AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
+    MAP_CHALLENGERS, MAP_COUNTERS, MAP_DROPS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES,
+    MAP_MACS, MAP_MODES, MAP_NEAR_PORTS, MAP_OWNED, MAP_OWNED_CHANGES, MAP_POLICIES,
+    MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, Mode, Owned, PROGRAM,
+    Policy, Port, PortState, Prefix, Vlans, near_slot,
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -26,8 +30,10 @@ use tempfile::TempDir;
 
 use crate::common::{Case, Outcome};
 
-/// What the program returns for every frame: `TCX_NEXT`.
+/// What the program returns for a frame that passes: `TCX_NEXT`.
 const NEXT: u32 = u32::MAX;
+/// And for one that is dropped: `TC_ACT_SHOT`.
+const SHOT: u32 = 2;
 
 /// A file system of this thread's own for pins, in a directory that goes with it.
 pub(crate) struct Pins(TempDir);
@@ -75,6 +81,9 @@ pub(crate) struct Program {
     pub near_ports: Array<MapData, Port>,
     pub macs: HashMap<MapData, MacKey, MacHolder>,
     pub states: Array<MapData, PortState>,
+    pub policies: Array<MapData, Policy>,
+    pub modes: Array<MapData, Mode>,
+    pub drops: PerCpuHashMap<MapData, DropKey, Drops>,
     pub owned: CountedMap<Owned>,
     pub live: CountedMap<Live>,
     pub challengers: HashMap<MapData, ChallengerKey, Challenger>,
@@ -83,6 +92,8 @@ pub(crate) struct Program {
     pub counters: PerCpuArray<MapData, BridgeCounters>,
     pub frames: PerCpuArray<MapData, u64>,
     pub events: RingBuf<MapData>,
+    /// Whether the last frame of a test run was dropped.
+    pub dropped: Cell<bool>,
 }
 
 impl Program {
@@ -102,6 +113,9 @@ impl Program {
             near_ports: map(MAP_NEAR_PORTS).try_into().unwrap(),
             macs: map(MAP_MACS).try_into().unwrap(),
             states: map(MAP_PORT_STATES).try_into().unwrap(),
+            policies: map(MAP_POLICIES).try_into().unwrap(),
+            modes: map(MAP_MODES).try_into().unwrap(),
+            drops: map(MAP_DROPS).try_into().unwrap(),
             owned: CountedMap::new(map(MAP_OWNED).try_into().unwrap(), owned_changes),
             live: CountedMap::new(map(MAP_LIVE).try_into().unwrap(), live_changes),
             challengers: map(MAP_CHALLENGERS).try_into().unwrap(),
@@ -110,13 +124,21 @@ impl Program {
             counters: map(MAP_COUNTERS).try_into().unwrap(),
             frames: map(MAP_FRAMES).try_into().unwrap(),
             events: map(MAP_EVENTS).try_into().unwrap(),
+            dropped: Cell::new(false),
             ebpf,
         })
+    }
+
+    /// How many instructions the verifier has walked over, if it says so.
+    pub(crate) fn verified(&self) -> Option<u32> {
+        let program = self.ebpf.program(PROGRAM).unwrap();
+        program.info().unwrap().verified_instruction_count()
     }
 
     /// Brings the maps into the state before the case.
     pub(crate) fn prepare(&mut self, case: &Case, now_ns: u64) {
         self.clear();
+        self.set_policy(case.policy(), Mode::default());
         let key = case.key();
         self.set_port(case.port(), case.port_state(now_ns));
         if let Some(owned) = case.owned(now_ns) {
@@ -134,6 +156,11 @@ impl Program {
         if let Some(vlans) = case.vlans() {
             self.vlans.insert(case.port().ifindex, vlans, 0).unwrap();
         }
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: Policy, mode: Mode) {
+        self.policies.set(0, policy, 0).unwrap();
+        self.modes.set(0, mode, 0).unwrap();
     }
 
     pub(crate) fn set_port(&mut self, port: Port, state: PortState) {
@@ -161,6 +188,8 @@ impl Program {
         prefixes.iter().for_each(|key| self.prefixes.remove(key).unwrap());
         let zeroes = vec![BridgeCounters::zeroed(); nr_cpus().unwrap()];
         self.counters.set(0, PerCpuValues::try_from(zeroes).unwrap(), 0).unwrap();
+        let drops: Vec<_> = self.drops.keys().map(Result::unwrap).collect();
+        drops.iter().for_each(|key| self.drops.remove(key).unwrap());
         while self.event().is_some() {}
     }
 
@@ -171,8 +200,23 @@ impl Program {
         options.data_in = Some(bytes);
         options.repeat = repeat;
         let result = program.test_run(options).unwrap_or_else(|e| panic!("{bytes:02x?}: {e}"));
-        assert_eq!(result.return_value, NEXT, "the program observes");
+        assert!([NEXT, SHOT].contains(&result.return_value), "{}", result.return_value);
+        self.dropped.set(result.return_value == SHOT);
         result.duration
+    }
+
+    /// What was dropped, or would have been, over all CPUs, without its moment.
+    pub(crate) fn drops(&self) -> std::collections::HashMap<DropKey, Drops> {
+        let mut all = std::collections::HashMap::new();
+        for entry in self.drops.iter() {
+            let (key, values) = entry.unwrap();
+            for value in values.iter().filter(|value| value.first_ns != 0) {
+                let sum = all.entry(key).or_insert(Drops { dropped: 0, would_drop: 0, ..*value });
+                sum.dropped += value.dropped;
+                sum.would_drop += value.would_drop;
+            }
+        }
+        all
     }
 
     pub(crate) fn event(&mut self) -> Option<Event> {
@@ -200,13 +244,16 @@ impl Program {
     }
 
     /// What comes of the case's frame.
-    pub(crate) fn outcome(&mut self, case: &Case) -> Outcome {
+    pub(crate) fn outcome(&mut self, case: &Case, enforce: bool) -> Outcome {
         let now_ns = coarse_ns();
         self.prepare(case, now_ns);
+        self.set_policy(case.policy(), Mode { enforce: enforce.into(), braked: 0 });
         let frames = self.frames();
         self.run(&case.frame.bytes(), 1);
         assert_eq!(self.frames(), frames + 1);
-        self.what_came(case, now_ns)
+        let outcome = self.what_came(case, now_ns);
+        assert_eq!(self.dropped.get(), outcome.dropped.is_some());
+        outcome
     }
 
     /// What the maps and the ring say of the one frame that has come since they were prepared.
@@ -217,6 +264,8 @@ impl Program {
         let mut outcome = Outcome::default();
         outcome.told(&events, case);
         outcome.counted(&self.counted());
+        let counted = outcome.drop.as_ref().or(outcome.dropped.as_ref()).is_some();
+        assert_eq!(self.drops().len(), usize::from(counted));
         let (live, owned) = (self.live.get(&key, 0).ok(), self.owned.get(&key, 0).ok());
         let state = self.states.get(&0, 0).unwrap();
         outcome.written(case, now_ns, live, owned, state);

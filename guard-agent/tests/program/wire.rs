@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::programs::{SchedClassifier, TcAttachType, tc::qdisc_add_clsact};
-use guard_ebpf::abi::PROGRAM;
+use guard_ebpf::abi::{Mode, PROGRAM};
 use nix::{
     ifaddrs::getifaddrs,
     net::if_::if_nametoindex,
@@ -79,9 +79,10 @@ impl Wire {
     }
 
     /// What comes of the case's frame, sent to the port.
-    fn outcome(&mut self, case: &Case) -> Outcome {
+    fn outcome(&mut self, case: &Case, enforce: bool) -> Outcome {
         let now_ns = coarse_ns();
         self.program.prepare(case, now_ns);
+        self.program.set_policy(case.policy(), Mode { enforce: enforce.into(), braked: 0 });
         let frames = self.program.frames();
         let bytes = case.frame.on_the_wire();
         let what = &case.name;
@@ -126,8 +127,10 @@ fn real_frames_agree_with_the_cases() {
             continue;
         }
         case.here = wire.ifindex;
-        let outcome = wire.outcome(&case).cut_to(&case.expect);
-        assert_eq!(outcome, case.expect, "{file}: {} {}", case.row, case.name);
+        let what = format!("{file}: {} {}", case.row, case.name);
+        assert_eq!(wire.outcome(&case, false).cut_to(&case.expect), case.expect, "{what}");
+        let (enforced, expected) = wire.outcome(&case, true).enforced(&case.expect);
+        assert_eq!(enforced, expected, "{what}: enforced");
         ran += 1;
     }
     assert!(ran > 0);

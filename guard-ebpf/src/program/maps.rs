@@ -4,13 +4,14 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::bpf_ktime_get_ns,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
 };
 use guard_ebpf::{
     abi::{
-        self, AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MAX_BRIDGES,
-        MAX_CHALLENGERS, MAX_LIVE, MAX_MACS, MAX_OWNED, MAX_PORTS, MAX_PREFIXES, MacHolder, MacKey,
-        Owned, Port, PortState, Prefix, RING_BYTES, Vlans, near_slot,
+        self, AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
+        MAX_BRIDGES, MAX_CHALLENGERS, MAX_DROPS, MAX_LIVE, MAX_MACS, MAX_OWNED, MAX_PORTS,
+        MAX_PREFIXES, MacHolder, MacKey, Mode, Owned, Policy, Port, PortState, Prefix, RING_BYTES,
+        Vlans, near_slot,
     },
     decide::Tables,
     watch::{Scratch, Store},
@@ -74,6 +75,18 @@ pub(crate) static COUNTERS: PerCpuArray<BridgeCounters> = PerCpuArray::pinned(MA
 pub(crate) static FRAMES: PerCpuArray<u64> = PerCpuArray::pinned(MAX_PORTS, 0);
 
 #[map]
+static POLICIES: Array<Policy> = Array::pinned(MAX_PORTS, 0);
+
+#[map]
+static MODES: Array<Mode> = Array::pinned(MAX_BRIDGES, 0);
+
+#[map]
+static DROPS: PerCpuHashMap<DropKey, Drops> = PerCpuHashMap::pinned(MAX_DROPS, BPF_F_NO_PREALLOC);
+
+#[map]
+static NO_DROPS: Array<Drops> = Array::with_max_entries(1, 0);
+
+#[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The kernel's maps as the decision function's tables.
@@ -124,6 +137,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn port_state(&self, slot: u32) -> Option<&PortState> {
         PORT_STATES.get(slot)
+    }
+
+    #[inline(always)]
+    fn policy(&self, slot: u32) -> Option<&Policy> {
+        POLICIES.get(slot)
+    }
+
+    #[inline(always)]
+    fn mode(&self, slot: u32) -> Option<&Mode> {
+        MODES.get(slot)
     }
 }
 
@@ -187,6 +210,19 @@ impl Store for Maps {
     #[inline(always)]
     fn insert_challenger(&mut self, key: &ChallengerKey, challenger: &Challenger) {
         let _ = CHALLENGERS.insert(key, challenger, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn drops_mut(&mut self, key: &DropKey) -> Option<&mut Drops> {
+        value(DROPS.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn insert_drops(&mut self, key: &DropKey) {
+        // Nobody writes it, and the stack has no room for another.
+        if let Some(none) = NO_DROPS.get(0) {
+            let _ = DROPS.insert(key, none, u64::from(BPF_NOEXIST));
+        }
     }
 
     #[inline(always)]

@@ -1,9 +1,9 @@
 //! A socket buffer, as the frame that it holds.
 
-use core::{mem::MaybeUninit, ptr};
+use core::{hint::black_box, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
-use guard_ebpf::frame::Frame;
+use guard_ebpf::{abi::FRAME_BYTES, frame::Frame};
 
 /// The frame of a run of a program.
 pub(crate) struct Skb(pub(crate) TcContext);
@@ -71,6 +71,20 @@ impl Frame for Skb {
             unsafe { ((*self.0.skb.skb).vlan_present, (*self.0.skb.skb).vlan_tci) };
         #[expect(clippy::cast_possible_truncation, reason = "the kernel holds it in 16 bits")]
         (present != 0).then_some(tci as u16)
+    }
+
+    #[inline(always)]
+    fn begin(&self, into: &mut [u8; FRAME_BYTES]) {
+        // The verifier is to see both bounds, and from an inequality it does not learn the lower one.
+        let last = black_box(self.size().min(FRAME_BYTES as u32).wrapping_sub(1));
+        if last >= FRAME_BYTES as u32 {
+            return;
+        }
+        #[expect(unsafe_code, reason = "bpf_skb_load_bytes is a helper that fills a buffer")]
+        // SAFETY: the buffer has at least so many bytes. If it fails, nothing of the frame is kept.
+        let _ = unsafe {
+            bpf_skb_load_bytes(self.0.skb.skb.cast(), 0, into.as_mut_ptr().cast(), last + 1)
+        };
     }
 
     #[inline(always)]

@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
-        OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS,
-        PORT_UPLINK, PORT_VLANS_8021AD, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
+        AddressKey, Live, MAC_BEYOND, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, MacHolder,
+        MacKey, Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
+        OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD, Policy,
+        Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -295,6 +296,20 @@ pub(crate) fn port(chance: &mut Chance) -> Port {
     }
 }
 
+/// What enforcement does there, by chance.
+fn policy(chance: &mut Chance) -> (Policy, Mode) {
+    let bits = |chance: &mut Chance| u32::from_ne_bytes([0; 4].map(|_: u8| chance.byte()));
+    let some = bits(chance);
+    let policy = Policy {
+        ifindex: HERE,
+        drops: chance.of(&[u32::MAX, u32::MAX, some, 0]),
+        mode: chance.of(&[MODE_OF_BRIDGE, MODE_OF_BRIDGE, MODE_OBSERVE, MODE_ENFORCE]),
+        ..Policy::default()
+    };
+    let some = bits(chance);
+    (policy, Mode { enforce: chance.of(&[0, 1]), braked: chance.of(&[0, 0, some]) })
+}
+
 /// What is known before, by chance.
 pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
     for (vlan, inner_vlan) in [(0, 0), (5, 0), (5, 3)] {
@@ -344,6 +359,7 @@ pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
         }
     }
     model.vlans.insert(HERE, [0, 5].into_iter().filter(|_| !chance.once_in(3)).collect());
+    (model.policy, model.mode) = policy(chance);
     model.state = PortState { addresses: chance.of(&[0, 1, 16]), ..PortState::default() };
 }
 

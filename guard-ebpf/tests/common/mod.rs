@@ -11,7 +11,7 @@ use guard_ebpf::{
         AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
         OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
         PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
-        PORT_VLANS_8021AD, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
+        PORT_VLANS_8021AD, Policy, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
     },
     address::Segment,
 };
@@ -288,6 +288,12 @@ impl Case {
             native: self.native,
             reserved: [0; 2],
         }
+    }
+
+    /// What enforcement does on the port: for any reason, unless it is an uplink.
+    pub(crate) fn policy(&self) -> Policy {
+        let drops = if matches!(self.port, Kind::Access) { u32::MAX } else { 0 };
+        Policy { ifindex: self.here, drops, ..Policy::default() }
     }
 
     fn rule_is_here(&self, kind: RuleKind) -> bool {

@@ -32,6 +32,9 @@ pub(crate) struct Outcome {
     pub wrote: Option<String>,
     /// Why enforcement would drop the frame.
     pub drop: Option<String>,
+    /// Why it was dropped: a runner's, not the file's.
+    #[serde(skip)]
+    pub dropped: Option<String>,
     /// The counter of frames that cannot be read.
     pub malformed: Option<String>,
     /// The counter of frames that claim nothing.
@@ -77,6 +80,32 @@ impl Outcome {
     pub(crate) fn alarms(&self) -> bool {
         let quiet = ["live", "owner", "probe", "allowed", "router_flag"];
         self.event.iter().chain(&self.also).any(|event| !quiet.contains(&event.as_str()))
+    }
+
+    /// This, as it came on a port that is enforced, and what is asked for there: a frame that is dropped
+    /// writes nothing, and what it shows of an address that nobody has is not told.
+    pub(crate) fn enforced(self, asked: &Self) -> (Self, Self) {
+        if asked.drop.is_none() {
+            return (self.cut_to(asked), asked.clone());
+        }
+        let events = asked.event.iter().chain(&asked.also);
+        let shows = |event: &str| match event {
+            "live" | "owner" => true,
+            "probe" => asked.holder.is_none(),
+            _ => false,
+        };
+        let mut told = events.filter(|event| !shows(event)).cloned();
+        let (event, also) = (told.next(), told.collect());
+        let is_first = event == asked.event;
+        let (dropped, learnt) = (asked.drop.clone(), asked.learnt.map(|_| false));
+        let asked = Self { event, also, dropped, learnt, drop: None, wrote: None, ..asked.clone() };
+        let asked = Self { used: None, ..asked };
+        let came = self.cut_to(&asked);
+        let event_alone = |outcome: Self| match is_first {
+            true => outcome,
+            false => Self { flags: Vec::new(), group: None, holder: None, ..outcome },
+        };
+        (event_alone(came), event_alone(asked))
     }
 
     /// Leaves out what a case does not ask for.
@@ -166,6 +195,7 @@ impl Outcome {
             no_claim,
             opaque,
             would_drop,
+            dropped,
             odd,
             clones,
             routers,
@@ -174,6 +204,7 @@ impl Outcome {
             events_lost,
             live_full,
             macs_full,
+            unjudged,
         } = counters;
         let names = |all: &[&'static str], counts: &[u64]| -> Option<String> {
             let mut seen = all.iter().zip(counts).filter(|(_, count)| **count != 0);
@@ -189,6 +220,8 @@ impl Outcome {
             names(&OpaqueReason::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), opaque);
         self.drop =
             names(&DropReason::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), would_drop);
+        self.dropped =
+            names(&DropReason::ALL.iter().map(|r| r.name()).collect::<Vec<_>>(), dropped);
         self.odd = *odd == 1;
         self.over_quota = *over_quota;
         self.over_budget = *over_budget;
@@ -200,6 +233,6 @@ impl Outcome {
             assert_eq!(*clones, told(&["clone", "bridge_mac"]));
         }
         assert_eq!(*routers, told(&["router", "router_flag"]));
-        assert_eq!((*events_lost, *live_full, *macs_full), (0, 0, 0));
+        assert_eq!((*events_lost, *live_full, *macs_full, *unjudged), (0, 0, 0, 0));
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
-        self, AddressKey, Challenger, ChallengerKey, Live, MAC_BEYOND, OWNED_GATEWAY, OWNED_HOST,
+        self, AddressKey, Challenger, ChallengerKey, FRAME_BYTES, Live, MAC_BEYOND, OWNED_GATEWAY,
+        OWNED_HOST,
     },
     frame::Frame,
 };
@@ -34,6 +35,10 @@ impl Frame for Stripped {
 
     fn head<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.0[..].head(offset)
+    }
+
+    fn begin(&self, into: &mut [u8; FRAME_BYTES]) {
+        self.0[..].begin(into);
     }
 
     fn stripped_tag(&self) -> Option<u16> {

@@ -1,0 +1,100 @@
+//! What the agent says of enforcement, and what the program has dropped.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::counters::DropReason;
+
+/// Array by [`Port::port_slot`](super::Port::port_slot): [`Policy`]. Written by the agent's owners alone.
+pub const MAP_POLICIES: &str = "POLICIES";
+/// Array by [`Port::bridge_slot`](super::Port::bridge_slot): [`Mode`]. Written by the agent's enforcement
+/// alone.
+pub const MAP_MODES: &str = "MODES";
+/// Per-CPU hash: [`DropKey`] → [`Drops`]. Written by the program where it drops, or would.
+pub const MAP_DROPS: &str = "DROPS";
+
+/// The most ports and reasons in [`MAP_DROPS`] together.
+pub const MAX_DROPS: u32 = 32_768;
+/// So much is kept of the first frame that was dropped.
+pub const FRAME_BYTES: usize = 96;
+
+/// For which reasons a port's frames drop. What follows from the kind of the port, its bindings and
+/// the configuration is all in it: the program asks for nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Policy {
+    /// The port's ifindex: of any other, the entry is one that was left behind.
+    pub ifindex: u32,
+    /// A bit for each [`DropReason`] that counts here; 0 where nothing drops (an uplink).
+    pub drops: u32,
+    /// [`MODE_OF_BRIDGE`], [`MODE_OBSERVE`] or [`MODE_ENFORCE`].
+    pub mode: u8,
+    /// The `CLOSED_*` bits.
+    pub closed: u8,
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
+}
+
+/// The port's mode is its bridge's.
+pub const MODE_OF_BRIDGE: u8 = 0;
+/// Nothing drops on the port, whatever its bridge's mode is.
+pub const MODE_OBSERVE: u8 = 1;
+/// The port is enforced, whatever its bridge's mode is.
+pub const MODE_ENFORCE: u8 = 2;
+
+/// A declared binding of IPv4 names the port: its own addresses are all that it may use of IPv4.
+pub const CLOSED_IPV4: u8 = 1;
+/// The same of IPv6.
+pub const CLOSED_IPV6: u8 = 1 << 1;
+
+/// Whether a bridge's ports are enforced. One store changes it for all of them: it is read after the
+/// verdict, and before anything is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Mode {
+    /// Frames drop, unless it is 0.
+    pub enforce: u32,
+    /// A bit for each [`DropReason`] that is not to drop all the same, on any port of the bridge.
+    pub braked: u32,
+}
+
+/// What frames were dropped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct DropKey {
+    /// The port.
+    pub ifindex: u32,
+    /// The number of the [`DropReason`].
+    pub reason: u32,
+}
+
+/// What of a port was dropped for one reason, on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Drops {
+    /// Frames that were dropped.
+    pub dropped: u64,
+    /// Frames that passed, and that enforcement would have dropped.
+    pub would_drop: u64,
+    /// When the first came (`CLOCK_MONOTONIC`, coarse).
+    pub first_ns: u64,
+    /// When the last one did.
+    pub last_ns: u64,
+    /// The length of the first frame, as the kernel sees it.
+    pub len: u32,
+    /// The tag that the kernel had taken out of it and held aside (`TCI`), [`NO_TAG`] without one.
+    pub tag: u32,
+    /// How it begins; zeroes behind its end.
+    pub frame: [u8; FRAME_BYTES],
+}
+
+/// No tag was taken out of the frame.
+pub const NO_TAG: u32 = u32::MAX;
+
+impl DropReason {
+    /// The reason's bit, as in [`Policy::drops`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
