@@ -341,6 +341,14 @@ impl Lab {
         bpf::clear(&self.pin(name)?, name)
     }
 
+    /// Says in the kernel, as someone else, that a port is in no VLAN.
+    ///
+    /// # Errors
+    /// As [`Lab::clear_map`].
+    pub fn set_no_vlans(&self, ifindex: u32) -> Result<()> {
+        bpf::set_no_vlans(&self.pin("VLANS")?, ifindex)
+    }
+
     fn pin(&self, name: &str) -> Result<PathBuf> {
         let pin = self.pinned()?.into_iter().find(|pin| pin.ends_with(name));
         pin.with_context(|| format!("{name} is not pinned"))

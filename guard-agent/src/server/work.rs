@@ -19,7 +19,7 @@ use super::{limit::Caller, transport::Terms};
 const OF_ONE: usize = 2;
 const OF_ALL: usize = 8;
 /// What is made of one caller's answers, or waits for it to read, in KiB.
-const BYTES: u32 = 64 << 10;
+const BYTES: u32 = 80 << 10;
 /// How long a call waits for its place among these: its caller waits no longer.
 const WAIT: Duration = Duration::from_secs(8);
 
@@ -262,7 +262,8 @@ mod tests {
         while let Ok(place) = take(0, Size::Wide).await {
             wide.push(place.unwrap());
         }
-        assert_eq!(wide.len() as u32, (BYTES - 512 * Size::Small.most()) / Size::Wide.most());
+        let all = (BYTES - 512 * Size::Small.most()) / Size::Wide.most();
+        assert_eq!(wide.len(), all as usize);
         assert!(take(1, Size::Wide).await.is_ok(), "another has its own");
         wide[0].shrink(1 << 20);
         assert!(take(0, Size::Wide).await.is_err());
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(small[0].bytes.num_permits(), 1);
         // One that is larger than it should be keeps what it has.
         wide[1].shrink(1 << 24);
-        assert_eq!(wide[1].bytes.num_permits() as u32, Size::Wide.most());
+        assert_eq!(wide[1].bytes.num_permits(), Size::Wide.most() as usize);
     }
 
     #[test]
