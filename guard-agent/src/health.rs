@@ -70,7 +70,7 @@ impl Health {
     }
 
     /// What keeps the observer from seeing all, if anything. Bridges that do not exist,
-    /// and VLANs that no port is in, concern their own pools alone, the store, the watchdog and the other sources answer for themselves, and
+    /// and VLANs that no port is in, concern their own pools alone, what is dropped is no evidence, the store, the watchdog and the other sources answer for themselves, and
     /// nothing rests on HTTP.
     pub fn observer(&self) -> Option<Degraded> {
         self.first(|_| true)
@@ -81,9 +81,10 @@ impl Health {
         let all = self.degraded.read();
         let others = |what: &str| {
             what.starts_with(BRIDGE)
+                || what.starts_with(ENFORCEMENT)
                 || what.starts_with(POOL)
                 || what.starts_with(SOURCE)
-                || [STORE, BOOT, WATCHDOG, HTTP].contains(&what)
+                || [STORE, BOOT, WATCHDOG, HTTP, NEIGHBOURS].contains(&what)
         };
         all.values().find(|degraded| !others(&degraded.what) && is(&degraded.what)).cloned()
     }
@@ -129,6 +130,12 @@ pub const LOST: &str = "events lost";
 /// How containers that cannot be removed are listed.
 pub const WATCHDOG: &str = "watchdog";
 
+/// How enforcement is listed that cannot do what is configured, on all bridges.
+pub const ENFORCEMENT: &str = "enforcement";
+
+/// How neighbours that cannot be read are listed.
+pub const NEIGHBOURS: &str = "neighbours";
+
 /// How HTTP that cannot be served is listed.
 pub const HTTP: &str = "http";
 
@@ -141,9 +148,19 @@ pub fn source(name: &str) -> String {
     format!("{SOURCE}{name}")
 }
 
+/// How a bridge is listed that does not enforce all that is configured.
+pub fn enforcement(bridge: &str) -> String {
+    format!("{ENFORCEMENT} {bridge}")
+}
+
 /// How a bridge that does not exist is listed.
 pub fn bridge(name: &str) -> String {
     format!("{BRIDGE}{name}")
+}
+
+/// How a bridge is listed over which is what no port sees.
+pub fn above(name: &str) -> String {
+    format!("{BRIDGE}{name}: macvlans")
 }
 
 /// How a pool is listed whose VLAN no port is in.

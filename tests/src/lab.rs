@@ -284,8 +284,17 @@ impl Lab {
     /// # Errors
     /// What it says.
     pub fn detach(&self) -> Result<()> {
+        self.detach_with(&[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn detach_with(&self, arguments: &[&str]) -> Result<()> {
         let mut detach = self.host.command(binary("guard-agent")?);
-        output(detach.arg("detach").arg("--config").arg(self.dir.join("agent.toml"))).map(drop)
+        let detach = detach.arg("detach").arg("--config").arg(self.dir.join("agent.toml"));
+        output(detach.args(arguments)).map(drop)
     }
 
     /// Everything that the agent has pinned in the lab's bpffs.
@@ -347,6 +356,16 @@ impl Lab {
     /// As [`Lab::clear_map`].
     pub fn set_no_vlans(&self, ifindex: u32) -> Result<()> {
         bpf::set_no_vlans(&self.pin("VLANS")?, ifindex)
+    }
+
+    /// Writes so many bindings into the kernel's map of owners, of addresses that no pool has. Only while
+    /// the agent stands still: it takes out what it has not written.
+    ///
+    /// # Errors
+    /// No such map is pinned, or it has no room.
+    pub fn fill_owners(&self, bridge: &str, count: u32) -> Result<()> {
+        let bridge = self.host.run(|| nix::net::if_::if_nametoindex(bridge))??;
+        bpf::bind_many(&self.pin("OWNED")?, bridge, count)
     }
 
     fn pin(&self, name: &str) -> Result<PathBuf> {

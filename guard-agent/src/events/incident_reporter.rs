@@ -1,7 +1,7 @@
 //! Where incidents become alerts: an event and a metric, before anything else is done, and then a line
 //! in the agent's log and in the incident log.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use guard_core::{
     arbiter::Holder,
@@ -17,7 +17,7 @@ use guard_core::{
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::unowned::Unowned;
 use crate::{
@@ -35,6 +35,8 @@ pub struct IncidentReporter {
     log: IncidentLog,
     unwritten: Mutex<Vec<Line>>,
     unowned: Mutex<Unowned>,
+    /// The ports on which what claims another's is dropped.
+    enforced: RwLock<BTreeSet<u32>>,
 }
 
 /// What is to be written of an incident.
@@ -55,18 +57,29 @@ impl IncidentReporter {
     ) -> Self {
         let unwritten = Mutex::default();
         let unowned = Mutex::new(Unowned::new(slaac));
-        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten, unowned }
+        let enforced = RwLock::default();
+        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten, unowned, enforced }
     }
 
-    /// A frame claims what another has. `latency` is the time since the kernel saw it. What is to be
+    /// These are the ports on which what claims another's is dropped.
+    pub fn set_enforced(&self, ports: BTreeSet<u32>) {
+        *self.enforced.write() = ports;
+    }
+
+    /// A frame claims what another has. `latency` is the time since the kernel saw it, if the agent ran. What is to be
     /// written of it waits for [`IncidentReporter::write_down`], as with [`IncidentReporter::moved`].
-    pub fn sighted(&self, sighting: Sighting, now: Now, latency: Duration) {
-        if self.tell(sighting, now) == Some(Phase::Opened) {
+    pub fn sighted(&self, sighting: Sighting, now: Now, latency: Option<Duration>) {
+        if self.tell(sighting, now) == Some(Phase::Opened)
+            && let Some(latency) = latency
+        {
             self.metrics.detected(latency);
         }
     }
 
-    fn tell(&self, sighting: Sighting, now: Now) -> Option<Phase> {
+    fn tell(&self, mut sighting: Sighting, now: Now) -> Option<Phase> {
+        let Claimant { role, ifindex, is_dropped, .. } = &mut sighting.challenger;
+        let is_enforced = ifindex.is_some_and(|port| self.enforced.read().contains(&port));
+        *is_dropped = *role == Role::Impostor && is_enforced;
         let (phase, incident) = self.incidents.lock().sighted(sighting, now)?;
         self.alert(phase, incident, now);
         Some(phase)
@@ -187,6 +200,11 @@ impl IncidentReporter {
     /// The kind of the incident that is open about an address or a MAC.
     pub fn kind(&self, segment: &Segment, target: Target) -> Option<Kind> {
         self.incidents.lock().kind(segment, target)
+    }
+
+    /// Whether an incident has counted so many frames of a station.
+    pub fn has_counted(&self, key: &(Segment, Target), station: (Mac, u32), frames: u64) -> bool {
+        self.incidents.lock().has_counted(key, station, frames)
     }
 
     /// A port is gone.
@@ -425,6 +443,7 @@ fn log_opened(incident: &Incident) {
         kind = kind.name(),
         severity = severity.name(),
         claimants = claimants(incident),
+        action = incident.is_dropped().then_some("dropped"),
         detail = (!detail.is_empty()).then_some(&**detail),
         %first_seen,
         "{text}"

@@ -3,6 +3,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod link;
+pub(crate) mod neighbours;
 mod netlink;
 pub(crate) mod probe;
 pub(crate) mod topology;

@@ -11,7 +11,7 @@ use std::{
 use guard_core::{evidence::Device, mac::Mac, policy::is_link_local};
 use ipnet::{IpNet, Ipv4Net};
 
-use self::vlans::called;
+pub(super) use self::vlans::called;
 use super::{Dump, Flow, Link, Notice, PortVlans, VlanFilter};
 
 /// A watched bridge that exists.
@@ -241,6 +241,13 @@ impl Topology {
             view.ports.insert(link.ifindex, port);
         }
         view
+    }
+
+    /// The MACs of links that are in no bridge nor anything else: by one of them the host can be on a
+    /// segment besides.
+    pub(crate) fn beside(&self) -> BTreeSet<Mac> {
+        let beside = self.links.values().filter(|link| link.controller.is_none());
+        beside.filter_map(|link| link.mac).filter(|mac| mac.is_host()).collect()
     }
 
     /// What a port is. The other end of a veth pair is the host's own where it is in this namespace and

@@ -114,6 +114,7 @@ impl Observer {
         let dump = self.netlink.dump().await?;
         let before = self.topology.devices();
         self.reset(dump, before.into_iter().map(|(ifindex, device)| (ifindex, Some(device))));
+        self.read_all_neighbours = true;
         Ok(())
     }
 
@@ -123,7 +124,8 @@ impl Observer {
         let bound = self.deps.owners.devices();
         let mut before: BTreeMap<_, _> = self.ports.pinned().map(|port| (port, None)).collect();
         before.extend(bound.iter().map(|(port, device)| (*port, *device)));
-        let unproven = self.reset(dump, before);
+        let (ended, unproven) = self.reset(dump, before);
+        self.executor.set_ended(ended);
         for ifindex in unproven.iter().filter(|ifindex| bound.contains_key(ifindex)) {
             tracing::info!(
                 ifindex,
@@ -134,12 +136,12 @@ impl Observer {
     }
 
     /// There are these links and no others. Those that were known before have ended if they are not
-    /// among them, or if another has their number. Returns those of which that cannot be told.
+    /// among them, or if another has their number. Returns these, and those of which that cannot be told.
     fn reset(
         &mut self,
         dump: Dump,
         before: impl IntoIterator<Item = (u32, Option<Device>)>,
-    ) -> Vec<u32> {
+    ) -> (Vec<u32>, Vec<u32>) {
         self.topology.reset(dump);
         let (mut ended, mut unproven) = (Vec::new(), Vec::new());
         for (ifindex, device) in before {
@@ -150,7 +152,7 @@ impl Observer {
                 Same::No => ended.push(ifindex),
             }
         }
-        for ifindex in ended {
+        for ifindex in ended.iter().copied() {
             self.executor.forget_port(ifindex);
             self.link_ended(ifindex);
             // What has its number now comes anew.
@@ -159,7 +161,7 @@ impl Observer {
         let links = self.topology.links().map(|link| (link.ifindex, link.names(), link.device));
         self.deps.live.set_links(links);
         self.update();
-        unproven
+        (ended, unproven)
     }
 
     /// A link has ended, and all that was behind it.
@@ -261,6 +263,7 @@ impl Observer {
         });
         self.executor.set_own(own.collect());
         self.executor.set_view(&new);
+        self.executor.set_beside(self.topology.beside());
         self.view = new;
         self.handed_over();
     }

@@ -12,6 +12,7 @@ mod handle;
 mod hook;
 mod kind;
 mod log_limiter;
+mod neighbours;
 mod never_port;
 mod ports;
 mod repair;
@@ -53,6 +54,7 @@ use guard_core::{
     segment::Segment,
 };
 use handle::Ensure;
+use neighbours::NeighbourReader;
 use ports::{PortMaps, Ports};
 
 use crate::{
@@ -153,6 +155,8 @@ pub(crate) struct Observer {
     losses: u64,
     /// Notices were lost: once those that were left are taken in, everything is read again.
     dump_again: bool,
+    /// With what is over the bridges the neighbour tables are to be read.
+    read_all_neighbours: bool,
     /// When to write down the alerts that were sent.
     write_down_at: Option<Instant>,
     /// When to read the maps again.
@@ -226,6 +230,7 @@ impl Observer {
             heartbeat,
             losses: 0,
             dump_again: false,
+            read_all_neighbours: false,
             write_down_at: None,
             snapshot_at: Instant::now(),
             repair_at: Instant::now() + repair::EVERY,
@@ -235,8 +240,9 @@ impl Observer {
         observer.ports.retire_others(&observer.deps.bpffs);
         observer.deps.owners.forget_others();
         let snapshot = datapath::read(&observer.deps.bpffs)?;
-        observer.take_snapshot(snapshot);
+        observer.take_snapshot(snapshot, true);
         observer.drain();
+        observer.read_neighbours();
         observer.write_down();
         Ok((observer, handle))
     }
@@ -250,6 +256,7 @@ impl Observer {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (snapshots, mut read) = mpsc::channel::<(u64, Snapshot)>(1);
         let (coverage_check, mut found) = CoverageCheck::new(self.deps.supervisor.clone());
+        let (reader, mut neighbours) = NeighbourReader::new(self.deps.supervisor.clone());
         let owners = self.deps.owners.clone();
         loop {
             let decide_at = self.next_due();
@@ -282,7 +289,7 @@ impl Observer {
                 () = sleep_until(write_down_at.unwrap_or_else(Instant::now)),
                     if write_down_at.is_some() => self.write_down(),
                 Some((losses, snapshot)) = read.recv() => {
-                    self.take_snapshot(snapshot);
+                    self.take_snapshot(snapshot, false);
                     if losses == self.losses {
                         self.deps.health.recovered(health::LOST);
                     }
@@ -296,10 +303,12 @@ impl Observer {
                     self.handed_over();
                     self.look_at(found.differing).await;
                 }
+                Some(read) = neighbours.recv() => self.take_neighbours(read),
                 _ = second.tick() => self.every_second(&coverage_check).await,
                 () = sleep_until(self.snapshot_at) => {
                     self.snapshot_at = Instant::now() + snapshot_every;
                     self.read_maps(snapshots.clone());
+                    self.start_reading_neighbours(&reader);
                 }
             }
         }
@@ -363,7 +372,8 @@ impl Observer {
     }
 
     /// Takes in what the maps say. An incident that goes on is one still, whatever was reported of it.
-    fn take_snapshot(&mut self, snapshot: Snapshot) {
+    /// At the `start` that is also what happened while no agent ran.
+    fn take_snapshot(&mut self, snapshot: Snapshot, start: bool) {
         self.look_for_room(Some(snapshot.full));
         self.ports.take_snapshot(&snapshot);
         let Snapshot { live, owned, challengers, clones, used: _, full: _ } = snapshot;
@@ -376,7 +386,9 @@ impl Observer {
         for (key, challenger) in challengers {
             let live = Read::needs_live(key.kind).then(|| self.executor.live(&key.key)).flatten();
             let blocked = self.view.is_blocked(key.ifindex);
-            self.arbitrate(arbiter::Event::Challenger { key, challenger, live, blocked });
+            let missed =
+                if start { self.executor.missed(&key, &challenger) } else { arbiter::Missed::No };
+            self.arbitrate(arbiter::Event::Challenger { key, challenger, live, blocked, missed });
         }
         let now = clock::monotonic();
         for event in clones {

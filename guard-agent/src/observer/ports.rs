@@ -14,6 +14,7 @@ use std::{
 
 use aya::maps::MapError;
 use guard_core::{
+    arbiter::PortUse,
     evidence::Device,
     homes,
     incident::{Claimant, Role},
@@ -406,10 +407,11 @@ impl Ports {
         }
     }
 
-    /// What a port had refused because of its quota, since it came, and its Ethernet sources.
-    pub(super) fn refused(&self, ifindex: u32) -> (u64, u32) {
-        let slot = self.shared.read().get(&ifindex).map(|status| status.slot);
-        slot.map_or((0, 0), |slot| self.maps.stations.refused(slot))
+    /// What a port has used of its quotas.
+    pub(super) fn used(&self, ifindex: u32) -> PortUse {
+        let used =
+            |port: &abi::Port| Some(PortUse::new(port, &self.maps.stations.state(port.port_slot)?));
+        self.maps.written.get(&ifindex).and_then(used).unwrap_or_default()
     }
 
     /// What it leads to, and why that is thought.

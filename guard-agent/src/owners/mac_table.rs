@@ -71,10 +71,9 @@ impl MacTable {
         }
     }
 
-    /// What the port in a slot had refused because of its quota, and how many Ethernet sources it has
-    /// had of late.
-    pub(crate) fn refused(&self, slot: u32) -> (u64, u32) {
-        self.states.get(&slot, 0).map_or((0, 0), |state| (state.refused, state.macs))
+    /// What the port in a slot has used of its quotas.
+    pub(crate) fn state(&self, slot: u32) -> Option<PortState> {
+        self.states.get(&slot, 0).ok()
     }
 
     /// Forgets the MACs that nothing shows any more.

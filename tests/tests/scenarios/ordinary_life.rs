@@ -253,8 +253,9 @@ fn a18_a_bond_fails_over_to_another_port_with_its_mac_and_its_address() -> Resul
     Ok(())
 }
 
+/// Two macvlans of one sandbox answer for each other. Between ports it would be a flap (claims.md A35).
 #[test]
-fn a33_a_port_that_changes_its_mac_is_no_conflict_unless_it_goes_to_and_fro() -> Result<()> {
+fn a33_a_port_that_changes_its_mac_is_no_conflict_and_to_and_fro_no_flap() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
     let sandbox = lab.sandbox("changing")?;
@@ -262,40 +263,15 @@ fn a33_a_port_that_changes_its_mac_is_no_conflict_unless_it_goes_to_and_fro() ->
     agent.await_port(&sandbox)?;
     let marker = Marker::new(&lab, &agent)?;
     let socket = sandbox.raw_socket()?;
-    let macs = [0x100, 0x101, 0x102].map(Mac::numbered);
-    for mac in macs {
-        socket.send(&Arp::announcement(mac, lease.address).frame())?;
+    // What is told of each MAC is limited to one a second.
+    for _ in 0..4 {
+        for mac in [0x100, 0x101].map(Mac::numbered) {
+            socket.send(&Arp::announcement(mac, lease.address).frame())?;
+            std::thread::park_timeout(std::time::Duration::from_millis(600));
+        }
     }
     let others = marker.incidents(&agent)?;
     assert!(others.is_empty(), "{others:?}");
-
-    // claims.md A35.
-    let events = agent.follow(&["events", "--from", "0"])?;
-    let address = lease.address.to_string();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let opened = std::thread::scope(|scope| {
-        scope.spawn(|| -> Result<()> {
-            // What is told of each MAC is limited to one a second.
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                for mac in macs {
-                    socket.send(&Arp::announcement(mac, lease.address).frame())?;
-                    std::thread::park_timeout(std::time::Duration::from_millis(300));
-                }
-            }
-            Ok(())
-        });
-        let opened = events.next(|event| {
-            event["type"] == "conflict.opened" && event["conflict"]["address"] == address.as_str()
-        });
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        opened
-    });
-    let conflict = &opened?.1["conflict"];
-    assert_eq!((&conflict["kind"], &conflict["severity"]), (&"flap".into(), &"warning".into()));
-    assert_eq!(conflict["flaps"], 2, "{conflict}");
-    agent.journal().await_line(&["WARN", &address, "flap"])?;
-    let labels = [("bridge", BRIDGE), ("kind", "flap")];
-    assert_eq!(agent.metric("guard_conflicts_total", &labels)?, Some(1.0));
     Ok(())
 }
 

@@ -40,6 +40,8 @@ fn rule_12_a_port_has_as_many_addresses_as_its_quota_and_one_incident() -> Resul
         let why = agent.json(&["why", &marked.address.to_string()])?;
         let uncounted = format!("uncounted: flood on port {}", greedy.port());
         assert!(why.to_string().contains(&uncounted), "{why}");
+        let detail = flood["detail"].as_str().context("no detail")?;
+        assert!(detail.contains(&format!("addresses_per_port ({quota} of {quota})")), "{detail}");
         // The marker is not one of them, since it is leased to another.
         assert_eq!(live_on(&agent, greedy.port())?, wanted + 1);
         let ignored = [("bridge", BRIDGE), ("reason", "over_quota")];
@@ -145,7 +147,10 @@ fn l06_a_port_with_mac_after_mac_is_one_flood() -> Result<()> {
         if let Some(flood) = others.first() {
             assert_eq!(flood["claimants"][0]["interface"], sender.port(), "{flood}");
             let detail = flood["detail"].as_str().context("no detail")?;
-            assert!(detail.contains("source MACs"), "{detail}");
+            assert!(
+                detail.contains("macs_per_port (") && detail.contains("source MACs"),
+                "{detail}"
+            );
         }
     }
     Ok(())

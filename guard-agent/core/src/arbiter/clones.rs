@@ -163,6 +163,20 @@ impl Arbiter {
         }
     }
 
+    /// The station of a MAC could not be asked.
+    pub(super) fn suspect_not_asked(&mut self, key: &AddressKey, asked: &Station, again: Duration) {
+        let is_asked = |suspect: &CloneSuspect| {
+            let there = suspect.there.as_ref();
+            there.is_some_and(|there| there.key == *key && there.claim.station == *asked)
+        };
+        for of in self.suspects.keys(|_, suspect| is_asked(suspect)) {
+            if let Some(suspect) = self.suspects.get_mut(&of) {
+                suspect.grace.not_asked();
+                self.suspects.set_due(&of, again);
+            }
+        }
+    }
+
     /// It is time to look at these again.
     pub(super) fn suspects_due<F: Facts>(&self, given: &mut Given<'_, F>) {
         for key in self.suspects.due(given.now.monotonic) {

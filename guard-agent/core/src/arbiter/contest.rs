@@ -40,6 +40,14 @@ impl PendingConflict {
         self.holder.station.mac == self.challenger.claim.station.mac
     }
 
+    pub(super) fn is_held_by(&self, station: &Station) -> bool {
+        self.holder.station == *station
+    }
+
+    pub(super) fn not_asked(&mut self) {
+        self.grace.not_asked();
+    }
+
     fn question(&self) -> Question {
         let Self { holder, challenger: Seen { key, claim, .. }, .. } = self;
         Question::Holder {
@@ -190,7 +198,8 @@ impl Arbiter {
             given.sighting(&seen, Kind::Duplicate, Role::Claimant, EVENT_CONTEST, |_| {});
             given.gone((segment, target, Some(Mac(live.mac)), Some(live.ifindex)));
         }
-        given.take_over(seen, Some(live));
+        // Two macvlans of one sandbox answer for each other: nothing goes to and fro between ports.
+        given.succeed_to(seen, Some(live));
         if let Some(pending) = self.pending.get_mut(&key)
             && pending.holder.station.ifindex == live.ifindex
         {
@@ -269,6 +278,9 @@ impl Arbiter {
         if given.reflects(&seen) {
             return given.looped(&seen);
         }
+        if given.is_of_host_beside(&seen) {
+            return self.note(Remark::HostBeside, &seen, given);
+        }
         let Seen { segment, address, claim, .. } = &seen;
         let holder = given.facts.holder(segment, *address);
         let of_port = holder.as_ref().map(|holder| &holder.binding);
@@ -286,11 +298,16 @@ impl Arbiter {
 
     /// A sandbox has its address in two places: a note, once.
     fn is_one_sandbox<F: Facts>(&mut self, seen: Seen, given: &mut Given<'_, F>) {
+        self.note(Remark::OneSandbox, &seen, given);
+        given.claimed(seen);
+    }
+
+    /// A remark about a station and an address that is made once.
+    fn note<F: Facts>(&mut self, remark: Remark, seen: &Seen, given: &mut Given<'_, F>) {
         let Station { mac, ifindex, .. } = seen.claim.station;
         if self.noted.len() < MOST_NOTED && self.noted.insert((seen.key, ifindex, mac)) {
-            given.remark(Remark::OneSandbox, &seen);
+            given.remark(remark, seen);
         }
-        given.claimed(seen);
     }
 
     /// Asks about the holders of those addresses for which it is time.

@@ -70,7 +70,7 @@ pub enum Effect {
     /// The program forgets on which port a MAC lives, if it is this one.
     ForgetMac(AddressKey, Mac, u32),
     /// A station is asked for an address, out of its own port and in its own VLAN, in the name of its
-    /// bridge.
+    /// bridge. Where that cannot be sent, the answer is [`Event::NotAsked`](super::Event::NotAsked).
     Probe {
         /// The bridge's MAC, and the host's address there, if it has one that the station would answer.
         from: (Mac, Option<IpAddr>),
@@ -81,6 +81,15 @@ pub enum Effect {
     },
     /// An address is held back from allocation until then, on `CLOCK_MONOTONIC` (claims.md A05, N03).
     HoldBack(Segment, IpAddr, Duration),
+    /// The host asks for one of its neighbours (see [`Neighbour`](super::Neighbour)).
+    HostAsks {
+        /// Out of this device.
+        device: u32,
+        /// Whom.
+        address: IpAddr,
+        /// At this MAC first.
+        mac: Mac,
+    },
     /// Two stations probe for one address: what the second has sent, and the first.
     ProbeRace(Seen, Station),
     /// The kernel is asked; the answer is an event.
@@ -148,6 +157,8 @@ pub enum Remark {
     MacMoved,
     /// A sandbox claims its own address with its other interface, or with another MAC.
     OneSandbox,
+    /// The host's own device beside the bridge has an address of the host on the segment (claims.md A21).
+    HostBeside,
     /// As much waits because of this port as may; the claim is found again when the maps are read.
     LeftOut,
 }
@@ -165,6 +176,9 @@ impl Remark {
             Self::Relays => "a station of this port sends for another",
             Self::MacMoved => "a MAC has moved to another port",
             Self::OneSandbox => "a sandbox has an address of its own in two places",
+            Self::HostBeside => {
+                "a device of the host beside the bridge speaks for an address of the host"
+            }
             Self::LeftOut => {
                 "too many claims of this port wait to be decided; this one is left out"
             }

@@ -8,7 +8,7 @@ use guard_ebpf::abi::{
     EVENT_CONTEST, Live, Owned,
 };
 
-use super::{CloneSuspect, Rebound};
+use super::{CloneSuspect, Neighbour, PortUse, Rebound};
 use crate::{
     evidence::{Claim, Station},
     incident::{Claimant, Incident, Role, Silent, Target},
@@ -51,6 +51,8 @@ impl Moment {
             last_seen: at(*seen),
             last: now.boot.saturating_sub(monotonic.saturating_sub(*seen)),
             frames,
+            dropped: 0,
+            is_dropped: false,
             counter: 0,
             gone: false,
         }
@@ -65,10 +67,8 @@ pub struct Read {
     /// Of a clone: the MAC may leave the port that it lives on, because that has lost its carrier or
     /// a rule names both, and no binding keeps it there (claims.md A17, A18).
     pub may_move: bool,
-    /// Of a flood: what the port had refused because of its quota, since it came.
-    pub refused: u64,
-    /// Of a flood: how many Ethernet sources the port has had of late, at least.
-    pub macs: u32,
+    /// Of a flood: what the port has used.
+    pub used: PortUse,
     /// Spanning tree runs on the bridge, and it takes nothing from the port now.
     pub blocked: bool,
 }
@@ -104,9 +104,13 @@ pub enum Event {
         live: Option<Live>,
         /// As in [`Read::blocked`], as far as it is known.
         blocked: bool,
+        /// It spoke while no agent ran.
+        missed: Missed,
     },
     /// All claims that count as evidence, once the maps have been read.
     Evidence(Vec<(Segment, IpAddr, Vec<Claim>)>),
+    /// The host's neighbour table was read: its entries on the watched bridges.
+    Neighbours(Vec<Neighbour>),
     /// The answer to [`Question::Holder`](super::Question::Holder).
     HolderRead {
         /// The address.
@@ -115,6 +119,13 @@ pub enum Event {
         live: Option<Live>,
         /// The holder's port exists, and has a carrier.
         port_works: bool,
+    },
+    /// The answer to [`Effect::Probe`](super::Effect::Probe), where it could not be sent.
+    NotAsked {
+        /// For what.
+        key: AddressKey,
+        /// Who was to be asked.
+        station: Station,
     },
     /// The answer to [`Question::Ports`](super::Question::Ports).
     PortsRead {
@@ -170,6 +181,18 @@ pub enum Event {
     },
     /// It is time: see [`Arbiter::next_due`](super::Arbiter::next_due).
     Tick,
+}
+
+/// Whether a challenger spoke while no agent ran, and nobody was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missed {
+    /// It was told, or is old.
+    #[default]
+    No,
+    /// It was not.
+    Yes,
+    /// It was not, and the port has ended since: another may have its number.
+    Gone,
 }
 
 /// A claim with all that is needed to act on it.

@@ -57,6 +57,9 @@ pub trait Facts {
     /// Whether the host has this MAC on a bridge: the bridge's own, or a device's on it.
     fn is_host_mac(&self, bridge: u32, mac: Mac) -> bool;
 
+    /// Whether the host has this MAC on a device beside its bridges, by which it may be on the segment too.
+    fn is_beside(&self, mac: Mac) -> bool;
+
     /// Who claims an address, as far as that is evidence.
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim>;
 

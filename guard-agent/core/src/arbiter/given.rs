@@ -146,9 +146,9 @@ impl<F: Facts> Given<'_, F> {
     }
 
     /// A port is over its quota, or its budget.
-    pub(super) fn flooded(&mut self, seen: &Seen, Read { refused, macs, .. }: Read) {
-        let detail = format!("{refused} frames were more than it may send; {macs} source MACs");
-        self.about_port(seen, Kind::Flood, refused, None, Some(detail.into()));
+    pub(super) fn flooded(&mut self, seen: &Seen, Read { used, .. }: Read) {
+        let detail = used.describe(seen.address);
+        self.about_port(seen, Kind::Flood, used.refused, None, Some(detail));
     }
 
     /// A DHCP client has found an address to be another's (claims.md D09).
@@ -211,13 +211,19 @@ impl<F: Facts> Given<'_, F> {
     /// An address without a declared owner has moved from its live claimant, if it has one.
     pub(super) fn take_over(&mut self, seen: Seen, live: Option<Live>) {
         self.remark(Remark::Moved, &seen);
+        let from = live.and_then(|live| {
+            let at = Duration::from_nanos(live.seen_ns.max(live.first_ns));
+            self.seen(seen.key, live.ifindex, Mac(live.mac), live.strength, at, at)
+        });
+        self.moved(&seen, from);
+        self.succeed_to(seen, live);
+    }
+
+    /// The same without a word to those who count how often an address goes to and fro.
+    pub(super) fn succeed_to(&mut self, seen: Seen, live: Option<Live>) {
         let Seen { key, segment, address, claim, .. } = &seen;
-        let mut from = None;
         if let Some(live) = live {
             self.effects.push(Effect::Withdraw(segment.clone(), *address, live.ifindex));
-            let at = Duration::from_nanos(live.seen_ns.max(live.first_ns));
-            let holder = self.seen(*key, live.ifindex, Mac(live.mac), live.strength, at, at);
-            from = holder;
             // Should it claim the address once more from here, it is reported at once. A port that goes
             // from MAC to MAC has to wait, lest it floods the events.
             if live.ifindex != claim.station.ifindex {
@@ -225,7 +231,6 @@ impl<F: Facts> Given<'_, F> {
                 self.effects.push(Effect::ForgetChallenger(challenger));
             }
         }
-        self.moved(&seen, from);
         self.hold(&seen);
         self.claimed(seen);
     }

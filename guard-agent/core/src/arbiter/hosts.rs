@@ -30,7 +30,9 @@ impl Arbiter {
         let key = segment.key(bridge, address);
         let now = given.now.monotonic;
         let live = given.facts.claims(&segment, address).into_iter();
-        let live = live.filter(|c| now.saturating_sub(c.seen) < self.conflict.live_window);
+        let is_live = |c: &Claim| now.saturating_sub(c.seen) < self.conflict.live_window;
+        // What only the host knows of, it may have known before another had the address.
+        let live = live.filter(|c| is_live(c) && c.strength > Strength::Neighbour);
         let live: Vec<_> = live
             .map(|claim| Seen { key, segment: segment.clone(), address, claim, flags: 0 })
             // What was in doubt is decided.
@@ -97,11 +99,21 @@ impl<F: Facts> Given<'_, F> {
         let is_told = facts.is_host(segment, *address)
             && !facts.is_reserved(segment, *address)
             && facts.holder(segment, *address).is_none()
-            && !facts.is_allowed(segment, *address, &claim.station);
+            && !facts.is_allowed(segment, *address, &claim.station)
+            && !self.is_of_host_beside(seen);
         if is_told && let Some(host) = self.host_claim(segment) {
             let host = self.now.claimant(Role::Owner, &host, 0, None);
             self.sighted(seen, Kind::Duplicate, Some(host), Role::Claimant, EVENT_CONTEST);
         }
+    }
+
+    /// Whether it is the host itself that claims one of its own addresses, by a device beside the bridge
+    /// that leads to the segment (claims.md A21).
+    pub(super) fn is_of_host_beside(&self, Seen { segment, address, claim, .. }: &Seen) -> bool {
+        let Station { mac, ifindex, .. } = claim.station;
+        !self.is_access(ifindex)
+            && self.facts.is_beside(mac)
+            && self.facts.is_host(segment, *address)
     }
 
     /// What the host says of an address of its own.

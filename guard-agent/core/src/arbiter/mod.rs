@@ -26,8 +26,10 @@ mod handover;
 mod hosts;
 mod left;
 mod masters;
+mod neighbours;
 mod proxies;
 mod questions;
+mod quotas;
 mod read;
 mod reflected;
 mod relays;
@@ -50,10 +52,12 @@ use guard_ebpf::abi::{
 
 pub use clones::CloneSuspect;
 pub use effect::{Effect, Question, Remark, Sighted};
-pub use event::{Event, Moment, Read, Seen};
+pub use event::{Event, Missed, Moment, Read, Seen};
 pub use facts::{Facts, Hands, Holder, Rule};
 pub use handover::{Bound, Handover, Handovers};
 pub use hosts::Rebound;
+pub use neighbours::Neighbour;
+pub use quotas::PortUse;
 pub use waiting::{MOST_OF_ACCESS_PORT, MOST_OF_UPLINK};
 
 use aside::AsideKey;
@@ -61,6 +65,7 @@ use clones::CloneKey;
 use contest::PendingConflict;
 use given::Given;
 use masters::Masters;
+use neighbours::Most;
 use proxies::Proxies;
 use questions::Questions;
 use relays::Relays;
@@ -87,6 +92,7 @@ pub struct Arbiter {
     masters: Masters,
     proxies: Proxies,
     strangers: Strangers,
+    neighbours: Most,
     /// How often a claim that ages was asked for, by address and port: of those claims only that
     /// were there when they were last looked at.
     ageing: HashMap<(AddressKey, u32), u32>,
@@ -113,6 +119,7 @@ impl Arbiter {
             masters: Masters::default(),
             proxies: Proxies::default(),
             strangers: Strangers::new(quota.addresses_per_port),
+            neighbours: Most::new(quota),
             ageing: HashMap::new(),
             unasked: Vec::new(),
             questions: Questions::default(),
@@ -162,17 +169,19 @@ impl Arbiter {
             Event::PortRead { event, read } => self.port_read(&event, read, given),
             Event::Live(key, live) => given.live_read(key, live),
             Event::Owner(key, owned) => given.owner_read(key, owned),
-            Event::Challenger { key, challenger, live, blocked } => {
-                self.challenger_read(key, challenger, (live, blocked), given);
+            Event::Challenger { key, challenger, live, blocked, missed } => {
+                self.challenger_read(key, challenger, live, (blocked, missed), given);
             }
             Event::Evidence(claims) => {
                 self.look_at_strangers(given);
                 self.masters.look(&claims, given);
                 self.age(claims, given);
             }
+            Event::Neighbours(neighbours) => self.neighbours_read(neighbours, given),
             Event::HolderRead { key, live, port_works } => {
                 self.holder_read(key, live, port_works, given);
             }
+            Event::NotAsked { key, station } => self.not_asked(key, &station, given),
             Event::PortsRead { suspect, exist } => self.ports_read(*suspect, exist, given),
             Event::PortGone { ifindex, addresses } => self.port_gone(ifindex, addresses, given),
             Event::CarrierLost { ifindex } => self.ask_about(ifindex, given),

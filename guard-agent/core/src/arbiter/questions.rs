@@ -19,6 +19,8 @@ use crate::{
 
 /// A claimant is asked so often before it is believed to be gone.
 const PROBES: u32 = 3;
+/// What could not be sent is tried again so soon.
+const RETRY: Duration = Duration::from_millis(100);
 /// For its answer it has so long.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Who cannot be asked is believed to be gone after so many times `quiet`.
@@ -93,6 +95,34 @@ impl Questions {
 }
 
 impl Arbiter {
+    /// A question could not be sent: nobody can have answered it, and it is asked once more.
+    pub(super) fn not_asked<F: Facts>(
+        &mut self,
+        key: AddressKey,
+        station: &Station,
+        given: &Given<'_, F>,
+    ) {
+        let retry = given.now.monotonic + RETRY;
+        let Station { mac, ifindex, .. } = station;
+        if let Some(pending) = self.pending.get_mut(&key)
+            && pending.is_held_by(station)
+        {
+            pending.not_asked();
+            self.pending.set_due(&key, retry);
+        }
+        self.suspect_not_asked(&key, station, retry);
+        if let Some(times) = self.ageing.get_mut(&(key, *ifindex)) {
+            *times = times.saturating_sub(1);
+        }
+        let Some((bridge, _)) = given.facts.bridge(key.bridge) else { return };
+        let (segment, address) = (Segment::of(bridge, &key), key.ip());
+        self.strangers.not_asked(&segment, address, *ifindex);
+        let id = (segment, Target::Address(address), Some(*mac), Some(*ifindex));
+        if let Some((times, _)) = self.questions.asked.get_mut(&id) {
+            *times = times.saturating_sub(1);
+        }
+    }
+
     /// Asks the claimants of incidents that have fallen silent. These are all that have.
     pub(super) fn silent<F: Facts>(&mut self, silent: Vec<Silent>, given: &mut Given<'_, F>) {
         let mut asked = HashMap::new();

@@ -7,8 +7,13 @@ use guard_ebpf::abi::{
     EVENT_VIOLATION, Live, OWNED_MAC, OWNED_PORT, Owned, STRENGTH_ASSERT,
 };
 
-use super::{Arbiter, Effect, Facts, Seen, given::Given};
-use crate::{evidence::Claim, mac::Mac, segment::Segment};
+use super::{Arbiter, Effect, Facts, Missed, Seen, given::Given};
+use crate::{
+    evidence::{Claim, Station, Strength},
+    incident::{Kind, Role},
+    mac::Mac,
+    segment::Segment,
+};
 
 impl<F: Facts> Given<'_, F> {
     pub(super) fn live_read(&mut self, key: AddressKey, live: Live) {
@@ -21,6 +26,25 @@ impl<F: Facts> Given<'_, F> {
             }
             // Its port or its bridge is gone.
             None => self.effects.push(Effect::ForgetInKernel(key, ifindex)),
+        }
+    }
+
+    /// Who took an address while no agent ran, on a port that has ended since: its name went with it.
+    fn gone_with_its_port(&mut self, of: &ChallengerKey, last: Duration) {
+        let ChallengerKey { key, ifindex, mac, .. } = *of;
+        let Some((bridge, _)) = self.facts.bridge(key.bridge) else { return };
+        let interface = format!("ifindex {ifindex}").into();
+        // No port has this number.
+        let station = Station { mac: Mac(mac), interface, ifindex: 0 };
+        let claim = Claim { station, strength: Strength::Assert, first: last, seen: last };
+        let (segment, address) = (Segment::of(bridge, &key), key.ip());
+        let seen = Seen { key, segment, address, claim, flags: 0 };
+        let holder = self.facts.holder(&seen.segment, address);
+        if self.facts.is_reserved(&seen.segment, address) {
+            self.sighted(&seen, Kind::Gateway, None, Role::Impostor, EVENT_VIOLATION);
+        } else if let Some(holder) = holder.filter(|holder| !holder.allows(&seen.claim.station)) {
+            let owner = Some(holder.claimant(self.now.now));
+            self.sighted(&seen, Kind::Duplicate, owner, Role::Impostor, EVENT_VIOLATION);
         }
     }
 
@@ -60,19 +84,24 @@ impl Arbiter {
         &mut self,
         challenger: ChallengerKey,
         Challenger { seen_ns, strength, flags, .. }: Challenger,
-        (live, blocked): (Option<Live>, bool),
+        live: Option<Live>,
+        (blocked, missed): (bool, Missed),
         given: &mut Given<'_, F>,
     ) {
         let ChallengerKey { key, ifindex, mac, kind, .. } = challenger;
         let last = Duration::from_nanos(seen_ns);
-        let Some(seen) = given.seen(key, ifindex, Mac(mac), strength, last, last) else {
+        let seen = given.seen(key, ifindex, Mac(mac), strength, last, last);
+        let Some(seen) = seen.filter(|_| missed != Missed::Gone) else {
+            if missed != Missed::No && kind == EVENT_VIOLATION {
+                given.gone_with_its_port(&challenger, last);
+            }
             return given.effects.push(Effect::ForgetChallenger(challenger));
         };
         let seen = Seen { flags, ..seen };
         // What an incident that closed has been about is not news. The entry for all MACs of a port,
         // which has none, is about those that have been reported.
         let is_old = given.now.monotonic.saturating_sub(last) >= self.conflict.quiet;
-        if is_old || blocked {
+        if is_old && missed == Missed::No || blocked {
             return given.effects.push(Effect::ForgetChallenger(challenger)); // It makes room.
         }
         if mac == [0; 6] {

@@ -75,6 +75,14 @@ impl Strangers {
         }
     }
 
+    /// One could not be asked.
+    pub(super) fn not_asked(&mut self, segment: &Segment, address: IpAddr, ifindex: u32) {
+        let places = self.ports.get_mut(&ifindex).into_iter().flat_map(|places| &mut places.all);
+        if let Some(one) = places.into_iter().find(|one| one.is_of(segment, address)) {
+            one.asked.1 = one.asked.1.saturating_sub(1);
+        }
+    }
+
     fn counts<F: Facts>(&mut self, seen: &Seen, facts: &F, now: Duration) -> bool {
         let Seen { segment, address, claim, .. } = seen;
         let ifindex = claim.station.ifindex;

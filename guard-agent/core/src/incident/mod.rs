@@ -34,7 +34,7 @@ pub use retention::Kept;
 use silence::Silences;
 pub use target::Target;
 
-use crate::{segment::Segment, time::Now};
+use crate::{mac::Mac, segment::Segment, time::Now};
 
 /// Closed incidents that are remembered.
 const HISTORY: usize = 1024;
@@ -313,6 +313,22 @@ impl Incidents {
             *count.entry(of).or_default() += 1;
         }
         count
+    }
+
+    /// Whether an incident has counted so many frames of a station by the kernel's count.
+    pub fn has_counted(
+        &self,
+        (segment, target): &(Segment, Target),
+        (mac, ifindex): (Mac, u32),
+        frames: u64,
+    ) -> bool {
+        let all = self.open.values().chain(&self.closed);
+        let mut about = all.filter(|one| (&one.segment, &one.target) == (segment, target));
+        about.any(|incident| {
+            let mut claimants = incident.claimants.iter();
+            let is = |one: &&Claimant| (one.mac, one.ifindex) == (Some(mac), Some(ifindex));
+            claimants.any(|one| is(&one) && one.counter >= frames)
+        })
     }
 
     /// The kind of the open incident about an address or a MAC.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytemuck::Zeroable as _;
 use guard_core::{
-    arbiter::{self, Arbiter, Read},
+    arbiter::{self, Arbiter, PortUse, Read},
     homes,
     policy::Quota,
     rules,
@@ -72,20 +72,22 @@ impl<'a> Replay<'a> {
         std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
         self.world.model.watch(packet.bytes, &port);
         for event in std::mem::take(&mut self.world.model.events) {
-            self.event(event);
+            self.event(event, &port);
         }
         std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event, port: &Port) {
         let Event { key, kind, holder_ifindex, ifindex, .. } = event;
         self.world.note(&event);
         let model = &self.world.model;
         let read = Read {
             live: Read::needs_live(kind).then(|| model.live.get(&key).copied()).flatten(),
             may_move: kind == EVENT_CLONE && self.world.may_move(holder_ifindex, ifindex),
-            refused: if kind == EVENT_FLOOD { model.state.refused } else { 0 },
-            macs: model.state.macs,
+            used: match kind {
+                EVENT_FLOOD => PortUse::new(port, &model.state),
+                _ => PortUse::default(),
+            },
             blocked: false,
         };
         self.arbiter.handle(arbiter::Event::Frame { event, read }, &mut self.world);

@@ -194,6 +194,8 @@ impl<'a> World<'a> {
             last_seen: wall,
             last: boot,
             frames,
+            dropped: 0,
+            is_dropped: false,
             counter: 0,
             gone: false,
         }
@@ -326,6 +328,10 @@ impl Facts for World<'_> {
     }
 
     fn is_host_mac(&self, _: u32, _: Mac) -> bool {
+        false
+    }
+
+    fn is_beside(&self, _: Mac) -> bool {
         false
     }
 

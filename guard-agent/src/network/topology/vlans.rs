@@ -37,7 +37,7 @@ impl Topology {
 }
 
 /// What a VLAN is called where one of them is called 0.
-pub(super) const fn called(id: u16, native: u16) -> u16 {
+pub(in crate::network) const fn called(id: u16, native: u16) -> u16 {
     if id == native { 0 } else { id }
 }
 

@@ -4,9 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use guard_core::{
     arbiter::{
-        Effect, Event, Facts, Hands, Holder, Moment, Question, Read, Remark, Rule, Seen, Sighted,
+        Effect, Event, Facts, Hands, Holder, Missed, Moment, PortUse, Question, Read, Remark, Rule,
+        Seen, Sighted,
     },
-    evidence::{Claim, EvidenceView as _, PortName, Station},
+    evidence::{Claim, EvidenceView as _, PortName, Station, Strength},
     incident::{Kind, Target},
     mac::Mac,
     owner::Owner,
@@ -15,7 +16,7 @@ use guard_core::{
     segment::Segment,
 };
 use guard_ebpf::abi::{
-    self, AddressKey, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_FLOOD, Live,
+    self, AddressKey, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_FLOOD, Live,
 };
 
 use super::Executor;
@@ -23,6 +24,7 @@ use crate::{
     clock,
     network::{
         link::exists,
+        neighbours::have_asked,
         probe::{probe, tagged},
     },
     observer::ports::Ports,
@@ -99,6 +101,10 @@ impl Facts for Carrier<'_> {
     fn is_host_mac(&self, bridge: u32, mac: Mac) -> bool {
         let own = self.executor.bridges.get(&bridge).is_some_and(|(_, own)| *own == mac);
         own || self.executor.host_macs.contains(&(bridge, mac))
+    }
+
+    fn is_beside(&self, mac: Mac) -> bool {
+        self.executor.beside.contains(&mac)
     }
 
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
@@ -183,9 +189,17 @@ impl Hands for Carrier<'_> {
             }
             Effect::HoldMac(key, mac, ifindex) => self.ports.hold_mac(&key, mac, ifindex),
             Effect::ForgetMac(key, mac, ifindex) => self.ports.forget_mac(&key, mac, ifindex),
-            Effect::Probe { from, to, key } => self.executor.probe(from, &to, &key),
+            Effect::Probe { from, to, key } => {
+                let is_sent = self.executor.probe(from, &to, &key);
+                return (!is_sent).then_some(Event::NotAsked { key, station: to });
+            }
             Effect::HoldBack(segment, address, until) => {
                 self.executor.live.hold_back(segment, address, until);
+            }
+            Effect::HostAsks { device, address, mac } => {
+                if let Err(error) = have_asked(device, address, mac) {
+                    tracing::debug!(%address, %mac, %error, "the host cannot ask a neighbour");
+                }
             }
             Effect::ProbeRace(seen, first) => self.executor.probe_race(&seen, &first),
             Effect::Recheck(question) => return Some(self.answer(question)),
@@ -199,14 +213,14 @@ impl Carrier<'_> {
     /// What the kernel says beside an event of the program.
     pub(in crate::observer) fn read(&self, event: &abi::Event) -> Read {
         let abi::Event { key, mac, ifindex, holder_ifindex, kind, .. } = *event;
-        let (refused, macs) = match kind {
-            EVENT_FLOOD => self.ports.refused(ifindex),
-            _ => (0, 0),
+        let used = match kind {
+            EVENT_FLOOD => self.ports.used(ifindex),
+            _ => PortUse::default(),
         };
         let may_move =
             kind == EVENT_CLONE && self.ports.may_move(&key, mac, holder_ifindex, ifindex);
         let live = Read::needs_live(kind).then(|| self.executor.live(&key)).flatten();
-        Read { live, may_move, refused, macs, blocked: self.executor.is_blocked(ifindex) }
+        Read { live, may_move, used, blocked: self.executor.is_blocked(ifindex) }
     }
 
     fn answer(&self, question: Question) -> Event {
@@ -228,9 +242,14 @@ impl Carrier<'_> {
 
 impl Executor {
     fn claimed(&self, segment: &Segment, address: IpAddr, claim: Claim) {
-        let station = claim.station.clone();
-        if self.live.claimed(segment, address, claim) {
+        let (station, is_frame) = (claim.station.clone(), claim.strength != Strength::Neighbour);
+        if !self.live.claimed(segment, address, claim) {
+            return;
+        }
+        if is_frame {
             self.news(segment, address, &station);
+        } else {
+            self.live.changes().wake();
         }
     }
 
@@ -245,7 +264,8 @@ impl Executor {
         if let Some(frames) = counted.and_then(|challenger| self.frames(&challenger)) {
             sighting.challenger.frames = frames;
         }
-        let latency = clock::monotonic().saturating_sub(seen);
+        // What was said while no agent ran was told as soon as one did.
+        let latency = (seen >= self.since).then(|| clock::monotonic().saturating_sub(seen));
         self.reporter.sighted(sighting, clock::now(), latency);
     }
 
@@ -256,6 +276,23 @@ impl Executor {
         let mut keys = [*challenger, in_all].into_iter().take(if of_mac { 2 } else { 1 });
         let known = keys.find_map(|key| self.maps.challengers.get(&key, 0).ok())?;
         Some(known.frames.max(1))
+    }
+
+    /// Whether a challenger spoke while no agent ran: no incident has counted its last frame.
+    pub(in crate::observer) fn missed(
+        &self,
+        ChallengerKey { key, ifindex, mac, .. }: &ChallengerKey,
+        challenger: &Challenger,
+    ) -> Missed {
+        let Some((bridge, _)) = self.bridges.get(&key.bridge) else { return Missed::No };
+        let target = (Segment::of(bridge.clone(), key), Target::Address(key.ip()));
+        if self.reporter.has_counted(&target, (Mac(*mac), *ifindex), challenger.frames) {
+            Missed::No
+        } else if self.ended.contains(ifindex) {
+            Missed::Gone
+        } else {
+            Missed::Yes
+        }
     }
 
     fn hold(&mut self, key: AddressKey, live: Live) {
@@ -294,15 +331,21 @@ impl Executor {
         }
     }
 
-    fn probe(&self, (from, sender): (Mac, Option<IpAddr>), to: &Station, key: &AddressKey) {
+    /// Asks a station for an address. False if that could not be sent.
+    fn probe(&self, (from, sender): (Mac, Option<IpAddr>), to: &Station, key: &AddressKey) -> bool {
         let address = key.ip();
         let question = probe((from, sender), to.mac, address);
         let vlans = self.vlans.get(&to.ifindex);
+        let mut is_sent = false;
         for question in tagged(&question, vlans, (key.vlan, key.inner_vlan)) {
-            if let Err(error) = self.prober.send(to.ifindex, &question) {
-                tracing::debug!(%address, port = %to.interface, %error, "cannot send a probe");
+            match self.prober.send(to.ifindex, &question) {
+                Ok(()) => is_sent = true,
+                Err(error) => {
+                    tracing::debug!(%address, port = %to.interface, %error, "cannot send a probe");
+                }
             }
         }
+        is_sent
     }
 
     fn probe_race(&mut self, seen: &Seen, first: &Station) {

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use aya::maps::{HashMap as KernelMap, LpmTrie, MapData, MapError, lpm_trie::Key};
@@ -24,6 +25,7 @@ pub(super) use carry::Carrier;
 
 use super::{Deps, log_limiter::LogLimiter};
 use crate::{
+    clock,
     datapath::CountedMap,
     events::IncidentReporter,
     live::SharedEvidence,
@@ -62,6 +64,8 @@ pub(super) struct Executor {
     spanning: HashSet<u32>,
     /// The MACs that the host has on a bridge besides the bridge's own.
     host_macs: HashSet<(u32, Mac)>,
+    /// The MACs that it has on devices beside its bridges.
+    beside: BTreeSet<Mac>,
     /// The ports of bridges that filter VLANs.
     vlans: HashMap<u32, PortVlans>,
     /// The host's addresses at its bridges' MACs.
@@ -72,6 +76,10 @@ pub(super) struct Executor {
     /// Addresses in conflict, each with the claimant that the lease engine is yet to hear of.
     later: Vec<(Segment, IpAddr, Option<Station>)>,
     log: LogLimiter,
+    /// The ports that have ended while no agent ran.
+    ended: HashSet<u32>,
+    /// When this agent began to watch, on `CLOCK_MONOTONIC`.
+    since: Duration,
 }
 
 impl Executor {
@@ -87,12 +95,15 @@ impl Executor {
             down: HashSet::new(),
             spanning: HashSet::new(),
             host_macs: HashSet::new(),
+            beside: BTreeSet::new(),
             vlans: HashMap::new(),
             own: BTreeSet::new(),
             prober,
             bridges: HashMap::new(),
             later: Vec::new(),
             log: LogLimiter::default(),
+            ended: HashSet::new(),
+            since: clock::monotonic(),
         }
     }
 
@@ -141,6 +152,11 @@ impl Executor {
         }
     }
 
+    /// These ports have ended while no agent ran.
+    pub(super) fn set_ended(&mut self, ended: Vec<u32>) {
+        self.ended = ended.into_iter().collect();
+    }
+
     /// A port has found or lost its carrier. Of one that is gone neither is known.
     pub(super) fn set_carrier(&mut self, ifindex: u32, has: bool) {
         if has {
@@ -173,6 +189,11 @@ impl Executor {
             Some(vlans) => drop(self.vlans.insert(ifindex, vlans)),
             None => drop(self.vlans.remove(&ifindex)),
         }
+    }
+
+    /// The host has these MACs on devices beside its bridges.
+    pub(super) fn set_beside(&mut self, beside: BTreeSet<Mac>) {
+        self.beside = beside;
     }
 
     /// The host has these addresses at its bridges' MACs.

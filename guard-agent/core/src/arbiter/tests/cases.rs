@@ -7,7 +7,7 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         self, AddressKey, Challenger, ChallengerKey, FRAME_BYTES, Live, MAC_BEYOND, OWNED_GATEWAY,
-        OWNED_HOST,
+        OWNED_HOST, Port, PortState,
     },
     frame::Frame,
 };
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use super::world::{BRIDGE, Play};
 use crate::{
-    arbiter::{Event, Read},
+    arbiter::{Event, Missed, PortUse, Read},
     incident::Kind,
 };
 
@@ -182,8 +182,10 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
                         ..live
                     }),
                     may_move,
-                    refused,
-                    macs: 0,
+                    used: PortUse::new(
+                        &Port::zeroed(),
+                        &PortState { refused, ..PortState::default() },
+                    ),
                     blocked,
                 },
                 event,
@@ -195,6 +197,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
             challenger: Challenger { seen_ns, ..Challenger::zeroed() },
             live,
             blocked: false,
+            missed: [Missed::No, Missed::Yes, Missed::Gone][usize::from(kind) % 3],
         }),
         1 => (key, some_live(), any::<bool>()).prop_map(|(key, live, port_works)| {
             Event::HolderRead { key, live, port_works }

@@ -217,6 +217,12 @@ proptest! {
                 continue;
             }
             let Some(left) = left else { continue };
+            // While its port was off the bridge another may have come.
+            let has_left = |step: &Step| matches!(step, Step::Leave { port } if *port == left.ifindex);
+            let has = play.world.model.live.get(&key).is_some_and(|live| live.ifindex == left.ifindex);
+            if !has && steps.iter().any(has_left) {
+                continue;
+            }
             play.world.add_port(PORTS + 1, false);
             play.send(PORTS + 1, &announce(mac(9), host));
             play.wait(Duration::from_secs(5));

@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytemuck::Zeroable as _;
+use guard_ebpf::abi::{OWNED_GATEWAY, OWNED_HOST, Owned};
+
 use super::world::{GATEWAY, Play, address, announce, mac, packet, probe, segment};
 use crate::{
     arbiter::{Effect, Event, MOST_OF_ACCESS_PORT, Remark},
@@ -172,6 +175,34 @@ fn a33_a_port_may_change_its_mac_and_an_uplink_may_not() {
 }
 
 #[test]
+fn a33_two_macvlans_of_one_sandbox_that_answer_for_each_other_are_no_flap() {
+    for (first, second, flaps) in [(1, 1, false), (1, 2, true)] {
+        let mut play = Play::new(&[1, 2], &[]);
+        for _ in 0..4 {
+            for (port, number) in [(first, 1), (second, 2)] {
+                play.answers(1, false);
+                play.answers(2, false);
+                play.send(port, &announce(mac(number), address(2)));
+                play.wait(Duration::from_secs(3));
+            }
+        }
+        let told = !play.world.incidents.list(false).is_empty() || !play.world.closed.is_empty();
+        assert_eq!(told, flaps, "{:?}", play.open());
+    }
+}
+
+#[test]
+fn a21_the_host_by_a_device_beside_the_bridge_is_no_claimant_of_its_own_address() {
+    for (port, number, told) in [(3, 0xfd, false), (3, 3, true), (1, 0xfd, true)] {
+        let mut play = Play::new(&[1], &[3]);
+        let host = Owned { flags: OWNED_GATEWAY | OWNED_HOST, ..Owned::zeroed() };
+        play.bind_as(GATEWAY, Some(host));
+        play.send(port, &announce(mac(number), GATEWAY));
+        assert_eq!(!play.open().is_empty(), told, "{port} {number:x}");
+    }
+}
+
+#[test]
 fn who_has_got_the_address_is_not_in_conflict_with_itself() {
     let mut play = Play::new(&[1], &[3]);
     play.send(1, &announce(mac(1), address(2)));
@@ -202,9 +233,12 @@ fn a34_a_holder_that_was_silent_for_long_and_stays_so_has_moved() {
 
 #[test]
 fn a35_an_address_that_goes_to_and_fro_is_one_flap() {
-    let mut play = Play::new(&[1], &[]);
+    let mut play = Play::new(&[1, 2], &[]);
     for turn in 0..6 {
-        play.send(1, &announce(mac(1 + turn % 2), address(2)));
+        let (port, other) = (1 + turn % 2, 2 - turn % 2);
+        play.world.ports.get_mut(&port).unwrap().carrier = true;
+        play.lose_carrier(other);
+        play.send(port, &announce(mac(u8::try_from(port).unwrap()), address(2)));
         play.wait(seconds(2));
     }
     assert_eq!(play.open(), both(Kind::Flap, &[1, 2]));

@@ -47,6 +47,8 @@ pub(super) struct TestPort {
     pub(super) carrier: bool,
     /// Whoever is behind it answers probes.
     pub(super) answers: bool,
+    /// It takes questions.
+    pub(super) takes: bool,
     /// Spanning tree lets nothing in.
     pub(super) blocked: bool,
 }
@@ -140,8 +142,15 @@ impl World {
         let abi = Port { ifindex, bridge: BRIDGE, kind, ..Port::zeroed() };
         let (interface, bridge) = (format!("veth{ifindex}").into(), "br0".into());
         let name = PortName { interface, bridge, uplink };
-        let port =
-            TestPort { abi, name, exists: true, carrier: true, answers: true, blocked: false };
+        let port = TestPort {
+            abi,
+            name,
+            exists: true,
+            carrier: true,
+            answers: true,
+            takes: true,
+            blocked: false,
+        };
         self.ports.insert(ifindex, port);
     }
 
@@ -270,6 +279,9 @@ impl Hands for World {
             }
             Effect::Probe { from: _, to, key } => {
                 let port = self.ports.get(&to.ifindex);
+                if port.is_some_and(|port| !port.takes) {
+                    return Some(Event::NotAsked { key, station: to });
+                }
                 let there = port.is_some_and(|port| port.exists && port.carrier && port.answers);
                 if there && let IpAddr::V4(address) = key.ip() {
                     self.frames.push_back((to.ifindex, arp(2, to.mac, address, address)));
@@ -294,7 +306,10 @@ impl Hands for World {
                 let read = self.read(&event);
                 return Some(Event::PortRead { event, read });
             }
-            Effect::HoldBack(..) | Effect::ProbeRace(..) | Effect::Remark(..) => {}
+            Effect::HoldBack(..)
+            | Effect::HostAsks { .. }
+            | Effect::ProbeRace(..)
+            | Effect::Remark(..) => {}
         }
         None
     }
@@ -314,8 +329,9 @@ impl World {
         Read {
             live: model.live.get(&event.key).copied().filter(|_| Read::needs_live(event.kind)),
             may_move: event.kind == EVENT_CLONE && down && !bound,
-            refused: model.state.refused,
-            macs: model.state.macs,
+            used: ports
+                .get(&event.ifindex)
+                .map_or_else(PortUse::default, |port| PortUse::new(&port.abi, &model.state)),
             blocked: ports.get(&event.ifindex).is_some_and(|port| port.blocked),
         }
     }

@@ -22,6 +22,8 @@ use crate::{mac::Mac, segment::Segment, time::Now};
 /// How strongly a frame speaks, in the words of people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strength {
+    /// No frame was seen: the host's neighbour table has it.
+    Neighbour,
     /// The address was the source of a packet.
     Use,
     /// The protocol says that the address is at the MAC.
@@ -29,8 +31,13 @@ pub enum Strength {
 }
 
 impl Strength {
+    fn source(self) -> Source {
+        if self == Self::Neighbour { Source::Kernel } else { Source::Wire }
+    }
+
     fn detail(self) -> &'static str {
         match self {
+            Self::Neighbour => "in the host's neighbour table",
             Self::Use => "source of a packet",
             Self::Assert => "claimed by ARP",
         }
@@ -48,6 +55,12 @@ pub struct Claim {
     pub first: Duration,
     /// The last one that was stored.
     pub seen: Duration,
+}
+
+impl Claim {
+    fn is_first_frame(&self, next: &Self) -> bool {
+        self.strength == Strength::Neighbour && next.strength > self.strength
+    }
 }
 
 /// The host's own addresses on a bridge, each with its VLAN.
@@ -98,14 +111,19 @@ impl Live {
         self.by_station.entry(station).or_insert_with(|| (segment.clone(), address));
         let claims = self.claims.entry((segment.clone(), address)).or_default();
         match claims.iter_mut().find(|known| known.station.ifindex == ifindex) {
-            Some(known) if known.station.mac == claim.station.mac => {
+            // A first frame is news, whatever the host has known before it.
+            Some(known)
+                if known.station.mac == claim.station.mac && !known.is_first_frame(&claim) =>
+            {
                 known.seen = known.seen.max(claim.seen);
                 known.strength = known.strength.max(claim.strength);
                 false
             }
             Some(known) => {
-                let before = std::mem::replace(known, claim);
-                self.by_station.remove(&(ifindex, before.station.mac));
+                let before = (ifindex, std::mem::replace(known, claim).station.mac);
+                if before != station {
+                    self.by_station.remove(&before);
+                }
                 true
             }
             None => {
@@ -309,7 +327,7 @@ impl Live {
         let Claim { station: Station { mac, interface, ifindex }, strength, first, seen } = claim;
         let since = monotonic.saturating_sub(*first);
         Evidence {
-            source: Source::Wire,
+            source: strength.source(),
             detail: strength.detail().to_owned(),
             mac: Some(*mac),
             interface: Some(self.name_now(*ifindex).unwrap_or_else(|| Arc::clone(interface))),

@@ -61,6 +61,7 @@ impl Hands for World<'_> {
             | Effect::Listen(..)
             | Effect::ListenToOwner(..)
             | Effect::HoldBack(..)
+            | Effect::HostAsks { .. }
             | Effect::ProbeRace(..)
             | Effect::Remark(..) => {}
         }

@@ -81,6 +81,10 @@ impl Facts for World {
         of == mac(0xfe)
     }
 
+    fn is_beside(&self, of: Mac) -> bool {
+        of == mac(0xfd)
+    }
+
     fn claims(&self, segment: &Segment, address: IpAddr) -> Vec<Claim> {
         let claims = self.evidence.get(&(segment.clone(), address));
         claims.into_iter().flatten().map(|(_, claim)| claim.clone()).collect()

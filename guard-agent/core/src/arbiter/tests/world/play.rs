@@ -166,7 +166,7 @@ impl Play {
             let live = self.world.model.live.get(&key.key).copied();
             let live = live.filter(|_| Read::needs_live(key.kind));
             let blocked = self.world.ports.get(&key.ifindex).is_some_and(|port| port.blocked);
-            self.handle(Event::Challenger { key, challenger, live, blocked });
+            self.handle(Event::Challenger { key, challenger, live, blocked, missed: Missed::No });
         }
         let evidence = self.world.evidence.iter();
         let claims = evidence.map(|((segment, address), claims)| {
