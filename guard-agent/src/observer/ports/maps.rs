@@ -19,7 +19,7 @@ pub(in crate::observer) struct PortMaps {
     /// What lives on them.
     pub(super) stations: MacTable,
     /// What was written of each.
-    written: BTreeMap<u32, abi::Port>,
+    pub(super) written: BTreeMap<u32, abi::Port>,
     written_vlans: BTreeMap<u32, abi::Vlans>,
 }
 
