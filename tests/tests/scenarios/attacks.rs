@@ -40,7 +40,7 @@ fn ends(command: &mut Command) -> Result<(Option<i32>, String)> {
             child.wait()?;
             anyhow::bail!("{command:?} does not end");
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -176,7 +176,7 @@ fn connections_that_send_a_byte_now_and_then_are_let_go() -> Result<()> {
         ensure!(began.elapsed() < SOON * 4, "{} are open still", slow.len());
         let byte = bytes.next().context("a byte")?;
         slow.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::park_timeout(Duration::from_millis(400));
         serves(&agent, "beside-slow-ones")?;
     }
     Ok(())

@@ -115,7 +115,7 @@ fn grows(agent: &Agent, before: u64) -> Result<u64> {
     let (began, mut most) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(4) {
         most = most.max(agent.resident_kib()?.saturating_sub(before));
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
     }
     Ok(most)
 }
