@@ -70,7 +70,7 @@ impl Health {
     }
 
     /// What keeps the observer from seeing all, if anything. Bridges that do not exist,
-    /// and VLANs that no port is in, concern their own pools alone, the store, the watchdog and the other sources answer for themselves, and
+    /// and VLANs that no port is in, concern their own pools alone, what is dropped is no evidence, the store, the watchdog and the other sources answer for themselves, and
     /// nothing rests on HTTP.
     pub fn observer(&self) -> Option<Degraded> {
         self.first(|_| true)
@@ -81,6 +81,7 @@ impl Health {
         let all = self.degraded.read();
         let others = |what: &str| {
             what.starts_with(BRIDGE)
+                || what.starts_with(ENFORCEMENT)
                 || what.starts_with(POOL)
                 || what.starts_with(SOURCE)
                 || [STORE, BOOT, WATCHDOG, HTTP, NEIGHBOURS].contains(&what)
@@ -132,6 +133,9 @@ pub const WATCHDOG: &str = "watchdog";
 /// How neighbours that cannot be read are listed.
 pub const NEIGHBOURS: &str = "neighbours";
 
+/// How enforcement is listed that cannot do what is configured, on all bridges.
+pub const ENFORCEMENT: &str = "enforcement";
+
 /// How HTTP that cannot be served is listed.
 pub const HTTP: &str = "http";
 
@@ -142,6 +146,11 @@ const SOURCE: &str = "source ";
 /// How a source that does not answer completely is listed.
 pub fn source(name: &str) -> String {
     format!("{SOURCE}{name}")
+}
+
+/// How a bridge is listed that does not enforce all that is configured.
+pub fn enforcement(bridge: &str) -> String {
+    format!("{ENFORCEMENT} {bridge}")
 }
 
 /// How a bridge that does not exist is listed.

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod datapath;
+mod enforcement;
 pub mod events;
 mod failpoint;
 pub mod health;

@@ -43,11 +43,14 @@ enum Command {
     #[command(after_help = "Example: guard-agent print-config > /etc/guard/agent.toml")]
     PrintConfig,
     /// Take the program off every port and remove its maps: leaves no trace in the kernel.
-    #[command(after_help = "Example: guard-agent detach --config /etc/guard/agent.toml")]
+    #[command(after_help = "Example: guard-agent detach --config /etc/guard/agent.toml --yes")]
     Detach {
         /// The configuration file, which says where things are pinned.
         #[arg(long, value_name = "FILE", default_value = "/etc/guard/agent.toml")]
         config: PathBuf,
+        /// Whatever is dropped now; needed where frames are.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -104,10 +107,20 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::PrintConfig => {
             print!("{}", config::commented_defaults());
         }
-        Command::Detach { config } => {
+        Command::Detach { config, yes } => {
             let config = Config::load(&config)?;
+            let enforcing = datapath::enforcing(&config.bpffs)?;
+            if enforcing > 0 && !yes {
+                anyhow::bail!(
+                    "frames that break the rules are dropped on {enforcing} ports, and would pass; \
+                     call it with --yes, if that is meant"
+                );
+            }
             let removed = datapath::detach(&config.bpffs)?;
             println!("{}: {removed} links and maps removed", config.bpffs.display());
+            if enforcing > 0 {
+                println!("{enforcing} ports are open now");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

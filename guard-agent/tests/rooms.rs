@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 /// Each room, the uppermost first, with the rooms that it may import. `BASE` is open to all.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("main", &["daemon", "config", "datapath"]),
     (
         "daemon",
@@ -12,6 +12,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "server",
             "watchdog",
             "reconcile",
+            "enforcement",
             "observer",
             "inventory",
             "events",
@@ -29,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
         &[
             "watchdog",
             "reconcile",
+            "enforcement",
             "observer",
             "inventory",
             "events",
@@ -43,6 +45,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ),
     ("watchdog", &["inventory", "metrics", "ledger", "live", "config"]),
     ("reconcile", &["inventory", "metrics", "ledger", "live"]),
+    ("enforcement", &["observer", "events", "owners", "metrics", "config"]),
     ("observer", &["events", "owners", "metrics", "live", "datapath", "network", "config"]),
     ("inventory", &["events", "live", "config"]),
     ("events", &["metrics", "ledger"]),

@@ -284,8 +284,17 @@ impl Lab {
     /// # Errors
     /// What it says.
     pub fn detach(&self) -> Result<()> {
+        self.detach_with(&[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn detach_with(&self, arguments: &[&str]) -> Result<()> {
         let mut detach = self.host.command(binary("guard-agent")?);
-        output(detach.arg("detach").arg("--config").arg(self.dir.join("agent.toml"))).map(drop)
+        let detach = detach.arg("detach").arg("--config").arg(self.dir.join("agent.toml"));
+        output(detach.args(arguments)).map(drop)
     }
 
     /// Everything that the agent has pinned in the lab's bpffs.

@@ -150,6 +150,7 @@ fn claimant(claimant: &Claimant) -> proto::Claimant {
         first_seen: Some(timestamp(claimant.first_seen)),
         last_seen: was_heard(claimant).then(|| timestamp(claimant.last_seen)),
         frames: claimant.frames,
+        dropped: claimant.dropped,
     }
 }
 
@@ -187,6 +188,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
             Default::default()
         }
     };
+    let action = if incident.is_dropped() { proto::Action::Dropped } else { proto::Action::Passed };
     proto::Conflict {
         id: incident.id.to_string(),
         bridge: incident.segment.bridge.to_string(),
@@ -204,6 +206,7 @@ pub fn conflict(incident: &Incident) -> proto::Conflict {
         entry,
         detail: incident.detail.to_string(),
         inner_vlan: incident.segment.inner_vlan.into(),
+        action: action.into(),
     }
 }
 

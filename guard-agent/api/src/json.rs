@@ -10,6 +10,12 @@ pub fn text(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Two digits for each byte.
+pub fn hex(bytes: &[u8]) -> Option<String> {
+    let digits = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    (!bytes.is_empty()).then(digits)
+}
+
 /// RFC 3339, in UTC. A time that no calendar has is none.
 pub fn time(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
     let time = time?;
@@ -56,6 +62,12 @@ mod tests {
         let mut held = Explanation { lease: Some(Lease::default()), ..free.clone() };
         held.lease.as_mut().unwrap().set_state(LeaseState::Held);
         assert_eq!([&nowhere, &free, &held].map(state), ["in use", "free", "held"]);
+    }
+
+    #[test]
+    fn bytes_are_hexadecimal() {
+        assert_eq!(hex(&[0, 0x1f, 0xff]).as_deref(), Some("001fff"));
+        assert_eq!(hex(&[]), None);
     }
 
     #[test]

@@ -112,6 +112,7 @@ pages! {
     ListInterfacesRequest: InterfacesClient.list => ListInterfacesResponse { interfaces }
     LiveRequest: GuardClient.live => LiveResponse { live }
     PortsRequest: GuardClient.ports => PortsResponse { ports }
+    DropsRequest: GuardClient.drops => DropsResponse { drops }
     ConflictsRequest: GuardClient.conflicts => ConflictsResponse { conflicts }
     ReconcileRequest: AdminClient.reconcile => ReconcileResponse {
         silent, reaped, unverifiable, blocked

@@ -161,6 +161,9 @@ pub(crate) enum Command {
     },
 
     #[command(flatten)]
+    Enforcement(crate::enforce::Command),
+
+    #[command(flatten)]
     Operator(crate::operator::Command),
 
     /// Show the agent's version, whether it is ready, and what is degraded.
@@ -367,6 +370,13 @@ mod tests {
             "adopt --from-host-local /tmp --dry-run",
             "source ignore containerd --for 2h --yes",
             "source ignore directory --for 0s --dry-run",
+            "drops --bridge rt0 --port veth0 --reason violation --follow",
+            "enforce --dry-run --bridge rt0 --since 24h",
+            "enforce on --bridge rt0 --yes",
+            "enforce off --bridge rt0",
+            "enforce status --bridge rt0",
+            "enforce resume --bridge rt0",
+            "port set veth0 --mode enforce --for 1h",
             "trace veth0",
             "replay a.pcap",
             "status -o json",
@@ -418,6 +428,8 @@ mod tests {
         refused("guardctl bind --generation 1", missing, "--mac");
         refused("guardctl release", missing, "--generation");
         refused("guardctl events", missing, "--follow");
+        refused("guardctl enforce --dry-run", missing, "--bridge");
+        refused("guardctl enforce on", missing, "--bridge");
         let conflict = ErrorKind::ArgumentConflict;
         refused("guardctl release --generation 1 --sandbox s", conflict, "--sandbox");
         refused("guardctl release --generation 1 --lifecycle l", conflict, "--lifecycle");

@@ -89,6 +89,7 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
                 answer(leases.watch(WatchRequest { from, ..WatchRequest::default() })).await?;
             follow::<_, Event>(stream, output).await
         }
+        Command::Enforcement(command) => command.run(channel, output).await,
         Command::Operator(command) => command.run(channel, output).await,
         Command::Status { ready } => {
             let status = answer(guard.status(StatusRequest {})).await?;

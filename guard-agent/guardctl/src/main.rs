@@ -5,6 +5,7 @@
 
 mod cli;
 mod command;
+mod enforce;
 mod error;
 mod local;
 mod operator;

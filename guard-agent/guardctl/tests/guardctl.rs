@@ -212,6 +212,17 @@ impl proto::guard_server::Guard for Canned {
         Err(Status::unimplemented("why"))
     }
 
+    async fn drops(&self, _: Request<proto::DropsRequest>) -> Answer<proto::DropsResponse> {
+        Err(Status::unimplemented("guardctl does not ask"))
+    }
+
+    async fn enforcement(
+        &self,
+        _: Request<proto::EnforcementRequest>,
+    ) -> Answer<proto::EnforcementResponse> {
+        Err(Status::unimplemented("guardctl does not ask"))
+    }
+
     async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusResponse> {
         Ok(Response::new(proto::StatusResponse { ready: true, ..Default::default() }))
     }

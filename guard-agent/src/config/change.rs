@@ -3,7 +3,10 @@
 
 use std::fmt::Debug;
 
-use guard_core::lease::{Pool, PoolSpec, Pools};
+use guard_core::{
+    enforcement::{Class, Hygiene, Settings},
+    lease::{Pool, PoolSpec, Pools},
+};
 
 use super::{Bridge, Config};
 
@@ -14,6 +17,16 @@ pub struct Change {
     pub what: String,
     /// It holds from now on; else from the next start on.
     pub applied: bool,
+}
+
+/// The bridges without what can change while the agent runs, and without what the pools say.
+fn sections(bridges: &[Bridge]) -> Vec<Bridge> {
+    let others = |bridge: &Bridge| Bridge {
+        homes: Vec::new(),
+        enforcement: Settings::default(),
+        ..bridge.clone()
+    };
+    bridges.iter().map(others).collect()
 }
 
 /// Compares settings one by one.
@@ -49,6 +62,7 @@ impl Config {
             when_degraded,
             conflict,
             quota,
+            enforce,
             bridges,
             pools,
             reconcile,
@@ -69,13 +83,12 @@ impl Config {
         changes.live("[allocate] when_degraded", &self.when_degraded, &when_degraded);
         changes.waits("[conflict]", &self.conflict, &conflict);
         changes.waits("[quota]", &self.quota, &quota);
-        let sections = |bridges: &[Bridge]| -> Vec<Bridge> {
-            bridges.iter().map(|bridge| Bridge { homes: Vec::new(), ..bridge.clone() }).collect()
-        };
         let homes = |bridges: &[Bridge]| -> Vec<_> {
             bridges.iter().map(|bridge| bridge.homes.clone()).collect()
         };
         changes.waits("[[bridge]]", &sections(&self.bridges), &sections(&bridges));
+        changes.live("[enforce]", &self.enforce, &enforce);
+        let enforcing = self.enforcing(&bridges, &mut changes);
         changes.waits("[[pool]] gateway_ports", &homes(&self.bridges), &homes(&bridges));
         let pools = self.changed_pools(&pools, &bridges, &mut changes);
         changes.live("[reconcile]", &self.reconcile, &reconcile);
@@ -86,6 +99,8 @@ impl Config {
         let changed = Self {
             source_stale,
             when_degraded,
+            enforce,
+            bridges: enforcing,
             pools,
             reconcile,
             subscribers,
@@ -93,6 +108,22 @@ impl Config {
             ..self.clone()
         };
         (changed, changes.0)
+    }
+
+    /// The bridges that there are, with what they drop from now on.
+    fn enforcing(&self, new: &[Bridge], changes: &mut Changes) -> Vec<Bridge> {
+        let bridge = |old: &Bridge| {
+            let Some(new) = new.iter().find(|new| new.name == old.name) else { return old.clone() };
+            let Settings { mode, strict, hygiene } = &new.enforcement;
+            let (was, name) = (&old.enforcement, &old.name);
+            let names = |hygiene: &Hygiene| hygiene.iter().map(Class::name).collect::<Vec<_>>();
+            let of_bridge = |key: &str| format!("[[bridge]] {name:?} {key}");
+            changes.live(&of_bridge("mode"), &was.mode.name(), &mode.name());
+            changes.live(&of_bridge("strict"), &was.strict.name(), &strict.name());
+            changes.live(&of_bridge("drop"), &names(&was.hygiene), &names(hygiene));
+            Bridge { enforcement: new.enforcement.clone(), ..old.clone() }
+        };
+        self.bridges.iter().map(bridge).collect()
     }
 
     /// The pools that there are, with such new settings as do not make another pool of them.
@@ -135,7 +166,7 @@ impl Config {
             changes.live(&of_pool("max_attempts"), &was.max_attempts, max_attempts);
             changes.waits(&of_pool("slaac"), &was.slaac, slaac);
             // What allow rules name is excluded, too, and those rules wait.
-            let exclude = if self.bridges == *bridges {
+            let exclude = if sections(&self.bridges) == sections(bridges) {
                 changes.live(&of_pool("exclude"), &was.exclude, exclude);
                 exclude
             } else {

@@ -106,7 +106,7 @@ pub(super) fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), F
 pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
     for (index, section) in sections.into_iter().enumerate() {
-        let file::Bridge { name, mode, uplinks, access, prefixes, allow } = section;
+        let file::Bridge { name, mode, strict, drop, uplinks, access, prefixes, allow } = section;
         let key = |key| format!("bridge.{index}.{key}");
         check_interface(&name).map_err(at(key("name")))?;
         for (setting, ports) in [("uplinks", &uplinks), ("access", &access)] {
@@ -117,9 +117,6 @@ pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, 
         if let Some(index) = access.iter().position(|port| uplinks.contains(port)) {
             let error = CheckError::TwoKinds { bridge: name, port: access[index].clone() };
             return Err(at(format!("{}.{index}", key("access")))(error));
-        }
-        if mode == file::Mode::Enforce {
-            return Err(at(key("mode"))(CheckError::Enforce { bridge: name }));
         }
         if bridges.iter().any(|bridge| *bridge.name == *name) {
             return Err(at(key("name"))(CheckError::BridgeTwice { bridge: name }));
@@ -132,7 +129,7 @@ pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, 
         }
         let allow = allow.into_iter().enumerate().map(|(index, section)| {
             let place = format!("{}.{index}", key("allow"));
-            rules::allow(&name, section).map_err(at(place))
+            rules::allow(&name, mode, section).map_err(at(place))
         });
         let allow = allow.collect::<Result<_, _>>()?;
         let prefixes = prefixes.into_iter().enumerate().map(|(index, section)| {
@@ -147,6 +144,7 @@ pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, 
             prefixes,
             allow,
             homes: Vec::new(),
+            enforcement: Settings { mode, strict, hygiene: drop },
         });
     }
     match u32::try_from(bridges.len()) {

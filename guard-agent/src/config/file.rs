@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use guard_core::{
     duration,
+    enforcement::{Hygiene, Mode, Strict},
     lease::{self, ExclusionError, PoolSpec},
     policy::{AllowKind, Conflict, Quota},
     segment::Segment,
@@ -45,6 +46,8 @@ pub(super) struct File {
     pub conflict: Conflict,
     /// What one port may say.
     pub quota: Quota,
+    /// What holds wherever frames are dropped.
+    pub enforce: Enforce,
     /// The bridges to watch.
     #[serde(skip_serializing)]
     pub bridge: Vec<Bridge>,
@@ -81,6 +84,7 @@ impl Default for File {
             allocate: Allocate::default(),
             conflict: Conflict::default(),
             quota: Quota::default(),
+            enforce: Enforce::default(),
             bridge: Vec::new(),
             pool: Vec::new(),
             reconcile: Reconcile::default(),
@@ -148,15 +152,41 @@ pub enum WhenDegraded {
     Allow,
 }
 
+/// What holds on every bridge that drops frames.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields,
+)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enforce {
+    /// Where soon after a change many ports at once begin to have frames dropped that claim nothing of
+    /// anybody, it is the change that is wrong: those frames pass again until an operator has looked.
+    pub brake: bool,
+}
+
+impl Default for Enforce {
+    fn default() -> Self {
+        Self { brake: true }
+    }
+}
+
 /// A bridge to watch; at least one.
 #[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bridge {
     /// Its name. It may be yet to come.
     pub name: String,
-    /// "observe" tells of impostors and drops nothing; "enforce" is not available yet.
+    /// "observe" tells of impostors, counts what "enforce" would drop, and drops nothing; "enforce" drops
+    /// their frames.
     #[serde(default)]
     pub mode: Mode,
+    /// Who may use no address and no MAC but its own: "bound", the ports that leases name; "all", every
+    /// access port; "none".
+    #[serde(default)]
+    pub strict: Strict,
+    /// What no sandbox has a reason to send: "router", "dhcp_server", "control", "ethertype", "tagged",
+    /// "opaque", "malformed".
+    #[serde(default)]
+    pub drop: Hygiene,
     /// Ports that lead to other hosts.
     #[serde(default)]
     pub uplinks: Vec<String>,
@@ -207,14 +237,6 @@ pub(super) struct Allow {
     /// Ports of the bridge, by name; any where none is named.
     #[serde(default)]
     pub ports: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
-    #[default]
-    Observe,
-    Enforce,
 }
 
 /// A pool to allocate from. What is not given is as it stands here.

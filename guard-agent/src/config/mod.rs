@@ -22,6 +22,7 @@ use std::{
 use guard_api::files;
 use guard_core::{
     bounds,
+    enforcement::Settings,
     homes::{self, MAX_HOMES},
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     policy::{Allow, Conflict, MAX_RULES, Quota},
@@ -36,7 +37,7 @@ use self::{
 
 pub use access::Access;
 pub use change::Change;
-pub use file::{LogFormat, WhenDegraded};
+pub use file::{Enforce, LogFormat, WhenDegraded};
 pub use http::HttpAddress;
 pub use print::commented_defaults;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub conflict: Conflict,
     /// What one port may add about addresses that nobody owns.
     pub quota: Quota,
+    /// What holds wherever frames are dropped.
+    pub enforce: Enforce,
     /// The bridges to watch.
     pub bridges: Vec<Bridge>,
     /// The pools to allocate from.
@@ -96,6 +99,8 @@ pub struct Bridge {
     pub allow: Vec<Allow>,
     /// The gateways that are guests.
     pub homes: Vec<Home>,
+    /// What is dropped.
+    pub enforcement: Settings,
 }
 
 /// A gateway that is at home on ports of its own.
@@ -150,15 +155,6 @@ pub enum ConfigError {
 /// What is wrong with settings that are well formed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// Enforcement does not exist yet.
-    #[error(
-        "bridge {bridge:?}: mode = \"enforce\" is not available yet; use mode = \"observe\", which \
-         reports impostors and drops nothing"
-    )]
-    Enforce {
-        /// Which bridge.
-        bridge: String,
-    },
     /// The name cannot be an interface's.
     #[error("{name:?} is not an interface name: 1 to 15 bytes without '/', spaces or ':'")]
     InterfaceName {
@@ -304,6 +300,7 @@ impl Config {
             allocate,
             conflict,
             quota,
+            enforce,
             bridge,
             pool,
             reconcile,
@@ -346,6 +343,7 @@ impl Config {
             when_degraded: allocate.when_degraded,
             conflict,
             quota,
+            enforce,
             bridges,
             reconcile: sources::reconcile(&reconcile)?,
             watchdog: sources::watchdog(&watchdog, &sources)?,

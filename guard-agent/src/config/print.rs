@@ -22,6 +22,7 @@ pub fn commented_defaults() -> String {
         allocate,
         conflict,
         quota,
+        enforce,
         bridge: _,
         pool: _,
         reconcile,
@@ -38,6 +39,7 @@ pub fn commented_defaults() -> String {
     section(&mut out, "[allocate]", allocate, false);
     section(&mut out, "[conflict]", conflict, false);
     section(&mut out, "[quota]", quota, false);
+    section(&mut out, "[enforce]", enforce, false);
     section(&mut out, "[reconcile]", reconcile, false);
     section(&mut out, "[watchdog]", watchdog, false);
     section(&mut out, "[access]", access, false);
@@ -90,8 +92,9 @@ fn describe(out: &mut String, text: &str) {
 
 fn bridge() -> file::Bridge {
     let name = "rt0".to_owned();
-    let (mode, uplinks, access, prefixes, allow) = Default::default();
-    file::Bridge { name, mode, uplinks, access, prefixes, allow }
+    let (mode, strict, drop) = Default::default();
+    let (uplinks, access, prefixes, allow) = Default::default();
+    file::Bridge { name, mode, strict, drop, uplinks, access, prefixes, allow }
 }
 
 fn controller() -> file::Controller {

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use guard_core::policy::{Allow, AllowKind};
+use guard_core::{
+    enforcement::Mode,
+    policy::{Allow, AllowKind},
+};
 use ipnet::IpNet;
 
 use super::{CheckError, check::check_interface, file};
@@ -26,7 +29,7 @@ pub(super) fn on_link(bridge: &str, section: file::OnLink) -> Result<(u16, IpNet
     }
 }
 
-pub(super) fn allow(bridge: &str, section: file::Allow) -> Result<Allow, CheckError> {
+pub(super) fn allow(bridge: &str, mode: Mode, section: file::Allow) -> Result<Allow, CheckError> {
     let file::Allow { kind, vlan, addresses, ports } = section;
     let error = |why: &str| CheckError::Allow {
         bridge: bridge.to_owned(),
@@ -41,6 +44,11 @@ pub(super) fn allow(bridge: &str, section: file::Allow) -> Result<Allow, CheckEr
     }
     if matches!(kind, AllowKind::Router | AllowKind::Proxy) && ports.is_empty() {
         return Err(error("any port could be one; name its ports"));
+    }
+    if mode.enforces() && kind != AllowKind::Proxy && ports.is_empty() {
+        return Err(error(
+            "with mode = \"enforce\" it would open the addresses to every port; name its ports",
+        ));
     }
     if kind != AllowKind::Router && addresses.is_empty() {
         return Err(error("it allows nothing; name the addresses"));

@@ -74,8 +74,31 @@ fn a_gateway_outside_its_prefix_is_refused() {
 }
 
 #[test]
-fn enforce_is_not_available_yet() {
-    refused("[[bridge]]\nname = \"rt0\"\nmode = \"enforce\"\n", &["not available", "observe"]);
+fn a_bridge_observes_and_binds_those_that_leases_name_unless_it_is_told_otherwise() {
+    use guard_core::enforcement::{Class, Mode, Settings, Strict};
+    let config = load(GOOD).unwrap();
+    assert!(config.enforce.brake);
+    assert_eq!(config.bridges[0].enforcement, Settings::default());
+    let keys = "mode = \"enforce\"\nstrict = \"all\"\ndrop = [\"router\", \"ethertype\"]\n";
+    let told = format!("[enforce]\nbrake = false\n[[bridge]]\nname = \"rt0\"\n{keys}");
+    let config = load(&told).unwrap();
+    assert!(!config.enforce.brake);
+    let hygiene = [Class::Router, Class::Ethertype].into_iter().collect();
+    let settings = Settings { mode: Mode::Enforce, strict: Strict::All, hygiene };
+    assert_eq!(config.bridges[0].enforcement, settings);
+    refused(&told.replace("\"router\"", "\"bpdu\""), &["line 7", "bpdu", "dhcp_server"]);
+    refused(&told.replace("\"all\"", "\"most\""), &["line 6", "most", "bound"]);
+}
+
+#[test]
+fn in_enforce_an_allow_rule_names_its_ports() {
+    let bridge = |mode: &str| format!("[[bridge]]\nname = \"rt0\"\nmode = \"{mode}\"\n");
+    for kind in ["shared", "vrrp"] {
+        let rule = format!("[[bridge.allow]]\nkind = \"{kind}\"\naddresses = [\"10.8.64.9\"]\n");
+        load(&format!("{}{rule}", bridge("observe"))).unwrap();
+        refused(&format!("{}{rule}", bridge("enforce")), &["line 4", kind, "name its ports"]);
+        load(&format!("{}{rule}ports = [\"a\", \"b\"]\n", bridge("enforce"))).unwrap();
+    }
 }
 
 #[test]
@@ -220,7 +243,7 @@ fn whatever_is_wrong_its_line_is_named() {
         ("[[bridge]]\nname = \"a b\"\n", 2),
         ("[[bridge]]\nname = \"b\"\nuplinks = [\n\"ok\",\n\"/\",\n]\n", 5),
         ("[[bridge]]\nname = \"b\"\nuplinks = [\"p\"]\naccess = [\n\"q\",\n\"p\",\n]\n", 6),
-        ("[[bridge]]\nname = \"b\"\nmode = \"enforce\"\n", 3),
+        ("[[bridge]]\nname = \"b\"\nmode = \"block\"\n", 3),
         ("[[bridge]]\nname = \"b\"\n[[bridge]]\nname = \"b\"\n", 4),
         (&format!("[[bridge]]\nname = \"b\"\n{allow}addresses = [\"x\"]\n"), 3),
         (

@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     daemon::{liveness::Liveness, reload::Reloader},
     datapath::{self, Kernel},
+    enforcement::{self, Enforcement},
     health::Health,
     inventory::{Publisher, Sources},
     observer::{self, Handle, Observer},
@@ -151,15 +152,18 @@ impl Running {
     async fn start(
         config: &Arc<Config>,
         leases: &Leases,
-        kernel: Kernel,
+        mut kernel: Kernel,
         faces: Faces<'_>,
         supervisor: &Supervisor,
     ) -> anyhow::Result<Self> {
         let Leases { health, metrics, bus, live, owners, reporter, ledger } = leases;
         let Faces { path, hangup, door, readers, web, api } = faces;
+        let enforcement = open_enforcement(config, leases, &mut kernel)?;
         let (observer, handle) =
             Observer::start(kernel, observer_parts(config, leases, supervisor)).await?;
         supervisor.spawn("observer", observer.run());
+        enforcement.begin(handle.ports.clone());
+        supervisor.spawn("enforcement", enforcement.clone().run());
         let liveness = start_liveness(leases, &handle, api, supervisor)?;
         let (reconciler, watchdog) = judges(config, leases, supervisor);
         let (current, settings) = watch::channel(config.clone());
@@ -169,6 +173,7 @@ impl Running {
             ledger: ledger.clone(),
             bus: bus.clone(),
             metrics: metrics.clone(),
+            enforcement: enforcement.clone(),
             reconciler: reconciler.clone(),
         };
         let store = boot::watch_store(ledger.trouble(), health.clone());
@@ -184,6 +189,7 @@ impl Running {
             owners: owners.clone(),
             reporter: reporter.clone(),
             bus: bus.clone(),
+            enforcement,
             reconciler,
             watchdog,
             health: health.clone(),
@@ -204,6 +210,23 @@ impl Running {
             task.abort();
         }
     }
+}
+
+/// Before any port is known: its first policy is the one that is configured.
+fn open_enforcement(
+    config: &Config,
+    leases: &Leases,
+    kernel: &mut Kernel,
+) -> anyhow::Result<Arc<Enforcement>> {
+    let deps = enforcement::Deps {
+        modes: kernel.modes()?,
+        drops: kernel.drops()?,
+        owners: leases.owners.clone(),
+        reporter: leases.reporter.clone(),
+        health: leases.health.clone(),
+        state_dir: config.state_dir.clone(),
+    };
+    Ok(Arc::new(Enforcement::open(deps, config)))
 }
 
 fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> observer::Deps {

@@ -7,6 +7,7 @@ use tokio::{signal::unix::Signal, sync::watch};
 
 use crate::{
     config::{Change, Config},
+    enforcement::Enforcement,
     events::EventBus,
     ledger::Ledger,
     metrics::Metrics,
@@ -26,6 +27,8 @@ pub(super) struct Reloader {
     pub bus: Arc<EventBus>,
     /// What Prometheus reads.
     pub metrics: Arc<Metrics>,
+    /// What is dropped.
+    pub enforcement: Arc<Enforcement>,
     /// The reconciler.
     pub reconciler: Arc<Reconciler>,
 }
@@ -56,6 +59,7 @@ impl Reloader {
         self.bus.set_subscribers(subscribers.iter().map(|(name, _)| name.clone()));
         self.metrics.prepare(&config);
         self.reconciler.set(*reconcile);
+        self.enforcement.configured(&config);
         for socket in std::iter::once(socket).chain(reader_socket) {
             if let Err(error) = server::open_to(socket, access) {
                 tracing::error!(%error, "who could connect so far still can");

@@ -12,7 +12,7 @@ use nix::{
 };
 
 /// What the agent makes in its state directory.
-const OURS: [&str; 2] = ["leases.db", "incidents.db"];
+const OURS: [&str; 3] = ["leases.db", "incidents.db", "port-modes.json"];
 
 /// Others could put a store of theirs in the place of ours.
 #[derive(Debug, thiserror::Error)]

@@ -234,6 +234,8 @@ mod tests {
             last_seen: now.wall,
             last: now.boot,
             frames: 1,
+            dropped: 0,
+            is_dropped: false,
             counter: 0,
             gone: false,
         };

@@ -1,7 +1,7 @@
 //! Where incidents become alerts: an event and a metric, before anything else is done, and then a line
 //! in the agent's log and in the incident log.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use guard_core::{
     arbiter::Holder,
@@ -17,7 +17,7 @@ use guard_core::{
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::unowned::Unowned;
 use crate::{
@@ -35,6 +35,8 @@ pub struct IncidentReporter {
     log: IncidentLog,
     unwritten: Mutex<Vec<Line>>,
     unowned: Mutex<Unowned>,
+    /// The ports on which what claims another's is dropped.
+    enforced: RwLock<BTreeSet<u32>>,
 }
 
 /// What is to be written of an incident.
@@ -55,7 +57,13 @@ impl IncidentReporter {
     ) -> Self {
         let unwritten = Mutex::default();
         let unowned = Mutex::new(Unowned::new(slaac));
-        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten, unowned }
+        let enforced = RwLock::default();
+        Self { incidents: Mutex::new(incidents), bus, metrics, log, unwritten, unowned, enforced }
+    }
+
+    /// These are the ports on which what claims another's is dropped.
+    pub fn set_enforced(&self, ports: BTreeSet<u32>) {
+        *self.enforced.write() = ports;
     }
 
     /// A frame claims what another has. `latency` is the time since the kernel saw it, if the agent ran. What is to be
@@ -68,7 +76,10 @@ impl IncidentReporter {
         }
     }
 
-    fn tell(&self, sighting: Sighting, now: Now) -> Option<Phase> {
+    fn tell(&self, mut sighting: Sighting, now: Now) -> Option<Phase> {
+        let Claimant { role, ifindex, is_dropped, .. } = &mut sighting.challenger;
+        let is_enforced = ifindex.is_some_and(|port| self.enforced.read().contains(&port));
+        *is_dropped = *role == Role::Impostor && is_enforced;
         let (phase, incident) = self.incidents.lock().sighted(sighting, now)?;
         self.alert(phase, incident, now);
         Some(phase)
@@ -432,6 +443,7 @@ fn log_opened(incident: &Incident) {
         kind = kind.name(),
         severity = severity.name(),
         claimants = claimants(incident),
+        action = incident.is_dropped().then_some("dropped"),
         detail = (!detail.is_empty()).then_some(&**detail),
         %first_seen,
         "{text}"

@@ -137,7 +137,7 @@ impl DatapathMetrics {
             frames_dropped: counter(
                 registry,
                 "guard_frames_dropped_total",
-                "Frames that were dropped, by reason; none as long as the mode is observe.",
+                "Frames that were dropped, by reason; none where the mode is observe.",
                 &["bridge", "reason"],
             )?,
             would_drop: counter(
@@ -296,6 +296,43 @@ impl PassMetrics {
                 "guard_watchdog_removed_total",
                 "Containers that the watchdog removed, or failed to; it tries again in each pass.",
                 &["result"],
+            )?,
+        })
+    }
+}
+
+/// Which ports drop frames.
+#[derive(Debug)]
+pub struct EnforcementMetrics {
+    /// By bridge.
+    pub ports_enforcing: IntGaugeVec,
+    /// By bridge.
+    pub ports_dropping: IntGaugeVec,
+    /// By bridge.
+    pub braked: IntGaugeVec,
+    /// By bridge.
+    pub first_on_hook: IntGaugeVec,
+}
+
+impl EnforcementMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let of_bridge = |name, help| gauge(registry, name, help, &["bridge"]);
+        Ok(Self {
+            ports_enforcing: of_bridge(
+                "guard_ports_enforcing",
+                "Ports whose frames are dropped where they break the rules.",
+            )?,
+            ports_dropping: of_bridge(
+                "guard_ports_dropping",
+                "Ports that had a frame dropped within the last minute.",
+            )?,
+            braked: of_bridge(
+                "guard_enforce_braked",
+                "1 while frames pass since a change had many ports drop at once, else 0.",
+            )?,
+            first_on_hook: of_bridge(
+                "guard_first_on_hook",
+                "1 while no other program is before the agent's on any port, else 0.",
             )?,
         })
     }

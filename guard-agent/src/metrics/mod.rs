@@ -19,7 +19,7 @@ use prometheus::{
 use self::definitions::{DatapathMetrics, IncidentMetrics, register};
 pub use self::{
     datapath::Counters,
-    definitions::{LeaseMetrics, PassMetrics},
+    definitions::{EnforcementMetrics, LeaseMetrics, PassMetrics},
     openmetrics::of_text as openmetrics,
 };
 use crate::ledger::AfterCommit;
@@ -46,6 +46,8 @@ pub struct Metrics {
     pub incidents: IncidentMetrics,
     /// Sources and passes.
     pub passes: PassMetrics,
+    /// What enforces.
+    pub enforcement: EnforcementMetrics,
 }
 
 impl Metrics {
@@ -85,6 +87,7 @@ impl Metrics {
             datapath: DatapathMetrics::new(&registry)?,
             incidents: IncidentMetrics::new(&registry)?,
             passes: PassMetrics::new(&registry)?,
+            enforcement: EnforcementMetrics::new(&registry)?,
             registry,
         })
     }

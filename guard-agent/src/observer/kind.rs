@@ -62,9 +62,9 @@ mod tests {
         let physical = || PortDevice::Other("a physical device".into());
         let bridge = |uplinks: &[&str], access: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-            let (prefixes, allow, homes) = Default::default();
+            let (prefixes, allow, homes, enforcement) = Default::default();
             let (uplinks, access) = (names(uplinks), names(access));
-            Bridge { name: "rt0".into(), uplinks, access, prefixes, allow, homes }
+            Bridge { name: "rt0".into(), uplinks, access, prefixes, allow, homes, enforcement }
         };
         for (uplinks, access, device, expected) in [
             (&[][..], &[][..], PortDevice::Tap, PortKind::Access),

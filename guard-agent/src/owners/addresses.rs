@@ -10,7 +10,7 @@ use std::{
 use aya::maps::MapError;
 use bytemuck::Zeroable as _;
 use guard_core::{
-    lease::{Lease, model::Binding},
+    lease::{Generation, Lease, model::Binding},
     mac::Mac,
     segment::Segment,
 };
@@ -18,11 +18,30 @@ use guard_ebpf::abi::{
     AddressKey, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
 };
 
-use super::Inner;
+use super::{Inner, Owners};
 use crate::datapath::entries;
 
 /// An address on its segment.
 type Place = (Segment, IpAddr);
+
+impl Owners {
+    /// The lease that a declared binding of names a port: its sandbox, and its generation.
+    pub fn bound_to(&self, ifindex: u32) -> Option<(String, Generation)> {
+        let inner = self.inner.lock();
+        let keys = inner.by_port.get(&ifindex)?.iter().filter(|key| !inner.ended.contains(key));
+        let mut leases = keys.filter_map(|key| inner.holders.get(key));
+        let lease = leases.find(|lease| lease.binding.declared)?;
+        Some((lease.owner.as_ref()?.sandbox.to_string(), lease.generation))
+    }
+
+    /// The addresses of the host on a bridge that are leased all the same.
+    pub fn leased_hosts(&self, bridge: &str) -> Vec<IpAddr> {
+        let inner = self.inner.lock();
+        let own = inner.holders.keys().filter(|(segment, _)| *segment.bridge == *bridge);
+        let hosts = own.filter(|(segment, address)| inner.is_host(segment, *address));
+        hosts.map(|(_, address)| *address).collect()
+    }
+}
 
 impl Inner {
     /// Makes the kernel's entries of a bridge what they should be.

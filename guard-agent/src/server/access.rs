@@ -72,6 +72,8 @@ const METHODS: &[(&str, Role)] = &[
     ("/guard.v1.Guard/WatchConflicts", Reader),
     ("/guard.v1.Guard/Why", Reader),
     ("/guard.v1.Guard/Status", Reader),
+    ("/guard.v1.Guard/Drops", Reader),
+    ("/guard.v1.Guard/Enforcement", Reader),
     // Keeps an alert from everyone.
     ("/guard.v1.Guard/Silence", Administrator),
     // Puts a program on a port.
@@ -86,6 +88,8 @@ const METHODS: &[(&str, Role)] = &[
     ("/guard.v1.Admin/Adopt", Administrator),
     ("/guard.v1.Admin/Watchdog", Administrator),
     ("/guard.v1.Admin/IgnoreSource", Administrator),
+    ("/guard.v1.Admin/SetMode", Administrator),
+    ("/guard.v1.Admin/ResumeEnforcement", Administrator),
 ];
 
 /// The role that the method at a path asks for; `None` where there is no such method.

@@ -22,7 +22,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Deps, audit, check,
+    Deps, audit, check, enforcement,
     error::{self, Invalid},
     leases::addresses,
     page::{self, AT_ONCE, Key, Page, Paged},
@@ -171,6 +171,25 @@ impl proto::admin_server::Admin for Service {
         request: Request<proto::IgnoreSourceRequest>,
     ) -> Result<Response<proto::IgnoreSourceResponse>, Status> {
         sources::ignore(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_mode(
+        &self,
+        request: Request<proto::SetModeRequest>,
+    ) -> Result<Response<proto::SetModeResponse>, Status> {
+        let request = request.into_inner();
+        let dry_run = request.dry_run;
+        let (response, what) = enforcement::set_mode(&self.0, request)?;
+        Ok(audit::changed(response, Some(what).filter(|_| !dry_run)))
+    }
+
+    async fn resume_enforcement(
+        &self,
+        request: Request<proto::ResumeEnforcementRequest>,
+    ) -> Result<Response<proto::ResumeEnforcementResponse>, Status> {
+        let request = request.into_inner();
+        let response = enforcement::resume(&self.0, &request)?;
+        Ok(audit::changed(response, Some(request.bridge)))
     }
 
     async fn quarantine(

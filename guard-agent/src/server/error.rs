@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{access::Role, binding::Unbindable};
 use crate::{
+    enforcement::ModeError,
     health::Degraded,
     inventory::{Awaited, IgnoreError, host_local::HostLocalError},
     observer::EnsureError,
@@ -312,6 +313,17 @@ pub(super) fn port_unknown(port: &str) -> Status {
 /// There is nothing to see on it yet.
 pub(super) fn port_uncovered(port: &str) -> Status {
     not_in_kernel(format!("port {port:?} is not watched; `guardctl status` says why"))
+}
+
+/// A mode is not changed.
+pub(super) fn mode(error: &ModeError, bridge: &str, port: &str) -> Status {
+    let message = error.to_string();
+    match error {
+        ModeError::BridgeUnknown => bridge_unknown(bridge),
+        ModeError::PortUnknown => port_unknown(port),
+        ModeError::Preflight(_) => status(Code::FailedPrecondition, "PREFLIGHT", message, None),
+        ModeError::Kernel(_) | ModeError::Store(_) => not_in_kernel(message),
+    }
 }
 
 /// A file of an operator's, or the store, cannot be read or written.

@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Deps, convert,
+    Deps, convert, enforcement,
     error::{self, Invalid},
     explain, live,
     page::Page,
@@ -55,11 +55,16 @@ impl proto::guard_server::Guard for Service {
         request: Request<proto::PortsRequest>,
     ) -> Result<Response<proto::PortsResponse>, Status> {
         let mut page = Page::of("Guard.Ports", &mut request.into_inner(), self.0.bus.last())?;
+        let in_force = self.0.enforcement.in_force();
         let some = |after: Option<&u32>, wanted| {
             let ports = self.0.observer.ports.read();
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let some = ports.range((from, Bound::Unbounded)).take(wanted);
-            some.map(|(id, status)| (*id, self.port(*id, status))).collect()
+            let port = |(id, status): (&u32, &PortStatus)| {
+                let mode = enforcement::mode(in_force.of(status)).into();
+                (*id, proto::Port { mode, ..self.port(*id, status) })
+            };
+            some.map(port).collect()
         };
         let ports = page.of_pieces(some).await;
         let (next_page_token, seq) = (page.next(), page.seq);
@@ -152,6 +157,20 @@ impl proto::guard_server::Guard for Service {
         }
     }
 
+    async fn drops(
+        &self,
+        request: Request<proto::DropsRequest>,
+    ) -> Result<Response<proto::DropsResponse>, Status> {
+        enforcement::drops(&self.0, request.into_inner()).map(Response::new)
+    }
+
+    async fn enforcement(
+        &self,
+        request: Request<proto::EnforcementRequest>,
+    ) -> Result<Response<proto::EnforcementResponse>, Status> {
+        enforcement::enforcement(&self.0, &request.into_inner()).map(Response::new)
+    }
+
     async fn status(
         &self,
         _request: Request<proto::StatusRequest>,
@@ -210,6 +229,7 @@ fn messages(
 }
 
 impl Service {
+    /// A port, without its mode.
     fn port(&self, ifindex: u32, status: &PortStatus) -> proto::Port {
         let PortStatus { port, kind: (kind, kind_why), slot, coverage, why } = status;
         let kind = match kind {
@@ -235,16 +255,21 @@ impl Service {
             since: coverage.and_then(|coverage| convert::system_time(coverage.since)),
             frames: coverage.map_or(0, |_| self.0.observer.counters.frames(*slot)),
             addresses: u32::try_from(self.0.live.addresses_behind(ifindex)).unwrap_or(u32::MAX),
+            ..proto::Port::default()
         }
     }
 
     fn bridges(&self) -> Vec<proto::BridgeStatus> {
         let Deps { health, observer, .. } = &*self.0;
+        let modes = self.0.enforcement.modes();
         let ports = observer.ports.read();
         let bridge = |name: &Arc<str>| {
             let own = || ports.values().filter(|status| status.port.bridge == *name);
             let count = |ports: usize| u32::try_from(ports).unwrap_or(u32::MAX);
+            let (mode, configured) = modes.get(name).copied().unwrap_or_default();
             proto::BridgeStatus {
+                mode: enforcement::mode(mode).into(),
+                configured_mode: enforcement::mode(configured).into(),
                 name: name.to_string(),
                 present: health.why(&health::bridge(name)).is_none(),
                 ports: count(own().count()),

@@ -8,6 +8,7 @@ mod binding;
 mod capability;
 mod check;
 pub(crate) mod convert;
+mod enforcement;
 mod error;
 mod explain;
 mod guard;
@@ -54,6 +55,7 @@ pub(crate) use socket::{Door, listen, open_to};
 
 use crate::{
     config::{Config, WhenDegraded},
+    enforcement::Enforcement,
     events::{EventBus, IncidentReporter},
     health::{self, Health},
     ledger::Ledger,
@@ -84,6 +86,8 @@ pub(crate) struct Deps {
     pub reporter: Arc<IncidentReporter>,
     /// The event stream.
     pub bus: Arc<EventBus>,
+    /// What is dropped.
+    pub enforcement: Arc<Enforcement>,
     /// The reconciler.
     pub reconciler: Arc<Reconciler>,
     /// The watchdog.

@@ -325,7 +325,7 @@ macro_rules! paged {
 
 paged! {
     ListLeasesRequest, ListPoolsRequest, ListSubnetsRequest, ListInterfacesRequest, LiveRequest,
-    PortsRequest, ConflictsRequest, ReconcileRequest, WatchdogRequest, RecoverRequest,
+    PortsRequest, DropsRequest, ConflictsRequest, ReconcileRequest, WatchdogRequest, RecoverRequest,
     CheckRequest, GcRequest, QuarantineRequest, AdoptRequest,
 }
 

@@ -83,7 +83,8 @@ fn message(line: &Line, port: &str) -> proto::TracedFrame {
     }
 }
 
-fn frame(traced: &Traced, empty: proto::TracedFrame) -> proto::TracedFrame {
+/// What a frame says, by its names.
+pub(super) fn frame(traced: &Traced, empty: proto::TracedFrame) -> proto::TracedFrame {
     let Traced {
         key,
         mac,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use guard_tests::{Agent, Lab, Launch, checked};
 
 /// Each metric that others may rely on, and its labels.
-const CONTRACT: [(&str, &[&str]); 33] = [
+const CONTRACT: [(&str, &[&str]); 37] = [
     ("guard_leases", &["pool", "state"]),
     ("guard_pool_capacity_addresses", &["pool"]),
     ("guard_allocations_total", &["pool", "result"]),
@@ -34,6 +34,10 @@ const CONTRACT: [(&str, &[&str]); 33] = [
     ("guard_build_info", &["version"]),
     ("guard_ready", &[]),
     ("guard_frames_would_drop_total", &["bridge", "reason"]),
+    ("guard_ports_enforcing", &["bridge"]),
+    ("guard_ports_dropping", &["bridge"]),
+    ("guard_enforce_braked", &["bridge"]),
+    ("guard_first_on_hook", &["bridge"]),
     ("guard_claims_ignored_total", &["bridge", "reason"]),
     ("guard_suspect_frames_total", &["bridge", "kind"]),
     ("guard_map_full_total", &["bridge", "map"]),

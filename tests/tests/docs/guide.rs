@@ -96,6 +96,7 @@ fn the_guide_can_be_typed_from_top_to_bottom() -> Result<()> {
         "impostor",
         "silenced until",
         "arp from",
+        "of other ports:",
         "releasing",
         "conflict.opened",
         "/24 via 10.8.64.1",

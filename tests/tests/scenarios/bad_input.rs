@@ -65,10 +65,12 @@ fn a_gateway_outside_its_prefix_is_refused() -> Result<()> {
 }
 
 #[test]
-fn enforcing_is_not_available_yet() -> Result<()> {
+fn a_rule_that_opens_an_address_to_all_is_refused_in_enforce() -> Result<()> {
     let lab = Lab::new()?;
-    let config = lab.config()?.with("[[bridge]]\nname = \"rt0\"\nmode = \"enforce\"")?;
-    gives_up(&lab, Launch::config(&config)?, &["enforce", "not available"])
+    let rule = "[[bridge.allow]]\nkind = \"shared\"\naddresses = [\"10.8.64.9\"]";
+    let config =
+        lab.config()?.with(&format!("[[bridge]]\nname = \"rt9\"\nmode = \"enforce\"\n{rule}"))?;
+    gives_up(&lab, Launch::config(&config)?, &["rt9", "shared", "name its ports"])
 }
 
 #[test]

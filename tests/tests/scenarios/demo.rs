@@ -25,8 +25,10 @@ fn its_json_says_what_was_measured() -> Result<()> {
     assert_eq!(number("conflicts_flagged")?, 1);
     assert_eq!(number("conflicts_flagged_without_a_pool")?, 1);
     assert!(number("detection_latency_us")? > 0, "{line}");
+    assert!(number("misdelivered_observe")? > 0 && number("frames_dropped")? > 0, "{line}");
+    assert_eq!(number("misdelivered_enforce")?, 0, "{line}");
     let keys: BTreeSet<_> = line.as_object().context("not an object")?.keys().collect();
-    assert_eq!(keys.len(), 10, "{keys:?}");
+    assert_eq!(keys.len(), 13, "{keys:?}");
     Ok(())
 }
 
@@ -36,8 +38,15 @@ fn its_story_is_told_on_standard_output() -> Result<()> {
     let stdout = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{stdout}");
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    let parts =
-        ["Without guard", "With guard", "squatter", "neighbour", "Two lines", "guardctl conflicts"];
+    let parts = [
+        "Without guard",
+        "With guard",
+        "squatter",
+        "neighbour",
+        "Two lines",
+        "guardctl conflicts",
+        "guardctl drops",
+    ];
     for part in parts {
         assert!(stdout.contains(part), "{part} is not in:\n{stdout}");
     }

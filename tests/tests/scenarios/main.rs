@@ -15,6 +15,8 @@ mod declared;
 mod declined;
 mod demo;
 mod directory;
+mod enforce;
+mod enforce_limits;
 mod exhaustion;
 mod files;
 mod forgotten;

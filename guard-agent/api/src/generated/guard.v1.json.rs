@@ -190,7 +190,7 @@ impl ::serde::Serialize for LiveAddress {
 impl ::serde::Serialize for Port {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Port", 12)?;
+        let mut object = serializer.serialize_struct("Port", 13)?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
         object.serialize_field("ifindex", &crate::json::number(self.ifindex))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
@@ -203,13 +203,14 @@ impl ::serde::Serialize for Port {
         object.serialize_field("since", &crate::json::time(self.since))?;
         object.serialize_field("frames", &self.frames)?;
         object.serialize_field("addresses", &self.addresses)?;
+        object.serialize_field("mode", &crate::json::text(self.mode().word()))?;
         object.end()
     }
 }
 impl ::serde::Serialize for Claimant {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Claimant", 9)?;
+        let mut object = serializer.serialize_struct("Claimant", 10)?;
         object.serialize_field("role", &crate::json::text(self.role().word()))?;
         object.serialize_field("mac", &crate::json::text(&self.mac))?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
@@ -219,13 +220,14 @@ impl ::serde::Serialize for Claimant {
         object.serialize_field("first_seen", &crate::json::time(self.first_seen))?;
         object.serialize_field("last_seen", &crate::json::time(self.last_seen))?;
         object.serialize_field("frames", &self.frames)?;
+        object.serialize_field("dropped", &self.dropped)?;
         object.end()
     }
 }
 impl ::serde::Serialize for Conflict {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Conflict", 16)?;
+        let mut object = serializer.serialize_struct("Conflict", 17)?;
         object.serialize_field("id", &crate::json::text(&self.id))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
         object.serialize_field("vlan", &self.vlan)?;
@@ -242,6 +244,7 @@ impl ::serde::Serialize for Conflict {
         object.serialize_field("source", &crate::json::text(&self.source))?;
         object.serialize_field("entry", &crate::json::text(&self.entry))?;
         object.serialize_field("detail", &crate::json::text(&self.detail))?;
+        object.serialize_field("action", &crate::json::text(self.action().word()))?;
         object.end()
     }
 }
@@ -331,12 +334,14 @@ impl ::serde::Serialize for IgnoredSource {
 impl ::serde::Serialize for BridgeStatus {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("BridgeStatus", 5)?;
+        let mut object = serializer.serialize_struct("BridgeStatus", 7)?;
         object.serialize_field("name", &crate::json::text(&self.name))?;
         object.serialize_field("present", &self.present)?;
         object.serialize_field("ports", &self.ports)?;
         object.serialize_field("covered", &self.covered)?;
         object.serialize_field("unknown", &self.unknown)?;
+        object.serialize_field("mode", &crate::json::text(self.mode().word()))?;
+        object.serialize_field("configured_mode", &crate::json::text(self.configured_mode().word()))?;
         object.end()
     }
 }
@@ -589,6 +594,98 @@ impl ::serde::Serialize for IgnoreSourceResponse {
         object.end()
     }
 }
+impl ::serde::Serialize for DropsResponse {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("DropsResponse", 1)?;
+        object.serialize_field("drops", &self.drops)?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for Drops {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("Drops", 16)?;
+        object.serialize_field("interface", &crate::json::text(&self.interface))?;
+        object.serialize_field("ifindex", &crate::json::number(self.ifindex))?;
+        object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
+        object.serialize_field("reason", &crate::json::text(&self.reason))?;
+        object.serialize_field("dropped", &self.dropped)?;
+        object.serialize_field("would_drop", &self.would_drop)?;
+        object.serialize_field("first_time", &crate::json::time(self.first_time))?;
+        object.serialize_field("last_time", &crate::json::time(self.last_time))?;
+        object.serialize_field("frame", &crate::json::hex(&self.frame))?;
+        object.serialize_field("says", &crate::json::text(&self.says))?;
+        object.serialize_field("address", &crate::json::text(&self.address))?;
+        object.serialize_field("eth_src", &crate::json::text(&self.eth_src))?;
+        object.serialize_field("rule", &crate::json::text(&self.rule))?;
+        object.serialize_field("allow", &crate::json::text(&self.allow))?;
+        object.serialize_field("sandbox", &crate::json::text(&self.sandbox))?;
+        object.serialize_field("generation", &crate::json::number(self.generation))?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for EnforcementResponse {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("EnforcementResponse", 1)?;
+        object.serialize_field("bridges", &self.bridges)?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for BridgeEnforcement {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("BridgeEnforcement", 10)?;
+        object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
+        object.serialize_field("mode", &crate::json::text(self.mode().word()))?;
+        object.serialize_field("configured_mode", &crate::json::text(self.configured_mode().word()))?;
+        object.serialize_field("strict", &crate::json::text(&self.strict))?;
+        object.serialize_field("classes", &self.classes)?;
+        object.serialize_field("braked", &self.braked)?;
+        object.serialize_field("ports_enforcing", &self.ports_enforcing)?;
+        object.serialize_field("ports_dropping", &self.ports_dropping)?;
+        object.serialize_field("ports", &self.ports)?;
+        object.serialize_field("findings", &self.findings)?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for PortMode {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("PortMode", 3)?;
+        object.serialize_field("interface", &crate::json::text(&self.interface))?;
+        object.serialize_field("mode", &crate::json::text(self.mode().word()))?;
+        object.serialize_field("until", &crate::json::time(self.until))?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for Finding {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("Finding", 3)?;
+        object.serialize_field("error", &self.error)?;
+        object.serialize_field("what", &crate::json::text(&self.what))?;
+        object.serialize_field("advice", &crate::json::text(&self.advice))?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for SetModeResponse {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("SetModeResponse", 1)?;
+        object.serialize_field("bridge", &self.bridge)?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for ResumeEnforcementResponse {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("ResumeEnforcementResponse", 1)?;
+        object.serialize_field("bridge", &self.bridge)?;
+        object.end()
+    }
+}
 impl Outcome {
     /// The word that JSON has for it; empty where it is unspecified.
     pub fn word(self) -> &'static str {
@@ -702,6 +799,16 @@ impl Role {
         }
     }
 }
+impl Action {
+    /// The word that JSON has for it; empty where it is unspecified.
+    pub fn word(self) -> &'static str {
+        match self.as_str_name() {
+            "ACTION_PASSED" => "passed",
+            "ACTION_DROPPED" => "dropped",
+            _ => "",
+        }
+    }
+}
 impl PassResult {
     /// The word that JSON has for it; empty where it is unspecified.
     pub fn word(self) -> &'static str {
@@ -720,6 +827,17 @@ impl Fate {
             "FATE_KEPT" => "kept",
             "FATE_REMOVED" => "removed",
             "FATE_FAILED" => "failed",
+            _ => "",
+        }
+    }
+}
+impl EnforcementMode {
+    /// The word that JSON has for it; empty where it is unspecified.
+    pub fn word(self) -> &'static str {
+        match self.as_str_name() {
+            "ENFORCEMENT_MODE_OBSERVE" => "observe",
+            "ENFORCEMENT_MODE_ENFORCE" => "enforce",
+            "ENFORCEMENT_MODE_BRIDGE" => "bridge",
             _ => "",
         }
     }

@@ -611,6 +611,9 @@ pub struct Port {
     /// Addresses that claim to be behind the port.
     #[prost(uint32, tag = "10")]
     pub addresses: u32,
+    /// What becomes of its frames that break the rules; of an uplink none is dropped.
+    #[prost(enumeration = "EnforcementMode", tag = "13")]
+    pub mode: i32,
 }
 /// One of those who claim an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -642,6 +645,9 @@ pub struct Claimant {
     /// How many of its frames were claims in this incident.
     #[prost(uint64, tag = "9")]
     pub frames: u64,
+    /// How many of those were dropped.
+    #[prost(uint64, tag = "10")]
+    pub dropped: u64,
 }
 /// An incident, keyed by segment and address: it opens with one alert and closes when all claimants
 /// but one have been silent or are gone.
@@ -695,6 +701,10 @@ pub struct Conflict {
     /// What is wrong, for people, where kind and claimants do not say it.
     #[prost(string, tag = "15")]
     pub detail: ::prost::alloc::string::String,
+    /// What becomes of the frames of the impostors. Where they are dropped, the severity is one less, unless
+    /// the kind is CONFLICT_KIND_GATEWAY.
+    #[prost(enumeration = "Action", tag = "17")]
+    pub action: i32,
 }
 /// Something that has happened to a lease or an incident.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -839,6 +849,12 @@ pub struct BridgeStatus {
     /// The ports of which nobody has said what they lead to, each with what it is.
     #[prost(string, repeated, tag = "5")]
     pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What becomes of frames that break the rules.
+    #[prost(enumeration = "EnforcementMode", tag = "6")]
+    pub mode: i32,
+    /// What the configuration says of that.
+    #[prost(enumeration = "EnforcementMode", tag = "7")]
+    pub configured_mode: i32,
 }
 /// How the agent is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1487,6 +1503,207 @@ pub struct IgnoreSourceResponse {
     #[prost(message, optional, tag = "1")]
     pub source: ::core::option::Option<SourceStatus>,
 }
+/// Asks for what was dropped.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropsRequest {
+    /// Only on this bridge; empty: on all.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+    /// Only of the port with this name; empty: of all.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// Only for this reason, as the metric `guard_frames_dropped_total` has it; empty: for all.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The most rows that the page may have; 0: as many as fit.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// The `next_page_token` of the page before; empty: the first page.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// What was dropped.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DropsResponse {
+    /// In the order of ports and reasons.
+    #[prost(message, repeated, tag = "1")]
+    pub drops: ::prost::alloc::vec::Vec<Drops>,
+    /// Where there is more: the `page_token` of the next page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The number of the last event before the first page.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
+/// The frames of one port that break one rule, since the port came.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drops {
+    /// The port's name; empty where it is gone.
+    #[prost(string, tag = "1")]
+    pub interface: ::prost::alloc::string::String,
+    /// Its index.
+    #[prost(uint32, tag = "2")]
+    pub ifindex: u32,
+    /// The bridge.
+    #[prost(string, tag = "3")]
+    pub bridge: ::prost::alloc::string::String,
+    /// Why: as the metric `guard_frames_dropped_total` has it.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Frames that were dropped.
+    #[prost(uint64, tag = "5")]
+    pub dropped: u64,
+    /// Frames that passed, since they were only observed, and that enforce would have dropped.
+    #[prost(uint64, tag = "6")]
+    pub would_drop: u64,
+    /// The first of them.
+    #[prost(message, optional, tag = "7")]
+    pub first_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The last of them.
+    #[prost(message, optional, tag = "8")]
+    pub last_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How the first one begins.
+    #[prost(bytes = "vec", tag = "9")]
+    pub frame: ::prost::alloc::vec::Vec<u8>,
+    /// What that frame says, for people.
+    #[prost(string, tag = "10")]
+    pub says: ::prost::alloc::string::String,
+    /// The address that it claims; empty where it claims none.
+    #[prost(string, tag = "11")]
+    pub address: ::prost::alloc::string::String,
+    /// Its Ethernet source.
+    #[prost(string, tag = "12")]
+    pub eth_src: ::prost::alloc::string::String,
+    /// The row of the rule book.
+    #[prost(string, tag = "13")]
+    pub rule: ::prost::alloc::string::String,
+    /// What would allow it; empty where nothing can.
+    #[prost(string, tag = "14")]
+    pub allow: ::prost::alloc::string::String,
+    /// Who holds the lease that is bound to the port; empty where none is.
+    #[prost(string, tag = "15")]
+    pub sandbox: ::prost::alloc::string::String,
+    /// That lease; 0 where there is none.
+    #[prost(uint64, tag = "16")]
+    pub generation: u64,
+}
+/// Asks how frames are judged.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnforcementRequest {
+    /// Only this bridge; empty: all.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+}
+/// How frames are judged.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EnforcementResponse {
+    /// In the order of the configuration.
+    #[prost(message, repeated, tag = "1")]
+    pub bridges: ::prost::alloc::vec::Vec<BridgeEnforcement>,
+}
+/// How frames are judged on one bridge.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BridgeEnforcement {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+    /// What is in force.
+    #[prost(enumeration = "EnforcementMode", tag = "2")]
+    pub mode: i32,
+    /// What the configuration says, and the next start brings.
+    #[prost(enumeration = "EnforcementMode", tag = "3")]
+    pub configured_mode: i32,
+    /// Whom the stricter rules bind: "none", "bound" or "all".
+    #[prost(string, tag = "4")]
+    pub strict: ::prost::alloc::string::String,
+    /// What is dropped whoever has which address.
+    #[prost(string, repeated, tag = "5")]
+    pub classes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The reasons for which frames pass since the brake has acted.
+    #[prost(string, repeated, tag = "6")]
+    pub braked: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many ports are in enforce.
+    #[prost(uint32, tag = "7")]
+    pub ports_enforcing: u32,
+    /// Of how many ports frames have been dropped within the last minute.
+    #[prost(uint32, tag = "8")]
+    pub ports_dropping: u32,
+    /// The ports with a mode of their own.
+    #[prost(message, repeated, tag = "9")]
+    pub ports: ::prost::alloc::vec::Vec<PortMode>,
+    /// What speaks against enforcing here.
+    #[prost(message, repeated, tag = "10")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+}
+/// A port with a mode of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PortMode {
+    /// Its name; it need not be there.
+    #[prost(string, tag = "1")]
+    pub interface: ::prost::alloc::string::String,
+    /// The mode.
+    #[prost(enumeration = "EnforcementMode", tag = "2")]
+    pub mode: i32,
+    /// Until when; not set: until it is changed.
+    #[prost(message, optional, tag = "3")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Something that speaks against enforcing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    /// It has to be mended before; else it can be passed over.
+    #[prost(bool, tag = "1")]
+    pub error: bool,
+    /// What it is.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// What settles it.
+    #[prost(string, tag = "3")]
+    pub advice: ::prost::alloc::string::String,
+}
+/// Says what becomes of frames that break the rules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetModeRequest {
+    /// The bridge, or
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+    /// the port.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// What is wanted.
+    #[prost(enumeration = "EnforcementMode", tag = "3")]
+    pub mode: i32,
+    /// Of a port: for how long; not set: until it is changed.
+    #[prost(message, optional, tag = "4")]
+    pub duration: ::core::option::Option<::prost_types::Duration>,
+    /// Whatever warnings there are.
+    #[prost(bool, tag = "5")]
+    pub yes: bool,
+    /// Only say what would come of it.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+/// What is so now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetModeResponse {
+    /// The bridge, the port's where one was named.
+    #[prost(message, optional, tag = "1")]
+    pub bridge: ::core::option::Option<BridgeEnforcement>,
+}
+/// Takes the brake off.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeEnforcementRequest {
+    /// The bridge.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+}
+/// What is so now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResumeEnforcementResponse {
+    /// The bridge.
+    #[prost(message, optional, tag = "1")]
+    pub bridge: ::core::option::Option<BridgeEnforcement>,
+}
 /// What became of a call that names a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1876,6 +2093,39 @@ impl Role {
         }
     }
 }
+/// What becomes of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Action {
+    /// Never an answer.
+    Unspecified = 0,
+    /// They arrive.
+    Passed = 1,
+    /// They are dropped.
+    Dropped = 2,
+}
+impl Action {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ACTION_UNSPECIFIED",
+            Self::Passed => "ACTION_PASSED",
+            Self::Dropped => "ACTION_DROPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "ACTION_PASSED" => Some(Self::Passed),
+            "ACTION_DROPPED" => Some(Self::Dropped),
+            _ => None,
+        }
+    }
+}
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1983,6 +2233,43 @@ impl Fate {
             "FATE_KEPT" => Some(Self::Kept),
             "FATE_REMOVED" => Some(Self::Removed),
             "FATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+/// What becomes of a frame that breaks the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EnforcementMode {
+    /// None is asked for.
+    Unspecified = 0,
+    /// It is counted and passes.
+    Observe = 1,
+    /// It is dropped.
+    Enforce = 2,
+    /// Of a port: what its bridge does.
+    Bridge = 3,
+}
+impl EnforcementMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENFORCEMENT_MODE_UNSPECIFIED",
+            Self::Observe => "ENFORCEMENT_MODE_OBSERVE",
+            Self::Enforce => "ENFORCEMENT_MODE_ENFORCE",
+            Self::Bridge => "ENFORCEMENT_MODE_BRIDGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENFORCEMENT_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENFORCEMENT_MODE_OBSERVE" => Some(Self::Observe),
+            "ENFORCEMENT_MODE_ENFORCE" => Some(Self::Enforce),
+            "ENFORCEMENT_MODE_BRIDGE" => Some(Self::Bridge),
             _ => None,
         }
     }
@@ -4372,6 +4659,52 @@ pub mod guard_client {
             req.extensions_mut().insert(GrpcMethod::new("guard.v1.Guard", "Trace"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What was dropped, or would have been in enforce: a row for each port and reason, with the first such
+        /// frame. NOT_FOUND: BRIDGE_UNKNOWN.
+        pub async fn drops(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DropsRequest>,
+        ) -> std::result::Result<tonic::Response<super::DropsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/guard.v1.Guard/Drops");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("guard.v1.Guard", "Drops"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What each bridge is set to, what is in force, and what speaks against it.
+        /// NOT_FOUND: BRIDGE_UNKNOWN.
+        pub async fn enforcement(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EnforcementRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnforcementResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/guard.v1.Guard/Enforcement",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("guard.v1.Guard", "Enforcement"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Version, readiness and what is degraded.
         pub async fn status(
             &mut self,
@@ -4464,6 +4797,21 @@ pub mod guard_server {
             &self,
             request: tonic::Request<super::TraceRequest>,
         ) -> std::result::Result<tonic::Response<Self::TraceStream>, tonic::Status>;
+        /// What was dropped, or would have been in enforce: a row for each port and reason, with the first such
+        /// frame. NOT_FOUND: BRIDGE_UNKNOWN.
+        async fn drops(
+            &self,
+            request: tonic::Request<super::DropsRequest>,
+        ) -> std::result::Result<tonic::Response<super::DropsResponse>, tonic::Status>;
+        /// What each bridge is set to, what is in force, and what speaks against it.
+        /// NOT_FOUND: BRIDGE_UNKNOWN.
+        async fn enforcement(
+            &self,
+            request: tonic::Request<super::EnforcementRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnforcementResponse>,
+            tonic::Status,
+        >;
         /// Version, readiness and what is degraded.
         async fn status(
             &self,
@@ -4850,6 +5198,92 @@ pub mod guard_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/guard.v1.Guard/Drops" => {
+                    #[allow(non_camel_case_types)]
+                    struct DropsSvc<T: Guard>(pub Arc<T>);
+                    impl<T: Guard> tonic::server::UnaryService<super::DropsRequest>
+                    for DropsSvc<T> {
+                        type Response = super::DropsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DropsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Guard>::drops(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DropsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/guard.v1.Guard/Enforcement" => {
+                    #[allow(non_camel_case_types)]
+                    struct EnforcementSvc<T: Guard>(pub Arc<T>);
+                    impl<T: Guard> tonic::server::UnaryService<super::EnforcementRequest>
+                    for EnforcementSvc<T> {
+                        type Response = super::EnforcementResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EnforcementRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Guard>::enforcement(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EnforcementSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -5256,6 +5690,57 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("guard.v1.Admin", "IgnoreSource"));
             self.inner.unary(req, path, codec).await
         }
+        /// Has a bridge drop frames or only observe, until the agent reads its configuration again; or one
+        /// port, over restarts too. INVALID_ARGUMENT: REQUEST_MALFORMED (neither or both are named, or what
+        /// only a port can have is asked for a bridge). NOT_FOUND: BRIDGE_UNKNOWN, PORT_UNKNOWN.
+        /// FAILED_PRECONDITION: PREFLIGHT (what `Guard.Enforcement` finds speaks against it; only warnings
+        /// can be passed over with `yes`).
+        pub async fn set_mode(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetModeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetModeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/guard.v1.Admin/SetMode");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("guard.v1.Admin", "SetMode"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Drops again what the brake has let pass. NOT_FOUND: BRIDGE_UNKNOWN.
+        pub async fn resume_enforcement(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeEnforcementRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeEnforcementResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/guard.v1.Admin/ResumeEnforcement",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("guard.v1.Admin", "ResumeEnforcement"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -5342,6 +5827,23 @@ pub mod admin_server {
             request: tonic::Request<super::IgnoreSourceRequest>,
         ) -> std::result::Result<
             tonic::Response<super::IgnoreSourceResponse>,
+            tonic::Status,
+        >;
+        /// Has a bridge drop frames or only observe, until the agent reads its configuration again; or one
+        /// port, over restarts too. INVALID_ARGUMENT: REQUEST_MALFORMED (neither or both are named, or what
+        /// only a port can have is asked for a bridge). NOT_FOUND: BRIDGE_UNKNOWN, PORT_UNKNOWN.
+        /// FAILED_PRECONDITION: PREFLIGHT (what `Guard.Enforcement` finds speaks against it; only warnings
+        /// can be passed over with `yes`).
+        async fn set_mode(
+            &self,
+            request: tonic::Request<super::SetModeRequest>,
+        ) -> std::result::Result<tonic::Response<super::SetModeResponse>, tonic::Status>;
+        /// Drops again what the brake has let pass. NOT_FOUND: BRIDGE_UNKNOWN.
+        async fn resume_enforcement(
+            &self,
+            request: tonic::Request<super::ResumeEnforcementRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeEnforcementResponse>,
             tonic::Status,
         >;
     }
@@ -5841,6 +6343,94 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = IgnoreSourceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/guard.v1.Admin/SetMode" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetModeSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::SetModeRequest>
+                    for SetModeSvc<T> {
+                        type Response = super::SetModeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetModeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_mode(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetModeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/guard.v1.Admin/ResumeEnforcement" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeEnforcementSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ResumeEnforcementRequest>
+                    for ResumeEnforcementSvc<T> {
+                        type Response = super::ResumeEnforcementResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeEnforcementRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::resume_enforcement(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeEnforcementSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -118,6 +118,7 @@ fn value(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     match (field.r#type(), field.type_name()) {
         _ if is_optional => value,
         (Type::String, _) => format!("crate::json::text(&{value})"),
+        (Type::Bytes, _) => format!("crate::json::hex(&{value})"),
         (Type::Enum, _) => format!("crate::json::text({value}().word())"),
         (_, TIMESTAMP) => format!("crate::json::time({value})"),
         (_, DURATION) => format!("crate::json::milliseconds({value})"),

@@ -51,6 +51,8 @@ impl Moment {
             last_seen: at(*seen),
             last: now.boot.saturating_sub(monotonic.saturating_sub(*seen)),
             frames,
+            dropped: 0,
+            is_dropped: false,
             counter: 0,
             gone: false,
         }

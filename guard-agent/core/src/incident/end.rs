@@ -98,6 +98,9 @@ impl Incidents {
     /// Closes what is over.
     pub fn close(&mut self, now: Now) -> Vec<Incident> {
         self.flaps.forget_old(now.boot);
+        for incident in self.open.values_mut() {
+            incident.give_up(self.quiet, now);
+        }
         let is_over =
             |(key, incident): (&Key, &Incident)| incident.is_over(now).then(|| key.clone());
         let over: Vec<_> = self.open.iter().filter_map(is_over).collect();

@@ -121,6 +121,15 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// One less.
+    #[must_use]
+    pub fn less(self) -> Self {
+        match self {
+            Self::Critical => Self::Warning,
+            Self::Warning | Self::Info => Self::Info,
+        }
+    }
+
     /// The word for it in JSON and logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -55,6 +55,12 @@ pub struct Claimant {
     pub last: Duration,
     /// Its frames in this incident, as far as they are counted: an owner's are not.
     pub frames: u64,
+    /// Of those, the ones that were dropped.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Its frames are dropped where they claim what another has.
+    #[serde(default)]
+    pub is_dropped: bool,
     /// What the kernel's own count of its frames was when it was last read: that goes on from one
     /// incident to the next.
     #[serde(default)]
@@ -76,6 +82,8 @@ impl Claimant {
             last_seen: now.wall,
             last: now.boot,
             frames: 0,
+            dropped: 0,
+            is_dropped: false,
             counter: 0,
             gone: false,
         }
@@ -97,8 +105,15 @@ impl Claimant {
     fn count(&mut self, counter: u64) {
         if counter != 0 {
             let before = if counter < self.counter { 0 } else { self.counter };
-            self.frames = self.frames.saturating_add(counter - before);
+            self.add(counter - before);
             self.counter = counter;
+        }
+    }
+
+    fn add(&mut self, frames: u64) {
+        self.frames = self.frames.saturating_add(frames);
+        if self.is_dropped {
+            self.dropped = self.dropped.saturating_add(frames);
         }
     }
 
@@ -224,11 +239,20 @@ impl Incident {
 
     /// How bad it is.
     pub fn severity(&self) -> Severity {
-        match self.kind {
+        let severity = match self.kind {
             Kind::Duplicate | Kind::Flap if self.mild || self.unanswered => Severity::Info,
             Kind::Clone if self.critical => Severity::Critical,
             kind => kind.severity(),
-        }
+        };
+        // Nobody is hurt by what does not arrive; that somebody wants to be the gateway stays as bad.
+        let less = self.is_dropped() && self.kind != Kind::Gateway;
+        if less { severity.less() } else { severity }
+    }
+
+    /// The frames of all who claim what another has are dropped.
+    pub fn is_dropped(&self) -> bool {
+        let impostors = || self.claimants.iter().filter(|known| known.role == Role::Impostor);
+        impostors().next().is_some() && impostors().all(|known| known.is_dropped)
     }
 
     /// Counts a claimant's frame. True if it is new here.
@@ -249,7 +273,8 @@ impl Incident {
             self.claimants.remove(over);
         }
         if !many || over.is_some() {
-            self.claimants.push(claimant);
+            let dropped = if claimant.is_dropped { claimant.frames } else { 0 };
+            self.claimants.push(Claimant { dropped, ..claimant });
             self.answered(self.claimants.len() > 2);
             return true;
         }
@@ -258,7 +283,8 @@ impl Incident {
         if let Some(known) = self.claimants.iter_mut().rfind(of_port) {
             known.last_seen = claimant.last_seen;
             known.last = claimant.last;
-            known.frames = known.frames.saturating_add(claimant.frames);
+            known.is_dropped = claimant.is_dropped;
+            known.add(claimant.frames);
             known.gone = false;
         }
         false
@@ -273,6 +299,7 @@ impl Incident {
     pub(super) fn spoke(&mut self, claimant: &Claimant) -> Option<bool> {
         let (at, known) =
             self.claimants.iter_mut().enumerate().find(|(_, known)| known.is(claimant))?;
+        known.is_dropped = claimant.is_dropped;
         known.count(claimant.frames);
         let later = claimant.last > known.last;
         if later {
@@ -312,6 +339,7 @@ impl Incident {
         for claimant in claimants {
             match self.claimants.iter_mut().find(|known| known.is(&claimant)) {
                 Some(known) => {
+                    known.is_dropped = claimant.is_dropped;
                     known.count(claimant.frames);
                     let Claimant { role, owner, last_seen, last, .. } = claimant;
                     (known.role, known.owner, known.gone) = (role, owner, false);
@@ -359,6 +387,14 @@ impl Incident {
         sides.len() - owners.saturating_sub(1) + usize::from(unnamed) < 2
     }
 
+    /// Those whose frames are dropped and who have not tried for so long are gone: what they would answer
+    /// is dropped too, so that nobody asks them.
+    pub(super) fn give_up(&mut self, quiet: Duration, now: Now) {
+        for known in self.claimants.iter_mut().filter(|known| known.is_dropped) {
+            known.gone |= now.boot.saturating_sub(known.last) >= quiet;
+        }
+    }
+
     /// Those of whom it is to be found out whether they are still there: an owner is, and what lasts
     /// for as long as something else says so need not be asked for.
     pub(super) fn silent(&self, quiet: Duration, now: Now) -> impl Iterator<Item = Silent> + '_ {
@@ -366,7 +402,7 @@ impl Incident {
             self.kind.lasts_as_told() || matches!(self.kind, Kind::Inventory | Kind::Unowned);
         let silent = move |known: &&Claimant| {
             let stays = lasts || known.gone || known.role == Role::Owner || known.is_listed();
-            !stays && now.boot.saturating_sub(known.last) >= quiet
+            !stays && !known.is_dropped && now.boot.saturating_sub(known.last) >= quiet
         };
         self.claimants.iter().filter(silent).map(move |known| Silent {
             segment: self.segment.clone(),

@@ -25,6 +25,8 @@ fn claimant(role: Role, port: u32, now: Now) -> Claimant {
         last_seen: now.wall,
         last: now.boot,
         frames: 1,
+        dropped: 0,
+        is_dropped: false,
         counter: 0,
         gone: false,
     }
@@ -38,6 +40,33 @@ fn close(incidents: &mut Incidents, now: Now) -> Vec<Incident> {
     });
     let over: Vec<_> = gone.collect();
     over.into_iter().chain(incidents.close(now)).collect()
+}
+
+#[test]
+fn who_is_dropped_is_counted_is_not_asked_and_is_gone_after_quiet() {
+    let mut incidents = incidents();
+    let dropped = |second| {
+        let mut sighting = duplicate(2, at(second));
+        sighting.challenger.is_dropped = true;
+        sighting
+    };
+    let (_, opened) = incidents.sighted(dropped(0), at(0)).unwrap();
+    assert!(opened.is_dropped() && opened.severity() == Severity::Info, "{opened:?}");
+    let mut again = dropped(5);
+    again.challenger.frames = 7;
+    assert_eq!(incidents.sighted(again, at(5)), None);
+    let known = &incidents.list(false)[0].claimants[1];
+    assert_eq!((known.frames, known.dropped), (7, 7));
+    let quiet = 5 + QUIET.as_secs() - 1;
+    assert_eq!((incidents.silent(at(quiet)), incidents.close(at(quiet)).len()), (vec![], 0));
+    assert_eq!(incidents.silent(at(quiet + 1)), []);
+    assert_eq!(incidents.close(at(quiet + 1)).len(), 1);
+    // Whose frames arrive is as bad as ever, and so is who wants to be the gateway.
+    let (_, passes) = incidents.sighted(duplicate(3, at(500)), at(500)).unwrap();
+    assert!(!passes.is_dropped() && passes.severity() == Severity::Warning);
+    let gateway = Sighting { kind: Kind::Gateway, ..dropped(900) };
+    let (_, gateway) = incidents.sighted(gateway, at(900)).unwrap();
+    assert_eq!((gateway.is_dropped(), gateway.severity()), (false, Severity::Critical));
 }
 
 fn incidents() -> Incidents {

@@ -194,6 +194,8 @@ impl<'a> World<'a> {
             last_seen: wall,
             last: boot,
             frames,
+            dropped: 0,
+            is_dropped: false,
             counter: 0,
             gone: false,
         }

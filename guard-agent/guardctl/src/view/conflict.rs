@@ -26,7 +26,14 @@ pub(crate) fn note(claimant: &proto::Claimant, now: Timestamp) -> String {
     let said = match (claimant.frames, claimant.last_seen) {
         (0, None) => "not heard".to_owned(),
         (0, last) => format!("heard {}", ago(last, now)),
-        (frames, last) => format!("{}, last {}", counted(frames), ago(last, now)),
+        (frames, last) => {
+            let dropped = match claimant.dropped {
+                0 => String::new(),
+                all if all == frames => ", dropped".to_owned(),
+                some => format!(", {} dropped", quantity(some)),
+            };
+            format!("{}{dropped}, last {}", counted(frames), ago(last, now))
+        }
     };
     format!("{}: {said}", brief(claimant))
 }
@@ -143,6 +150,7 @@ pub(crate) mod tests {
             first_seen: stamp(10),
             last_seen: stamp(58),
             frames: last.into(),
+            dropped: 0,
         };
         proto::Conflict {
             id: "c1".to_owned(),
@@ -164,6 +172,7 @@ pub(crate) mod tests {
             entry: String::new(),
             detail: String::new(),
             inner_vlan: 0,
+            action: proto::Action::Passed.into(),
         }
     }
 
@@ -208,6 +217,16 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
             let text = shown(&list);
             assert!(text.contains(&format!("veth-web-1 web-1: {said}\n")), "{text}");
             assert!(text.contains("veth-web-2 web-2: 1 frame, last 2s ago\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_an_impostor_it_is_said_how_many_of_its_frames_were_dropped() {
+        for (dropped, said) in [(11, "11 frames, dropped,"), (3, "11 frames, 3 dropped,")] {
+            let mut conflict = duplicate();
+            conflict.claimants[1].dropped = dropped;
+            let list = proto::ConflictsResponse { conflicts: vec![conflict], ..Default::default() };
+            assert!(shown(&list).contains(said), "{}", shown(&list));
         }
     }
 

@@ -2,6 +2,7 @@
 //! and the text for people.
 
 pub(crate) mod conflict;
+mod drops;
 mod event;
 mod evidence;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use guard_api::json::time;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub(crate) use drops::{DryRun, Modes};
 pub(crate) use operator::Holds;
 pub(crate) use quantity::quantity;
 pub(crate) use replay::Replayed;

@@ -58,6 +58,7 @@ mod tests {
             frames: 17,
             addresses: 1,
             why: String::new(),
+            mode: proto::EnforcementMode::Enforce.into(),
         };
         let bare = proto::Port {
             interface: "eth1".to_owned(),

@@ -77,7 +77,12 @@ impl View for proto::StatusResponse {
             } else {
                 "does not exist".to_owned()
             };
-            let asks = bridge.unknown.iter().map(|port| printable(port)).collect();
+            let (mode, configured) = (bridge.mode(), bridge.configured_mode());
+            let differs = mode != configured;
+            let note =
+                format!("mode {}, the configuration says {}", mode.word(), configured.word());
+            let mode = differs.then_some(note);
+            let asks = bridge.unknown.iter().map(|port| printable(port)).chain(mode).collect();
             row(&format!("bridge {name}"), good, &detail, asks);
         }
         table.text(screen, "")
@@ -91,6 +96,8 @@ mod tests {
         *,
     };
 
+    use proto::EnforcementMode;
+
     fn status() -> proto::StatusResponse {
         let eth1 = "eth1: it is a physical device: name it in uplinks or in access";
         let bridge = |name: &str, present, ports| proto::BridgeStatus {
@@ -98,6 +105,13 @@ mod tests {
             present,
             ports,
             covered: ports,
+            mode: EnforcementMode::Enforce.into(),
+            configured_mode: if ports > 0 {
+                EnforcementMode::Observe
+            } else {
+                EnforcementMode::Enforce
+            }
+            .into(),
             unknown: (ports > 0).then(|| eth1.to_owned()).into_iter().collect(),
         };
         proto::StatusResponse {
@@ -149,6 +163,7 @@ source inventory  no   no complete answer since 1970-01-01T00:00:00Z
   and 2 more that cannot be read
 bridge rt0        yes  the program is on 3 of 3 ports
   eth1: it is a physical device: name it in uplinks or in access
+  mode enforce, the configuration says observe
 bridge rt1        no   does not exist
 "
         );

@@ -116,6 +116,7 @@ fn fill(
     let value = u64::try_from(number).unwrap();
     match field.r#type() {
         Type::String => encoding::string::encode(tag, &field.name().to_owned(), bytes),
+        Type::Bytes => encoding::bytes::encode(tag, &field.name().as_bytes().to_vec(), bytes),
         Type::Bool => encoding::bool::encode(tag, &true, bytes),
         Type::Double => encoding::double::encode(tag, &0.25, bytes),
         Type::Int32 => encoding::int32::encode(tag, &number, bytes),

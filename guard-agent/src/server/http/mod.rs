@@ -228,4 +228,5 @@ async fn collect(deps: &Deps) {
     metrics.ready.set(i64::from(health.ready()));
     Metrics::follow(&metrics.log_dropped, logging::dropped());
     observer.counters.collect(metrics);
+    deps.enforcement.collect(metrics);
 }

@@ -5,6 +5,7 @@ mod conflict;
 mod release;
 mod screen;
 mod squatter;
+mod theft;
 mod watch;
 
 use std::process::ExitCode;
@@ -46,6 +47,9 @@ struct Measured {
     conflicts_flagged: u64,
     conflicts_flagged_without_a_pool: u64,
     detection_latency_us: u64,
+    misdelivered_observe: u64,
+    misdelivered_enforce: u64,
+    frames_dropped: u64,
 }
 
 fn main() -> ExitCode {
@@ -83,13 +87,15 @@ fn run(screen: &mut Screen, measured: &mut Measured) -> Result<()> {
     agent.stop()?;
     screen.part(5, "Two lines of configuration, where another allocator is in charge");
     watch::without_a_pool(screen, measured)?;
+    screen.part(6, "The same theft, where guard watches and where it enforces");
+    theft::in_observe_and_in_enforce(screen, measured)?;
 
     judge(screen, measured)
 }
 
 /// Compares what was measured with what guard promises.
 fn judge(screen: &mut Screen, measured: &Measured) -> Result<()> {
-    screen.part(6, "What was measured");
+    screen.part(7, "What was measured");
     let m = measured;
     let rows = [
         (
@@ -124,6 +130,13 @@ fn judge(screen: &mut Screen, measured: &Measured) -> Result<()> {
         (
             format!("and where guard leases nothing: {}", m.conflicts_flagged_without_a_pool),
             m.conflicts_flagged_without_a_pool == 1,
+        ),
+        (
+            format!(
+                "a theft sends {} connections astray in observe, and {} in enforce",
+                m.misdelivered_observe, m.misdelivered_enforce
+            ),
+            m.misdelivered_observe > 0 && m.misdelivered_enforce == 0 && m.frames_dropped > 0,
         ),
     ];
     for (text, holds) in &rows {

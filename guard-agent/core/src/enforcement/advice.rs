@@ -1,0 +1,67 @@
+//! What a reason for dropping frames rests on, and what would allow them.
+
+use std::net::IpAddr;
+
+use guard_ebpf::counters::DropReason;
+
+/// The row of the rule book that a reason is from.
+pub fn rule(reason: DropReason) -> &'static str {
+    match reason.name() {
+        "malformed" => "claims.md A22",
+        "martian" => "claims.md A13",
+        "unspecified" => "claims.md D02",
+        "off_prefix" => "claims.md D05",
+        "no_host_mac" => "claims.md A12",
+        "violation" => "claims.md A03",
+        "mismatch" => "claims.md A10",
+        "snap" => "claims.md A26",
+        "rarp" => "claims.md A23",
+        "opaque" => "claims.md N13",
+        "clone" => "claims.md L01",
+        "bridge_mac" => "claims.md L02",
+        "router" => "claims.md N09",
+        "tagged" | "vlan" => "claims.md A27",
+        "control" => "claims.md L04",
+        _ => "",
+    }
+}
+
+/// What would allow the frames of a port that are dropped for a reason: a line of the configuration, or
+/// a call. Empty where nothing does.
+pub fn allowed_by(reason: DropReason, port: &str, address: Option<IpAddr>) -> String {
+    let class = |class: &str| format!("[[bridge]] drop without {class:?}");
+    match (reason.name(), address) {
+        ("violation", Some(address)) => format!(
+            "[[bridge.allow]] kind = \"shared\", addresses = [\"{address}\"], ports = [{port:?}, …], \
+             or a lease of the address that is bound to the port"
+        ),
+        ("off_prefix", _) => {
+            format!(
+                "[[bridge]] prefixes, or [[bridge.allow]] kind = \"router\", ports = [{port:?}]"
+            )
+        }
+        ("unowned" | "quota", Some(address)) => {
+            format!("a lease of {address} that is bound to the port")
+        }
+        ("mac", _) => "Bind, with the MAC that the port has now".to_owned(),
+        ("mac_quota", _) => "[quota] macs_per_port".to_owned(),
+        ("router", _) => format!("[[bridge.allow]] kind = \"router\", ports = [{port:?}]"),
+        ("malformed" | "martian" | "unspecified" | "no_host_mac" | "snap", _) => class("malformed"),
+        ("tagged" | "vlan", _) => class("tagged"),
+        ("opaque" | "control" | "dhcp_server" | "ethertype", _) => class(reason.name()),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_an_address_says_who_could_have_it_and_a_clone_is_allowed_by_nothing() {
+        let of = |reason| allowed_by(reason, "veth-a", Some([10, 8, 64, 2].into()));
+        assert!(of(DropReason::Violation).contains("\"10.8.64.2\"], ports = [\"veth-a\", …]"));
+        assert_eq!(of(DropReason::Clone), "");
+        assert_eq!(of(DropReason::Control), "[[bridge]] drop without \"control\"");
+    }
+}

@@ -1,0 +1,180 @@
+//! What speaks against enforcing on a bridge, each finding with what settles it.
+
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
+
+use guard_ebpf::counters::DropReason;
+
+use super::advice::allowed_by;
+use crate::policy::{Allow, AllowKind};
+
+/// Something that speaks against enforcing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// It has to be mended before; else an operator can pass over it.
+    pub error: bool,
+    /// What it is.
+    pub what: String,
+    /// What settles it.
+    pub advice: String,
+}
+
+impl Finding {
+    fn new(error: bool, what: String, advice: impl Into<String>) -> Self {
+        Self { error, what, advice: advice.into() }
+    }
+}
+
+/// What is kept of the frames of a port that break one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Which rule.
+    pub reason: DropReason,
+    /// How many there were.
+    pub frames: u64,
+    /// The address that the first of them claims.
+    pub address: Option<IpAddr>,
+}
+
+/// What is known of a port.
+#[derive(Clone, Debug, Default)]
+pub struct PortFacts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Nobody has said what it leads to; what it is.
+    pub unknown: Option<Arc<str>>,
+    /// The program does not see every frame of it; why.
+    pub uncovered: Option<Arc<str>>,
+    /// The sandbox whose lease is bound to it.
+    pub sandbox: Option<Arc<str>>,
+    /// What of its frames breaks the rules of late.
+    pub kept: Vec<Kept>,
+}
+
+/// What is known of a bridge.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Its rules.
+    pub allow: &'a [Allow],
+    /// Its ports.
+    pub ports: &'a [PortFacts],
+    /// Addresses of the host that are leased.
+    pub leased_hosts: &'a [IpAddr],
+    /// Why the leases are not known, where they are not.
+    pub store: Option<&'a str>,
+}
+
+/// What speaks against enforcing: errors first.
+pub fn preflight(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(why) = facts.store {
+        found.push(Finding::new(
+            true,
+            format!("the leases are not known: {why}"),
+            "guardctl recover",
+        ));
+    }
+    for rule in facts.allow {
+        if rule.ports.is_empty() && matches!(rule.kind, AllowKind::Shared | AllowKind::Vrrp) {
+            let what = format!(
+                "a rule of kind {:?} without ports opens its addresses to all",
+                rule.kind.name()
+            );
+            found.push(Finding::new(true, what, "name its ports"));
+        }
+    }
+    for address in facts.leased_hosts {
+        let what = format!("{address} is the host's, and it is leased");
+        found.push(Finding::new(true, what, format!("[[pool]] exclude = [\"{address}\"]")));
+    }
+    for port in facts.ports {
+        of_port(port, &mut found);
+    }
+    found.sort_by_key(|finding| !finding.error);
+    found
+}
+
+fn of_port(port: &PortFacts, found: &mut Vec<Finding>) {
+    let PortFacts { name, unknown, uncovered, sandbox, kept } = port;
+    if let Some(what) = unknown {
+        let what = format!("port {name}: {what}; nothing is dropped on it");
+        let advice = format!("uplinks = [{name:?}], or access = [{name:?}]");
+        found.push(Finding::new(false, what, advice));
+    }
+    if let Some(why) = uncovered {
+        let what = format!("port {name}: its frames pass unjudged: {why}");
+        found.push(Finding::new(false, what, "guardctl ports"));
+    }
+    let Some(sandbox) = sandbox else { return };
+    for Kept { reason, frames, address } in kept {
+        let mut what = format!(
+            "port {name} of {sandbox}: {frames} frames would be dropped for {}",
+            reason.name()
+        );
+        if let Some(address) = address {
+            // Writing to a string does not fail.
+            let _ = write!(what, ", of {address}");
+        }
+        found.push(Finding::new(false, what, allowed_by(*reason, name, *address)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Facts<'_> = Facts { allow: &[], ports: &[], leased_hosts: &[], store: None };
+
+    #[test]
+    fn each_finding_says_what_settles_it_and_errors_come_first() {
+        let port = |name: &str| PortFacts { name: name.into(), ..PortFacts::default() };
+        let unknown = PortFacts { unknown: Some("it is a physical device".into()), ..port("eth1") };
+        let kept = Kept { reason: DropReason::Router, frames: 3, address: None };
+        let bound =
+            PortFacts { sandbox: Some("web-1".into()), kept: vec![kept], ..port("veth-web-1") };
+        let stranger = PortFacts { kept: vec![kept], ..port("veth-x") };
+        let ports = [unknown, bound, stranger];
+        let allow = |kind, ports: &[&str]| Allow {
+            kind,
+            vlan: 0,
+            addresses: vec!["10.8.64.9/32".parse().unwrap()],
+            ports: ports.iter().map(|port| Arc::from(*port)).collect(),
+        };
+        let rules = [allow(AllowKind::Shared, &[]), allow(AllowKind::Vrrp, &["a"])];
+        let hosts = [IpAddr::from([10, 8, 64, 1])];
+        let facts = Facts { allow: &rules, ports: &ports, leased_hosts: &hosts, ..NOTHING };
+        let found = preflight(&facts);
+        let lines: Vec<_> = found.iter().map(|f| (f.error, &*f.what, &*f.advice)).collect();
+        assert_eq!(
+            lines,
+            [
+                (
+                    true,
+                    "a rule of kind \"shared\" without ports opens its addresses to all",
+                    "name its ports"
+                ),
+                (
+                    true,
+                    "10.8.64.1 is the host's, and it is leased",
+                    "[[pool]] exclude = [\"10.8.64.1\"]"
+                ),
+                (
+                    false,
+                    "port eth1: it is a physical device; nothing is dropped on it",
+                    "uplinks = [\"eth1\"], or access = [\"eth1\"]"
+                ),
+                (
+                    false,
+                    "port veth-web-1 of web-1: 3 frames would be dropped for router",
+                    "[[bridge.allow]] kind = \"router\", ports = [\"veth-web-1\"]"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn where_all_is_well_nothing_is_found_and_without_leases_nothing_is_enforced() {
+        assert_eq!(preflight(&NOTHING), []);
+        let found = preflight(&Facts { store: Some("it is damaged"), ..NOTHING });
+        assert!(found[0].error && found[0].what.contains("damaged"));
+    }
+}
