@@ -130,11 +130,11 @@ pub const LOST: &str = "events lost";
 /// How containers that cannot be removed are listed.
 pub const WATCHDOG: &str = "watchdog";
 
-/// How neighbours that cannot be read are listed.
-pub const NEIGHBOURS: &str = "neighbours";
-
 /// How enforcement is listed that cannot do what is configured, on all bridges.
 pub const ENFORCEMENT: &str = "enforcement";
+
+/// How neighbours that cannot be read are listed.
+pub const NEIGHBOURS: &str = "neighbours";
 
 /// How HTTP that cannot be served is listed.
 pub const HTTP: &str = "http";

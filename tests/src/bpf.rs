@@ -12,7 +12,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::Pod;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use bytemuck::Zeroable;
-use guard_ebpf::abi::{AddressKey, Live, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, Owned, Port, Prefix};
+use guard_ebpf::abi::{
+    AddressKey, Live, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
+    Owned, Port, Prefix,
+};
 use nix::libc::{SYS_bpf, close, syscall};
 
 /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` (linux/bpf.h).
@@ -47,6 +50,25 @@ pub(crate) fn drain(pin: &Path) -> Result<usize> {
 pub(crate) fn set_number(pin: &Path, number: u64) -> Result<()> {
     let map = Map::from_map_data(MapData::from_pin(pin)?)?;
     Array::<_, u64>::try_from(map)?.set(0, number, 0).context("writing a number")
+}
+
+/// Writes so many owners into the pinned map of them, each with a MAC and a port.
+pub(crate) fn bind_many(pin: &Path, bridge: u32, count: u32) -> Result<()> {
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    let mut map = HashMap::<_, AddressKey, Owned>::try_from(map)?;
+    for number in 0..count {
+        let [_, a, b, c] = number.to_be_bytes();
+        let key = AddressKey::new(bridge, 0, core::net::IpAddr::from([100, 64 | a, b, c]));
+        let owned = Owned {
+            generation: u64::from(number) + 1,
+            ifindex: 1,
+            mac: [2, 1, 0, a, b, c],
+            flags: OWNED_LEASED | OWNED_MAC | OWNED_PORT,
+            ..Owned::zeroed()
+        };
+        map.insert(key, owned, 0).with_context(|| format!("binding {number}"))?;
+    }
+    Ok(())
 }
 
 /// How many entries of the pinned map of owners are of leases, or of what a loss of the store has left

@@ -350,6 +350,16 @@ impl Lab {
         bpf::clear(&self.pin(name)?, name)
     }
 
+    /// Writes so many bindings into the kernel's map of owners, of addresses that no pool has. Only while
+    /// the agent stands still: it takes out what it has not written.
+    ///
+    /// # Errors
+    /// No such map is pinned, or it has no room.
+    pub fn fill_owners(&self, bridge: &str, count: u32) -> Result<()> {
+        let bridge = self.host.run(|| nix::net::if_::if_nametoindex(bridge))??;
+        bpf::bind_many(&self.pin("OWNED")?, bridge, count)
+    }
+
     fn pin(&self, name: &str) -> Result<PathBuf> {
         let pin = self.pinned()?.into_iter().find(|pin| pin.ends_with(name));
         pin.with_context(|| format!("{name} is not pinned"))

@@ -121,6 +121,35 @@ const PACKAGES: &[Package] = &[
         profiles: &[Profile::Test, Profile::Kernels],
     },
     Package {
+        name: "iputils-ping",
+        why: "whose answers show that a connection holds",
+        profiles: &[Profile::Test],
+    },
+    Package {
+        name: "dsniff",
+        why: "its arpspoof and macof attack a bridge",
+        profiles: &[Profile::Test],
+    },
+    Package {
+        name: "ettercap-text-only",
+        why: "so does it, in both families",
+        profiles: &[Profile::Test],
+    },
+    Package { name: "thc-ipv6", why: "so do its tools, in IPv6", profiles: &[Profile::Test] },
+    Package {
+        name: "yersinia",
+        why: "so does it, as switches and DHCP clients speak",
+        profiles: &[Profile::Test],
+    },
+    Package { name: "nmap", why: "so does its nping", profiles: &[Profile::Test] },
+    Package {
+        name: "dnsmasq-base",
+        why: "gives addresses by DHCP, by right and not",
+        profiles: &[Profile::Test],
+    },
+    Package { name: "udhcpc", why: "takes one", profiles: &[Profile::Test] },
+    Package { name: "isc-dhcp-client", why: "so does its dhclient", profiles: &[Profile::Test] },
+    Package {
         name: "qemu-system-x86",
         why: "boots the kernels that guard supports",
         profiles: &[Profile::Kernels],

@@ -95,6 +95,18 @@ impl Classifier {
     /// # Errors
     /// The kernel's refusal.
     pub(crate) fn run(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<u32> {
+        Ok(u32::try_from(self.test_run(frame, ifindex, repeat)?[4] >> 32)?)
+    }
+
+    /// Runs it once, and returns what it answers.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub(crate) fn judge(&self, frame: &[u8], ifindex: u32) -> Result<u32> {
+        Ok(u32::try_from(self.test_run(frame, ifindex, 1)?[0] >> 32)?)
+    }
+
+    fn test_run(&self, frame: &[u8], ifindex: u32, repeat: u32) -> Result<[u64; 16]> {
         let mut context = [0_u32; 48];
         context[IFINDEX] = ifindex;
         let mut attributes = [0; 16];
@@ -105,7 +117,7 @@ impl Classifier {
         attributes[5] = pair(u32::try_from(size_of_val(&context))?, 0);
         attributes[6] = context.as_ptr() as u64;
         bpf(BPF_PROG_TEST_RUN, &mut attributes).context("a test run")?;
-        Ok(u32::try_from(attributes[4] >> 32)?)
+        Ok(attributes)
     }
 }
 

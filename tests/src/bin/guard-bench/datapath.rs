@@ -71,8 +71,8 @@ pub(crate) fn run(json: bool) -> Result<()> {
         let measure = || -> Result<Point> {
             let ifindex = if_nametoindex(sender.port())?;
             let program = if path == LOOK_UP { &look_up } else { &guard };
-            let bench = Bench { program, empty: &empty, frame: &frame, ifindex };
-            bench.point(path)
+            let Cost { empty_ns, net_ns, two_cpu_ratio } = cost(program, &empty, &frame, ifindex)?;
+            Ok(Point { bench: "datapath", path, empty_ns, net_ns, two_cpu_ratio })
         };
         let point = lab.host().run(measure)?.with_context(|| path)?;
         if json {
@@ -129,6 +129,26 @@ fn paths(mac: Mac, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> Result<Vec<(&'static str, 
     ])
 }
 
+/// What a frame costs.
+pub(crate) struct Cost {
+    /// The empty program's.
+    pub(crate) empty_ns: u32,
+    /// A program's, over that.
+    pub(crate) net_ns: u32,
+    /// The same on two CPUs, to that on one; `None` on a machine with one.
+    pub(crate) two_cpu_ratio: Option<f64>,
+}
+
+/// Measures what a frame that comes in at an interface of the caller's namespace costs a program.
+pub(crate) fn cost(
+    program: &Classifier,
+    empty: &Classifier,
+    frame: &[u8],
+    ifindex: u32,
+) -> Result<Cost> {
+    Bench { program, empty, frame, ifindex }.cost()
+}
+
 struct Bench<'a> {
     program: &'a Classifier,
     empty: &'a Classifier,
@@ -137,7 +157,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn point(&self, path: &'static str) -> Result<Point> {
+    fn cost(&self) -> Result<Cost> {
         let cpus = cpus()?;
         let (mut empty_ns, mut path_ns) = (u32::MAX, u32::MAX);
         for _ in 0..BATCHES {
@@ -158,7 +178,7 @@ impl Bench<'_> {
             }
             _ => None,
         };
-        Ok(Point { bench: "datapath", path, empty_ns, net_ns, two_cpu_ratio })
+        Ok(Cost { empty_ns, net_ns, two_cpu_ratio })
     }
 
     fn run(&self, program: &Classifier) -> Result<u32> {

@@ -8,6 +8,7 @@ mod cni;
 mod datapath;
 mod detect;
 mod disk;
+mod enforce;
 mod load;
 mod peer;
 mod raw;
@@ -74,6 +75,12 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// What enforcement costs a frame, and how soon a change is judged by
+    Enforce {
+        /// One line of JSON for each point, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// What a pass of the reconciler costs in memory, by the number of leases
     Reconcile {
         /// One line of JSON for each point, instead of a table
@@ -100,6 +107,7 @@ fn run(bench: Bench) -> Result<()> {
         Bench::Datapath { json } => datapath::run(json).and_then(|()| throughput::run(json)),
         Bench::Throughput { json } => throughput::run(json),
         Bench::Detect { json } => detect::run(json),
+        Bench::Enforce { json } => enforce::run(json),
         Bench::Reconcile { json } => reconcile::run(json),
     }
 }
