@@ -6,7 +6,10 @@ use std::{net::IpAddr, time::Duration};
 use guard_ebpf::abi::{AddressKey, EVENT_CONTEST, Live, STRENGTH_USE};
 
 use super::{Arbiter, Effect, Facts, Seen, event::challenger_key, given::Given};
-use crate::{evidence::Claim, segment::Segment};
+use crate::{
+    evidence::{Claim, Station},
+    segment::Segment,
+};
 
 impl<F: Facts> Given<'_, F> {
     /// Whoever else was heard last with an address that nobody has by right, from another port that is
@@ -28,6 +31,20 @@ impl<F: Facts> Given<'_, F> {
         let claims = facts.claims(segment, address).into_iter().filter(is_there);
         let last = claims.max_by_key(|claim| (claim.seen, claim.station.ifindex))?;
         (!is_declared()).then_some(last)
+    }
+
+    /// A station has an address no more, and others dispute it still: the program goes on with one of
+    /// them.
+    pub(super) fn left_to_others(
+        &mut self,
+        key: AddressKey,
+        segment: &Segment,
+        address: IpAddr,
+        Station { ifindex, .. }: &Station,
+    ) {
+        if self.other(segment, address, *ifindex).is_some() {
+            self.left(key, segment, address, *ifindex);
+        }
     }
 
     /// A port has no claim on an address any more. The program goes on with another who has one, or

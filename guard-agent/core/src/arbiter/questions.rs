@@ -160,6 +160,8 @@ impl Arbiter {
                 asked.insert(id, (count, again));
             } else if count >= PROBES {
                 given.gone(id);
+                // Whoever comes next is judged against one that is there.
+                given.left_to_others(segment.key(bridge, address), segment, address, &station);
             } else {
                 let key = segment.key(bridge, address);
                 // From here on the program tells when it is heard again.
