@@ -21,7 +21,7 @@ pub fn enforcing(bpffs: &Path) -> Result<usize, KernelError> {
     let Some(policies) = open::<Array<MapData, Policy>>(&pins, MAP_POLICIES)? else { return Ok(0) };
     let enforces = |port: &Port| {
         let policy = policies.get(&port.port_slot, 0).unwrap_or_default();
-        let bridge = || modes.get(&port.bridge_slot.into(), 0).unwrap_or_default().enforce != 0;
+        let bridge = || modes.get(&port.bridge_slot, 0).unwrap_or_default().enforce != 0;
         let mode = policy.mode == MODE_ENFORCE || policy.mode == MODE_OF_BRIDGE && bridge();
         port.kind == PORT_ACCESS && policy.ifindex == port.ifindex && policy.drops != 0 && mode
     };
