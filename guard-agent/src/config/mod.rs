@@ -269,7 +269,8 @@ impl Config {
     /// # Errors
     /// Names the file, the line where there is one, the object, and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = files::read(path, bounds::CONFIGURATION)
+        // A pipe may never answer, and a reload would wait for it.
+        let text = files::read_regular(path, bounds::CONFIGURATION)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }

@@ -192,13 +192,12 @@ impl Observer {
         let shared = SharedPorts::new(RwLock::default());
         let ports = Ports::new(
             kernel,
-            PortMaps {
-                ports: maps.ports,
-                near: maps.near_ports,
-                vlans: maps.vlans,
-                stations: MacTable::new(maps.macs, maps.port_states),
-                written: BTreeMap::new(),
-            },
+            PortMaps::new(
+                maps.ports,
+                maps.near_ports,
+                maps.vlans,
+                MacTable::new(maps.macs, maps.port_states),
+            ),
             &deps,
             shared.clone(),
             counters.clone(),

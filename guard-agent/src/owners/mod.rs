@@ -412,7 +412,10 @@ impl Owners {
         }
         if changed {
             self.report(result);
-            self.handed_over.notify_one();
+            // Most leases name nobody when they are made: the observer sleeps on.
+            if inner.hands_over() {
+                self.handed_over.notify_one();
+            }
         }
     }
 }
