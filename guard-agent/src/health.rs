@@ -124,6 +124,9 @@ pub const BOOT: &str = "boot pass";
 /// How maps without room are listed.
 pub const FULL: &str = "maps full";
 
+/// How frames that passed because the program could not judge them are listed.
+pub const UNJUDGED: &str = "enforcement: frames unjudged";
+
 /// How events that found no room in the ring are listed.
 pub const LOST: &str = "events lost";
 

@@ -101,7 +101,6 @@ impl FastClaim {
     fn seen_ns<T: Tables>(&self, tables: &T, from: u32) -> Option<u64> {
         let Self { key, mac, strength, .. } = *self;
         let key: AddressKey = must_cast(key);
-        let changes = tables.changes();
         let bits = OWNED_MAC | OWNED_PORT;
         let (station, seen_ns) = match tables.owned(&key) {
             Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) == bits => {
@@ -112,7 +111,7 @@ impl FastClaim {
             _ => {
                 let live = tables.live(&key)?;
                 // It is judged anew after each of the agent's changes.
-                if strength > live.strength || live.passed != changes {
+                if strength > live.strength || live.passed != tables.changes() {
                     return None;
                 }
                 ((live.ifindex, live.mac), live.seen_ns)

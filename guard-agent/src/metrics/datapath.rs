@@ -23,6 +23,7 @@ pub struct Counters {
     names: Vec<Arc<str>>,
     lost: AtomicU64,
     full: AtomicU64,
+    unjudged: AtomicU64,
     /// Entries of owners, ports, their VLANs and prefixes that were put right.
     repaired: [AtomicU64; REPAIRED.len()],
 }
@@ -43,10 +44,12 @@ impl Counters {
             names,
             lost: AtomicU64::new(0),
             full: AtomicU64::new(0),
+            unjudged: AtomicU64::new(0),
             repaired: Default::default(),
         };
         counters.full.store(counters.full(), Ordering::Relaxed);
         counters.lost.store(counters.lost(), Ordering::Relaxed);
+        counters.unjudged_more();
         counters
     }
 
@@ -59,6 +62,12 @@ impl Counters {
     pub fn lost_more(&self) -> bool {
         let lost = self.lost();
         self.lost.swap(lost, Ordering::Relaxed) != lost
+    }
+
+    /// Whether frames passed unjudged since this was last asked.
+    pub fn unjudged_more(&self) -> bool {
+        let unjudged = self.each().map(|(bridge, _)| bridge.unjudged).sum();
+        self.unjudged.swap(unjudged, Ordering::Relaxed) != unjudged
     }
 
     /// Whether a claim or a MAC found no room in its map since this was last asked.

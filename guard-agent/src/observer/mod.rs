@@ -338,6 +338,12 @@ impl Observer {
         if self.deps.health.why(health::FULL).is_some() {
             self.snapshot_at = self.snapshot_at.min(Instant::now() + ROOM);
         }
+        if self.counters.unjudged_more() {
+            let why = "frames passed unjudged: the program found no policy of their port";
+            self.deps.health.degraded(health::UNJUDGED, why);
+        } else {
+            self.deps.health.recovered(health::UNJUDGED);
+        }
         if self.counters.lost_more() {
             let why = "the ring had no room for some; the maps are read for what they told";
             self.deps.health.degraded(health::LOST, why);

@@ -76,7 +76,8 @@ impl Inner {
         for key in there.keys() {
             result = result.and(self.remove(key));
         }
-        wrong.iter().map(|place| self.write(place)).fold(result, Result::and)
+        let result = wrong.iter().map(|place| self.write(place)).fold(result, Result::and);
+        result.and(self.changed())
     }
 
     /// Takes out the entries of bridges that nobody watches.

@@ -21,7 +21,7 @@ use guard_ebpf::{
 
 use crate::{
     common::generate::{Chance, FRESH_NS, any, owned, port, state},
-    kernel::{Program, coarse_ns},
+    kernel::{Program, coarse_ns, stay_on_one_cpu},
 };
 
 /// How many frames, unless the environment says otherwise.
@@ -183,6 +183,7 @@ fn change(
 #[test]
 fn the_program_does_what_the_decision_function_does() {
     let Some(mut program) = Program::load() else { return };
+    stay_on_one_cpu();
     let frames = env::var(FRAMES_VARIABLE).map_or(FRAMES, |frames| frames.parse().unwrap());
     let mut met = Met::default();
     for seed in 0..frames.div_ceil(BATCH) {

@@ -22,8 +22,9 @@ use guard_ebpf::abi::{
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
     time::{ClockId, clock_gettime},
+    unistd::Pid,
 };
 
 use tempfile::TempDir;
@@ -64,6 +65,15 @@ pub(crate) fn pins() -> Option<Pins> {
     let pins = tempfile::tempdir().unwrap();
     mount(none, pins.path(), Some("bpf"), MsFlags::empty(), none).unwrap();
     Some(Pins(pins))
+}
+
+/// What is kept for each CPU is kept once then.
+pub(crate) fn stay_on_one_cpu() {
+    let here = Pid::from_raw(0);
+    let cpus = sched_getaffinity(here).unwrap();
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::count()).find(|&cpu| cpus.is_set(cpu).unwrap()).unwrap()).unwrap();
+    sched_setaffinity(here, &one).unwrap();
 }
 
 /// What the kernel has made of a program's object.

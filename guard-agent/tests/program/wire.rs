@@ -15,17 +15,16 @@ use guard_ebpf::abi::{Mode, PROGRAM};
 use nix::{
     ifaddrs::getifaddrs,
     net::if_::if_nametoindex,
-    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare},
+    sched::{CloneFlags, unshare},
     sys::socket::{
         AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike as _, bind, send,
         socket,
     },
-    unistd::Pid,
 };
 
 use crate::{
     common::{BRIDGE, Case, ELSEWHERE, Outcome},
-    kernel::{Program, coarse_ns},
+    kernel::{Program, coarse_ns, stay_on_one_cpu},
 };
 
 /// The port that has the program on it, and the far end of its veth pair.
@@ -47,11 +46,7 @@ impl Wire {
         let mut program = Program::load()?;
         // Frames are received on the CPU that sends them, in an interrupt that nothing on it
         // interrupts: once one of them is counted, the program has done all that it does.
-        let here = Pid::from_raw(0);
-        let cpus = sched_getaffinity(here).unwrap();
-        let mut one = CpuSet::new();
-        one.set((0..CpuSet::count()).find(|&cpu| cpus.is_set(cpu).unwrap()).unwrap()).unwrap();
-        sched_setaffinity(here, &one).unwrap();
+        stay_on_one_cpu();
 
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         // The kernel's own frames are not part of a case.
