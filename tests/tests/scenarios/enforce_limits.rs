@@ -55,7 +55,11 @@ fn a_change_that_has_many_ports_drop_is_braked_and_thefts_go_on_being_dropped() 
     agent.json(&["enforce", "on", "--bridge", BRIDGE])?;
     send_from_elsewhere(&lab, &sandboxes[0])?;
     send_from_elsewhere(&lab, &sandboxes[1])?;
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    // Whoever knows of the drops has looked at the brake.
+    eventually("two ports that drop", || {
+        let dropping = agent.metric("guard_ports_dropping", &[("bridge", BRIDGE)])?;
+        Ok((dropping == Some(2.0)).then_some(()))
+    })?;
     ensure!(!braked(&agent)?, "two ports are no sign of anything");
     send_from_elsewhere(&lab, &sandboxes[2])?;
     eventually("the brake", || Ok(braked(&agent)?.then_some(())))?;

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_anothers_is_never_braked() {
+    fn what_claims_by_theft_is_never_braked() {
         let braked = DropReason::ALL.iter().filter(|reason| can_be_braked(**reason));
         for reason in braked.map(|reason| reason.name()) {
             let taken = ["violation", "clone", "bridge_mac", "router", "dhcp_server", "control"];
