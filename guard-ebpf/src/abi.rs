@@ -306,7 +306,7 @@ pub const MAC_BEYOND: u32 = 2;
 
 /// What a port has used of its quota. Written without a lock: two CPUs may lose a count to each
 /// other, which the agent makes good for when it counts anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct PortState {
     /// When the second began in which [`Self::frames`] are counted (`CLOCK_MONOTONIC`, coarse).
@@ -331,14 +331,21 @@ pub struct PortState {
     pub macs: u32,
     /// A bit for each Ethernet source, by a hash. The agent clears them.
     pub sources: [u64; 16],
-    /// Those of them that came before the quota was used up.
-    pub admitted: [u64; 16],
+    /// Those that came before the quota was used up: four bits for each, by a hash, so that one MAC in
+    /// 70,000 that did not is taken for one that did.
+    pub admitted: [u64; 64],
     /// How many these are.
     pub admitted_macs: u32,
     /// Keeps the layout free of padding.
     pub padding: u32,
     /// When a probe for what another has last passed.
     pub probe_ns: u64,
+}
+
+impl Default for PortState {
+    fn default() -> Self {
+        Self::zeroed()
+    }
 }
 
 /// One who claims or probes for what another holds. Key of the map that makes each an event once.
@@ -481,7 +488,7 @@ mod tests {
         assert_eq!((size_of::<Policy>(), size_of::<Mode>()), (12, 8));
         assert_eq!((size_of::<DropKey>(), size_of::<Drops>()), (8, 136));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
-        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (328, 20));
+        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (712, 20));
         assert_eq!(size_of::<Vlans>(), 512);
     }
 }

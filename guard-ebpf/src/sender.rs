@@ -210,28 +210,49 @@ fn count_source<S: Store>(
 #[inline(always)]
 fn is_over_mac_quota<T: Tables>(tables: &T, port: &Port, mac: Mac) -> bool {
     let Some(state) = tables.port_state(port.port_slot) else { return false };
-    let bit = source_bit(mac);
-    let has =
-        state.admitted.get((bit >> 6 & 15) as usize).is_some_and(|w| w >> (bit & 63) & 1 != 0);
-    port.quota_macs != 0 && state.admitted_macs >= port.quota_macs && !has
+    if port.quota_macs == 0 || state.admitted_macs < port.quota_macs {
+        return false;
+    }
+    let has = |bit: u64| {
+        state.admitted.get((bit >> 6 & 63) as usize).is_some_and(|word| word >> (bit & 63) & 1 != 0)
+    };
+    !admission_bits(mac).into_iter().all(has)
 }
 
 /// The port has this Ethernet source.
 #[inline(always)]
 fn admit_source<S: Store>(store: &mut S, port: &Port, mac: Mac) {
     let Some(state) = store.port_state_mut(port.port_slot) else { return };
-    let bit = source_bit(mac);
-    let Some(word) = state.admitted.get_mut((bit >> 6 & 15) as usize) else { return };
-    if *word >> (bit & 63) & 1 == 0 {
-        *word |= 1 << (bit & 63);
+    let mut new = 0;
+    for bit in admission_bits(mac) {
+        if let Some(word) = state.admitted.get_mut((bit >> 6 & 63) as usize) {
+            new |= !*word >> (bit & 63) & 1;
+            *word |= 1 << (bit & 63);
+        }
+    }
+    if new != 0 {
         state.admitted_macs += 1;
     }
 }
 
+/// Four of 4,096 bits.
+#[inline(always)]
+fn admission_bits(mac: Mac) -> [u64; 4] {
+    let once = spread(mac);
+    let twice = (once ^ once >> 32).wrapping_mul(SPREAD);
+    [once >> 52, once >> 40 & 4095, twice >> 52, twice >> 40 & 4095]
+}
+
 /// One of 1,024 bits.
 #[inline(always)]
-fn source_bit([a, b, c, d, e, f]: Mac) -> u64 {
-    /// 2^64 divided by the golden ratio: the upper bits of a product depend on all bits of a factor.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]).wrapping_mul(SPREAD) >> 54
+fn source_bit(mac: Mac) -> u64 {
+    spread(mac) >> 54
+}
+
+/// 2^64 divided by the golden ratio: the upper bits of a product depend on all bits of a factor.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[inline(always)]
+fn spread([a, b, c, d, e, f]: Mac) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]).wrapping_mul(SPREAD)
 }

@@ -115,7 +115,7 @@ impl MacTable {
             let mut new = PortState { addresses, challengers, reserved, ..state };
             if anew {
                 (new.macs, new.sources) = (0, [0; 16]);
-                (new.admitted_macs, new.admitted) = (0, [0; 16]);
+                (new.admitted_macs, new.admitted) = (0, [0; 64]);
             }
             if new != state {
                 self.set(slot, new);

@@ -77,7 +77,7 @@ fn fresh(world: &World) -> Result<Sandbox> {
 
 #[test]
 fn s22_yersinia_speaks_spanning_tree() -> Result<()> {
-    World::new()?.attack("control", |world| {
+    World::new()?.attack("mac", |world| {
         tool(&world.attacker, 3, "yersinia", &["stp", "-attack", "2", "-interface", "eth0"])
     })
 }
