@@ -13,8 +13,8 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use bytemuck::Zeroable;
 use guard_ebpf::abi::{
-    AddressKey, Live, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
-    Owned, Port, Prefix,
+    AddressKey, Live, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, OWNED_LEASED, OWNED_MAC,
+    OWNED_PORT, Owned, Port, Prefix, Vlans,
 };
 use nix::libc::{SYS_bpf, close, syscall};
 
@@ -89,6 +89,7 @@ pub(crate) fn clear(pin: &Path, name: &str) -> Result<usize> {
     match name {
         MAP_OWNED => clear_hash(HashMap::<_, AddressKey, Owned>::try_from(map)?),
         MAP_PORTS => clear_hash(HashMap::<_, u32, Port>::try_from(map)?),
+        MAP_VLANS => clear_hash(HashMap::<_, u32, Vlans>::try_from(map)?),
         MAP_PREFIXES => {
             let mut map = LpmTrie::<_, AddressKey, Prefix>::try_from(map)?;
             let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
@@ -97,6 +98,13 @@ pub(crate) fn clear(pin: &Path, name: &str) -> Result<usize> {
         }
         _ => bail!("the agent does not write {name} alone"),
     }
+}
+
+/// Says in the pinned map of VLANs that a port is in none.
+pub(crate) fn set_no_vlans(pin: &Path, ifindex: u32) -> Result<()> {
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    let mut map = HashMap::<_, u32, Vlans>::try_from(map)?;
+    map.insert(ifindex, Vlans::zeroed(), 0).context("writing VLANs")
 }
 
 fn clear_hash<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>) -> Result<usize> {

@@ -350,6 +350,14 @@ impl Lab {
         bpf::clear(&self.pin(name)?, name)
     }
 
+    /// Says in the kernel, as someone else, that a port is in no VLAN.
+    ///
+    /// # Errors
+    /// As [`Lab::clear_map`].
+    pub fn set_no_vlans(&self, ifindex: u32) -> Result<()> {
+        bpf::set_no_vlans(&self.pin("VLANS")?, ifindex)
+    }
+
     /// Writes so many bindings into the kernel's map of owners, of addresses that no pool has. Only while
     /// the agent stands still: it takes out what it has not written.
     ///

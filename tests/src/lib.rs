@@ -80,6 +80,6 @@ pub use raw_socket::RawSocket;
 pub use sandbox::{Port, Sandbox};
 pub use stream::Stream;
 pub use terminal::Terminal;
-pub use user::become_user;
+pub use user::{become_user, of_hex};
 pub use wait::{TIMEOUT, eventually};
 pub use watch::Watch;

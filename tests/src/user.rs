@@ -3,6 +3,15 @@
 use anyhow::{Context, Result};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
+/// The bytes that an argument has, in digits.
+///
+/// # Errors
+/// They are none.
+pub fn of_hex(text: &str) -> Result<Vec<u8>> {
+    let byte = |at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..text.len()).step_by(2).map(byte).collect::<Option<_>>().context("no hexadecimal digits")
+}
+
 /// Makes this process one of another user, by numbers; the groups have commas between them.
 ///
 /// # Errors

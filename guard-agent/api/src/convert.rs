@@ -110,7 +110,8 @@ pub fn pool(status: &PoolStatus, away: &[&'static str]) -> proto::Pool {
 
 /// A child subnet.
 pub fn subnet(subnet: &Subnet) -> proto::Subnet {
-    let Subnet { id, segment: Segment { bridge, vlan, .. }, prefix, pool, created_at } = subnet;
+    let Subnet { id, segment, prefix, pool, created_at, maker } = subnet;
+    let Segment { bridge, vlan, .. } = segment;
     proto::Subnet {
         prefix: prefix.to_string(),
         id: id.to_string(),
@@ -118,18 +119,20 @@ pub fn subnet(subnet: &Subnet) -> proto::Subnet {
         bridge: bridge.to_string(),
         vlan: (*vlan).into(),
         created_at: Some(timestamp(*created_at)),
+        maker: *maker,
     }
 }
 
 /// A reserved interface name.
 pub fn interface_name(interface: &InterfaceName, exists: bool) -> proto::InterfaceName {
-    let InterfaceName { name, prefix, id, created_at } = interface;
+    let InterfaceName { name, prefix, id, created_at, maker } = interface;
     proto::InterfaceName {
         name: name.to_string(),
         prefix: prefix.to_string(),
         id: id.to_string(),
         exists,
         created_at: Some(timestamp(*created_at)),
+        maker: *maker,
     }
 }
 

@@ -20,7 +20,8 @@ pub fn read(path: &Path, bound: Bound) -> io::Result<String> {
     read_from(File::open(path)?, "the file", bound)
 }
 
-/// Reads a regular file, or one that a link leads to: `/etc/resolv.conf` is often a link.
+/// Reads a regular file, or one that a link leads to: `/etc/resolv.conf` is often a link, and so is what
+/// Kubernetes mounts.
 ///
 /// # Errors
 /// As [`read`], or it is something else.

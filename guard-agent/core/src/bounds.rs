@@ -34,6 +34,8 @@ pub const LABEL_BYTES: Bound = Bound::new(60 << 10, "bytes");
 pub const POOLS: Bound = Bound::new(32, "pools");
 /// Interface names that are reserved by one prefix.
 pub const INTERFACES: Bound = Bound::new(16_384, "interface names");
+/// Those of all prefixes that one user has reserved.
+pub const INTERFACES_OF_ONE: Bound = Bound::new(65_536, "interface names");
 /// What a source lists at once: more than any node has.
 pub const LISTED: Bound = Bound::new(100_000, "entries");
 /// A configuration: the agent's, a network's, the settings of a replay.
@@ -44,6 +46,8 @@ pub const RESOLV_CONF: Bound = Bound::new(64 << 10, "bytes");
 pub const RESERVATION: Bound = Bound::new(4 << 10, "bytes");
 /// The files of one network of `host-local`.
 pub const RESERVATIONS: Bound = Bound::new(100_000, "files");
+/// A database that is handed in, with its log: it is copied.
+pub const DATABASE: Bound = Bound::new(4 << 30, "bytes");
 
 impl Bound {
     const fn new(most: usize, of: &'static str) -> Self {

@@ -1,6 +1,7 @@
 //! Whether bridges and pools are what they should be, and fit together.
 
 use super::*;
+use guard_ebpf::abi::MAX_BRIDGES;
 
 pub(super) fn check_pools(
     sections: Vec<file::Pool>,
@@ -104,6 +105,14 @@ pub(super) fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), F
 }
 
 pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, Fault> {
+    match u32::try_from(sections.len()) {
+        Ok(0) => return Err(at("bridge")(CheckError::NoBridge)),
+        Ok(count) if count <= MAX_BRIDGES => {}
+        _ => {
+            let error = CheckError::TooManyBridges { count: sections.len(), most: MAX_BRIDGES };
+            return Err(at(format!("bridge.{MAX_BRIDGES}"))(error));
+        }
+    }
     let mut bridges = Vec::<Bridge>::with_capacity(sections.len());
     for (index, section) in sections.into_iter().enumerate() {
         let file::Bridge { name, mode, strict, drop, uplinks, access, prefixes, allow } = section;
@@ -147,13 +156,7 @@ pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, 
             enforcement: Settings { mode, strict, hygiene: drop },
         });
     }
-    match u32::try_from(bridges.len()) {
-        Ok(0) => Err(at("bridge")(CheckError::NoBridge)),
-        Ok(count) if count <= guard_ebpf::abi::MAX_BRIDGES => Ok(bridges),
-        _ => Err(at(format!("bridge.{}", guard_ebpf::abi::MAX_BRIDGES))(
-            CheckError::TooManyBridges { count: bridges.len(), most: guard_ebpf::abi::MAX_BRIDGES },
-        )),
-    }
+    Ok(bridges)
 }
 
 /// The kernel's own rule, `dev_valid_name` in `net/core/dev.c`.

@@ -269,7 +269,8 @@ impl Config {
     /// # Errors
     /// Names the file, the line where there is one, the object, and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = files::read(path, bounds::CONFIGURATION)
+        // A pipe may never answer, and a reload would wait for it.
+        let text = files::read_regular(path, bounds::CONFIGURATION)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
@@ -362,6 +363,12 @@ impl Config {
             bridge.prefixes.iter().map(of)
         });
         pools.chain(others).collect()
+    }
+
+    /// The prefixes of the pools in which guests number themselves.
+    pub fn first_come(&self) -> Vec<(Segment, IpNet)> {
+        let pools = self.pools.iter().filter(|pool| pool.spec().slaac);
+        pools.map(|pool| (pool.segment().clone(), pool.prefix())).collect()
     }
 
     /// The pools' gateways, each with the bit of the ports that it is at home on.

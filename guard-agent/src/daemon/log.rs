@@ -10,29 +10,29 @@ use std::{
 use guard_core::text;
 use tracing::field::Field;
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
+    EnvFilter, Layer as _, Registry,
     field::MakeExt as _,
+    filter::{FilterExt as _, LevelFilter, Targets},
     fmt::format::{Writer, debug_fn},
-    layer::SubscriberExt as _,
+    layer::{Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
 use super::journald::Journal;
-use crate::{config::LogFormat, logging::Queue};
+use crate::{config::LogFormat, logging::Queue, server::audit};
 
 /// What is logged where `RUST_LOG` does not say. Libraries have their say where something is wrong;
 /// h2 not even then, since it warns of what its peers do.
 const FILTER: &str =
-    "warn,audit=info,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
+    "warn,guard_agent=info,guard_core=info,guard_api=info,guard_ebpf=info,h2=error";
 
 /// Starts it: to journald where systemd has made that our standard error, else to standard error in
-/// the format that is configured. `RUST_LOG` narrows or widens what is logged.
+/// the format that is configured. `RUST_LOG` narrows or widens what is logged, all but the audit.
 ///
 /// # Errors
 /// The system has no room for a thread.
 pub fn start(format: LogFormat) -> io::Result<Queue> {
-    let default = || EnvFilter::builder().parse_lossy(FILTER);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
+    let filter = filter(&std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default());
     let queue;
     if let Some(journal) = Journal::of_service() {
         let layer;
@@ -41,14 +41,14 @@ pub fn start(format: LogFormat) -> io::Result<Queue> {
     } else {
         queue = Queue::start(|line| io::stderr().write_all(line))?;
         let lines = queue.clone();
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let layer = tracing_subscriber::fmt::layer()
             .with_writer(move || lines.clone())
             .with_ansi(io::stderr().is_terminal());
-        match format {
-            LogFormat::Text => builder.fmt_fields(debug_fn(field).delimited(" ")).init(),
-            LogFormat::Json => builder.json().flatten_event(true).init(),
-        }
+        let layer = match format {
+            LogFormat::Text => layer.fmt_fields(debug_fn(field).delimited(" ")).boxed(),
+            LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     }
     let last = queue.clone();
     panic::set_hook(Box::new(move |panic| {
@@ -61,6 +61,15 @@ pub fn start(format: LogFormat) -> io::Result<Queue> {
         }
     }));
     Ok(queue)
+}
+
+/// What is logged: what is asked for, else [`FILTER`], and the audit whatever is asked for: whoever wants
+/// less of a library, or more, does not mean that one.
+fn filter(asked: &str) -> impl Filter<Registry> + use<> {
+    let asked = Some(asked).filter(|asked| !asked.is_empty());
+    let asked = asked.and_then(|asked| EnvFilter::builder().parse(asked).ok());
+    let asked = asked.unwrap_or_else(|| EnvFilter::builder().parse_lossy(FILTER));
+    asked.or(Targets::new().with_target(audit::TARGET, LevelFilter::INFO))
 }
 
 /// A field of a line of text.
@@ -79,8 +88,6 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Resu
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, mpsc::channel};
-
-    use tracing::level_filters::LevelFilter;
 
     use super::*;
 
@@ -116,22 +123,36 @@ mod tests {
 
     #[test]
     fn what_a_peer_makes_a_library_say_is_not_logged() {
-        let filter = EnvFilter::builder().parse(FILTER).unwrap();
-        assert_eq!(filter.max_level_hint(), Some(LevelFilter::INFO));
+        assert_eq!(filter("").max_level_hint(), Some(LevelFilter::INFO));
+        assert_eq!(said(""), ["aya", "agent", "audit"]);
+    }
+
+    #[test]
+    fn a_filter_for_libraries_hides_nothing_of_the_audit() {
+        for asked in ["off", "audit=off", "h2=off", "error", "[{uid}]=off", "audit[{uid}]=off"] {
+            assert_eq!(said(asked), ["audit"], "{asked}");
+        }
+        assert_eq!(said("h2=warn"), ["h2", "audit"]);
+        assert_eq!(said("info"), ["h2", "hyper", "aya", "agent", "audit"]);
+        assert_eq!(said("no=such=thing"), ["aya", "agent", "audit"]);
+    }
+
+    /// What is logged where so much is asked for.
+    fn said(asked: &str) -> Vec<String> {
         let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let sink = seen.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(move || Sink(sink.clone()))
-            .finish();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || Sink(sink.clone()));
+        let layer = layer.with_level(false).with_target(false).without_time();
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(asked)));
         tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!(target: "h2::proto::streams::recv", "recv_reset");
-            tracing::info!(target: "hyper_util::client", "pooling");
-            tracing::warn!(target: "aya::maps", "kept");
-            tracing::info!(target: "guard_agent::events", "kept");
+            tracing::warn!(target: "h2::proto::streams::recv", "h2");
+            tracing::info!(target: "hyper_util::client", "hyper");
+            tracing::warn!(target: "aya::maps", "aya");
+            tracing::info!(target: "guard_agent::events", "agent");
+            tracing::info!(target: audit::TARGET, "audit");
         });
         let text = String::from_utf8(seen.lock().clone()).unwrap();
-        assert_eq!((text.lines().count(), text.matches("kept").count()), (2, 2), "{text}");
+        text.lines().map(|line| line.trim().to_owned()).collect()
     }
 
     struct Sink(Arc<parking_lot::Mutex<Vec<u8>>>);

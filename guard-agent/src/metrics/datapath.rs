@@ -10,7 +10,7 @@ use std::{
 
 use aya::maps::{MapData, PerCpuArray};
 use guard_ebpf::{
-    abi::{BridgeCounters, MAP_LIVE, MAP_MACS, MAP_OWNED, MAP_PORTS, MAP_PREFIXES},
+    abi::{BridgeCounters, MAP_LIVE, MAP_MACS, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, MAP_VLANS},
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
 
@@ -23,12 +23,12 @@ pub struct Counters {
     names: Vec<Arc<str>>,
     lost: AtomicU64,
     full: AtomicU64,
-    /// Entries of owners, ports and prefixes that were put right.
+    /// Entries of owners, ports, their VLANs and prefixes that were put right.
     repaired: [AtomicU64; REPAIRED.len()],
 }
 
 /// The maps that only the agent writes, and that it compares with what it wrote.
-pub(super) const REPAIRED: [&str; 3] = [MAP_OWNED, MAP_PORTS, MAP_PREFIXES];
+pub(super) const REPAIRED: [&str; 4] = [MAP_OWNED, MAP_PORTS, MAP_VLANS, MAP_PREFIXES];
 
 impl Counters {
     /// `names` are the bridges in the order of their slots.

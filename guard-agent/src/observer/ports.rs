@@ -2,6 +2,7 @@
 //! segment.
 
 mod coverage;
+mod maps;
 
 use std::{
     collections::{self, BTreeMap},
@@ -11,8 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{Array, HashMap, MapData, MapError};
-use bytemuck::Zeroable as _;
+use aya::maps::MapError;
 use guard_core::{
     arbiter::PortUse,
     evidence::Device,
@@ -25,10 +25,11 @@ use guard_core::{
 };
 use guard_ebpf::abi::{
     self, AddressKey, MAX_PORTS, MacKey, NO_VLAN, PORT_ACCESS, PORT_ALLOW_ROUTER,
-    PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD, near_slot,
+    PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD,
 };
 use parking_lot::RwLock;
 
+pub(super) use self::maps::PortMaps;
 use super::{
     Deps,
     hook::{Counts, Hook},
@@ -37,7 +38,7 @@ use super::{
 use crate::{
     clock,
     config::Bridge,
-    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot, entries},
+    datapath::{Coverage, Kernel, KernelError, Place, Same, Snapshot},
     events::IncidentReporter,
     health::Health,
     metrics::Counters,
@@ -47,7 +48,7 @@ use crate::{
         link::{exists, has_carrier},
         topology::{self, View},
     },
-    owners::{Judged, MacTable, Owners},
+    owners::{Judged, Owners},
 };
 
 /// Events a second that an access port can cause about what others have.
@@ -82,69 +83,6 @@ impl PortStatus {
 
 /// The ports by ifindex, shared with those who ask.
 pub(crate) type SharedPorts = Arc<RwLock<BTreeMap<u32, PortStatus>>>;
-
-/// The kernel's maps that are about ports.
-pub(super) struct PortMaps {
-    /// What the agent says of each.
-    pub ports: HashMap<MapData, u32, abi::Port>,
-    /// The same of some of them.
-    pub near: Array<MapData, abi::Port>,
-    /// The VLANs of those whose bridge filters them.
-    pub vlans: HashMap<MapData, u32, abi::Vlans>,
-    /// What lives on them.
-    pub stations: MacTable,
-    /// What was written of each.
-    pub written: BTreeMap<u32, abi::Port>,
-}
-
-impl PortMaps {
-    /// Writes what is said of a port, and into its near slot unless another's is there.
-    fn insert(&mut self, port: abi::Port) -> Result<(), MapError> {
-        if port.flags & PORT_FILTERS_VLANS == 0 {
-            // Idempotent: it may be gone already.
-            let _ = self.vlans.remove(&port.ifindex);
-        }
-        self.written.insert(port.ifindex, port);
-        self.ports.insert(port.ifindex, port, 0)?;
-        let slot = near_slot(port.ifindex);
-        let there = self.near.get(&slot, 0)?.ifindex;
-        if there == 0 || there == port.ifindex {
-            self.near.set(slot, port, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Puts right what is not as it was written. Returns how many ports that were.
-    fn repair(&mut self) -> Result<usize, MapError> {
-        let mut there: collections::HashMap<_, _> = entries(&self.ports)?.into_iter().collect();
-        let mut wrong = Vec::new();
-        for (ifindex, port) in &self.written {
-            let near = self.near.get(&near_slot(*ifindex), 0)?;
-            if there.remove(ifindex) != Some(*port) || (near.ifindex == *ifindex && near != *port) {
-                wrong.push(*port);
-            }
-        }
-        for port in &wrong {
-            self.insert(*port)?;
-        }
-        for ifindex in there.keys() {
-            self.remove(*ifindex);
-        }
-        Ok(wrong.len() + there.len())
-    }
-
-    /// Idempotent: it may be gone already.
-    fn remove(&mut self, ifindex: u32) {
-        let slot = near_slot(ifindex);
-        if self.near.get(&slot, 0).is_ok_and(|near| near.ifindex == ifindex) {
-            let _ = self.near.set(slot, abi::Port::zeroed(), 0);
-        }
-        self.written.remove(&ifindex);
-        let _ = self.ports.remove(&ifindex);
-        let _ = self.vlans.remove(&ifindex);
-        self.stations.port_gone(ifindex);
-    }
-}
 
 /// The ports, and the hand that puts the program on them.
 pub(super) struct Ports {
@@ -320,8 +258,9 @@ impl Ports {
             // Which tags it may send is the bridge's affair then.
             let provider = if vlans.provider { PORT_VLANS_8021AD } else { 0 };
             filters = PORT_FILTERS_VLANS | PORT_ALLOW_TAGGED | provider;
-            let member: abi::Vlans = vlans.member.iter().copied().collect();
-            self.maps.vlans.insert(ifindex, member, 0).map_err(refuses(abi::MAP_VLANS))?;
+            self.maps
+                .insert_vlans(ifindex, vlans.member.iter().copied().collect())
+                .map_err(refuses(abi::MAP_VLANS))?;
         }
         let bridge_mac = self.bridge_macs.get(&port.bridge_ifindex).copied().unwrap_or_default();
         let entry = abi::Port {
@@ -400,6 +339,14 @@ impl Ports {
     /// The map cannot be read or written.
     pub(super) fn repair_entries(&mut self) -> Result<usize, MapError> {
         self.maps.repair()
+    }
+
+    /// The same of their VLANs.
+    ///
+    /// # Errors
+    /// As [`Self::repair_entries`].
+    pub(super) fn repair_vlans(&mut self) -> Result<usize, MapError> {
+        self.maps.repair_vlans()
     }
 
     /// Forgets a port that is gone or left its bridge.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aya::maps::MapError;
-use guard_ebpf::abi::{MAP_OWNED, MAP_PORTS, MAP_PREFIXES};
+use guard_ebpf::abi::{MAP_OWNED, MAP_PORTS, MAP_PREFIXES, MAP_VLANS};
 use tokio::time::Instant;
 
 use super::Observer;
@@ -20,6 +20,7 @@ impl Observer {
         }
         self.repair_at = Instant::now() + EVERY;
         report(&self.counters, MAP_PORTS, self.ports.repair_entries());
+        report(&self.counters, MAP_VLANS, self.ports.repair_vlans());
         report(&self.counters, MAP_PREFIXES, self.executor.repair_prefixes());
         let (bpffs, owners) = (self.deps.bpffs.clone(), self.deps.owners.clone());
         let counters = Arc::clone(&self.counters);

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task,
@@ -10,7 +10,8 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Body as _;
 use tokio::{net::UnixStream, sync::watch};
 use tonic::{
     Code, Status,
@@ -28,7 +29,7 @@ use super::{
     refusals::{Refusals, Refused},
     revoked::Until,
     socket::{self, Door},
-    transport::Close,
+    transport::{Close, Held},
     work::{Place, Places, Size, Tokens},
 };
 use crate::config::Config;
@@ -155,16 +156,13 @@ impl Admission {
     }
 
     /// Whether there is a place for an answer of this size, once there is.
-    async fn place(&self, admitted: &Admitted) -> Result<Option<Place>, Status> {
+    async fn place(&self, admitted: &Admitted) -> Result<Place, Status> {
         let Admitted { caller, peer, size, .. } = admitted;
-        if *size != Size::Large {
-            return Ok(None);
-        }
-        let place = self.places.take(*caller).await;
+        let place = self.places.take(*caller, *size).await;
         if place.is_none() {
             self.refusals.note(*caller, peer, Refused::Work);
         }
-        place.map(Some).ok_or_else(error::too_much_work)
+        place.ok_or_else(error::too_much_work)
     }
 
     /// A stream that ends once its caller has the role no more.
@@ -214,6 +212,23 @@ pub(super) struct Guarded<S> {
 
 type Answer = Result<http::Response<Body>, Infallible>;
 
+/// An answer of one message, made now, and how many bytes it has.
+async fn whole(answer: http::Response<Body>) -> (http::Response<Body>, usize) {
+    let (head, body) = answer.into_parts();
+    if body.is_end_stream() {
+        return (http::Response::from_parts(head, body), 0);
+    }
+    let made = match body.collect().await {
+        Ok(made) => made,
+        Err(status) => return (status.into_http(), 0),
+    };
+    let trailers = made.trailers().cloned();
+    let bytes = made.to_bytes();
+    let count = bytes.len();
+    let body = Full::new(bytes).with_trailers(ready(trailers.map(Ok)));
+    (http::Response::from_parts(head, Body::new(body)), count)
+}
+
 impl<S> Service<http::Request<Body>> for Guarded<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -244,7 +259,7 @@ where
                 Ok(admitted) => admitted,
                 Err(rejected) => return Ok(admission.reject(*rejected).await),
             };
-            let place = match admission.place(&admitted).await {
+            let mut place = match admission.place(&admitted).await {
                 Ok(place) => place,
                 Err(status) => return Ok(status.into_http()),
             };
@@ -258,24 +273,24 @@ where
             }
             match refused {
                 // The transport's word for a message above the limit, and for nothing else here.
-                Some(Code::OutOfRange) => return Ok(error::too_large(MESSAGE).into_http()),
+                Some(Code::OutOfRange) => answer = error::too_large(MESSAGE).into_http(),
                 // Who lacks the role has not come so far.
                 Some(Code::PermissionDenied) => {
                     admission.refusals.note(caller, &peer, Refused::NotYours);
                 }
                 _ => {}
             }
-            answer.extensions_mut().insert(size.terms(caller));
             if size == Size::Endless {
                 answer = answer.map(|body| admission.until_revoked(body, path, peer));
+            } else if size.is_one() {
+                let bytes;
+                (answer, bytes) = whole(answer).await;
+                place.shrink(bytes);
             }
-            Ok(answer.map(|body| {
-                // A call lasts as long as its answer.
-                Body::new(body.map_frame(move |frame| {
-                    let _counted = (&slot, &place);
-                    frame
-                }))
-            }))
+            answer.extensions_mut().insert(size.terms(caller));
+            // A call lasts as long as its answer.
+            answer.extensions_mut().insert(Held::new((slot, place)));
+            Ok(answer)
         })
     }
 }

@@ -7,7 +7,7 @@ use tonic::{Response, codegen::http};
 use super::{access::Role, peer::Peer};
 
 /// The target of its lines, by which they can be told from all others.
-pub(super) const TARGET: &str = "audit";
+pub(crate) const TARGET: &str = "audit";
 
 /// What a call has changed, in a response's extensions; `None`: nothing. Without it, all that is known is
 /// which method it was.

@@ -226,8 +226,8 @@ pub(super) fn too_many_calls(most: u32) -> Status {
 
 /// There is no place for one more large answer.
 pub(super) fn too_much_work() -> Status {
-    let message = "so many lists are being read already that there was no place for this one; read \
-                   what you have asked for, or ask later";
+    let message = "so many answers are being made or read already that there was no place for this one; \
+                   read what you have asked for, or ask later";
     status(Code::ResourceExhausted, "TOO_MUCH_WORK", message.to_owned(), Some(SOON))
 }
 

@@ -14,7 +14,11 @@ use nix::net::if_::if_nametoindex;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{Deps, audit, convert, error, leases::to_name, page::Page};
+use super::{
+    Deps, audit, convert, error,
+    leases::{caller, to_name},
+    page::Page,
+};
 
 pub(super) struct Service(pub Arc<Deps>);
 
@@ -24,11 +28,13 @@ impl proto::interfaces_server::Interfaces for Service {
         &self,
         request: Request<proto::ReserveInterfaceRequest>,
     ) -> Result<Response<proto::ReserveInterfaceResponse>, Status> {
+        let caller = caller(&request);
         let proto::ReserveInterfaceRequest { prefix, id, dry_run } = request.into_inner();
         let id = to_name("id", &id, 1)?;
         // Before the observer knows the kernel's names, any could be one of them.
         self.0.may_allocate(std::iter::empty())?;
         let command = Command::ReserveInterface { prefix: Arc::from(prefix), id };
+        let command = Command::For(caller, command.into());
         self.look_at_names(&command).await?;
         match self.0.ask(command, dry_run).await.map_err(error::refused)? {
             Reply::Interface(name) => Ok(audit::unless(
@@ -43,8 +49,10 @@ impl proto::interfaces_server::Interfaces for Service {
         &self,
         request: Request<proto::ReleaseInterfaceRequest>,
     ) -> Result<Response<proto::ReleaseInterfaceResponse>, Status> {
+        let caller = caller(&request);
         let proto::ReleaseInterfaceRequest { name, dry_run } = request.into_inner();
         let command = Command::ReleaseInterface(Arc::from(name));
+        let command = Command::For(caller, command.into());
         let (outcome, interface) =
             match self.0.ask(command, dry_run).await.map_err(error::refused)? {
                 Reply::Interface(name) => (Outcome::Done, Some(self.message(&name))),

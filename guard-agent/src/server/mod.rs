@@ -3,7 +3,7 @@
 mod access;
 mod admin;
 mod admit;
-mod audit;
+pub(crate) mod audit;
 mod binding;
 mod capability;
 mod check;

@@ -1,4 +1,5 @@
-//! How much work callers may ask for at a time: few large answers, and a refusal is no cheap call.
+//! How much work callers may ask for at a time: few large answers, so many bytes of answers that are not
+//! read yet, and a refusal is no cheap call.
 
 use std::{
     collections::HashMap,
@@ -17,23 +18,36 @@ use super::{limit::Caller, transport::Terms};
 /// Large answers at a time, of one caller and of all.
 const OF_ONE: usize = 2;
 const OF_ALL: usize = 8;
+/// What is made of one caller's answers, or waits for it to read, in KiB.
+const BYTES: u32 = 80 << 10;
 /// How long a call waits for its place among these: its caller waits no longer.
 const WAIT: Duration = Duration::from_secs(8);
 
 /// How much an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
-    /// It says one thing, or some.
+    /// It says one thing, such as a lease with its labels.
     Small,
+    /// It says some, as many as a page has.
+    Wide,
     /// It is a page of a list.
     Large,
     /// It goes on.
     Endless,
+    /// Questions and answers in turn.
+    Dialogue,
 }
 
 /// Those that are not small. The pools of a node are few, and a CNI plugin asks for them.
 const METHODS: &[(&str, Size)] = &[
     ("/grpc.health.v1.Health/Watch", Size::Endless),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Size::Dialogue),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Size::Dialogue),
+    ("/guard.v1.Leases/Allocate", Size::Wide),
+    ("/guard.v1.Leases/Release", Size::Wide),
+    ("/guard.v1.Pools/List", Size::Wide),
+    ("/guard.v1.Guard/Status", Size::Wide),
+    ("/guard.v1.Guard/Why", Size::Wide),
     ("/guard.v1.Leases/List", Size::Large),
     ("/guard.v1.Leases/Watch", Size::Endless),
     ("/guard.v1.Subnets/List", Size::Large),
@@ -63,20 +77,51 @@ impl Size {
     pub(super) fn terms(self, caller: Caller) -> Terms {
         if self == Self::Endless { Terms::stream(caller) } else { Terms::answer(caller) }
     }
+
+    /// Whether it is one message, made before any of it is sent.
+    pub(super) fn is_one(self) -> bool {
+        !matches!(self, Self::Endless | Self::Dialogue)
+    }
+
+    /// The most that it takes at a time, in KiB.
+    fn most(self) -> u32 {
+        match self {
+            // A lease has up to 60 KiB of labels.
+            Self::Small | Self::Endless => 96,
+            // A MiB of rows, and the last of them.
+            Self::Wide | Self::Large | Self::Dialogue => (1 << 10) + 96,
+        }
+    }
 }
 
-/// The places for large answers.
+/// The places for answers.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     all: Arc<Semaphore>,
-    of_one: Arc<Mutex<HashMap<Caller, Arc<Semaphore>>>>,
+    of_one: Arc<Mutex<HashMap<Caller, OfOne>>>,
+}
+
+/// Those of one caller.
+#[derive(Clone, Debug)]
+struct OfOne {
+    large: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
 }
 
 /// A place, until it is dropped: as long as the answer is being made or sent.
 #[derive(Debug)]
 pub(super) struct Place {
-    _of_one: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+    _large: Option<[OwnedSemaphorePermit; 2]>,
+}
+
+impl Place {
+    /// Keeps no more than so many bytes take: there is the answer.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let taken = self.bytes.num_permits();
+        let spare = taken.saturating_sub(bytes.div_ceil(1 << 10).max(1));
+        drop(self.bytes.split(spare));
+    }
 }
 
 impl Default for Places {
@@ -87,23 +132,33 @@ impl Default for Places {
 
 impl Places {
     /// Waits for a place. None where it takes too long.
-    pub(super) async fn take(&self, caller: Caller) -> Option<Place> {
-        let of_one = self.of_one(caller);
-        let both = async {
+    pub(super) async fn take(&self, caller: Caller, size: Size) -> Option<Place> {
+        let OfOne { large, bytes } = self.of_one(caller);
+        let place = async {
             // A caller waits for its own first, so that of all others it has no more than these
             // wait.
-            let of_one = of_one.acquire_owned().await.ok()?;
-            let of_all = self.all.clone().acquire_owned().await.ok()?;
-            Some(Place { _of_one: of_one, _of_all: of_all })
+            let is_large = size == Size::Large;
+            let own = if is_large { Some(large.acquire_owned().await.ok()?) } else { None };
+            let bytes = bytes.acquire_many_owned(size.most()).await.ok()?;
+            let large = match own {
+                Some(own) => Some([own, self.all.clone().acquire_owned().await.ok()?]),
+                None => None,
+            };
+            Some(Place { bytes, _large: large })
         };
-        timeout(WAIT, both).await.ok().flatten()
+        timeout(WAIT, place).await.ok().flatten()
     }
 
-    fn of_one(&self, caller: Caller) -> Arc<Semaphore> {
+    fn of_one(&self, caller: Caller) -> OfOne {
         let mut known = self.of_one.lock();
         // Nothing is kept of those who have none and wait for none.
-        known.retain(|_, places| Arc::strong_count(places) > 1);
-        known.entry(caller).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE))).clone()
+        let is_used = |places: &Arc<Semaphore>| Arc::strong_count(places) > 1;
+        known.retain(|_, of_one| is_used(&of_one.large) || is_used(&of_one.bytes));
+        let own = known.entry(caller).or_insert_with(|| OfOne {
+            large: Arc::new(Semaphore::new(OF_ONE)),
+            bytes: Arc::new(Semaphore::new(BYTES as usize)),
+        });
+        own.clone()
     }
 }
 
@@ -151,12 +206,16 @@ mod tests {
             .filter(|message| message.field.iter().any(|field| field.name() == "page_token"))
             .map(|message| format!(".guard.v1.{}", message.name()))
             .collect();
+        // What has several leases, or says all that there is to say.
+        let wide = ["Leases/Allocate", "Leases/Release", "Guard/Status", "Guard/Why"];
+        let wide = wide.map(|method| format!("/guard.v1.{method}"));
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let size = match path.as_str() {
-                        "/guard.v1.Pools/List" => Size::Small,
+                        "/guard.v1.Pools/List" => Size::Wide,
+                        _ if wide.contains(&path) => Size::Wide,
                         _ if method.server_streaming() => Size::Endless,
                         _ if paged.iter().any(|paged| paged == method.input_type()) => Size::Large,
                         _ => Size::Small,
@@ -173,18 +232,47 @@ mod tests {
         let mut taken = Vec::new();
         for caller in 0..4 {
             for _ in 0..OF_ONE {
-                taken.push(places.take(Some(caller)).await.unwrap());
+                taken.push(places.take(Some(caller), Size::Large).await.unwrap());
             }
         }
         let soon = Duration::from_millis(20);
-        assert!(timeout(soon, places.take(Some(0))).await.is_err());
-        assert!(timeout(soon, places.take(Some(9))).await.is_err(), "there are no more");
+        let large = |caller| timeout(soon, places.take(caller, Size::Large));
+        assert!(large(Some(0)).await.is_err());
+        assert!(large(Some(9)).await.is_err(), "there are no more");
+        // What is small or wide has other places.
+        assert!(places.take(Some(0), Size::Small).await.is_some());
         taken.pop();
-        let other = timeout(soon, places.take(Some(9))).await.unwrap();
+        let other = large(Some(9)).await.unwrap();
         assert!(other.is_some());
         drop((taken, other));
-        assert!(places.take(None).await.is_some());
+        assert!(places.take(None, Size::Large).await.is_some());
         assert_eq!(places.of_one.lock().len(), 1, "nothing is kept of those who are gone");
+    }
+
+    #[tokio::test]
+    async fn a_caller_has_so_many_bytes_and_what_an_answer_does_not_take_is_free_at_once() {
+        let (places, soon) = (Places::default(), Duration::from_millis(20));
+        let take = |caller, size| timeout(soon, places.take(Some(caller), size));
+        // As many small answers as there may be calls.
+        let mut small = Vec::new();
+        for _ in 0..512 {
+            small.push(take(0, Size::Small).await.unwrap().unwrap());
+        }
+        let mut wide = Vec::new();
+        while let Ok(place) = take(0, Size::Wide).await {
+            wide.push(place.unwrap());
+        }
+        let all = (BYTES - 512 * Size::Small.most()) / Size::Wide.most();
+        assert_eq!(wide.len(), all as usize);
+        assert!(take(1, Size::Wide).await.is_ok(), "another has its own");
+        wide[0].shrink(1 << 20);
+        assert!(take(0, Size::Wide).await.is_err());
+        small.iter_mut().for_each(|place| place.shrink(100));
+        assert!(take(0, Size::Wide).await.is_ok());
+        assert_eq!(small[0].bytes.num_permits(), 1);
+        // One that is larger than it should be keeps what it has.
+        wide[1].shrink(1 << 24);
+        assert_eq!(wide[1].bytes.num_permits(), Size::Wide.most() as usize);
     }
 
     #[test]

@@ -41,9 +41,10 @@ impl Tally {
         &mut self,
         conn: &Connection,
         path: &Path,
+        version: i64,
     ) -> rusqlite::Result<Vec<std::sync::Arc<T>>> {
         let mut all = Vec::new();
-        record::scan(conn, |found| match found {
+        record::scan(conn, version, |found| match found {
             Found::Row(row, crc) => {
                 self.add(crc);
                 all.push(std::sync::Arc::new(row));
@@ -81,8 +82,8 @@ pub(super) fn read(
     })
     .map_err(fault)?;
     if has_records(version) {
-        all.subnets = tally.records(conn, path).map_err(fault)?;
-        all.interfaces = tally.records(conn, path).map_err(fault)?;
+        all.subnets = tally.records(conn, path, version).map_err(fault)?;
+        all.interfaces = tally.records(conn, path, version).map_err(fault)?;
     }
     let Tally { rows, digest, bad } = tally;
     let what = if !bad.is_empty() {

@@ -9,6 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use guard_core::bounds;
 use nix::{
     fcntl::{FcntlArg, fcntl},
     libc::{self, F_RDLCK, F_UNLCK, SEEK_SET},
@@ -46,6 +47,12 @@ impl HandedIn {
             return Err(StoreError::Locked { path: path.to_owned(), holder });
         }
         refuse_in_use(path)?;
+        // A file may say that it is larger than the disk.
+        let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+        let bytes = length(path).saturating_add(length(&beside(path, "-wal")));
+        bounds::DATABASE
+            .check("the database", usize::try_from(bytes).unwrap_or(usize::MAX))
+            .map_err(|much| io(io::Error::new(io::ErrorKind::FileTooLarge, much)))?;
         Self::copy(path, store).map_err(io)
     }
 

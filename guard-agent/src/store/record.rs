@@ -10,15 +10,18 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, ToSql, types::Value};
 
-use super::value::{address, blob, checksum, int, since_1970, string, text};
+use super::{
+    meta::Meta,
+    value::{address, blob, checksum, int, since_1970, string, text},
+};
 
 /// What has a small table of its own. The first column is its key, the last one the checksum.
 pub(super) trait Record: Sized {
-    const SELECT: &'static str;
+    const TABLE: &'static str;
+    /// The columns without the checksum. Before version 5 the last one was not there.
+    const NAMES: &'static [&'static str];
     const INSERT: &'static str;
     const DELETE: &'static str;
-    /// How many columns there are, without the checksum.
-    const COLUMNS: usize;
 
     /// In the order of the schema, without the checksum.
     fn values(&self) -> Vec<Value>;
@@ -58,17 +61,45 @@ pub(super) fn swap<T: Record>(
     Ok(Some((old_crc, new_crc)))
 }
 
-/// Reads all rows, by key, whatever stands in them, and hands them over one by one.
+/// Writes one into its table, where it is not, and counts it.
+pub(super) fn insert<T: Record>(
+    conn: &Connection,
+    new: &T,
+    meta: &mut Meta,
+) -> rusqlite::Result<()> {
+    if let Some((old, new)) = swap(conn, None, Some(new))? {
+        meta.count(old, new);
+    }
+    Ok(())
+}
+
+/// The version from which on there is who made them.
+const WITH_MAKERS: i64 = 5;
+
+/// The names of the columns that a table has in a version, without the checksum.
+pub(super) fn of_version<T: Record>(version: i64) -> &'static [&'static str] {
+    let before = &T::NAMES[..T::NAMES.len() - 1];
+    if version < WITH_MAKERS { before } else { T::NAMES }
+}
+
+/// Reads all rows of a store of this version, by key, whatever stands in them, and hands them over one by
+/// one.
 pub(super) fn scan<T: Record>(
     conn: &Connection,
+    version: i64,
     mut take: impl FnMut(Found<T>),
 ) -> rusqlite::Result<()> {
-    let mut statement = conn.prepare(T::SELECT)?;
+    let names = of_version::<T>(version);
+    let (columns, key) = (names.join(", "), names[0]);
+    let select = format!("SELECT {columns}, crc FROM {} ORDER BY {key}", T::TABLE);
+    let mut statement = conn.prepare(&select)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let values =
-            (0..T::COLUMNS).map(|at| row.get(at)).collect::<rusqlite::Result<Vec<Value>>>()?;
-        let (crc, written) = (checksum(&values), row.get::<_, i64>(T::COLUMNS)?);
+        let mut values =
+            (0..names.len()).map(|at| row.get(at)).collect::<rusqlite::Result<Vec<Value>>>()?;
+        let (crc, written) = (checksum(&values), row.get::<_, i64>(names.len())?);
+        // What it has not says nothing.
+        values.resize(T::NAMES.len(), Value::Null);
         let read = (i64::from(crc) == written).then(|| T::of(&values)).flatten();
         take(read.map_or_else(
             || Found::Unreadable {
@@ -90,15 +121,28 @@ fn time(value: &Value) -> Option<Timestamp> {
     Timestamp::from_nanosecond(i128::from(int(value)?)).ok()
 }
 
+fn user(uid: Option<u32>) -> Value {
+    uid.map_or(Value::Null, |uid| Value::Integer(uid.into()))
+}
+
+#[expect(clippy::option_option, reason = "unreadable, absent, present")]
+fn maybe_user(value: &Value) -> Option<Option<u32>> {
+    if *value == Value::Null {
+        return Some(None);
+    }
+    u32::try_from(int(value)?).ok().map(Some)
+}
+
 impl Record for Subnet {
-    const SELECT: &'static str =
-        "SELECT id, bridge, vlan, network, length, pool, created_ns, crc FROM subnet ORDER BY id";
-    const INSERT: &'static str = "INSERT INTO subnet VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    const TABLE: &'static str = "subnet";
+    const NAMES: &'static [&'static str] =
+        &["id", "bridge", "vlan", "network", "length", "pool", "created_ns", "maker"];
+    const INSERT: &'static str = "INSERT INTO subnet VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     const DELETE: &'static str = "DELETE FROM subnet WHERE id = ?1 AND crc = ?2";
-    const COLUMNS: usize = 7;
 
     fn values(&self) -> Vec<Value> {
-        let Self { id, segment: Segment { bridge, vlan, .. }, prefix, pool, created_at } = self;
+        let Self { id, segment, prefix, pool, created_at, maker } = self;
+        let Segment { bridge, vlan, .. } = segment;
         vec![
             text(id),
             text(bridge),
@@ -107,11 +151,12 @@ impl Record for Subnet {
             Value::Integer(i64::from(prefix.prefix_len())),
             text(pool),
             Value::Integer(since_1970(*created_at)),
+            user(*maker),
         ]
     }
 
     fn of(values: &[Value]) -> Option<Self> {
-        let [id, bridge, vlan, network, length, pool, created] = values else { return None };
+        let [id, bridge, vlan, network, length, pool, created, maker] = values else { return None };
         let length = u8::try_from(int(length)?).ok()?;
         Some(Self {
             id: string(id)?,
@@ -119,39 +164,40 @@ impl Record for Subnet {
             prefix: IpNet::new(address(network)?, length).ok()?.trunc(),
             pool: string(pool)?,
             created_at: time(created)?,
+            maker: maybe_user(maker)?,
         })
     }
 
     fn remains(values: &[Value]) -> Option<Self> {
-        let [_, bridge, vlan, network, length, pool, _] = values else { return None };
-        let zero = Value::Integer(0);
-        let row = [&text(""), bridge, vlan, network, length, pool, &zero].map(Value::clone);
+        let [_, bridge, vlan, network, length, pool, _, _] = values else { return None };
+        let (id, zero, none) = (text(""), Value::Integer(0), Value::Null);
+        let row = [&id, bridge, vlan, network, length, pool, &zero, &none].map(Value::clone);
         let found = Self::of(&row)?;
         Some(Self { id: recovered(found.prefix), ..found })
     }
 }
 
 impl Record for InterfaceName {
-    const SELECT: &'static str =
-        "SELECT name, prefix, id, created_ns, crc FROM interface ORDER BY name";
-    const INSERT: &'static str = "INSERT INTO interface VALUES (?1, ?2, ?3, ?4, ?5)";
+    const TABLE: &'static str = "interface";
+    const NAMES: &'static [&'static str] = &["name", "prefix", "id", "created_ns", "maker"];
+    const INSERT: &'static str = "INSERT INTO interface VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     const DELETE: &'static str = "DELETE FROM interface WHERE name = ?1 AND crc = ?2";
-    const COLUMNS: usize = 4;
 
     fn values(&self) -> Vec<Value> {
-        let Self { name, prefix, id, created_at } = self;
-        vec![text(name), text(prefix), text(id), Value::Integer(since_1970(*created_at))]
+        let Self { name, prefix, id, created_at, maker } = self;
+        let created = Value::Integer(since_1970(*created_at));
+        vec![text(name), text(prefix), text(id), created, user(*maker)]
     }
 
     fn of(values: &[Value]) -> Option<Self> {
-        let [name, prefix, id, created] = values else { return None };
+        let [name, prefix, id, created, maker] = values else { return None };
         let (name, prefix, id) = (string(name)?, string(prefix)?, string(id)?);
-        Some(Self { name, prefix, id, created_at: time(created)? })
+        Some(Self { name, prefix, id, created_at: time(created)?, maker: maybe_user(maker)? })
     }
 
     fn remains(values: &[Value]) -> Option<Self> {
         let name = string(values.first()?)?;
         let (prefix, id) = (guard_core::lease::no_text(), recovered(&name));
-        Some(Self { name, prefix, id, created_at: Timestamp::UNIX_EPOCH })
+        Some(Self { name, prefix, id, created_at: Timestamp::UNIX_EPOCH, maker: None })
     }
 }

@@ -324,9 +324,9 @@ fn salvage(copy: &HandedIn, path: &Path, boot: &Boot) -> Result<Salvage, StoreEr
     .map_err(fault)?;
     if contents::has_records(version) {
         let key = |subnet: &Subnet| Arc::clone(&subnet.id);
-        keep(&conn, &mut salvage.subnets, &mut salvage.lost, key).map_err(fault)?;
+        keep(&conn, version, &mut salvage.subnets, &mut salvage.lost, key).map_err(fault)?;
         let key = |name: &InterfaceName| Arc::clone(&name.name);
-        keep(&conn, &mut salvage.interfaces, &mut salvage.lost, key).map_err(fault)?;
+        keep(&conn, version, &mut salvage.interfaces, &mut salvage.lost, key).map_err(fault)?;
     }
     Ok(salvage)
 }
@@ -334,11 +334,12 @@ fn salvage(copy: &HandedIn, path: &Path, boot: &Boot) -> Result<Salvage, StoreEr
 /// What a row that cannot be read is about is kept, if that much can be read.
 fn keep<T: Record>(
     conn: &Connection,
+    version: i64,
     all: &mut BTreeMap<Arc<str>, Arc<T>>,
     lost: &mut Vec<String>,
     key: impl Fn(&T) -> Arc<str>,
 ) -> rusqlite::Result<()> {
-    record::scan(conn, |found| match found {
+    record::scan(conn, version, |found| match found {
         record::Found::Row(row, _) | record::Found::Unreadable { remains: Some(row), .. } => {
             all.insert(key(&row), Arc::new(row));
         }

@@ -10,9 +10,7 @@ use super::{
     columns::{self, Columns},
     header,
     meta::Meta,
-    nanos,
-    record::Record as _,
-    value,
+    nanos, record,
 };
 
 /// "gIPL", in the file's header: tells a lease store from any other SQLite database.
@@ -24,11 +22,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
-/// The last migration that drops the table `lease`: what comes from before it is written anew, in the
-/// columns of today, and so is the row of `meta`.
-const REWRITES: i64 = 4;
+/// The last migration that drops the table `lease`, and the last that drops those of subnets and names:
+/// what comes from before it is written anew, in the columns of today, and so is the row of `meta`.
+const REWRITES_LEASES: i64 = 4;
+const REWRITES_RECORDS: i64 = 5;
 
 /// The version that this agent writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -138,8 +138,8 @@ pub(super) fn migrate(
         for migration in MIGRATIONS.iter().skip(done) {
             transaction.execute_batch(migration)?;
         }
-        if found < REWRITES {
-            *meta = rewritten(&transaction, contents, meta)?;
+        if found < REWRITES_LEASES.max(REWRITES_RECORDS) {
+            *meta = rewritten(&transaction, found, contents, meta)?;
         }
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()
@@ -147,19 +147,30 @@ pub(super) fn migrate(
     migrated.map_err(fault)
 }
 
-/// Writes the rows of addresses into their new table, and meta's with what their checksums are now.
-fn rewritten(conn: &Connection, contents: &Contents, meta: &Meta) -> rusqlite::Result<Meta> {
+/// Writes the rows of a store of this version into their new tables, and meta's with what their checksums
+/// are now.
+fn rewritten(
+    conn: &Connection,
+    found: i64,
+    contents: &Contents,
+    meta: &Meta,
+) -> rusqlite::Result<Meta> {
     let Contents { rows, subnets, interfaces } = contents;
     let mut meta = meta.clone();
     (meta.rows, meta.digest) = (0, 0);
     for (place, row) in rows {
         let columns = Columns::of(place, row);
-        columns::swap(conn, None, Some(&columns))?;
+        if found < REWRITES_LEASES {
+            columns::swap(conn, None, Some(&columns))?;
+        }
         meta.count(None, Some(columns.checksum()));
     }
-    let subnets = subnets.iter().map(|subnet| subnet.values());
-    for values in subnets.chain(interfaces.iter().map(|interface| interface.values())) {
-        meta.count(None, Some(value::checksum(&values)));
+    // Both of these are in every version that has them before the last that drops them.
+    for subnet in subnets {
+        record::insert(conn, &**subnet, &mut meta)?;
+    }
+    for interface in interfaces {
+        record::insert(conn, &**interface, &mut meta)?;
     }
     meta.write(conn)?;
     Ok(meta)

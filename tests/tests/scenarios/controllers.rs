@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use guard_api::proto::{
-    AckHoldRequest, AllocateRequest, BindRequest, ConfirmRequest, Owner, ReleaseRequest,
+    AckHoldRequest, AllocateRequest, BindRequest, ConfirmRequest, Owner, ReleaseInterfaceRequest,
+    ReleaseRequest, ReleaseSubnetRequest, ReserveInterfaceRequest, ReserveSubnetRequest,
     WatchRequest, release_request::Which,
 };
 use guard_tests::{Agent, Lab, Lease, POOL};
@@ -23,7 +24,7 @@ fn settings(shared: bool) -> String {
 }
 
 /// A call with its message, as `call-as` takes it.
-fn call(method: &str, message: &impl Message) -> String {
+pub(crate) fn call(method: &str, message: &impl Message) -> String {
     let hex: String = message.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("/guard.v1.{method}={hex}")
 }
@@ -116,6 +117,55 @@ fn what_another_controller_has_made_is_not_yours() -> Result<()> {
     ensure!(ask(&agent, B, &acknowledge(hold))?.contains("NOT_YOURS"));
     ensure!(ask(&agent, A, &acknowledge(hold))? == "OK");
     ensure!(agent.list(&["holds"], "holds")?.is_empty());
+    Ok(())
+}
+
+/// A subnet and a name, and how each is given back: by its identifier or its name, and by what it is.
+fn reservations() -> [(String, Vec<String>); 2] {
+    let (pool, id, prefix) = (POOL.to_owned(), "x".to_owned(), "10.8.64.16/28".to_owned());
+    let subnet = ReserveSubnetRequest { pool, id: id.clone(), prefix, ..Default::default() };
+    let by_id = ReleaseSubnetRequest { id: id.clone(), ..Default::default() };
+    let by_prefix = ReleaseSubnetRequest { prefix: subnet.prefix.clone(), ..Default::default() };
+    let name = ReserveInterfaceRequest { prefix: "veth".to_owned(), id, dry_run: false };
+    let by_name = ReleaseInterfaceRequest { name: "veth0".to_owned(), dry_run: false };
+    let releases = [by_id, by_prefix].map(|release| call("Subnets/Release", &release)).to_vec();
+    [
+        (call("Subnets/Reserve", &subnet), releases),
+        (call("Interfaces/Reserve", &name), vec![call("Interfaces/Release", &by_name)]),
+    ]
+}
+
+#[test]
+fn a_subnet_or_a_name_that_another_controller_has_reserved_is_not_yours() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = start(&lab, &settings(false))?;
+    for (reserve, _) in reservations() {
+        ensure!(ask(&agent, A, &reserve)? == "OK", "{reserve}");
+    }
+    // Whose they are is on disk.
+    agent.kill()?;
+    agent.start_again()?;
+    for (reserve, releases) in reservations() {
+        for act in releases.iter().chain([&reserve]) {
+            let answer = ask(&agent, B, act)?;
+            ensure!(answer.starts_with("PERMISSION_DENIED/NOT_YOURS: "), "{act}: {answer}");
+        }
+        // Its maker has it once more, gives it back, and then it is whose it becomes.
+        ensure!(ask(&agent, A, &reserve)? == "OK");
+        ensure!(ask(&agent, A, &releases[0])? == "OK");
+        ensure!(ask(&agent, B, &reserve)? == "OK");
+        ensure!(ask(&agent, A, &releases[0])?.contains("NOT_YOURS"));
+        ensure!(ask(&agent, ADMINISTRATOR, &releases[0])? == "OK");
+    }
+    for (list, rows) in [("subnets", "subnets"), ("interfaces", "interfaces")] {
+        ensure!(agent.list(&[list, "list"], rows)?.is_empty(), "{list}");
+    }
+    // What a controller shares is every controller's.
+    agent.reload(&lab.config()?.with(&settings(true))?.text()?)?;
+    for (reserve, releases) in reservations() {
+        ensure!(ask(&agent, A, &reserve)? == "OK");
+        ensure!(ask(&agent, B, &releases[0])? == "OK");
+    }
     Ok(())
 }
 

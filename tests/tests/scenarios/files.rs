@@ -41,7 +41,9 @@ fn pipes_links_and_devices_are_refused() -> Result<()> {
     run("mkfifo", &[&at("pipe")])?;
     symlink(at("good"), at("link"))?;
     symlink(at("nowhere"), at("dangling"))?;
-    for other in [at("pipe"), at("link"), "/dev/zero".to_owned(), at("none")] {
+    // A copy of it would fill any disk.
+    fs::File::create(at("huge"))?.set_len(1 << 40)?;
+    for other in [at("pipe"), at("link"), "/dev/zero".to_owned(), at("none"), at("huge")] {
         let reason = refused(&agent, &["recover", "--from", &other, "--dry-run"])?;
         assert_eq!(reason, "FILE_UNUSABLE", "{other}");
     }

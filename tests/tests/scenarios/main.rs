@@ -3,6 +3,7 @@
 
 mod access;
 mod allocate;
+mod attacks;
 mod bad_input;
 mod blind;
 mod bridge;

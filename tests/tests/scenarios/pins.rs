@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use guard_tests::{Agent, Lab, Launch, eventually};
 
+use super::vlan::filter_vlans;
+
 fn repaired(agent: &Agent, map: &str) -> Result<f64> {
     agent.metric("guard_map_repairs_total", &[("map", map)])?.context("no such series")
 }
@@ -103,6 +105,45 @@ fn ports_and_prefixes_that_are_taken_out_are_put_back() -> Result<()> {
 }
 
 #[test]
+fn the_vlans_of_a_port_that_someone_changes_are_put_right() -> Result<()> {
+    let lab = Lab::new()?;
+    let filters = filter_vlans(&lab)?;
+    let agent = lab.agent()?;
+    let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
+    let lease = agent.admit(&owner)?;
+    agent.await_port(&thief)?;
+    let mut wrong = repaired(&agent, "VLANS")?;
+    assert_eq!(wrong, 0.0);
+    if filters {
+        let entries = u32::try_from(lab.clear_map("VLANS")?)?;
+        assert!(entries >= 2, "{entries}");
+        wrong += f64::from(entries);
+        eventually("the repair counted", || {
+            Ok((repaired(&agent, "VLANS")? >= wrong).then_some(()))
+        })?;
+    }
+    // In no VLAN, nothing that a port sends is read.
+    let ports = agent.list(&["ports"], "ports")?;
+    let port = ports.iter().find(|port| port["interface"] == thief.port()).context("no port")?;
+    lab.set_no_vlans(u32::try_from(port["ifindex"].as_u64().context("no number")?)?)?;
+    eventually("the repair counted", || {
+        Ok((repaired(&agent, "VLANS")? >= wrong + 1.0).then_some(()))
+    })?;
+    agent.journal().await_line(&["WARN", "someone has changed what the agent wrote", "VLANS"])?;
+    thief.announce(lease.address)?;
+    let address = lease.address.to_string();
+    agent.follow(&["conflicts"])?.next(|found| found["address"] == address.as_str())?;
+    if filters {
+        // Its twin: what the bridge itself changes is not put right.
+        lab.host().ip("link set rt0 type bridge vlan_filtering 0")?;
+        let before = repaired(&agent, "VLANS")?;
+        std::thread::park_timeout(Duration::from_secs(5));
+        assert_eq!(repaired(&agent, "VLANS")?, before, "{}", agent.journal().text());
+    }
+    Ok(())
+}
+
+#[test]
 fn what_nobody_has_changed_is_not_repaired() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
@@ -115,7 +156,7 @@ fn what_nobody_has_changed_is_not_repaired() -> Result<()> {
     // Some comparisons later.
     let end = Instant::now() + Duration::from_secs(8);
     while Instant::now() < end {
-        for map in ["OWNED", "PORTS", "PREFIXES"] {
+        for map in ["OWNED", "PORTS", "VLANS", "PREFIXES"] {
             assert_eq!(repaired(&agent, map)?, 0.0, "{map}: {}", agent.journal().text());
         }
         std::thread::park_timeout(Duration::from_millis(500));

@@ -26,7 +26,7 @@ fn with_tags(tags: &[(u16, u16)], mut frame: Vec<u8>) -> Vec<u8> {
 }
 
 /// Makes the bridge filter VLANs. False where the kernel cannot.
-fn filter_vlans(lab: &Lab) -> Result<bool> {
+pub(crate) fn filter_vlans(lab: &Lab) -> Result<bool> {
     match lab.host().ip(&format!("link set {BRIDGE} type bridge vlan_filtering 1")) {
         Err(error) if format!("{error:#}").contains("not supported") => {
             eprintln!("passed over: this kernel's bridges filter no VLANs");

@@ -450,13 +450,14 @@ impl ::serde::Serialize for AdoptResponse {
 impl ::serde::Serialize for Subnet {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Subnet", 6)?;
+        let mut object = serializer.serialize_struct("Subnet", 7)?;
         object.serialize_field("prefix", &crate::json::text(&self.prefix))?;
         object.serialize_field("id", &crate::json::text(&self.id))?;
         object.serialize_field("pool", &crate::json::text(&self.pool))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
         object.serialize_field("vlan", &self.vlan)?;
         object.serialize_field("created_at", &crate::json::time(self.created_at))?;
+        object.serialize_field("maker", &self.maker)?;
         object.end()
     }
 }
@@ -488,12 +489,13 @@ impl ::serde::Serialize for ListSubnetsResponse {
 impl ::serde::Serialize for InterfaceName {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("InterfaceName", 5)?;
+        let mut object = serializer.serialize_struct("InterfaceName", 6)?;
         object.serialize_field("name", &crate::json::text(&self.name))?;
         object.serialize_field("prefix", &crate::json::text(&self.prefix))?;
         object.serialize_field("id", &crate::json::text(&self.id))?;
         object.serialize_field("exists", &self.exists)?;
         object.serialize_field("created_at", &crate::json::time(self.created_at))?;
+        object.serialize_field("maker", &self.maker)?;
         object.end()
     }
 }

@@ -1159,6 +1159,10 @@ pub struct Subnet {
     /// When it was carved out.
     #[prost(message, optional, tag = "6")]
     pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The user whose call carved it out, by its number, where that is known. It may give it back, and so may
+    /// administrators.
+    #[prost(uint32, optional, tag = "7")]
+    pub maker: ::core::option::Option<u32>,
 }
 /// What is to be carved out, and for whom.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1256,6 +1260,10 @@ pub struct InterfaceName {
     /// When it was reserved.
     #[prost(message, optional, tag = "5")]
     pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The user whose call reserved it, by its number, where that is known. It may give it back, and so may
+    /// administrators.
+    #[prost(uint32, optional, tag = "6")]
+    pub maker: ::core::option::Option<u32>,
 }
 /// What a name is asked for with.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Lease,
+    InterfaceName, Lease, Subnet,
     command::{Reason, Refusal},
 };
 
@@ -57,12 +57,26 @@ pub enum Caller {
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act<'a> {
-    /// Take an address or a subnet from this pool, or give a subnet back to it.
+    /// Take an address or a subnet from this pool.
     Pool(&'a str),
     /// Change a lease, or have it given once more.
     Lease {
         /// Its pool.
         pool: &'a str,
+        /// Who made it, where that is known.
+        maker: Option<u32>,
+    },
+    /// Give a child subnet back, or have it given once more.
+    Subnet {
+        /// Its parent.
+        pool: &'a str,
+        /// Who made it, where that is known.
+        maker: Option<u32>,
+    },
+    /// Give the name of an interface back, or have it given once more.
+    Interface {
+        /// The name.
+        name: &'a str,
         /// Who made it, where that is known.
         maker: Option<u32>,
     },
@@ -73,9 +87,18 @@ pub enum Act<'a> {
 impl fmt::Display for Act<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pool(pool) | Self::Lease { pool, maker: None } => write!(f, "pool {pool:?}"),
+            Self::Pool(pool)
+            | Self::Lease { pool, maker: None }
+            | Self::Subnet { pool, maker: None } => write!(f, "pool {pool:?}"),
             Self::Lease { pool, maker: Some(maker) } => {
                 write!(f, "the lease that uid {maker} has made in pool {pool:?}")
+            }
+            Self::Subnet { pool, maker: Some(maker) } => {
+                write!(f, "the subnet that uid {maker} has made in pool {pool:?}")
+            }
+            Self::Interface { name, maker } => {
+                write!(f, "the name {name:?}")?;
+                maker.map_or(Ok(()), |maker| write!(f, " that uid {maker} has reserved"))
             }
             Self::Subscriber(subscriber) => write!(f, "subscriber {subscriber:?}"),
         }
@@ -83,7 +106,7 @@ impl fmt::Display for Act<'_> {
 }
 
 impl Caller {
-    /// Whose a lease is that is made on its behalf.
+    /// Whose a lease, a subnet or a name is that is made on its behalf.
     pub(super) fn maker(&self) -> Option<u32> {
         match self {
             Self::Agent => None,
@@ -93,21 +116,25 @@ impl Caller {
 
     /// Whether it may do this.
     ///
-    /// A lease is its maker's. It is also that of each other controller of its pool where its maker is
-    /// not known, or is a controller that shares. A subscriber that no controller names is everyone's.
+    /// A lease, a subnet or a name is its maker's. It is also that of each other controller, one of its
+    /// pool where it has one, where its maker is not known, or is a controller that shares. A subscriber
+    /// that no controller names is everyone's.
     pub fn may(&self, act: Act<'_>) -> bool {
         let Self::Controller(uid, all) = self else { return true };
         let Some(own) = all.get(*uid) else { return false };
         let has = |name: &str| {
             own.pools.as_ref().is_none_or(|pools| pools.iter().any(|pool| **pool == *name))
         };
+        let is_own = |maker: Option<u32>| maker == Some(*uid);
+        let is_free = |maker: Option<u32>| {
+            maker.is_none_or(|maker| all.get(maker).is_some_and(|other| other.shared))
+        };
         match act {
             Act::Pool(pool) => has(pool),
-            Act::Lease { pool: _, maker: Some(maker) } if maker == *uid => true,
-            Act::Lease { pool, maker } => {
-                let shares = |maker| all.get(maker).is_some_and(|other| other.shared);
-                has(pool) && maker.is_none_or(shares)
+            Act::Lease { pool, maker } | Act::Subnet { pool, maker } => {
+                is_own(maker) || has(pool) && is_free(maker)
             }
+            Act::Interface { name: _, maker } => is_own(maker) || is_free(maker),
             Act::Subscriber(name) => {
                 let is = |controller: &Controller| controller.subscriber.as_deref() == Some(name);
                 is(own) || !all.iter().any(is)
@@ -133,6 +160,20 @@ impl Lease {
     /// What changes it, for [`Caller::may`].
     pub fn act(&self) -> Act<'_> {
         Act::Lease { pool: &self.pool, maker: self.maker }
+    }
+}
+
+impl Subnet {
+    /// What gives it back or once more, for [`Caller::may`].
+    pub(super) fn act(&self) -> Act<'_> {
+        Act::Subnet { pool: &self.pool, maker: self.maker }
+    }
+}
+
+impl InterfaceName {
+    /// What gives it back or once more, for [`Caller::may`].
+    pub(super) fn act(&self) -> Act<'_> {
+        Act::Interface { name: &self.name, maker: self.maker }
     }
 }
 
@@ -162,6 +203,8 @@ mod tests {
         .into_iter()
         .collect();
         let lease = |pool, maker| Act::Lease { pool, maker };
+        let subnet = |pool, maker| Act::Subnet { pool, maker };
+        let name = |maker| Act::Interface { name: "veth0", maker };
         // Of the controllers 1 to 5, and of 6, which is none.
         let rows = [
             (Act::Pool("a"), [true, true, true, false, true, false]),
@@ -179,6 +222,14 @@ mod tests {
             (lease("b", None), [false, true, false, true, false, false]),
             (lease("a", Some(0)), [false; 6]),
             (lease("a", Some(9)), [false; 6]),
+            // A subnet as a lease, and a name, which has no pool.
+            (subnet("b", Some(1)), [true, false, false, false, false, false]),
+            (subnet("b", Some(3)), [false, true, true, true, false, false]),
+            (subnet("a", None), [true, true, true, false, true, false]),
+            (name(Some(1)), [true, false, false, false, false, false]),
+            (name(Some(3)), [true, true, true, true, true, false]),
+            (name(None), [true, true, true, true, true, false]),
+            (name(Some(0)), [false; 6]),
             // Two may have one subscriber, and one may be nobody's.
             (Act::Subscriber("proxy"), [true, false, false, false, true, false]),
             (Act::Subscriber("firewall"), [false, false, false, true, false, false]),

@@ -27,6 +27,7 @@ impl Transaction<'_> {
                 && known.prefix.prefix_len() == ask.length
                 && wanted.is_none_or(|wanted| wanted == known.prefix);
             if same {
+                self.caller.check(known.act())?;
                 return Ok(Reply::Subnet(Arc::clone(known)));
             }
             return Err(Refusal::new(
@@ -50,6 +51,7 @@ impl Transaction<'_> {
             prefix,
             pool: Arc::clone(pool.name()),
             created_at: self.now.wall,
+            maker: self.caller.maker(),
         });
         self.put_subnet(None, Some(&subnet));
         Ok(Reply::Subnet(subnet))
@@ -78,7 +80,7 @@ impl Transaction<'_> {
                 ),
             ));
         };
-        self.caller.check(Act::Pool(&subnet.pool))?;
+        self.caller.check(subnet.act())?;
         self.put_subnet(Some(subnet), None);
         let Subnet { segment, prefix, .. } = &**subnet;
         for address in self.view.addresses(segment) {

@@ -26,6 +26,8 @@ pub struct InterfaceName {
     pub id: Arc<str>,
     /// Since when.
     pub created_at: Timestamp,
+    /// The user on whose behalf it was reserved, where that is known.
+    pub maker: Option<u32>,
 }
 
 /// All names that are reserved.
@@ -38,6 +40,8 @@ pub(super) struct Interfaces {
     taken: BTreeMap<Arc<str>, Ranges>,
     /// How many are reserved by a prefix.
     count: BTreeMap<Arc<str>, usize>,
+    /// How many a user has reserved.
+    of_maker: BTreeMap<Option<u32>, usize>,
 }
 
 impl Interfaces {
@@ -50,12 +54,8 @@ impl Interfaces {
         if let Some(old) = old {
             self.by_name.remove(&old.name);
             self.by_asker.remove(&asker(old));
-            if let Some(count) = self.count.get_mut(&old.prefix) {
-                *count -= 1;
-                if *count == 0 {
-                    self.count.remove(&old.prefix);
-                }
-            }
+            one_less(&mut self.count, &old.prefix);
+            one_less(&mut self.of_maker, &old.maker);
             for (prefix, number) in readings(&old.name) {
                 if let Some(taken) = self.taken.get_mut(prefix) {
                     taken.remove(number, number);
@@ -69,6 +69,7 @@ impl Interfaces {
             self.by_name.insert(Arc::clone(&new.name), Arc::clone(new));
             self.by_asker.insert(asker(new), Arc::clone(new));
             *self.count.entry(Arc::clone(&new.prefix)).or_default() += 1;
+            *self.of_maker.entry(new.maker).or_default() += 1;
             for (prefix, number) in readings(&new.name) {
                 if let Some(taken) = self.taken.get_mut(prefix) {
                     taken.insert(number, number);
@@ -130,6 +131,7 @@ impl Transaction<'_> {
     ) -> Result<Reply, Refusal> {
         let known = &self.engine.interfaces;
         if let Some(same) = known.by_asker.get(&(Arc::clone(prefix), Arc::clone(id))) {
+            self.caller.check(same.act())?;
             return Ok(Reply::Interface(Arc::clone(same)));
         }
         if !can_begin_a_name(prefix) {
@@ -146,6 +148,11 @@ impl Transaction<'_> {
         bounds::INTERFACES
             .check(format_args!("prefix {prefix:?}"), count + 1)
             .map_err(|many| Refusal::new(Reason::NameExhausted, many.to_string()))?;
+        let maker = self.caller.maker();
+        let of_one = known.of_maker.get(&maker).copied().unwrap_or_default();
+        bounds::INTERFACES_OF_ONE
+            .check(maker.map_or("the agent".to_owned(), |uid| format!("uid {uid}")), of_one + 1)
+            .map_err(|many| Refusal::new(Reason::NameExhausted, many.to_string()))?;
         let name = known.lowest(prefix, |name| self.view.link_exists(name)).ok_or_else(|| {
             Refusal::new(
                 Reason::NameExhausted,
@@ -157,18 +164,20 @@ impl Transaction<'_> {
             prefix: Arc::clone(prefix),
             id: Arc::clone(id),
             created_at: self.now.wall,
+            maker,
         });
         self.put_interface(None, Some(&reserved));
         Ok(Reply::Interface(reserved))
     }
 
     /// Idempotent.
-    pub(super) fn release_interface(&mut self, name: &Arc<str>) -> Reply {
+    pub(super) fn release_interface(&mut self, name: &Arc<str>) -> Result<Reply, Refusal> {
         let Some(known) = self.engine.interfaces.by_name.get(name).cloned() else {
-            return Reply::NotFound;
+            return Ok(Reply::NotFound);
         };
+        self.caller.check(known.act())?;
         self.put_interface(Some(&known), None);
-        Reply::Interface(known)
+        Ok(Reply::Interface(known))
     }
 
     fn put_interface(
@@ -178,6 +187,16 @@ impl Transaction<'_> {
     ) {
         self.engine.interfaces.set(old, new);
         self.changes.push(Write::Interface(Swap { old: old.cloned(), new: new.cloned() }));
+    }
+}
+
+/// Counts one less, and keeps nothing where there is none left.
+fn one_less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 
@@ -211,6 +230,7 @@ mod tests {
                 prefix: Arc::from(prefix),
                 id: Arc::from(format!("id-{number}")),
                 created_at: Timestamp::UNIX_EPOCH,
+                maker: None,
             });
             interfaces.set(None, Some(&name));
         }
@@ -229,6 +249,19 @@ mod tests {
             assert_eq!(lowest, Some(format!("veth{count}")));
             assert_eq!(tried.len(), 1, "{count} names are reserved: {tried:?}");
         }
+    }
+
+    #[test]
+    fn a_user_has_so_many_names_whatever_they_begin_with() {
+        let mut interfaces = reserved("veth", 0..8);
+        assert_eq!(interfaces.of_maker, BTreeMap::from([(None, 8)]));
+        let taken = Arc::clone(&interfaces.by_name["veth7"]);
+        let given = Arc::new(InterfaceName { maker: Some(7), ..(*taken).clone() });
+        interfaces.set(Some(&taken), Some(&given));
+        assert_eq!(interfaces.of_maker, BTreeMap::from([(None, 7), (Some(7), 1)]));
+        interfaces.set(Some(&given), None);
+        assert_eq!(interfaces.of_maker, BTreeMap::from([(None, 7)]));
+        assert_eq!(interfaces.check(), None);
     }
 
     #[test]

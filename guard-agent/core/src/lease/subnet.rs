@@ -20,6 +20,8 @@ pub struct Subnet {
     pub pool: Arc<str>,
     /// Since when.
     pub created_at: Timestamp,
+    /// The user on whose behalf it was carved out, where that is known.
+    pub maker: Option<u32>,
 }
 
 impl fmt::Display for Subnet {

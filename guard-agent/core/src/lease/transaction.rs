@@ -79,7 +79,7 @@ impl<'a> Transaction<'a> {
             Command::ReserveInterface { prefix, id } => {
                 return self.reserve_interface(&prefix, &id);
             }
-            Command::ReleaseInterface(name) => return Ok(self.release_interface(&name)),
+            Command::ReleaseInterface(name) => return self.release_interface(&name),
             Command::CountMisses(found) => return Ok(self.count_misses(&found)),
             Command::Reap { generations, threshold, since } => {
                 return Ok(self.reap(&generations, threshold, since));

@@ -75,6 +75,7 @@ fn subnet() -> proto::Subnet {
         bridge: interface(),
         vlan: 4094,
         created_at: None,
+        maker: None,
     }
 }
 

@@ -96,6 +96,7 @@ mod tests {
             bridge: "rt0".to_owned(),
             vlan: 0,
             created_at: None,
+            maker: None,
         }
     }
 
@@ -117,6 +118,7 @@ mod tests {
             id: "web-1".to_owned(),
             exists: true,
             created_at: None,
+            maker: None,
         };
         let interfaces = vec![name];
         let list = proto::ListInterfacesResponse { interfaces, ..Default::default() };

@@ -13,9 +13,13 @@ use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame};
 use tokio::time::{Sleep, sleep, timeout};
-use tonic::{Status, body::Body, codegen::http};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::http::{self, HeaderMap, header::CONTENT_TYPE},
+};
 
-use super::{Calls, Close, Serves, Terms};
+use super::{Calls, Close, Held, Part, Serves, Terms};
 use crate::server::{
     peer::Peer,
     refusals::{Refusals, Refused},
@@ -24,6 +28,7 @@ use crate::server::{
 /// How long a request may take to arrive. Whoever asks with a stream of them may take as long for
 /// each.
 const REQUEST: Duration = Duration::from_secs(10);
+
 /// One that has come in.
 pub(super) struct Call {
     request: http::Request<RecvStream>,
@@ -50,7 +55,7 @@ impl Call {
         Self { request, peer: peer.clone(), calls, refusals: refusals.clone() }
     }
 
-    pub(super) async fn run(self, mut respond: SendResponse<Bytes>, service: impl Serves) {
+    pub(super) async fn run(self, mut respond: SendResponse<Part>, service: impl Serves) {
         let Self { request, peer, calls, refusals } = self;
         let _open = Open(calls.clone());
         let who = peer.clone();
@@ -62,19 +67,29 @@ impl Call {
             // Nobody waits for it.
             _ = poll_fn(|context| respond.poll_reset(context)) => return,
         };
-        let (parts, body) = answer.into_parts();
+        let (mut parts, body) = answer.into_parts();
         if parts.extensions.get::<Close>().is_some() {
             calls.close.notify_one();
             return;
         }
         let terms = parts.extensions.get().copied().unwrap_or(Terms::answer(None));
+        let held = parts.extensions.remove::<Held>();
+        let held = held.as_ref();
         let end = body.is_end_stream();
+        // Only data holds anything, so that there has to be some: what is said in a head alone comes after.
+        let last = (end && held.is_some()).then(|| after_head(&mut parts.headers));
         let head = http::Response::from_parts(parts, ());
-        let Ok(mut stream) = respond.send_response(head, end) else { return };
+        let Ok(mut stream) = respond.send_response(head, end && last.is_none()) else { return };
+        if let Some(last) = last {
+            // An error says that nobody waits for it.
+            let _ = stream.send_data(Part::new(Bytes::new(), held), false);
+            let _ = stream.send_trailers(last);
+            return;
+        }
         if end {
             return;
         }
-        let sent = timeout(terms.whole, send(body, &mut stream, terms.progress)).await;
+        let sent = timeout(terms.whole, send(body, &mut stream, terms, held)).await;
         if let Ok(Err(Ended::Unread)) | Err(_) = sent {
             refusals.note(terms.caller, &who, Refused::Unread);
             stream.send_reset(Reason::ENHANCE_YOUR_CALM);
@@ -91,14 +106,24 @@ impl Drop for Open {
     }
 }
 
+/// Takes out of the head of an answer all that is not about the form of what follows it.
+fn after_head(head: &mut HeaderMap) -> HeaderMap {
+    let mut last = std::mem::take(head);
+    if let Some(form) = last.remove(CONTENT_TYPE) {
+        head.insert(CONTENT_TYPE, form);
+    }
+    last
+}
+
 /// Sends an answer. The next part of it is not even made before there is room for some of it.
 async fn send(
     mut body: Body,
-    stream: &mut SendStream<Bytes>,
-    patience: Duration,
+    stream: &mut SendStream<Part>,
+    terms: Terms,
+    held: Option<&Held>,
 ) -> Result<(), Ended> {
     loop {
-        room(stream, 1, patience).await?;
+        room(stream, 1, terms.progress).await?;
         let frame = tokio::select! {
             frame = body.frame() => frame,
             _ = poll_fn(|context| stream.poll_reset(context)) => return Err(Ended::Gone),
@@ -109,13 +134,24 @@ async fn send(
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return Ok(());
             }
-            None => return stream.send_data(Bytes::new(), true).map_err(|_| Ended::Gone),
+            None => {
+                let end = Part::new(Bytes::new(), held);
+                return stream.send_data(end, true).map_err(|_| Ended::Gone);
+            }
         };
         match frame.into_data() {
             Ok(mut data) => {
+                // A byte now and then is no progress.
+                let message = sleep(terms.message);
+                tokio::pin!(message);
                 while !data.is_empty() {
-                    let room = room(stream, data.len(), patience).await?;
-                    let part = data.split_to(room.min(data.len()));
+                    // Room first: a timer that is set wakes a thread.
+                    let room = tokio::select! {
+                        biased;
+                        room = room(stream, data.len(), terms.progress) => room?,
+                        () = &mut message => return Err(Ended::Unread),
+                    };
+                    let part = Part::new(data.split_to(room.min(data.len())), held);
                     stream.send_data(part, false).map_err(|_| Ended::Gone)?;
                 }
             }
@@ -129,7 +165,7 @@ async fn send(
 
 /// Waits for room for some of so many bytes, and says for how many there is.
 async fn room(
-    stream: &mut SendStream<Bytes>,
+    stream: &mut SendStream<Part>,
     wanted: usize,
     patience: Duration,
 ) -> Result<usize, Ended> {

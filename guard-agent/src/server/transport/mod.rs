@@ -1,11 +1,14 @@
 //! HTTP/2 as gRPC speaks it, with an eye on the time: a connection that is not used is closed, and a
 //! call whose caller neither sends nor reads is ended. While a caller does not read, no more than a
-//! few KiB of its answer have been given to the connection; the rest waits in the call.
+//! few KiB of its answer have been given to the connection; the rest waits in the call. A call counts until
+//! the connection has written all of its answer: what a connection has, and nobody reads, is its caller's.
 
 mod call;
+mod part;
 mod patient;
 
 use std::{
+    any::Any,
     convert::Infallible,
     future::Future,
     pin::pin,
@@ -16,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use h2::{Reason, server};
 use tokio::{
@@ -30,7 +32,7 @@ use tonic::{
 };
 use tower::ServiceExt as _;
 
-use self::patient::Patient;
+use self::{part::Part, patient::Patient};
 use super::{limit::Caller, peer::Connection, refusals::Refusals, stopped};
 
 /// Calls of one connection at a time; a client makes those above wait.
@@ -70,8 +72,22 @@ pub(super) struct Terms {
     pub caller: Caller,
     /// How long it may take to take any part of what it is to read.
     pub progress: Duration,
+    /// How long it may take to take all of one message.
+    pub message: Duration,
     /// How long it may take to take all of it.
     pub whole: Duration,
+}
+
+/// What is kept, among the extensions of an answer, until the connection has written the last byte of it.
+#[derive(Clone)]
+pub(super) struct Held {
+    _until_dropped: Arc<dyn Any + Send + Sync>,
+}
+
+impl Held {
+    pub(super) fn new(what: impl Any + Send + Sync) -> Self {
+        Self { _until_dropped: Arc::new(what) }
+    }
 }
 
 /// Among the extensions of an answer: its caller has been refused so often that it has to connect anew.
@@ -82,12 +98,13 @@ impl Terms {
     /// An answer to one request.
     pub(super) fn answer(caller: Caller) -> Self {
         let seconds = Duration::from_secs;
-        Self { caller, progress: seconds(10), whole: seconds(30) }
+        Self { caller, progress: seconds(10), message: seconds(30), whole: seconds(30) }
     }
 
     /// One that goes on until somebody ends it.
     pub(super) fn stream(caller: Caller) -> Self {
-        Self { caller, progress: Duration::from_secs(60), whole: Duration::MAX }
+        let minute = Duration::from_secs(60);
+        Self { caller, progress: minute, message: minute, whole: Duration::MAX }
     }
 }
 
@@ -169,7 +186,7 @@ impl Served {
         http2.max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
         http2.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
         http2.max_send_buffer_size(BUFFER).data_frame_budget(PARTS);
-        let shaken = timeout(self.times.handshake, http2.handshake::<_, Bytes>(io)).await;
+        let shaken = timeout(self.times.handshake, http2.handshake::<_, Part>(io)).await;
         // A client that is slow or says nonsense is told by the end of its connection.
         let Ok(Ok(mut http2)) = shaken else { return };
         let calls = Arc::new(Calls::default());

@@ -4,6 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::stream;
 use h2::{RecvStream, client, client::SendRequest};
 use http_body_util::{BodyExt as _, Full};
@@ -26,7 +27,19 @@ const SHORT: Duration = Duration::from_millis(200);
 
 /// Answers each request with so many bytes, or not at all.
 #[derive(Clone)]
-struct Answering(Option<usize>);
+struct Answering(Option<usize>, Arc<()>);
+
+impl Answering {
+    fn with(bytes: Option<usize>) -> Self {
+        Self(bytes, Arc::new(()))
+    }
+
+    /// How many answers are held for.
+    fn held(&self) -> usize {
+        // Beside this one, that of the server and that of its connection.
+        Arc::strong_count(&self.1).saturating_sub(3)
+    }
+}
 
 impl Service<http::Request<Body>> for Answering {
     type Response = http::Response<Body>;
@@ -40,8 +53,10 @@ impl Service<http::Request<Body>> for Answering {
     fn call(&mut self, _: http::Request<Body>) -> Self::Future {
         let Some(bytes) = self.0 else { return Self::Future::Right(std::future::pending()) };
         let mut answer = http::Response::new(Body::new(Full::new(Bytes::from(vec![7; bytes]))));
-        let terms = Terms { progress: SHORT, ..Terms::answer(None) };
+        let terms = Terms { progress: SHORT, message: SHORT * 4, ..Terms::answer(None) };
         answer.extensions_mut().insert(terms);
+        answer.extensions_mut().insert(Held::new(self.1.clone()));
+        answer.headers_mut().insert("grpc-status", http::HeaderValue::from_static("5"));
         Self::Future::Left(ready(Ok(answer)))
     }
 }
@@ -88,17 +103,17 @@ async fn ask(sender: &mut SendRequest<Bytes>) -> RecvStream {
 
 #[tokio::test]
 async fn whoever_connects_and_says_nothing_is_let_go() {
-    let mut silent = connect(Answering(None));
+    let mut silent = connect(Answering::with(None));
     let read = timeout(LONG, silent.read_to_end(&mut Vec::new())).await;
     read.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_connection_without_a_call_is_closed_and_one_that_has_one_is_kept() {
-    let (sender, idle) = speak(connect(Answering(None)), 1 << 20).await;
+    let (sender, idle) = speak(connect(Answering::with(None)), 1 << 20).await;
     timeout(LONG, idle).await.unwrap().unwrap();
     drop(sender);
-    let (mut sender, kept) = speak(connect(Answering(None)), 1 << 20).await;
+    let (mut sender, kept) = speak(connect(Answering::with(None)), 1 << 20).await;
     let request = http::Request::post("http://guard/method").body(()).unwrap();
     let (answer, _) = sender.send_request(request, true).unwrap();
     sleep(SHORT * 5).await;
@@ -109,7 +124,7 @@ async fn a_connection_without_a_call_is_closed_and_one_that_has_one_is_kept() {
 
 #[tokio::test]
 async fn as_many_calls_as_a_connection_may_have_can_all_be_half_sent() {
-    let (sender, connection) = speak(connect(Answering(None)), 1 << 20).await;
+    let (sender, connection) = speak(connect(Answering::with(None)), 1 << 20).await;
     let mut calls = Vec::new();
     for _ in 0..STREAMS {
         let mut sender = sender.clone().ready().await.unwrap();
@@ -151,8 +166,74 @@ async fn a_request_may_take_its_time_for_each_part_and_no_longer() {
 }
 
 #[tokio::test]
+async fn what_a_connection_has_not_written_is_held() {
+    for bytes in [Some(0), Some(100), Some(60_000)] {
+        let service = Answering::with(bytes);
+        let stream = connect_with(service.clone(), LONG);
+        let mut http2 = client::Builder::new();
+        http2.initial_window_size(1 << 30).initial_connection_window_size(1 << 30);
+        http2.initial_max_send_streams(STREAMS as usize);
+        let (mut sender, connection) = http2.handshake::<_, Bytes>(stream).await.unwrap();
+        let mut connection = Box::pin(connection);
+        // One is answered whole, and holds nothing then.
+        let request = || http::Request::post("http://guard/method").body(()).unwrap();
+        let answer = sender.send_request(request(), true).unwrap().0;
+        let head = tokio::select! {
+            head = answer => head.unwrap(),
+            _ = &mut connection => panic!("it has ended"),
+        };
+        // What is said without a message comes after a head, too.
+        assert!(!head.headers().contains_key("grpc-status") || bytes != Some(0));
+        drop(head);
+        let began = Instant::now();
+        while service.held() > 0 {
+            assert!(began.elapsed() < LONG, "{bytes:?}");
+            let _ = timeout(SHORT / 20, &mut connection).await;
+        }
+        // The others are sent, and nothing is read.
+        let mut asked = Vec::new();
+        for _ in 0..STREAMS - 2 {
+            asked.push(sender.send_request(request(), true).unwrap().0);
+        }
+        let _ = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
+        sleep(SHORT / 2).await;
+        if bytes == Some(60_000) {
+            assert!(service.held() > STREAMS as usize / 2, "{}", service.held());
+        }
+        // The end of the connection is that of all that it has.
+        drop((asked, sender, connection));
+        let began = Instant::now();
+        while service.held() > 0 {
+            assert!(began.elapsed() < LONG, "{bytes:?}: {}", service.held());
+            sleep(SHORT / 20).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_is_no_progress() {
+    let stream = connect_with(Answering::with(Some(1 << 20)), LONG);
+    let (mut sender, task) = speak(stream, 1024).await;
+    let mut body = ask(&mut sender).await;
+    let began = Instant::now();
+    let ended = loop {
+        match timeout(LONG, body.data()).await.unwrap().unwrap() {
+            Ok(data) => {
+                sleep(SHORT / 4).await;
+                // Each part is small, so that the answer would take a minute.
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ended.reason(), Some(Reason::ENHANCE_YOUR_CALM));
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    task.abort();
+}
+
+#[tokio::test]
 async fn an_answer_that_is_read_comes_to_its_end() {
-    let (mut sender, _task) = speak(connect(Answering(Some(1 << 20))), 1024).await;
+    let (mut sender, _task) = speak(connect(Answering::with(Some(1 << 20))), 1024).await;
     let mut body = ask(&mut sender).await;
     let mut read = 0;
     while let Some(data) = timeout(LONG, body.data()).await.unwrap() {
@@ -165,7 +246,7 @@ async fn an_answer_that_is_read_comes_to_its_end() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_reads_is_ended_and_says_why() {
-    let stream = connect_with(Answering(Some(1 << 20)), LONG);
+    let stream = connect_with(Answering::with(Some(1 << 20)), LONG);
     let (mut sender, task) = speak(stream, 1024).await;
     let mut unread = ask(&mut sender).await;
     let ended = loop {
@@ -183,7 +264,7 @@ async fn an_answer_that_nobody_reads_is_ended_and_says_why() {
 #[tokio::test]
 async fn a_connection_that_nobody_reads_is_closed() {
     let (here, probe) = {
-        let here = connect(Answering(Some(16 << 20))).into_std().unwrap();
+        let here = connect(Answering::with(Some(16 << 20))).into_std().unwrap();
         let probe = UnixStream::from_std(here.try_clone().unwrap()).unwrap();
         (UnixStream::from_std(here).unwrap(), probe)
     };

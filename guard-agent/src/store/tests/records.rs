@@ -1,10 +1,10 @@
 use guard_core::lease::{
-    Contents, HighWater,
+    Caller, Contents, HighWater, InterfaceName, Subnet,
     command::{ReserveSubnet, WhichSubnet},
 };
 use rusqlite::{Connection, types::Value};
 
-use super::{value, *};
+use super::{record, value, *};
 
 fn subnet(pool: &str, id: &str, length: u8) -> Command {
     let (pool, id) = (Arc::from(pool), Arc::from(id));
@@ -47,6 +47,7 @@ fn older(files: &Files, version: i64) {
         include_str!("../schema/1.sql"),
         include_str!("../schema/2.sql"),
         include_str!("../schema/3.sql"),
+        include_str!("../schema/4.sql"),
     ];
     for (sql, _) in migrations.iter().zip(0..version) {
         old.execute_batch(sql).unwrap();
@@ -70,8 +71,10 @@ fn older(files: &Files, version: i64) {
     let (names, count) = columns::of_version(version);
     copy("lease", &names, count);
     if version > 1 {
-        copy("subnet", "id, bridge, vlan, network, length, pool, created_ns", 7);
-        copy("interface", "name, prefix, id, created_ns", 4);
+        let names = record::of_version::<Subnet>(version);
+        copy("subnet", &names.join(", "), names.len());
+        let names = record::of_version::<InterfaceName>(version);
+        copy("interface", &names.join(", "), names.len());
     }
     let meta = Meta { rows, digest, ..Meta::read(&from, &new).unwrap() };
     let HighWater { seed, generation, release_order, boot } = meta.high_water;
@@ -107,7 +110,7 @@ fn older(files: &Files, version: i64) {
 
 #[test]
 fn a_store_of_an_earlier_version_becomes_one_of_today_with_all_that_is_in_it() {
-    for version in [2, 3] {
+    for version in [2, 3, 4] {
         let files = Files::new();
         let (store, mut engine) = filled(&files);
         let rows = store.rows();
@@ -140,7 +143,8 @@ fn the_schema_is_the_one_that_is_written_down() {
     assert_eq!(crc(include_str!("../schema/2.sql")), 0xffd5_d7e0);
     assert_eq!(crc(include_str!("../schema/3.sql")), 0x614d_c440);
     assert_eq!(crc(include_str!("../schema/4.sql")), 0x8c8c_9e8a);
-    assert_eq!(schema::VERSION, 4);
+    assert_eq!(crc(include_str!("../schema/5.sql")), 0xd239_88b2);
+    assert_eq!(schema::VERSION, 5);
 }
 
 #[test]
@@ -164,7 +168,15 @@ fn subnets_and_names_come_back() {
     let which = WhichSubnet::Id(Arc::from("a"));
     step(&mut store, &mut engine, Command::ReleaseSubnet(which));
     step(&mut store, &mut engine, Command::ReleaseInterface(Arc::from("tap0")));
-    assert_eq!(store.rows(), 6);
+    // Whose they are comes back, too.
+    for command in [subnet("p", "c", 28), name("veth", "c")] {
+        step(&mut store, &mut engine, Command::For(Caller::Administrator(7), command.into()));
+    }
+    let again = store.read_again().unwrap();
+    let makers = again.subnets.iter().map(|subnet| subnet.maker);
+    let makers: Vec<_> = makers.chain(again.interfaces.iter().map(|name| name.maker)).collect();
+    assert_eq!(makers, [None, Some(7), None, Some(7)]);
+    assert_eq!(store.rows(), 8);
     assert_eq!(contents(store.read_again().unwrap()), contents(engine.contents()));
 }
 

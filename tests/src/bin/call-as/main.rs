@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BufMut};
 use guard_api::client::{CallError, connect};
-use guard_tests::become_user;
+use guard_tests::{become_user, of_hex};
+use tokio::time::timeout;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, client::Grpc};
 use tonic_prost::prost::encoding::{DecodeContext, WireType, skip_field};
@@ -17,6 +18,8 @@ use tonic_prost::prost::{DecodeError, Message};
 
 /// Longer than any answer takes.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Longer than a stream takes to be refused.
+const BEGUN: Duration = Duration::from_secs(1);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,18 +44,22 @@ fn main() -> Result<()> {
             let path: PathAndQuery = method.parse().with_context(|| method.to_owned())?;
             let codec = tonic_prost::ProstCodec::<Raw, ()>::default();
             let call = client.server_streaming(request, path, codec);
-            match tokio::time::timeout(TIMEOUT, call).await.with_context(|| method.to_owned())? {
-                Ok(_) => println!("{method} OK"),
+            let called = timeout(TIMEOUT, call).await.with_context(|| method.to_owned())?;
+            let said = match called {
+                // A refusal may come after the head, and there a stream may say nothing for long.
+                Ok(answer) => match timeout(BEGUN, answer.into_inner().message()).await {
+                    Ok(said) => said.map(drop),
+                    Err(_) => Ok(()),
+                },
+                Err(status) => Err(status),
+            };
+            match said {
+                Ok(()) => println!("{method} OK"),
                 Err(status) => println!("{method} {}", CallError::from(status)),
             }
         }
         Ok(())
     })
-}
-
-fn of_hex(text: &str) -> Result<Vec<u8>> {
-    let byte = |at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    (0..text.len()).step_by(2).map(byte).collect::<Option<_>>().context("METHOD=HEX")
 }
 
 /// A message that is encoded already.

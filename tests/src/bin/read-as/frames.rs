@@ -1,4 +1,5 @@
-//! HTTP/2 by chance: connections that begin well, and go on with frames of any kind and content.
+//! HTTP/2 by hand: connections that begin well, and go on with frames of any kind and content, or with
+//! calls whose answers are never read.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -64,6 +65,48 @@ pub(crate) fn send(socket: &Path, span: Duration) -> Result<u64> {
     Ok(frames)
 }
 
+/// How an answer stays unread.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Unread {
+    /// The agent may send all of it, and nobody takes it from the socket.
+    Socket,
+    /// The agent may not send any of it.
+    Window,
+}
+
+/// Calls of one connection: no more than the agent takes at a time.
+const CALLS: u32 = 256;
+
+/// Makes one call very often, on so many connections, and reads no answer.
+pub(crate) fn ask(
+    socket: &Path,
+    path: &str,
+    message: &[u8],
+    connections: usize,
+    unread: Unread,
+) -> Result<Vec<UnixStream>> {
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        let mut stream = UnixStream::connect(socket).context("the agent is gone")?;
+        let window: u32 = if unread == Unread::Window { 0 } else { i32::MAX.cast_unsigned() };
+        let mut bytes = PREFACE.to_vec();
+        let setting: Vec<u8> = [0, 4].into_iter().chain(window.to_be_bytes()).collect();
+        frame(&mut bytes, SETTINGS, 0, 0, &setting);
+        frame(&mut bytes, WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+        let mut data = vec![0];
+        data.extend(u32::try_from(message.len())?.to_be_bytes());
+        data.extend(message);
+        for call in 0..CALLS {
+            frame(&mut bytes, HEADERS, 4, 2 * call + 1, &fields(path, |_| true));
+            frame(&mut bytes, DATA, 1, 2 * call + 1, &data);
+        }
+        // One that is closed meanwhile has been refused.
+        let _ = stream.write_all(&bytes);
+        all.push(stream);
+    }
+    Ok(all)
+}
+
 fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, content: &[u8]) {
     let length = u32::try_from(content.len()).unwrap_or_default().to_be_bytes();
     bytes.extend(&length[1..]);
@@ -100,9 +143,13 @@ fn any(chance: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Literal fields, none of which is to be remembered (RFC 7541, 6.2.2).
 fn headers(chance: &mut Rng) -> Vec<u8> {
     let method = METHODS[chance.usize(..METHODS.len())];
+    fields(method, |_| chance.u8(..64) != 0)
+}
+
+/// Literal fields, none of which is to be remembered (RFC 7541, 6.2.2).
+fn fields(method: &str, mut has: impl FnMut(&str) -> bool) -> Vec<u8> {
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -113,7 +160,7 @@ fn headers(chance: &mut Rng) -> Vec<u8> {
     ];
     let mut block = Vec::new();
     for (name, value) in fields {
-        if chance.u8(..64) == 0 {
+        if !has(name) {
             continue;
         }
         block.push(0);

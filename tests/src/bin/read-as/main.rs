@@ -1,18 +1,21 @@
 //! Asks for all leases, as another user and many times at once: `read-as SOCKET UID GID GROUPS MANNER
 //! COUNT`. By the manner `loop` each list is read and asked for again, by `stall` none is ever read.
 //! Says `begun` once all are asked for, and goes on until it is killed. By the manner `frames` it sends
-//! frames by chance for so many seconds, and says how many.
+//! frames by chance for so many seconds, and says how many. By `socket=PATH=HEX` and `window=PATH=HEX` it
+//! makes a call with a message 256 times on each of so many connections, and takes no answer off its socket,
+//! or lets the agent send none.
 
 mod frames;
 
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use frames::Unread;
 use guard_api::proto::{ListLeasesRequest, ListLeasesResponse};
-use guard_tests::become_user;
+use guard_tests::{become_user, of_hex};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming, client::Grpc};
@@ -44,7 +47,13 @@ fn main() -> Result<()> {
         }
         "loop" => Manner::Loop,
         "stall" => Manner::Stall,
-        _ => bail!("no manner: {manner}"),
+        other => {
+            let _unread = ask(&socket, other, count)?;
+            println!("begun");
+            loop {
+                std::thread::park();
+            }
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -64,10 +73,23 @@ fn main() -> Result<()> {
     })
 }
 
+/// Makes a call, `MANNER=PATH=HEX`, on so many connections.
+fn ask(socket: &Path, call: &str, connections: usize) -> Result<Vec<UnixStream>> {
+    let mut words = call.splitn(3, '=');
+    let (manner, path, hex) = (words.next(), words.next(), words.next());
+    let unread = match manner {
+        Some("socket") => Unread::Socket,
+        Some("window") => Unread::Window,
+        _ => bail!("no manner: {call}"),
+    };
+    let message = of_hex(hex.context("no message")?)?;
+    frames::ask(socket, path.context("no path")?, &message, connections, unread)
+}
+
 async fn connect(socket: PathBuf, manner: Manner) -> Result<Channel> {
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
-        async move { anyhow::Ok(TokioIo::new(UnixStream::connect(socket).await?)) }
+        async move { anyhow::Ok(TokioIo::new(tokio::net::UnixStream::connect(socket).await?)) }
     });
     let window = if manner == Manner::Stall { 1024 } else { 1 << 20 };
     let endpoint = Endpoint::from_static("http://guard").initial_stream_window_size(window);

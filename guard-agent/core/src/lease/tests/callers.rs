@@ -1,7 +1,10 @@
 //! Controllers are apart: what one has made is not another's.
 
 use super::*;
-use crate::lease::{Caller, Controller, Controllers, command::ReserveSubnet};
+use crate::lease::{
+    Caller, Controller, Controllers,
+    command::{ReserveSubnet, WhichSubnet},
+};
 
 const A: u32 = 1;
 const B: u32 = 2;
@@ -117,6 +120,53 @@ fn the_workload_of_another_controller_ends_for_nobody() {
     world.run(by(A, Command::Release(lease.generation))).unwrap();
     assert_eq!(world.run(by(B, web("b"))).unwrap_err().reason, Reason::AddressCooling);
     assert_eq!(lease_of(world.run(by(A, web("b")))).maker, Some(A));
+}
+
+/// A subnet and a name, and how each is given back.
+fn reservations() -> [(Command, Command); 2] {
+    let (pool, id) = (Arc::from("p"), Arc::from("x"));
+    let subnet = ReserveSubnet { pool, id: Arc::clone(&id), length: 28, prefix: None };
+    let name = Command::ReserveInterface { prefix: Arc::from("veth"), id };
+    [
+        (Command::ReserveSubnet(subnet), Command::ReleaseSubnet(WhichSubnet::Id(Arc::from("x")))),
+        (name, Command::ReleaseInterface(Arc::from("veth0"))),
+    ]
+}
+
+#[test]
+fn what_one_controller_has_reserved_another_neither_has_nor_gives_back() {
+    let mut world = World::with("10.0.0.0/24");
+    for (reserve, release) in reservations() {
+        world.run(by(A, reserve.clone())).unwrap();
+        for act in [reserve.clone(), release.clone()] {
+            let refused = world.run(by(B, act.clone())).unwrap_err();
+            assert_eq!(refused.reason, Reason::NotYours, "{act:?}: {}", refused.message);
+            assert!(refused.message.contains("that uid 1 has"), "{}", refused.message);
+            assert!(world.changes.is_empty(), "{act:?}");
+        }
+        // Its maker has it once more, and an administrator gives it back.
+        world.run(by(A, reserve.clone())).unwrap();
+        world.run(Command::For(Caller::Administrator(0), release.clone().into())).unwrap();
+        // What nobody has, anybody may say is not there.
+        assert!(matches!(world.run(by(B, release.clone())), Ok(Reply::NotFound)));
+        // It is B's now, and what was made before makers were known is everyone's.
+        world.run(by(B, reserve.clone())).unwrap();
+        assert_eq!(world.run(by(A, release.clone())).unwrap_err().reason, Reason::NotYours);
+        world.run(by(B, release.clone())).unwrap();
+        world.run(reserve).unwrap();
+        world.run(by(A, release)).unwrap();
+    }
+}
+
+#[test]
+fn what_a_controller_shares_another_gives_back() {
+    let mut world = World::with("10.0.0.0/24");
+    for (reserve, release) in reservations() {
+        for (uid, act) in [(A, &reserve), (B, &reserve), (B, &release)] {
+            let caller = Caller::Controller(uid, controllers(true));
+            world.run(Command::For(caller, Box::new(act.clone()))).unwrap();
+        }
+    }
 }
 
 #[test]
