@@ -270,7 +270,7 @@ impl IncidentReporter {
         self.write_down();
     }
 
-    /// Another program is before ours on a port, and may keep frames from it.
+    /// Another program is before ours on a port, and may keep frames from it; or ours was taken off it.
     pub fn hidden(&self, segment: &Segment, port: Claimant, by: &str, now: Now) {
         let told = self.incidents.lock().hidden(segment, port, by, now);
         self.all(told, now);
@@ -423,7 +423,7 @@ fn log_opened(incident: &Incident) {
         Kind::Proxy => "conflict: a port claims the addresses of many",
         Kind::Opaque => "conflict: a port sends what cannot be read to its end",
         Kind::Router => "conflict: a port acts as a router",
-        Kind::Coverage => "conflict: another program is before guard's on a port",
+        Kind::Coverage => "conflict: frames of a port may pass unseen",
         Kind::Declined => "conflict: a DHCP client has found an address to be another's",
         Kind::Unowned => "conflict: an address is in use without a lease",
         Kind::Flap => "conflict: an address goes back and forth",

@@ -1,4 +1,5 @@
-//! Incidents of ports whose frames guard may not see: another program is before its own.
+//! Incidents of ports whose frames guard may not see: another program is before its own, or its own was
+//! taken off.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::segment::Segment;
 use crate::time::Now;
 
 impl Incidents {
-    /// Another program is before ours on a port, and may keep frames from it.
+    /// Another program is before ours on a port, and may keep frames from it; or ours was taken off it.
     pub fn hidden(
         &mut self,
         segment: &Segment,

@@ -70,6 +70,9 @@ impl Ports {
                 Ok(Place::Off) if exists(*ifindex) => {
                     let why = "the program was taken off it by someone else; it is put back";
                     self.health.degraded(&what(&port), why);
+                    let segment = Segment::new(port.bridge.clone(), 0);
+                    let gap = "the program was taken off by someone else";
+                    self.reporter.hidden(&segment, claimant(*ifindex, &port), gap, clock::now());
                     lost = true;
                     self.cover(*ifindex, &port);
                     continue;
