@@ -24,19 +24,19 @@ pub(crate) enum Moment {
 /// The agent got here.
 #[cfg(not(all(feature = "failpoints", debug_assertions)))]
 #[inline]
-pub fn reach(_: Moment) {}
+pub(crate) fn reach(_: Moment) {}
 
 /// A part of the agent, as it is.
 #[cfg(not(all(feature = "failpoints", debug_assertions)))]
 #[inline]
-pub fn with_panic<F: Future>(_: &'static str, part: F) -> F {
+pub(crate) fn with_panic<F: Future>(_: &'static str, part: F) -> F {
     part
 }
 
 /// A part of the agent that is no future got here.
 #[cfg(not(all(feature = "failpoints", debug_assertions)))]
 #[inline]
-pub fn panic_here(_: &'static str) {}
+pub(crate) fn panic_here(_: &'static str) {}
 
 #[cfg(all(feature = "failpoints", debug_assertions))]
 pub(crate) use armed::{panic_here, reach, with_panic};

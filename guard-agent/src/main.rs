@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, Write as _},
+    num::NonZero,
     path::PathBuf,
     process::ExitCode,
+    thread,
 };
 
 use anyhow::Context as _;
@@ -74,9 +76,9 @@ fn message(error: &anyhow::Error) -> String {
     format!("guard-agent: {text}\n")
 }
 
-fn runtime(name: &str) -> anyhow::Result<Runtime> {
-    let mut threads = tokio::runtime::Builder::new_multi_thread();
-    let runtime = threads.enable_all().thread_name(name).build();
+fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).enable_all().thread_name(name).build();
     runtime.context("cannot start the runtime's threads")
 }
 
@@ -91,7 +93,10 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             files::raise_limit();
             let log = log::start(config.log_format).context("cannot start the log's thread")?;
             // Whoever calls the API has threads apart: no call keeps a frame from being judged.
-            let (runtime, api) = (runtime("guard")?, runtime("guard-api")?);
+            let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+            // Half as many: a thread that finds work wakes the next one, in case there is more, and on two
+            // CPUs that takes longer than the call.
+            let (runtime, api) = (runtime("guard", cpus)?, runtime("guard-api", cpus.div_ceil(2))?);
             let ended = runtime.block_on(daemon::run(&path, config, api.handle()));
             // All that must be done is done: a thread that hangs is not waited for.
             api.shutdown_background();

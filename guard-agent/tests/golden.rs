@@ -55,14 +55,14 @@ fn the_maps_are_laid_out_as_their_version_says() {
             quota_addresses, quota_frames, allow, quota_events, quota_macs, native, reserved,
         }
         Vlans { member }
-        Prefix { on_link, allow, allow_virtual, declared }
+        Prefix { on_link, allow, allow_virtual, declared, governed }
         Owned { generation, seen_ns, ifindex, mac, flags, homes }
-        Live { first_ns, seen_ns, ifindex, mac, strength, reserved }
+        Live { first_ns, seen_ns, ifindex, mac, strength, reserved, passed }
         MacKey { bridge, vlan, reserved, mac, padding }
         MacHolder { ifindex, flags }
         PortState {
             window_ns, told_ns, refused, addresses, frames, events_ns, events, challengers, reserved,
-            macs, sources,
+            macs, sources, admitted, admitted_macs, padding, probe_ns,
         }
         ChallengerKey { key, ifindex, mac, kind, reserved }
         Challenger { frames, seen_ns, told_ns, flags, strength, macs, reserved, about }
@@ -75,6 +75,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
             over_quota, over_budget, events_lost, live_full, macs_full, unjudged,
         }
         Policy { ifindex, drops, mode, closed, reserved }
+        PortMac { ifindex, mac, reserved }
         Mode { enforce, braked }
         DropKey { ifindex, reason }
         Drops { dropped, would_drop, first_ns, last_ns, len, tag, frame }
@@ -84,6 +85,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
     let sources = [
         include_str!("../../guard-ebpf/src/abi.rs"),
         include_str!("../../guard-ebpf/src/abi/enforcement.rs"),
+        include_str!("../../guard-ebpf/src/abi/prefix.rs"),
     ];
     let is_number = |line: &&str| line.starts_with("pub const ") && !line.contains("&str");
     for line in sources

@@ -5,13 +5,16 @@
 //! [`LAYOUT_VERSION`], which is part of the pin path: two programs that disagree never share a map.
 
 mod enforcement;
+mod prefix;
 
 use bytemuck::{Pod, Zeroable};
 
 pub use self::enforcement::{
-    CLOSED_IPV4, CLOSED_IPV6, DropKey, Drops, FRAME_BYTES, MAP_DROPS, MAP_MODES, MAP_POLICIES,
-    MAX_DROPS, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, Mode, NO_TAG, Policy,
+    CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, DropKey, Drops, FRAME_BYTES,
+    MAP_BOUND_MACS, MAP_DROPS, MAP_MODES, MAP_POLICIES, MAX_DROPS, MODE_ENFORCE, MODE_OBSERVE,
+    MODE_OF_BRIDGE, Mode, NO_TAG, Policy, PortMac,
 };
+pub use self::prefix::{FIRST_COME, GOVERNED, OFF_LINK, ON_LINK, Prefix};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a pinned map in this file.
@@ -57,7 +60,7 @@ pub const MAP_OWNED_CHANGES: &str = "OWNED_CHANGES";
 pub const MAP_LIVE_CHANGES: &str = "LIVE_CHANGES";
 
 /// All maps that are pinned, each under its name.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 16] = [
     MAP_PORTS,
     MAP_NEAR_PORTS,
     MAP_OWNED,
@@ -70,6 +73,7 @@ pub const MAPS: [&str; 15] = [
     MAP_MACS,
     MAP_VLANS,
     MAP_PORT_STATES,
+    MAP_BOUND_MACS,
     MAP_POLICIES,
     MAP_MODES,
     MAP_DROPS,
@@ -191,25 +195,6 @@ pub struct Vlans {
     pub member: [u64; 64],
 }
 
-/// What is known of a prefix of a segment. Rules are numbered within their bridge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Prefix {
-    /// [`ON_LINK`], [`OFF_LINK`], or 0 where the segment has no prefix of the family on the link.
-    pub on_link: u32,
-    /// The rules by which a port may claim an address in it, whoever has it, with any MAC.
-    pub allow: u32,
-    /// The rules by which it may with a virtual router's MAC.
-    pub allow_virtual: u32,
-    /// The rules that leave it to those whom they name: for anyone else it is as if it were theirs.
-    pub declared: u32,
-}
-
-/// The prefix is on the link: an address in it is claimed by being used, too.
-pub const ON_LINK: u32 = 1;
-/// It is not, and others of its family are.
-pub const OFF_LINK: u32 = 2;
-
 /// A sandbox's veth or tap.
 pub const PORT_ACCESS: u8 = 0;
 /// Leads to other hosts; may carry routed sources.
@@ -268,7 +253,10 @@ pub struct Live {
     /// The strongest claim so far: `STRENGTH_USE` or `STRENGTH_ASSERT`.
     pub strength: u8,
     /// Keeps the layout free of padding.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// The agent's changes ([`MAP_OWNED_CHANGES`]) when its claim last passed all that enforcement asks
+    /// for, 0 if it did not: since another change it is judged anew.
+    pub passed: u32,
 }
 
 /// No claim.
@@ -343,6 +331,14 @@ pub struct PortState {
     pub macs: u32,
     /// A bit for each Ethernet source, by a hash. The agent clears them.
     pub sources: [u64; 16],
+    /// Those of them that came before the quota was used up.
+    pub admitted: [u64; 16],
+    /// How many these are.
+    pub admitted_macs: u32,
+    /// Keeps the layout free of padding.
+    pub padding: u32,
+    /// When a probe for what another has last passed.
+    pub probe_ns: u64,
 }
 
 /// One who claims or probes for what another holds. Key of the map that makes each an event once.
@@ -481,11 +477,11 @@ mod tests {
         assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 52));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
-        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 664));
+        assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 776));
         assert_eq!((size_of::<Policy>(), size_of::<Mode>()), (12, 8));
         assert_eq!((size_of::<DropKey>(), size_of::<Drops>()), (8, 136));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
-        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (184, 16));
+        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (328, 20));
         assert_eq!(size_of::<Vlans>(), 512);
     }
 }

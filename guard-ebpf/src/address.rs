@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{
-    abi::{AddressKey, Challenger, ChallengerKey, Live, MacKey, NO_VLAN, Vlans},
+    abi::{AddressKey, Challenger, ChallengerKey, Live, MacKey, NO_VLAN, PortMac, Vlans},
     claim::zero,
     mac::Mac,
 };
@@ -75,6 +75,14 @@ impl AddressKey {
         Segment { bridge: self.bridge, vlan: self.vlan, inner_vlan: self.inner_vlan }
     }
 
+    /// Whether the address is of IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_v4(&self) -> bool {
+        let [_, high, low]: [u64; 3] = must_cast(*self);
+        high == 0 && u64::from_be(low) >> 32 == 0xffff
+    }
+
     /// The address, IPv4 as such.
     #[must_use]
     pub const fn ip(&self) -> IpAddr {
@@ -116,6 +124,16 @@ impl MacKey {
     }
 }
 
+impl PortMac {
+    /// The key.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(ifindex: u32, [a, b, c, d, e, f]: Mac) -> Self {
+        let words: [u32; 3] = [ifindex, must_cast([a, b, c, d]), must_cast([e, f, 0, 0])];
+        must_cast(words)
+    }
+}
+
 impl ChallengerKey {
     /// The key, made of words as above.
     #[inline(always)]
@@ -131,9 +149,16 @@ impl Live {
     /// A claimant that was heard for the first time, made of words as above.
     #[inline(always)]
     #[must_use]
-    pub fn new(now_ns: u64, ifindex: u32, [a, b, c, d, e, f]: Mac, strength: u8) -> Self {
+    pub fn new(
+        now_ns: u64,
+        ifindex: u32,
+        [a, b, c, d, e, f]: Mac,
+        strength: u8,
+        passed: u32,
+    ) -> Self {
         let station: u64 = must_cast([ifindex, must_cast([a, b, c, d])]);
-        must_cast([now_ns, now_ns, station, must_cast([e, f, strength, 0, 0, 0, 0, 0])])
+        let bits: u64 = must_cast([must_cast([e, f, strength, 0]), passed]);
+        must_cast([now_ns, now_ns, station, bits])
     }
 }
 
@@ -203,8 +228,8 @@ mod tests {
         );
         let (first_ns, seen_ns) = (now_ns, now_ns);
         assert_eq!(
-            Live::new(now_ns, ifindex, mac, strength),
-            Live { first_ns, seen_ns, ifindex, mac, strength, reserved: [0; 5] }
+            Live::new(now_ns, ifindex, mac, strength, 8),
+            Live { first_ns, seen_ns, ifindex, mac, strength, reserved: 0, passed: 8 }
         );
         assert_eq!(
             Challenger::new(now_ns, told_ns, flags, strength, &key),

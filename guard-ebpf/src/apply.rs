@@ -6,58 +6,14 @@ use crate::{
     abi::{
         AddressKey, CHALLENGERS_PER_EVENT, CLAIM_GROUP, CLAIM_RESERVED, Challenger, ChallengerKey,
         EVENT_ALLOWED, EVENT_CLONE, EVENT_FLOOD, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, Event, Live,
-        MAX_MACS_TOLD, MAX_RESERVED_TOLD, MacKey, PORT_UPLINK, Port, STRENGTH_NONE,
-        STRENGTH_TENTATIVE,
+        MAX_MACS_TOLD, MAX_RESERVED_TOLD, PORT_UPLINK, Port, STRENGTH_TENTATIVE,
     },
-    address::Segment,
     claim::Claim,
     decide::{Action, Holder, Report, against_live, is_due, is_stale, judge},
-    enforce::DROPPED,
-    mac::Mac,
+    enforce::{DROPPED, PASSES},
+    notification::{NOTHING, Notification, Once},
     watch::{Ingress, Store},
 };
-
-/// What an event says.
-#[derive(Zeroable)]
-pub(crate) struct Notification {
-    pub(crate) key: AddressKey,
-    /// What its challengers are counted by: the address, or none.
-    pub(crate) of: AddressKey,
-    pub(crate) mac: Mac,
-    pub(crate) eth_src: Mac,
-    pub(crate) holder: Holder,
-    pub(crate) flags: u16,
-    pub(crate) kind: u8,
-    pub(crate) strength: u8,
-    pub(crate) once: Once,
-}
-
-impl Notification {
-    /// Makes it one about a MAC, whatever its frame claims. Written in place: the stack is short.
-    #[inline(always)]
-    pub(crate) fn be_of_mac(&mut self, &MacKey { bridge, vlan, mac, .. }: &MacKey) {
-        self.of = AddressKey::none(Segment { bridge, vlan, inner_vlan: 0 });
-        self.key = self.of;
-        self.mac = mac;
-        self.eth_src = mac;
-        self.holder = Holder::NONE;
-        self.flags = 0;
-        self.strength = STRENGTH_NONE;
-        self.once = Once::Mac;
-    }
-}
-
-/// For whom it is reported once, and again every second while it goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Zeroable)]
-#[repr(u8)]
-pub(crate) enum Once {
-    /// It is a change, reported whenever it happens.
-    Always,
-    /// For the MAC.
-    Mac,
-    /// For the port.
-    Port,
-}
 
 /// Judges a claim.
 #[inline(always)]
@@ -119,14 +75,19 @@ pub(crate) fn carry_out<S: Store>(
     if judged.stranger != 0 && claim.limited {
         spend(store, ingress.port.port_slot, now_ns);
     }
-    let mut report = Report { kind: NOTHING, flags: claim.flags, holder: Holder::NONE };
-    let mut once = Once::Always;
+    if judged.does == DO_NOTHING {
+        return;
+    }
+    let (fate, passed) = (outcome.fate, outcome.passed);
+    // In place, and before the ways part: the verifier is to see all of it written.
+    let told = &mut outcome.notification;
+    told.be_of_claim(claim);
     match judged.does {
         DO_REFRESH_OWNER if writes => {
             if let Some(owned) = store.owned_mut(&claim.key) {
                 if owned.seen_ns == 0 {
-                    report.kind = EVENT_OWNER;
-                    report.holder = Holder::declared(owned);
+                    told.kind = EVENT_OWNER;
+                    told.holder = Holder::declared(owned);
                 }
                 owned.seen_ns = now_ns;
             }
@@ -134,39 +95,38 @@ pub(crate) fn carry_out<S: Store>(
         DO_REFRESH_LIVE if writes => {
             if let Some(live) = store.live_mut(&claim.key) {
                 if live.seen_ns == 0 {
-                    report.kind = EVENT_LIVE;
+                    told.kind = EVENT_LIVE;
                 }
                 live.seen_ns = now_ns;
+                live.passed = passed;
                 if claim.strength > live.strength {
                     live.strength = claim.strength;
                 }
             }
         }
         DO_INSERT_LIVE if writes => {
-            report = insert(store, ingress, claim, judged.stranger != 0, now_ns);
-            if report.kind != EVENT_LIVE {
-                once = Once::Mac;
-            }
+            let live = Live::new(now_ns, ingress.from, claim.mac, claim.strength, passed);
+            insert(store, ingress, claim, &live, judged.stranger != 0, told);
         }
         DO_REPORT => {
-            report = judged.report;
-            once = Once::Mac;
+            told.be(&judged.report);
+            // So often it may: see `is_untimely`.
+            if judged.report.kind == EVENT_PROBE
+                && fate == PASSES
+                && let Some(state) = store.port_state_mut(ingress.port.port_slot)
+            {
+                state.probe_ns = now_ns;
+            }
         }
-        DO_REFUSE if refuse(store, ingress.port.port_slot, now_ns) => report.kind = EVENT_FLOOD,
+        DO_REFUSE if refuse(store, ingress.port.port_slot, now_ns) => {
+            told.kind = EVENT_FLOOD;
+            told.key = AddressKey::none(claim.key.segment());
+            told.of = told.key;
+        }
         _ => {}
     }
-    if report.kind != NOTHING {
-        let Report { kind, flags, holder } = report;
-        let Claim { key, mac, eth_src, strength, .. } = *claim;
-        let key = if kind == EVENT_FLOOD { AddressKey::none(key.segment()) } else { key };
-        outcome.notification =
-            Notification { key, of: key, mac, eth_src, holder, flags, kind, strength, once };
-        outcome.tells = 1;
-    }
+    outcome.tells = u32::from(outcome.notification.kind != NOTHING);
 }
-
-/// No event.
-const NOTHING: u8 = 0;
 
 /// What is to be done about a claim, as [`Action`] has it: numbers, because the verifier follows each
 /// value that is returned along each path that it may have come.
@@ -199,6 +159,8 @@ pub(crate) struct Judged {
 pub(crate) struct Outcome {
     /// What is done with it: a number of [`crate::enforce`].
     pub(crate) fate: u32,
+    /// The count of the agent's changes, if it passes all that enforcement asks for; else 0.
+    pub(crate) passed: u32,
     /// 1 if there is something to report: then it has been written.
     pub(crate) tells: u32,
     pub(crate) notification: Notification,
@@ -210,29 +172,29 @@ fn insert<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     claim: &Claim,
+    live: &Live,
     stranger: bool,
-    now_ns: u64,
-) -> Report {
-    let Claim { key, mac, strength, .. } = *claim;
-    if strength == STRENGTH_TENTATIVE {
-        return Report { kind: EVENT_PROBE, flags: claim.flags, holder: Holder::NONE };
+    told: &mut Notification,
+) {
+    if claim.strength == STRENGTH_TENTATIVE {
+        told.kind = EVENT_PROBE;
+        told.once = Once::Mac;
+        return;
     }
-    let ifindex = ingress.from;
-    let live = Live { first_ns: now_ns, seen_ns: now_ns, ifindex, mac, strength, reserved: [0; 5] };
-    if store.insert_live(&key, &live) {
+    if store.insert_live(&claim.key, live) {
         if stranger && let Some(state) = store.port_state_mut(ingress.port.port_slot) {
             state.addresses += 1;
         }
-        return Report { kind: EVENT_LIVE, flags: claim.flags, holder: Holder::NONE };
+        told.kind = EVENT_LIVE;
+        return;
     }
-    let again = against_live(store, ingress.port, ifindex, claim, true, now_ns);
+    let again = against_live(store, ingress.port, ingress.from, claim, true, live.first_ns);
     match again.action {
-        Action::Report => return again.report,
+        Action::Report => told.be(&again.report),
         // Still nobody: there is no room.
         Action::InsertLive => ingress.counters.live_full += 1,
         _ => {}
     }
-    Report { kind: NOTHING, flags: 0, holder: Holder::NONE }
 }
 
 /// One more frame about an address that nobody owns, in this second.
@@ -396,7 +358,7 @@ fn enter_crowd<S: Store>(store: &mut S, key: &ChallengerKey, now_ns: u64) {
 
 /// Counts what is over a budget, and tells of it, as with what is over a quota. A BPF subprogram.
 #[inline(never)]
-fn flood<S: Store>(
+pub(crate) fn flood<S: Store>(
     store: &mut S,
     ingress: &mut Ingress<'_>,
     notification: &Notification,
@@ -449,40 +411,6 @@ fn spend_event<S: Store>(store: &mut S, port: &Port, now_ns: u64) -> bool {
         state.events += 1;
     }
     may
-}
-
-/// Counts the Ethernet source of a frame from an access port (claims.md L06). A BPF subprogram.
-#[inline(never)]
-pub(crate) fn count_source<S: Store>(
-    store: &mut S,
-    ingress: &mut Ingress<'_>,
-    notification: &mut Notification,
-    eth_src: &MacKey,
-    now_ns: u64,
-) {
-    let port = ingress.port;
-    let Some(state) = store.port_state_mut(port.port_slot) else { return };
-    let bit = source_bit(eth_src.mac);
-    let Some(word) = state.sources.get_mut((bit >> 6 & 15) as usize) else { return };
-    if *word >> (bit & 63) & 1 != 0 {
-        return;
-    }
-    *word |= 1 << (bit & 63);
-    state.macs += 1;
-    if state.macs <= port.quota_macs {
-        return;
-    }
-    ingress.counters.over_budget += 1;
-    notification.be_of_mac(eth_src);
-    flood(store, ingress, notification, now_ns);
-}
-
-/// One of 1,024 bits.
-#[inline(always)]
-fn source_bit([a, b, c, d, e, f]: Mac) -> u64 {
-    /// 2^64 divided by the golden ratio: the upper bits of a product depend on all bits of a factor.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]).wrapping_mul(SPREAD) >> 54
 }
 
 /// Whether the ring had room. A BPF subprogram.

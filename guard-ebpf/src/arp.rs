@@ -7,6 +7,7 @@ use crate::{
     claim::{Claim, Meaning, Parsed, is_martian_v4, is_unspecified_v4},
     counters::{MalformedReason, NoClaim},
     frame::Frame,
+    mac::{self, Mac},
 };
 
 /// An ARP packet for IPv4 over Ethernet (RFC 826, "Packet format"). Addresses in halfwords, to which
@@ -34,6 +35,14 @@ const HARDWARE_IEEE802: u16 = 6;
 const PROTOCOL_IPV4: u16 = 0x0800;
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
+
+/// Whether the sender's MAC is the one that sends it: RARP that a host announces itself with after it has
+/// moved (claims.md A23).
+#[inline(always)]
+pub(crate) fn is_own<F: Frame + ?Sized>(frame: &F, at: usize, eth_src: Mac) -> bool {
+    let packet = frame.load::<LEN>(at).map(must_cast::<_, Packet>);
+    packet.is_some_and(|packet| mac::same(must_cast(packet.sender_mac), eth_src))
+}
 
 /// Reads an ARP packet. The sender's fields are merged into a receiver's table before it looks at
 /// the operation (RFC 826), so request and reply claim alike.

@@ -34,6 +34,8 @@ pub struct Parsed {
     pub eth_src: Mac,
     /// It has a VLAN tag whose id is not 0.
     pub tagged: bool,
+    /// It is neither ARP nor IP (claims.md L05).
+    pub foreign: bool,
     /// It is to a group, and to one of bridges.
     pub(crate) group: bool,
     pub(crate) control: bool,
@@ -59,6 +61,7 @@ impl Parsed {
         self.meaning = Meaning::Nothing;
         self.segment = segment;
         self.tagged = false;
+        self.foreign = false;
         self.router = Router::No;
         let zero = zero();
         self.further.source = [zero; 2];
@@ -69,6 +72,7 @@ impl Parsed {
         self.further.found = zero as u32;
         self.packet.fragment = zero as u32;
         self.packet.mapped = zero as u32;
+        self.packet.server = zero as u32;
         self.packet.has_link = zero as u16;
         self.dhcp.message = zero as u32;
         self.dhcp.address = zero as u32;
@@ -111,6 +115,8 @@ pub(crate) struct Packet {
     pub(crate) fragment: u32,
     /// Its source is an IPv4 address if not 0.
     pub(crate) mapped: u32,
+    /// It is from a DHCP server if not 0 (claims.md D11).
+    pub(crate) server: u32,
     /// The first link-layer address in the options, if `has_link` is not 0.
     pub(crate) link: Mac,
     pub(crate) has_link: u16,

@@ -154,20 +154,28 @@ labels! {
         Opaque = "opaque",
         /// From the bridge's own MAC (claims.md L02).
         BridgeMac = "bridge_mac",
-        /// From a MAC that is on another port (claims.md L01).
+        /// From a MAC that is bound to another port, and not to this one (claims.md L01).
         Clone = "clone",
+        /// From a MAC that is not the port's, whose MACs are declared.
+        Mac = "mac",
+        /// From one MAC more than the port may have (claims.md L06).
+        MacQuota = "mac_quota",
         /// In a VLAN that the port is not in.
         Vlan = "vlan",
         /// With a VLAN tag, from a port that is not allowed to send any (claims.md A27, A29).
         Tagged = "tagged",
+        /// Neither ARP nor IP (claims.md L05).
+        Ethertype = "ethertype",
         /// ARP or IP behind LLC and SNAP.
         Snap = "snap",
-        /// RARP from a port that is not allowed to send it.
+        /// RARP that is about another than its sender.
         Rarp = "rarp",
         /// What bridges and routers say to each other (claims.md L04).
         Control = "control",
         /// A router's advertisement or redirect (claims.md N09).
         Router = "router",
+        /// What a DHCP server says to its clients (claims.md D11).
+        DhcpServer = "dhcp_server",
         /// From 0.0.0.0, and neither DHCP nor IGMP.
         Unspecified = "unspecified",
         /// A source that no host can have.
@@ -178,8 +186,14 @@ labels! {
         Violation = "violation",
         /// The owner's address and MAC, sent from another MAC (claims.md A10).
         Mismatch = "mismatch",
-        /// Off the segment's prefixes.
+        /// A probe for what another has, which would keep that one from using it (claims.md A04).
+        Probe = "probe",
+        /// An address that is handed out, and that nobody was given.
+        Unowned = "unowned",
+        /// A source of elsewhere, from a port whose addresses of the family are declared.
         OffPrefix = "off_prefix",
+        /// One address more than the port may have of those that nobody owns.
+        Quota = "quota",
     }
 }
 

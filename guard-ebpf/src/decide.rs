@@ -5,13 +5,15 @@ use bytemuck::Zeroable;
 use crate::{
     abi::{
         AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_RESERVED, CLAIM_SPOOF, CLAIM_VIRTUAL,
-        Challenger, EVENT_ALLOWED, EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, Live, MacHolder,
-        MacKey, Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
-        PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Policy, Port, PortState, Prefix,
-        REFRESH_NS, STRENGTH_TENTATIVE, STRENGTH_USE,
+        CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, Challenger, EVENT_ALLOWED,
+        EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, FIRST_COME, GOVERNED, Live, MacHolder, MacKey,
+        Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
+        PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Policy, Port, PortMac, PortState,
+        Prefix, REFRESH_NS, STRENGTH_TENTATIVE, STRENGTH_USE,
     },
     claim::Claim,
     counters::{DropReason, NoClaim},
+    enforce::policy,
     mac::{self, Mac},
 };
 
@@ -34,6 +36,10 @@ pub trait Tables {
     fn policy(&self, slot: u32) -> Option<&Policy>;
     /// Whether a bridge's ports are enforced, by its slot.
     fn mode(&self, slot: u32) -> Option<&Mode>;
+    /// Whether a declared binding names the MAC and the port.
+    fn is_bound(&self, key: &PortMac) -> bool;
+    /// The count of the agent's changes to what owners may do.
+    fn changes(&self) -> u32;
 }
 
 /// What is to be done about a claim.
@@ -139,7 +145,46 @@ pub fn judge<T: Tables>(
         Some(owned) if is_declared(port, claim, owned) => {
             against_owner(tables, port, from, claim, owned, now_ns)
         }
-        owned => against_live(tables, port, from, claim, owned.is_some(), now_ns),
+        owned => {
+            let decision = against_live(tables, port, from, claim, owned.is_some(), now_ns);
+            // Where it is not at home, the gateway is no port's; where it is, nobody need declare it.
+            let is_gateway = owned.is_some_and(|owned| owned.flags & OWNED_GATEWAY != 0);
+            let reasons = if is_gateway { PASS } else { undeclared(tables, port, from, claim) };
+            Decision { reasons: decision.reasons | reasons, ..decision }
+        }
+    }
+}
+
+/// The reason to drop a claim on what nobody has declared, whoever is live with it: being live vouches for
+/// nobody.
+#[inline(always)]
+fn undeclared<T: Tables>(tables: &T, port: &Port, from: u32, claim: &Claim) -> u32 {
+    let (drops, closed) =
+        policy(tables, port, from).map_or((PASS, 0), |policy| (policy.drops, policy.closed));
+    let unowned = DropReason::Unowned.bit();
+    let off_prefix = DropReason::OffPrefix.bit();
+    if claim.strength == STRENGTH_TENTATIVE
+        || claim.flags & CLAIM_LINK_LOCAL != 0
+        || drops & (unowned | off_prefix) == PASS
+    {
+        return PASS;
+    }
+    let prefix = tables.prefix(&claim.key);
+    if matches!(ruling(prefix, port, claim), Ruling::Allowed) {
+        return PASS;
+    }
+    match prefix.map_or(0, |prefix| prefix.governed) {
+        GOVERNED => return unowned,
+        FIRST_COME => return PASS,
+        _ => {}
+    }
+    // A router forwards what is from elsewhere (claims.md D05).
+    let family = if claim.key.is_v4() { CLOSED_IPV4 } else { CLOSED_IPV6 };
+    match closed {
+        _ if port.flags & PORT_ALLOW_ROUTER != 0 => PASS,
+        closed if closed & family != 0 => off_prefix,
+        closed if closed & CLOSED_OTHERS != 0 => unowned,
+        _ => PASS,
     }
 }
 
@@ -201,15 +246,44 @@ fn against_owner<T: Tables>(
         }
         let claims = claim.strength != STRENGTH_TENTATIVE;
         let more = if claims && is_reserved(port, owned) { CLAIM_RESERVED } else { 0 };
-        return report(claim, more, Holder::declared(owned), EVENT_VIOLATION);
+        let decision = report(claim, more, Holder::declared(owned), EVENT_VIOLATION);
+        let reasons = match decision.reasons {
+            PASS if is_untimely(tables, port, from, owned, now_ns) => DropReason::Probe.bit(),
+            // What the host takes from a port that was given it is the host's fault.
+            _ if is_own(from, claim, owned) => PASS,
+            reasons => reasons,
+        };
+        return Decision { reasons, ..decision };
     }
+    let mismatch = claim.flags & CLAIM_MISMATCH != 0;
+    let reasons = if mismatch { DropReason::Mismatch.bit() } else { PASS };
     if claim.strength == STRENGTH_TENTATIVE {
-        return Decision::plain(Action::Nothing, PASS);
+        return Decision::plain(Action::Nothing, reasons);
     }
     let stale = is_stale(owned.seen_ns, now_ns);
     let action = if stale { Action::RefreshOwner } else { Action::Nothing };
-    let mismatch = claim.flags & CLAIM_MISMATCH != 0;
-    Decision::plain(action, if mismatch { DropReason::Mismatch.bit() } else { PASS })
+    Decision::plain(action, reasons)
+}
+
+/// Whether the claim is by the station that a declared binding names with both its port and its MAC.
+#[inline(always)]
+fn is_own(from: u32, claim: &Claim, owned: &Owned) -> bool {
+    let both = OWNED_MAC | OWNED_PORT;
+    owned.flags & both == both
+        && from == owned.ifindex
+        && mac::same(claim.mac, owned.mac)
+        && claim.flags & (CLAIM_MISMATCH | CLAIM_SPOOF) == 0
+}
+
+/// Whether a probe for what another has is not to pass: one frame of it keeps a host from using its own
+/// address that is just about to (claims.md A04). A port that nothing is declared of may ask once a second,
+/// and not before the owner was heard.
+#[inline(always)]
+fn is_untimely<T: Tables>(tables: &T, port: &Port, from: u32, owned: &Owned, now_ns: u64) -> bool {
+    let bound = policy(tables, port, from).is_some_and(|p| p.closed & CLOSED_BOUND != 0);
+    let heard = owned.seen_ns != 0 || owned.flags & (OWNED_GATEWAY | OWNED_HOST) != 0;
+    let recent = tables.port_state(port.port_slot).is_some_and(|s| !is_stale(s.probe_ns, now_ns));
+    bound || !heard || recent
 }
 
 /// What the allow rules say of a claim.
@@ -273,7 +347,10 @@ pub fn against_live<T: Tables>(
         && from == live.ifindex
         && (mac::same(claim.mac, live.mac) || is_own_virtual(port, claim))
     {
-        let stale = is_stale(live.seen_ns, now_ns) || claim.strength > live.strength;
+        // Judged anew after each of the agent's changes, it has the fast path again.
+        let stale = is_stale(live.seen_ns, now_ns)
+            || claim.strength > live.strength
+            || live.passed != tables.changes();
         let action = if stale && !tentative { Action::RefreshLive } else { Action::Nothing };
         return Decision::plain(action, PASS);
     }
@@ -291,10 +368,13 @@ pub fn against_live<T: Tables>(
         }
         Ruling::Declared if !tentative => return report(claim, 0, holder, EVENT_VIOLATION),
         _ if claim.strength == STRENGTH_USE && !owned && !is_on_link(prefix, claim) => {
-            return routed(prefix, port);
+            return routed(prefix);
         }
         _ if live.is_some() => report(claim, 0, holder, EVENT_CONTEST),
-        _ if claim.flags & CLAIM_SPOOF != 0 => return no_claim(port, NoClaim::NoHostMac),
+        _ if claim.flags & CLAIM_SPOOF != 0 => {
+            let action = Action::NoClaim(NoClaim::NoHostMac);
+            return Decision::plain(action, DropReason::NoHostMac.bit());
+        }
         // Who says where an address is has it, wherever the address lies (claims.md A14), and who probes
         // for it means to use it (claims.md A05, N03).
         _ => Decision::plain(Action::InsertLive, PASS),
@@ -307,7 +387,7 @@ pub fn against_live<T: Tables>(
     if let Some(state) = tables.port_state(port.port_slot)
         && is_over_quota(port, state, claim, new, now_ns)
     {
-        return Decision::plain(Action::OverQuota, decision.reasons);
+        return Decision::plain(Action::OverQuota, decision.reasons | DropReason::Quota.bit());
     }
     Decision { stranger: true, ..decision }
 }
@@ -321,12 +401,10 @@ fn is_on_link(prefix: Option<&Prefix>, claim: &Claim) -> bool {
 /// The source of a packet that is off the link: from elsewhere where the segment has prefixes of the
 /// family (claims.md D04, D05), and where it has none nothing can be said of it.
 #[inline(always)]
-fn routed(prefix: Option<&Prefix>, port: &Port) -> Decision {
-    if prefix.is_some_and(|prefix| prefix.on_link == OFF_LINK) {
-        no_claim(port, NoClaim::OffPrefix)
-    } else {
-        Decision::plain(Action::Ignore, PASS)
-    }
+fn routed(prefix: Option<&Prefix>) -> Decision {
+    let off_link = prefix.is_some_and(|prefix| prefix.on_link == OFF_LINK);
+    let action = if off_link { Action::NoClaim(NoClaim::OffPrefix) } else { Action::Ignore };
+    Decision::plain(action, PASS)
 }
 
 /// Whether the port has used up what it may say about addresses that nobody owns. `new`: the address
@@ -364,21 +442,6 @@ fn report(claim: &Claim, more: u16, holder: Holder, kind: u8) -> Decision {
         PASS
     };
     told(Report { kind, flags, holder }, reasons)
-}
-
-#[inline(always)]
-fn no_claim(port: &Port, reason: NoClaim) -> Decision {
-    Decision::plain(Action::NoClaim(reason), drop_no_claim(port, reason))
-}
-
-/// The reason to drop a claim that counts for nothing. A router forwards what is from elsewhere
-/// (claims.md D05).
-#[inline(always)]
-pub(crate) fn drop_no_claim(port: &Port, reason: NoClaim) -> u32 {
-    if matches!(reason, NoClaim::OffPrefix) && port.flags & PORT_ALLOW_ROUTER != 0 {
-        return PASS;
-    }
-    DropReason::from(reason).bit()
 }
 
 /// Whether a stamp is due for a store. The coarse clock of another CPU may be a tick behind.

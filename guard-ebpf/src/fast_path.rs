@@ -17,8 +17,8 @@ use crate::{
     counters::FrameKind,
     decide::{Tables, is_stale},
     frame::{ETHERNET_LEN, Ethernet, Frame, TYPE_ARP, TYPE_IPV4, TYPE_IPV6},
-    ipv4::PROTOCOL_IGMP,
-    ipv6::{ADDRESSES, may_lead_to_icmp},
+    ipv4::{self, PROTOCOL_IGMP, PROTOCOL_UDP},
+    ipv6::{self, ADDRESSES, may_lead_to_icmp},
     mac::{self, Mac},
 };
 
@@ -101,6 +101,7 @@ impl FastClaim {
     fn seen_ns<T: Tables>(&self, tables: &T, from: u32) -> Option<u64> {
         let Self { key, mac, strength, .. } = *self;
         let key: AddressKey = must_cast(key);
+        let changes = tables.changes();
         let bits = OWNED_MAC | OWNED_PORT;
         let (station, seen_ns) = match tables.owned(&key) {
             Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) == bits => {
@@ -110,7 +111,8 @@ impl FastClaim {
             Some(owned) if owned.flags & (bits | OWNED_GATEWAY | OWNED_HOST) != 0 => return None,
             _ => {
                 let live = tables.live(&key)?;
-                if strength > live.strength {
+                // It is judged anew after each of the agent's changes.
+                if strength > live.strength || live.passed != changes {
                     return None;
                 }
                 ((live.ifindex, live.mac), live.seen_ns)
@@ -128,9 +130,10 @@ fn ipv4<F: Frame + ?Sized>(frame: &F) -> Option<[u8; 4]> {
     let [ttl, protocol] = ttl.to_ne_bytes();
     let source: [u8; 4] = must_cast(source);
     let destination: [u8; 4] = must_cast([destination, destination_low]);
-    let plain = version_ihl >> 4 == 4
-        && version_ihl & 0xf >= 5
+    // Options take the long way, so that the ports have their place (claims.md D11).
+    let plain = version_ihl == 0x45
         && ttl != 0
+        && (protocol != PROTOCOL_UDP || !leads_to(frame, ETHERNET_LEN + 22, ipv4::CLIENT_PORT))
         // claims.md L04.
         && protocol != PROTOCOL_IGMP
         && !is_unspecified_v4(source)
@@ -147,8 +150,18 @@ fn ipv6<F: Frame + ?Sized>(frame: &F) -> Option<[u8; 16]> {
     let [source @ .., _, _, _, _, _, _, _, _] = words;
     let address: [u8; 16] = must_cast(source);
     let [high, _]: [u64; 2] = must_cast(source);
-    let plain = first >> 4 == 6 && !may_lead_to_icmp(next) && high != 0 && !is_group_v6(address);
+    let plain = first >> 4 == 6
+        && !may_lead_to_icmp(next)
+        && high != 0
+        && !is_group_v6(address)
+        && (next != PROTOCOL_UDP || !leads_to(frame, ETHERNET_LEN + 42, ipv6::CLIENT_PORT));
     plain.then_some(address)
+}
+
+/// Whether a datagram may be for this port, which is at `at` if it is anywhere.
+#[inline(always)]
+fn leads_to<F: Frame + ?Sized>(frame: &F, at: usize, port: [u8; 2]) -> bool {
+    frame.head::<2>(at).is_none_or(|to| u16::from_ne_bytes(to) == u16::from_ne_bytes(port))
 }
 
 #[inline(always)]

@@ -260,11 +260,21 @@ fn tagged<F: Frame + ?Sized>(
             parsed.packet.next = NEXT_IPV6;
             Meaning::Nothing
         }
-        TYPE_RARP if port.flags & PORT_ALLOW_RARP == 0 => Meaning::NoClaim(NoClaim::Rarp),
-        // What a receiver would take for an address is judged, whatever group it is sent to.
-        _ if parsed.control => Meaning::NoClaim(NoClaim::Control),
-        length if length < TYPE_MIN => llc(frame, at),
-        _ => Meaning::Nothing,
+        TYPE_RARP
+            if port.flags & PORT_ALLOW_RARP == 0 && !arp::is_own(frame, at, parsed.eth_src) =>
+        {
+            Meaning::NoClaim(NoClaim::Rarp)
+        }
+        TYPE_RARP => Meaning::Nothing,
+        ethertype => {
+            parsed.foreign = true;
+            match ethertype {
+                // What a receiver would take for an address is judged, whatever group it is sent to.
+                _ if parsed.control => Meaning::NoClaim(NoClaim::Control),
+                length if length < TYPE_MIN => llc(frame, at),
+                _ => Meaning::Nothing,
+            }
+        }
     }
 }
 

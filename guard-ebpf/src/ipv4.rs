@@ -32,9 +32,11 @@ const IHL_MIN: u8 = 5;
 /// The fragment's offset, without the flags above it.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 pub(crate) const PROTOCOL_IGMP: u8 = 2;
-const PROTOCOL_UDP: u8 = 17;
+pub(crate) const PROTOCOL_UDP: u8 = 17;
 /// Source and destination port of a DHCP client's message (RFC 2131 §4.1): 68, 67.
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
+/// What a DHCP server sends to, and nobody else (RFC 2131 §4.1).
+pub(crate) const CLIENT_PORT: [u8; 2] = [0, 68];
 /// A UDP header (RFC 768).
 const UDP_LEN: usize = 8;
 /// A membership query (RFC 3376 §4), and a multicast router's advertisement (RFC 4286 §3).
@@ -59,6 +61,13 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
         && let Some([IGMP_QUERY | IGMP_ROUTER]) = frame.load::<1>(payload(at, &header))
     {
         return Meaning::NoClaim(NoClaim::Control);
+    }
+    // The ports are in the first eight bytes, which no fragment hides (RFC 791 §3.2).
+    if header.protocol == PROTOCOL_UDP
+        && is_first(&header)
+        && frame.load::<2>(payload(at, &header) + 2) == Some(CLIENT_PORT)
+    {
+        parsed.packet.server = 1;
     }
     if is_unspecified_v4(header.source) {
         return unspecified(frame, at, &header, parsed);

@@ -10,6 +10,7 @@ use crate::{
     },
     counters::{MalformedReason, NoClaim, OpaqueReason},
     frame::Frame,
+    ipv4::PROTOCOL_UDP,
     ndp,
 };
 
@@ -46,6 +47,10 @@ const LED_TO_OTHER: u32 = 3 << 8;
 const LED_NOWHERE: u32 = 4 << 8;
 /// The frame ends before.
 const LED_OUT: u32 = 5 << 8;
+/// To a UDP header, which is not in a later fragment.
+const LED_TO_UDP: u32 = 7 << 8;
+/// What a DHCP server sends to, and nobody else (RFC 8415 §7.2): 546.
+pub(crate) const CLIENT_PORT: [u8; 2] = [2, 34];
 
 /// Whether the header may stand before neighbour discovery: the fast path leaves it alone.
 #[inline(always)]
@@ -115,7 +120,7 @@ fn walk<F: Frame + ?Sized>(frame: &F, packet: &mut Packet) {
             return;
         }
         if !may_lead_to_icmp(next) {
-            packet.next = LED_TO_OTHER;
+            packet.next = if next == PROTOCOL_UDP { LED_TO_UDP } else { LED_TO_OTHER };
             return;
         }
         let Some([following, len, offset_high, offset_low]) = frame.load::<4>(packet.at as usize)
@@ -154,6 +159,12 @@ fn upper_layer<F: Frame + ?Sized>(frame: &F, parsed: &mut Parsed) -> Meaning {
         }
         LED_OUT => return cut_off(fragment, parsed),
         LED_TO_ICMP => {}
+        LED_TO_UDP => {
+            if frame.load::<2>(parsed.packet.at as usize + 2) == Some(CLIENT_PORT) {
+                parsed.packet.server = 1;
+            }
+            return packet_from(parsed);
+        }
         _ => return packet_from(parsed),
     }
     let Some([kind, ..]) = frame.load::<4>(parsed.packet.at as usize) else {

@@ -29,6 +29,8 @@ pub mod mac;
 #[cfg(feature = "model")]
 pub mod model;
 mod ndp;
+mod notification;
+mod sender;
 pub mod trace;
 #[cfg(feature = "user")]
 mod user;

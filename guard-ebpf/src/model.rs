@@ -10,7 +10,7 @@ use bytemuck::{Zeroable as _, must_cast};
 use crate::{
     abi::{
         AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
-        MacHolder, MacKey, Mode, Owned, Policy, Port, PortState, Prefix, Vlans,
+        MacHolder, MacKey, Mode, Owned, Policy, Port, PortMac, PortState, Prefix, Vlans,
     },
     decide::Tables,
     frame::Frame,
@@ -37,6 +37,10 @@ pub struct Model {
     pub policy: Policy,
     /// Whether its bridge is enforced.
     pub mode: Mode,
+    /// The MACs that are bound to ports.
+    pub bound_macs: BTreeSet<PortMac>,
+    /// How often the agent has changed something.
+    pub changes: u32,
     /// What was dropped, or would have been.
     pub drops: HashMap<DropKey, Drops>,
     /// The challengers that were reported.
@@ -62,6 +66,8 @@ impl Model {
             state: PortState::default(),
             policy: Policy::default(),
             mode: Mode::default(),
+            bound_macs: BTreeSet::new(),
+            changes: 1,
             drops: HashMap::new(),
             challengers: HashMap::new(),
             events: Vec::new(),
@@ -128,6 +134,14 @@ impl Tables for Model {
 
     fn mode(&self, _: u32) -> Option<&Mode> {
         Some(&self.mode)
+    }
+
+    fn is_bound(&self, key: &PortMac) -> bool {
+        self.bound_macs.contains(key)
+    }
+
+    fn changes(&self) -> u32 {
+        self.changes
     }
 }
 

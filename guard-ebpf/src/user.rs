@@ -2,7 +2,7 @@
 
 use crate::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live, MacHolder,
-    MacKey, Mode, Owned, Policy, Port, PortState, Prefix, Vlans,
+    MacKey, Mode, Owned, Policy, Port, PortMac, PortState, Prefix, Vlans,
 };
 
 macro_rules! pod {
@@ -15,4 +15,4 @@ macro_rules! pod {
 }
 
 pod!(AddressKey, BridgeCounters, Challenger, ChallengerKey, Event, Live, MacHolder, MacKey);
-pod!(DropKey, Drops, Mode, Owned, Policy, Port, PortState, Prefix, Vlans);
+pod!(DropKey, Drops, Mode, Owned, Policy, Port, PortMac, PortState, Prefix, Vlans);

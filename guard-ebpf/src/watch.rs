@@ -6,23 +6,22 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, CLAIM_GROUP, CLAIM_ODD, CLAIM_RESERVED, Challenger,
-        ChallengerKey, DropKey, Drops, EVENT_BRIDGE_MAC, EVENT_CLONE, EVENT_DECLINED, EVENT_OPAQUE,
-        EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MAC_BEYOND, MacHolder, MacKey, NO_VLAN,
-        Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL,
-        PORT_FILTERS_VLANS, PORT_UPLINK, Port, PortState, STRENGTH_NONE,
+        AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, DropKey, Drops,
+        EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MacHolder,
+        MacKey, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, Port,
+        PortState, STRENGTH_NONE,
     },
-    address::Segment,
-    apply::{Judged, Notification, Once, Outcome, carry_out, count_source, judge_claim, notify},
+    apply::{Judged, Outcome, carry_out, judge_claim, notify},
     claim::{Claim, Further, Meaning, Parsed, Router},
     counters::{DropReason, NoClaim},
-    decide::{Holder, PASS, Tables, drop_no_claim},
+    decide::{Holder, Tables},
     dhcp::DECLINE,
-    enforce::{DROPPED, settle},
+    enforce::{DROPPED, PASSES, settle},
     fast_path::fast_path,
     frame::{Frame, parse_into},
-    mac,
     ndp::{MAX_CLAIMS, next_claim},
+    notification::{Notification, Once},
+    sender::Sender,
 };
 
 /// Tables that can be written.
@@ -186,6 +185,8 @@ impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
         let port = ingress.port;
         parse_into(*frame, port, parsed);
         *now_ns = store.now_ns();
+        // Before the first look at what the agent has written.
+        sender.changes = store.changes();
         ingress.counters.frame(parsed.kind);
         sender.reset(parsed, port);
         // The bridge drops it before it learns anything of it: only whose MAC it has is looked at.
@@ -227,10 +228,11 @@ impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
             beside(ingress, parsed, sender);
         } else {
             ingress.counters.no_claim(NoClaim::Vlan);
-            sender.reasons |= drop_no_claim(ingress.port, NoClaim::Vlan);
+            sender.reasons |= DropReason::Vlan.bit();
         }
         sender.identify(*store, ingress);
         outcome.fate = settle(*frame, *store, ingress, sender.reasons, *now_ns);
+        outcome.passed = if outcome.fate == PASSES { sender.changes } else { 0 };
         outcome.fate
     }
 
@@ -295,7 +297,7 @@ fn beside(ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
         Meaning::Nothing => {}
         Meaning::NoClaim(reason) => {
             ingress.counters.no_claim(reason);
-            sender.reasons |= drop_no_claim(port, reason);
+            sender.reasons |= DropReason::from(reason).bit();
         }
         Meaning::Malformed(reason) => {
             ingress.counters.malformed(reason);
@@ -326,131 +328,10 @@ fn beside(ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
     if parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0 {
         sender.reasons |= DropReason::Tagged.bit();
     }
-}
-
-/// The Ethernet source of a frame, and what is to be said against it.
-#[derive(Zeroable)]
-struct Sender {
-    /// The first address that it claims, unspecified if it claims none that counts.
-    key: AddressKey,
-    /// The MAC.
-    mac: MacKey,
-    /// Not 0 if it is live with an address in its own name.
-    lives: u32,
-    /// [`CLAIM_GROUP`] if the frame is to a group, else 0.
-    group: u16,
-    /// How many claims were judged, and how many of these were carried out.
-    claims: u32,
-    carried: u32,
-    /// A bit for each reason to drop the frame.
-    reasons: u32,
-    /// Not 0 if the bridge drops the frame, so that its source is not learned.
-    unlearned: u32,
-    /// Not 0 if nobody has the MAC.
-    new: u32,
-    /// [`EVENT_CLONE`], [`EVENT_BRIDGE_MAC`], or 0 where the MAC is nobody else's.
-    suspicion: u32,
-    /// Whose it is then.
-    holder: u32,
-    /// The `EVENT_*` to tell of the frame as such, once for a port; 0 without any.
-    notice: u8,
-}
-
-impl Sender {
-    #[inline(always)]
-    fn reset(&mut self, parsed: &Parsed, port: &Port) {
-        let Parsed { segment, eth_src, .. } = *parsed;
-        // Without an address it is about the MAC alone. Where that is on one port in all VLANs, an
-        // event for each of them would be a flood.
-        let none = port.flags & PORT_FILTERS_VLANS == 0 || segment.vlan == NO_VLAN;
-        let vlan = if none { 0 } else { segment.vlan };
-        self.key = AddressKey::none(Segment { vlan, inner_vlan: 0, ..segment });
-        self.mac = MacKey::new(segment.bridge, vlan, eth_src);
-        self.lives = 0;
-        self.group = if parsed.group { CLAIM_GROUP } else { 0 };
-        self.claims = 0;
-        self.carried = 0;
-        self.notice = 0;
-        self.reasons = PASS;
-        self.unlearned = 0;
-        self.new = 0;
-        self.suspicion = 0;
-        self.holder = 0;
+    if parsed.foreign {
+        sender.reasons |= DropReason::Ethertype.bit();
     }
-
-    /// Takes in what came of one of its claims.
-    #[inline(never)]
-    fn take(&mut self, claim: &Claim, judged: &Judged) {
-        self.claims += 1;
-        self.reasons |= judged.reasons;
-        if judged.counts != 0 && self.key.address == [0; 16] {
-            self.key = claim.key;
-        }
-        if mac::same(claim.mac, claim.eth_src) {
-            self.lives |= judged.lives;
-        }
-    }
-
-    /// Finds whether the MAC is another port's (claims.md L01) or the bridge's (claims.md L02). A BPF
-    /// subprogram.
-    #[inline(never)]
-    fn identify<S: Store>(&mut self, store: &S, ingress: &Ingress<'_>) {
-        let Ingress { port, from, .. } = *ingress;
-        let eth_src = self.mac.mac;
-        if !mac::is_host(eth_src) {
-            return; // Malformed, and counted as such (claims.md L03).
-        }
-        let (holder, flags) =
-            store.mac_holder(&self.mac).map_or((0, 0), |holder| (holder.ifindex, holder.flags));
-        if mac::same(eth_src, port.bridge_mac) {
-            self.holder = port.bridge;
-            self.suspicion = EVENT_BRIDGE_MAC.into();
-            self.reasons |= DropReason::BridgeMac.bit();
-        } else if holder == 0 {
-            self.new = 1;
-        } else if holder != from && (port.kind != PORT_UPLINK || flags & MAC_BEYOND == 0) {
-            self.holder = holder;
-            self.suspicion = EVENT_CLONE.into();
-            self.reasons |= DropReason::Clone.bit();
-        }
-    }
-
-    /// Notes where the MAC is, and finds what is to be told of it: then not 0. A BPF subprogram.
-    #[inline(never)]
-    fn conclude<S: Store>(
-        &mut self,
-        store: &mut S,
-        ingress: &mut Ingress<'_>,
-        outcome: &mut Outcome,
-        now_ns: u64,
-    ) -> u32 {
-        let Ingress { port, from, .. } = *ingress;
-        let eth_src = self.mac.mac;
-        let notification = &mut outcome.notification;
-        if mac::is_host(eth_src) && port.quota_macs != 0 && self.unlearned == 0 {
-            count_source(store, ingress, notification, &self.mac, now_ns);
-        }
-        if self.new != 0 && self.lives != 0 && outcome.fate != DROPPED {
-            // A virtual router's MAC goes from port to port by right, among those that may
-            // (claims.md A16).
-            let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
-            let flags = if port.kind == PORT_UPLINK { MAC_BEYOND } else { 0 };
-            let holder = MacHolder { ifindex: from, flags };
-            if !moves && !store.insert_mac(&self.mac, &holder) {
-                ingress.counters.macs_full += 1;
-            }
-        }
-        if self.suspicion == 0 {
-            return 0;
-        }
-        ingress.counters.clones += 1;
-        // Whatever addresses its frames name, it is one challenger.
-        notification.be_of_mac(&self.mac);
-        notification.key = self.key;
-        notification.holder = Holder { ifindex: self.holder, mac: eth_src };
-        let is_clone = self.suspicion == u32::from(EVENT_CLONE);
-        notification.flags = if is_clone { 0 } else { CLAIM_RESERVED } | self.group;
-        notification.kind = if is_clone { EVENT_CLONE } else { EVENT_BRIDGE_MAC };
-        1
+    if parsed.packet.server != 0 {
+        sender.reasons |= DropReason::DhcpServer.bit();
     }
 }

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
-    abi::{EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION, FRAME_BYTES},
+    abi::{
+        EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION, FRAME_BYTES, Live,
+    },
     frame::Frame,
     model::Model,
     trace::{Arrival, DOES_LIVE, DOES_REPORT, Traced, trace},
@@ -83,7 +85,9 @@ fn before(case: &Case) -> Model {
     let key = case.key();
     let mut model = Model::new(NOW_NS);
     model.owned.extend(case.owned(NOW_NS).map(|owned| (key, owned)));
-    model.live.extend(case.live(NOW_NS).map(|live| (key, live)));
+    let passed = model.changes;
+    model.live.extend(case.live(NOW_NS).map(|live| (key, Live { passed, ..live })));
+    model.bound_macs.extend(case.bound_mac());
     model.macs.extend(case.mac_holder());
     model.state = case.port_state(NOW_NS);
     model.policy = case.policy();

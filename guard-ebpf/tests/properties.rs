@@ -6,8 +6,8 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         AddressKey, Live, MacHolder, MacKey, Mode, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned,
-        PORT_ACCESS, PORT_UPLINK, Policy, Port, PortState, Prefix, REFRESH_NS, STRENGTH_ASSERT,
-        STRENGTH_TENTATIVE,
+        PORT_ACCESS, PORT_UPLINK, Policy, Port, PortMac, PortState, Prefix, REFRESH_NS,
+        STRENGTH_ASSERT, STRENGTH_TENTATIVE,
     },
     claim::{Meaning, Parsed},
     decide::{Action, Decision, Tables, judge},
@@ -61,6 +61,14 @@ impl Tables for Known {
 
     fn mode(&self, _: u32) -> Option<&Mode> {
         None
+    }
+
+    fn is_bound(&self, _: &PortMac) -> bool {
+        false
+    }
+
+    fn changes(&self) -> u32 {
+        1
     }
 }
 
@@ -133,7 +141,7 @@ prop_compose! {
             }),
             live: live.map(|(mac, ifindex, now)| Live {
                 first_ns: 1, seen_ns: seen_ns(now), ifindex, mac, strength: STRENGTH_ASSERT,
-                reserved: [0; 5],
+                reserved: 0, passed: 1,
             }),
             prefix: on_link.map(|on_link| Prefix { on_link, ..Prefix::default() }),
             asked_live: Cell::new(0),

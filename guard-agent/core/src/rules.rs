@@ -27,16 +27,31 @@ pub fn of_port(rules: &[Allow], interface: &str) -> (u32, u8) {
     })
 }
 
-/// What is known of each prefix of a bridge, by VLAN. The kernel finds the longest that covers an
+/// What is known of each prefix of a bridge, by VLAN, given those on the link and those of which addresses
+/// are handed out (`GOVERNED`, `FIRST_COME`). The kernel finds the longest that covers an
 /// address, so each has what is said of those around it too.
-pub fn prefixes(rules: &[Allow], on_link: &[(u16, IpNet)]) -> Vec<(u16, IpNet, Prefix)> {
+pub fn prefixes(
+    rules: &[Allow],
+    on_link: &[(u16, IpNet)],
+    governed: &[(u16, IpNet, u32)],
+) -> Vec<(u16, IpNet, Prefix)> {
     let named = rules.iter().flat_map(|rule| rule.addresses.iter().map(|net| (rule.vlan, *net)));
     let vlans = on_link.iter().map(|(vlan, _)| *vlan);
     // IPv4 lies within IPv6 there: it has an entry of its own wherever that has one.
     let all = [IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())];
     let families = vlans.flat_map(|vlan| all.map(|all| (vlan, all)));
     let all: BTreeSet<_> = on_link.iter().copied().chain(named).chain(families).collect();
-    all.into_iter().map(|(vlan, net)| (vlan, net, prefix(rules, on_link, vlan, net))).collect()
+    let prefix = |vlan, net| Prefix {
+        governed: governed_as(governed, vlan, net),
+        ..prefix(rules, on_link, vlan, net)
+    };
+    all.into_iter().map(|(vlan, net)| (vlan, net, prefix(vlan, net))).collect()
+}
+
+/// How the addresses of a prefix are handed out: by the longest around it that says so.
+fn governed_as(governed: &[(u16, IpNet, u32)], vlan: u16, net: IpNet) -> u32 {
+    let around = governed.iter().filter(|(of, prefix, _)| *of == vlan && prefix.contains(&net));
+    around.max_by_key(|(_, prefix, _)| prefix.prefix_len()).map_or(0, |(.., how)| *how)
 }
 
 fn prefix(rules: &[Allow], on_link: &[(u16, IpNet)], vlan: u16, net: IpNet) -> Prefix {
@@ -89,6 +104,8 @@ pub fn are_one_group(rules: &[Allow], one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use guard_ebpf::abi::{FIRST_COME, GOVERNED};
+
     use super::*;
 
     fn rule(kind: AllowKind, net: &str, ports: &[&str]) -> Allow {
@@ -103,7 +120,7 @@ mod tests {
             rule(AllowKind::Vrrp, "10.8.64.5/32", &[]),
             rule(AllowKind::Shared, "192.0.2.1/32", &["a", "b"]),
         ];
-        let all = prefixes(&rules, &[(0, "10.8.64.0/24".parse().unwrap())]);
+        let all = prefixes(&rules, &[(0, "10.8.64.0/24".parse().unwrap())], &[]);
         let of_net = |net: &str| {
             let net: IpNet = net.parse().unwrap();
             all.iter().find(|(_, known, _)| *known == net).map(|(_, _, prefix)| *prefix).unwrap()
@@ -124,13 +141,27 @@ mod tests {
 
     #[test]
     fn ipv4_is_not_taken_for_the_ipv6_that_it_lies_within() {
-        let all = prefixes(&[], &[(5, "2001:db8::/64".parse().unwrap())]);
+        let all = prefixes(&[], &[(5, "2001:db8::/64".parse().unwrap())], &[]);
         let known: Vec<_> = all
             .iter()
             .map(|(vlan, net, prefix)| (*vlan, net.to_string(), prefix.on_link))
             .collect();
         let expected = [("0.0.0.0/0", 0), ("::/0", OFF_LINK), ("2001:db8::/64", ON_LINK)];
         assert_eq!(known, expected.map(|(net, on_link)| (5, net.to_owned(), on_link)));
+    }
+
+    #[test]
+    fn what_is_handed_out_is_governed_within_its_vlan() {
+        let [pool, guests] = ["10.8.64.0/24", "10.8.0.0/16"].map(|net| net.parse().unwrap());
+        let rules = [rule(AllowKind::Shared, "10.8.64.5/32", &[])];
+        let governed = [(0, pool, GOVERNED), (0, guests, FIRST_COME)];
+        let known: Vec<_> = prefixes(&rules, &[(0, pool), (0, guests), (5, pool)], &governed)
+            .iter()
+            .filter(|(_, net, _)| net.prefix_len() > 0)
+            .map(|(vlan, net, prefix)| (*vlan, net.prefix_len(), prefix.governed))
+            .collect();
+        let expected = [(0, 16, FIRST_COME), (0, 24, GOVERNED), (0, 32, GOVERNED), (5, 24, 0)];
+        assert_eq!(known, expected);
     }
 
     #[test]

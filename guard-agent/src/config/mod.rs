@@ -365,6 +365,12 @@ impl Config {
         pools.chain(others).collect()
     }
 
+    /// The prefixes of the pools in which guests number themselves.
+    pub fn first_come(&self) -> Vec<(Segment, IpNet)> {
+        let pools = self.pools.iter().filter(|pool| pool.spec().slaac);
+        pools.map(|pool| (pool.segment().clone(), pool.prefix())).collect()
+    }
+
     /// The pools' gateways, each with the bit of the ports that it is at home on.
     pub fn gateways(&self) -> Vec<((Segment, IpAddr), u16)> {
         let home = |segment: &Segment, address: IpAddr| {

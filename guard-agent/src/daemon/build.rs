@@ -66,8 +66,7 @@ impl Leases {
         let mut incidents = Incidents::new(config.conflict.quiet, flaps, (epoch << 32) + 1);
         let (log, past) = open_incident_log(&config.state_dir, &boot.id, supervisor)?;
         incidents.restore(past, boot.now);
-        let slaac = config.pools.iter().filter(|pool| pool.spec().slaac);
-        let slaac = slaac.map(|pool| (pool.segment().clone(), pool.prefix())).collect();
+        let slaac = config.first_come();
         let reporter =
             Arc::new(IncidentReporter::new(incidents, bus.clone(), metrics.clone(), log, slaac));
         let after_commit: Vec<Box<dyn AfterCommit>> = vec![

@@ -235,6 +235,7 @@ fn observer_parts(config: &Config, leases: &Leases, supervisor: &Supervisor) -> 
         bpffs: config.bpffs.clone(),
         bridges: config.bridges.clone(),
         prefixes: config.prefixes(),
+        first_come: config.first_come(),
         pools: config
             .pools
             .iter()

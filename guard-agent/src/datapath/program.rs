@@ -12,14 +12,14 @@ use std::{
 };
 
 use aya::{
-    EbpfLoader,
+    EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf},
     util::KernelVersion,
 };
 use guard_core::evidence::Device;
 use guard_ebpf::abi::{
     self, AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, LAYOUT_VERSION,
-    Live, MAPS, MacHolder, MacKey, Mode, Owned, Policy, Port, PortState, Prefix, Vlans,
+    Live, MAPS, MacHolder, MacKey, Mode, Owned, Policy, Port, PortMac, PortState, Prefix, Vlans,
 };
 
 use super::{
@@ -140,7 +140,7 @@ impl Kernel {
             near_ports: self.map(abi::MAP_NEAR_PORTS)?,
             macs: self.map(abi::MAP_MACS)?,
             port_states: self.map(abi::MAP_PORT_STATES)?,
-            live: CountedMap::new(self.map(abi::MAP_LIVE)?, self.map(abi::MAP_LIVE_CHANGES)?),
+            live: self.counted(abi::MAP_LIVE, abi::MAP_LIVE_CHANGES)?,
             challengers: self.map(abi::MAP_CHALLENGERS)?,
             prefixes: self.map(abi::MAP_PREFIXES)?,
             vlans: self.map(abi::MAP_VLANS)?,
@@ -155,7 +155,15 @@ impl Kernel {
     /// # Errors
     /// A pinned map of another kind.
     pub fn owned(&mut self) -> Result<CountedMap<Owned>, KernelError> {
-        Ok(CountedMap::new(self.map(abi::MAP_OWNED)?, self.map(abi::MAP_OWNED_CHANGES)?))
+        self.counted(abi::MAP_OWNED, abi::MAP_OWNED_CHANGES)
+    }
+
+    /// Hands out the map of the MACs that are bound to ports. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn bound_macs(&mut self) -> Result<HashMap<MapData, PortMac, u32>, KernelError> {
+        self.map(abi::MAP_BOUND_MACS)
     }
 
     /// Opens the map of MACs once more: bindings write it too.
@@ -190,6 +198,15 @@ impl Kernel {
     /// A pinned map of another kind.
     pub fn ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
         self.map(abi::MAP_EVENTS)
+    }
+
+    fn counted<V: Pod>(
+        &mut self,
+        name: &'static str,
+        changes: &'static str,
+    ) -> Result<CountedMap<V>, KernelError> {
+        let (entries, changes) = (self.map(name)?, self.map(changes)?);
+        CountedMap::new(entries, changes).map_err(|source| KernelError::Map { name, source })
     }
 
     fn map<M: TryFrom<Map, Error = MapError>>(

@@ -98,6 +98,8 @@ pub(crate) struct Deps {
     pub bridges: Vec<Bridge>,
     /// The prefixes on each segment, besides those of the host's addresses.
     pub prefixes: Vec<(Segment, IpNet)>,
+    /// Those of them in which guests number themselves (`slaac`).
+    pub first_come: Vec<(Segment, IpNet)>,
     /// The pools by name.
     pub pools: Vec<(Arc<str>, Segment)>,
     /// When claims age, how long a doubt may be held.
@@ -177,7 +179,8 @@ impl Observer {
         deps: Deps,
     ) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
-        deps.owners.set_maps(kernel.owned()?, kernel.macs()?, maps.policies);
+        let bound_macs = kernel.bound_macs()?;
+        deps.owners.set_maps(kernel.owned()?, kernel.macs()?, bound_macs, maps.policies);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
         // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one always, and keeps it
         // open until it is dropped.

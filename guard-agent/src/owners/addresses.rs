@@ -195,7 +195,8 @@ impl Inner {
         if let Ok(old) = map.get(&kernel, 0)
             && (Owned { seen_ns: 0, ..old }) == owned
         {
-            return macs; // As it should be; what the program noted in it stays.
+            // As it should be; what the program noted in it stays.
+            return macs.and(map.changed());
         }
         map.insert(kernel, owned).and(macs)
     }

@@ -38,6 +38,11 @@ impl Owners {
 }
 
 impl Inner {
+    /// Whether a binding was written, or somebody waits to be announced.
+    pub(super) fn hands_over(&self) -> bool {
+        !self.rebound.is_empty() || self.handovers.waits()
+    }
+
     /// Who may use the address of a lease, if that is declared.
     pub(super) fn bound(&self, lease: &Lease) -> Option<Bound> {
         let Lease { segment, address, generation, binding, .. } = lease;

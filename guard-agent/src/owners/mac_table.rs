@@ -112,8 +112,11 @@ impl MacTable {
     pub(crate) fn count(&mut self, slot: u32, used: Used, anew: bool) {
         let Used { addresses, challengers, reserved } = used;
         if let Ok(state) = self.states.get(&slot, 0) {
-            let (macs, sources) = if anew { (0, [0; 16]) } else { (state.macs, state.sources) };
-            let new = PortState { addresses, challengers, reserved, macs, sources, ..state };
+            let mut new = PortState { addresses, challengers, reserved, ..state };
+            if anew {
+                (new.macs, new.sources) = (0, [0; 16]);
+                (new.admitted_macs, new.admitted) = (0, [0; 16]);
+            }
             if new != state {
                 self.set(slot, new);
             }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
-use guard_ebpf::abi::{AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned};
+use guard_ebpf::abi::{
+    AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortMac,
+};
 
 use crate::datapath::entries;
 
@@ -12,6 +14,10 @@ use crate::datapath::entries;
 #[derive(Default)]
 pub(super) struct BoundMacs {
     map: Option<KernelMap<MapData, MacKey, MacHolder>>,
+    /// The same by port and MAC, where one may be bound to several ports.
+    bound: Option<KernelMap<MapData, PortMac, u32>>,
+    /// The addresses by the port and the MAC that their bindings name.
+    stations: HashMap<PortMac, HashSet<AddressKey>>,
     /// The addresses whose binding names a MAC, each with its port.
     addresses: HashMap<MacKey, BTreeMap<AddressKey, u32>>,
     of_address: HashMap<AddressKey, MacKey>,
@@ -20,8 +26,13 @@ pub(super) struct BoundMacs {
 }
 
 impl BoundMacs {
-    pub(super) fn set_map(&mut self, map: KernelMap<MapData, MacKey, MacHolder>) {
+    pub(super) fn set_maps(
+        &mut self,
+        map: KernelMap<MapData, MacKey, MacHolder>,
+        bound: KernelMap<MapData, PortMac, u32>,
+    ) {
         self.map = Some(map);
+        self.bound = Some(bound);
     }
 
     /// A bridge filters VLANs, or does not.
@@ -64,7 +75,48 @@ impl BoundMacs {
         self.change(address, new)
     }
 
+    /// What a station may do more is written first, and last what one may no longer.
     fn change(&mut self, address: &AddressKey, new: Option<(MacKey, u32)>) -> Result<(), MapError> {
+        let was = self.of_address.get(address).and_then(|mac| {
+            let port = self.addresses.get(mac)?.get(address)?;
+            Some(PortMac::new(*port, mac.mac))
+        });
+        let is = new.map(|(mac, ifindex)| PortMac::new(ifindex, mac.mac));
+        if was == is {
+            return self.change_holder(address, new);
+        }
+        let mut result = Ok(());
+        if let Some(station) = is {
+            self.stations.entry(station).or_default().insert(*address);
+            result = self.write_station(&station);
+        }
+        result = result.and(self.change_holder(address, new));
+        if let Some(station) = was {
+            if let Some(addresses) = self.stations.get_mut(&station) {
+                addresses.remove(address);
+                if addresses.is_empty() {
+                    self.stations.remove(&station);
+                }
+            }
+            result = result.and(self.write_station(&station));
+        }
+        result
+    }
+
+    fn write_station(&mut self, station: &PortMac) -> Result<(), MapError> {
+        let Some(map) = &mut self.bound else { return Ok(()) };
+        match (self.stations.contains_key(station), map.get(station, 0).is_ok()) {
+            (true, false) => map.insert(station, 1, 0),
+            (false, true) => map.remove(station),
+            _ => Ok(()),
+        }
+    }
+
+    fn change_holder(
+        &mut self,
+        address: &AddressKey,
+        new: Option<(MacKey, u32)>,
+    ) -> Result<(), MapError> {
         let old = match &new {
             Some((mac, _)) => self.of_address.insert(*address, *mac),
             None => self.of_address.remove(address),
@@ -93,7 +145,10 @@ impl BoundMacs {
         over.retain(|(mac, holder)| {
             holder.flags & MAC_BOUND != 0 && !self.addresses.contains_key(mac)
         });
-        over.iter().map(|(mac, _)| self.write(mac)).fold(Ok(()), Result::and)
+        let result = over.iter().map(|(mac, _)| self.write(mac)).fold(Ok(()), Result::and);
+        let Some(bound) = &self.bound else { return result };
+        let over = entries(bound)?;
+        over.iter().map(|(station, _)| self.write_station(station)).fold(result, Result::and)
     }
 
     /// Where two bindings name one MAC on two ports, it is on the first address's.

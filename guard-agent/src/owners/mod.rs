@@ -22,7 +22,7 @@ use std::{
 };
 
 use aya::maps::{Array, HashMap as KernelMap, MapData, MapError};
-use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, Owned, Policy};
+use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, Owned, Policy, PortMac};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -105,11 +105,12 @@ impl Owners {
         &self,
         owned: CountedMap<Owned>,
         macs: KernelMap<MapData, MacKey, MacHolder>,
+        bound_macs: KernelMap<MapData, PortMac, u32>,
         policies: Array<MapData, Policy>,
     ) {
         let inner = &mut *self.inner.lock();
         inner.map = Some(owned);
-        inner.macs.set_map(macs);
+        inner.macs.set_maps(macs, bound_macs);
         inner.policies.set_map(policies);
     }
 
@@ -237,7 +238,7 @@ impl Owners {
         inner.ports.insert(ifindex, name.clone());
         inner.ifindexes.insert(name, ifindex);
         let keys = inner.bound_to(ifindex, interface);
-        let result = inner.write_all(&keys);
+        let result = inner.write_all(&keys).and(inner.write_policies([ifindex]));
         // At the start they are not new, but only found.
         if inner.settled {
             inner.hand_over_again_to(&keys);
@@ -261,7 +262,7 @@ impl Owners {
         inner.forget_port(ifindex);
         let keys: Vec<_> = inner.by_port.get(&ifindex).into_iter().flatten().cloned().collect();
         inner.ended.extend(keys.iter().cloned());
-        let result = inner.write_all(&keys);
+        let result = inner.write_all(&keys).and(inner.write_policies([ifindex]));
         inner.hand_over_again_to(&keys);
         self.report(result);
         !keys.is_empty()
@@ -399,14 +400,22 @@ impl Owners {
         for (lease, ended) in changes {
             let key = (lease.segment.clone(), lease.address);
             let holder = (!ended && binds(lease)).then_some(lease);
+            let port = |inner: &Inner| inner.bound(inner.holders.get(&key)?)?.port;
+            let before = port(inner);
             if inner.hold(&key, holder) {
                 changed = true;
                 result = result.and(inner.write(&key));
+                // The policy of a port asks for what is in the entries of its bindings.
+                let ports = [before, port(inner)].into_iter().flatten();
+                result = result.and(inner.write_policies(ports));
             }
         }
         if changed {
             self.report(result);
-            self.handed_over.notify_one();
+            // Most leases name nobody when they are made: the observer sleeps on.
+            if inner.hands_over() {
+                self.handed_over.notify_one();
+            }
         }
     }
 }
@@ -479,6 +488,7 @@ impl AfterCommit for Arc<Owners> {
             self.report(result);
         }
         let result = inner.forget_others().and(inner.macs.forget_others());
+        let result = result.and(inner.policies.known()).and(inner.changed());
         inner.hand_over_again();
         self.report(result);
     }

@@ -7,10 +7,14 @@ use std::{
 };
 
 use aya::maps::{Array, MapData, MapError};
-use guard_core::enforcement::{Mode, Settings, drops};
+use guard_core::{
+    enforcement::{Bound, Mode, Settings, policy},
+    lease::Lease,
+};
 use guard_ebpf::abi::{MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, Policy};
 
-use super::Owners;
+use super::{Inner, Owners};
+use crate::datapath::CountedMap;
 
 /// A port, as far as its policy follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,10 @@ pub(crate) struct Judged {
 pub(super) struct Policies {
     map: Option<Array<MapData, Policy>>,
     ports: BTreeMap<u32, Judged>,
+    /// What their declared bindings name.
+    bound: BTreeMap<u32, Bound>,
+    /// The leases are known: until then what an earlier agent wrote of a port stays.
+    known: bool,
     /// What bridges are set to.
     settings: HashMap<Arc<str>, Settings>,
     /// The ports that have a mode of their own.
@@ -69,6 +77,22 @@ impl Policies {
         self.write_all()
     }
 
+    /// The declared bindings of a port name this now. Returns whether anything has changed.
+    pub(super) fn set_bound(&mut self, ifindex: u32, bound: Bound) -> Result<bool, MapError> {
+        let before = match bound == Bound::default() {
+            true => self.bound.remove(&ifindex),
+            false => self.bound.insert(ifindex, bound),
+        };
+        let changed = before.unwrap_or_default() != bound;
+        if changed { self.write(ifindex).map(|()| true) } else { Ok(false) }
+    }
+
+    /// The leases are known.
+    pub(super) fn known(&mut self) -> Result<(), MapError> {
+        self.known = true;
+        self.write_all()
+    }
+
     fn write_all(&mut self) -> Result<(), MapError> {
         let ports: Vec<_> = self.ports.keys().copied().collect();
         ports.into_iter().map(|ifindex| self.write(ifindex)).fold(Ok(()), Result::and)
@@ -85,10 +109,55 @@ impl Policies {
             Some(Mode::Enforce) => MODE_ENFORCE,
         };
         let settings = self.settings.get(&name.0).cloned().unwrap_or_default();
-        let drops = drops(*is_access, &settings);
-        let policy = Policy { ifindex, drops, mode, ..Policy::default() };
+        let bound = self.bound.get(&ifindex).copied().unwrap_or_default();
+        let policy = Policy { ifindex, mode, ..policy(*is_access, &settings, bound) };
         let Some(map) = &mut self.map else { return Ok(()) };
-        if map.get(slot, 0)? == policy { Ok(()) } else { map.set(*slot, policy, 0) }
+        let there = map.get(slot, 0)?;
+        let stays = there == policy || (!self.known && there.ifindex == ifindex && *is_access);
+        if stays { Ok(()) } else { map.set(*slot, policy, 0) }
+    }
+}
+
+impl Inner {
+    /// The program is to judge anew whom it knew.
+    pub(super) fn changed(&mut self) -> Result<(), MapError> {
+        self.map.as_mut().map_or(Ok(()), CountedMap::changed)
+    }
+
+    /// Brings the policies of ports to what their bindings are now, once the entries of these are written.
+    pub(super) fn write_policies(
+        &mut self,
+        ports: impl IntoIterator<Item = u32>,
+    ) -> Result<(), MapError> {
+        let mut result = Ok(());
+        let mut any = false;
+        for ifindex in ports {
+            let bound = self.bound_on(ifindex);
+            match self.policies.set_bound(ifindex, bound) {
+                Ok(changed) => any |= changed,
+                Err(error) => result = Err(error),
+            }
+        }
+        if any { result.and(self.changed()) } else { result }
+    }
+
+    /// What the declared bindings of a port name.
+    fn bound_on(&self, ifindex: u32) -> Bound {
+        let interface = self.ports.get(&ifindex).map(|(_, interface)| interface);
+        let keys = interface.map(|interface| self.bound_to(ifindex, interface)).unwrap_or_default();
+        let mut bound = Bound::default();
+        for key in keys {
+            let Some(Lease { binding, .. }) = self.holders.get(&key).map(|lease| &**lease) else {
+                continue;
+            };
+            if !binding.declared || self.declared(&key, binding).0 != Some(ifindex) {
+                continue;
+            }
+            bound.ipv4 |= key.1.is_ipv4();
+            bound.ipv6 |= key.1.is_ipv6();
+            bound.any_mac |= binding.mac.is_none();
+        }
+        bound
     }
 }
 
@@ -98,7 +167,8 @@ impl Owners {
     /// # Errors
     /// The kernel's map cannot be written.
     pub(crate) fn port_judged(&self, ifindex: u32, port: Judged) -> Result<(), MapError> {
-        self.inner.lock().policies.set(ifindex, port)
+        let inner = &mut *self.inner.lock();
+        inner.policies.set(ifindex, port).and(inner.changed())
     }
 
     /// A bridge is set to this.
@@ -106,7 +176,8 @@ impl Owners {
     /// # Errors
     /// The kernel's map cannot be written.
     pub fn set_enforcement(&self, bridge: &Arc<str>, settings: Settings) -> Result<(), MapError> {
-        self.inner.lock().policies.set_bridge(bridge, settings)
+        let inner = &mut *self.inner.lock();
+        inner.policies.set_bridge(bridge, settings).and(inner.changed())
     }
 
     /// These are all ports that have a mode of their own, by bridge and name. A port that comes later has

@@ -52,13 +52,15 @@ fn moment(stamp_ns: u64) -> u64 {
 }
 
 impl Trace {
-    fn without_time(mut self) -> Self {
+    /// And by `changes` whether a claim has passed since the last of these.
+    fn without_time(mut self, changes: u32) -> Self {
         for owned in self.owned.values_mut() {
             owned.seen_ns = moment(owned.seen_ns);
         }
         for live in self.live.values_mut() {
             live.first_ns = moment(live.first_ns);
             live.seen_ns = moment(live.seen_ns);
+            live.passed = u32::from(live.passed == changes);
         }
         for challenger in self.challengers.values_mut() {
             challenger.seen_ns = moment(challenger.seen_ns);
@@ -71,6 +73,7 @@ impl Trace {
         self.state.window_ns = moment(self.state.window_ns);
         self.state.told_ns = moment(self.state.told_ns);
         self.state.events_ns = moment(self.state.events_ns);
+        self.state.probe_ns = moment(self.state.probe_ns);
         for event in &mut self.events {
             event.time_ns = 0;
         }
@@ -80,7 +83,8 @@ impl Trace {
     fn of_model(model: &Model) -> Self {
         let Model { owned, live, macs, challengers, drops, state, events, counters, .. } =
             model.clone();
-        Self { counters, owned, live, macs, challengers, drops, state, events }.without_time()
+        Self { counters, owned, live, macs, challengers, drops, state, events }
+            .without_time(model.changes)
     }
 
     fn of_program(program: &mut Program, events: &[Event]) -> Self {
@@ -99,7 +103,7 @@ impl Trace {
             state: program.states.get(&0, 0).unwrap(),
             events: events.to_vec(),
         }
-        .without_time()
+        .without_time(program.changes())
     }
 }
 
@@ -116,8 +120,13 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     for (key, owned) in &model.owned {
         program.owned.insert(*key, *owned).unwrap();
     }
+    for station in &model.bound_macs {
+        program.bound_macs.insert(station, 1, 0).unwrap();
+    }
+    let changes = program.changes();
     for (key, live) in &model.live {
-        program.live.insert(*key, *live).unwrap();
+        let passed = if live.passed == model.changes { changes } else { 0 };
+        program.live.insert(*key, Live { passed, ..*live }).unwrap();
     }
     for (key, holder) in &model.macs {
         program.macs.insert(key, holder, 0).unwrap();
@@ -164,6 +173,7 @@ fn change(
     if chance.once_in(2) {
         let owned = owned(chance);
         model.owned.insert(*key, owned);
+        model.changes += 1;
         program.owned.insert(*key, owned).unwrap();
     } else if model.live.remove(key).is_some() {
         program.live.remove(key).unwrap();

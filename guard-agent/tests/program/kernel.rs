@@ -15,10 +15,10 @@ use bytemuck::Zeroable as _;
 use guard_agent::datapath::CountedMap;
 use guard_ebpf::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
-    MAP_CHALLENGERS, MAP_COUNTERS, MAP_DROPS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES,
-    MAP_MACS, MAP_MODES, MAP_NEAR_PORTS, MAP_OWNED, MAP_OWNED_CHANGES, MAP_POLICIES,
-    MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, Mode, Owned, PROGRAM,
-    Policy, Port, PortState, Prefix, Vlans, near_slot,
+    MAP_BOUND_MACS, MAP_CHALLENGERS, MAP_COUNTERS, MAP_DROPS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE,
+    MAP_LIVE_CHANGES, MAP_MACS, MAP_MODES, MAP_NEAR_PORTS, MAP_OWNED, MAP_OWNED_CHANGES,
+    MAP_POLICIES, MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, Mode,
+    Owned, PROGRAM, Policy, Port, PortMac, PortState, Prefix, Vlans, near_slot,
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -80,6 +80,7 @@ pub(crate) struct Program {
     pub ports: HashMap<MapData, u32, Port>,
     pub near_ports: Array<MapData, Port>,
     pub macs: HashMap<MapData, MacKey, MacHolder>,
+    pub bound_macs: HashMap<MapData, PortMac, u32>,
     pub states: Array<MapData, PortState>,
     pub policies: Array<MapData, Policy>,
     pub modes: Array<MapData, Mode>,
@@ -116,8 +117,9 @@ impl Program {
             policies: map(MAP_POLICIES).try_into().unwrap(),
             modes: map(MAP_MODES).try_into().unwrap(),
             drops: map(MAP_DROPS).try_into().unwrap(),
-            owned: CountedMap::new(map(MAP_OWNED).try_into().unwrap(), owned_changes),
-            live: CountedMap::new(map(MAP_LIVE).try_into().unwrap(), live_changes),
+            bound_macs: map(MAP_BOUND_MACS).try_into().unwrap(),
+            owned: CountedMap::new(map(MAP_OWNED).try_into().unwrap(), owned_changes).unwrap(),
+            live: CountedMap::new(map(MAP_LIVE).try_into().unwrap(), live_changes).unwrap(),
             challengers: map(MAP_CHALLENGERS).try_into().unwrap(),
             prefixes: map(MAP_PREFIXES).try_into().unwrap(),
             vlans: map(MAP_VLANS).try_into().unwrap(),
@@ -145,7 +147,11 @@ impl Program {
             self.owned.insert(key, owned).unwrap();
         }
         if let Some(live) = case.live(now_ns) {
-            self.live.insert(key, live).unwrap();
+            let passed = self.changes();
+            self.live.insert(key, Live { passed, ..live }).unwrap();
+        }
+        if let Some(station) = case.bound_mac() {
+            self.bound_macs.insert(station, 1, 0).unwrap();
         }
         if let Some((key, holder)) = case.mac_holder() {
             self.macs.insert(key, holder, 0).unwrap();
@@ -156,6 +162,11 @@ impl Program {
         if let Some(vlans) = case.vlans() {
             self.vlans.insert(case.port().ifindex, vlans, 0).unwrap();
         }
+    }
+
+    /// The count of the agent's changes.
+    pub(crate) fn changes(&self) -> u32 {
+        u32::try_from(self.owned.changes() & u64::from(u32::MAX)).unwrap()
     }
 
     pub(crate) fn set_policy(&mut self, policy: Policy, mode: Mode) {
@@ -182,6 +193,7 @@ impl Program {
         empty(&mut self.owned);
         empty(&mut self.live);
         clear(&mut self.macs);
+        clear(&mut self.bound_macs);
         clear(&mut self.challengers);
         clear(&mut self.vlans);
         let prefixes: Vec<_> = self.prefixes.keys().map(Result::unwrap).collect();

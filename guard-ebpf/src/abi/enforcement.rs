@@ -17,6 +17,22 @@ pub const MAX_DROPS: u32 = 32_768;
 /// So much is kept of the first frame that was dropped.
 pub const FRAME_BYTES: usize = 96;
 
+/// Hash: [`PortMac`] → `u32`: the MACs that declared bindings name, each with its port. One may be bound to
+/// several. Written by the agent's owners alone.
+pub const MAP_BOUND_MACS: &str = "BOUND_MACS";
+
+/// A MAC on a port, in whatever VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(C)]
+pub struct PortMac {
+    /// The port.
+    pub ifindex: u32,
+    /// The Ethernet source.
+    pub mac: [u8; 6],
+    /// Keeps the layout free of padding.
+    pub reserved: [u8; 2],
+}
+
 /// For which reasons a port's frames drop. What follows from the kind of the port, its bindings and
 /// the configuration is all in it: the program asks for nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -45,6 +61,10 @@ pub const MODE_ENFORCE: u8 = 2;
 pub const CLOSED_IPV4: u8 = 1;
 /// The same of IPv6.
 pub const CLOSED_IPV6: u8 = 1 << 1;
+/// Nothing but declared addresses may be used on the port, also where no prefix is governed.
+pub const CLOSED_OTHERS: u8 = 1 << 2;
+/// A declared binding names the port.
+pub const CLOSED_BOUND: u8 = CLOSED_IPV4 | CLOSED_IPV6;
 
 /// Whether a bridge's ports are enforced. One store changes it for all of them: it is read after the
 /// verdict, and before anything is written.

@@ -11,10 +11,7 @@ use guard_ebpf::{
     watch::Store as _,
 };
 
-use crate::maps::Maps;
-
-#[map]
-static OWNED_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+use crate::maps::{Maps, OWNED_CHANGES};
 
 #[map]
 static LIVE_CHANGES: Array<u64> = Array::with_max_entries(1, 0);

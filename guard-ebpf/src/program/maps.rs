@@ -10,8 +10,8 @@ use guard_ebpf::{
     abi::{
         self, AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
         MAX_BRIDGES, MAX_CHALLENGERS, MAX_DROPS, MAX_LIVE, MAX_MACS, MAX_OWNED, MAX_PORTS,
-        MAX_PREFIXES, MacHolder, MacKey, Mode, Owned, Policy, Port, PortState, Prefix, RING_BYTES,
-        Vlans, near_slot,
+        MAX_PREFIXES, MacHolder, MacKey, Mode, Owned, Policy, Port, PortMac, PortState, Prefix,
+        RING_BYTES, Vlans, near_slot,
     },
     decide::Tables,
     watch::{Scratch, Store},
@@ -75,7 +75,13 @@ pub(crate) static COUNTERS: PerCpuArray<BridgeCounters> = PerCpuArray::pinned(MA
 pub(crate) static FRAMES: PerCpuArray<u64> = PerCpuArray::pinned(MAX_PORTS, 0);
 
 #[map]
+static BOUND_MACS: HashMap<PortMac, u32> = HashMap::pinned(MAX_MACS, BPF_F_NO_PREALLOC);
+
+#[map]
 static POLICIES: Array<Policy> = Array::pinned(MAX_PORTS, 0);
+
+#[map]
+pub(crate) static OWNED_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
 static MODES: Array<Mode> = Array::pinned(MAX_BRIDGES, 0);
@@ -147,6 +153,22 @@ impl Tables for Maps {
     #[inline(always)]
     fn mode(&self, slot: u32) -> Option<&Mode> {
         MODES.get(slot)
+    }
+
+    #[inline(always)]
+    fn is_bound(&self, key: &PortMac) -> bool {
+        BOUND_MACS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn changes(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "its last changes tell it apart")]
+        match OWNED_CHANGES.get_ptr(0) {
+            #[expect(unsafe_code, reason = "a map's value may change while it is read")]
+            // SAFETY: a word that the verifier keeps in bounds, read before what it tells of.
+            Some(count) => unsafe { count.read_volatile() as u32 },
+            None => 0,
+        }
     }
 }
 

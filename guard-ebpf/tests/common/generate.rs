@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MAC_BEYOND, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, MacHolder,
-        MacKey, Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC,
-        OWNED_PORT, Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD, Policy,
-        Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
+        AddressKey, CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, FIRST_COME, GOVERNED,
+        Live, MAC_BEYOND, MAC_BOUND, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, MacHolder, MacKey,
+        Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
+        Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD, Policy, Port,
+        PortMac, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -148,7 +149,9 @@ fn ipv4(chance: &mut Chance, bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len() + options, 1);
     let queries = [[0, 68, 0, 67], [1, 1, 1, 1], [0x11, 0x64, 0, 0], [0x30, 0, 0, 0]];
     let ports = chance.of(&queries[..if protocol == 2 { 4 } else { 2 }]);
-    bytes.extend(if data.is_empty() { ports } else { [0, 68, 0, 67] });
+    let server = chance.once_in(8);
+    let client = if server { [0, 67, 0, 68] } else { [0, 68, 0, 67] };
+    bytes.extend(if data.is_empty() && !server { ports } else { client });
     bytes.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
     bytes.extend([0, 0]);
     bytes.extend(data);
@@ -177,7 +180,8 @@ fn dhcp(chance: &mut Chance) -> Vec<u8> {
 fn ipv6(chance: &mut Chance, source: [u8; 6], bytes: &mut Vec<u8>) {
     let (from, target) = (v6(chance), v6(chance));
     let nd = !chance.once_in(3);
-    let payload = if nd { message(chance, source, from, target) } else { vec![0; 8] };
+    let dhcp = chance.of(&[[0; 8], [2, 35, 2, 34, 0, 8, 0, 0]]);
+    let payload = if nd { message(chance, source, from, target) } else { dhcp.to_vec() };
     let upper = if nd { 58 } else { 17 };
     let mut chain: Vec<u8> = Vec::new();
     if chance.once_in(4) {
@@ -304,6 +308,7 @@ fn policy(chance: &mut Chance) -> (Policy, Mode) {
         ifindex: HERE,
         drops: chance.of(&[u32::MAX, u32::MAX, some, 0]),
         mode: chance.of(&[MODE_OF_BRIDGE, MODE_OF_BRIDGE, MODE_OBSERVE, MODE_ENFORCE]),
+        closed: chance.of(&[0, 0, CLOSED_IPV4, CLOSED_IPV6, CLOSED_BOUND, CLOSED_OTHERS]),
         ..Policy::default()
     };
     let some = bits(chance);
@@ -318,7 +323,12 @@ pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
         for (prefix, len) in
             [(Ipv4Addr::new(10, 8, 64, 0).into(), 24), ("2001:db8::".parse().unwrap(), 64)]
         {
-            let of = |on_link: u32| Prefix { on_link, ..Prefix::default() };
+            let governed = chance.of(&[GOVERNED, GOVERNED, FIRST_COME, 0]);
+            let of = |on_link: u32| Prefix {
+                on_link,
+                governed: if on_link == ON_LINK { governed } else { 0 },
+                ..Prefix::default()
+            };
             let (family, all) = key(prefix).family();
             if !chance.once_in(4) {
                 model.add_prefix(key(prefix), key(prefix).prefix_len(len), of(ON_LINK));
@@ -338,7 +348,8 @@ pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
                 ifindex: chance.of(&[HERE, HERE, ELSEWHERE]),
                 mac: chance.of(&MACS),
                 strength: chance.of(&[STRENGTH_USE, STRENGTH_ASSERT]),
-                reserved: [0; 5],
+                reserved: 0,
+                passed: chance.of(&[0, model.changes, model.changes]),
             };
             model.live.insert(key(ip), live);
             let ip = if chance.once_in(2) { v4(chance).into() } else { v6(chance).into() };
@@ -347,20 +358,25 @@ pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
                 allow: chance.of(&[0, 1, 2]),
                 allow_virtual: chance.of(&[0, 1]),
                 declared: chance.of(&[0, 0, 1]),
+                governed: chance.of(&[0, GOVERNED, FIRST_COME]),
             };
             model.add_prefix(key(ip), AddressKey::FULL_LEN, rule);
         }
         for mac in MACS {
             if chance.once_in(4) {
-                let flags = chance.of(&[0, 0, MAC_BEYOND]);
+                let flags = chance.of(&[0, 0, MAC_BOUND, MAC_BEYOND]);
                 let holder = MacHolder { ifindex: chance.of(&[HERE, ELSEWHERE]), flags };
                 model.macs.insert(MacKey::new(segment.bridge, segment.vlan, mac), holder);
             }
         }
     }
+    for mac in MACS.into_iter().filter(|_| chance.once_in(3)) {
+        model.bound_macs.insert(PortMac::new(HERE, mac));
+    }
     model.vlans.insert(HERE, [0, 5].into_iter().filter(|_| !chance.once_in(3)).collect());
     (model.policy, model.mode) = policy(chance);
-    model.state = PortState { addresses: chance.of(&[0, 1, 16]), ..PortState::default() };
+    let (addresses, admitted_macs) = (chance.of(&[0, 1, 16]), chance.of(&[0, 0, 4, 64]));
+    model.state = PortState { addresses, admitted_macs, ..PortState::default() };
 }
 
 /// An owner by chance.

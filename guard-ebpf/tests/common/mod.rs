@@ -8,12 +8,15 @@ use std::{fs, net::IpAddr, path::Path};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, Live, MAC_BEYOND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY,
-        OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
+        AddressKey, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, FIRST_COME, GOVERNED, Live,
+        MAC_BEYOND, MAC_BOUND, MacHolder, MacKey, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST,
+        OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, PORT_ALLOW_RARP,
         PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
-        PORT_VLANS_8021AD, Policy, Port, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE, Vlans,
+        PORT_VLANS_8021AD, Policy, Port, PortMac, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
+        Vlans,
     },
     address::Segment,
+    counters::DropReason,
 };
 use serde::Deserialize;
 
@@ -68,6 +71,23 @@ pub(crate) struct Case {
     pub bridge_mac: Option<String>,
     /// The port that the frame's Ethernet source is known to be on.
     pub mac_on: Option<Where>,
+    /// A binding has put it there.
+    #[serde(default)]
+    pub mac_bound: bool,
+    /// A binding names it and the frame's port, as it does where the port is `bound`.
+    #[serde(default)]
+    pub own_mac: bool,
+    /// It is none that the bindings of the frame's port name.
+    pub foreign_mac: Option<bool>,
+    /// The families of which declared bindings name the frame's port.
+    #[serde(default)]
+    pub bound: Vec<Family>,
+    /// What the bridge is set to.
+    #[serde(default)]
+    pub strict: Strict,
+    /// How the addresses of the prefixes are handed out.
+    #[serde(default)]
+    pub space: Space,
     /// In another VLAN than that of the frame, where the bridge filters them.
     pub mac_vlan: Option<u16>,
     /// The most addresses that nobody owns, and how many there are.
@@ -82,6 +102,12 @@ pub(crate) struct Case {
     /// The most Ethernet sources of the port, and how many there were.
     #[serde(default)]
     pub quota_macs: (u32, u32),
+    /// The frame's Ethernet source is one of those that the port may have.
+    #[serde(default)]
+    pub mac_known: bool,
+    /// The port has just probed for what another has.
+    #[serde(default)]
+    pub probed: bool,
     /// The gateway's and host addresses that the port was told to claim.
     #[serde(default)]
     pub reserved: u32,
@@ -159,8 +185,39 @@ impl Rule {
             RuleKind::Shared | RuleKind::Router => (1, 0, 1),
             RuleKind::Proxy => (1, 0, 0),
         };
-        Prefix { on_link: ON_LINK, allow, allow_virtual, declared }
+        Prefix { on_link: ON_LINK, allow, allow_virtual, declared, governed: GOVERNED }
     }
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+/// How much of what nobody has declared drops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Strict {
+    None,
+    #[default]
+    Bound,
+    All,
+}
+
+/// How the addresses of a prefix are handed out.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Space {
+    /// By the agent.
+    #[default]
+    HandedOut,
+    /// To who comes first.
+    FirstCome,
+    /// By others.
+    Free,
 }
 
 /// The kind of a port.
@@ -290,10 +347,36 @@ impl Case {
         }
     }
 
-    /// What enforcement does on the port: for any reason, unless it is an uplink.
+    /// What enforcement does on the port, as the table of `docs/rules/enforce.md` has it.
     pub(crate) fn policy(&self) -> Policy {
-        let drops = if matches!(self.port, Kind::Access) { u32::MAX } else { 0 };
-        Policy { ifindex: self.here, drops, ..Policy::default() }
+        let closed = self.bound.iter().fold(0, |closed, family| {
+            closed
+                | match family {
+                    Family::Ipv4 => CLOSED_IPV4,
+                    Family::Ipv6 => CLOSED_IPV6,
+                }
+        });
+        let (is_bound, all) = (closed != 0, self.strict == Strict::All);
+        let bits = |on: bool, reasons: &[DropReason]| {
+            if on { reasons.iter().fold(0, |bits, reason| bits | reason.bit()) } else { 0 }
+        };
+        let own = [DropReason::Mac, DropReason::Unowned, DropReason::OffPrefix];
+        let strict = bits(true, &own) | DropReason::Ethertype.bit();
+        let drops = !strict
+            | bits(is_bound && self.strict != Strict::None, &own)
+            | bits(all, &[DropReason::Unowned, DropReason::Ethertype]);
+        let closed = closed | if all && !is_bound { CLOSED_OTHERS } else { 0 };
+        match self.port {
+            Kind::Access => Policy { ifindex: self.here, drops, closed, ..Policy::default() },
+            Kind::Uplink => Policy { ifindex: self.here, ..Policy::default() },
+        }
+    }
+
+    /// The Ethernet source, where a binding names it and the port.
+    pub(crate) fn bound_mac(&self) -> Option<PortMac> {
+        let names = self.own_mac || !self.bound.is_empty();
+        let names = names && self.foreign_mac != Some(true);
+        names.then(|| PortMac::new(self.here, self.frame.eth_src()))
     }
 
     fn rule_is_here(&self, kind: RuleKind) -> bool {
@@ -313,7 +396,9 @@ impl Case {
         let events_ns = if events == 0 { 0 } else { now_ns };
         let reserved = self.reserved;
         let state = PortState { window_ns, addresses, frames, ..PortState::default() };
-        PortState { events_ns, events, macs, reserved, ..state }
+        let probe_ns = if self.probed { now_ns } else { 0 };
+        let admitted_macs = if self.mac_known { 0 } else { macs };
+        PortState { events_ns, events, macs, admitted_macs, reserved, probe_ns, ..state }
     }
 
     /// The segment of the frame.
@@ -326,6 +411,7 @@ impl Case {
     pub(crate) fn mac_holder(&self) -> Option<(MacKey, MacHolder)> {
         let on = self.mac_on?;
         let flags = if matches!(on, Where::Beyond) { MAC_BEYOND } else { 0 };
+        let flags = if self.mac_bound { MAC_BOUND } else { flags };
         let holder = MacHolder { ifindex: on.ifindex(self.here), flags };
         let vlan = if self.member.is_none() { 0 } else { self.segment().vlan };
         let vlan = self.mac_vlan.unwrap_or(vlan);
@@ -345,7 +431,15 @@ impl Case {
         let Segment { bridge, vlan, inner_vlan } = self.segment();
         let key =
             |prefix: IpAddr| AddressKey { inner_vlan, ..AddressKey::new(bridge, vlan, prefix) };
-        let of = |on_link: u32| Prefix { on_link, ..Prefix::default() };
+        let governed = match self.space {
+            Space::HandedOut => GOVERNED,
+            Space::FirstCome => FIRST_COME,
+            Space::Free => 0,
+        };
+        let of = |on_link: u32| {
+            let governed = if on_link == ON_LINK { governed } else { 0 };
+            Prefix { on_link, governed, ..Prefix::default() }
+        };
         let on_link = self.prefixes.iter().map(|(prefix, len)| {
             let key = key(*prefix);
             (key, key.prefix_len(*len), of(ON_LINK))
@@ -390,7 +484,8 @@ impl Case {
             ifindex: port.ifindex(self.here),
             mac: frame::mac(mac),
             strength: if *used { STRENGTH_USE } else { STRENGTH_ASSERT },
-            reserved: [0; 5],
+            reserved: 0,
+            passed: 0,
         })
     }
 }

@@ -180,7 +180,9 @@ impl Outcome {
                 assert_eq!(live.first_ns, live.seen_ns);
                 Some("live".to_owned())
             }
-            (before, after) if before != after => Some("live_seen".to_owned()),
+            (before, after) if before != after.map(|live| Live { passed: 0, ..live }) => {
+                Some("live_seen".to_owned())
+            }
             _ if owned != case.owned(now_ns) => Some("owner_seen".to_owned()),
             _ => None,
         };

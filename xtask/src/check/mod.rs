@@ -35,15 +35,16 @@ pub(crate) fn run(steps: &[Step]) -> Result<()> {
     let mut times = Vec::new();
     let mut failure = None;
     for (number, &step) in (1..).zip(steps) {
-        let mut command = step.command(&peers);
-        let (name, said) = (step.name(), process::describe(&command));
-        terminal::heading(&format!("{name} ({number} of {}): {said}", steps.len()));
-        run.owns(&mut command);
         let started = Instant::now();
-        let outcome = match step {
-            Step::Test => cargo_test::run(&mut command),
-            _ => process::shown(&mut command),
-        };
+        let outcome = step.commands(&peers).iter_mut().try_for_each(|command| {
+            let (name, said) = (step.name(), process::describe(command));
+            terminal::heading(&format!("{name} ({number} of {}): {said}", steps.len()));
+            run.owns(command);
+            match step {
+                Step::Test => cargo_test::run(command),
+                _ => process::shown(command),
+            }
+        });
         times.push(started.elapsed());
         if let Err(error) = outcome {
             failure = Some((step, error));

@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Clippy,
     /// The same for the eBPF programs
     ClippyEbpf,
+    /// Each package builds by itself, with no feature that only another one asks for
+    Packages,
     /// The documentation builds
     Doc,
     /// The programs build; the scenarios run them
@@ -46,6 +48,7 @@ impl Step {
             Self::Deny => "deny",
             Self::Clippy => "clippy",
             Self::ClippyEbpf => "clippy-ebpf",
+            Self::Packages => "packages",
             Self::Doc => "doc",
             Self::Build => "build",
             Self::Test => "test",
@@ -60,8 +63,12 @@ impl Step {
         self != Self::Chart
     }
 
-    /// The command that decides it; `peers` is the tests' Python environment.
-    pub(crate) fn command(self, peers: &Path) -> Command {
+    /// The commands that decide it; `peers` is the tests' Python environment.
+    pub(crate) fn commands(self, peers: &Path) -> Vec<Command> {
+        if self == Self::Packages { PACKAGES.map(alone).into() } else { vec![self.command(peers)] }
+    }
+
+    fn command(self, peers: &Path) -> Command {
         let mut command = match self {
             Self::Typos => process::tool(peers.join("bin/typos")),
             Self::Buf => process::tool(peers.join("bin/buf")),
@@ -71,7 +78,7 @@ impl Step {
         };
         match self {
             Self::Fmt => command.args(["fmt", "--all", "--check"]),
-            Self::Typos | Self::Build => &mut command,
+            Self::Typos | Self::Build | Self::Packages => &mut command,
             Self::Buf => command.args(["lint", "guard-agent/proto"]),
             // `advisories` is left out: it wants a database from the network.
             Self::Deny => command.args(["--locked", "--workspace", "--all-features"]).args([
@@ -109,6 +116,15 @@ impl Step {
         };
         command
     }
+}
+
+/// What users build. Within the workspace they share features, so that one may lean on another's.
+const PACKAGES: [&str; 5] = ["guard-core", "guard-api", "guard-agent", "guardctl", "guard-ipam"];
+
+fn alone(package: &str) -> Command {
+    let mut command = process::tool("cargo");
+    command.args(["clippy", "--locked", "--package", package, "--", "--deny", "warnings"]);
+    command
 }
 
 #[cfg(test)]

@@ -86,6 +86,11 @@ impl Handovers {
         *self = Self::default();
     }
 
+    /// Whether somebody waits for a port.
+    pub fn waits(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// Takes out those whose port is ready: now is the time.
     pub fn take(&mut self, is_ready: impl Fn(u32) -> bool) -> Vec<Handover> {
         let ready = self.known.extract_if(.., |_, (_, ifindex)| is_ready(*ifindex));

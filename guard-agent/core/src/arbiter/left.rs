@@ -74,6 +74,7 @@ pub(super) fn live(Claim { station, first, seen, .. }: &Claim) -> Live {
         ifindex: station.ifindex,
         mac: station.mac.0,
         strength: STRENGTH_USE,
-        reserved: [0; 5],
+        reserved: 0,
+        passed: 0,
     }
 }

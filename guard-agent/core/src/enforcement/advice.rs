@@ -22,6 +22,13 @@ pub fn rule(reason: DropReason) -> &'static str {
         "router" => "claims.md N09",
         "tagged" | "vlan" => "claims.md A27",
         "control" => "claims.md L04",
+        "mac" => "claims.md A33",
+        "mac_quota" => "claims.md L06",
+        "ethertype" => "claims.md L05",
+        "dhcp_server" => "claims.md D11",
+        "probe" => "claims.md A04",
+        "unowned" => "claims.md D01",
+        "quota" => "claims.md N17",
         _ => "",
     }
 }

@@ -1,5 +1,5 @@
 //! Enforcement: what an operator sets, and what is decided of it without the kernel. What it drops is
-//! written in `docs/rules/claims.md`, in the column `enforce`.
+//! written in `docs/rules/enforce.md`.
 
 mod advice;
 mod brake;
@@ -11,6 +11,6 @@ mod settings;
 pub use advice::{allowed_by, rule};
 pub use brake::{Brake, can_be_braked};
 pub use overrides::{Override, Overrides};
-pub use policy::drops;
+pub use policy::{Bound, policy};
 pub use preflight::{Facts, Finding, Kept, PortFacts, preflight};
 pub use settings::{Class, Hygiene, Mode, Settings, Strict};

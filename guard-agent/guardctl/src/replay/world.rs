@@ -87,7 +87,7 @@ impl<'a> World<'a> {
             let here = ground.on_link.iter().filter(|(_, inner_vlan, _)| *inner_vlan == of);
             let on_link: Vec<_> = here.map(|(vlan, _, net)| (*vlan, *net)).collect();
             let rules = if of == 0 { &settings.rules[..] } else { &[] };
-            for (vlan, net, prefix) in rules::prefixes(rules, &on_link) {
+            for (vlan, net, prefix) in rules::prefixes(rules, &on_link, &[]) {
                 let key = key(vlan, of, net.network());
                 model.add_prefix(key, key.prefix_len(net.prefix_len()), prefix);
             }

@@ -280,7 +280,7 @@ ADDRESS    KIND       SEVERITY  BRIDGE     SINCE    FRAMES  OPEN  ID
             "inner_vlan":7,"address":"10.8.64.2","kind":"duplicate","severity":"warning",
             "claimants":[],"flaps":0,"first_seen":"1970-01-01T00:00:10Z",
             "last_seen":"1970-01-01T00:00:10Z","open":true,"silenced_until":null,"source":null,
-            "entry":null,"detail":null}]}"#,
+            "entry":null,"detail":null,"action":null}]}"#,
         );
     }
 }

@@ -18,7 +18,7 @@ use guard_core::{
     rules,
     segment::Segment,
 };
-use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, Live, Prefix};
+use guard_ebpf::abi::{AddressKey, Challenger, ChallengerKey, FIRST_COME, GOVERNED, Live, Prefix};
 use ipnet::IpNet;
 
 pub(super) use carry::Carrier;
@@ -54,6 +54,8 @@ pub(super) struct Executor {
     maps: ClaimMaps,
     /// The prefixes of pools, and those that the configuration names besides.
     prefixes: Vec<(Segment, IpNet)>,
+    /// Those of them in which guests number themselves.
+    first_come: Vec<(Segment, IpNet)>,
     /// The prefixes on each bridge that exists, with those of the host's addresses.
     on_link: HashMap<Arc<str>, Vec<(u16, IpNet)>>,
     /// The allow rules, by bridge.
@@ -90,6 +92,7 @@ impl Executor {
             owners: deps.owners.clone(),
             maps,
             prefixes: deps.prefixes.clone(),
+            first_come: deps.first_come.clone(),
             on_link: HashMap::new(),
             rules: deps.bridges.iter().map(|b| (b.name.clone(), b.allow.clone())).collect(),
             down: HashSet::new(),
@@ -248,7 +251,14 @@ impl Executor {
     fn wanted_prefixes(&self, name: &str, ifindex: u32) -> HashMap<(u32, AddressKey), Prefix> {
         let rules = self.rules.get(name).map_or(&[][..], |rules| rules);
         let on_link = self.on_link.get(name).map_or(&[][..], |on_link| on_link);
-        let wanted = rules::prefixes(rules, on_link).into_iter().map(|(vlan, net, prefix)| {
+        let own = self.prefixes.iter().filter(|(segment, _)| *segment.bridge == *name);
+        let governed = own.map(|prefix| {
+            let how = if self.first_come.contains(prefix) { FIRST_COME } else { GOVERNED };
+            (prefix.0.vlan, prefix.1.trunc(), how)
+        });
+        let governed: Vec<_> = governed.collect();
+        let prefixes = rules::prefixes(rules, on_link, &governed);
+        let wanted = prefixes.into_iter().map(|(vlan, net, prefix)| {
             let key = AddressKey::new(ifindex, vlan, net.network());
             ((key.prefix_len(net.prefix_len()), key), prefix)
         });

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tonic::{Status, body::Body, codegen::http};
 
 use super::{Calls, Close, Held, Part, Serves, Terms};
@@ -57,7 +57,7 @@ impl Call {
         let who = peer.clone();
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(peer);
-        let body = Body::new(Request { stream: body, late: Box::pin(sleep(REQUEST)) });
+        let body = Body::new(Request::new(body, REQUEST));
         let answer = tokio::select! {
             answer = service.serve(http::Request::from_parts(parts, body)) => answer,
             // Nobody waits for it.
@@ -127,7 +127,9 @@ async fn send(
                 let message = sleep(terms.message);
                 tokio::pin!(message);
                 while !data.is_empty() {
+                    // Room first: a timer that is set wakes a thread.
                     let room = tokio::select! {
+                        biased;
                         room = room(stream, data.len(), terms.progress) => room?,
                         () = &mut message => return Err(Ended::Unread),
                     };
@@ -165,10 +167,19 @@ async fn room(
 }
 
 /// The body of a request, as it comes in.
-struct Request {
+pub(super) struct Request {
     stream: RecvStream,
-    /// When it is too late for the next part.
-    late: Pin<Box<Sleep>>,
+    /// How long is waited for each part.
+    patience: Duration,
+    /// When it is too late for the next part, if that is waited for: most requests are there as they
+    /// begin, and a timer that is set wakes a thread.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Request {
+    pub(super) fn new(stream: RecvStream, patience: Duration) -> Self {
+        Self { stream, patience, late: None }
+    }
 }
 
 impl hyper::body::Body for Request {
@@ -179,7 +190,7 @@ impl hyper::body::Body for Request {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { stream, late } = &mut *self;
+        let Self { stream, patience, late } = &mut *self;
         let part = match stream.poll_data(context) {
             Poll::Ready(Some(Ok(data))) => {
                 // What is read makes room for more. Of a stream that has ended there is none.
@@ -192,11 +203,12 @@ impl hyper::body::Body for Request {
                 trailers.ok().flatten().map(|trailers| Ok(Frame::trailers(trailers)))
             }
             Poll::Pending => {
+                let late = late.get_or_insert_with(|| Box::pin(sleep(*patience)));
                 ready!(late.as_mut().poll(context));
                 Some(Err(Status::deadline_exceeded("the request did not arrive in time")))
             }
         };
-        late.as_mut().reset(Instant::now() + REQUEST);
+        *late = None;
         Poll::Ready(part)
     }
 

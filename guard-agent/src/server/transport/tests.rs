@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use h2::{RecvStream, client, client::SendRequest};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use tokio::{
     io::AsyncReadExt as _,
     net::UnixStream,
@@ -135,6 +135,34 @@ async fn as_many_calls_as_a_connection_may_have_can_all_be_half_sent() {
     }
     sleep(SHORT).await;
     assert!(!connection.is_finished());
+}
+
+#[tokio::test]
+async fn a_request_may_take_its_time_for_each_part_and_no_longer() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let asked = tokio::spawn(async move {
+        let (mut sender, _connection) = speak(here, 1 << 20).await;
+        let request = http::Request::post("http://guard/method").body(()).unwrap();
+        let (answer, mut body) = sender.send_request(request, false).unwrap();
+        for _ in 0..4 {
+            sleep(SHORT * 2).await;
+            body.send_data(Bytes::from_static(b"part"), false).unwrap();
+        }
+        // What follows never comes.
+        let _ = answer.await;
+    });
+    let mut http2 = server::handshake(there).await.unwrap();
+    let (request, _respond) = http2.accept().await.unwrap().unwrap();
+    let connection = tokio::spawn(async move { http2.accept().await.is_none() });
+    let mut body = call::Request::new(request.into_body(), SHORT * 5);
+    for _ in 0..4 {
+        let part = timeout(LONG, body.frame()).await.unwrap().unwrap().unwrap();
+        assert_eq!(part.into_data().unwrap(), "part");
+    }
+    let late = timeout(LONG, body.frame()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
+    asked.abort();
+    connection.abort();
 }
 
 #[tokio::test]
