@@ -56,6 +56,7 @@ const METHODS: &[(&str, Size)] = &[
     ("/guard.v1.Guard/Ports", Size::Large),
     ("/guard.v1.Guard/Drops", Size::Large),
     ("/guard.v1.Guard/Conflicts", Size::Large),
+    ("/guard.v1.Guard/Drops", Size::Large),
     ("/guard.v1.Guard/WatchConflicts", Size::Endless),
     ("/guard.v1.Guard/Trace", Size::Endless),
     ("/guard.v1.Admin/Recover", Size::Large),

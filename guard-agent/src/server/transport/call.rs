@@ -13,11 +13,7 @@ use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame};
 use tokio::time::{Sleep, sleep, timeout};
-use tonic::{
-    Status,
-    body::Body,
-    codegen::http::{self, HeaderMap, header::CONTENT_TYPE},
-};
+use tonic::{Status, body::Body, codegen::http};
 
 use super::{Calls, Close, Held, Part, Serves, Terms};
 use crate::server::{
@@ -76,17 +72,12 @@ impl Call {
         let held = parts.extensions.remove::<Held>();
         let held = held.as_ref();
         let end = body.is_end_stream();
-        // Only data holds anything, so that there has to be some: what is said in a head alone comes after.
-        let last = (end && held.is_some()).then(|| after_head(&mut parts.headers));
         let head = http::Response::from_parts(parts, ());
-        let Ok(mut stream) = respond.send_response(head, end && last.is_none()) else { return };
-        if let Some(last) = last {
-            // An error says that nobody waits for it.
-            let _ = stream.send_data(Part::new(Bytes::new(), held), false);
-            let _ = stream.send_trailers(last);
-            return;
-        }
+        let written = calls.written.notified();
+        let Ok(mut stream) = respond.send_response(head, end) else { return };
         if end {
+            // A head has nothing that the connection would drop with it. An error says that it takes long.
+            let _ = timeout(terms.progress, written).await;
             return;
         }
         let sent = timeout(terms.whole, send(body, &mut stream, terms, held)).await;
@@ -104,15 +95,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Takes out of the head of an answer all that is not about the form of what follows it.
-fn after_head(head: &mut HeaderMap) -> HeaderMap {
-    let mut last = std::mem::take(head);
-    if let Some(form) = last.remove(CONTENT_TYPE) {
-        head.insert(CONTENT_TYPE, form);
-    }
-    last
 }
 
 /// Sends an answer. The next part of it is not even made before there is room for some of it.

@@ -138,6 +138,8 @@ struct Calls {
     begun: AtomicU64,
     /// The connection is to be closed.
     close: Notify,
+    /// The connection has written what it had.
+    written: Notify,
 }
 
 /// Serves each connection until the agent is to stop, and then until the last call has ended.
@@ -181,7 +183,8 @@ impl Served {
         stopping: watch::Receiver<bool>,
     ) {
         let peer = connection.peer().clone();
-        let io = Patient::new(connection, self.times.socket);
+        let calls = Arc::new(Calls::default());
+        let io = Patient::new(connection, self.times.socket, calls.clone());
         let mut http2 = server::Builder::new();
         http2.max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
         http2.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
@@ -189,7 +192,6 @@ impl Served {
         let shaken = timeout(self.times.handshake, http2.handshake::<_, Part>(io)).await;
         // A client that is slow or says nonsense is told by the end of its connection.
         let Ok(Ok(mut http2)) = shaken else { return };
-        let calls = Arc::new(Calls::default());
         let mut stop = pin!(stopped(stopping));
         let mut look = interval(self.times.idle / 2);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -4,6 +4,7 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,17 +14,20 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::Calls;
+
 /// Fails once a write has waited for too long.
 #[derive(Debug)]
 pub(super) struct Patient<T> {
     stream: T,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    calls: Arc<Calls>,
 }
 
 impl<T: AsyncWrite + Unpin> Patient<T> {
-    pub(super) fn new(stream: T, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(super) fn new(stream: T, patience: Duration, calls: Arc<Calls>) -> Self {
+        Self { stream, patience, waiting: None, calls }
     }
 
     fn wait<R>(
@@ -76,7 +80,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        self.calls.written.notify_waiters();
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
