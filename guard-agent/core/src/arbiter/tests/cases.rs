@@ -65,6 +65,7 @@ fn play(case: &Case) -> Play {
     world.model.owned = case.owned(now).map(|owned| (key, owned)).into_iter().collect();
     world.model.live.extend(case.live(now).map(|live| (key, live)));
     world.model.macs.extend(case.mac_holder());
+    world.model.bound_macs.extend(case.bound_mac());
     world.model.state = case.port_state(now);
     world.model.prefixes.clear();
     for (key, len, prefix) in case.prefixes() {
