@@ -51,9 +51,10 @@ pub fn allowed_by(reason: DropReason, port: &str, address: Option<IpAddr>) -> St
             format!("a lease of {address} that is bound to the port")
         }
         ("mac", _) => "Bind, with the MAC that the port has now".to_owned(),
+        ("probe", Some(address)) => format!("a word of the owner of {address} since it was bound"),
         ("mac_quota", _) => "[quota] macs_per_port".to_owned(),
         ("router", _) => format!("[[bridge.allow]] kind = \"router\", ports = [{port:?}]"),
-        ("malformed" | "martian" | "unspecified" | "no_host_mac" | "snap", _) => class("malformed"),
+        ("malformed" | "martian" | "unspecified" | "snap" | "rarp", _) => class("malformed"),
         ("tagged" | "vlan", _) => class("tagged"),
         ("opaque" | "control" | "dhcp_server" | "ethertype", _) => class(reason.name()),
         _ => String::new(),
