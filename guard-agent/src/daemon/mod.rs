@@ -220,6 +220,7 @@ fn open_enforcement(
 ) -> anyhow::Result<Arc<Enforcement>> {
     let deps = enforcement::Deps {
         modes: kernel.modes()?,
+        slots: kernel.slots(config.bridges.iter().map(|bridge| &*bridge.name))?,
         drops: kernel.drops()?,
         owners: leases.owners.clone(),
         reporter: leases.reporter.clone(),

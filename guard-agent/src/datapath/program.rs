@@ -21,16 +21,19 @@ use guard_ebpf::abi::{
     self, AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, LAYOUT_VERSION,
     Live, MAPS, MacHolder, MacKey, Mode, Owned, Policy, Port, PortMac, PortState, Prefix, Vlans,
 };
+use nix::net::if_::if_nametoindex;
 
 use super::{
     KernelError,
     attach::{self, Attach, Attached},
+    batch::entries,
     classifier::Program,
     counted_map::CountedMap,
     identity::{Ends, Same},
     leave,
     own::directory,
     place::Place,
+    slots::{Slot, slots},
     tcx,
 };
 use crate::network::Link;
@@ -174,6 +177,22 @@ impl Kernel {
         let error = |source| KernelError::Map { name: abi::MAP_MACS, source };
         let data = MapData::from_pin(self.pins.join(abi::MAP_MACS)).map_err(error)?;
         HashMap::try_from(Map::from_map_data(data).map_err(error)?).map_err(error)
+    }
+
+    /// The place of each of these bridges in the arrays by bridge. To be asked before a port is written.
+    ///
+    /// # Errors
+    /// The map of ports cannot be read.
+    pub(crate) fn slots<'a>(
+        &self,
+        bridges: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Slot>, KernelError> {
+        let error = |source| KernelError::Map { name: abi::MAP_PORTS, source };
+        let data = MapData::from_pin(self.pins.join(abi::MAP_PORTS)).map_err(error)?;
+        let map = Map::from_map_data(data).map_err(error)?;
+        let ports = entries::<u32, Port>(&HashMap::try_from(map).map_err(error)?).map_err(error)?;
+        let bridges: Vec<_> = bridges.map(|name| if_nametoindex(name).ok()).collect();
+        Ok(slots(&bridges, ports.into_iter().map(|(_, port)| (port.bridge, port.bridge_slot))))
     }
 
     /// Hands out the map of the bridges' modes. It can be taken once.

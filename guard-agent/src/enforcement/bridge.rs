@@ -9,7 +9,7 @@ use guard_core::{
 };
 use guard_ebpf::{abi, counters::DropReason};
 
-use crate::{clock, config};
+use crate::{clock, config, datapath::Slot};
 
 /// A bridge that is watched.
 pub(super) struct Bridge {
@@ -32,16 +32,17 @@ pub(super) struct Bridge {
 impl Bridge {
     /// As the kernel has it: what an earlier agent has put in force goes on.
     pub(super) fn new(
-        slot: u32,
+        slot: Slot,
         bridge: &config::Bridge,
         modes: &Array<MapData, abi::Mode>,
     ) -> Self {
-        let abi::Mode { enforce, braked } = modes.get(&slot, 0).unwrap_or_default();
+        let mode = slot.kept.then(|| modes.get(&slot.at, 0).unwrap_or_default());
+        let abi::Mode { enforce, braked } = mode.unwrap_or_default();
         let mut brake = Brake::default();
         // Another agent may judge otherwise.
         brake.changed(clock::monotonic());
         Self {
-            slot,
+            slot: slot.at,
             name: bridge.name.clone(),
             settings: bridge.enforcement.clone(),
             allow: bridge.allow.clone(),

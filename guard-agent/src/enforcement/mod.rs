@@ -27,6 +27,7 @@ pub(crate) use self::{
 use crate::{
     clock,
     config::Config,
+    datapath::Slot,
     events::IncidentReporter,
     health::{self, Health},
     metrics::{Metrics, gauge_value},
@@ -67,6 +68,8 @@ fn said(findings: &[Finding]) -> String {
 pub(crate) struct Deps {
     /// The kernel's modes of bridges.
     pub modes: Array<MapData, abi::Mode>,
+    /// The place of each bridge in them.
+    pub slots: Vec<Slot>,
     /// The kernel's counts of what was dropped.
     pub drops: DropsMap,
     /// Who may claim what, and the policies of ports.
@@ -91,15 +94,16 @@ impl Enforcement {
     /// Takes over what is in force, and the modes of ports that are stored. The bridges' policies are set,
     /// and the owners know the ports' modes: to be called before any port is known.
     pub(crate) fn open(deps: Deps, config: &Config) -> Self {
-        let Deps { modes, drops, owners, reporter, health, state_dir } = deps;
+        let Deps { modes, slots, drops, owners, reporter, health, state_dir } = deps;
         let file = OverridesFile::open(&state_dir).unwrap_or_else(|(file, error)| {
             let why =
                 format!("the modes of ports cannot be read: {error}; they are their bridges'");
             health.degraded(health::ENFORCEMENT, &why);
             file
         });
-        let bridge = |(slot, settings): (u32, _)| Bridge::new(slot, settings, &modes);
-        let bridges: Vec<_> = (0..).zip(&config.bridges).map(bridge).collect();
+        let bridges = slots.into_iter().zip(&config.bridges);
+        let bridges = bridges.map(|(slot, settings)| Bridge::new(slot, settings, &modes));
+        let bridges: Vec<_> = bridges.collect();
         for bridge in &bridges {
             report(&health, owners.set_enforcement(&bridge.name, bridge.settings.clone()));
         }

@@ -1,6 +1,7 @@
 //! What the program counts, on each CPU.
 
 use std::{
+    collections::BTreeMap,
     slice,
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use super::Metrics;
 pub struct Counters {
     bridges: PerCpuArray<MapData, BridgeCounters>,
     ports: PerCpuArray<MapData, u64>,
-    names: Vec<Arc<str>>,
+    slots: BTreeMap<Arc<str>, u32>,
     lost: AtomicU64,
     full: AtomicU64,
     unjudged: AtomicU64,
@@ -32,16 +33,16 @@ pub struct Counters {
 pub(super) const REPAIRED: [&str; 4] = [MAP_OWNED, MAP_PORTS, MAP_VLANS, MAP_PREFIXES];
 
 impl Counters {
-    /// `names` are the bridges in the order of their slots.
+    /// `slots` are the places of the bridges in the array by bridge.
     pub fn new(
         bridges: PerCpuArray<MapData, BridgeCounters>,
         ports: PerCpuArray<MapData, u64>,
-        names: Vec<Arc<str>>,
+        slots: BTreeMap<Arc<str>, u32>,
     ) -> Self {
         let counters = Self {
             bridges,
             ports,
-            names,
+            slots,
             lost: AtomicU64::new(0),
             full: AtomicU64::new(0),
             unjudged: AtomicU64::new(0),
@@ -144,8 +145,8 @@ impl Counters {
 
     /// The sum over all CPUs for each bridge.
     fn each(&self) -> impl Iterator<Item = (BridgeCounters, Arc<str>)> + '_ {
-        (0..).zip(&self.names).filter_map(|(slot, name)| {
-            let values = self.bridges.get(&slot, 0).ok()?;
+        self.slots.iter().filter_map(|(name, slot)| {
+            let values = self.bridges.get(slot, 0).ok()?;
             let sum = values.iter().fold(bytemuck::Zeroable::zeroed(), plus);
             Some((sum, name.clone()))
         })

@@ -188,7 +188,10 @@ impl Observer {
             .map_err(|error| ObserverError::Ring(error.into()))?;
         let prober = Arc::new(Prober::open().map_err(ObserverError::Prober)?);
         let names: Vec<_> = deps.bridges.iter().map(|bridge| bridge.name.clone()).collect();
-        let counters = Arc::new(Counters::new(maps.counters, maps.frames, names.clone()));
+        let slots: Vec<_> = kernel.slots(names.iter().map(|name| &**name))?;
+        let slots: BTreeMap<_, _> =
+            names.iter().cloned().zip(slots.iter().map(|slot| slot.at)).collect();
+        let counters = Arc::new(Counters::new(maps.counters, maps.frames, slots.clone()));
         let shared = SharedPorts::new(RwLock::default());
         let ports = Ports::new(
             kernel,
@@ -199,6 +202,7 @@ impl Observer {
                 MacTable::new(maps.macs, maps.port_states),
             ),
             &deps,
+            slots,
             shared.clone(),
             counters.clone(),
         )?;

@@ -89,6 +89,8 @@ pub(super) struct Ports {
     kernel: Kernel,
     maps: PortMaps,
     bridges: Vec<Bridge>,
+    /// Their places in the arrays by bridge.
+    slots: BTreeMap<Arc<str>, u32>,
     quota: Quota,
     /// The MACs of the bridges, by ifindex.
     bridge_macs: collections::HashMap<u32, Mac>,
@@ -112,6 +114,7 @@ impl Ports {
         kernel: Kernel,
         maps: PortMaps,
         deps: &Deps,
+        slots: BTreeMap<Arc<str>, u32>,
         shared: SharedPorts,
         counters: Arc<Counters>,
     ) -> Result<Self, KernelError> {
@@ -127,6 +130,7 @@ impl Ports {
             kernel,
             maps,
             bridges: deps.bridges.clone(),
+            slots,
             quota: deps.quota,
             bridge_macs: collections::HashMap::new(),
             shared,
@@ -245,7 +249,6 @@ impl Ports {
                 slot
             }
         };
-        let bridge_slot = self.bridges.iter().position(|bridge| bridge.name == port.bridge);
         let (allow, mut flags) = rules::of_port(self.rules(&port.bridge), &port.interface);
         let bridge = self.bridges.iter().find(|bridge| bridge.name == port.bridge);
         let homes = bridge.map_or(0, |bridge| homes::of_port(bridge.homes(), &port.interface));
@@ -266,7 +269,7 @@ impl Ports {
         let entry = abi::Port {
             ifindex,
             bridge: port.bridge_ifindex,
-            bridge_slot: bridge_slot.and_then(|slot| slot.try_into().ok()).unwrap_or(0),
+            bridge_slot: self.slots.get(&port.bridge).copied().unwrap_or_default(),
             port_slot: slot,
             pvid: port.vlans.as_ref().map_or(0, |vlans| vlans.untagged.unwrap_or(NO_VLAN)),
             kind: if uplink { PORT_UPLINK } else { PORT_ACCESS },

@@ -75,9 +75,11 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn begin(&self, into: &mut [u8; FRAME_BYTES]) {
+        #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+        const MOST: u32 = FRAME_BYTES as u32;
         // The verifier is to see both bounds, and from an inequality it does not learn the lower one.
-        let last = black_box(self.size().min(FRAME_BYTES as u32).wrapping_sub(1));
-        if last >= FRAME_BYTES as u32 {
+        let last = black_box(self.size().min(MOST).wrapping_sub(1));
+        if last >= MOST {
             return;
         }
         #[expect(unsafe_code, reason = "bpf_skb_load_bytes is a helper that fills a buffer")]
