@@ -107,6 +107,25 @@ fn s48_switches_and_restarts_under_traffic() -> Result<()> {
     eventually("each of them counted", || Ok((world.dropped("violation")? > before).then_some(())))
 }
 
+/// A bridge that is observed gets the first section, which was the enforced one's.
+#[test]
+fn s48_sections_in_another_order_open_nothing() -> Result<()> {
+    let mut world = World::new()?;
+    world.lab.add_bridge("rt1")?;
+    world.switch(Mode::Enforce)?;
+    let forged = Arp::announcement(world.attacker.mac(), world.leases.victim.address).frame();
+    let socket = world.attacker.raw_socket()?;
+    let watched = world.watch()?;
+    let (sent, ()) = while_sending(&socket, &forged, || {
+        world.die_and_start_again_behind("[[bridge]]\nname = \"rt1\"")
+    })?;
+    ensure!(sent > 0, "nothing was sent");
+    watched.held()?;
+    let passed = world.would_drop("violation")?;
+    ensure!(passed == 0, "{passed} frames passed");
+    Ok(())
+}
+
 /// Somebody takes the program off a port: it is put back, and the gap is told of.
 #[test]
 fn s31_the_program_is_taken_off_a_port() -> Result<()> {

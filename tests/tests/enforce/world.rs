@@ -88,9 +88,16 @@ impl World {
     ) -> Result<T> {
         self.agent.kill()?;
         let result = meanwhile(self)?;
-        let launch = Launch::config(&self.config_of(Mode::Enforce)?)?;
-        self.agent.start_again_with(launch)?;
+        self.agent.start_again_with(Launch::config(&self.config_of(Mode::Enforce)?)?)?;
         Ok(result)
+    }
+
+    /// The same, and sections of other bridges come before this one's from then on.
+    pub(crate) fn die_and_start_again_behind(&mut self, others: &str) -> Result<()> {
+        self.agent.kill()?;
+        let sections = format!("{others}\n{}", section(&self.bridge, Mode::Enforce));
+        let config = self.config.clone().with(&sections)?;
+        self.agent.start_again_with(Launch::config(&config)?)
     }
 
     /// Frames that the bridge has dropped for a reason.
