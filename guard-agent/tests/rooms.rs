@@ -45,7 +45,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ),
     ("watchdog", &["inventory", "metrics", "ledger", "live", "config"]),
     ("reconcile", &["inventory", "metrics", "ledger", "live"]),
-    ("enforcement", &["observer", "events", "owners", "metrics", "config"]),
+    ("enforcement", &["observer", "events", "owners", "datapath", "metrics", "config"]),
     ("observer", &["events", "owners", "metrics", "live", "datapath", "network", "config"]),
     ("inventory", &["events", "live", "config"]),
     ("events", &["metrics", "ledger"]),
