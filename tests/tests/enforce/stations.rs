@@ -1,6 +1,6 @@
 //! Ethernet sources that are another's, and floods of them (enforce.md, scenarios 4, 9 to 12).
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use guard_tests::{Arp, BRIDGE, GATEWAY, Mac, eventually};
 
 use crate::world::{Mode, World, arp, learned_on, of_ethertype, send, tool};
@@ -88,6 +88,33 @@ fn s11_a_port_that_spoke_first_with_the_victims_mac() -> Result<()> {
     let before = world.dropped("clone")?;
     arp(&world.free, &early)?;
     eventually("the early one dropped", || Ok((world.dropped("clone")? > before).then_some(())))
+}
+
+/// A frame that was dropped is no evidence: what it claimed is not its port's when the victim's ends
+/// (enforce.md, sentence 6).
+#[test]
+fn s11_what_was_dropped_takes_nothing_over() -> Result<()> {
+    let world = World::new()?;
+    world.switch(Mode::Enforce)?;
+    let (mac, address) = (world.victim.mac(), world.leases.victim.address);
+    arp(&world.free, &Arp::announcement(mac, address))?;
+    eventually("it dropped", || Ok((world.dropped("clone")? > 0).then_some(())))?;
+    world.victim.clone().delete()?;
+    let gone = world.victim.port();
+    eventually("the end of the victim's port", || {
+        let ports = world.agent.list(&["ports"], "ports")?;
+        Ok((!ports.iter().any(|port| port["interface"] == gone)).then_some(()))
+    })?;
+    let again = world.lab.sandbox_with("again", BRIDGE, mac)?;
+    world.agent.await_port(&again)?;
+    again.add_address(address)?;
+    again.announce(address)?;
+    tool(&again, 5, "ping", &["-q", "-c3", "-i0.2", &GATEWAY.to_string()])?;
+    eventually("the lease on the victim's new port", || {
+        let entry = world.agent.entry(address)?.context("no lease")?;
+        ensure!(entry["interface"] != world.free.port(), "the thief's port has it: {entry}");
+        Ok((entry["interface"] == again.port()).then_some(()))
+    })
 }
 
 #[test]

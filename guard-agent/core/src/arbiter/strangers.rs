@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, net::IpAddr, num::NonZeroU32, time::Duration};
 
+use guard_ebpf::abi::CLAIM_DROPPED;
+
 use super::{Arbiter, Effect, Facts, Seen, ageing::PROBES, given::Given, questions::Questions};
 use crate::{evidence::Station, segment::Segment};
 
@@ -84,7 +86,11 @@ impl Strangers {
     }
 
     fn counts<F: Facts>(&mut self, seen: &Seen, facts: &F, now: Duration) -> bool {
-        let Seen { segment, address, claim, .. } = seen;
+        let Seen { segment, address, claim, flags, .. } = seen;
+        // It came nowhere, so that nobody has the address by it (enforce.md, "What a dropped frame is").
+        if flags & CLAIM_DROPPED != 0 {
+            return false;
+        }
         let ifindex = claim.station.ifindex;
         if may_claim(segment, *address, &claim.station, facts) {
             return true;
