@@ -117,6 +117,9 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::CheckConfig { file } => {
             let config = Config::load(&file)?;
             let (bridges, pools) = (config.bridges.len(), config.pools.iter().len());
+            for remark in &config.remarks {
+                eprintln!("{}: {remark}", file.display());
+            }
             println!("{}: good: {bridges} bridge(s), {pools} pool(s)", file.display());
         }
         Command::PrintConfig => {

@@ -13,8 +13,9 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, RingBuf};
 use bytemuck::Zeroable;
 use guard_ebpf::abi::{
-    AddressKey, Live, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, OWNED_LEASED, OWNED_MAC,
-    OWNED_PORT, Owned, Port, Prefix, Vlans,
+    AddressKey, Live, MAC_BOUND, MAP_BOUND_MACS, MAP_MACS, MAP_OWNED, MAP_POLICIES, MAP_PORTS,
+    MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, Policy,
+    Port, PortMac, Prefix, Vlans,
 };
 use nix::libc::{SYS_bpf, close, syscall};
 
@@ -90,6 +91,22 @@ pub(crate) fn clear(pin: &Path, name: &str) -> Result<usize> {
         MAP_OWNED => clear_hash(HashMap::<_, AddressKey, Owned>::try_from(map)?),
         MAP_PORTS => clear_hash(HashMap::<_, u32, Port>::try_from(map)?),
         MAP_VLANS => clear_hash(HashMap::<_, u32, Vlans>::try_from(map)?),
+        MAP_BOUND_MACS => clear_hash(HashMap::<_, PortMac, u32>::try_from(map)?),
+        // Where the others live is the program's to say.
+        MAP_MACS => {
+            let mut map = HashMap::<_, MacKey, MacHolder>::try_from(map)?;
+            let all = map.iter().collect::<Result<Vec<_>, _>>()?;
+            let bound = all.iter().filter(|(_, holder)| holder.flags & MAC_BOUND != 0);
+            bound.clone().try_for_each(|(key, _)| map.remove(key))?;
+            Ok(bound.count())
+        }
+        MAP_POLICIES => {
+            let mut map = Array::<_, Policy>::try_from(map)?;
+            let all = map.iter().collect::<Result<Vec<_>, _>>()?;
+            let written = (0..).zip(&all).filter(|(_, policy)| policy.ifindex != 0);
+            written.clone().try_for_each(|(slot, _)| map.set(slot, Policy::zeroed(), 0))?;
+            Ok(written.count())
+        }
         MAP_PREFIXES => {
             let mut map = LpmTrie::<_, AddressKey, Prefix>::try_from(map)?;
             let keys = map.keys().collect::<Result<Vec<_>, _>>()?;

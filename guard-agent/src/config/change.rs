@@ -70,6 +70,7 @@ impl Config {
             watchdog,
             subscribers,
             access,
+            remarks,
         } = new;
         let mut changes = Changes::default();
         changes.waits("state_dir", &self.state_dir, &state_dir);
@@ -105,6 +106,7 @@ impl Config {
             reconcile,
             subscribers,
             access,
+            remarks,
             ..self.clone()
         };
         (changed, changes.0)

@@ -50,6 +50,16 @@ pub(super) fn check_pools(
     Ok(pools)
 }
 
+/// The pools whose prefixes have more than the bits of a network, which are left out.
+pub(super) fn host_bits(sections: &[file::Pool]) -> Vec<String> {
+    let cut = sections.iter().filter(|pool| pool.prefix != pool.prefix.trunc());
+    let said = cut.map(|file::Pool { name, prefix, .. }| {
+        let taken = prefix.trunc();
+        format!("pool {name:?}: prefix {prefix} has host bits and is taken for {taken}")
+    });
+    said.collect()
+}
+
 /// Which of the two pools that do not go together is the later one, and what about it.
 pub(super) fn second(pools: &[Pool], error: &PoolError) -> String {
     let last = |name: &Arc<str>| pools.iter().rposition(|pool| pool.name() == name).unwrap_or(0);

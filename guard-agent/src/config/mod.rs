@@ -31,7 +31,7 @@ use guard_core::{
 use ipnet::IpNet;
 
 use self::{
-    check::{check_bridges, check_gateways, check_pools, check_spans, second},
+    check::{check_bridges, check_gateways, check_pools, check_spans, host_bits, second},
     place::{Fault, at},
 };
 
@@ -82,6 +82,8 @@ pub struct Config {
     pub subscribers: Vec<(Arc<str>, Duration)>,
     /// Who may call what.
     pub access: Access,
+    /// What is taken otherwise than it is written.
+    pub remarks: Vec<String>,
 }
 
 /// A bridge to watch.
@@ -320,6 +322,7 @@ impl Config {
             return Err(at("reader_socket")(error));
         }
         let mut bridges = check_bridges(bridge)?;
+        let remarks = host_bits(&pool);
         let pools = check_pools(pool, &mut bridges)?;
         check_gateways(&bridges, &pools)?;
         let sources = inventory::Settings {
@@ -352,6 +355,7 @@ impl Config {
             access: access::check(access, controller, &pools, &subscribers)?,
             pools,
             subscribers,
+            remarks,
         })
     }
 

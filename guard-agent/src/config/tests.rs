@@ -55,6 +55,15 @@ fn overlapping_pools_are_refused_as_numbers() {
 }
 
 #[test]
+fn a_prefix_with_host_bits_is_taken_for_its_network_and_that_is_said() {
+    let config = load(&GOOD.replace("10.8.64.0/24", "10.8.64.7/24")).unwrap();
+    let said =
+        "pool \"sandboxes\": prefix 10.8.64.7/24 has host bits and is taken for 10.8.64.0/24";
+    assert_eq!(config.remarks, [said]);
+    assert!(load(GOOD).unwrap().remarks.is_empty());
+}
+
+#[test]
 fn what_is_no_prefix_is_shown_one() {
     let wrong = GOOD.replace("10.8.64.0/24", "10.8.64.0/33");
     refused(&wrong, &["\"10.8.64.0/33\" is not a prefix", "write it as \"10.8.64.0/24\""]);

@@ -64,7 +64,15 @@ pub async fn run(path: &Path, config: Config, api: &runtime::Handle) -> anyhow::
     let health = Arc::new(Health::default());
     let web = http::open(config.http.clone(), &mut passed, &health);
     passed.warn_of_others();
+    remark(&config);
     serve(path, Arc::new(config), health, (door, readers, web, api), signals).await
+}
+
+/// Says what of the configuration is taken otherwise than it is written.
+fn remark(config: &Config) {
+    for remark in &config.remarks {
+        tracing::warn!("configuration: {remark}");
+    }
 }
 
 /// What asks us to end.

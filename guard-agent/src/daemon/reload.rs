@@ -38,7 +38,10 @@ impl Reloader {
     pub(super) async fn run(self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             match Config::load(&self.path) {
-                Ok(new) => self.apply(new).await,
+                Ok(new) => {
+                    super::remark(&new);
+                    self.apply(new).await;
+                }
                 Err(error) => {
                     tracing::error!(%error, "the configuration is wrong, and nothing is changed");
                 }

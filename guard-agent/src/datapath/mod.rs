@@ -33,5 +33,5 @@ pub use place::Place;
 pub use program::{Coverage, Kernel, loader};
 pub(crate) use program::{GENERATION, LEASES};
 pub(crate) use slots::Slot;
-pub(crate) use snapshot::{Snapshot, Used, owned, read};
+pub(crate) use snapshot::{BoundThere, Snapshot, Used, bound, owned, read};
 pub use trace::{Line, Tracer};

@@ -12,7 +12,7 @@ use aya::{
 };
 use guard_ebpf::abi::{
     self, AddressKey, CLAIM_RESERVED, Challenger, ChallengerKey, EVENT_BRIDGE_MAC, EVENT_CLONE,
-    Event, LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, Prefix,
+    Event, LAYOUT_VERSION, Live, MAX_LIVE, MAX_MACS, MacHolder, MacKey, Owned, PortMac, Prefix,
 };
 
 use super::{entries, mac_keys};
@@ -95,6 +95,23 @@ pub(crate) fn read(bpffs: &Path) -> Result<Snapshot, MapError> {
 pub(crate) fn owned(bpffs: &Path) -> Result<collections::HashMap<AddressKey, Owned>, MapError> {
     let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
     Ok(entries(&map::<AddressKey, Owned>(&pins, abi::MAP_OWNED)?)?.into_iter().collect())
+}
+
+/// The MACs that live on ports, and those that bindings name there.
+pub(crate) struct BoundThere {
+    pub(crate) macs: collections::HashMap<MacKey, MacHolder>,
+    pub(crate) stations: HashSet<PortMac>,
+}
+
+/// What the kernel has of them, through a handle of its own.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn bound(bpffs: &Path) -> Result<BoundThere, MapError> {
+    let pins = bpffs.join(format!("v{LAYOUT_VERSION}"));
+    let macs = entries(&map::<MacKey, MacHolder>(&pins, abi::MAP_MACS)?)?.into_iter().collect();
+    let stations = entries(&map::<PortMac, u32>(&pins, abi::MAP_BOUND_MACS)?)?;
+    Ok(BoundThere { macs, stations: stations.into_iter().map(|(station, _)| station).collect() })
 }
 
 /// The event that a challenger was, if it was about a MAC that lives on another port still.

@@ -6,7 +6,12 @@
 
 mod changes;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use guard_core::{
     evidence::{
@@ -165,6 +170,23 @@ impl SharedEvidence {
     /// Whether the host has an address, on the bridge or on another device.
     pub fn is_host(&self, segment: &Segment, address: IpAddr) -> bool {
         self.live.read().is_host(segment, address)
+    }
+
+    /// What macvlans over a bridge have in other network namespaces, with their VLANs and MACs. These of
+    /// them have changed.
+    pub fn set_above(
+        &self,
+        bridge: &Arc<str>,
+        above: BTreeMap<(u16, IpAddr), Mac>,
+        changed: impl IntoIterator<Item = (Segment, IpAddr)>,
+    ) {
+        self.live.write().set_above(bridge, above);
+        self.changes.tell(|changes| changes.places.extend(changed));
+    }
+
+    /// The MAC of the macvlan over the bridge that has an address.
+    pub fn above(&self, segment: &Segment, address: IpAddr) -> Option<Mac> {
+        self.live.read().above(segment, address)
     }
 
     /// The pools have these prefixes.

@@ -11,7 +11,10 @@ use std::{
 
 use aya::maps::{MapData, PerCpuArray};
 use guard_ebpf::{
-    abi::{BridgeCounters, MAP_LIVE, MAP_MACS, MAP_OWNED, MAP_PORTS, MAP_PREFIXES, MAP_VLANS},
+    abi::{
+        BridgeCounters, MAP_BOUND_MACS, MAP_LIVE, MAP_MACS, MAP_OWNED, MAP_POLICIES, MAP_PORTS,
+        MAP_PREFIXES, MAP_VLANS,
+    },
     counters::{DropReason, FrameKind, MalformedReason, NoClaim, OpaqueReason},
 };
 
@@ -25,12 +28,13 @@ pub struct Counters {
     lost: AtomicU64,
     full: AtomicU64,
     unjudged: AtomicU64,
-    /// Entries of owners, ports, their VLANs and prefixes that were put right.
+    /// Entries of each of these maps that were put right.
     repaired: [AtomicU64; REPAIRED.len()],
 }
 
 /// The maps that only the agent writes, and that it compares with what it wrote.
-pub(super) const REPAIRED: [&str; 4] = [MAP_OWNED, MAP_PORTS, MAP_VLANS, MAP_PREFIXES];
+pub(super) const REPAIRED: [&str; 7] =
+    [MAP_OWNED, MAP_PORTS, MAP_VLANS, MAP_PREFIXES, MAP_MACS, MAP_BOUND_MACS, MAP_POLICIES];
 
 impl Counters {
     /// `slots` are the places of the bridges in the array by bridge.

@@ -5,6 +5,7 @@ pub(crate) mod ask;
 pub(crate) mod link;
 pub(crate) mod neighbours;
 mod netlink;
+pub(crate) mod outgoing;
 pub(crate) mod probe;
 pub(crate) mod topology;
 

@@ -196,11 +196,12 @@ impl Prober {
     /// The port is gone or down, or its queue is full.
     pub(crate) fn send(&self, ifindex: u32, frame: &Bytes) -> io::Result<()> {
         let ifindex = ifindex.try_into().map_err(io::Error::other)?;
-        self.0.send_to(frame, &address(ifindex)).map(drop)
+        self.0.send_to(frame, &address(ifindex, 0)).map(drop)
     }
 }
 
-fn address(ifindex: i32) -> SockAddr {
+/// A device, and the protocol whose frames a socket that is bound to it gets.
+pub(super) fn address(ifindex: i32, protocol: u16) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     let len = size_of::<libc::sockaddr_ll>();
     #[expect(unsafe_code, reason = "socket2 knows no sockaddr_ll")]
@@ -210,6 +211,7 @@ fn address(ifindex: i32) -> SockAddr {
         let address = storage.view_as::<libc::sockaddr_ll>();
         address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).unwrap_or_default();
         address.sll_ifindex = ifindex;
+        address.sll_protocol = protocol.to_be();
         SockAddr::new(storage, libc::socklen_t::try_from(len).unwrap_or_default())
     }
 }

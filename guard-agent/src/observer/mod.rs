@@ -4,6 +4,7 @@
 //! anew after any loss. What it learns goes, in this order, to the incident reporter, into the shared
 //! evidence, and to the lease engine, which it never waits for.
 
+mod above;
 mod announce;
 mod coverage_check;
 mod executor;
@@ -46,6 +47,7 @@ pub(crate) use handle::{EnsureError, Handle};
 pub(crate) use kind::PortKind;
 pub(crate) use ports::{PortStatus, SharedPorts};
 
+use above::Above;
 use coverage_check::CoverageCheck;
 use executor::{Carrier, ClaimMaps, Executor};
 use guard_core::{
@@ -148,6 +150,7 @@ pub(crate) struct Observer {
     ports: Ports,
     arbiter: Arbiter,
     executor: Executor,
+    above: Above,
     ring: AsyncFd<RingBuf<MapData>>,
     requests: mpsc::Receiver<Ensure>,
     counters: Arc<Counters>,
@@ -222,6 +225,7 @@ impl Observer {
         };
         let view = View::default();
         let mut observer = Self {
+            above: Above::new(deps.supervisor.clone()),
             deps,
             netlink,
             notices,
@@ -311,6 +315,7 @@ impl Observer {
                     self.look_at(found.differing).await;
                 }
                 Some(read) = neighbours.recv() => self.take_neighbours(read),
+                heard = self.above.next() => self.heard_above(heard),
                 _ = second.tick() => self.every_second(&coverage_check).await,
                 () = sleep_until(self.snapshot_at) => {
                     self.snapshot_at = Instant::now() + snapshot_every;

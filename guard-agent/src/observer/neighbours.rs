@@ -71,16 +71,21 @@ impl Observer {
     }
 
     /// Frames of a macvlan on a bridge leave by the bridge itself, and no port sees them. The addresses
-    /// of those in this namespace are the host's; what those in others have nobody here can read.
-    fn name_macvlans(&self, read: &Neighbours) {
+    /// of those in this namespace are the host's; those in others are listened to.
+    fn name_macvlans(&mut self, read: &Neighbours) {
         let here: BTreeSet<_> = self.topology.links().filter_map(|link| link.mac).collect();
-        for (name, bridge) in &self.view.bridges {
-            let what = health::above(name);
+        for (name, bridge) in self.view.bridges.clone() {
+            let what = health::above(&name);
             let macs = read.macvlans_elsewhere(bridge.ifindex, &here);
-            if macs.is_empty() {
-                self.deps.health.recovered(&what);
-            } else {
-                self.deps.health.degraded(&what, &unseen(&macs));
+            let unseen = (!macs.is_empty()).then(|| unseen(&macs));
+            let listens = self.listen_above(&name, &bridge.devices, macs);
+            match (unseen, listens) {
+                (None, _) => self.deps.health.recovered(&what),
+                (Some(unseen), Ok(())) => self.deps.health.degraded(&what, &unseen),
+                (Some(unseen), Err(error)) => {
+                    let why = format!("{unseen}; they cannot be listened to: {error}");
+                    self.deps.health.degraded(&what, &why);
+                }
             }
         }
     }
@@ -111,8 +116,9 @@ fn unseen(macs: &BTreeSet<Mac>) -> String {
     };
     format!(
         "there are macvlans on it in other network namespaces, at {}{others}: what they send passes no \
-         port, so that their addresses are not seen and may be handed out; exclude these from the pools, \
-         or make the sandboxes ports",
+         port; an address of theirs is held back once they have sent ARP or neighbour discovery with it, \
+         and what they send each other is not seen; exclude their addresses from the pools, or make the \
+         sandboxes ports",
         named.join(", ")
     )
 }

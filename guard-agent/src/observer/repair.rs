@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use aya::maps::MapError;
-use guard_ebpf::abi::{MAP_OWNED, MAP_PORTS, MAP_PREFIXES, MAP_VLANS};
+use guard_ebpf::abi::{
+    MAP_BOUND_MACS, MAP_MACS, MAP_OWNED, MAP_POLICIES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS,
+};
 use tokio::time::Instant;
 
 use super::Observer;
@@ -22,6 +24,7 @@ impl Observer {
         report(&self.counters, MAP_PORTS, self.ports.repair_entries());
         report(&self.counters, MAP_VLANS, self.ports.repair_vlans());
         report(&self.counters, MAP_PREFIXES, self.executor.repair_prefixes());
+        report(&self.counters, MAP_POLICIES, self.deps.owners.repair_policies());
         let (bpffs, owners) = (self.deps.bpffs.clone(), self.deps.owners.clone());
         let counters = Arc::clone(&self.counters);
         // There can be as many as there are leases.
@@ -31,6 +34,13 @@ impl Observer {
                 tracing::debug!(%segment, %address, "the first owner that was put right");
             }
             report(&counters, MAP_OWNED, wrong.map(|wrong| wrong.len()));
+            match datapath::bound(&bpffs).and_then(|there| owners.repair_macs(&there)) {
+                Ok([macs, stations]) => {
+                    report(&counters, MAP_MACS, Ok(macs));
+                    report(&counters, MAP_BOUND_MACS, Ok(stations));
+                }
+                Err(error) => report(&counters, MAP_MACS, Err(error)),
+            }
         });
     }
 }

@@ -151,18 +151,62 @@ impl BoundMacs {
         over.iter().map(|(station, _)| self.write_station(station)).fold(result, Result::and)
     }
 
+    /// All that have an entry, of both kinds.
+    pub(super) fn keys(&self) -> (Vec<MacKey>, Vec<PortMac>) {
+        (self.addresses.keys().copied().collect(), self.stations.keys().copied().collect())
+    }
+
+    /// Puts a MAC's entry right if it is not, and was not a moment ago. Returns whether it did.
+    pub(super) fn repair(
+        &mut self,
+        mac: &MacKey,
+        was: Option<MacHolder>,
+    ) -> Result<bool, MapError> {
+        let is = |map: &KernelMap<_, MacKey, _>| map.get(mac, 0).ok();
+        if self.is_right(mac, was) || self.is_right(mac, self.map.as_ref().and_then(is)) {
+            return Ok(false);
+        }
+        self.write(mac).map(|()| true)
+    }
+
+    /// The same of a station's.
+    pub(super) fn repair_station(
+        &mut self,
+        station: &PortMac,
+        was: bool,
+    ) -> Result<bool, MapError> {
+        let should = self.stations.contains_key(station);
+        let is = |map: &KernelMap<_, PortMac, u32>| map.get(station, 0).is_ok();
+        if was == should || self.bound.as_ref().is_none_or(|map| is(map) == should) {
+            return Ok(false);
+        }
+        self.write_station(station).map(|()| true)
+    }
+
+    fn holder(&self, mac: &MacKey) -> Option<MacHolder> {
+        let port = self.addresses.get(mac)?.values().next()?;
+        Some(MacHolder { ifindex: *port, flags: MAC_BOUND })
+    }
+
+    /// Where no binding names it, what the program has noted of a MAC is right.
+    fn is_right(&self, mac: &MacKey, known: Option<MacHolder>) -> bool {
+        match self.holder(mac) {
+            Some(holder) => known == Some(holder),
+            None => known.is_none_or(|known| known.flags & MAC_BOUND == 0),
+        }
+    }
+
     /// Where two bindings name one MAC on two ports, it is on the first address's.
     fn write(&mut self, mac: &MacKey) -> Result<(), MapError> {
-        let Some(map) = &mut self.map else { return Ok(()) };
-        let port = self.addresses.get(mac).and_then(|addresses| addresses.values().next());
-        let known = map.get(mac, 0).ok();
-        match port {
-            Some(ifindex) => {
-                let holder = MacHolder { ifindex: *ifindex, flags: MAC_BOUND };
-                if known == Some(holder) { Ok(()) } else { map.insert(mac, holder, 0) }
-            }
-            None if known.is_some_and(|holder| holder.flags & MAC_BOUND != 0) => map.remove(mac),
-            None => Ok(()),
+        let holder = self.holder(mac);
+        let known = self.map.as_ref().and_then(|map| map.get(mac, 0).ok());
+        if self.is_right(mac, known) {
+            return Ok(());
+        }
+        match (&mut self.map, holder) {
+            (Some(map), Some(holder)) => map.insert(mac, holder, 0),
+            (Some(map), None) => map.remove(mac),
+            (None, _) => Ok(()),
         }
     }
 }

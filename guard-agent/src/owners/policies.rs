@@ -94,14 +94,31 @@ impl Policies {
     }
 
     fn write_all(&mut self) -> Result<(), MapError> {
-        let ports: Vec<_> = self.ports.keys().copied().collect();
-        ports.into_iter().map(|ifindex| self.write(ifindex)).fold(Ok(()), Result::and)
+        self.repair().map(drop)
     }
 
-    /// Brings the kernel's entry to what it should be.
+    /// Puts right the entries that are not as they should be. Returns how many those were.
+    fn repair(&mut self) -> Result<usize, MapError> {
+        let ports: Vec<_> = self.ports.keys().copied().collect();
+        let mut wrong = 0;
+        let mut result = Ok(());
+        for ifindex in ports {
+            match self.put_right(ifindex) {
+                Ok(was_wrong) => wrong += usize::from(was_wrong),
+                Err(error) => result = Err(error),
+            }
+        }
+        result.map(|()| wrong)
+    }
+
     fn write(&mut self, ifindex: u32) -> Result<(), MapError> {
+        self.put_right(ifindex).map(drop)
+    }
+
+    /// Brings the kernel's entry to what it should be. Returns whether it was not.
+    fn put_right(&mut self, ifindex: u32) -> Result<bool, MapError> {
         let Some(Judged { name, slot, is_access }) = self.ports.get(&ifindex) else {
-            return Ok(());
+            return Ok(false);
         };
         let mode = match self.overrides.get(name) {
             None => MODE_OF_BRIDGE,
@@ -111,10 +128,10 @@ impl Policies {
         let settings = self.settings.get(&name.0).cloned().unwrap_or_default();
         let bound = self.bound.get(&ifindex).copied().unwrap_or_default();
         let policy = Policy { ifindex, mode, ..policy(*is_access, &settings, bound) };
-        let Some(map) = &mut self.map else { return Ok(()) };
+        let Some(map) = &mut self.map else { return Ok(false) };
         let there = map.get(slot, 0)?;
         let stays = there == policy || (!self.known && there.ifindex == ifindex && *is_access);
-        if stays { Ok(()) } else { map.set(*slot, policy, 0) }
+        if stays { Ok(false) } else { map.set(*slot, policy, 0).map(|()| true) }
     }
 }
 
@@ -169,6 +186,19 @@ impl Owners {
     pub(crate) fn port_judged(&self, ifindex: u32, port: Judged) -> Result<(), MapError> {
         let inner = &mut *self.inner.lock();
         inner.policies.set(ifindex, port).and(inner.changed())
+    }
+
+    /// Puts right the policies that are not as they were written. Returns how many those were.
+    ///
+    /// # Errors
+    /// The kernel's map cannot be read or written.
+    pub(crate) fn repair_policies(&self) -> Result<usize, MapError> {
+        let inner = &mut *self.inner.lock();
+        let wrong = inner.policies.repair()?;
+        if wrong > 0 {
+            inner.changed()?;
+        }
+        Ok(wrong)
     }
 
     /// A bridge is set to this.

@@ -2,16 +2,17 @@
 //! and from then on the address would be anybody's.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     ops::Bound::{Excluded, Unbounded},
 };
 
 use aya::maps::MapError;
 use guard_core::segment::Segment;
-use guard_ebpf::abi::{AddressKey, Owned};
+use guard_ebpf::abi::{AddressKey, MAC_BOUND, Owned};
 
 use super::{Inner, Owners};
+use crate::datapath::BoundThere;
 
 /// Commits wait for no more than so many comparisons.
 const AT_ONCE: usize = 256;
@@ -48,6 +49,45 @@ impl Owners {
         }
         self.report(result);
         wrong
+    }
+
+    /// Puts right what the kernel has of the MACs that bindings name, by what was `there` a moment ago.
+    /// Returns how many entries were not as they should be: of MACs, and of MACs on ports.
+    ///
+    /// # Errors
+    /// The kernel's map cannot be written.
+    pub(crate) fn repair_macs(&self, there: &BoundThere) -> Result<[usize; 2], MapError> {
+        let (mut macs, mut stations) = {
+            let inner = self.inner.lock();
+            if !inner.known || !inner.settled {
+                return Ok([0; 2]);
+            }
+            inner.macs.keys()
+        };
+        let known: HashSet<_> = macs.iter().copied().collect();
+        let bound = there.macs.iter().filter(|(_, holder)| holder.flags & MAC_BOUND != 0);
+        macs.extend(bound.map(|(mac, _)| *mac).filter(|mac| !known.contains(mac)));
+        let known: HashSet<_> = stations.iter().copied().collect();
+        stations.extend(there.stations.difference(&known));
+        let mut wrong = [0; 2];
+        for some in macs.chunks(AT_ONCE) {
+            let inner = &mut *self.inner.lock();
+            for mac in some {
+                let was = there.macs.get(mac).copied();
+                wrong[0] += usize::from(inner.macs.repair(mac, was)?);
+            }
+        }
+        for some in stations.chunks(AT_ONCE) {
+            let inner = &mut *self.inner.lock();
+            for station in some {
+                let was = there.stations.contains(station);
+                wrong[1] += usize::from(inner.macs.repair_station(station, was)?);
+            }
+        }
+        if wrong != [0; 2] {
+            self.inner.lock().changed()?;
+        }
+        Ok(wrong)
     }
 }
 

@@ -47,6 +47,62 @@ fn what_a_macvlan_on_the_bridge_has_is_the_hosts_and_in_another_namespace_status
 }
 
 #[test]
+fn what_a_macvlan_elsewhere_has_spoken_with_is_not_handed_out_until_it_is_gone() -> Result<()> {
+    let lab = Lab::new()?;
+    let (mac, elsewhere) = (Mac::numbered(0x51), lab.container("elsewhere")?);
+    let sandbox = lab.sandbox("bound")?;
+    let config = lab.config()?.with("[conflict]\nlive_window = \"1s\"")?;
+    let agent = lab.agent_with(Launch::config(&config)?)?;
+    agent.await_port(&sandbox)?;
+    make(&lab, mac)?;
+    lab.host().ip(&format!("link set shim netns {}", elsewhere.name()))?;
+    elsewhere.ip("link set shim up")?;
+    eventually("the macvlan in status", || {
+        Ok(degraded(&agent)?.into_iter().find(|one| one.contains(&mac.to_string())))
+    })?;
+    // One that has said nothing is known by nothing.
+    let address = ADDRESS.to_string();
+    let asked = ["allocate", "--pool", POOL, "--sandbox", "next", "--address", &address];
+    let socket = RawSocket::open(&elsewhere, "shim")?;
+    socket.send(&Arp::announcement(mac, ADDRESS).frame())?;
+    eventually("evidence of the macvlan", || {
+        let why = agent.json(&["why", &address])?.to_string();
+        Ok(why.contains("address of a macvlan").then_some(()))
+    })?;
+    agent.ctl(&asked)?.refusal()?;
+
+    // What is bound to a port is its owner's, and the macvlan that takes it a claimant.
+    let bound_mac = sandbox.mac().to_string();
+    let bound = ["allocate", "--pool", POOL, "--sandbox", sandbox.name(), "--mac", &bound_mac];
+    let taken = agent.lease(&[&bound[..], &["--interface", sandbox.port()]].concat())?.address;
+    // What it has without a lease is told as such.
+    let duplicates = || {
+        let open = agent.list(&["conflicts"], "conflicts")?;
+        Ok::<_, anyhow::Error>(open.into_iter().filter(|one| one["kind"] != "unowned").collect())
+    };
+    let before: Vec<_> = duplicates()?;
+    ensure!(before.is_empty(), "{before:?}");
+    socket.send(&Arp::announcement(mac, taken).frame())?;
+    let open = eventually("the conflict", || {
+        let open: Vec<_> = duplicates()?;
+        Ok((!open.is_empty()).then_some(open))
+    })?;
+    ensure!(open.len() == 1 && open[0]["kind"] == "duplicate", "{open:?}");
+    ensure!(open[0].to_string().contains(&mac.to_string()), "{open:?}");
+
+    elsewhere.ip("link delete shim")?;
+    eventually("the end of the evidence", || {
+        let why = agent.json(&["why", &address])?.to_string();
+        Ok((!why.contains("address of a macvlan")).then_some(()))
+    })?;
+    eventually("the end of the conflict", || {
+        let open: Vec<_> = duplicates()?;
+        Ok(open.is_empty().then_some(()))
+    })?;
+    Ok(())
+}
+
+#[test]
 fn a21_the_host_by_a_device_beside_the_bridge_is_no_impostor_and_another_station_there_is()
 -> Result<()> {
     let lab = Lab::new()?;

@@ -84,13 +84,13 @@ fn an_owner_that_is_taken_out_of_the_kernel_is_put_back_and_the_thief_told() -> 
 }
 
 #[test]
-fn ports_and_prefixes_that_are_taken_out_are_put_back() -> Result<()> {
+fn what_is_taken_out_of_the_maps_that_the_agent_writes_is_put_back() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
     let (owner, thief) = (lab.sandbox("owner")?, lab.sandbox("thief")?);
     let lease = agent.admit(&owner)?;
     agent.await_port(&thief)?;
-    for map in ["PORTS", "PREFIXES"] {
+    for map in ["PORTS", "PREFIXES", "MACS", "BOUND_MACS", "POLICIES"] {
         assert_eq!(repaired(&agent, map)?, 0.0, "{map}");
         let entries = u32::try_from(lab.clear_map(map)?)?;
         assert!(entries > 0, "{map}");
@@ -156,7 +156,7 @@ fn what_nobody_has_changed_is_not_repaired() -> Result<()> {
     // Some comparisons later.
     let end = Instant::now() + Duration::from_secs(8);
     while Instant::now() < end {
-        for map in ["OWNED", "PORTS", "VLANS", "PREFIXES"] {
+        for map in ["OWNED", "PORTS", "VLANS", "PREFIXES", "MACS", "BOUND_MACS", "POLICIES"] {
             assert_eq!(repaired(&agent, map)?, 0.0, "{map}: {}", agent.journal().text());
         }
         std::thread::park_timeout(Duration::from_millis(500));

@@ -12,6 +12,7 @@ use super::{CloneSuspect, Neighbour, PortUse, Rebound};
 use crate::{
     evidence::{Claim, Station},
     incident::{Claimant, Incident, Role, Silent, Target},
+    mac::Mac,
     owner::Owner,
     segment::Segment,
     time::Now,
@@ -173,6 +174,15 @@ pub enum Event {
         new: Vec<(u16, IpAddr)>,
         /// Those that are gone.
         old: Vec<(u16, IpAddr)>,
+    },
+    /// What macvlans over a bridge have in other network namespaces has changed.
+    Above {
+        /// The bridge's name.
+        bridge: Arc<str>,
+        /// What is new, with the VLAN and the macvlan's MAC.
+        new: Vec<(u16, IpAddr, Mac)>,
+        /// What is gone.
+        old: Vec<(u16, IpAddr, Mac)>,
     },
     /// A bridge is gone.
     BridgeGone {

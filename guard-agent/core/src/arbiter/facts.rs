@@ -66,6 +66,11 @@ pub trait Facts {
     /// Whether the host itself has an address, on the bridge or, of IPv4, on another device.
     fn is_host(&self, segment: &Segment, address: IpAddr) -> bool;
 
+    /// The MAC of the macvlan over the bridge, in another network namespace, that has an address.
+    fn above(&self, _segment: &Segment, _address: IpAddr) -> Option<Mac> {
+        None
+    }
+
     /// The host's address in whose name a station is asked for one.
     fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr>;
 

@@ -10,6 +10,7 @@ use crate::{
     evidence::{Claim, Station, Strength},
     incident::{Kind, Role, Sighting, Target},
     lease::model::Binding,
+    mac::Mac,
     segment::Segment,
 };
 
@@ -74,9 +75,43 @@ impl<F: Facts> Given<'_, F> {
         }
     }
 
+    /// Macvlans over a bridge have these addresses, which they did not have before, and those no more.
+    /// One that has what is leased to its own MAC, or to nobody known yet, is right.
+    pub(super) fn above(
+        &mut self,
+        bridge: &Arc<str>,
+        new: &[(u16, IpAddr, Mac)],
+        old: &[(u16, IpAddr, Mac)],
+    ) {
+        let Some((ifindex, _)) = self.facts.bridge_named(bridge) else { return };
+        for (vlan, address, mac) in old {
+            let segment = Segment::new(Arc::clone(bridge), *vlan);
+            self.gone((segment, Target::Address(*address), Some(*mac), Some(ifindex)));
+        }
+        for (vlan, address, mac) in new {
+            let segment = Segment::new(Arc::clone(bridge), *vlan);
+            let is_of_another = |binding: &Binding| {
+                let on_port = binding.ifindex.is_some() || binding.interface.is_some();
+                on_port || binding.mac.is_some_and(|bound| bound != *mac)
+            };
+            let holder = self.facts.holder(&segment, *address);
+            if let Some(holder) = holder.filter(|holder| is_of_another(&holder.binding))
+                && let Some(host) = self.host_claim(&segment)
+            {
+                let station = Station { mac: *mac, ..host.station };
+                self.taken_by(&segment, *address, &holder, &Claim { station, ..host });
+            }
+        }
+    }
+
     /// The host has an address that is leased: its owner is the lease's.
     fn taken_by_host(&mut self, segment: &Segment, address: IpAddr, holder: &Holder) {
-        let Some(claim) = self.host_claim(segment) else { return };
+        if let Some(claim) = self.host_claim(segment) {
+            self.taken_by(segment, address, holder, &claim);
+        }
+    }
+
+    fn taken_by(&mut self, segment: &Segment, address: IpAddr, holder: &Holder, claim: &Claim) {
         let at = claim.seen;
         let sighting = Sighting {
             segment: segment.clone(),
@@ -85,7 +120,7 @@ impl<F: Facts> Given<'_, F> {
             mild: false,
             critical: false,
             holder: Some(holder.claimant(self.now.now)),
-            challenger: self.now.claimant(Role::Claimant, &claim, 0, None),
+            challenger: self.now.claimant(Role::Claimant, claim, 0, None),
             detail: None,
             unanswered: false,
         };

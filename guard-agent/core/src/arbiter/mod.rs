@@ -189,6 +189,7 @@ impl Arbiter {
             Event::Cleared { incident, live } => Self::cleared(&incident, live, given),
             Event::Bound(bound) => bound.into_iter().for_each(|one| self.bound(one, given)),
             Event::HostAddresses { bridge, new, old } => given.host_addresses(&bridge, &new, &old),
+            Event::Above { bridge, new, old } => given.above(&bridge, &new, &old),
             Event::BridgeGone { ifindex } => {
                 self.pending.retain(|key, _| key.bridge != ifindex);
                 self.aside.retain(|(key, ..), _| key.bridge != ifindex);

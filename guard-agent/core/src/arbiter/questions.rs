@@ -134,8 +134,13 @@ impl Arbiter {
             };
             let address = target.address();
             if *ifindex == Some(bridge) {
-                // The host says by netlink what it has.
-                if !address.is_some_and(|address| given.facts.is_host(segment, address)) {
+                // The host says by netlink what it has. A macvlan over the bridge cannot be asked.
+                let facts = given.facts;
+                let is_there = |address| {
+                    let above = facts.above(segment, address);
+                    facts.is_host(segment, address) || above.is_some() && above == *mac
+                };
+                if !address.is_some_and(is_there) {
                     given.gone(id);
                 }
                 continue;

@@ -117,6 +117,10 @@ impl Facts for Carrier<'_> {
             || address.is_ipv4() && self.executor.live.is_host(segment, address)
     }
 
+    fn above(&self, segment: &Segment, address: IpAddr) -> Option<Mac> {
+        self.executor.live.above(segment, address)
+    }
+
     fn sender(&self, segment: &Segment, address: IpAddr) -> Option<IpAddr> {
         self.executor.sender(segment, address)
     }

@@ -290,7 +290,7 @@ impl Executor {
     }
 
     /// Whether the segment has prefixes of an address's family, and it is in none of them.
-    fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
+    pub(super) fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
         let of_bridge = self.on_link.get(&segment.bridge).filter(|_| segment.inner_vlan == 0);
         let of_vlan = of_bridge.into_iter().flatten().filter(|(vlan, _)| *vlan == segment.vlan);
         is_off_prefix(of_vlan.map(|(_, net)| *net), address)

@@ -1,5 +1,6 @@
 //! The arbiter over frames, without a kernel.
 
+mod above;
 mod cases;
 mod histories;
 mod incidents;

@@ -68,6 +68,8 @@ pub(super) struct World {
     pub(super) sandboxes: BTreeMap<IpAddr, &'static str>,
     /// What the host has on other devices.
     pub(super) elsewhere: BTreeSet<IpAddr>,
+    /// What a macvlan over the bridge has.
+    pub(super) above: Option<(IpAddr, Mac)>,
 }
 
 /// The world and its arbiter.
@@ -134,6 +136,7 @@ impl World {
             frames: VecDeque::new(),
             sandboxes: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
+            above: None,
         }
     }
 

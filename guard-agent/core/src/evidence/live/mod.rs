@@ -85,6 +85,8 @@ pub struct Live {
     /// The ports by bridge and name.
     port_names: HashMap<(Arc<str>, Arc<str>), u32>,
     hosts: HashMap<Arc<str>, HostAddresses>,
+    /// What macvlans over bridges have in other network namespaces, each with its MAC.
+    above: HashMap<Arc<str>, BTreeMap<(u16, IpAddr), Mac>>,
     /// Every link of the namespace.
     links: HashMap<u32, Link>,
     /// Those with their other end in a namespace.
@@ -180,6 +182,17 @@ impl Live {
         self.hosts.insert(Arc::clone(bridge), addresses);
     }
 
+    /// What macvlans over a bridge have in other network namespaces, with their VLANs and MACs.
+    pub fn set_above(&mut self, bridge: &Arc<str>, above: BTreeMap<(u16, IpAddr), Mac>) {
+        self.above.insert(Arc::clone(bridge), above);
+    }
+
+    /// The MAC of the macvlan over the bridge that has an address.
+    pub fn above(&self, segment: &Segment, address: IpAddr) -> Option<Mac> {
+        let above = self.above.get(&segment.bridge).filter(|_| segment.inner_vlan == 0)?;
+        above.get(&(segment.vlan, address)).copied()
+    }
+
     /// All claims, or those on one bridge, in order of their addresses.
     pub fn claims(&self, bridge: Option<&str>) -> Vec<(Segment, IpAddr, Vec<Claim>)> {
         self.claims
@@ -229,7 +242,11 @@ impl Live {
             let has = hosts.all().filter(move |(_, host)| *host == address);
             has.map(|(vlan, _)| Segment::new(bridge.clone(), *vlan))
         });
-        claimed.chain(hosts).collect()
+        let above = self.above.iter().flat_map(|(bridge, above)| {
+            let has = above.keys().filter(move |(_, had)| *had == address);
+            has.map(|(vlan, _)| Segment::new(bridge.clone(), *vlan))
+        });
+        claimed.chain(hosts).chain(above).collect()
     }
 
     /// How many addresses claim to be behind a port.
@@ -271,6 +288,20 @@ impl Live {
                 age: Duration::ZERO,
             });
         }
+        if let Some(mac) = self.above(segment, address) {
+            evidence.push(Evidence {
+                source: Source::Kernel,
+                detail: format!("address of a macvlan over {segment} in another network namespace"),
+                mac: Some(mac),
+                interface: Some(segment.bridge.clone()),
+                ifindex: None,
+                owner: None,
+                id: None,
+                unsure: false,
+                since: now.wall,
+                age: Duration::ZERO,
+            });
+        }
         evidence.extend(self.listed_on(inventory, segment, address, now));
         evidence
     }
@@ -290,6 +321,7 @@ impl Live {
     pub fn is_live(&self, inventory: &Inventory, segment: &Segment, address: IpAddr) -> bool {
         self.claims.contains_key(&(segment.clone(), address))
             || self.is_host(segment, address)
+            || self.above(segment, address).is_some()
             || self.is_listed_on(inventory, segment, address)
     }
 

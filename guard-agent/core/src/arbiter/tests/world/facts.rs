@@ -95,6 +95,10 @@ impl Facts for World {
             || self.elsewhere.contains(&address)
     }
 
+    fn above(&self, _: &Segment, address: IpAddr) -> Option<Mac> {
+        self.above.filter(|(had, _)| *had == address).map(|(_, mac)| mac)
+    }
+
     fn sender(&self, _: &Segment, _: IpAddr) -> Option<IpAddr> {
         None
     }
