@@ -8,6 +8,7 @@ It wants the packages grpcio and grpcio-status, and the client that comes of gua
 """
 
 import argparse
+import sys
 import time
 
 import grpc
@@ -97,22 +98,29 @@ def state(leases, **filters):
 
 
 def follow(leases, after: int | None):
-    """What happens, from an event that was seen before or from now on."""
+    """What happens, from an event that was seen before or from now on, also after the agent has restarted."""
     gap = False
+    if after is None:
+        after = leases.List(guard.ListLeasesRequest(page_size=1)).seq
     while True:
         if gap:
             # Some events are not held any more: read the state anew, and go on from there.
             found, after = state(leases)
             print(after, "state", len(found), flush=True)
             gap = False
-        for event in leases.Watch(guard.WatchRequest(**{"from": after} if after else {})):
-            gap = event.type == "gap"
-            if gap:
-                break
-            subject = event.conflict if event.HasField("conflict") else event.lease
-            print(event.seq, event.type, subject.address, flush=True)
-        if not gap:
-            return
+        try:
+            for event in leases.Watch(guard.WatchRequest(after_seq=after)):
+                gap = event.type == "gap"
+                if gap:
+                    break
+                after = event.seq
+                subject = event.conflict if event.HasField("conflict") else event.lease
+                print(event.seq, event.type, subject.address, flush=True)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+            print("the agent has gone; waiting for it", file=sys.stderr, flush=True)
+            time.sleep(1)
 
 
 def main():

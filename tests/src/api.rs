@@ -133,7 +133,8 @@ impl Client {
         subscriber: &str,
         from: Option<u64>,
     ) -> Result<Streaming<Event>, Status> {
-        let request = WatchRequest { from, subscriber: subscriber.to_owned() };
+        let subscriber = subscriber.to_owned();
+        let request = WatchRequest { after_seq: from, subscriber, ..WatchRequest::default() };
         Ok(self.0.watch(request).await?.into_inner())
     }
 

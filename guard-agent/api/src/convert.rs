@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use guard_core::{
     evidence::{Evidence, Source},
     incident::{Claimant, Incident, Kind, Role, Severity, Target},
-    lease::{Binding, InterfaceName, PoolStatus, State, Subnet},
+    lease::{Binding, InterfaceName, Lease, PoolStatus, State, Subnet},
     segment::Segment,
 };
 use jiff::Timestamp;
@@ -218,7 +218,7 @@ pub fn live_address(
     segment: &Segment,
     address: IpAddr,
     all: &[Evidence],
-    lease: Option<u64>,
+    lease: Option<&Lease>,
 ) -> proto::LiveAddress {
     let first = all.first();
     proto::LiveAddress {
@@ -228,7 +228,8 @@ pub fn live_address(
         mac: text(first.and_then(|evidence| evidence.mac)),
         interface: text(first.and_then(|evidence| evidence.interface.as_ref())),
         evidence: all.iter().map(evidence).collect(),
-        lease,
+        lease: lease.map(|lease| lease.generation),
         inner_vlan: segment.inner_vlan.into(),
+        sandbox: text(lease.and_then(|lease| lease.owner.as_ref()).map(|owner| &owner.sandbox)),
     }
 }

@@ -27,9 +27,11 @@ pub const NAME: Bound = Bound::new(253, "bytes");
 /// A workload: of a pod of Kubernetes that is a namespace of up to 63 bytes and a name of up to 253.
 pub const WORKLOAD: Bound = Bound::new(512, "bytes");
 /// The labels of a lease.
-pub const LABELS: Bound = Bound::new(128, "labels");
-/// All labels of a lease together.
-pub const LABEL_BYTES: Bound = Bound::new(60 << 10, "bytes");
+pub const LABELS: Bound = Bound::new(64, "labels");
+/// The key of a label.
+pub const LABEL_KEY: Bound = Bound::new(63, "bytes");
+/// The value of a label.
+pub const LABEL_VALUE: Bound = Bound::new(253, "bytes");
 /// The pools of one allocation.
 pub const POOLS: Bound = Bound::new(32, "pools");
 /// Interface names that are reserved by one prefix.

@@ -4,7 +4,10 @@
 
 use std::collections::HashMap;
 
-use guard_api::proto::{AllocateRequest, Lease};
+use guard_api::{
+    bounds,
+    proto::{AllocateRequest, Lease},
+};
 use serde_json::Value;
 
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
 /// # Errors
 /// The configuration is wrong, or the agent refuses; then nothing is allocated.
 pub(crate) async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Value, Error> {
-    let wishes = choice::wishes(conf, call)?;
+    let (wishes, dns) = (choice::wishes(conf, call)?, result::dns(ipam)?);
     with_retry(&conf.socket(), async |agent| {
         let known = match choice::needs_pools(ipam, &wishes) {
             true => agent.pools().await?,
@@ -29,13 +32,11 @@ pub(crate) async fn add(conf: &NetConf, ipam: &Ipam, call: &Call) -> Result<Valu
         };
         let asks = choice::choose(conf, ipam, &wishes, &known)?;
         let leases = allocate(&agent, conf, call, &asks).await?;
-        match finish(conf, ipam, &leases) {
-            Ok(document) => Ok(document),
-            Err(error) => {
-                give_back(&agent, &leases).await;
-                Err(error)
-            }
+        if let Some(error) = leases.iter().find_map(|lease| choice::verify(ipam, lease).err()) {
+            give_back(&agent, &leases).await;
+            return Err(error);
         }
+        Ok(result::of(&conf.cni_version, ipam, &dns, &leases))
     })
     .await
 }
@@ -71,7 +72,10 @@ fn request(conf: &NetConf, call: &Call, asks: &[Ask]) -> AllocateRequest {
     let address = asks.iter().find_map(|ask| ask.address).map(|address| address.to_string());
     // What people look for a container by, where the runtime tells.
     let labels = [call::NAMESPACE, call::POD];
-    let label = |key: &str| Some((key.to_owned(), call.args.get(key)?.clone()));
+    let label = |key: &str| {
+        let value = call.args.get(key).filter(|value| value.len() <= bounds::LABEL_VALUE.most)?;
+        Some((key.to_owned(), value.clone()))
+    };
     AllocateRequest {
         pools: asks.iter().map(|ask| ask.pool.clone()).collect(),
         owner: agent::owner(&call.container),
@@ -83,13 +87,6 @@ fn request(conf: &NetConf, call: &Call, asks: &[Ask]) -> AllocateRequest {
         workload: call.workload().unwrap_or_default(),
         ..AllocateRequest::default()
     }
-}
-
-fn finish(conf: &NetConf, ipam: &Ipam, leases: &[Lease]) -> Result<Value, Error> {
-    for lease in leases {
-        choice::verify(ipam, lease)?;
-    }
-    result::of(&conf.cni_version, ipam, leases)
 }
 
 /// What cannot be given back now is found by GC, and by the agent's own reconciliation.

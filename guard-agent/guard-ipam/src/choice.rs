@@ -114,7 +114,38 @@ pub(crate) fn choose(
         }
         ask.address = Some(wish);
     }
+    for ask in asks.iter().filter(|ask| ask.address.is_none()) {
+        judge(ipam, ask, known)?;
+    }
     Ok(asks)
+}
+
+/// Whether a pool gives what the configuration's ranges allow, as far as can be said before it has given
+/// anything: a pool that has more addresses than they gives others too.
+fn judge(ipam: &Ipam, ask: &Ask, known: &[Pool]) -> Result<(), Error> {
+    let Some(pool) = known.iter().find(|pool| pool.name == ask.pool) else { return Ok(()) };
+    let of_it = |range: &&Range| has(known, &pool.name, range);
+    let sizes: Vec<_> = ipam.ranges().iter().flatten().filter(of_it).map(size).collect();
+    let all = sizes.iter().fold(0_u128, |sum, size| sum.saturating_add(*size));
+    if sizes.is_empty() || u128::from(pool.capacity) <= all {
+        return Ok(());
+    }
+    Err(Error::Conf(format!(
+        "pool {:?} has {} addresses, and rangeStart and rangeEnd allow {all}: exclude in the agent's \
+         configuration what this network is not to use",
+        pool.name, pool.capacity
+    )))
+}
+
+/// How many addresses a range has.
+fn size(range: &Range) -> u128 {
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let first = range.range_start.unwrap_or_else(|| range.subnet.network());
+    let last = range.range_end.unwrap_or_else(|| range.subnet.broadcast());
+    number(last).saturating_sub(number(first)).saturating_add(1)
 }
 
 /// Whether what was given is what the configuration's ranges allow.

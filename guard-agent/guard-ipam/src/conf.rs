@@ -21,6 +21,7 @@ static NOTHING: Value = Value::Null;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NetConf {
     /// The version that it is written in, one of those that are spoken here.
+    #[serde(skip)]
     pub cni_version: String,
     /// Leases are told apart by it.
     pub name: String,
@@ -171,7 +172,9 @@ impl NetConf {
             return Err(Error::Version { asked: asked.to_owned() });
         }
         asked.clone_into(version);
+        let asked = asked.to_owned();
         let mut conf: Self = serde_json::from_value(document)?;
+        conf.cni_version = asked;
         let odd = |byte: u8| !byte.is_ascii_alphanumeric() && !b"_.-".contains(&byte);
         if conf.name.is_empty() || conf.name.len() > 200 || conf.name.bytes().any(odd) {
             return Err(Error::Conf(format!(

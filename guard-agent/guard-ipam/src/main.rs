@@ -4,7 +4,7 @@
 //! lease is the container id, its key is `NETWORK/IFNAME`. Chained after a plugin like `bridge` it
 //! binds what that plugin made: the host's side of the veth, and the MAC in the container.
 //!
-//! It speaks the CNI specification, versions 0.4.0 to 1.1.0: variables and a JSON document in, a
+//! It speaks the CNI specification, versions 0.1.0 to 1.1.0: variables and a JSON document in, a
 //! JSON document out, also for an error.
 
 mod add;
@@ -19,6 +19,7 @@ mod result;
 mod verify;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
@@ -30,9 +31,15 @@ use guard_api::{bounds, files};
 use serde_json::{Value, json};
 
 /// The versions of the specification that it speaks, oldest first.
-const VERSIONS: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
+const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 fn main() -> ExitCode {
+    if let Some(text) = by_hand(std::env::args_os().nth(1)) {
+        return match write!(io::stdout(), "{text}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let mut version = VERSIONS[VERSIONS.len() - 1].to_owned();
     let (document, code) = match carry_out(&mut version) {
         Ok(document) => (document, ExitCode::SUCCESS),
@@ -46,6 +53,22 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     code
+}
+
+/// What a call says that no runtime makes: those have no arguments, and say in the environment what they
+/// want.
+fn by_hand(argument: Option<OsString>) -> Option<String> {
+    let version = format!("guard-ipam {}\n", env!("CARGO_PKG_VERSION"));
+    match argument {
+        Some(argument) if argument == "--version" || argument == "-V" => Some(version),
+        None if std::env::var_os("CNI_COMMAND").is_some() => None,
+        _ => Some(format!(
+            "{version}The CNI plugin that gives containers addresses from guard's agent, of the versions \
+             {}.\nContainer runtimes call it, as the `ipam` of a network or chained after `bridge`; the \
+             guide has a network to copy. By hand: CNI_COMMAND=VERSION guard-ipam < /dev/null\n",
+            VERSIONS.join(", ")
+        )),
+    }
 }
 
 fn carry_out(version: &mut String) -> Result<Option<Value>, Error> {

@@ -16,7 +16,7 @@ const SOCKET: &str = "/run/guard/guard.sock";
 #[command(after_help = "\
 Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent
 refused (or `check` found something, `adopt` left something out, or
-`status --ready` found it not ready), 2 usage, 3 the agent cannot be reached.
+`status` found it not ready), 2 usage, 3 the agent cannot be reached.
 
 Example:
   guardctl allocate --pool sandboxes --sandbox web-1 -o json")]
@@ -142,15 +142,22 @@ pub(crate) enum Command {
         span: Duration,
     },
 
-    /// Follow lease and conflict events as they are committed.
-    #[command(after_help = "Example:\n  guardctl events --follow --from 0 -o json")]
+    /// Show the last lease and conflict events, or follow them as they are committed.
+    ///
+    /// An event of the type gap stands for those that the agent no longer has. Following goes on over
+    /// a restart of the agent.
+    #[command(after_help = "Examples:\n  guardctl events --since 1h\n  \
+        guardctl events --follow --from 0 -o json")]
     Events {
-        /// Print events until interrupted.
-        #[arg(long, required = true)]
+        /// Print events until interrupted; without --from and --since those from now on.
+        #[arg(long)]
         follow: bool,
-        /// Start after this sequence number instead of now.
+        /// Those after this sequence number.
         #[arg(long, value_name = "SEQ")]
         from: Option<u64>,
+        /// Those of this time, e.g. 30m or 2h.
+        #[arg(long, value_name = "DURATION", conflicts_with = "from", value_parser = duration::parse)]
+        since: Option<Duration>,
     },
 
     /// Show how each frame of a port is decoded, until interrupted.
@@ -167,11 +174,13 @@ pub(crate) enum Command {
     Operator(crate::operator::Command),
 
     /// Show the agent's version, whether it is ready, and what is degraded.
+    ///
+    /// Ends with exit code 1 where it is not ready.
     #[command(after_help = "Example:\n  guardctl status")]
     Status {
-        /// End with exit code 1 where it is not ready.
+        /// End with exit code 0 wherever the agent answers.
         #[arg(long)]
-        ready: bool,
+        live: bool,
     },
 }
 
@@ -349,6 +358,7 @@ mod tests {
             "ports",
             "conflicts --follow",
             "silence 1 --for 2h",
+            "events --since 1h",
             "events --follow --from 1",
             "holds",
             "why 10.8.64.2",
@@ -427,13 +437,13 @@ mod tests {
         refused("guardctl allocate --sandbox s", missing, "--pool");
         refused("guardctl bind --generation 1", missing, "--mac");
         refused("guardctl release", missing, "--generation");
-        refused("guardctl events", missing, "--follow");
         refused("guardctl enforce --dry-run", missing, "--bridge");
         refused("guardctl enforce on", missing, "--bridge");
         let conflict = ErrorKind::ArgumentConflict;
         refused("guardctl release --generation 1 --sandbox s", conflict, "--sandbox");
         refused("guardctl release --generation 1 --lifecycle l", conflict, "--lifecycle");
         refused("guardctl conflicts --all --follow", conflict, "--follow");
+        refused("guardctl events --from 1 --since 1h", conflict, "--since");
         parse("guardctl release --sandbox s --lifecycle l").unwrap();
         parse("guardctl bind --generation 1 --interface veth0").unwrap();
     }

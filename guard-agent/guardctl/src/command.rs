@@ -1,16 +1,15 @@
 //! Each command: the call that it makes, and what it prints.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use guard_api::{
     client::{answer, connect},
     pages,
     proto::{
-        AllocateRequest, BindRequest, ConfirmRequest, Conflict, ConflictsRequest, Event,
-        LeaseState, ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest,
-        ReleaseRequest, SilenceRequest, StatusRequest, TraceRequest, WatchConflictsRequest,
-        WatchRequest, guard_client::GuardClient, leases_client::LeasesClient,
-        release_request::Which,
+        AllocateRequest, BindRequest, ConfirmRequest, ConflictsRequest, LeaseState,
+        ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest, ReleaseRequest,
+        SilenceRequest, StatusRequest, TraceRequest, guard_client::GuardClient,
+        leases_client::LeasesClient, release_request::Which,
     },
 };
 use tonic::transport::Channel;
@@ -19,7 +18,8 @@ use crate::{
     cli::{Allocate, Bind, Cli, Command, Leases, Release, Task},
     error::Error,
     output::{Output, partly},
-    stream::follow,
+    stream,
+    table::{is_shortened, short},
     top, view,
 };
 
@@ -50,12 +50,14 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
             output.print(&answer(leases.confirm(ConfirmRequest { generation })).await?)
         }
         Command::Bind(args) => output.print(&answer(leases.bind(BindRequest::from(args))).await?),
-        Command::Release(args) => {
+        Command::Release(mut args) => {
+            args.sandbox = whole(&channel, args.sandbox).await?;
             let released = answer(leases.release(ReleaseRequest::from(args))).await?;
             partly(released.leases.len(), released.total_size);
             output.print(&released)
         }
-        Command::Leases(args) => {
+        Command::Leases(mut args) => {
+            args.sandbox = whole(&channel, args.sandbox).await?;
             let request = ListLeasesRequest::from(args);
             output.print(&pages::all(&channel, request).await?)
         }
@@ -67,16 +69,17 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
         }
         Command::Ports => output.print(&pages::all(&channel, PortsRequest::default()).await?),
         Command::Conflicts { follow: true, all: _ } => {
-            let stream = answer(guard.watch_conflicts(WatchConflictsRequest {})).await?;
-            follow::<_, Conflict>(stream, output).await
+            stream::conflicts(socket, channel, output).await
         }
         Command::Conflicts { follow: false, all } => {
             let request = ConflictsRequest { all, ..ConflictsRequest::default() };
-            output.print(&pages::all(&channel, request).await?)
+            let mut answer = pages::all(&channel, request).await?;
+            view::conflict::worst_first(&mut answer.conflicts);
+            output.print(&answer)
         }
         Command::Trace { port: interface } => {
             let stream = answer(guard.trace(TraceRequest { interface })).await?;
-            follow::<_, view::Traced>(stream, output).await
+            stream::follow::<_, view::Traced>(stream, output).await
         }
         Command::Silence { id, span } => {
             let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());
@@ -84,17 +87,16 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
             let conflict = answer(guard.silence(SilenceRequest { id, duration })).await?;
             output.print(&view::conflict::Silenced(conflict))
         }
-        Command::Events { follow: _, from } => {
-            let stream =
-                answer(leases.watch(WatchRequest { from, ..WatchRequest::default() })).await?;
-            follow::<_, Event>(stream, output).await
+        Command::Events { follow, from, since } => {
+            let events = stream::Events { follow, from, since };
+            stream::events(socket, channel, events, output).await
         }
         Command::Enforcement(command) => command.run(channel, output).await,
         Command::Operator(command) => command.run(channel, output).await,
-        Command::Status { ready } => {
+        Command::Status { live } => {
             let status = answer(guard.status(StatusRequest {})).await?;
             output.print(&status)?;
-            if ready && !status.ready {
+            if !live && !status.ready {
                 return Err(Error::Found("the agent is not ready".to_owned()));
             }
             Ok(())
@@ -112,6 +114,30 @@ async fn allocate(
     match given.leases.last() {
         Some(lease) if single => output.print(lease),
         _ => output.print(&given),
+    }
+}
+
+/// The sandbox that somebody means who has the digits of its id that tables show. Any other name is as it
+/// stands: of names, one may begin as another does.
+async fn whole(channel: &Channel, sandbox: Option<String>) -> Result<Option<String>, Error> {
+    let Some(given) = sandbox else { return Ok(None) };
+    if !is_shortened(&given) {
+        return Ok(Some(given));
+    }
+    let leases = pages::all(channel, ListLeasesRequest::default()).await?.leases;
+    let is_meant =
+        |name: &String| *name == given || (short(name) != name && name.starts_with(&given));
+    let mut found: BTreeSet<_> =
+        leases.into_iter().map(|lease| lease.sandbox).filter(is_meant).collect();
+    if found.contains(&given) {
+        return Ok(Some(given));
+    }
+    match (found.pop_first(), found.pop_first()) {
+        (Some(one), None) => Ok(Some(one)),
+        (None, _) => Ok(Some(given)),
+        (Some(one), Some(other)) => Err(Error::Usage(format!(
+            "{given:?} is the beginning of several ids, such as {one} and {other}"
+        ))),
     }
 }
 

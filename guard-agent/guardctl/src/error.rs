@@ -19,6 +19,9 @@ pub(crate) enum Error {
     /// The answer is printed, and it is not a good one.
     #[error("{0}")]
     Found(String),
+    /// The agent ended a stream in good order, which it never does.
+    #[error("lost the agent: it ended the stream")]
+    Ended,
     /// A file cannot be replayed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -62,7 +65,7 @@ impl Error {
             | Self::Output(_)
             | Self::Json(_) => 1,
             Self::Usage(_) => 2,
-            Self::Call(_) => 3,
+            Self::Call(_) | Self::Ended => 3,
         }
     }
 

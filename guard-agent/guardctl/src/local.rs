@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// in one direction (tcpdump -Q in). Otherwise each interface is taken for one behind which
     /// everybody is, as on a bridge. A configuration of the agent gives the prefixes and gateways of
     /// its pools, the uplinks, the allow rules, and when two claimants are a conflict. Exits with 1 if
-    /// the file cannot be read to its end.
+    /// the file cannot be read to its end, and with --fail where there is a conflict.
     #[command(after_help = "Examples:\n  \
         guardctl replay br0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
         guardctl replay br0.pcap --config /etc/guard/agent.toml --bridge br0\n  \
@@ -77,6 +77,9 @@ pub(crate) struct Replay {
     /// Each interface is the port of one sandbox, captured in one direction.
     #[arg(long)]
     pub ingress: bool,
+    /// End with 1 where the capture has a conflict.
+    #[arg(long)]
+    pub fail: bool,
     /// An interface that leads to other hosts all the same.
     #[arg(long, num_args = 1.., requires = "ingress", value_name = "INTERFACE",
         value_parser = NonEmptyStringValueParser::new())]
@@ -98,7 +101,7 @@ impl Command {
 }
 
 fn replay(args: Replay, output: Output) -> Result<(), Error> {
-    let Replay { file, config, bridge, prefix, gateway, port, ingress, uplink } = args;
+    let Replay { file, config, bridge, prefix, gateway, port, ingress, fail, uplink } = args;
     let mut settings = Settings {
         prefixes: prefix.into_iter().map(|net| OnLink { vlan: None, net }).collect(),
         gateways: gateway
@@ -119,9 +122,13 @@ fn replay(args: Replay, output: Output) -> Result<(), Error> {
         let what = format!("{file}: it has no interface {unknown:?} (--uplink); it has {ports}");
         return Err(Error::Usage(what));
     }
-    let damage = report.damage.clone();
+    let (damage, conflicts) = (report.damage.clone(), report.conflicts.len());
     output.print(&view::Replayed::new(report, file.display().to_string()))?;
-    damage.map_or(Ok(()), |damage| Err(Error::Found(damage)))
+    match damage {
+        Some(damage) => Err(Error::Found(damage)),
+        None if fail && conflicts > 0 => Err(Error::Found(format!("conflicts: {conflicts}"))),
+        None => Ok(()),
+    }
 }
 
 fn completions(shell: Shell) -> Result<(), Error> {

@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod enforce;
 mod error;
+mod help;
 mod local;
 mod operator;
 mod output;
@@ -22,12 +23,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    match command::run(cli).await {
+    let asked = cli::Cli::from_arg_matches(&help::command().get_matches());
+    match command::run(asked.unwrap_or_else(|error| error.exit())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(message) = error.message() {

@@ -11,6 +11,9 @@ use crate::output::{Screen, printable};
 /// Columns that fold keep at least this width.
 const NARROWEST: u16 = 8;
 const INDENT: &str = "  ";
+/// How long ids of containers are, and what of them is shown.
+const LONG: usize = 64;
+const SHORT: usize = 12;
 
 /// A table that is being filled.
 pub(crate) struct Table {
@@ -170,8 +173,16 @@ pub(crate) fn cell(text: &str) -> Cell {
 /// An id of 64 hexadecimal digits, as containers have, by its first twelve, which tell it from others;
 /// JSON has it whole.
 pub(crate) fn short(id: &str) -> &str {
-    let is_long = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_long { &id[..12] } else { id }
+    if id.len() == LONG && is_hexadecimal(id) { &id[..SHORT] } else { id }
+}
+
+/// Whether this may be what [`short`] has left of an id, or a little more of it.
+pub(crate) fn is_shortened(id: &str) -> bool {
+    (SHORT..LONG).contains(&id.len()) && is_hexadecimal(id)
+}
+
+fn is_hexadecimal(id: &str) -> bool {
+    id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A cell for what can always be printed.

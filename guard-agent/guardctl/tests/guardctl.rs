@@ -2,289 +2,20 @@
 //! and the ends of streams. The agent proper meets it in the scenarios.
 #![expect(clippy::unwrap_used, reason = "test helpers: a failure there is a failed test")]
 
+mod agent;
+
 use std::{
     io::{BufRead as _, BufReader},
     os::unix::net::UnixListener,
-    pin::Pin,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::Command,
 };
 
-use futures_util::{Stream, StreamExt as _, stream};
-use guard_api::proto::{
-    self, guard_server::GuardServer, leases_server::LeasesServer, pools_server::PoolsServer,
-};
+use agent::{Agent, ID, ended};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-use tokio::{net::UnixListener as Listener, runtime::Runtime};
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Code, Request, Response, Status, transport::Server};
-use tonic_types::{ErrorDetails, StatusExt as _};
-
-type Answer<T> = Result<Response<T>, Status>;
-type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// Answers what the request asks it to.
-struct Canned;
-
-fn lease(pool: &str) -> proto::Lease {
-    proto::Lease {
-        address: "10.8.64.2".to_owned(),
-        pool: pool.to_owned(),
-        state: proto::LeaseState::Held.into(),
-        generation: 7,
-        ..proto::Lease::default()
-    }
-}
-
-fn event(seq: u64) -> proto::Event {
-    let subject = Some(proto::event::Subject::Lease(lease("p")));
-    proto::Event { seq, r#type: "lease.held".to_owned(), subject, time: None }
-}
-
-fn conflict() -> proto::Conflict {
-    proto::Conflict {
-        address: "10.8.64.2".to_owned(),
-        kind: proto::ConflictKind::Duplicate.into(),
-        claimants: vec![proto::Claimant::default()],
-        ..proto::Conflict::default()
-    }
-}
-
-#[tonic::async_trait]
-impl proto::leases_server::Leases for Canned {
-    type WatchStream = Events<proto::Event>;
-
-    async fn allocate(
-        &self,
-        request: Request<proto::AllocateRequest>,
-    ) -> Answer<proto::AllocateResponse> {
-        let request = request.into_inner();
-        if request.owner.unwrap_or_default().sandbox == "one-too-many" {
-            let details = ErrorDetails::with_error_info("POOL_EXHAUSTED", "guard.v1", []);
-            let message = "pool \"p\" has no free address; the next one cools down at 12:00";
-            return Err(Status::with_error_details(Code::ResourceExhausted, message, details));
-        }
-        let leases = request.pools.iter().map(|pool| lease(pool)).collect();
-        Ok(Response::new(proto::AllocateResponse { leases }))
-    }
-
-    async fn confirm(
-        &self,
-        request: Request<proto::ConfirmRequest>,
-    ) -> Answer<proto::ConfirmResponse> {
-        let (outcome, lease) = match request.into_inner().generation {
-            7 => (proto::Outcome::Done, Some(lease("p"))),
-            _ => (proto::Outcome::Stale, None),
-        };
-        Ok(Response::new(proto::ConfirmResponse { outcome: outcome.into(), lease }))
-    }
-
-    async fn bind(&self, request: Request<proto::BindRequest>) -> Answer<proto::BindResponse> {
-        let proto::BindRequest { mac, interface, .. } = request.into_inner();
-        let lease = Some(proto::Lease { mac, interface, ..lease("p") });
-        Ok(Response::new(proto::BindResponse { outcome: proto::Outcome::Done.into(), lease }))
-    }
-
-    async fn release(
-        &self,
-        request: Request<proto::ReleaseRequest>,
-    ) -> Answer<proto::ReleaseResponse> {
-        let (outcome, leases) = match request.into_inner().which {
-            Some(proto::release_request::Which::Generation(7)) => {
-                (proto::Outcome::Releasing, vec![lease("p")])
-            }
-            _ => (proto::Outcome::NotFound, vec![]),
-        };
-        Ok(Response::new(proto::ReleaseResponse {
-            outcome: outcome.into(),
-            total_size: i32::try_from(leases.len()).unwrap(),
-            leases,
-        }))
-    }
-
-    async fn get(&self, _: Request<proto::GetLeaseRequest>) -> Answer<proto::Lease> {
-        Err(Status::unimplemented("guardctl does not ask"))
-    }
-
-    async fn list(
-        &self,
-        request: Request<proto::ListLeasesRequest>,
-    ) -> Answer<proto::ListLeasesResponse> {
-        let request = request.into_inner();
-        if request.pool == "secret" {
-            return Err(Status::permission_denied("not yours"));
-        }
-        let mut leases = vec![proto::Lease { state: request.state, ..lease("p") }];
-        // Of this pool there are three pages; the second has no row, which is allowed.
-        let next_page_token = match (&*request.pool, &*request.page_token) {
-            ("paged", "") => "two",
-            ("paged", "two") => {
-                leases.clear();
-                "three"
-            }
-            ("endless", _) => "on",
-            _ => "",
-        };
-        let next_page_token = next_page_token.to_owned();
-        Ok(Response::new(proto::ListLeasesResponse { leases, next_page_token, seq: 0 }))
-    }
-
-    async fn ack_hold(&self, _: Request<proto::AckHoldRequest>) -> Answer<proto::AckHoldResponse> {
-        Err(Status::unimplemented("guardctl does not ask"))
-    }
-
-    /// From 0: two events and the end. From 1: events without end. Else: one event and silence.
-    async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
-        let events: Self::WatchStream = match request.into_inner().from {
-            Some(0) => stream::iter([event(1), event(2)].map(Ok)).boxed(),
-            Some(1) => stream::iter(1..).map(|seq| Ok(event(seq))).boxed(),
-            _ => stream::iter([Ok(event(1))]).chain(stream::pending()).boxed(),
-        };
-        Ok(Response::new(events))
-    }
-}
-
-#[tonic::async_trait]
-impl proto::pools_server::Pools for Canned {
-    async fn list(&self, _: Request<proto::ListPoolsRequest>) -> Answer<proto::ListPoolsResponse> {
-        Ok(Response::new(proto::ListPoolsResponse {
-            pools: vec![proto::Pool::default()],
-            ..Default::default()
-        }))
-    }
-
-    async fn get(&self, _: Request<proto::GetPoolRequest>) -> Answer<proto::Pool> {
-        Err(Status::unimplemented("guardctl does not ask"))
-    }
-}
-
-#[tonic::async_trait]
-impl proto::guard_server::Guard for Canned {
-    type WatchConflictsStream = Events<proto::Conflict>;
-
-    async fn live(&self, _: Request<proto::LiveRequest>) -> Answer<proto::LiveResponse> {
-        Ok(Response::new(proto::LiveResponse {
-            live: vec![proto::LiveAddress::default()],
-            ..Default::default()
-        }))
-    }
-
-    async fn ports(&self, _: Request<proto::PortsRequest>) -> Answer<proto::PortsResponse> {
-        Ok(Response::new(proto::PortsResponse {
-            ports: vec![proto::Port::default()],
-            ..Default::default()
-        }))
-    }
-
-    async fn conflicts(
-        &self,
-        _: Request<proto::ConflictsRequest>,
-    ) -> Answer<proto::ConflictsResponse> {
-        Ok(Response::new(proto::ConflictsResponse {
-            conflicts: vec![conflict()],
-            ..Default::default()
-        }))
-    }
-
-    type TraceStream = Events<proto::TracedFrame>;
-
-    async fn trace(&self, _: Request<proto::TraceRequest>) -> Answer<Self::TraceStream> {
-        Err(Status::unimplemented("guardctl does not ask"))
-    }
-
-    async fn silence(&self, request: Request<proto::SilenceRequest>) -> Answer<proto::Conflict> {
-        let proto::SilenceRequest { id, duration } = request.into_inner();
-        assert_eq!(duration, Some(prost_types::Duration { seconds: 7200, nanos: 0 }));
-        Ok(Response::new(proto::Conflict { id, ..conflict() }))
-    }
-
-    async fn watch_conflicts(
-        &self,
-        _: Request<proto::WatchConflictsRequest>,
-    ) -> Answer<Self::WatchConflictsStream> {
-        Ok(Response::new(stream::iter([Ok(conflict())]).chain(stream::pending()).boxed()))
-    }
-
-    async fn why(&self, _request: Request<proto::WhyRequest>) -> Answer<proto::WhyResponse> {
-        Err(Status::unimplemented("why"))
-    }
-
-    async fn drops(&self, _: Request<proto::DropsRequest>) -> Answer<proto::DropsResponse> {
-        Err(Status::unimplemented("guardctl does not ask"))
-    }
-
-    async fn enforcement(
-        &self,
-        _: Request<proto::EnforcementRequest>,
-    ) -> Answer<proto::EnforcementResponse> {
-        Err(Status::unimplemented("guardctl does not ask"))
-    }
-
-    async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusResponse> {
-        Ok(Response::new(proto::StatusResponse { ready: true, ..Default::default() }))
-    }
-}
-
-/// A listening agent; it goes away when dropped.
-struct Agent {
-    dir: tempfile::TempDir,
-    runtime: Option<Runtime>,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
-        let listener =
-            runtime.block_on(async { Listener::bind(dir.path().join("guard.sock")).unwrap() });
-        let server = Server::builder()
-            .add_service(LeasesServer::new(Canned))
-            .add_service(PoolsServer::new(Canned))
-            .add_service(GuardServer::new(Canned))
-            .serve_with_incoming(UnixListenerStream::new(listener));
-        runtime.spawn(server);
-        Self { dir, runtime: Some(runtime) }
-    }
-
-    fn ctl(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_guardctl"));
-        command.env("GUARD_SOCKET", self.dir.path().join("guard.sock"));
-        command.env_remove("COLUMNS").args(line.split_whitespace());
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        self.ctl(line).output().unwrap()
-    }
-
-    /// Starts a stream and reads its first line.
-    fn follow(&self, line: &str) -> (Child, BufReader<ChildStdout>) {
-        let mut command = self.ctl(line);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        stdout.read_line(&mut first).unwrap();
-        assert!(first.contains("10.8.64.2"), "{first}");
-        (child, stdout)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-#[track_caller]
-fn ended(output: &Output, code: i32, stderr: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), said.trim_end()), (Some(code), stderr));
-}
 
 const UNARY: [&str; 12] = [
     "allocate --pool p --sandbox s",
@@ -446,15 +177,52 @@ fn a_reader_that_has_read_enough_ends_a_stream_well() {
     ended(&child.wait_with_output().unwrap(), 0, "");
 }
 
+/// Also where the agent is another process by then.
 #[test]
-fn an_agent_that_dies_ends_a_stream_with_exit_3() {
+fn a_stream_goes_on_with_the_agent_that_comes_after_one_that_dies() {
+    let mut agent = Agent::start();
+    for line in ["events --follow", "conflicts --follow"] {
+        let (mut child, mut stdout) = agent.follow(line);
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        agent.restart(&mut stderr);
+        let mut next = String::new();
+        if line.starts_with("events") {
+            stdout.read_line(&mut next).unwrap();
+            assert!(next.contains("10.8.64.2"), "{next}");
+        }
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{line}");
+    }
+}
+
+#[test]
+fn the_beginning_of_an_id_names_a_sandbox_and_of_a_name_it_does_not() {
     let agent = Agent::start();
-    let (child, _stdout) = agent.follow("events --follow");
-    drop(agent);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(3));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("lost the agent: "), "{said}");
+    let table = String::from_utf8(agent.run("leases").stdout).unwrap();
+    assert!(table.contains(&ID[..12]) && !table.contains(ID), "{table}");
+    for (given, meant) in [
+        (&ID[..12], ID.repeat(4)),
+        (&ID.repeat(3), ID.repeat(4)),
+        (&ID[..11], ID[..11].to_owned()),
+        ("0123456789ac", "0123456789ac".to_owned()),
+    ] {
+        let output = agent.run(&format!("leases --sandbox {given} -o json"));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["leases"][0]["sandbox"], *meant, "{given}");
+    }
+}
+
+#[test]
+fn the_last_events_are_a_list_that_ends() {
+    let agent = Agent::start();
+    for line in ["events -o json", "events --from 0 -o json", "events --since 1h -o json"] {
+        let output = agent.run(line);
+        ended(&output, 0, "");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2, "{line}");
+    }
+    let none = agent.run("events --from 2");
+    ended(&none, 0, "");
+    assert!(none.stdout.is_empty());
 }
 
 #[test]

@@ -115,17 +115,15 @@ pub enum Invalid {
          and everything else as in that call; without a token the list begins anew"
     )]
     PageToken,
-    /// More than a response can have.
+    /// A call about a lease that names none.
+    #[error("{0} names no generation")]
+    Generation(&'static str),
+    /// No state of a lease.
     #[error(
-        "labels of {bytes} bytes for each of {pools} leases do not fit into one answer: shorten the \
-         labels, or ask for fewer pools at a time"
+        "state {0} is none that a lease has: held, active, releasing, cooling or quarantined; a free \
+         address has no lease"
     )]
-    Labels {
-        /// How long they are.
-        bytes: usize,
-        /// How many leases would have them.
-        pools: usize,
-    },
+    State(i32),
     /// More than a call can have of something.
     #[error(transparent)]
     TooMuch(#[from] TooMuch),
@@ -198,7 +196,8 @@ impl From<Invalid> for Status {
             | Invalid::PoolTwice(_)
             | Invalid::Path(_)
             | Invalid::TooMuch(_)
-            | Invalid::Labels { .. } => "REQUEST_MALFORMED",
+            | Invalid::Generation(_)
+            | Invalid::State(_) => "REQUEST_MALFORMED",
         };
         status(Code::InvalidArgument, reason, invalid.to_string(), None)
     }
@@ -235,6 +234,21 @@ pub(super) fn too_much_work() -> Status {
 pub(super) fn too_large(most: usize) -> Status {
     let message = format!("the request is longer than {most} bytes");
     status(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message, None)
+}
+
+/// The agent stops: a stream ends, and another agent may go on with it.
+pub(super) fn stopping() -> Status {
+    let message = "the agent stops; ask the next one, for the events after the last that came";
+    status(Code::Unavailable, "STOPPING", message.to_owned(), Some(SOON))
+}
+
+/// Nobody waits for this subscriber.
+pub(super) fn subscriber_unknown(name: &str) -> Status {
+    let message = format!(
+        "there is no [[subscriber]] {name:?} in the agent's configuration, and the lease does not wait \
+         for one"
+    );
+    status(Code::NotFound, "SUBSCRIBER_UNKNOWN", message, None)
 }
 
 /// Nothing is served at this path.

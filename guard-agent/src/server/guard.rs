@@ -12,8 +12,9 @@ use super::{
     error::{self, Invalid},
     explain, live,
     page::Page,
-    sources, stopped,
+    sources,
     trace::{self, TraceStream},
+    until_stopped,
 };
 use guard_api::proto;
 
@@ -110,10 +111,8 @@ impl proto::guard_server::Guard for Service {
             };
             Some((messages(deps.clone(), incidents), (receiver, deps)))
         });
-        let stream = messages(self.0.clone(), open)
-            .chain(later.flatten())
-            .take_until(stopped(self.0.stopping.clone()));
-        Ok(Response::new(stream.boxed()))
+        let stream = messages(self.0.clone(), open).chain(later.flatten());
+        Ok(Response::new(until_stopped(stream, self.0.stopping.clone())))
     }
 
     async fn why(

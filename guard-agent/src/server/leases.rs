@@ -24,8 +24,8 @@ use super::{
     binding::{Unbindable, to_interface, to_mac},
     convert,
     error::{self, Invalid},
-    page::{self, Page},
-    stopped,
+    page::Page,
+    until_stopped, watched,
 };
 use guard_api::proto::{self, Outcome, release_request::Which};
 
@@ -80,6 +80,7 @@ impl proto::leases_server::Leases for Service {
     ) -> Result<Response<proto::ConfirmResponse>, Status> {
         let caller = caller(&request);
         let proto::ConfirmRequest { generation } = request.into_inner();
+        named("confirm", generation)?;
         let (outcome, lease) = self.one(caller, Command::Confirm(generation)).await?;
         let what = address(generation, lease.as_ref());
         Ok(audit::changed(proto::ConfirmResponse { outcome: outcome.into(), lease }, what))
@@ -91,6 +92,7 @@ impl proto::leases_server::Leases for Service {
     ) -> Result<Response<proto::BindResponse>, Status> {
         let caller = caller(&request);
         let proto::BindRequest { generation, mac, interface } = request.into_inner();
+        named("bind", generation)?;
         let (mac, interface) = (to_mac(&mac)?, to_interface(&interface)?);
         if mac.is_none() && interface.is_none() {
             return Err(Invalid::Missing("bind names neither a MAC nor an interface").into());
@@ -127,6 +129,9 @@ impl proto::leases_server::Leases for Service {
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
         let caller = caller(&request);
         let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
+        if let Some(Which::Generation(generation)) = which {
+            named("release", generation)?;
+        }
         let command = match which {
             Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
             Some(Which::Generation(generation)) => Command::Release(generation),
@@ -186,7 +191,7 @@ impl proto::leases_server::Leases for Service {
         let sandbox = Some(request.sandbox.as_str()).filter(|sandbox| !sandbox.is_empty());
         let filter = LeaseFilter {
             pool: pool.map(Arc::from),
-            state: convert::to_state(request.state()),
+            state: to_state(request.state)?,
             sandbox: sandbox.map(Arc::from),
             ..LeaseFilter::default()
         };
@@ -202,6 +207,9 @@ impl proto::leases_server::Leases for Service {
         let caller = caller(&request);
         let proto::AckHoldRequest { generation, subscriber } = request.into_inner();
         let subscriber = to_name("subscriber", &subscriber, 1)?;
+        if !self.waits_for(generation, &subscriber).await? {
+            return Err(error::subscriber_unknown(&subscriber));
+        }
         let what = format!("the hold of {subscriber:?} on generation {generation}");
         let command = Command::AckHold { generation, subscriber };
         let outcome = match self.call(caller, command).await.map_err(error::refused)? {
@@ -220,12 +228,13 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::WatchRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let caller = caller(&request);
-        let proto::WatchRequest { from, subscriber } = request.into_inner();
+        let mut request = request.into_inner();
+        let subscriber = std::mem::take(&mut request.subscriber);
         if !subscriber.is_empty() {
             caller.check(Act::Subscriber(&subscriber)).map_err(error::refused)?;
         }
         let progress = self.0.bus.progress(&subscriber);
-        let Subscription { backlog, gap, seq, receiver } = self.0.bus.subscribe(from);
+        let Subscription { backlog, gap, seq, receiver } = self.0.bus.subscribe(request.after_seq);
         let first = backlog.first().map_or(seq, |event| event.seq.saturating_sub(1));
         if let Some(progress) = &progress {
             progress.fetch_max(first, Ordering::Relaxed);
@@ -252,14 +261,14 @@ impl proto::leases_server::Leases for Service {
                 Err(RecvError::Closed) => None,
             }
         });
-        let stream = begin.chain(later).take_until(stopped(self.0.stopping.clone()));
         // The transport takes the next one when it has room: what is taken is sent.
-        let stream = stream.inspect_ok(move |event| {
+        let stream = begin.chain(later).inspect_ok(move |event| {
             if let Some(progress) = &progress {
                 progress.fetch_max(event.seq, Ordering::Relaxed);
             }
         });
-        Ok(Response::new(stream.boxed()))
+        let stream = watched::narrowed(stream, request);
+        Ok(Response::new(until_stopped(stream, self.0.stopping.clone())))
     }
 }
 
@@ -294,6 +303,16 @@ impl Service {
         let filter = LeaseFilter { generation: Some(generation), ..LeaseFilter::default() };
         let mut leases = self.0.ledger.leases(filter).await.map_err(error::refused)?;
         Ok(leases.pop().map(|(lease, _)| lease))
+    }
+
+    /// Whether a subscriber is one of the configuration's, or was when the lease was released.
+    async fn waits_for(&self, generation: Generation, subscriber: &str) -> Result<bool, Status> {
+        if self.0.config().subscribers.iter().any(|(name, _)| **name == *subscriber) {
+            return Ok(true);
+        }
+        let lease = self.find(generation).await?;
+        let holds = lease.iter().flat_map(|lease| &lease.holds);
+        Ok(holds.into_iter().any(|hold| *hold.subscriber == *subscriber))
     }
 
     /// Whether the pools can be allocated from; a pool that there is not is the engine's to refuse.
@@ -363,10 +382,12 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         }
     }
     bounds::LABELS.check("the lease", labels.len())?;
-    let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-    bounds::LABEL_BYTES.check("the labels of the lease", bytes)?;
-    if bytes * pools.len() > page::BYTES {
-        return Err(Invalid::Labels { bytes, pools: pools.len() });
+    for (key, value) in &labels {
+        if key.is_empty() {
+            return Err(Invalid::Missing("a label has no key"));
+        }
+        bounds::LABEL_KEY.check("the key of a label", key.len())?;
+        bounds::LABEL_VALUE.check(format_args!("the label {key:?}"), value.len())?;
     }
     let owner = owner.unwrap_or_default();
     Ok(Allocate {
@@ -384,6 +405,20 @@ fn to_allocate(request: proto::AllocateRequest) -> Result<Allocate, Invalid> {
         confirmed,
         workload: to_bounded("workload", &workload, 0, bounds::WORKLOAD.most)?,
     })
+}
+
+/// Every lease has a generation, and none has 0, which is what a field that nobody set says.
+fn named(call: &'static str, generation: Generation) -> Result<(), Invalid> {
+    if generation == 0 { Err(Invalid::Generation(call)) } else { Ok(()) }
+}
+
+/// The state that a list is narrowed to, if any.
+fn to_state(number: i32) -> Result<Option<State>, Invalid> {
+    match proto::LeaseState::try_from(number) {
+        Ok(proto::LeaseState::Unspecified) => Ok(None),
+        Ok(state) => convert::to_state(state).map(Some).ok_or(Invalid::State(number)),
+        Err(_) => Err(Invalid::State(number)),
+    }
 }
 
 pub(super) fn to_name(field: &'static str, value: &str, least: usize) -> Result<Arc<str>, Invalid> {

@@ -99,6 +99,5 @@ fn row(
         None => deps.live.evidence(segment, address),
     };
     let held = lease.filter(|lease| lease.state.is_owned());
-    let generation = held.map(|lease| lease.generation);
-    (!evidence.is_empty()).then(|| convert::live_address(segment, address, &evidence, generation))
+    (!evidence.is_empty()).then(|| convert::live_address(segment, address, &evidence, held))
 }

@@ -29,11 +29,12 @@ mod sources;
 mod subnets;
 mod trace;
 mod transport;
+mod watched;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use guard_api::proto::{
     self, admin_server::AdminServer, guard_server::GuardServer,
     interfaces_server::InterfacesServer, leases_server::LeasesServer, pools_server::PoolsServer,
@@ -41,7 +42,7 @@ use guard_api::proto::{
 };
 use prost::Message as _;
 use tokio::sync::watch;
-use tonic::service::Routes;
+use tonic::{Status, service::Routes};
 use tower::Layer as _;
 
 use access::Role;
@@ -168,6 +169,15 @@ pub(crate) async fn serve(
 pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
     // An error says that the agent is gone already.
     let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// A stream until the agent is to stop, which it then says.
+fn until_stopped<T: Send + 'static>(
+    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    stopping: watch::Receiver<bool>,
+) -> Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>> {
+    let end = stream::once(async { Err(error::stopping()) });
+    stream.take_until(stopped(stopping)).chain(end).boxed()
 }
 
 async fn drained(stopping: watch::Receiver<bool>) {

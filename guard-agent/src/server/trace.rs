@@ -52,7 +52,10 @@ pub(super) async fn trace(deps: &Arc<Deps>, port: String) -> Result<TraceStream,
                 tracing::debug!(target: "guard_agent::trace", port, frame = ?frame, "frame");
                 Some((Ok(frame), Some((tracer, ended, port))))
             }
-            gone = &mut ended => gone.then(|| (Err(error::port_unknown(&port)), None)),
+            gone = &mut ended => {
+                let why = if gone { error::port_unknown(&port) } else { error::stopping() };
+                Some((Err(why), None))
+            }
         }
     });
     Ok(frames.boxed())

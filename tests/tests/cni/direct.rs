@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use guard_tests::{Agent, Attachment, Lab, Launch, POOL, Plugin, eventually};
 use serde_json::{Value, json};
 
@@ -235,7 +235,7 @@ fn garbage_is_refused_clearly_and_changes_nothing() -> Result<()> {
         (String::new(), 6, "EOF"),
         ("{".to_owned(), 6, "EOF"),
         (deep, 6, "recursion"),
-        ("[]".to_owned(), 1, "0.1.0"),
+        ("[]".to_owned(), 6, "length"),
         (r#"{"cniVersion":"9.9.9"}"#.to_owned(), 1, "9.9.9"),
         (r#"{"cniVersion":"1.0.0"}"#.to_owned(), 6, "name"),
         (r#"{"cniVersion":"1.0.0","name":"a b","type":"guard-ipam"}"#.to_owned(), 7, "network"),
@@ -283,41 +283,92 @@ fn garbage_is_refused_clearly_and_changes_nothing() -> Result<()> {
     agent.check()
 }
 
+const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
 #[test]
 fn a_version_that_is_not_spoken_is_refused_with_those_that_are() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
-    let netns = lab.container("c")?.path();
-    let c = Attachment::new("c", &netns);
-    for (version, asked) in
-        [(json!("0.3.1"), "0.3.1"), (Value::Null, "0.1.0"), (json!("2.0.0"), "2.0.0")]
-    {
-        let plugin = ipam(&agent, "0.4.0")?.with("cniVersion", version);
-        for command in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
-            let refused = plugin.call(command, c)?.err().with_context(|| command.to_owned())?;
-            assert_eq!(refused.code, 1, "{refused:?}");
-            for word in [asked, "0.4.0, 1.0.0, 1.1.0", "configuration"] {
-                assert!(refused.text.contains(word), "{word}: {refused:?}");
-            }
+    let c = Attachment::new("c", Path::new(NOBODY));
+    let plugin = ipam(&agent, "0.4.0")?.with("cniVersion", json!("2.0.0"));
+    for command in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
+        let refused = plugin.call(command, c)?.err().with_context(|| command.to_owned())?;
+        assert_eq!(refused.code, 1, "{refused:?}");
+        for word in ["2.0.0", &VERSIONS.join(", "), "configuration"] {
+            assert!(refused.text.contains(word), "{word}: {refused:?}");
         }
     }
-    // A network that is at 0.3.1, as the guide says: the version, and nothing else.
-    let conf = network(&agent, "0.3.1", "bridge");
-    let old = Plugin::debian("bridge", Some(lab.host()), conf.clone())?.beside_ours()?;
-    let refused = old.call("ADD", c)?.err().context("0.3.1 passed")?;
-    assert!(refused.text.contains("0.4.0"), "{refused:?}");
-    let host_local =
-        json!({ "type": "host-local", "dataDir": lab.dir().join("h"), "subnet": "10.8.64.0/24" });
-    let before = old.with("ipam", host_local).with("bridge", "rt0".into());
-    old.call("DEL", c)?.err().context("DEL at 0.3.1 passed")?;
-    let made = before.done("ADD", c)?;
-    // Its DEL comes with the new version, and with the result of the old one.
-    let new = old.with("cniVersion", "0.4.0".into());
-    new.with("prevResult", made).done("DEL", c)?;
-    let added = new.done("ADD", c)?;
-    new.with("prevResult", added).done("CHECK", c)?;
-    new.done("DEL", c)?;
+    Ok(())
+}
+
+#[test]
+fn a_network_of_old_is_taken_over_from_host_local_as_it_is() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let netns = lab.container("c")?.path();
+    let c = Attachment::new("c", &netns);
+    let routes = json!([{ "dst": "0.0.0.0/0" }]);
+    for version in ["0.1.0", "0.2.0"] {
+        let mut conf = network(&agent, version, "bridge");
+        conf["ipam"]["routes"] = routes.clone();
+        let added = Plugin::guard_ipam(None, conf)?.done("ADD", c)?;
+        let ip4 = &added["ip4"];
+        let address = ip4["ip"].as_str().context("no address")?;
+        ensure!(address.starts_with("10.8.64.") && address.ends_with("/24"), "{added}");
+        assert_eq!((&ip4["gateway"], &ip4["routes"]), (&json!("10.8.64.1"), &routes), "{added}");
+        ensure!(added["cniVersion"] == version && added["ips"].is_null(), "{added}");
+        let conf = network(&agent, version, "bridge");
+        Plugin::guard_ipam(None, conf)?.done("DEL", c)?;
+    }
+    // A configuration without a version is one of 0.1.0; the plugin that it is of asks for as much.
+    let without = ipam(&agent, "0.4.0")?.with("cniVersion", Value::Null).done("ADD", c)?;
+    assert_eq!(without["cniVersion"], "0.1.0");
+    ipam(&agent, "0.4.0")?.with("cniVersion", Value::Null).done("DEL", c)?;
+    for version in ["0.2.0", "0.3.0", "0.3.1", "0.4.0"] {
+        let conf = network(&agent, version, "bridge");
+        let ours = Plugin::debian("bridge", Some(lab.host()), conf)?.beside_ours()?;
+        let host_local = json!({ "type": "host-local", "dataDir": lab.dir().join("h"), "subnet": "10.8.64.0/24" });
+        let before = ours.with("ipam", host_local).with("bridge", "rt0".into());
+        let made = before.done("ADD", c)?;
+        ours.with("prevResult", made).done("DEL", c)?;
+        before.done("DEL", c)?;
+        ours.done("ADD", c)?;
+        ours.done("DEL", c)?;
+    }
     agent.check()
+}
+
+#[test]
+fn a_call_by_hand_says_what_this_is() -> Result<()> {
+    let plugin = guard_tests::binary("guard-ipam")?;
+    for (arguments, wanted) in
+        [(&["--version"][..], "guard-ipam 0.1.0\n"), (&[], "CNI plugin"), (&["--help"], "1.1.0")]
+    {
+        let mut command = std::process::Command::new(&plugin);
+        let output = command.args(arguments).env_remove("CNI_COMMAND").output()?;
+        let said = String::from_utf8(output.stdout)?;
+        ensure!(output.status.success() && said.contains(wanted), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn ranges_that_a_pool_does_not_keep_to_are_refused_before_an_address_is_taken() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let mut conf = network(&agent, "1.0.0", "bridge");
+    conf["ipam"]["pool"] = Value::Null;
+    conf["ipam"]["ranges"] = json!([[{ "subnet": "10.8.64.0/24", "rangeStart": "10.8.64.2", "rangeEnd": "10.8.64.60" }]]);
+    let plugin = Plugin::guard_ipam(None, conf.clone())?;
+    let a = Attachment::new("a", Path::new(NOBODY));
+    let refused = plugin.call("ADD", a)?.err().context("it passed")?;
+    assert!(refused.code == 7 && refused.text.contains("allow 59"), "{refused:?}");
+    conf["ipam"]["resolvConf"] = "/nowhere".into();
+    conf["ipam"]["ranges"][0][0]["rangeEnd"] = Value::Null;
+    let refused = Plugin::guard_ipam(None, conf)?.call("ADD", a)?.err().context("it passed")?;
+    assert!(refused.text.contains("/nowhere"), "{refused:?}");
+    assert!(agent.list(&["leases"], "leases")?.is_empty(), "an address was taken");
+    Ok(())
 }
 
 #[test]
@@ -325,6 +376,6 @@ fn version_lists_what_is_spoken() -> Result<()> {
     let plugin = Plugin::guard_ipam(None, json!({ "cniVersion": "1.0.0" }))?;
     let told = plugin.done("VERSION", Attachment::new("", Path::new("")))?;
     assert_eq!(told["cniVersion"], "1.0.0");
-    assert_eq!(told["supportedVersions"], json!(["0.4.0", "1.0.0", "1.1.0"]));
+    assert_eq!(told["supportedVersions"], json!(VERSIONS));
     Ok(())
 }

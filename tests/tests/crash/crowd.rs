@@ -83,7 +83,7 @@ async fn client(mut client: Client, id: usize) -> Result<Model> {
 /// What an operator does meanwhile; each command must be answered.
 fn operate(agent: &Agent, over: &AtomicBool) -> Result<usize> {
     let commands: [&[&str]; 4] =
-        [&["pools"], &["status"], &["leases", "--sandbox", "c7-10"], &["conflicts"]];
+        [&["pools"], &["status", "--live"], &["leases", "--sandbox", "c7-10"], &["conflicts"]];
     let mut calls = 0;
     while !over.load(Ordering::Relaxed) {
         for command in commands {

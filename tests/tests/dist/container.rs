@@ -150,7 +150,10 @@ fn the_image_is_built_offline_and_runs_with_what_the_daemonset_gives() -> Result
     };
     let ready = || {
         eventually("a ready agent", || {
-            Ok(guardctl(&["status"]).ok().filter(|status| status["ready"] == true).map(drop))
+            Ok(guardctl(&["status", "--live"])
+                .ok()
+                .filter(|status| status["ready"] == true)
+                .map(drop))
         })
     };
     containerd.run_on("first", &options, &root, &words)?;

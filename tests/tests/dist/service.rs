@@ -46,7 +46,7 @@ fn await_property(machine: &Machine, name: &str, wanted: &str) -> Result<()> {
 
 fn await_ready(machine: &Machine) -> Result<()> {
     eventually("a ready agent", || {
-        let status = ctl(machine, "status").ok();
+        let status = ctl(machine, "status --live").ok();
         Ok(status.filter(|status| status["ready"] == true).map(drop))
     })
 }
@@ -137,7 +137,7 @@ fn restarts_after_a_crash(lab: &Lab, machine: &Machine, generation: u64) -> Resu
     // Nobody can take its port meanwhile, and who calls waits for the next one.
     let taken = lab.host().run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 9477)).is_ok())?;
     ensure!(!taken, "a stranger has the port of an agent that is started again");
-    assert_eq!(ctl(machine, "status")?["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(ctl(machine, "status --live")?["version"], env!("CARGO_PKG_VERSION"));
     await_property(machine, "NRestarts", "1")?;
     await_ready(machine)?;
     let leases = ctl(machine, "leases")?;

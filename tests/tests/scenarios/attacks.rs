@@ -114,10 +114,14 @@ fn numbers_at_the_end_of_what_there_is_end_nothing() -> Result<()> {
             &ReleaseRequest { which: Some(Which::Generation(most)), only_if_gone: true },
         ),
         call("Leases/AckHold", &AckHoldRequest { generation: most, subscriber }),
-        call("Leases/Watch", &WatchRequest { from: Some(most), subscriber: String::new() }),
+        call("Leases/Watch", &WatchRequest { after_seq: Some(most), ..Default::default() }),
         call(
             "Leases/Watch",
-            &WatchRequest { from: Some(most - 1), subscriber: "x".repeat(60_000) },
+            &WatchRequest {
+                after_seq: Some(most - 1),
+                subscriber: "x".repeat(60_000),
+                ..Default::default()
+            },
         ),
         call("Guard/Trace", &TraceRequest { interface: "\0".repeat(300) }),
         call("Guard/Why", &WhyRequest { address: "fe80::1%99999999999999999999".to_owned() }),

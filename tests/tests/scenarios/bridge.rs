@@ -8,7 +8,7 @@ use guard_tests::{Agent, BRIDGE, Lab, Launch, POOL, eventually};
 fn is_refused_for_want_of_the_bridge(agent: &Agent) -> Result<()> {
     let body = agent.await_readyz(503)?;
     assert!(body.contains(BRIDGE), "{body}");
-    let status = agent.json(&["status"])?;
+    let status = agent.json(&["status", "--live"])?;
     assert_eq!(status["ready"], false, "{status}");
     let degraded = status["degraded"].as_array().context("no list")?;
     let reason = degraded.iter().find(|reason| reason["what"] == format!("bridge {BRIDGE}"));
@@ -24,7 +24,7 @@ fn is_refused_for_want_of_the_bridge(agent: &Agent) -> Result<()> {
 fn is_served(agent: &Agent) -> Result<()> {
     agent.await_readyz(200)?;
     agent.allocate("asker")?;
-    assert_eq!(agent.json(&["status"])?["ready"], true);
+    assert_eq!(agent.json(&["status", "--live"])?["ready"], true);
     Ok(())
 }
 

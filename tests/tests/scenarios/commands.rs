@@ -98,7 +98,7 @@ fn lists_have_their_fields_and_their_tables() -> Result<()> {
 fn status_says_how_the_agent_is() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
-    let status = agent.json(&["status"])?;
+    let status = agent.json(&["status", "--live"])?;
     has(&status, STATUS)?;
     assert_eq!((&status["ready"], &status["boot_pass"]), (&true.into(), &"done".into()));
     assert_eq!((&status["store"], &status["degraded"]), (&"ok".into(), &Value::Array(vec![])));

@@ -77,7 +77,7 @@ fn what_another_controller_has_made_is_not_yours() -> Result<()> {
     let lab = Lab::new()?;
     let mut agent = start(&lab, &settings(false))?;
     let Lease { generation, .. } = lease(&agent, "a")?;
-    let watch = WatchRequest { subscriber: "proxy".to_owned(), from: None };
+    let watch = WatchRequest { subscriber: "proxy".to_owned(), ..Default::default() };
     let acts = [
         confirm(generation),
         bind(generation),

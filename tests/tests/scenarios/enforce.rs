@@ -163,7 +163,7 @@ fn a_bridge_is_switched_by_its_file_and_a_signal() -> Result<()> {
     // What an operator has set holds until the file is read again.
     set(&agent, &["enforce", "off", "--bridge", BRIDGE])?;
     ensure!(theft.arrives()?);
-    let bridge = agent.list(&["status"], "bridges")?.pop().context("no bridge")?;
+    let bridge = agent.list(&["status", "--live"], "bridges")?.pop().context("no bridge")?;
     ensure!(
         (&bridge["mode"], &bridge["configured_mode"]) == (&"observe".into(), &"enforce".into())
     );

@@ -24,7 +24,7 @@ fn a_forgotten_uplink_is_never_dropped_on_and_is_told_of() -> Result<()> {
     agent.json(&["enforce", "on", "--bridge", BRIDGE, "--yes"])?;
     ensure!(agent.metric("guard_ports_enforcing", &[("bridge", BRIDGE)])? == Some(0.0));
     eventually("the warning", || {
-        let why = agent.list(&["status"], "degraded")?;
+        let why = agent.list(&["status", "--live"], "degraded")?;
         Ok(why.iter().any(|one| one["why"].to_string().contains("forgotten")).then_some(()))
     })?;
     // Addresses are handed out all the same.

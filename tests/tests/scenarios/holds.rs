@@ -31,7 +31,8 @@ fn rule_9_an_address_waits_for_every_hold_and_over_restarts() -> Result<()> {
     assert_eq!(names, [Some("nfs-proxy"), Some("firewall")], "{holds:?}");
     assert_eq!(acknowledge(&agent, &lease, "nfs-proxy")?, "Done");
     assert_eq!(acknowledge(&agent, &lease, "nfs-proxy")?, "Done", "twice is as good as once");
-    assert_eq!(acknowledge(&agent, &lease, "nobody")?, "Done");
+    let unknown = format!("{:#}", acknowledge(&agent, &lease, "nobody").unwrap_err());
+    assert!(unknown.contains("[[subscriber]] \"nobody\""), "{unknown}");
     agent.kill()?;
     agent.start_again()?;
     assert_eq!(agent.state(&lease)?, "releasing");

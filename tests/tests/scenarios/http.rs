@@ -67,13 +67,11 @@ fn a_port_that_a_stranger_holds_is_degraded_and_taken_once_it_is_free() -> Resul
     ensure!(degraded.len() == 1 && degraded[0]["what"] == "http", "{now}");
     let why = degraded[0]["why"].as_str().context("no reason")?;
     ensure!(why.contains("127.0.0.1:9477") && why.contains("in use"), "{why}");
-    ensure!(agent.ctl(&["status", "--ready"])?.code == 1);
+    ensure!(agent.ctl(&["status"])?.code == 1);
     // Nothing that an address rests on is missing.
     agent.admit(&lab.sandbox("a")?)?;
     drop(stranger);
-    eventually("a ready agent", || {
-        Ok((agent.ctl(&["status", "--ready"])?.code == 0).then_some(()))
-    })?;
+    eventually("a ready agent", || Ok((agent.ctl(&["status"])?.code == 0).then_some(())))?;
     ensure!(agent.http("/readyz")?.status == 200);
     agent.journal().await_line(&["recovered", "http"])?;
     Ok(())

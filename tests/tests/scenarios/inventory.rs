@@ -33,7 +33,7 @@ pub(crate) fn await_passes(agent: &Agent, result: &str, more: f64) -> Result<()>
 }
 
 pub(crate) fn inventory(agent: &Agent) -> Result<Value> {
-    let sources = agent.list(&["status"], "sources")?;
+    let sources = agent.list(&["status", "--live"], "sources")?;
     sources.into_iter().find(|source| source["name"] == "inventory").context("no inventory")
 }
 

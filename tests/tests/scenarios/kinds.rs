@@ -90,7 +90,7 @@ fn a_port_that_nobody_has_named_is_asked_about_and_judged_as_an_uplink() -> Resu
     assert!(why.contains(BEYOND) && why.contains("uplinks"), "{why}");
     let sandbox = net.port(net.sandboxes[0].port())?;
     assert_eq!(sandbox["kind"], "access", "{sandbox}");
-    let status = net.agent.json(&["status"])?;
+    let status = net.agent.json(&["status", "--live"])?;
     assert_eq!(status["ready"], true);
     let asks = status["bridges"][0]["unknown"][0].as_str().unwrap_or_default().to_owned();
     assert!(asks.starts_with(OUT), "{status}");
@@ -120,7 +120,7 @@ fn a_port_that_access_names_is_a_sandboxs() -> Result<()> {
     assert_eq!(net.port(OUT)?["kind"], "access");
     net.router.announce(GATEWAY)?;
     assert_eq!(net.told()?["kind"], "gateway");
-    let status = net.agent.json(&["status"])?;
+    let status = net.agent.json(&["status", "--live"])?;
     assert_eq!(status["bridges"][0]["unknown"], serde_json::json!([]), "{status}");
     net.agent.stop()
 }

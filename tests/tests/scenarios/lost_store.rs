@@ -19,7 +19,7 @@ fn rule_11_a_state_directory_that_is_lost_whole_is_a_lost_store() -> Result<()> 
     std::fs::remove_dir_all(scene.agent.store().with_file_name(""))?;
     scene.agent.start_again_degraded()?;
     scene.is_lost()?;
-    let why = scene.agent.json(&["status"])?["store"].to_string();
+    let why = scene.agent.json(&["status", "--live"])?["store"].to_string();
     let last = scene.held.generation.max(scene.running.generation).to_string();
     ensure!(why.contains("the kernel knows") && why.contains(&last), "{why}");
     the_kernel_keeps_its_holders(&scene)?;
@@ -208,7 +208,7 @@ fn rule_11_a_death_in_a_recovery_costs_nothing() -> Result<()> {
         scene.agent.await_death()?;
         scene.agent.start_again_with(launch.clone())?;
         let again = eventually("recovered, or lost still", || {
-            let status = scene.agent.json(&["status"])?;
+            let status = scene.agent.json(&["status", "--live"])?;
             Ok((status["boot_pass"] != "running" || status["store"] != "ok").then_some(status))
         })?;
         if again["store"] == "ok" {

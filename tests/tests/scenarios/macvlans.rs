@@ -14,7 +14,7 @@ fn make(lab: &Lab, mac: Mac) -> Result<()> {
 }
 
 fn degraded(agent: &Agent) -> Result<Vec<String>> {
-    let status = agent.json(&["status"])?;
+    let status = agent.json(&["status", "--live"])?;
     let all = status["degraded"].as_array().cloned().unwrap_or_default();
     Ok(all.iter().map(ToString::to_string).collect())
 }

@@ -72,3 +72,4 @@ mod watch;
 mod watchdog;
 mod work;
 mod workload;
+mod wrong_input;

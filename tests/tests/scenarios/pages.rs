@@ -1,7 +1,7 @@
 //! Lists have pages: whatever grows with the leases can be read by a client with gRPC's usual limits,
 //! to its end and without a row twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
@@ -99,6 +99,11 @@ fn rule_14_who_asks_for_no_page_gets_what_fits_and_is_told_that_there_is_more() 
     Ok(())
 }
 
+/// As many and as long as a lease can have.
+fn most_labels() -> HashMap<String, String> {
+    (0..64).map(|number| (format!("{number:063}"), "x".repeat(253))).collect()
+}
+
 #[test]
 fn rule_14_long_rows_make_short_pages() -> Result<()> {
     let lab = Lab::new()?;
@@ -111,7 +116,7 @@ fn rule_14_long_rows_make_short_pages() -> Result<()> {
             let request = AllocateRequest {
                 pools: vec![POOL.to_owned()],
                 owner: Some(owner),
-                labels: [("note".to_owned(), "x".repeat(60_000))].into(),
+                labels: most_labels(),
                 ..AllocateRequest::default()
             };
             client.allocate(request).await?;
@@ -129,22 +134,8 @@ fn rule_14_long_rows_make_short_pages() -> Result<()> {
         }
         request.page_token = page.next_page_token;
     }
-    assert_eq!((seen.len(), pages), (120, 8));
+    assert_eq!((seen.len(), pages), (120, 3));
     assert_eq!(agent.list(&["leases"], "leases")?.len(), 120);
-    // An answer has the labels once for each pool.
-    let pools = (0..20).map(|number| format!("p{number}")).collect();
-    let owner = Some(Owner { sandbox: "wide".to_owned(), ..Owner::default() });
-    let labels = [("note".to_owned(), "x".repeat(60_000))].into();
-    let request = AllocateRequest { pools, owner, labels, ..AllocateRequest::default() };
-    let refused = runtime.block_on(async {
-        let mut client = LeasesClient::new(connect(&agent.socket()).await?);
-        anyhow::Ok(client.allocate(request).await.err())
-    })?;
-    let refused = refused.context("not refused")?;
-    assert_eq!(
-        (refused.code(), reason(&refused).as_str()),
-        (Code::InvalidArgument, "REQUEST_MALFORMED")
-    );
     Ok(())
 }
 
@@ -196,7 +187,7 @@ fn rule_14_what_changes_between_two_pages_is_told_from_their_seq_on() -> Result<
         let listed: Vec<_> = rest.leases.iter().map(|lease| lease.sandbox.as_str()).collect();
         assert_eq!(listed, ["s3", "s4", "s5", "new"], "rows are as of their page");
         let from = Some(rest.seq);
-        let watch = WatchRequest { from, ..WatchRequest::default() };
+        let watch = WatchRequest { after_seq: from, ..WatchRequest::default() };
         let mut events = LeasesClient::new(channel).watch(watch).await?.into_inner();
         let mut told = Vec::new();
         for _ in 0..3 {
@@ -302,7 +293,7 @@ fn rule_14_a_release_of_more_than_an_answer_takes_says_how_many_there_were() -> 
                 pools: vec![POOL.to_owned()],
                 owner: Some(Owner { sandbox: "wide".to_owned(), ..Owner::default() }),
                 key: format!("interface-{number}"),
-                labels: [("note".to_owned(), "x".repeat(60_000))].into(),
+                labels: most_labels(),
                 ..AllocateRequest::default()
             };
             client.allocate(request).await?;
@@ -313,7 +304,7 @@ fn rule_14_a_release_of_more_than_an_answer_takes_says_how_many_there_were() -> 
     ensure!(released.code == 0, "{}", released.stderr);
     let answer = released.json()?;
     let listed = answer["leases"].as_array().context("no list")?.len();
-    assert_eq!(listed, 17, "as many as fit into a mebibyte");
+    assert_eq!(listed, 50, "as many as fit into a mebibyte");
     let said = "the answer lists 17 of 100; `guardctl leases` shows";
     assert!(released.stderr.starts_with(said), "{}", released.stderr);
     let all = agent.list(&["leases", "--sandbox", "wide"], "leases")?;

@@ -163,7 +163,7 @@ fn an_operator_can_do_without_a_source_until_it_answers() -> Result<()> {
     assert_eq!(agent.journal().count(&["an operator does without a source", "directory"]), 1);
     let lease = eventually("the boot pass", || Ok(agent.confirmed("a").ok()))?;
     let controller = |agent: &Agent| {
-        let sources = agent.list(&["status"], "sources")?;
+        let sources = agent.list(&["status", "--live"], "sources")?;
         sources.into_iter().find(|source| source["name"] == "controller").context("no directory")
     };
     let status = controller(&agent)?;

@@ -46,7 +46,7 @@ impl Scene {
         ensure!(agent.ctl(&["check"])?.refusal()?.reason == "STORE_DAMAGED");
         let release = ["release", "--generation", &self.running.generation.to_string()];
         ensure!(agent.ctl(&release)?.refusal()?.reason == "STORE_DAMAGED");
-        let status = agent.json(&["status"])?;
+        let status = agent.json(&["status", "--live"])?;
         ensure!(status["ready"] == false && status["store"] != "ok", "{status}");
         ensure!(status["degraded"].to_string().contains("guardctl recover"), "{status}");
         // It goes on observing.
@@ -225,7 +225,7 @@ fn damage_while_it_runs_is_found_by_a_check_and_written_anew_from_memory() -> Re
     let found = agent.ctl(&["check"])?.refusal()?;
     ensure!(found.reason == "STORE_DAMAGED" && found.message.contains("in memory"), "{found:?}");
     agent.await_readyz(503)?;
-    let status = agent.json(&["status"])?;
+    let status = agent.json(&["status", "--live"])?;
     ensure!(status["degraded"].to_string().contains("guardctl recover"), "{status}");
     let refusal = agent.ctl(&["allocate", "--pool", POOL, "--sandbox", "new"])?.refusal()?;
     ensure!((&*refusal.status, &*refusal.reason) == ("UNAVAILABLE", "STORE_DAMAGED"));
@@ -255,7 +255,7 @@ fn an_older_copy_of_the_store_is_noticed_and_no_generation_comes_twice() -> Resu
 
     scene.agent.start_again_degraded()?;
     scene.is_lost()?;
-    let why = scene.agent.json(&["status"])?["store"].to_string();
+    let why = scene.agent.json(&["status", "--live"])?["store"].to_string();
     ensure!(why.contains("older copy") && why.contains(&later.generation.to_string()), "{why}");
     scene.held = later;
     scene.recovers(&[], "active")?;

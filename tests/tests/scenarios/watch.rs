@@ -51,7 +51,7 @@ fn a14_two_lines_of_configuration_flag_the_first_duplicate() -> Result<()> {
     let lab = Lab::new()?;
     lab.add_bridge(BARE)?;
     let agent = watch(&lab, BARE)?;
-    assert_eq!(agent.json(&["status"])?["ready"], true);
+    assert_eq!(agent.json(&["status", "--live"])?["ready"], true);
     let two = two(&lab, &agent, BARE)?;
     // Each of them answers for it, as a running sandbox does.
     for sandbox in &two {

@@ -176,7 +176,7 @@ fn the_incident_an_index_that_omits_a_removal_that_fails_and_a_restart() -> Resu
     parts.say(&[], &[]);
     eventually("a removal that fails", || Ok((removed(&agent, "failed")? >= 1.0).then_some(())))?;
     assert_eq!(agent.await_readyz(503)?, "watchdog\n", "what it is about is not for everyone");
-    let why = agent.list(&["status"], "degraded")?;
+    let why = agent.list(&["status", "--live"], "degraded")?;
     assert!(why[0]["why"].to_string().contains("container a"), "{why:?}");
     kept(&agent)?;
     agent.kill()?;

@@ -175,7 +175,7 @@ impl ::serde::Serialize for AwaitedSource {
 impl ::serde::Serialize for LiveAddress {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("LiveAddress", 8)?;
+        let mut object = serializer.serialize_struct("LiveAddress", 9)?;
         object.serialize_field("address", &crate::json::text(&self.address))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
         object.serialize_field("vlan", &self.vlan)?;
@@ -184,6 +184,7 @@ impl ::serde::Serialize for LiveAddress {
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
         object.serialize_field("evidence", &self.evidence)?;
         object.serialize_field("lease", &self.lease)?;
+        object.serialize_field("sandbox", &crate::json::text(&self.sandbox))?;
         object.end()
     }
 }

@@ -30,7 +30,8 @@ pub struct AllocateRequest {
     /// Declares the binding: the only port, by the name of the host's side.
     #[prost(string, tag = "6")]
     pub interface: ::prost::alloc::string::String,
-    /// Free text for people, kept with the lease.
+    /// Free text for people, kept with the lease: up to 64, each with a key of up to 63 bytes and a value
+    /// of up to 253.
     #[prost(map = "string, string", tag = "7")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -148,7 +149,8 @@ pub struct ListLeasesRequest {
     /// Each that is set narrows the list.
     #[prost(string, tag = "1")]
     pub pool: ::prost::alloc::string::String,
-    /// Only those in this state.
+    /// Only those in this state. A free address has no lease: with LEASE_STATE_FREE, as with a number that
+    /// is no state, INVALID_ARGUMENT.
     #[prost(enumeration = "LeaseState", tag = "2")]
     pub state: i32,
     /// Only those of this sandbox, whatever its lifecycle.
@@ -174,16 +176,26 @@ pub struct ListLeasesResponse {
     #[prost(uint64, tag = "3")]
     pub seq: u64,
 }
-/// Says where the stream begins.
+/// Says where the stream begins, and what is in it. Each filter that is set narrows it; a "gap" is always
+/// told.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
     /// Events after this sequence number; not set: from now on. Events that are no longer held are
     /// replaced by one of type "gap".
     #[prost(uint64, optional, tag = "1")]
-    pub from: ::core::option::Option<u64>,
+    pub after_seq: ::core::option::Option<u64>,
     /// The name of a subscriber in the configuration, whose lag is then known; may be empty.
     #[prost(string, tag = "2")]
     pub subscriber: ::prost::alloc::string::String,
+    /// Only events of these types ("lease.held"), or of these groups of types ("lease", "conflict").
+    #[prost(string, repeated, tag = "3")]
+    pub types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only events about leases of this pool.
+    #[prost(string, tag = "4")]
+    pub pool: ::prost::alloc::string::String,
+    /// Only events about leases of this sandbox, and about incidents in which it is a claimant.
+    #[prost(string, tag = "5")]
+    pub sandbox: ::prost::alloc::string::String,
 }
 /// Asks for all pools.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -571,6 +583,9 @@ pub struct LiveAddress {
     /// The generation of the lease, where one holds the address.
     #[prost(uint64, optional, tag = "7")]
     pub lease: ::core::option::Option<u64>,
+    /// The sandbox that has the lease.
+    #[prost(string, tag = "9")]
+    pub sandbox: ::prost::alloc::string::String,
 }
 /// A port of a watched bridge.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2546,7 +2561,8 @@ pub mod leases_client {
         }
         /// Lease and conflict events as they are committed. A subscriber that falls behind gets an event
         /// of type "gap" and reads the state anew: all pages of Leases.List, then the events after their
-        /// `seq`.
+        /// `seq`. Where filters pass over many events, one of type "bookmark" says now and then how far the
+        /// stream is. An agent that stops ends it with UNAVAILABLE, STOPPING and a RetryInfo.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -2654,7 +2670,8 @@ pub mod leases_server {
             + 'static;
         /// Lease and conflict events as they are committed. A subscriber that falls behind gets an event
         /// of type "gap" and reads the state anew: all pages of Leases.List, then the events after their
-        /// `seq`.
+        /// `seq`. Where filters pass over many events, one of type "bookmark" says now and then how far the
+        /// stream is. An agent that stops ends it with UNAVAILABLE, STOPPING and a RetryInfo.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchRequest>,

@@ -22,6 +22,8 @@ use tokio::{
 };
 use tonic::{Streaming, transport::Channel};
 
+use crate::view::conflict::worst_first;
+
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an answer may take before the screen says that there is none.
@@ -98,7 +100,8 @@ async fn sample(channel: &Channel, events: Option<Events>) -> Result<Sample, Cal
     let pools = pages::all(channel, ListPoolsRequest::default()).await?;
     let ports = pages::all(channel, PortsRequest::default()).await?;
     let at = Instant::now();
-    let conflicts = pages::all(channel, ConflictsRequest::default()).await?;
+    let mut conflicts = pages::all(channel, ConflictsRequest::default()).await?;
+    worst_first(&mut conflicts.conflicts);
     let status = answer(guard.status(StatusRequest {})).await?;
     Ok(Sample {
         at,

@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+
 use guard_api::proto;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -5,7 +7,7 @@ use serde::Serialize;
 use super::{ago, inner_segment, moment, or_dash, quantity};
 use crate::{
     output::{Screen, View, printable},
-    table::{Table, cell, plain, signal},
+    table::{Table, cell, plain, short, signal},
 };
 
 /// `impostor 02:00:00:00:00:0b@veth-b web-2`
@@ -14,8 +16,8 @@ fn brief(claimant: &proto::Claimant) -> String {
     let who = match (mac.is_empty() && interface.is_empty(), sandbox.is_empty()) {
         (true, true) => "not known".to_owned(),
         // Only a source tells of it.
-        (true, false) => sandbox.clone(),
-        (false, _) => format!("{}@{} {sandbox}", or_dash(mac), or_dash(interface)),
+        (true, false) => short(sandbox).to_owned(),
+        (false, _) => format!("{}@{} {}", or_dash(mac), or_dash(interface), short(sandbox)),
     };
     format!("{:<8} {}", or_dash(claimant.role().word()), who.trim_end())
 }
@@ -44,6 +46,21 @@ fn counted(frames: u64) -> String {
         1 => "1 frame".to_owned(),
         frames => format!("{} frames", quantity(frames)),
     }
+}
+
+/// Puts those first that somebody has to look at first: open, not silenced, severe, and of the kind that
+/// says most. Among their like the oldest is first, as in the agent's list.
+pub(crate) fn worst_first(conflicts: &mut [proto::Conflict]) {
+    use proto::ConflictKind::*;
+    const KINDS: [proto::ConflictKind; 12] = [
+        Gateway, Clone, Duplicate, Flap, Declined, Router, Opaque, Coverage, Proxy, Loop,
+        Inventory, Flood,
+    ];
+    conflicts.sort_by_key(|conflict| {
+        let kind = KINDS.iter().position(|kind| *kind == conflict.kind()).unwrap_or(KINDS.len());
+        let severity = Reverse(conflict.severity);
+        (!conflict.open, conflict.silenced_until.is_some(), severity, kind)
+    });
 }
 
 /// Of all claimants.
@@ -228,6 +245,28 @@ ADDRESS    KIND       SEVERITY  BRIDGE  SINCE    FRAMES  OPEN  ID
             let list = proto::ConflictsResponse { conflicts: vec![conflict], ..Default::default() };
             assert!(shown(&list).contains(said), "{}", shown(&list));
         }
+    }
+
+    #[test]
+    fn the_worst_is_first_and_what_is_silenced_or_closed_is_last() {
+        use proto::{ConflictKind::*, Severity::*};
+        let conflict = |id: &str, kind: proto::ConflictKind, severity: proto::Severity| {
+            let (id, kind, severity) = (id.to_owned(), kind.into(), severity.into());
+            proto::Conflict { id, kind, severity, open: true, ..Default::default() }
+        };
+        let mut all = [
+            proto::Conflict { open: false, ..conflict("closed", Gateway, Critical) },
+            conflict("unowned", Unowned, Info),
+            proto::Conflict { silenced_until: stamp(9), ..conflict("silenced", Gateway, Critical) },
+            conflict("flood", Flood, Warning),
+            conflict("duplicate", Duplicate, Warning),
+            conflict("gateway", Gateway, Critical),
+            conflict("second", Gateway, Critical),
+        ];
+        worst_first(&mut all);
+        let order = all.map(|conflict| conflict.id);
+        let wanted = ["gateway", "second", "duplicate", "flood", "unowned", "silenced", "closed"];
+        assert_eq!(order, wanted);
     }
 
     #[test]

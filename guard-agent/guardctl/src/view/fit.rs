@@ -162,6 +162,7 @@ fn what_is_seen_fits() {
         interface: interface(),
         evidence: vec![evidence(); 4],
         lease: Some(u64::MAX),
+        sandbox: "3f2a90c1d4e5".repeat(3),
         inner_vlan: 4094,
     };
     shown(&proto::LiveResponse { live: vec![live], ..Default::default() });

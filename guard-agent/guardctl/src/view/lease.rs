@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use guard_api::proto;
 
 use super::number;
 use crate::{
     output::{Screen, View},
-    table::{Table, cell, signal},
+    table::{Table, cell, short, signal},
 };
 
 /// The MAC and the port that are bound to a lease. Of a quarantined address that has nobody's, those
@@ -23,6 +25,11 @@ fn notes(lease: &proto::Lease) -> Vec<String> {
     let mut notes = Vec::new();
     if !lease.reason.is_empty() {
         notes.push(format!("reason: {}", lease.reason));
+    }
+    if !lease.labels.is_empty() {
+        let labels: BTreeMap<_, _> = lease.labels.iter().collect();
+        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        notes.push(labels.join(", "));
     }
     if !lease.holds.is_empty() {
         notes.push(format!("waits for: {}", lease.holds.join(", ")));
@@ -57,7 +64,7 @@ pub(super) fn table(leases: &[proto::Lease], screen: Screen) -> String {
         let cells = [
             cell(&lease.address),
             signal(lease.state().word()),
-            cell(&lease.sandbox),
+            cell(short(&lease.sandbox)),
             cell(&number(lease.generation)),
             cell(mac),
             cell(interface),
@@ -126,6 +133,7 @@ pub(super) mod tests {
             "\
 ADDRESS    STATE        SANDBOX  GENERATION        MAC                INTERFACE
 10.8.64.2  active       web-1    1866435632857088  02:00:00:00:00:0a  veth-web-1
+  team=a
 10.8.64.3  quarantined  -        -                 02:00:00:00:00:0c  veth-c
   reason: live
   waits for: nfs-proxy
