@@ -288,13 +288,12 @@ impl Transaction<'_> {
         let gone = lease.binding.ifindex.is_none_or(|ifindex| !self.view.port_exists(ifindex));
         let mut binding = lease.binding.clone();
         if binding.declared && gone && binding.mac.is_some() {
-            // The MAC's port, which nobody named; after the end of the one that was named the first on
-            // which the MAC claims is in its place.
-            if binding.port_ended && self.may_teach(&lease, station) {
-                binding.interface = Some(Arc::clone(&station.interface));
-            }
-            let named = binding.interface.as_deref();
-            if named.map_or(!binding.port_ended, |named| *named == *station.interface) {
+            // The MAC's port. Where nobody named it, it stays without a name: it is learned only.
+            let is_here = match binding.interface.as_deref() {
+                Some(named) => *named == *station.interface,
+                None => !binding.port_ended || self.may_teach(&lease, station),
+            };
+            if is_here {
                 binding.ifindex = Some(station.ifindex);
                 binding.device = self.view.device(station.ifindex);
                 binding.port_ended = false;
