@@ -94,7 +94,7 @@ fn a_bound_port_that_leaves_its_bridge_keeps_what_is_its() -> Result<()> {
     world.lab.host().ip(&format!("link set {port} nomaster"))?;
     await_no_port(&world, &port)?;
     steal()?;
-    world.lab.host().ip(&format!("link set {port} master {}", BRIDGE))?;
+    world.lab.host().ip(&format!("link set {port} master {BRIDGE}"))?;
     world.agent.await_port(&world.victim)?;
     world.victim.netns().ip("link set eth0 down")?;
     steal()?;

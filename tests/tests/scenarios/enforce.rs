@@ -251,7 +251,7 @@ fn a_port_that_comes_anew_under_a_name_has_not_the_mode_of_the_one_before() -> R
         agent.await_port(&sandbox)?;
         let port = sandbox.port().to_owned();
         set(&agent, &["port", "set", &port, "--mode", "enforce"])?;
-        let mode = |agent: &guard_tests::Agent| -> Result<Option<Value>> {
+        let mode = |agent: &Agent| -> Result<Option<Value>> {
             let ports = agent.list(&["ports"], "ports")?;
             Ok(ports.iter().find(|known| known["interface"] == port).map(|p| p["mode"].clone()))
         };
