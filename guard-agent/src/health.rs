@@ -80,7 +80,8 @@ impl Health {
     fn first(&self, is: impl Fn(&str) -> bool) -> Option<Degraded> {
         let all = self.degraded.read();
         let others = |what: &str| {
-            what.starts_with(BRIDGE)
+            what.starts_with(BRAKE)
+                || what.starts_with(BRIDGE)
                 || what.starts_with(ENFORCEMENT)
                 || what.starts_with(POOL)
                 || what.starts_with(SOURCE)
@@ -106,9 +107,10 @@ impl Health {
         *self.booted.borrow()
     }
 
-    /// The boot pass has ended and nothing is degraded.
+    /// The boot pass has ended and nothing is degraded, but for brakes: those a few sandboxes together can
+    /// have put on, by what they send.
     pub fn ready(&self) -> bool {
-        self.booted() && self.degraded.read().is_empty()
+        self.booted() && self.degraded.read().keys().all(|what| what.starts_with(BRAKE))
     }
 }
 
@@ -142,6 +144,7 @@ pub const NEIGHBOURS: &str = "neighbours";
 /// How HTTP that cannot be served is listed.
 pub const HTTP: &str = "http";
 
+const BRAKE: &str = "brake ";
 const BRIDGE: &str = "bridge ";
 const POOL: &str = "pool ";
 const SOURCE: &str = "source ";
@@ -154,6 +157,11 @@ pub fn source(name: &str) -> String {
 /// How a bridge is listed that does not enforce all that is configured.
 pub fn enforcement(bridge: &str) -> String {
     format!("{ENFORCEMENT} {bridge}")
+}
+
+/// How a bridge is listed on which the brake is on.
+pub fn brake(bridge: &str) -> String {
+    format!("{BRAKE}{bridge}")
 }
 
 /// How a bridge that does not exist is listed.
@@ -215,6 +223,17 @@ mod tests {
         assert_eq!(health.list()[0].since, since, "the same trouble, another reason");
         health.recovered("bridge rt0");
         assert!(health.ready());
+    }
+
+    #[test]
+    fn a_brake_is_listed_and_takes_no_readiness_away() {
+        let health = Health::default();
+        health.boot_pass_ended();
+        health.degraded(&brake("rt0"), "it is on");
+        assert!(health.ready() && health.observer().is_none());
+        assert_eq!(health.list().len(), 1);
+        health.degraded(STORE, "it is damaged");
+        assert!(!health.ready());
     }
 
     #[test]

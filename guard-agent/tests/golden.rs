@@ -74,7 +74,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
             frames, malformed, no_claim, opaque, would_drop, dropped, odd, clones, routers,
             over_quota, over_budget, events_lost, live_full, macs_full, unjudged,
         }
-        Policy { ifindex, drops, mode, closed, reserved }
+        Policy { ifindex, drops, mode, closed, reserved, until_ns }
         PortMac { ifindex, mac, reserved }
         Mode { enforce, braked }
         DropKey { ifindex, reason }

@@ -35,7 +35,7 @@ pub(crate) fn settle<F: Frame + ?Sized, S: Store>(
         Some(Policy { drops, .. }) if reasons & drops == PASS => return PASSES,
         Some(policy) => {
             let count = reasons & policy.drops;
-            (count, count & !spared(policy, store.mode(ingress.port.bridge_slot)))
+            (count, count & !spared(policy, store.mode(ingress.port.bridge_slot), now_ns))
         }
     };
     let dropped = drop != PASS;
@@ -54,9 +54,12 @@ pub(crate) fn policy<'a, T: Tables>(tables: &'a T, port: &Port, from: u32) -> Op
 
 /// A bit for each reason for which nothing drops now.
 #[inline(always)]
-fn spared(policy: &Policy, mode: Option<&Mode>) -> u32 {
+fn spared(policy: &Policy, mode: Option<&Mode>, now_ns: u64) -> u32 {
     let Mode { enforce, braked } = mode.copied().unwrap_or_default();
+    let is_over = policy.until_ns != 0 && now_ns >= policy.until_ns;
     match policy.mode {
+        _ if is_over && enforce == 0 => u32::MAX,
+        _ if is_over => braked,
         MODE_OBSERVE => u32::MAX,
         MODE_ENFORCE => braked,
         _ if enforce == 0 => u32::MAX,

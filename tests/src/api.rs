@@ -108,7 +108,7 @@ impl Client {
     /// The agent refuses, or is gone.
     pub async fn release(&mut self, generation: u64) -> Result<Outcome, Status> {
         let which = Some(release_request::Which::Generation(generation));
-        self.end(ReleaseRequest { which, only_if_gone: false }).await
+        self.end(ReleaseRequest { which, only_if_gone: false, cut: false }).await
     }
 
     /// Says for a subscriber that a released lease need not wait for it.

@@ -86,7 +86,8 @@ impl Agent {
         generation: u64,
         only_if_gone: bool,
     ) -> Result<(), CallError> {
-        let request = ReleaseRequest { which: Some(Which::Generation(generation)), only_if_gone };
+        let request =
+            ReleaseRequest { which: Some(Which::Generation(generation)), only_if_gone, cut: false };
         answer(self.client().release(request)).await.map(drop)
     }
 

@@ -238,6 +238,9 @@ pub struct Release {
     /// The run of the sandbox; needed where several hold leases.
     #[arg(long, conflicts_with = "generation", requires = "sandbox")]
     pub lifecycle: Option<String>,
+    /// Ends at once what the sandbox still has open: its frames are dropped where that is enforced.
+    #[arg(long)]
+    pub cut: bool,
 }
 
 #[derive(Debug, Args)]

@@ -170,11 +170,11 @@ impl From<Bind> for BindRequest {
 }
 
 impl From<Release> for ReleaseRequest {
-    fn from(Release { generation, sandbox, lifecycle }: Release) -> Self {
+    fn from(Release { generation, sandbox, lifecycle, cut }: Release) -> Self {
         let lifecycle = lifecycle.unwrap_or_default();
         let owner = || sandbox.map(|sandbox| Which::Owner(Owner { sandbox, lifecycle }));
         let which = generation.map(Which::Generation).or_else(owner);
-        Self { which, only_if_gone: false }
+        Self { which, only_if_gone: false, cut }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The modes of ports, in a file of the state directory.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -16,14 +15,13 @@ use guard_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::PortMode;
-
 /// The file's name.
 const NAME: &str = "port-modes.json";
 
 /// One port's.
 #[derive(Deserialize, Serialize)]
 struct Row {
+    ifindex: u32,
     bridge: Arc<str>,
     port: Arc<str>,
     mode: Mode,
@@ -59,9 +57,10 @@ impl OverridesFile {
     fn read(&self) -> io::Result<Overrides> {
         let text = files::read_regular(&self.path, bounds::CONFIGURATION)?;
         let mut overrides = Overrides::default();
-        for Row { bridge, port, mode, until } in serde_json::from_str::<Vec<Row>>(&text)? {
+        for row in serde_json::from_str::<Vec<Row>>(&text)? {
+            let Row { ifindex, bridge, port, mode, until } = row;
             let until = until.map(Timestamp::from_second).transpose().map_err(io::Error::other)?;
-            overrides.set(&bridge, &port, Some(Override { mode, until }));
+            overrides.set(ifindex, Some(Override { bridge, port, mode, until }));
         }
         Ok(overrides)
     }
@@ -70,46 +69,37 @@ impl OverridesFile {
     ///
     /// # Errors
     /// It cannot be stored, and nothing is changed.
-    pub(super) fn set(
-        &mut self,
-        bridge: &Arc<str>,
-        port: &Arc<str>,
-        mode: Option<Override>,
-    ) -> io::Result<()> {
+    pub(super) fn set(&mut self, ifindex: u32, mode: Option<Override>) -> io::Result<()> {
         let mut new = self.overrides.clone();
-        new.set(bridge, port, mode);
+        new.set(ifindex, mode);
         self.store(&new)?;
         self.overrides = new;
         Ok(())
     }
 
-    /// Removes those whose time is over, and returns where they were.
-    ///
-    /// # Errors
-    /// That cannot be stored; they are over all the same.
-    pub(super) fn expire(&mut self, now: Timestamp) -> io::Result<Vec<(Arc<str>, Arc<str>)>> {
-        let over = self.overrides.expire(now);
-        if !over.is_empty() {
-            self.store(&self.overrides)?;
-        }
-        Ok(over)
+    /// Removes those whose time or whose port is over, and returns them, and whether that is stored: they
+    /// are over all the same.
+    pub(super) fn expire(
+        &mut self,
+        now: Timestamp,
+        has_ended: impl Fn(u32) -> bool,
+    ) -> (Vec<(u32, Override)>, io::Result<()>) {
+        let over = self.overrides.expire(now, has_ended);
+        let stored = if over.is_empty() { Ok(()) } else { self.store(&self.overrides) };
+        (over, stored)
     }
 
-    /// The ports of a bridge that have one.
-    pub(super) fn on(&self, bridge: &str) -> Vec<PortMode> {
-        self.overrides.on(bridge).map(|(port, entry)| (port.clone(), entry)).collect()
-    }
-
-    /// All modes, by bridge and port.
-    pub(super) fn modes(&self) -> BTreeMap<(Arc<str>, Arc<str>), Mode> {
-        self.overrides.iter().map(|(place, entry)| (place.clone(), entry.mode)).collect()
+    /// All of them, by ifindex.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Override)> {
+        self.overrides.iter()
     }
 
     /// Writes another file and puts it in the place of the one before.
     fn store(&self, overrides: &Overrides) -> io::Result<()> {
-        let row = |((bridge, port), entry): (&(Arc<str>, Arc<str>), Override)| Row {
-            bridge: bridge.clone(),
-            port: port.clone(),
+        let row = |(ifindex, entry): (u32, &Override)| Row {
+            ifindex,
+            bridge: entry.bridge.clone(),
+            port: entry.port.clone(),
             mode: entry.mode,
             until: entry.until.map(Timestamp::as_second),
         };
@@ -129,14 +119,16 @@ mod tests {
     #[test]
     fn what_is_set_is_there_at_the_next_start_until_its_time_is_over() {
         let dir = tempfile::tempdir().unwrap();
-        let (bridge, port) = (Arc::from("rt0"), Arc::from("veth-a"));
         let mut file = OverridesFile::open(dir.path()).unwrap();
         let until = Timestamp::from_second(100).ok();
-        file.set(&bridge, &port, Some(Override { mode: Mode::Enforce, until })).unwrap();
+        let (bridge, port) = (Arc::from("rt0"), Arc::from("veth-a"));
+        let own = Override { bridge, port, mode: Mode::Enforce, until };
+        file.set(7, Some(own.clone())).unwrap();
         let mut file = OverridesFile::open(dir.path()).unwrap();
-        assert_eq!(file.on("rt0"), [(port.clone(), Override { mode: Mode::Enforce, until })]);
-        assert_eq!(file.expire(Timestamp::from_second(100).unwrap()).unwrap().len(), 1);
-        assert_eq!(OverridesFile::open(dir.path()).unwrap().modes(), BTreeMap::new());
+        assert_eq!(file.iter().collect::<Vec<_>>(), [(7, &own)]);
+        let (over, stored) = file.expire(Timestamp::from_second(100).unwrap(), |_| false);
+        assert_eq!((over, stored.is_ok()), (vec![(7, own)], true));
+        assert_eq!(OverridesFile::open(dir.path()).unwrap().iter().count(), 0);
     }
 
     #[test]
@@ -144,6 +136,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NAME), "[{\"bridge\": 3}]").unwrap();
         let (file, error) = OverridesFile::open(dir.path()).unwrap_err();
-        assert!(file.modes().is_empty() && error.to_string().contains("invalid type"), "{error}");
+        assert!(
+            file.iter().next().is_none() && error.to_string().contains("invalid type"),
+            "{error}"
+        );
     }
 }

@@ -69,7 +69,8 @@ impl Inner {
 
     pub(super) fn in_force(&self) -> InForce {
         let mode = |bridge: &Bridge| (bridge.name.clone(), bridge.mode);
-        InForce { bridges: self.bridges.iter().map(mode).collect(), ports: self.file.modes() }
+        let own = self.file.iter().map(|(at, own)| (at, (own.bridge.clone(), own.mode)));
+        InForce { bridges: self.bridges.iter().map(mode).collect(), ports: own.collect() }
     }
 
     /// How many ports of a bridge enforce and drop, and whether nobody is before the program on any.
@@ -78,7 +79,7 @@ impl Inner {
         let ports = self.ports.read();
         let own = || ports.iter().filter(|(_, status)| status.port.bridge == bridge.name);
         let in_force = self.in_force();
-        let enforcing = own().filter(|(_, status)| in_force.of(status).enforces()).count();
+        let enforcing = own().filter(|(at, status)| in_force.of(**at, status).enforces()).count();
         let is_dropping =
             |counted: &&Counted| counted.dropped > 0 && now.saturating_sub(counted.last) < DROPPING;
         let mut dropping: Vec<_> =
@@ -93,7 +94,7 @@ impl Inner {
     pub(super) fn enforced(&self) -> BTreeSet<u32> {
         let in_force = self.in_force();
         let ports = self.ports.read();
-        let enforced = ports.iter().filter(|(_, status)| in_force.of(status).enforces());
+        let enforced = ports.iter().filter(|(at, status)| in_force.of(**at, status).enforces());
         enforced.map(|(ifindex, _)| *ifindex).collect()
     }
 

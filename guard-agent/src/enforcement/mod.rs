@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use aya::maps::{Array, MapData, MapError};
 use guard_core::enforcement::{Facts, Finding, Kept, Mode, Override, PortFacts, preflight};
 use guard_ebpf::{abi, counters::DropReason};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{
     task::spawn_blocking,
@@ -22,7 +23,7 @@ use tokio::{
 use self::{bridge::Bridge, counted::DropsMap, file::OverridesFile, inner::Inner};
 pub(crate) use self::{
     counted::{Counted, decode},
-    state::{BridgeState, InForce, PortMode},
+    state::{BridgeState, InForce},
 };
 use crate::{
     clock,
@@ -107,7 +108,9 @@ impl Enforcement {
         for bridge in &bridges {
             report(&health, owners.set_enforcement(&bridge.name, bridge.settings.clone()));
         }
-        report(&health, owners.set_overrides(file.modes()));
+        for (ifindex, own) in file.iter() {
+            report(&health, owners.set_port_mode(ifindex, Some(own.clone())));
+        }
         let ports = SharedPorts::default();
         let brake = config.enforce.brake;
         let inner = Inner { modes, drops, file, bridges, brake, counted: Vec::new(), ports };
@@ -119,6 +122,7 @@ impl Enforcement {
         let inner = &mut *self.inner.lock();
         inner.ports = ports;
         inner.read_drops();
+        self.expire(inner);
         for at in 0..inner.bridges.len() {
             self.apply(inner, at);
         }
@@ -190,22 +194,28 @@ impl Enforcement {
     pub(crate) fn set_port(
         &self,
         port: &str,
-        mode: Option<Override>,
+        mode: Option<(Mode, Option<Timestamp>)>,
         yes: bool,
         dry_run: bool,
     ) -> Result<BridgeState, ModeError> {
         let inner = &mut *self.inner.lock();
-        let known =
-            inner.ports.read().values().find(|status| *status.port.interface == *port).cloned();
-        let known = known.ok_or(ModeError::PortUnknown)?.port;
-        let at = inner.at(&known.bridge).ok_or(ModeError::BridgeUnknown)?;
-        self.may(inner, at, mode.map_or(Mode::Observe, |entry| entry.mode), yes)?;
+        let (ifindex, bridge) = {
+            let ports = inner.ports.read();
+            let known = ports.iter().find(|(_, status)| *status.port.interface == *port);
+            let (ifindex, status) = known.ok_or(ModeError::PortUnknown)?;
+            (*ifindex, status.port.bridge.clone())
+        };
+        let at = inner.at(&bridge).ok_or(ModeError::BridgeUnknown)?;
+        self.may(inner, at, mode.map_or(Mode::Observe, |(mode, _)| mode), yes)?;
         if !dry_run {
-            inner.file.set(&known.bridge, &known.interface, mode)?;
-            self.owners.set_overrides(inner.file.modes())?;
+            let port: Arc<str> = port.into();
+            let own =
+                mode.map(|(mode, until)| Override { bridge, port: port.clone(), mode, until });
+            inner.file.set(ifindex, own.clone())?;
+            self.owners.set_port_mode(ifindex, own)?;
             inner.bridges[at].brake.changed(clock::monotonic());
             self.look(inner);
-            let mode = mode.map_or("bridge", |entry| entry.mode.name());
+            let (mode, port) = (mode.map_or("bridge", |(mode, _)| mode.name()), &*port);
             tracing::warn!(port, mode, "the mode of a port was set");
         }
         Ok(self.state(inner, at))
@@ -292,22 +302,18 @@ impl Enforcement {
         self.look(inner);
     }
 
-    /// Ends the modes of ports whose time is over.
+    /// Ends the modes of ports whose time is over, or which have ended.
     fn expire(&self, inner: &mut Inner) {
-        match inner.file.expire(clock::now().wall) {
-            Ok(over) if over.is_empty() => return,
-            Ok(over) => {
-                for (bridge, port) in over {
-                    tracing::warn!(
-                        bridge = &*bridge,
-                        port = &*port,
-                        "the mode of a port has expired"
-                    );
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the modes of ports cannot be stored"),
+        let has_ended = |ifindex| !self.owners.has_mode(ifindex);
+        let (over, stored) = inner.file.expire(clock::now().wall, has_ended);
+        for (ifindex, Override { bridge, port, .. }) in over {
+            let (bridge, port) = (&*bridge, &*port);
+            tracing::warn!(bridge, port, "the mode of a port has ended");
+            report(&self.health, self.owners.set_port_mode(ifindex, None));
         }
-        report(&self.health, self.owners.set_overrides(inner.file.modes()));
+        if let Err(error) = stored {
+            tracing::warn!(%error, "the modes of ports cannot be stored");
+        }
     }
 
     /// Lets those frames pass again that a change has begun to drop, where it is the change that is wrong.
@@ -337,12 +343,16 @@ impl Enforcement {
     fn look(&self, inner: &Inner) {
         self.reporter.set_enforced(inner.enforced());
         for bridge in &inner.bridges {
-            let key = health::enforcement(&bridge.name);
-            if bridge.braked != 0 {
+            let brake = health::brake(&bridge.name);
+            if bridge.braked == 0 {
+                self.health.recovered(&brake);
+            } else {
                 let why = "the brake is on: after a change many ports at once had frames dropped that \
                            claim nothing of anybody; they pass until `guardctl enforce resume`";
-                self.health.degraded(&key, why);
-            } else if bridge.mode.enforces() {
+                self.health.degraded(&brake, why);
+            }
+            let key = health::enforcement(&bridge.name);
+            if bridge.mode.enforces() {
                 match inner.unknown(&bridge.name) {
                     Some(why) => self.health.degraded(&key, &why),
                     None => self.health.recovered(&key),
@@ -375,12 +385,13 @@ impl Enforcement {
                 frames: counted.would_drop + counted.dropped,
                 address: counted.address(),
             });
-            let behind = self.owners.behind(*ifindex);
+            let bound = self.owners.bound_to(*ifindex);
             PortFacts {
                 name: status.port.interface.clone(),
                 unknown: (status.kind.0 == PortKind::Unknown).then(|| status.kind.1.clone()),
                 uncovered: status.why.clone(),
-                sandbox: behind.map(|owner| owner.sandbox),
+                sandbox: bound.map(|(sandbox, _)| sandbox.into()),
+                addresses: self.owners.addresses_of(*ifindex),
                 kept: kept.collect(),
             }
         };
@@ -413,7 +424,12 @@ impl Enforcement {
                 .collect(),
             ports_enforcing,
             ports_dropping,
-            ports: inner.file.on(&bridge.name),
+            ports: inner
+                .file
+                .iter()
+                .filter(|(_, own)| own.bridge == bridge.name)
+                .map(|(_, own)| own.clone())
+                .collect(),
             findings,
         }
     }

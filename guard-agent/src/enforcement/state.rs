@@ -7,9 +7,6 @@ use guard_ebpf::counters::DropReason;
 
 use crate::observer::{PortKind, PortStatus};
 
-/// A port that has a mode of its own.
-pub(crate) type PortMode = (Arc<str>, Override);
-
 /// How frames are judged on one bridge.
 #[derive(Clone, Debug)]
 pub(crate) struct BridgeState {
@@ -26,7 +23,7 @@ pub(crate) struct BridgeState {
     /// Of how many frames were dropped of late.
     pub ports_dropping: usize,
     /// The ports with a mode of their own.
-    pub ports: Vec<PortMode>,
+    pub ports: Vec<Override>,
     /// What speaks against enforcing.
     pub findings: Vec<Finding>,
 }
@@ -36,17 +33,19 @@ pub(crate) struct BridgeState {
 pub(crate) struct InForce {
     /// By bridge.
     pub(super) bridges: BTreeMap<Arc<str>, Mode>,
-    /// Of ports that have one of their own, by bridge and port.
-    pub(super) ports: BTreeMap<(Arc<str>, Arc<str>), Mode>,
+    /// Of ports that have one of their own, by ifindex, each with its bridge.
+    pub(super) ports: BTreeMap<u32, (Arc<str>, Mode)>,
 }
 
 impl InForce {
     /// What becomes of the frames of a port.
-    pub(crate) fn of(&self, PortStatus { port, kind, coverage, .. }: &PortStatus) -> Mode {
+    pub(crate) fn of(&self, ifindex: u32, status: &PortStatus) -> Mode {
+        let PortStatus { port, kind, coverage, .. } = status;
         if kind.0 != PortKind::Access || coverage.is_none() {
             return Mode::Observe;
         }
-        let own = self.ports.get(&(port.bridge.clone(), port.interface.clone()));
+        let own = self.ports.get(&ifindex).filter(|(bridge, _)| *bridge == port.bridge);
+        let own = own.map(|(_, mode)| mode);
         own.or_else(|| self.bridges.get(&port.bridge)).copied().unwrap_or_default()
     }
 }

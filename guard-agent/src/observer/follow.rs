@@ -122,10 +122,13 @@ impl Observer {
     pub(super) async fn begin(&mut self) -> Result<(), NetlinkError> {
         let dump = self.netlink.dump().await?;
         let bound = self.deps.owners.devices();
-        let mut before: BTreeMap<_, _> = self.ports.pinned().map(|port| (port, None)).collect();
+        let with_modes = self.deps.owners.ports_with_modes();
+        let before = self.ports.pinned().chain(with_modes).map(|port| (port, None));
+        let mut before: BTreeMap<_, _> = before.collect();
         before.extend(bound.iter().map(|(port, device)| (*port, *device)));
         let (ended, unproven) = self.reset(dump, before);
         self.executor.set_ended(ended);
+        self.deps.owners.end_port_modes(&unproven);
         for ifindex in unproven.iter().filter(|ifindex| bound.contains_key(ifindex)) {
             tracing::info!(
                 ifindex,

@@ -237,7 +237,7 @@ impl Ports {
         let slot = match self.maps.ports.get(&ifindex, 0) {
             Ok(known) => {
                 if (known.kind == PORT_UPLINK) != uplink {
-                    self.maps.stations.judged_anew(ifindex);
+                    self.maps.stations.forget_on(ifindex);
                 }
                 known.port_slot
             }

@@ -30,8 +30,19 @@ impl Owners {
         let inner = self.inner.lock();
         let keys = inner.by_port.get(&ifindex)?.iter().filter(|key| !inner.ended.contains(key));
         let mut leases = keys.filter_map(|key| inner.holders.get(key));
-        let lease = leases.find(|lease| lease.binding.declared)?;
+        let lease = leases.find(|lease| lease.binding.declares_port(ifindex))?;
         Some((lease.owner.as_ref()?.sandbox.to_string(), lease.generation))
+    }
+
+    /// The addresses that declared bindings give to a port.
+    pub fn addresses_of(&self, ifindex: u32) -> Vec<IpAddr> {
+        let inner = self.inner.lock();
+        let keys = inner.by_port.get(&ifindex).into_iter().flatten();
+        let declares = |key: &&Place| {
+            let lease = inner.holders.get(*key).filter(|_| !inner.ended.contains(*key));
+            lease.is_some_and(|lease| lease.binding.declares_port(ifindex))
+        };
+        keys.filter(declares).map(|(_, address)| *address).collect()
     }
 
     /// The addresses of the host on a bridge that are leased all the same.
@@ -64,20 +75,53 @@ impl Inner {
             };
             // What the program noted in an entry that is as it should be stays.
             match there.remove(&key) {
-                Some(has) if (Owned { seen_ns: 0, ..has }) == owned => right.push((key, owned)),
+                Some(has) if (Owned { seen_ns: 0, ..has }) == owned => {
+                    right.push((place.into_owned(), key, owned));
+                }
                 _ => wrong.push(place.into_owned()),
             }
         }
         let mut result = Ok(());
-        for (key, owned) in right {
-            result = result.and(self.macs.set(&key, Some(&owned)));
+        for (place, key, owned) in right {
+            let macs = self.macs.set(&key, Some(&owned));
+            result = result.and(self.note(&place, macs));
         }
         // First what makes room: there can be as many as the map takes.
         for key in there.keys() {
             result = result.and(self.remove(key));
         }
         let result = wrong.iter().map(|place| self.write(place)).fold(result, Result::and);
-        result.and(self.changed())
+        result.and(self.write_unwritten_policies()).and(self.changed())
+    }
+
+    /// Notes whether the kernel has all of an address.
+    fn note(&mut self, place: &Place, written: Result<(), MapError>) -> Result<(), MapError> {
+        if written.is_err() {
+            self.unwritten.insert(place.clone());
+        } else if !self.unwritten.is_empty() {
+            self.unwritten.remove(place);
+        }
+        written
+    }
+
+    /// The ports of which the kernel does not have all that is bound to them are spared.
+    fn write_unwritten_policies(&mut self) -> Result<(), MapError> {
+        let places: Vec<_> = self.unwritten.iter().cloned().collect();
+        let ports = places.iter().filter_map(|place| self.holders.get(place)?.binding.ifindex);
+        let ports: Vec<_> = ports.collect();
+        self.write_policies(ports)
+    }
+
+    /// Tries again what the kernel had no room for.
+    pub(super) fn retry(&mut self) -> Result<(), MapError> {
+        let places: Vec<_> = self.unwritten.iter().cloned().collect();
+        let mut result = Ok(());
+        for place in places {
+            result = result.and(self.write(&place));
+            let port = self.holders.get(&place).and_then(|lease| lease.binding.ifindex);
+            result = result.and(self.write_policies(port));
+        }
+        result
     }
 
     /// Takes out the entries of bridges that nobody watches.
@@ -176,7 +220,9 @@ impl Inner {
         if let Some(lease) = holder {
             let binding = &lease.binding;
             let known = binding.ifindex.filter(|_| !self.ended.contains(key));
-            let (port, mac) = self.declared(key, binding);
+            // 0 is no port's: every claim is another's.
+            let (port, mac) =
+                if lease.binds_nobody() { (Some(0), None) } else { self.declared(key, binding) };
             let bit = |set: bool, bit: u16| if set { bit } else { 0 };
             owned.flags |= bit(!lease.is_recovered(), OWNED_LEASED)
                 | bit(binding.declared && mac.is_some(), OWNED_MAC)
@@ -189,6 +235,11 @@ impl Inner {
     }
 
     pub(super) fn write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {
+        let written = self.try_write(key);
+        self.note(key, written)
+    }
+
+    fn try_write(&mut self, key: &(Segment, IpAddr)) -> Result<(), MapError> {
         let Some(kernel) = self.kernel_key(key) else { return Ok(()) };
         let Some(owned) = self.owned(key) else { return self.remove(&kernel) };
         let Some(map) = self.map.as_mut().filter(|_| self.known) else { return Ok(()) };

@@ -34,14 +34,9 @@ impl MacTable {
         self.set(slot, PortState::default());
     }
 
-    /// A port is gone, and what lived on it lives nowhere.
-    pub(crate) fn port_gone(&mut self, ifindex: u32) {
-        self.retain(|_, holder| holder.ifindex != ifindex);
-    }
-
-    /// A port is of another kind now, by which its MACs are held there: the program finds them with their
-    /// next claims.
-    pub(crate) fn judged_anew(&mut self, ifindex: u32) {
+    /// What lives on a port lives nowhere, until it claims again: the port has left its bridge, or is of
+    /// another kind now. What a binding keeps there stays: that ends with the binding.
+    pub(crate) fn forget_on(&mut self, ifindex: u32) {
         self.retain(|_, holder| holder.ifindex != ifindex || holder.flags & MAC_BOUND != 0);
     }
 
@@ -61,10 +56,12 @@ impl MacTable {
         }
     }
 
-    /// A MAC has left a port.
+    /// A MAC has left a port, unless a binding keeps it there.
     pub(crate) fn moved(&mut self, key: &AddressKey, Mac(mac): Mac, from: u32) {
         for key in mac_keys(*key, mac) {
-            if self.macs.get(&key, 0).is_ok_and(|holder| holder.ifindex == from) {
+            let is_there =
+                |holder: MacHolder| holder.ifindex == from && holder.flags & MAC_BOUND == 0;
+            if self.macs.get(&key, 0).is_ok_and(is_there) {
                 // Idempotent: it may be gone already.
                 let _ = self.macs.remove(&key);
             }

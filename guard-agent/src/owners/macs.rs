@@ -83,7 +83,9 @@ impl BoundMacs {
         });
         let is = new.map(|(mac, ifindex)| PortMac::new(ifindex, mac.mac));
         if was == is {
-            return self.change_holder(address, new);
+            // There may have been no room for it.
+            let written = is.map_or(Ok(()), |station| self.write_station(&station));
+            return written.and(self.change_holder(address, new));
         }
         let mut result = Ok(());
         if let Some(station) = is {

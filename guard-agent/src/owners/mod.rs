@@ -6,6 +6,7 @@
 //! the kernel.
 
 mod addresses;
+mod check;
 pub(crate) mod fence;
 mod handovers;
 mod listed;
@@ -47,9 +48,6 @@ use crate::{
     ledger::{AfterCommit, KernelHolder},
 };
 
-/// An address about which two disagree, and how.
-pub(crate) type Difference = ((Segment, IpAddr), &'static str);
-
 /// Who may claim what.
 pub struct Owners {
     health: Arc<Health>,
@@ -77,6 +75,8 @@ struct Inner {
     by_interface: HashMap<Arc<str>, HashSet<(Segment, IpAddr)>>,
     /// The holders that are bound to a port, by its ifindex.
     by_port: HashMap<u32, HashSet<(Segment, IpAddr)>>,
+    /// Addresses of which the kernel does not have all that it should: it had no room.
+    unwritten: BTreeSet<(Segment, IpAddr)>,
     /// Holders whose port has ended, while their lease does not say so yet.
     ended: HashSet<(Segment, IpAddr)>,
     /// The ports that exist: bridge and name by ifindex, and the other way round.
@@ -163,61 +163,6 @@ impl Owners {
         self.handed_over.notify_one();
     }
 
-    /// What disagrees with these leases, which are all, here or in the kernel. Empty is good.
-    ///
-    /// # Errors
-    /// The kernel's map cannot be read.
-    pub fn check(&self, leases: &[Arc<Lease>]) -> Result<Vec<Difference>, MapError> {
-        let inner = self.inner.lock();
-        let mut wrong = Vec::new();
-        let mut holders = 0;
-        for lease in leases {
-            let key = (lease.segment.clone(), lease.address);
-            let wanted = binds(lease).then(|| used_by(lease));
-            holders += usize::from(wanted.is_some());
-            if inner.holders.get(&key).map(|lease| used_by(lease)) != wanted {
-                wrong.push((key, "the binding is not the lease's"));
-            }
-        }
-        if inner.holders.len() > holders {
-            let leased = |key: &&(Segment, IpAddr)| {
-                leases.iter().any(|l| l.segment == key.0 && l.address == key.1)
-            };
-            let strangers = inner.holders.keys().filter(|key| !leased(key));
-            wrong.extend(strangers.map(|key| (key.clone(), "there is a binding and no lease")));
-        }
-        let Some(map) = &inner.map else { return Ok(wrong) };
-        let mut kernel: HashMap<_, _> = entries(&**map)?.into_iter().collect();
-        for bridge in inner.bridges.keys() {
-            // A gateway can be the host's, too.
-            let wanted: HashSet<_> = inner.wanted(bridge).map(|(place, _)| place).collect();
-            for place in wanted {
-                let has = inner.kernel_key(&place).and_then(|key| kernel.remove(&key));
-                if has.map(|owned| Owned { seen_ns: 0, ..owned }) != inner.owned(&place) {
-                    wrong.push((place.into_owned(), "the kernel's entry is not the lease's"));
-                }
-            }
-        }
-        for key in kernel.keys() {
-            let bridge = inner.bridges.iter().find(|(_, ifindex)| **ifindex == key.bridge);
-            match bridge {
-                Some((name, _)) => {
-                    let place = (Segment::new(name.clone(), key.vlan), key.ip());
-                    wrong.push((place, "the kernel has an entry and nobody the address"));
-                }
-                None if inner.settled => {
-                    let segment = Segment::new(format!("ifindex {}", key.bridge), key.vlan);
-                    wrong.push((
-                        (segment, key.ip()),
-                        "the kernel has an entry of no watched bridge",
-                    ));
-                }
-                None => {}
-            }
-        }
-        Ok(wrong)
-    }
-
     /// A bridge is gone: so are its entries.
     pub fn bridge_absent(&self, bridge: &Arc<str>) {
         let inner = &mut *self.inner.lock();
@@ -259,10 +204,17 @@ impl Owners {
     /// next link with its ifindex is another one. Returns whether there were any.
     pub fn link_ended(&self, ifindex: u32) -> bool {
         let inner = &mut *self.inner.lock();
-        inner.forget_port(ifindex);
+        let name = inner.forget_port(ifindex);
+        inner.policies.ended(ifindex);
         let keys: Vec<_> = inner.by_port.get(&ifindex).into_iter().flatten().cloned().collect();
         inner.ended.extend(keys.iter().cloned());
-        let result = inner.write_all(&keys).and(inner.write_policies([ifindex]));
+        // Those that waited for its name do so again.
+        let waiting = name.and_then(|(_, interface)| inner.by_interface.get(&interface));
+        let waiting: Vec<_> = waiting.into_iter().flatten().cloned().collect();
+        let result = inner
+            .write_all(&keys)
+            .and(inner.write_all(&waiting))
+            .and(inner.write_policies([ifindex]));
         inner.hand_over_again_to(&keys);
         self.report(result);
         !keys.is_empty()
@@ -340,18 +292,22 @@ impl Owners {
         let inner = self.inner.lock();
         let keys = inner.by_port.get(&ifindex).into_iter().flatten();
         let keys = keys.filter(|key| !inner.ended.contains(key));
-        keys.filter_map(|key| inner.holders.get(key)).any(|lease| lease.binding.declared)
+        keys.filter_map(|key| inner.holders.get(key))
+            .any(|lease| lease.binding.declares_port(ifindex))
     }
 
-    /// Whether a lease's binding names this MAC on this port.
+    /// Whether a declared binding names this MAC on this port.
     pub fn is_bound(&self, ifindex: u32, mac: Mac) -> bool {
         let inner = self.inner.lock();
         let keys = inner.by_port.get(&ifindex).into_iter().flatten();
         let keys = keys.filter(|key| !inner.ended.contains(key));
-        keys.filter_map(|key| inner.holders.get(key)).any(|lease| {
-            let Binding { declared, mac: bound, ifindex: port, .. } = &lease.binding;
-            *declared && *bound == Some(mac) && *port == Some(ifindex)
-        })
+        keys.filter_map(|key| inner.holders.get(key))
+            .any(|lease| lease.binding.mac == Some(mac) && lease.binding.declares_port(ifindex))
+    }
+
+    /// Whether the kernel had no room for all of the binding that a lease should have.
+    pub fn has_no_room(&self, segment: &Segment, address: IpAddr) -> bool {
+        self.inner.lock().unwritten.contains(&(segment.clone(), address))
     }
 
     /// Whether the kernel has the binding that a lease should have.
@@ -360,7 +316,7 @@ impl Owners {
         let key = (segment.clone(), address);
         let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
         let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
-        have.is_some() && have == inner.owned(&key)
+        have.is_some() && have == inner.owned(&key) && !inner.unwritten.contains(&key)
     }
 
     /// When the owner of an address was last heard, on `CLOCK_MONOTONIC`, as far as the kernel noted it.
@@ -473,8 +429,8 @@ fn binds(lease: &Lease) -> bool {
 }
 
 /// What the kernel has of a lease rests on these.
-fn used_by(lease: &Lease) -> (&Option<Owner>, Generation, &Binding) {
-    (&lease.owner, lease.generation, &lease.binding)
+fn used_by(lease: &Lease) -> (&Option<Owner>, Generation, &Binding, bool) {
+    (&lease.owner, lease.generation, &lease.binding, lease.binds_nobody())
 }
 
 impl AfterCommit for Arc<Owners> {

@@ -2,19 +2,22 @@
 //! is, and from the bindings that name it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use aya::maps::{Array, MapData, MapError};
 use guard_core::{
-    enforcement::{Bound, Mode, Settings, policy},
+    enforcement::{Bound, Mode, Override, Settings, policy},
     lease::Lease,
 };
 use guard_ebpf::abi::{MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, Policy};
 
+use jiff::Timestamp;
+
 use super::{Inner, Owners};
-use crate::datapath::CountedMap;
+use crate::{clock, datapath::CountedMap};
 
 /// A port, as far as its policy follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +37,15 @@ pub(super) struct Policies {
     ports: BTreeMap<u32, Judged>,
     /// What their declared bindings name.
     bound: BTreeMap<u32, Bound>,
+    /// The ports that are spared, whatever is set: the kernel does not have all that is bound to them, and
+    /// would take their own for another's.
+    spared: BTreeSet<u32>,
     /// The leases are known: until then what an earlier agent wrote of a port stays.
     known: bool,
     /// What bridges are set to.
     settings: HashMap<Arc<str>, Settings>,
-    /// The ports that have a mode of their own.
-    overrides: BTreeMap<(Arc<str>, Arc<str>), Mode>,
+    /// The ports that have a mode of their own, and when that ends on the program's clock.
+    overrides: BTreeMap<u32, (Override, u64)>,
 }
 
 impl Policies {
@@ -68,22 +74,37 @@ impl Policies {
         self.write_all()
     }
 
-    /// These are all ports that have a mode of their own.
-    pub(super) fn set_overrides(
-        &mut self,
-        overrides: BTreeMap<(Arc<str>, Arc<str>), Mode>,
-    ) -> Result<(), MapError> {
-        self.overrides = overrides;
-        self.write_all()
+    /// A port has a mode of its own, or its bridge's.
+    fn set_mode(&mut self, ifindex: u32, mode: Option<Override>) -> Result<(), MapError> {
+        match mode {
+            Some(mode) => {
+                let until_ns = mode.until.map_or(0, deadline);
+                self.overrides.insert(ifindex, (mode, until_ns));
+            }
+            None => drop(self.overrides.remove(&ifindex)),
+        }
+        self.write(ifindex)
+    }
+
+    /// A link has ended, and its own mode with it.
+    pub(super) fn ended(&mut self, ifindex: u32) {
+        self.overrides.remove(&ifindex);
     }
 
     /// The declared bindings of a port name this now. Returns whether anything has changed.
-    pub(super) fn set_bound(&mut self, ifindex: u32, bound: Bound) -> Result<bool, MapError> {
+    pub(super) fn set_bound(
+        &mut self,
+        ifindex: u32,
+        bound: Bound,
+        spared: bool,
+    ) -> Result<bool, MapError> {
+        let was_spared =
+            if spared { !self.spared.insert(ifindex) } else { self.spared.remove(&ifindex) };
         let before = match bound == Bound::default() {
             true => self.bound.remove(&ifindex),
             false => self.bound.insert(ifindex, bound),
         };
-        let changed = before.unwrap_or_default() != bound;
+        let changed = before.unwrap_or_default() != bound || was_spared != spared;
         if changed { self.write(ifindex).map(|()| true) } else { Ok(false) }
     }
 
@@ -120,19 +141,29 @@ impl Policies {
         let Some(Judged { name, slot, is_access }) = self.ports.get(&ifindex) else {
             return Ok(false);
         };
-        let mode = match self.overrides.get(name) {
-            None => MODE_OF_BRIDGE,
-            Some(Mode::Observe) => MODE_OBSERVE,
-            Some(Mode::Enforce) => MODE_ENFORCE,
+        let own = self.overrides.get(&ifindex).filter(|(own, _)| own.bridge == name.0);
+        let (mode, until_ns) = match own.map(|(own, until_ns)| (own.mode, *until_ns)) {
+            None => (MODE_OF_BRIDGE, 0),
+            Some((Mode::Observe, until_ns)) => (MODE_OBSERVE, until_ns),
+            Some((Mode::Enforce, until_ns)) => (MODE_ENFORCE, until_ns),
         };
+        let (mode, until_ns) =
+            if self.spared.contains(&ifindex) { (MODE_OBSERVE, 0) } else { (mode, until_ns) };
         let settings = self.settings.get(&name.0).cloned().unwrap_or_default();
         let bound = self.bound.get(&ifindex).copied().unwrap_or_default();
-        let policy = Policy { ifindex, mode, ..policy(*is_access, &settings, bound) };
+        let policy = Policy { ifindex, mode, until_ns, ..policy(*is_access, &settings, bound) };
         let Some(map) = &mut self.map else { return Ok(false) };
         let there = map.get(slot, 0)?;
         let stays = there == policy || (!self.known && there.ifindex == ifindex && *is_access);
         if stays { Ok(false) } else { map.set(*slot, policy, 0).map(|()| true) }
     }
+}
+
+/// A moment on the program's clock, on which nothing is before 1.
+fn deadline(until: Timestamp) -> u64 {
+    let left = until.duration_since(clock::now().wall);
+    let at = clock::monotonic() + Duration::try_from(left).unwrap_or_default();
+    u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Inner {
@@ -149,8 +180,8 @@ impl Inner {
         let mut result = Ok(());
         let mut any = false;
         for ifindex in ports {
-            let bound = self.bound_on(ifindex);
-            match self.policies.set_bound(ifindex, bound) {
+            let (bound, spared) = self.bound_on(ifindex);
+            match self.policies.set_bound(ifindex, bound, spared) {
                 Ok(changed) => any |= changed,
                 Err(error) => result = Err(error),
             }
@@ -158,11 +189,11 @@ impl Inner {
         if any { result.and(self.changed()) } else { result }
     }
 
-    /// What the declared bindings of a port name.
-    fn bound_on(&self, ifindex: u32) -> Bound {
+    /// What the declared bindings of a port name, and whether the kernel lacks any of it.
+    fn bound_on(&self, ifindex: u32) -> (Bound, bool) {
         let interface = self.ports.get(&ifindex).map(|(_, interface)| interface);
         let keys = interface.map(|interface| self.bound_to(ifindex, interface)).unwrap_or_default();
-        let mut bound = Bound::default();
+        let (mut bound, mut lacks) = (Bound::default(), false);
         for key in keys {
             let Some(Lease { binding, .. }) = self.holders.get(&key).map(|lease| &**lease) else {
                 continue;
@@ -173,8 +204,9 @@ impl Inner {
             bound.ipv4 |= key.1.is_ipv4();
             bound.ipv6 |= key.1.is_ipv6();
             bound.any_mac |= binding.mac.is_none();
+            lacks |= self.unwritten.contains(&key);
         }
-        bound
+        (bound, lacks)
     }
 }
 
@@ -210,15 +242,27 @@ impl Owners {
         inner.policies.set_bridge(bridge, settings).and(inner.changed())
     }
 
-    /// These are all ports that have a mode of their own, by bridge and name. A port that comes later has
-    /// it with its first entry.
+    /// A port has a mode of its own, or its bridge's. One that comes later has it with its first entry.
     ///
     /// # Errors
     /// The kernel's map cannot be written.
-    pub fn set_overrides(
-        &self,
-        overrides: BTreeMap<(Arc<str>, Arc<str>), Mode>,
-    ) -> Result<(), MapError> {
-        self.inner.lock().policies.set_overrides(overrides)
+    pub fn set_port_mode(&self, ifindex: u32, mode: Option<Override>) -> Result<(), MapError> {
+        self.inner.lock().policies.set_mode(ifindex, mode)
+    }
+
+    /// Whether a port has a mode of its own: that ends with the port.
+    pub fn has_mode(&self, ifindex: u32) -> bool {
+        self.inner.lock().policies.overrides.contains_key(&ifindex)
+    }
+
+    /// The ports that have a mode of their own.
+    pub fn ports_with_modes(&self) -> Vec<u32> {
+        self.inner.lock().policies.overrides.keys().copied().collect()
+    }
+
+    /// Of these ports nobody can tell whether they are those that had the mode.
+    pub fn end_port_modes(&self, ports: &[u32]) {
+        let inner = &mut *self.inner.lock();
+        ports.iter().for_each(|ifindex| inner.policies.ended(*ifindex));
     }
 }

@@ -39,7 +39,7 @@ impl Owners {
         let bridges = inner.bridges.keys().flat_map(|bridge| inner.hosts_of(bridge));
         let others: Vec<_> = others.chain(bridges).collect();
         result = result.and(inner.repair(others, &mut there, &mut wrong));
-        result = result.and(inner.remove_strangers(&there, &mut wrong));
+        result = result.and(inner.remove_strangers(&there, &mut wrong)).and(inner.retry());
         if !wrong.is_empty() {
             // Whoever spoke meanwhile was taken for the holder.
             inner.hand_over_again_to(&wrong);

@@ -146,7 +146,7 @@ pub(super) fn set_mode(
         }
         (true, false, mode, span) => {
             let until = span.map(until).transpose()?;
-            let mode = mode.map(|mode| Override { mode, until });
+            let mode = mode.map(|mode| (mode, until));
             enforcement.set_port(&interface, mode, yes, dry_run)
         }
         _ => return Err(Invalid::Missing("name either a bridge or a port").into()),
@@ -187,8 +187,8 @@ pub(super) fn mode(mode: Mode) -> EnforcementMode {
 
 fn state(state: &BridgeState) -> proto::BridgeEnforcement {
     let count = |ports| u32::try_from(ports).unwrap_or(u32::MAX);
-    let port = |(port, entry): &(Arc<str>, Override)| proto::PortMode {
-        interface: port.to_string(),
+    let port = |entry: &Override| proto::PortMode {
+        interface: entry.port.to_string(),
         mode: mode(entry.mode).into(),
         until: entry.until.map(convert::timestamp),
     };

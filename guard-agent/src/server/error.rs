@@ -299,6 +299,15 @@ pub(super) fn not_in_kernel(message: String) -> Status {
     status(Code::Unavailable, "OBSERVER_DEGRADED", message, Some(SOON))
 }
 
+/// The kernel has no room for a binding.
+pub(super) fn no_room_in_kernel(address: std::net::IpAddr) -> Status {
+    let message = format!(
+        "the binding of {address} is stored, and the kernel has no room for all of it: until it has, \
+         nothing is dropped on its port"
+    );
+    status(Code::ResourceExhausted, "KERNEL_MAP_FULL", message, Some(SOON))
+}
+
 /// No lease has this generation.
 pub(super) fn lease_unknown(generation: u64) -> Status {
     let message = format!("no lease has generation {generation}; it may have ended");

@@ -62,7 +62,7 @@ impl proto::guard_server::Guard for Service {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let some = ports.range((from, Bound::Unbounded)).take(wanted);
             let port = |(id, status): (&u32, &PortStatus)| {
-                let mode = enforcement::mode(in_force.of(status)).into();
+                let mode = enforcement::mode(in_force.of(*id, status)).into();
                 (*id, proto::Port { mode, ..self.port(*id, status) })
             };
             some.map(port).collect()

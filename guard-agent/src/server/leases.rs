@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -32,6 +32,9 @@ use guard_api::proto::{self, Outcome, release_request::Which};
 use crate::{events::Subscription, health};
 
 pub(super) struct Service(pub Arc<Deps>);
+
+/// For so long at most a CPU judges by what was, while the kernel's entries change: a tick of its clock.
+const TICK: Duration = Duration::from_millis(10);
 
 type EventStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
@@ -97,8 +100,9 @@ impl proto::leases_server::Leases for Service {
         if mac.is_none() && interface.is_none() {
             return Err(Invalid::Missing("bind names neither a MAC nor an interface").into());
         }
-        let mut port = None;
+        let (mut port, mut before) = (None, None);
         if let Some(lease) = self.find(generation).await? {
+            before = Some(lease.binding.clone());
             caller.check(lease.act()).map_err(error::refused)?;
             let bridge = &lease.segment.bridge;
             let ifindex = self.0.bindable(bridge, mac, interface.as_deref()).await?;
@@ -107,17 +111,27 @@ impl proto::leases_server::Leases for Service {
                 port = Some((name, ifindex));
             }
         }
+        let new_port = port.as_ref().map(|(_, ifindex)| *ifindex);
+        let takes = before.is_some_and(|before| {
+            is_another(before.ifindex, new_port) || is_another(before.mac, mac)
+        });
         let (outcome, lease) = self.one(caller, Command::Bind { generation, mac, port }).await?;
         if outcome == Outcome::Done
             && let Some(lease) = self.find(generation).await?
             && !self.0.owners.in_kernel(&lease.segment, lease.address)
         {
             let address = lease.address;
+            if self.0.owners.has_no_room(&lease.segment, address) {
+                return Err(error::no_room_in_kernel(address));
+            }
             let message = format!(
                 "the binding of {address} is stored, and not in the kernel: nobody else's claim \
                  is noticed yet; ask again"
             );
             return Err(error::not_in_kernel(message));
+        }
+        if takes && outcome == Outcome::Done {
+            tokio::time::sleep(TICK).await;
         }
         let what = address(generation, lease.as_ref());
         Ok(audit::changed(proto::BindResponse { outcome: outcome.into(), lease }, what))
@@ -128,13 +142,17 @@ impl proto::leases_server::Leases for Service {
         request: Request<proto::ReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
         let caller = caller(&request);
-        let proto::ReleaseRequest { which, only_if_gone } = request.into_inner();
+        let proto::ReleaseRequest { which, only_if_gone, cut } = request.into_inner();
         if let Some(Which::Generation(generation)) = which {
             named("release", generation)?;
         }
+        let mut given_back = None;
         let command = match which {
             Some(Which::Generation(generation)) if only_if_gone => Command::ReleaseGone(generation),
-            Some(Which::Generation(generation)) => Command::Release(generation),
+            Some(Which::Generation(generation)) => {
+                given_back = Some(generation);
+                Command::Release(generation)
+            }
             Some(Which::Owner(_)) if only_if_gone => {
                 let what = "release with only_if_gone names no generation; a sandbox that is named \
                             is released by its controller's word";
@@ -151,7 +169,12 @@ impl proto::leases_server::Leases for Service {
                 return Err(Invalid::Missing(what).into());
             }
         };
-        let (outcome, leases) = match self.call(caller, command).await.map_err(error::refused)? {
+        let mut reply = self.call(caller.clone(), command).await.map_err(error::refused)?;
+        if cut {
+            let again = given_back.filter(|_| matches!(reply, Reply::Stale));
+            reply = self.cut(&caller, reply, again).await?;
+        }
+        let (outcome, leases) = match reply {
             Reply::Released(State::Releasing, leases) => (Outcome::Releasing, leases),
             Reply::Released(_, leases) => (Outcome::Cooling, leases),
             Reply::Stale => (Outcome::Stale, Vec::new()),
@@ -283,6 +306,27 @@ impl Service {
         result
     }
 
+    /// What leases that were given back still bind is over. `again`: one that was given back before.
+    async fn cut(
+        &self,
+        caller: &Caller,
+        reply: Reply,
+        again: Option<Generation>,
+    ) -> Result<Reply, Status> {
+        let leases = match &reply {
+            Reply::Released(_, leases) => leases.as_slice(),
+            _ => &[],
+        };
+        let releasing = leases.iter().filter(|lease| lease.state == State::Releasing);
+        let generations: Vec<_> = releasing.map(|lease| lease.generation).chain(again).collect();
+        let mut cut = None;
+        for generation in generations {
+            let command = Command::Cut(generation);
+            cut = Some(self.call(caller.clone(), command).await.map_err(error::refused)?);
+        }
+        Ok(if again.is_some() { cut.unwrap_or(reply) } else { reply })
+    }
+
     /// A command about one lease.
     async fn one(
         &self,
@@ -354,6 +398,11 @@ pub(super) fn addresses(leases: &[Arc<Lease>]) -> Option<String> {
 /// The lease of a generation, for the audit.
 fn address(generation: Generation, lease: Option<&proto::Lease>) -> Option<String> {
     lease.map(|lease| format!("generation {generation}, {}", lease.address))
+}
+
+/// Whether what was known is another than what is named now.
+fn is_another<T: PartialEq>(known: Option<T>, named: Option<T>) -> bool {
+    known.is_some_and(|known| named.is_some_and(|named| named != known))
 }
 
 fn unexpected(reply: &Reply) -> Status {

@@ -47,7 +47,10 @@ pub struct Policy {
     /// The `CLOSED_*` bits.
     pub closed: u8,
     /// Keeps the layout free of padding.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 6],
+    /// `CLOCK_MONOTONIC` (coarse) from when on the mode is the bridge's again, whether the agent lives or
+    /// not; 0: until it is changed.
+    pub until_ns: u64,
 }
 
 /// The port's mode is its bridge's.

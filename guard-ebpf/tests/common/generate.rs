@@ -309,6 +309,7 @@ fn policy(chance: &mut Chance) -> (Policy, Mode) {
         drops: chance.of(&[u32::MAX, u32::MAX, some, 0]),
         mode: chance.of(&[MODE_OF_BRIDGE, MODE_OF_BRIDGE, MODE_OBSERVE, MODE_ENFORCE]),
         closed: chance.of(&[0, 0, CLOSED_IPV4, CLOSED_IPV6, CLOSED_BOUND, CLOSED_OTHERS]),
+        until_ns: chance.of(&[0, 0, 1, u64::MAX]),
         ..Policy::default()
     };
     let some = bits(chance);

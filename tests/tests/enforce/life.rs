@@ -4,9 +4,9 @@
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use guard_tests::{BRIDGE, GATEWAY, Lab, Mac, Netns, Sandbox, eventually, run};
+use guard_tests::{Arp, BRIDGE, GATEWAY, Lab, Mac, Netns, Sandbox, eventually, run};
 
-use crate::world::{Mode, World, tool};
+use crate::world::{Mode, World, arp, tool};
 
 /// A DHCP server that gives MACs their addresses.
 pub(crate) struct Dhcp {
@@ -201,4 +201,29 @@ fn s46_a_lease_that_is_given_back_while_it_is_in_use() -> Result<()> {
     tool(&world.victim, 3, "ping", &["-q", "-c5", "-i0.2", &gateway])?;
     watched.held()?;
     nothing_dropped(&world)
+}
+
+/// `cut` ends them at once, also of what was given back before; the address stays nobody's.
+#[test]
+fn s46_a_lease_that_is_given_back_and_cut() -> Result<()> {
+    let world = World::new()?;
+    world.switch(Mode::Enforce)?;
+    let generation = world.leases.victim.generation.to_string();
+    let gateway = GATEWAY.to_string();
+    let ping = || -> Result<bool> {
+        let mut ping = world.victim.netns().command("ping");
+        let ping = ping.args(["-q", "-c2", "-i0.2", "-W1", &gateway]).output();
+        Ok(ping.context("ping")?.status.success())
+    };
+    ensure!(ping()?, "before");
+    world.agent.json(&["release", "--generation", &generation])?;
+    ensure!(ping()?, "it drains");
+    world.agent.json(&["release", "--generation", &generation, "--cut"])?;
+    ensure!(!ping()?, "it goes on");
+    ensure!(world.dropped("violation")? > 0, "each of its frames claims what is nobody's");
+    let before = world.dropped("violation")?;
+    arp(&world.free, &Arp::announcement(world.free.mac(), world.leases.victim.address))?;
+    eventually("nobody else", || Ok((world.dropped("violation")? > before).then_some(())))?;
+    // Those of the others go on.
+    tool(&world.neighbour, 3, "ping", &["-q", "-c3", "-i0.2", &gateway])
 }

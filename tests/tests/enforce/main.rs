@@ -2,6 +2,7 @@
 //! and in enforce, and what their neighbours' kernels believe is what counts. Scenarios are named after
 //! those of docs/rules/enforce.md.
 
+mod bindings;
 mod control;
 mod forged;
 mod ipv6;

@@ -12,7 +12,7 @@ use guard_tests::{Arp, BRIDGE, RawSocket, eventually};
 use crate::world::{Mode, World, arp};
 
 /// Sends the frame over and over while `work` runs, and returns how many that were.
-fn while_sending<T>(
+pub(crate) fn while_sending<T>(
     socket: &RawSocket,
     frame: &[u8],
     work: impl FnOnce() -> Result<T>,

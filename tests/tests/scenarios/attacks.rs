@@ -111,7 +111,11 @@ fn numbers_at_the_end_of_what_there_is_end_nothing() -> Result<()> {
         call("Leases/Confirm", &ConfirmRequest { generation: most }),
         call(
             "Leases/Release",
-            &ReleaseRequest { which: Some(Which::Generation(most)), only_if_gone: true },
+            &ReleaseRequest {
+                which: Some(Which::Generation(most)),
+                only_if_gone: true,
+                cut: false,
+            },
         ),
         call("Leases/AckHold", &AckHoldRequest { generation: most, subscriber }),
         call("Leases/Watch", &WatchRequest { after_seq: Some(most), ..Default::default() }),

@@ -54,7 +54,7 @@ fn bind(generation: u64) -> String {
 }
 
 fn release(which: Which) -> String {
-    call("Leases/Release", &ReleaseRequest { which: Some(which), only_if_gone: false })
+    call("Leases/Release", &ReleaseRequest { which: Some(which), only_if_gone: false, cut: false })
 }
 
 fn acknowledge(generation: u64) -> String {

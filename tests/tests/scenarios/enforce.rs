@@ -232,6 +232,51 @@ fn a_port_has_a_mode_of_its_own_over_restarts_until_its_time_is_over() -> Result
     ensure!(status[0]["ports"] == Value::Array(Vec::new()), "{status:?}");
     let unknown = agent.ctl(&["port", "set", "nobody", "--mode", "observe"])?.refusal()?;
     ensure!(unknown.reason == "PORT_UNKNOWN", "{unknown:?}");
+    // On time, also while nobody is there to end it.
+    set(&agent, &["port", "set", &port, "--mode", "observe", "--for", "4s"])?;
+    agent.kill()?;
+    ensure!(theft.arrives()?, "it was to be observed");
+    eventually("the end of it without an agent", || Ok((!theft.arrives()?).then_some(())))?;
+    agent.start_again()?;
+    ensure!(!theft.arrives()?);
+    Ok(())
+}
+
+#[test]
+fn a_port_that_comes_anew_under_a_name_has_not_the_mode_of_the_one_before() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut agent = lab.agent()?;
+    for while_dead in [false, true] {
+        let sandbox = lab.sandbox("a")?;
+        agent.await_port(&sandbox)?;
+        let port = sandbox.port().to_owned();
+        set(&agent, &["port", "set", &port, "--mode", "enforce"])?;
+        let mode = |agent: &Agent| -> Result<Option<Value>> {
+            let ports = agent.list(&["ports"], "ports")?;
+            Ok(ports.iter().find(|known| known["interface"] == port).map(|p| p["mode"].clone()))
+        };
+        ensure!(mode(&agent)? == Some("enforce".into()));
+        let again = if while_dead {
+            agent.kill()?;
+            sandbox.delete()?;
+            let again = lab.sandbox("a")?;
+            agent.start_again()?;
+            again
+        } else {
+            sandbox.delete()?;
+            lab.sandbox("a")?
+        };
+        agent.await_port(&again)?;
+        // Until the agent knows, the name is the old port's.
+        eventually(&format!("its bridge's mode, agent dead meanwhile: {while_dead}"), || {
+            Ok((mode(&agent)? == Some("observe".into())).then_some(()))
+        })?;
+        eventually("the end of its mode", || {
+            let status = agent.list(&["enforce", "status"], "bridges")?;
+            Ok((status[0]["ports"] == Value::Array(Vec::new())).then_some(()))
+        })?;
+        again.delete()?;
+    }
     Ok(())
 }
 

@@ -63,6 +63,12 @@ fn a_change_that_has_many_ports_drop_is_braked_and_thefts_go_on_being_dropped() 
     ensure!(!braked(&agent)?, "two ports are no sign of anything");
     send_from_elsewhere(&lab, &sandboxes[2])?;
     eventually("the brake", || Ok(braked(&agent)?.then_some(())))?;
+    // Three sandboxes can do that: it is told of, and takes no readiness away.
+    eventually("the brake listed", || {
+        let why = agent.list(&["status"], "degraded")?;
+        Ok(why.iter().any(|one| one["what"] == format!("brake {BRIDGE}")).then_some(()))
+    })?;
+    agent.await_readyz(200)?;
     let row = |of: &str| {
         drops(&agent, sandboxes[3].port(), "off_prefix")
             .map(|row| row.map_or(0, |row| row[of].as_u64().unwrap_or_default()))

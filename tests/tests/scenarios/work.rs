@@ -138,7 +138,8 @@ fn answers_that_nobody_reads_are_bounded_for_each_user() -> Result<()> {
         ..AllocateRequest::default()
     };
     let owner = Owner { sandbox: "many".to_owned(), ..Owner::default() };
-    let release = ReleaseRequest { which: Some(Which::Owner(owner)), only_if_gone: false };
+    let release =
+        ReleaseRequest { which: Some(Which::Owner(owner)), only_if_gone: false, cut: false };
     let mut calls: Vec<_> = (0..LEASES)
         .map(|number| call("Leases/Allocate", &lease("many", number)))
         .chain([call("Leases/Allocate", &lease("one", 0)), call("Leases/Release", &release)])

@@ -89,7 +89,7 @@ fn odd_workloads_and_releases_are_refused_and_change_nothing() -> Result<()> {
             let refused = client.ask(ask).await.err().context("it passed")?;
             assert_eq!(reason(&refused), "OWNER_MALFORMED", "{refused}");
         }
-        let gone = |which| ReleaseRequest { which, only_if_gone: true };
+        let gone = |which| ReleaseRequest { which, only_if_gone: true, cut: false };
         for which in [None, Some(Which::Owner(owner("2")))] {
             let refused = client.end(gone(which)).await.err().context("it passed")?;
             assert_eq!(reason(&refused), "REQUEST_MALFORMED", "{refused}");

@@ -105,6 +105,10 @@ pub struct ReleaseRequest {
     /// it. Where something says that the sandbox or its address is still in use, nothing is released.
     #[prost(bool, tag = "3")]
     pub only_if_gone: bool,
+    /// The address is nobody's from the answer on: who has it still has his frames dropped where that is
+    /// enforced, and its connections do not end by themselves. Of leases that were given back before, too.
+    #[prost(bool, tag = "4")]
+    pub cut: bool,
     /// One of the two; neither is REQUEST_MALFORMED.
     #[prost(oneof = "release_request::Which", tags = "1, 2")]
     pub which: ::core::option::Option<release_request::Which>,

@@ -7,48 +7,46 @@ use jiff::Timestamp;
 use super::Mode;
 
 /// The mode of a port, whatever its bridge's is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
+    /// The port's bridge: on another its mode is that one's.
+    pub bridge: Arc<str>,
+    /// The port's name when it was given.
+    pub port: Arc<str>,
     /// What becomes of its frames.
     pub mode: Mode,
     /// Until then; `None`: until it is changed.
     pub until: Option<Timestamp>,
 }
 
-/// The overrides, by bridge and port.
+/// The overrides by ifindex. They are of a link, not of a name: one ends with its port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides(BTreeMap<(Arc<str>, Arc<str>), Override>);
+pub struct Overrides(BTreeMap<u32, Override>);
 
 impl Overrides {
     /// Gives a port a mode of its own, or its bridge's.
-    pub fn set(&mut self, bridge: &Arc<str>, port: &Arc<str>, mode: Option<Override>) {
-        let key = (bridge.clone(), port.clone());
+    pub fn set(&mut self, ifindex: u32, mode: Option<Override>) {
         match mode {
-            Some(mode) => self.0.insert(key, mode),
-            None => self.0.remove(&key),
+            Some(mode) => self.0.insert(ifindex, mode),
+            None => self.0.remove(&ifindex),
         };
     }
 
-    /// The mode of a port that has one of its own.
-    pub fn get(&self, bridge: &Arc<str>, port: &Arc<str>) -> Option<Mode> {
-        self.0.get(&(bridge.clone(), port.clone())).map(|entry| entry.mode)
-    }
-
-    /// Those on a bridge.
-    pub fn on(&self, bridge: &str) -> impl Iterator<Item = (&Arc<str>, Override)> {
-        let own = self.0.iter().filter(move |((on, _), _)| **on == *bridge);
-        own.map(|((_, port), entry)| (port, *entry))
-    }
-
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&(Arc<str>, Arc<str>), Override)> {
-        self.0.iter().map(|(place, entry)| (place, *entry))
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Override)> {
+        self.0.iter().map(|(ifindex, entry)| (*ifindex, entry))
     }
 
-    /// Removes those whose time is over, and returns where they were.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<(Arc<str>, Arc<str>)> {
-        let is_over = |entry: &Override| entry.until.is_some_and(|until| until <= now);
-        self.0.extract_if(.., |_, entry| is_over(entry)).map(|(place, _)| place).collect()
+    /// Removes those whose time or whose port is over, and returns them.
+    pub fn expire(
+        &mut self,
+        now: Timestamp,
+        has_ended: impl Fn(u32) -> bool,
+    ) -> Vec<(u32, Override)> {
+        let is_over = |ifindex: &u32, entry: &mut Override| {
+            has_ended(*ifindex) || entry.until.is_some_and(|until| until <= now)
+        };
+        self.0.extract_if(.., is_over).collect()
     }
 }
 
@@ -61,19 +59,18 @@ mod tests {
     }
 
     #[test]
-    fn an_override_lasts_until_its_time_is_over_or_it_is_changed() {
-        let (bridge, short, long) = (Arc::from("rt0"), Arc::from("a"), Arc::from("b"));
+    fn an_override_lasts_until_its_time_or_its_port_is_over_or_it_is_changed() {
         let mut overrides = Overrides::default();
-        let entry = |mode, until| Some(Override { mode, until });
-        overrides.set(&bridge, &short, entry(Mode::Enforce, Some(second(10))));
-        overrides.set(&bridge, &long, entry(Mode::Observe, None));
-        assert_eq!(overrides.expire(second(9)), []);
-        assert_eq!(overrides.get(&bridge, &short), Some(Mode::Enforce));
-        assert_eq!(overrides.expire(second(10)), [(bridge.clone(), short.clone())]);
-        assert_eq!(overrides.get(&bridge, &short), None);
-        assert_eq!(overrides.on("rt0").count(), 1);
-        assert_eq!(overrides.on("rt1").count(), 0);
-        overrides.set(&bridge, &long, None);
+        let entry = |mode, until| Override { bridge: "rt0".into(), port: "a".into(), mode, until };
+        let short = entry(Mode::Enforce, Some(second(10)));
+        overrides.set(7, Some(short.clone()));
+        overrides.set(8, Some(entry(Mode::Observe, None)));
+        overrides.set(9, Some(entry(Mode::Observe, None)));
+        assert_eq!(overrides.expire(second(9), |_| false), []);
+        assert_eq!(overrides.expire(second(10), |_| false), [(7, short)]);
+        assert_eq!(overrides.expire(second(11), |ifindex| ifindex == 8).len(), 1);
+        assert_eq!(overrides.iter().map(|(ifindex, _)| ifindex).collect::<Vec<_>>(), [9]);
+        overrides.set(9, None);
         assert_eq!(overrides, Overrides::default());
     }
 }

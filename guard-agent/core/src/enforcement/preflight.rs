@@ -46,6 +46,8 @@ pub struct PortFacts {
     pub uncovered: Option<Arc<str>>,
     /// The sandbox whose lease is bound to it.
     pub sandbox: Option<Arc<str>>,
+    /// The addresses that are bound to it.
+    pub addresses: Vec<IpAddr>,
     /// What of its frames breaks the rules of late.
     pub kept: Vec<Kept>,
 }
@@ -94,7 +96,7 @@ pub fn preflight(facts: &Facts<'_>) -> Vec<Finding> {
 }
 
 fn of_port(port: &PortFacts, found: &mut Vec<Finding>) {
-    let PortFacts { name, unknown, uncovered, sandbox, kept } = port;
+    let PortFacts { name, unknown, uncovered, sandbox, addresses, kept } = port;
     if let Some(what) = unknown {
         let what = format!("port {name}: {what}; nothing is dropped on it");
         let advice = format!("uplinks = [{name:?}], or access = [{name:?}]");
@@ -105,7 +107,7 @@ fn of_port(port: &PortFacts, found: &mut Vec<Finding>) {
         found.push(Finding::new(false, what, "guardctl ports"));
     }
     let Some(sandbox) = sandbox else { return };
-    for Kept { reason, frames, address } in kept {
+    for Kept { reason, frames, address } in kept.iter().filter(|kept| !takes(kept, addresses)) {
         let mut what = format!(
             "port {name} of {sandbox}: {frames} frames would be dropped for {}",
             reason.name()
@@ -115,6 +117,18 @@ fn of_port(port: &PortFacts, found: &mut Vec<Finding>) {
             let _ = write!(what, ", of {address}");
         }
         found.push(Finding::new(false, what, allowed_by(*reason, name, *address)));
+    }
+}
+
+/// Whether the frames take what is another's. That they drop is what enforcement is for: else whoever
+/// steals could keep it from being switched on.
+fn takes(Kept { reason, address, .. }: &Kept, own: &[IpAddr]) -> bool {
+    match reason {
+        DropReason::Clone | DropReason::BridgeMac => true,
+        DropReason::Violation | DropReason::Mismatch | DropReason::Probe => {
+            address.is_none_or(|address| !own.contains(&address))
+        }
+        _ => false,
     }
 }
 
@@ -169,6 +183,29 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn what_a_bound_port_takes_from_others_does_not_speak_against_enforcing() {
+        let [own, other] = [2, 3].map(|last| IpAddr::from([10, 8, 64, last]));
+        let kept = |reason, address| Kept { reason, frames: 1, address };
+        let found = |kept: Vec<Kept>| {
+            let (name, sandbox) = ("veth-a".into(), Some("a".into()));
+            let ports =
+                [PortFacts { name, sandbox, addresses: vec![own], kept, ..PortFacts::default() }];
+            preflight(&Facts { ports: &ports, ..NOTHING }).len()
+        };
+        let thefts = [
+            (DropReason::Violation, Some(other)),
+            (DropReason::Violation, None),
+            (DropReason::Clone, Some(own)),
+            (DropReason::BridgeMac, None),
+            (DropReason::Probe, Some(other)),
+        ];
+        assert_eq!(found(thefts.map(|(reason, address)| kept(reason, address)).into()), 0);
+        // Its own address, with another MAC than its binding's.
+        assert_eq!(found(vec![kept(DropReason::Violation, Some(own))]), 1);
+        assert_eq!(found(vec![kept(DropReason::Unowned, Some(other))]), 1);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum Command {
         /// One run of it.
         lifecycle: Option<Arc<str>>,
     },
+    /// What a lease that was given back still binds is over: its address is nobody's, until it is free.
+    Cut(Generation),
     /// End a lease on an operator's word. A live address goes to `releasing`, never to free.
     ForceRelease {
         /// The segment.

@@ -80,9 +80,10 @@ pub struct Binding {
     pub declared: bool,
     /// The only MAC.
     pub mac: Option<Mac>,
-    /// The only port, by the name of the host's side.
+    /// The only port, by the name of the host's side. None where a declared binding leaves it open.
     pub interface: Option<Arc<str>>,
-    /// The port's ifindex, once the port exists. Ends with the port.
+    /// The port's ifindex, once the port exists. Ends with the port. Of a declared binding that names no
+    /// port it is the one on which the MAC claimed first: that was learned, and decides nothing.
     pub ifindex: Option<u32>,
     /// What tells the port from the next one with its ifindex.
     pub device: Option<Device>,
@@ -91,6 +92,11 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// Whether it was declared that this port uses the address.
+    pub fn declares_port(&self, ifindex: u32) -> bool {
+        self.declared && self.interface.is_some() && self.ifindex == Some(ifindex)
+    }
+
     /// Whether it names this station, as far as it names any. One that names no MAC allows each that a
     /// host can have (claims.md A12).
     pub fn allows(&self, station: &Station) -> bool {
@@ -172,6 +178,12 @@ impl Lease {
     /// Whether it is quarantined because the address is in use, or was until a moment ago.
     pub fn is_live_quarantine(&self) -> bool {
         self.state == State::Quarantined && !self.is_operators()
+    }
+
+    /// Whether it is given back and binds neither a MAC nor a port any more: nobody may use its address.
+    pub fn binds_nobody(&self) -> bool {
+        let Binding { declared, mac, interface, .. } = &self.binding;
+        self.state == State::Releasing && *declared && mac.is_none() && interface.is_none()
     }
 
     /// The port that it is bound to has ended: what is left is the address and a declared MAC.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Act, Generation, Hold, Lease, State,
+    Act, Binding, Generation, Hold, Lease, State,
     command::{Reason, Refusal, Reply},
     index::Slot,
     reason,
@@ -19,6 +19,24 @@ impl Transaction<'_> {
             Some((slot, _)) => released(vec![self.give_back(slot, self.now.boot)]),
             None => self.no_lease(generation),
         })
+    }
+
+    /// Nobody may use the address of a lease that was given back, not even who has it still.
+    pub(super) fn cut(&mut self, generation: Generation) -> Result<Reply, Refusal> {
+        let Some(lease) = self.engine.index.generation(generation).cloned() else {
+            return Ok(self.no_lease(generation));
+        };
+        self.caller.check(lease.act())?;
+        if lease.state != State::Releasing {
+            return Ok(Reply::Stale);
+        }
+        let binding = Binding { declared: true, port_ended: true, ..Binding::default() };
+        if lease.binding == binding {
+            return Ok(released(vec![lease]));
+        }
+        let slot = self.engine.slot_of(&lease);
+        let cut = Lease { binding, updated_at: self.now.wall, ..(*lease).clone() };
+        Ok(released(vec![self.put(slot, cut)]))
     }
 
     /// All leases of a sandbox, or of one run of it, that are the caller's.

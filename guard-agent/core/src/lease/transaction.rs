@@ -48,6 +48,7 @@ impl<'a> Transaction<'a> {
             }
             Command::Release(generation) => return self.release(generation),
             Command::ReleaseGone(generation) => return self.release_gone(generation),
+            Command::Cut(generation) => return self.cut(generation),
             Command::ReleaseOwner { sandbox, lifecycle } => {
                 return self.release_owner(&sandbox, lifecycle.as_ref());
             }

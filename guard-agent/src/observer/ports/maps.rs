@@ -109,6 +109,6 @@ impl PortMaps {
         self.written.remove(&ifindex);
         let _ = self.ports.remove(&ifindex);
         self.remove_vlans(ifindex);
-        self.stations.port_gone(ifindex);
+        self.stations.forget_on(ifindex);
     }
 }

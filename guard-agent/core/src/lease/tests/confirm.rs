@@ -105,15 +105,21 @@ fn a_port_that_ends_takes_its_name_along_and_leaves_the_declared_mac() {
     world.view.names.clear();
     world.port_added(8);
     assert_eq!(world.at("10.0.0.2").binding.ifindex, None);
-    // The MAC is right on the first port where it claims, and then on no other.
+    // The first port where the MAC claims is learned, and stays without a name.
     world.claim("10.0.0.2", 9);
     assert_eq!(world.at("10.0.0.2").binding.ifindex, None, "another MAC");
     let on_9 = Station { mac: station(8).mac, ..station(9) };
     world.see("10.0.0.2", evidence(Source::Wire, Some(&on_9), None));
     world.recheck("10.0.0.2");
     let binding = world.at("10.0.0.2").binding.clone();
-    assert_eq!((binding.ifindex, binding.interface), (Some(9), None), "learned, and not declared");
-    assert!(binding.declared && !binding.port_ended);
+    assert_eq!((binding.ifindex, binding.interface.as_deref()), (Some(9), None));
+    assert!(binding.declared && !binding.port_ended && !binding.declares_port(9));
+    // Whoever has learned it first has it no longer than until the next is named.
+    world.view.ports.insert(10);
+    let port = Some((Arc::from("veth10"), 10));
+    world.run(Command::Bind { generation, mac: None, port }).unwrap();
+    let binding = world.at("10.0.0.2").binding.clone();
+    assert_eq!((binding.mac, binding.declares_port(10)), (Some(station(8).mac), true));
 }
 
 #[test]

@@ -287,3 +287,23 @@ fn rule_3_what_was_given_back_is_given_again_once_all_is_known_since_then() {
     world.view.complete_since = Some(world.now.boot);
     assert!(world.lease("t").cooldown_bypassed);
 }
+
+#[test]
+fn what_is_given_back_and_cut_binds_nobody() {
+    let mut world = World::with("10.0.0.0/24");
+    let generation = world.lease("s").generation;
+    world.view.ports.insert(8);
+    let port = Some((Arc::from("veth8"), 8));
+    world.run(Command::Bind { generation, mac: Some(station(8).mac), port }).unwrap();
+    assert_eq!(world.run(Command::Cut(generation)).unwrap(), Reply::Stale, "somebody has it");
+    world.see_wire("10.0.0.2", 8);
+    world.release(generation);
+    let lease = world.at("10.0.0.2");
+    assert_eq!((lease.state, lease.binds_nobody()), (State::Releasing, false));
+    for _ in 0..2 {
+        let reply = world.run(Command::Cut(generation)).unwrap();
+        assert!(matches!(reply, Reply::Released(State::Releasing, _)), "{reply:?}");
+        assert!(world.at("10.0.0.2").binds_nobody());
+    }
+    assert_eq!(world.run(Command::Cut(generation + 1)).unwrap(), Reply::NotFound);
+}
