@@ -153,11 +153,15 @@ pub(crate) enum Command {
         from: Option<u64>,
     },
 
-    /// Show how each frame of a port is decoded, until interrupted.
-    #[command(after_help = "Example:\n  guardctl trace veth-web-1")]
+    /// Show how each frame of a port is decoded and what becomes of it, until interrupted.
+    #[command(after_help = "Examples:\n  guardctl trace veth-web-1\n  \
+        guardctl trace veth-web-1 --dropped")]
     Trace {
         /// The port: the host's side of a veth.
         port: String,
+        /// Only frames that are dropped or would be: a line for each.
+        #[arg(long)]
+        dropped: bool,
     },
 
     #[command(flatten)]
@@ -352,6 +356,8 @@ mod tests {
             "events --follow --from 1",
             "holds",
             "why 10.8.64.2",
+            "why --port veth0",
+            "why --mac 02:00:00:00:00:0a",
             "reconcile --dry-run --consent 1",
             "gc --yes",
             "force-release --pool p --address 10.8.64.2 --dry-run",
@@ -377,7 +383,7 @@ mod tests {
             "enforce status --bridge rt0",
             "enforce resume --bridge rt0",
             "port set veth0 --mode enforce --for 1h",
-            "trace veth0",
+            "trace veth0 --dropped",
             "replay a.pcap",
             "status -o json",
             "top --socket /tmp/g.sock",

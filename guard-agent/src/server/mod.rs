@@ -24,11 +24,13 @@ mod pools;
 mod refusals;
 mod report;
 mod revoked;
+mod rightful;
 mod socket;
 mod sources;
 mod subnets;
 mod trace;
 mod transport;
+mod why;
 mod work;
 
 use std::{sync::Arc, time::Duration};

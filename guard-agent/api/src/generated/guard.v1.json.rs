@@ -77,7 +77,7 @@ impl ::serde::Serialize for ConflictsResponse {
 impl ::serde::Serialize for TracedFrame {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("TracedFrame", 17)?;
+        let mut object = serializer.serialize_struct("TracedFrame", 19)?;
         object.serialize_field("time", &crate::json::time(self.time))?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
         object.serialize_field("kind", &crate::json::text(&self.kind))?;
@@ -95,6 +95,8 @@ impl ::serde::Serialize for TracedFrame {
         object.serialize_field("drop", &crate::json::text(&self.drop))?;
         object.serialize_field("router", &crate::json::text(&self.router))?;
         object.serialize_field("claim", &self.claim)?;
+        object.serialize_field("fate", &crate::json::text(&self.fate))?;
+        object.serialize_field("reasons", &self.reasons)?;
         object.end()
     }
 }
@@ -251,7 +253,7 @@ impl ::serde::Serialize for Conflict {
 impl ::serde::Serialize for Event {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Event", 7)?;
+        let mut object = serializer.serialize_struct("Event", 8)?;
         object.serialize_field("seq", &self.seq)?;
         object.serialize_field("time", &crate::json::time(self.time))?;
         object.serialize_field("type", &crate::json::text(&self.r#type))?;
@@ -271,6 +273,24 @@ impl ::serde::Serialize for Event {
             Some(event::Subject::ProbeRace(value)) => Some(value),
             _ => None,
         })?;
+        object.serialize_field("dropped", &match &self.subject {
+            Some(event::Subject::Dropped(value)) => Some(value),
+            _ => None,
+        })?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for DroppedFrames {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("DroppedFrames", 7)?;
+        object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
+        object.serialize_field("interface", &crate::json::text(&self.interface))?;
+        object.serialize_field("ifindex", &crate::json::number(self.ifindex))?;
+        object.serialize_field("reason", &crate::json::text(&self.reason))?;
+        object.serialize_field("address", &crate::json::text(&self.address))?;
+        object.serialize_field("frames", &self.frames)?;
+        object.serialize_field("dropped", &self.dropped)?;
         object.end()
     }
 }
@@ -334,7 +354,7 @@ impl ::serde::Serialize for IgnoredSource {
 impl ::serde::Serialize for BridgeStatus {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("BridgeStatus", 7)?;
+        let mut object = serializer.serialize_struct("BridgeStatus", 8)?;
         object.serialize_field("name", &crate::json::text(&self.name))?;
         object.serialize_field("present", &self.present)?;
         object.serialize_field("ports", &self.ports)?;
@@ -342,6 +362,7 @@ impl ::serde::Serialize for BridgeStatus {
         object.serialize_field("unknown", &self.unknown)?;
         object.serialize_field("mode", &crate::json::text(self.mode().word()))?;
         object.serialize_field("configured_mode", &crate::json::text(self.configured_mode().word()))?;
+        object.serialize_field("unprotected", &self.unprotected)?;
         object.end()
     }
 }
@@ -580,11 +601,13 @@ impl ::serde::Serialize for Explanation {
 impl ::serde::Serialize for WhyResponse {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("WhyResponse", 4)?;
+        let mut object = serializer.serialize_struct("WhyResponse", 6)?;
         object.serialize_field("explanations", &self.explanations)?;
         object.serialize_field("sources", &self.sources)?;
         object.serialize_field("last_pass", &crate::json::time(self.last_pass))?;
         object.serialize_field("last_result", &crate::json::text(&self.last_result))?;
+        object.serialize_field("drops", &self.drops)?;
+        object.serialize_field("conflicts", &self.conflicts)?;
         object.end()
     }
 }
@@ -607,7 +630,7 @@ impl ::serde::Serialize for DropsResponse {
 impl ::serde::Serialize for Drops {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Drops", 16)?;
+        let mut object = serializer.serialize_struct("Drops", 17)?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
         object.serialize_field("ifindex", &crate::json::number(self.ifindex))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
@@ -624,6 +647,7 @@ impl ::serde::Serialize for Drops {
         object.serialize_field("allow", &crate::json::text(&self.allow))?;
         object.serialize_field("sandbox", &crate::json::text(&self.sandbox))?;
         object.serialize_field("generation", &crate::json::number(self.generation))?;
+        object.serialize_field("owner", &crate::json::text(&self.owner))?;
         object.end()
     }
 }

@@ -301,7 +301,8 @@ pub struct TraceRequest {
     #[prost(string, tag = "1")]
     pub interface: ::prost::alloc::string::String,
 }
-/// A frame, as the program reads it: a message for each of its claims, or one where it makes none.
+/// A frame, as the program reads it: a message for each of its claims, or one where it makes none, and
+/// one more where it breaks the rules.
 /// Empty strings are none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TracedFrame {
@@ -323,7 +324,8 @@ pub struct TracedFrame {
     /// The source MAC of the Ethernet header.
     #[prost(string, tag = "6")]
     pub eth_src: ::prost::alloc::string::String,
-    /// `nothing`, `claim`, `no_claim`, `malformed` or `opaque`, and why.
+    /// `nothing`, `claim`, `no_claim`, `malformed` or `opaque`, and why; or `fate`, in a message after those
+    /// of a frame that breaks the rules: see `fate`.
     #[prost(string, tag = "7")]
     pub says: ::prost::alloc::string::String,
     /// Why it is malformed, or no claim.
@@ -361,6 +363,13 @@ pub struct TracedFrame {
     /// message is about no frame: it has a time and a port besides.
     #[prost(uint64, tag = "18")]
     pub lost: u64,
+    /// What becomes of a frame that breaks the rules: `dropped`, or `would_drop` where it passes, since it
+    /// is only observed. In the last message about it.
+    #[prost(string, tag = "19")]
+    pub fate: ::prost::alloc::string::String,
+    /// All the reasons, in the order in which they are looked at; the first is the one that is counted.
+    #[prost(string, repeated, tag = "20")]
+    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Names an incident, and for how long it shall alert nobody.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -717,11 +726,11 @@ pub struct Event {
     pub time: ::core::option::Option<::prost_types::Timestamp>,
     /// "lease.held", "lease.active", "lease.releasing", "lease.cooling", "lease.quarantined",
     /// "lease.free", "lease.bound", "conflict.opened", "conflict.changed", "conflict.closed",
-    /// "source.ignored", "source.heeded", "probe_race", "gap".
+    /// "source.ignored", "source.heeded", "probe_race", "frames.dropped", "gap".
     #[prost(string, tag = "3")]
     pub r#type: ::prost::alloc::string::String,
     /// What it is about, as it was then; not set in a gap.
-    #[prost(oneof = "event::Subject", tags = "4, 5, 6, 7")]
+    #[prost(oneof = "event::Subject", tags = "4, 5, 6, 7, 8")]
     pub subject: ::core::option::Option<event::Subject>,
 }
 /// Nested message and enum types in `Event`.
@@ -741,7 +750,36 @@ pub mod event {
         /// In events of type `probe_race`.
         #[prost(message, tag = "7")]
         ProbeRace(super::ProbeRace),
+        /// In events of type `frames.dropped`.
+        #[prost(message, tag = "8")]
+        Dropped(super::DroppedFrames),
     }
+}
+/// Frames of a port that were dropped for one reason: told at the first, and after 1 s, 10 s, 1 min and 5
+/// min, as long as there are more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DroppedFrames {
+    /// The bridge.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+    /// The port.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// Its index.
+    #[prost(uint32, tag = "3")]
+    pub ifindex: u32,
+    /// Why: as in `Drops`.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// The address that the first of them claimed; empty where it claimed none.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// How many there were since it was told last.
+    #[prost(uint64, tag = "6")]
+    pub frames: u64,
+    /// How many there were in all.
+    #[prost(uint64, tag = "7")]
+    pub dropped: u64,
 }
 /// Two stations that probe for one address at once, before either uses it (RFC 5227, RFC 4862). No
 /// conflict: both should give it up.
@@ -855,6 +893,9 @@ pub struct BridgeStatus {
     /// What the configuration says of that.
     #[prost(enumeration = "EnforcementMode", tag = "7")]
     pub configured_mode: i32,
+    /// In enforce: leases of which nobody has declared who may use them. Their impostors' frames pass.
+    #[prost(uint64, tag = "8")]
+    pub unprotected: u64,
 }
 /// How the agent is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1443,9 +1484,15 @@ pub struct WatchdogResponse {
 /// Names an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyRequest {
-    /// The address.
+    /// The address, or
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
+    /// the port, by the name of the host's side, or
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// the MAC.
+    #[prost(string, tag = "3")]
+    pub mac: ::prost::alloc::string::String,
 }
 /// An address of one pool.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1475,10 +1522,11 @@ pub struct Explanation {
     #[prost(string, tag = "7")]
     pub next: ::prost::alloc::string::String,
 }
-/// What is known of an address.
+/// What is known of an address, a port or a MAC.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhyResponse {
-    /// One for each pool that has it, and for each segment on which it is in use and none has it.
+    /// Of an address: one for each pool that has it, and for each segment on which it is in use and none has
+    /// it. Of a port or a MAC: one for each address that is bound to it, of the first 64.
     #[prost(message, repeated, tag = "1")]
     pub explanations: ::prost::alloc::vec::Vec<Explanation>,
     /// Who was asked, and how they are.
@@ -1490,6 +1538,13 @@ pub struct WhyResponse {
     /// "done", "ended", "blocked" or "failed".
     #[prost(string, tag = "4")]
     pub last_result: ::prost::alloc::string::String,
+    /// What was dropped, or would have been: where the first frame claims the address, or names the MAC, and
+    /// of the ports that it is bound to; at most 64.
+    #[prost(message, repeated, tag = "5")]
+    pub drops: ::prost::alloc::vec::Vec<Drops>,
+    /// Incidents about it, the newest first; at most 16.
+    #[prost(message, repeated, tag = "6")]
+    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
 }
 /// Names a source, and how long to do without it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1594,6 +1649,10 @@ pub struct Drops {
     /// That lease; 0 where there is none.
     #[prost(uint64, tag = "16")]
     pub generation: u64,
+    /// Whose it is what that frame claims: `gateway`, `host`, `bridge`, or the sandbox and what its lease
+    /// names, such as `web-1 (02:00:00:00:00:0a on veth-web-1)`. Empty where nobody has it.
+    #[prost(string, tag = "17")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// Asks how frames are judged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4603,8 +4662,9 @@ pub mod guard_client {
             self.inner.server_streaming(req, path, codec).await
         }
         /// What each source knows of an address, in every pool that has it and on every segment where it is in
-        /// use, and what happens next. INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool
-        /// has it, and nobody uses it).
+        /// use, and what happens next; or the same of all that is bound to a port or to a MAC. And what was
+        /// dropped of it. INVALID_ARGUMENT: ADDRESS_MALFORMED, MAC_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no
+        /// pool has it, and nobody uses it), PORT_UNKNOWN.
         pub async fn why(
             &mut self,
             request: impl tonic::IntoRequest<super::WhyRequest>,
@@ -4780,8 +4840,9 @@ pub mod guard_server {
             tonic::Status,
         >;
         /// What each source knows of an address, in every pool that has it and on every segment where it is in
-        /// use, and what happens next. INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool
-        /// has it, and nobody uses it).
+        /// use, and what happens next; or the same of all that is bound to a port or to a MAC. And what was
+        /// dropped of it. INVALID_ARGUMENT: ADDRESS_MALFORMED, MAC_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no
+        /// pool has it, and nobody uses it), PORT_UNKNOWN.
         async fn why(
             &self,
             request: tonic::Request<super::WhyRequest>,
