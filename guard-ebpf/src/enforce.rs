@@ -46,20 +46,6 @@ pub(crate) fn settle<F: Frame + ?Sized, S: Store>(
     if dropped { DROPPED } else { WOULD_DROP }
 }
 
-/// A bit for each reason that counts, and what is done with the frame, as [`settle`] would.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "there are three")]
-pub(crate) fn fate<T: Tables>(tables: &T, port: &Port, from: u32, reasons: u32) -> (u32, u8) {
-    let Some(policy) = policy(tables, port, from) else { return (PASS, PASSES as u8) };
-    let count = reasons & policy.drops;
-    let drop = count & !spared(policy, tables.mode(port.bridge_slot));
-    match (count, drop) {
-        (PASS, _) => (PASS, PASSES as u8),
-        (_, PASS) => (count, WOULD_DROP as u8),
-        _ => (count, DROPPED as u8),
-    }
-}
-
 /// The policy of the port. What an earlier port has left in its slot is none.
 #[inline(always)]
 pub(crate) fn policy<'a, T: Tables>(tables: &'a T, port: &Port, from: u32) -> Option<&'a Policy> {

@@ -90,7 +90,8 @@ impl Sender {
     /// Finds whether the MAC is another port's (claims.md L01) or the bridge's (claims.md L02). A BPF
     /// subprogram.
     #[inline(never)]
-    pub(crate) fn identify<T: Tables>(&mut self, store: &T, port: &Port, from: u32) {
+    pub(crate) fn identify<S: Store>(&mut self, store: &S, ingress: &Ingress<'_>) {
+        let Ingress { port, from, .. } = *ingress;
         let eth_src = self.mac.mac;
         if !mac::is_host(eth_src) {
             return; // Malformed, and counted as such (claims.md L03).

@@ -5,13 +5,13 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{
-        AddressKey, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, PORT_ACCESS, PORT_ALLOW_ROUTER,
-        PORT_ALLOW_TAGGED, PORT_FILTERS_VLANS, Port, STRENGTH_TENTATIVE,
+        AddressKey, EVENT_LIVE, EVENT_OWNER, EVENT_PROBE, PORT_FILTERS_VLANS, Port,
+        STRENGTH_TENTATIVE,
     },
-    claim::{Claim, Meaning, Parsed, Router},
-    counters::{DropReason, NoClaim},
-    decide::{Action, PASS, Tables, judge},
-    enforce::{code, fate},
+    claim::{Claim, Meaning, Router},
+    counters::NoClaim,
+    decide::{Action, Tables, judge},
+    enforce::code,
     frame::Frame,
     mac::Mac,
     ndp::{MAX_CLAIMS, next_claim},
@@ -48,12 +48,8 @@ pub struct Traced {
     pub router: u8,
     /// Which of the frame's claims it is, from 1; 0 where it makes none.
     pub claim: u8,
-    /// Where it says [`SAYS_FATE`]: 2 if the frame is dropped, 1 if it would be in enforce.
-    pub fate: u8,
-    /// A bit for each reason to drop the frame that counts on its port, where it says that.
-    pub reasons: u32,
     /// Keeps the layout free of padding.
-    pub reserved: u32,
+    pub reserved: u8,
 }
 
 impl Traced {
@@ -80,9 +76,6 @@ pub const SAYS_NO_CLAIM: u8 = 2;
 pub const SAYS_MALFORMED: u8 = 3;
 /// It cannot be read to its end: a [`crate::counters::OpaqueReason`].
 pub const SAYS_OPAQUE: u8 = 4;
-
-/// What becomes of a frame that breaks the rules: the last that is said of it.
-pub const SAYS_FATE: u8 = 5;
 
 /// Nothing.
 pub const DOES_NOTHING: u8 = 0;
@@ -119,7 +112,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     mut tell: impl FnMut(&Traced),
 ) {
-    let (parsed, next, further, sender) = scratch.read(frame, at.port);
+    let (parsed, next, further) = scratch.read(frame, at.port);
     let mut traced = Traced::zeroed();
     traced.key = AddressKey::none(parsed.segment);
     traced.eth_src = parsed.eth_src;
@@ -133,15 +126,11 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     let mut claims = parsed.claims;
     if at.port.flags & PORT_FILTERS_VLANS != 0 && !tables.is_member(at.from, parsed.segment.vlan) {
         (says, claims) = (Meaning::NoClaim(NoClaim::Vlan), false);
-        sender.reasons |= DropReason::Vlan.bit();
-    } else {
-        sender.reasons |= beside(parsed, at.port);
     }
     if claims {
         traced.says = SAYS_CLAIM;
         for _ in 0..MAX_CLAIMS {
-            next.flags |= sender.group;
-            sender.reasons |= claim(tables, at, next, &mut traced);
+            traced.verdict = claim(tables, at, next, &mut traced);
             tell(&traced);
             next_claim(frame, further, next);
             if further.done != 0 {
@@ -150,6 +139,7 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
         }
     }
     (traced.says, traced.reason) = match says {
+        Meaning::Nothing if claims => return,
         Meaning::Nothing => (SAYS_NOTHING, 0),
         Meaning::NoClaim(reason) => (SAYS_NO_CLAIM, reason as u8),
         Meaning::Malformed(reason) => (SAYS_MALFORMED, reason as u8),
@@ -158,23 +148,14 @@ pub fn trace<F: Frame + ?Sized, T: Tables>(
     if claims {
         traced.no_claim();
     }
-    if !claims || traced.says != SAYS_NOTHING {
-        tell(&traced);
-    }
-    sender.identify(tables, at.port, at.from);
-    (traced.reasons, traced.fate) = fate(tables, at.port, at.from, sender.reasons);
-    if traced.fate != 0 {
-        (traced.says, traced.reason) = (SAYS_FATE, 0);
-        tell(&traced);
-    }
+    tell(&traced);
 }
 
-/// What a claim says, and what would be done about it. Returns a bit for each reason to drop it. A BPF
-/// subprogram: without a
+/// What a claim says, and what would be done about it. Returns the verdict. A BPF subprogram: without a
 /// value to return it could end with a pointer where that is, which the verifier of older kernels refuses.
 #[inline(never)]
 #[expect(clippy::cast_possible_truncation, reason = "there are fewer reasons")]
-fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Traced) -> u32 {
+fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Traced) -> u8 {
     traced.claim += 1;
     traced.key = claim.key;
     traced.mac = claim.mac;
@@ -191,28 +172,5 @@ fn claim<T: Tables>(tables: &T, at: &Arrival<'_>, claim: &Claim, traced: &mut Tr
         Action::Report => (DOES_REPORT, decision.report.kind),
         Action::OverQuota => (DOES_OVER_QUOTA, 0),
     };
-    traced.verdict = code(tables, at.port, at.from, decision.reasons) as u8;
-    decision.reasons
-}
-
-/// A bit for each reason to drop a frame that is in what there is beside its claims, as
-/// [`crate::watch::watch`] finds them.
-#[inline(always)]
-fn beside(parsed: &Parsed, port: &Port) -> u32 {
-    let mut reasons = match parsed.beside(port) {
-        Meaning::Nothing => PASS,
-        Meaning::NoClaim(reason) => DropReason::from(reason).bit(),
-        Meaning::Malformed(_) => DropReason::Malformed.bit(),
-        Meaning::Opaque(_) => DropReason::Opaque.bit(),
-    };
-    let may_route = port.kind != PORT_ACCESS || port.flags & PORT_ALLOW_ROUTER != 0;
-    for (is, reason) in [
-        (!may_route && matches!(parsed.router, Router::Message), DropReason::Router),
-        (parsed.tagged && port.flags & PORT_ALLOW_TAGGED == 0, DropReason::Tagged),
-        (parsed.foreign, DropReason::Ethertype),
-        (parsed.packet.server != 0, DropReason::DhcpServer),
-    ] {
-        reasons |= if is { reason.bit() } else { PASS };
-    }
-    reasons
+    code(tables, at.port, at.from, decision.reasons) as u8
 }

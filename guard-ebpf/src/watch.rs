@@ -77,18 +77,17 @@ pub struct Scratch {
 
 impl Scratch {
     /// Reads a frame, and does nothing about it: what it is, its first claim, and where the further
-    /// ones are, and whose its source is.
+    /// ones are.
     #[inline(always)]
     pub(crate) fn read<F: Frame + ?Sized>(
         &mut self,
         frame: &F,
         port: &Port,
-    ) -> (&Parsed, &mut Claim, &mut Further, &mut Sender) {
-        let Self { parsed, claim, further, sender, .. } = self;
+    ) -> (&Parsed, &mut Claim, &mut Further) {
+        let Self { parsed, claim, further, .. } = self;
         parse_into(frame, port, parsed);
         (*claim, *further) = (parsed.claim, parsed.further);
-        sender.reset(parsed, port);
-        (parsed, claim, further, sender)
+        (parsed, claim, further)
     }
 }
 
@@ -231,7 +230,7 @@ impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
             ingress.counters.no_claim(NoClaim::Vlan);
             sender.reasons |= DropReason::Vlan.bit();
         }
-        sender.identify(*store, ingress.port, ingress.from);
+        sender.identify(*store, ingress);
         outcome.fate = settle(*frame, *store, ingress, sender.reasons, *now_ns);
         outcome.passed = if outcome.fate == PASSES { sender.changes } else { 0 };
         outcome.fate

@@ -7,14 +7,13 @@ mod common;
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
-        CLOSED_IPV4, CLOSED_IPV6, Mode, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS,
-        Port, PortMac,
+        CLOSED_IPV4, CLOSED_IPV6, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, Port,
+        PortMac,
     },
     counters::DropReason,
-    fast_path::fast_path,
     frame::parse,
     model::Model,
-    trace::{Arrival, SAYS_FATE, Traced, trace},
+    trace::{Arrival, Traced, trace},
     watch::Scratch,
 };
 
@@ -108,46 +107,6 @@ fn a_declared_binding_drops_by_hygiene_alone_and_what_drops_shows_nothing() {
         }
     }
     assert!(bound > 1_000 && dropped > 5_000, "{bound} of bindings, {dropped} dropped");
-}
-
-/// What a trace says becomes of a frame, and why.
-#[cfg(test)]
-fn foretold(model: &Model, port: &Port, frame: &[u8]) -> (u8, u32) {
-    let (mut last, mut scratch) = (Traced::zeroed(), Scratch::zeroed());
-    let at = Arrival { port, from: HERE, now_ns: NOW_NS };
-    trace(frame, model, &at, &mut scratch, |traced: &Traced| last = *traced);
-    if last.says == SAYS_FATE { (last.fate, last.reasons) } else { (0, 0) }
-}
-
-#[test]
-fn a_trace_says_what_becomes_of_a_frame_and_all_reasons() {
-    let (mut dropped, mut several) = (0, 0);
-    for seed in 0..STATES {
-        let mut chance = Chance::new(seed);
-        let port = port(&mut chance);
-        let mut model = Model::new(NOW_NS);
-        state(&mut chance, &mut model);
-        model.policy.mode = 0;
-        model.mode = Mode { enforce: (seed % 2).try_into().unwrap(), braked: 0 };
-        for _ in 0..FRAMES {
-            let frame = any(&mut chance);
-            if fast_path(&frame[..], &model, &port, HERE, || NOW_NS).is_some() {
-                continue; // Such a state, by chance: the agent binds a MAC where its owner is.
-            }
-            let (fate, reasons) = foretold(&model, &port, &frame);
-            let before = model.clone();
-            let is_dropped = model.watch(&frame[..], &port);
-            let would = model.counters.would_drop != before.counters.would_drop;
-            let is = (u8::from(is_dropped) * 2) | u8::from(would);
-            assert_eq!(fate, is, "{seed}: {frame:02x?} on {port:?}");
-            if is_dropped {
-                dropped += 1;
-                several += usize::from(reasons.count_ones() > 1);
-                assert_eq!(reasons.trailing_zeros(), reason(&before, &model) as u32, "{seed}");
-            }
-        }
-    }
-    assert!(dropped > 1_000 && several > 100, "{dropped} dropped, {several} for several reasons");
 }
 
 #[test]

@@ -153,15 +153,11 @@ pub(crate) enum Command {
         from: Option<u64>,
     },
 
-    /// Show how each frame of a port is decoded and what becomes of it, until interrupted.
-    #[command(after_help = "Examples:\n  guardctl trace veth-web-1\n  \
-        guardctl trace veth-web-1 --dropped")]
+    /// Show how each frame of a port is decoded, until interrupted.
+    #[command(after_help = "Example:\n  guardctl trace veth-web-1")]
     Trace {
         /// The port: the host's side of a veth.
         port: String,
-        /// Only frames that are dropped or would be: a line for each.
-        #[arg(long)]
-        dropped: bool,
     },
 
     #[command(flatten)]
@@ -383,7 +379,7 @@ mod tests {
             "enforce status --bridge rt0",
             "enforce resume --bridge rt0",
             "port set veth0 --mode enforce --for 1h",
-            "trace veth0 --dropped",
+            "trace veth0",
             "replay a.pcap",
             "status -o json",
             "top --socket /tmp/g.sock",

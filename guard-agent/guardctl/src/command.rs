@@ -8,9 +8,9 @@ use guard_api::{
     proto::{
         AllocateRequest, BindRequest, ConfirmRequest, Conflict, ConflictsRequest, Event,
         LeaseState, ListLeasesRequest, ListPoolsRequest, LiveRequest, Owner, PortsRequest,
-        ReleaseRequest, SilenceRequest, StatusRequest, TraceRequest, TracedFrame,
-        WatchConflictsRequest, WatchRequest, guard_client::GuardClient,
-        leases_client::LeasesClient, release_request::Which,
+        ReleaseRequest, SilenceRequest, StatusRequest, TraceRequest, WatchConflictsRequest,
+        WatchRequest, guard_client::GuardClient, leases_client::LeasesClient,
+        release_request::Which,
     },
 };
 use tonic::transport::Channel;
@@ -19,7 +19,7 @@ use crate::{
     cli::{Allocate, Bind, Cli, Command, Leases, Release, Task},
     error::Error,
     output::{Output, partly},
-    stream::{follow, follow_some},
+    stream::follow,
     top, view,
 };
 
@@ -74,11 +74,9 @@ async fn ask(command: Command, socket: &Path, output: Output) -> Result<(), Erro
             let request = ConflictsRequest { all, ..ConflictsRequest::default() };
             output.print(&pages::all(&channel, request).await?)
         }
-        Command::Trace { port: interface, dropped } => {
+        Command::Trace { port: interface } => {
             let stream = answer(guard.trace(TraceRequest { interface })).await?;
-            let is_asked =
-                |frame: &TracedFrame| !dropped || !frame.fate.is_empty() || frame.lost > 0;
-            follow_some::<_, view::Traced>(stream, output, is_asked).await
+            follow::<_, view::Traced>(stream, output).await
         }
         Command::Silence { id, span } => {
             let too_long = |_| Error::Usage("that is longer than any calendar".to_owned());

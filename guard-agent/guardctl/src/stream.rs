@@ -14,22 +14,7 @@ use crate::{
 /// # Errors
 /// The agent went away (also when it ended the stream in good order: it does so only to stop), or
 /// standard output cannot be written.
-pub(crate) async fn follow<M, V>(stream: Streaming<M>, output: Output) -> Result<(), Error>
-where
-    V: From<M> + View,
-{
-    follow_some::<M, V>(stream, output, |_| true).await
-}
-
-/// The same, of those messages that are asked for.
-///
-/// # Errors
-/// As above.
-pub(crate) async fn follow_some<M, V>(
-    mut stream: Streaming<M>,
-    output: Output,
-    is_asked: impl Fn(&M) -> bool,
-) -> Result<(), Error>
+pub(crate) async fn follow<M, V>(mut stream: Streaming<M>, output: Output) -> Result<(), Error>
 where
     V: From<M> + View,
 {
@@ -41,8 +26,7 @@ where
             message = stream.message() => message?,
         };
         match message {
-            Some(message) if is_asked(&message) => output.print(&V::from(message))?,
-            Some(_) => {}
+            Some(message) => output.print(&V::from(message))?,
             None => return Err(CallError::Lost("it ended the stream".to_owned()).into()),
         }
     }

@@ -99,8 +99,6 @@ pub(super) fn frame(traced: &Traced, empty: proto::TracedFrame) -> proto::Traced
         verdict,
         router,
         claim,
-        fate,
-        reasons,
         reserved: _,
     } = *traced;
     let claims = says == trace::SAYS_CLAIM;
@@ -111,7 +109,6 @@ pub(super) fn frame(traced: &Traced, empty: proto::TracedFrame) -> proto::Traced
             ("malformed", name(MalformedReason::ALL, reason, MalformedReason::name))
         }
         trace::SAYS_OPAQUE => ("opaque", name(OpaqueReason::ALL, reason, OpaqueReason::name)),
-        trace::SAYS_FATE => ("fate", ""),
         _ => ("nothing", ""),
     };
     let (outcome, event) = match does {
@@ -145,20 +142,8 @@ pub(super) fn frame(traced: &Traced, empty: proto::TracedFrame) -> proto::Traced
         drop: drop.to_owned(),
         router: ["", "flag", "message"].get(usize::from(router)).copied().unwrap_or("").to_owned(),
         claim: claim.into(),
-        fate: ["", "would_drop", "dropped"]
-            .get(usize::from(fate))
-            .copied()
-            .unwrap_or("")
-            .to_owned(),
-        reasons: named(reasons).map(str::to_owned).collect(),
         ..empty
     }
-}
-
-/// The names of the reasons whose bits are set.
-fn named(reasons: u32) -> impl Iterator<Item = &'static str> {
-    let set = DropReason::ALL.iter().filter(move |reason| reasons & reason.bit() != 0);
-    set.map(|reason| reason.name())
 }
 
 fn name<T: Copy>(all: &[T], at: u8, name: fn(T) -> &'static str) -> &'static str {

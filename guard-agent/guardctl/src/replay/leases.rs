@@ -46,8 +46,8 @@ impl Settings {
     /// The file cannot be read, or is no list of leases.
     pub(crate) fn lease(&mut self, path: &Path) -> Result<(), ConfigError> {
         let name = || path.display().to_string();
-        let text = files::read(path, LIST)
-            .map_err(|source| ConfigError::Read { path: name(), source })?;
+        let text =
+            files::read(path, LIST).map_err(|source| ConfigError::Read { path: name(), source })?;
         let file: File = serde_json::from_str(&text)
             .map_err(|error| ConfigError::Read { path: name(), source: io::Error::other(error) })?;
         let here = |lease: &Leased| self.bridge.is_empty() || lease.bridge == self.bridge;

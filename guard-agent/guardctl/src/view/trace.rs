@@ -40,14 +40,9 @@ impl View for Traced {
 
 /// Such as `arp from 02:…:0b: claim 10.8.64.2 at 02:…:0b, assert -> report violation`.
 fn line(frame: &proto::TracedFrame) -> String {
-    let head =
-        |says| format!("{} {} from {}: {says}", moment(frame.time, 6), frame.kind, frame.eth_src);
-    if !frame.fate.is_empty() {
-        let fate = if frame.fate == "dropped" { "DROPPED" } else { "WOULD DROP" };
-        return head(format!("{fate}: {}", frame.reasons.join(", ")));
-    }
     let also = if frame.claim > 1 { "also " } else { "" };
-    let mut line = head(format!("{also}{}", frame.says));
+    let proto::TracedFrame { kind, eth_src, says, .. } = frame;
+    let mut line = format!("{} {kind} from {eth_src}: {also}{says}", moment(frame.time, 6));
     let mut add = |what: &str, value: &str| {
         if !value.is_empty() {
             // Writing to a string does not fail.
@@ -93,16 +88,6 @@ mod tests {
         let text = |frame| Traced::from(frame).text(Screen { width: 80, colour: false, now });
         let further = proto::TracedFrame { claim: 2, event: String::new(), ..frame.clone() };
         let lost = proto::TracedFrame { time: stamp(1), lost: 12, ..proto::TracedFrame::default() };
-        let fate = proto::TracedFrame {
-            says: "fate".to_owned(),
-            fate: "dropped".to_owned(),
-            reasons: vec!["clone".to_owned(), "violation".to_owned()],
-            ..frame.clone()
-        };
-        let observed = proto::TracedFrame { fate: "would_drop".to_owned(), ..fate.clone() };
-        let at = "1970-01-01T00:00:01.000000Z arp from 02:00:00:00:00:0b:";
-        assert_eq!(text(fate), format!("{at} DROPPED: clone, violation"));
-        assert_eq!(text(observed), format!("{at} WOULD DROP: clone, violation"));
         assert_eq!(
             text(frame),
             "1970-01-01T00:00:01.000000Z arp from 02:00:00:00:00:0b: claim 10.8.64.2 at \
