@@ -365,6 +365,8 @@ mod tests {
             "events --follow --from 1",
             "holds",
             "why 10.8.64.2",
+            "why --port veth0",
+            "why --mac 02:00:00:00:00:0a",
             "reconcile --dry-run --consent 1",
             "gc --yes",
             "force-release --pool p --address 10.8.64.2 --dry-run",

@@ -30,7 +30,9 @@ pub(crate) enum Command {
     /// the prefixes, the gateway, and whether its interfaces are ports of one sandbox each, captured
     /// in one direction (tcpdump -Q in). Otherwise each interface is taken for one behind which
     /// everybody is, as on a bridge. A configuration of the agent gives the prefixes and gateways of
-    /// its pools, the uplinks, the allow rules, and when two claimants are a conflict. Exits with 1 if
+    /// its pools, the uplinks, the allow rules, when two claimants are a conflict, and what is dropped of
+    /// ports (--ingress), which also follows from the leases (--leases); what is not known of the bridge,
+    /// as whether it filters VLANs, drops nothing, and neither do quotas. Exits with 1 if
     /// the file cannot be read to its end, and with --fail where there is a conflict.
     #[command(after_help = "Examples:\n  \
         guardctl replay br0.pcap --prefix 10.8.64.0/24 --gateway 10.8.64.1\n  \
@@ -71,6 +73,9 @@ pub(crate) struct Replay {
     /// A gateway, with its MAC if that is known.
     #[arg(long, num_args = 1.., value_name = "ADDRESS[=MAC]", value_parser = gateway)]
     pub gateway: Vec<(IpAddr, Option<Mac>)>,
+    /// The leases at that time, as `guardctl leases -o json` printed them: what is dropped follows from them.
+    #[arg(long, requires = "ingress", value_name = "FILE")]
+    pub leases: Option<PathBuf>,
     /// The name of the interface, where the capture has none.
     #[arg(long, default_value = "port", value_parser = NonEmptyStringValueParser::new())]
     pub port: String,
@@ -101,7 +106,8 @@ impl Command {
 }
 
 fn replay(args: Replay, output: Output) -> Result<(), Error> {
-    let Replay { file, config, bridge, prefix, gateway, port, ingress, fail, uplink } = args;
+    let Replay { file, config, bridge, leases, prefix, gateway, port, ingress, fail, uplink } =
+        args;
     let mut settings = Settings {
         prefixes: prefix.into_iter().map(|net| OnLink { vlan: None, net }).collect(),
         gateways: gateway
@@ -115,6 +121,9 @@ fn replay(args: Replay, output: Output) -> Result<(), Error> {
     };
     if let Some(config) = config {
         settings.configure(&config, bridge.as_deref())?;
+    }
+    if let Some(leases) = leases {
+        settings.lease(&leases)?;
     }
     let report = replay::replay(&file, &settings)?;
     if let Some(unknown) = uplink.into_iter().find(|uplink| !report.ports.contains(uplink)) {

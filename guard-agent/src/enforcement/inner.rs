@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aya::maps::{Array, MapData, MapError};
-use guard_core::enforcement::Mode;
-use guard_ebpf::abi;
+use guard_core::enforcement::{Mode, Telling};
+use guard_ebpf::{abi, counters::DropReason};
 
 use super::{
     bridge::Bridge,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     clock,
+    events::DroppedFrames,
     observer::{PortKind, PortStatus, SharedPorts},
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Inner {
     pub counted: Vec<Counted>,
     /// The ports that there are.
     pub ports: SharedPorts,
+    /// What was told of what is dropped.
+    pub telling: Telling,
 }
 
 impl Inner {
@@ -65,6 +68,34 @@ impl Inner {
     pub(super) fn read_drops(&mut self) {
         let ports = self.ports.read();
         self.counted = counted::read(&mut self.drops, |ifindex| ports.contains_key(&ifindex));
+    }
+
+    /// The frames that were dropped, by port and reason.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (u32, DropReason, u64)> {
+        let dropped = self.counted.iter().filter(|row| row.dropped > 0);
+        dropped.map(|row| (row.ifindex, row.reason, row.dropped))
+    }
+
+    /// Of which of them it is to be told now.
+    pub(super) fn to_tell(&mut self) -> Vec<DroppedFrames> {
+        let counts: Vec<_> = self.dropped().collect();
+        let due = self.telling.due(counts, clock::monotonic());
+        let ports = self.ports.read();
+        let of = |(ifindex, reason, frames): (u32, DropReason, u64)| {
+            let port = &ports.get(&ifindex)?.port;
+            let mut rows = self.counted.iter();
+            let row = rows.find(|row| (row.ifindex, row.reason) == (ifindex, reason))?;
+            Some(DroppedFrames {
+                bridge: port.bridge.clone(),
+                interface: port.interface.clone(),
+                ifindex,
+                reason: reason.name(),
+                address: row.address(),
+                frames,
+                dropped: row.dropped,
+            })
+        };
+        due.into_iter().filter_map(of).collect()
     }
 
     pub(super) fn in_force(&self) -> InForce {

@@ -11,7 +11,10 @@ mod state;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use aya::maps::{Array, MapData, MapError};
-use guard_core::enforcement::{Facts, Finding, Kept, Mode, Override, PortFacts, preflight};
+use guard_core::{
+    enforcement::{Facts, Finding, Kept, Mode, Override, PortFacts, Telling, preflight},
+    incident::Kind,
+};
 use guard_ebpf::{abi, counters::DropReason};
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -113,7 +116,16 @@ impl Enforcement {
         }
         let ports = SharedPorts::default();
         let brake = config.enforce.brake;
-        let inner = Inner { modes, drops, file, bridges, brake, counted: Vec::new(), ports };
+        let inner = Inner {
+            modes,
+            drops,
+            file,
+            bridges,
+            brake,
+            counted: Vec::new(),
+            ports,
+            telling: Telling::default(),
+        };
         Self { owners, reporter, health, inner: Mutex::new(inner) }
     }
 
@@ -123,6 +135,8 @@ impl Enforcement {
         inner.ports = ports;
         inner.read_drops();
         self.expire(inner);
+        let counts: Vec<_> = inner.dropped().collect();
+        inner.telling.begin(counts);
         for at in 0..inner.bridges.len() {
             self.apply(inner, at);
         }
@@ -274,6 +288,17 @@ impl Enforcement {
             gauges.braked.with_label_values(&labels).set(i64::from(bridge.braked != 0));
             gauges.first_on_hook.with_label_values(&labels).set(i64::from(first));
         }
+        let enforces = |name: &Arc<str>| {
+            inner.bridges.iter().any(|bridge| bridge.name == *name && bridge.mode.enforces())
+        };
+        let mut unprotected = BTreeMap::new();
+        for ((bridge, pool), count) in self.owners.learned() {
+            *unprotected.entry(pool).or_insert(0) += if enforces(&bridge) { count } else { 0 };
+        }
+        for (pool, count) in unprotected {
+            let gauge = metrics.enforcement.unprotected.with_label_values(&[&*pool]);
+            gauge.set(gauge_value(count));
+        }
     }
 
     /// Looks once a second at what is dropped, and at what is over.
@@ -298,6 +323,16 @@ impl Enforcement {
         self.expire(inner);
         for at in 0..inner.bridges.len() {
             self.brake(inner, at, &before);
+        }
+        for dropped in inner.to_tell() {
+            tracing::warn!(
+                port = &*dropped.interface,
+                reason = dropped.reason,
+                address = dropped.address.map(tracing::field::display),
+                frames = dropped.frames,
+                "frames of a port are dropped"
+            );
+            self.reporter.dropped(dropped, clock::now());
         }
         self.look(inner);
     }
@@ -400,11 +435,20 @@ impl Enforcement {
         let ports: Vec<_> = own.map(port).collect();
         let leased_hosts = self.owners.leased_hosts(&bridge.name);
         let store = self.health.why(health::STORE);
+        let open = self.reporter.list(false);
+        let proxies = open.iter().filter(|incident| {
+            incident.kind == Kind::Proxy && incident.segment.bridge == bridge.name
+        });
+        let proxies = proxies.flat_map(|incident| &incident.claimants);
+        let proxies: Vec<_> = proxies.filter_map(|claimant| claimant.interface.clone()).collect();
         preflight(&Facts {
             allow: &bridge.allow,
             ports: &ports,
             leased_hosts: &leased_hosts,
             store: store.as_deref(),
+            accepts_ra: accepts_ra(&bridge.name),
+            bridge: &bridge.name,
+            proxies: &proxies,
         })
     }
 
@@ -432,6 +476,20 @@ impl Enforcement {
                 .collect(),
             findings,
         }
+    }
+}
+
+/// Whether the host takes routes from router advertisements on a bridge: a host that forwards does with
+/// 2 alone. Where it cannot be read there is no IPv6.
+fn accepts_ra(bridge: &str) -> bool {
+    let setting = |name: &str| {
+        let path = format!("/proc/sys/net/ipv6/conf/{bridge}/{name}");
+        std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+    };
+    match &*setting("accept_ra") {
+        "" | "0" => false,
+        "1" => setting("forwarding") == "0",
+        _ => true,
     }
 }
 

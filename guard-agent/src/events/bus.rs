@@ -52,6 +52,27 @@ pub enum Subject {
         /// Who, the first one first.
         stations: [Station; 2],
     },
+    /// Frames of a port are dropped.
+    Dropped(Box<DroppedFrames>),
+}
+
+/// Frames of a port that are dropped for one reason.
+#[derive(Clone, Debug)]
+pub struct DroppedFrames {
+    /// The bridge.
+    pub bridge: Arc<str>,
+    /// The port.
+    pub interface: Arc<str>,
+    /// Its index.
+    pub ifindex: u32,
+    /// Why.
+    pub reason: &'static str,
+    /// What the first one claimed.
+    pub address: Option<IpAddr>,
+    /// How many there were since it was told last.
+    pub frames: u64,
+    /// How many there were in all.
+    pub dropped: u64,
 }
 
 impl Subject {
@@ -72,6 +93,7 @@ impl Subject {
             Self::Source { ignored_until: Some(_), .. } => "source.ignored",
             Self::Source { ignored_until: None, .. } => "source.heeded",
             Self::ProbeRace { .. } => "probe_race",
+            Self::Dropped(_) => "frames.dropped",
         }
     }
 }

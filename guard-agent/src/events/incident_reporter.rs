@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use super::unowned::Unowned;
 use crate::{
     clock,
-    events::{EventBus, IncidentLog, Subject},
+    events::{DroppedFrames, EventBus, IncidentLog, Subject},
     ledger::AfterCommit,
     metrics::Metrics,
 };
@@ -285,6 +285,11 @@ impl IncidentReporter {
     /// An operator does without a source until then, or does so no more.
     pub fn source(&self, name: &'static str, ignored_until: Option<Timestamp>, now: Now) {
         self.bus.publish(now.wall, Subject::Source { name, ignored_until });
+    }
+
+    /// Frames of a port are dropped.
+    pub fn dropped(&self, frames: DroppedFrames, now: Now) {
+        self.bus.publish(now.wall, Subject::Dropped(Box::new(frames)));
     }
 
     /// Two stations probe for one address, which is no conflict (claims.md A05, N03).

@@ -5,7 +5,7 @@ mod incident_log;
 mod incident_reporter;
 mod unowned;
 
+pub use bus::{DroppedFrames, EventBus, Subject};
 pub(crate) use bus::{Event, Subscription};
-pub use bus::{EventBus, Subject};
 pub use incident_log::{IncidentLog, IncidentLogError};
 pub use incident_reporter::IncidentReporter;

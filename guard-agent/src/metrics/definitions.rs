@@ -312,6 +312,8 @@ pub struct EnforcementMetrics {
     pub braked: IntGaugeVec,
     /// By bridge.
     pub first_on_hook: IntGaugeVec,
+    /// By pool.
+    pub unprotected: IntGaugeVec,
 }
 
 impl EnforcementMetrics {
@@ -333,6 +335,12 @@ impl EnforcementMetrics {
             first_on_hook: of_bridge(
                 "guard_first_on_hook",
                 "1 while no other program is before the agent's on any port, else 0.",
+            )?,
+            unprotected: gauge(
+                registry,
+                "guard_leases_unprotected",
+                "Leases on enforcing bridges whose binding was only learned: their impostors pass.",
+                &["pool"],
             )?,
         })
     }

@@ -40,6 +40,7 @@ impl Metrics {
             self.passes.reaped.with_label_values(&[pool]);
             self.passes.reap_blocked.with_label_values(&[pool]);
             self.leases.readopted.with_label_values(&[pool]);
+            self.enforcement.unprotected.with_label_values(&[pool]);
         }
         for bridge in &config.bridges {
             for kind in Kind::about(&bridge.name) {

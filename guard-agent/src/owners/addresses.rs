@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -45,6 +45,44 @@ impl Owners {
         keys.filter(declares).map(|(_, address)| *address).collect()
     }
 
+    /// Where an address has a holder.
+    pub fn segments_of(&self, address: IpAddr) -> Vec<Place> {
+        let inner = self.inner.lock();
+        inner.holders.keys().filter(|(_, held)| *held == address).cloned().collect()
+    }
+
+    /// The addresses of which the declared binding is such a one.
+    pub fn declared_of(&self, is: impl Fn(&Binding) -> bool) -> Vec<Place> {
+        let inner = self.inner.lock();
+        let declared = inner.holders.iter().filter(|(_, lease)| lease.binding.declared);
+        let named = declared.filter(|(_, lease)| is(&lease.binding));
+        named.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// The MACs that declared bindings name, each with an address that is bound to it.
+    pub fn bound_macs(&self) -> HashMap<Mac, Place> {
+        let inner = self.inner.lock();
+        let declared = inner.holders.iter().filter(|(_, lease)| lease.binding.declared);
+        declared.filter_map(|(place, lease)| Some((lease.binding.mac?, place.clone()))).collect()
+    }
+
+    /// Has the kernel tell when the owner of an address is heard next.
+    pub fn listen(&self, segment: &Segment, address: IpAddr) {
+        let inner = &mut *self.inner.lock();
+        let Some(key) = inner.kernel_key(&(segment.clone(), address)) else { return };
+        let Some(map) = inner.map.as_mut() else { return };
+        if let Ok(owned) = map.get(&key, 0)
+            && let Err(error) = map.insert(key, Owned { seen_ns: 0, ..owned })
+        {
+            tracing::debug!(%address, %error, "cannot ask the kernel for the owner's next claim");
+        }
+    }
+
+    /// How many leases have no declared binding, by bridge and pool: nobody is dropped for theirs.
+    pub fn learned(&self) -> BTreeMap<(Arc<str>, Arc<str>), usize> {
+        self.inner.lock().learned.clone()
+    }
+
     /// The addresses of the host on a bridge that are leased all the same.
     pub fn leased_hosts(&self, bridge: &str) -> Vec<IpAddr> {
         let inner = self.inner.lock();
@@ -55,6 +93,19 @@ impl Owners {
 }
 
 impl Inner {
+    /// A holder has taken another's place, or nobody's, or nobody has his.
+    pub(super) fn count_learned(&mut self, old: Option<&Lease>, new: Option<&Lease>) {
+        let is = |lease: &&Lease| lease.owner.is_some() && !lease.binding.declared;
+        let mut count = |lease: Option<&Lease>, by: fn(usize) -> usize| {
+            let Some(lease) = lease.filter(is) else { return };
+            let key = (lease.segment.bridge.clone(), lease.pool.clone());
+            let count = self.learned.entry(key).or_default();
+            *count = by(*count);
+        };
+        count(old, |count| count.saturating_sub(1));
+        count(new, |count| count + 1);
+    }
+
     /// Makes the kernel's entries of a bridge what they should be.
     pub(super) fn write_bridge(
         &mut self,

@@ -88,6 +88,8 @@ struct Inner {
     gateways: HashMap<(Segment, IpAddr), u16>,
     /// The host's addresses on each bridge, each with its VLAN.
     hosts: HashMap<Arc<str>, BTreeSet<(u16, IpAddr)>>,
+    /// How many holders nobody has declared a binding of, by bridge and pool.
+    learned: BTreeMap<(Arc<str>, Arc<str>), usize>,
 }
 
 impl Owners {
@@ -327,18 +329,6 @@ impl Owners {
         (seen_ns != 0).then(|| Duration::from_nanos(seen_ns))
     }
 
-    /// Has the kernel tell when the owner of an address is heard next.
-    pub fn listen(&self, segment: &Segment, address: IpAddr) {
-        let inner = &mut *self.inner.lock();
-        let Some(key) = inner.kernel_key(&(segment.clone(), address)) else { return };
-        let Some(map) = inner.map.as_mut() else { return };
-        if let Ok(owned) = map.get(&key, 0)
-            && let Err(error) = map.insert(key, Owned { seen_ns: 0, ..owned })
-        {
-            tracing::debug!(%address, %error, "cannot ask the kernel for the owner's next claim");
-        }
-    }
-
     fn report(&self, result: Result<(), MapError>) {
         match result {
             Ok(()) => self.health.recovered("bindings"),
@@ -400,6 +390,7 @@ impl Inner {
                 self.rebound.push((key.0.clone(), key.1, former));
             }
         }
+        self.count_learned(old.as_deref(), holder.map(|holder| &**holder));
         let changed = old.as_deref().map(used_by) != holder.map(|lease| used_by(lease));
         move_key(&mut self.by_interface, key, interface(old.as_ref()), new);
         move_key(&mut self.by_port, key, port(old.as_ref()), new_port);

@@ -112,6 +112,26 @@ pub(crate) fn event(
             let until = ignored_until.map(timestamp);
             proto::event::Subject::Source(proto::IgnoredSource { name: (*name).to_owned(), until })
         }
+        Subject::Dropped(of) => {
+            let events::DroppedFrames {
+                bridge,
+                interface,
+                ifindex,
+                reason,
+                address,
+                frames,
+                dropped,
+            } = &**of;
+            proto::event::Subject::Dropped(proto::DroppedFrames {
+                bridge: bridge.to_string(),
+                interface: interface.to_string(),
+                ifindex: *ifindex,
+                reason: (*reason).to_owned(),
+                address: address.map(|address| address.to_string()).unwrap_or_default(),
+                frames: *frames,
+                dropped: *dropped,
+            })
+        }
         Subject::ProbeRace { segment, address, stations } => {
             proto::event::Subject::ProbeRace(proto::ProbeRace {
                 bridge: segment.bridge.to_string(),

@@ -14,6 +14,7 @@ use super::{
     Deps, convert,
     error::{self, Invalid},
     page::Page,
+    rightful::Rightful,
     trace,
 };
 use guard_api::proto::{self, EnforcementMode};
@@ -44,10 +45,20 @@ pub(super) fn drops(
     };
     let mut rows = deps.enforcement.drops();
     rows.retain(is_asked);
-    let now = Moment::now();
+    let (now, rightful) = (Moment::now(), Rightful::new(deps));
     let place = |row: &Counted| (0, vec![format!("{:010}", row.ifindex), row.reason.name().into()]);
-    let drops = page.of_all(rows, place, |row| message(deps, row, &ports, &now));
+    let drops = page.of_all(rows, place, |row| message(&rightful, row, &ports, &now));
     Ok(proto::DropsResponse { drops, next_page_token: page.next(), seq: page.seq })
+}
+
+/// The rows, as `Guard.Drops` has them.
+pub(super) fn messages(
+    deps: &Deps,
+    rows: Vec<Counted>,
+    ports: &BTreeMap<u32, PortStatus>,
+) -> Vec<proto::Drops> {
+    let (now, rightful) = (Moment::now(), Rightful::new(deps));
+    rows.iter().map(|row| message(&rightful, row, ports, &now)).collect()
 }
 
 /// The two clocks at one moment.
@@ -70,21 +81,24 @@ impl Moment {
 }
 
 fn message(
-    deps: &Deps,
+    rightful: &Rightful<'_>,
     row: &Counted,
     ports: &BTreeMap<u32, PortStatus>,
     now: &Moment,
 ) -> proto::Drops {
     let port = ports.get(&row.ifindex).map(|status| &status.port);
     let interface = port.map(|port| port.interface.to_string()).unwrap_or_default();
-    let first = trace::frame(&decode(&row.frame), proto::TracedFrame::default());
-    let bound = deps.owners.bound_to(row.ifindex);
+    let bridge = port.map(|port| port.bridge.to_string()).unwrap_or_default();
+    let traced = decode(&row.frame);
+    let first = trace::frame(&traced, proto::TracedFrame::default());
+    let bound = rightful.deps.owners.bound_to(row.ifindex);
     let (sandbox, generation) = bound.unwrap_or_default();
     proto::Drops {
         allow: allowed_by(row.reason, &interface, row.address()),
         interface,
         ifindex: row.ifindex,
-        bridge: port.map(|port| port.bridge.to_string()).unwrap_or_default(),
+        owner: rightful.owner(&bridge, row.reason, &traced),
+        bridge,
         reason: row.reason.name().to_owned(),
         dropped: row.dropped,
         would_drop: row.would_drop,

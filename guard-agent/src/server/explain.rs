@@ -91,7 +91,8 @@ fn uncounted(conflicts: &[proto::Conflict], bridge: &str) -> String {
     format!("; claims on it may have gone uncounted: {}", all.join(", "))
 }
 
-fn is_on(known: &proto::Explanation, segment: &Segment) -> bool {
+/// Whether it is about this segment.
+pub(super) fn is_on(known: &proto::Explanation, segment: &Segment) -> bool {
     (&*known.bridge, known.vlan, known.inner_vlan)
         == (&*segment.bridge, segment.vlan.into(), segment.inner_vlan.into())
 }

@@ -10,11 +10,11 @@ use tonic::{Request, Response, Status};
 use super::{
     Deps, convert, enforcement,
     error::{self, Invalid},
-    explain, live,
+    live,
     page::Page,
     sources,
     trace::{self, TraceStream},
-    until_stopped,
+    until_stopped, why,
 };
 use guard_api::proto;
 
@@ -119,16 +119,7 @@ impl proto::guard_server::Guard for Service {
         &self,
         request: Request<proto::WhyRequest>,
     ) -> Result<Response<proto::WhyResponse>, Status> {
-        let proto::WhyRequest { address } = request.into_inner();
-        let address = address.parse().map_err(|_| Invalid::Address(address))?;
-        let explanations = explain::explain(&self.0, address).await?;
-        let last = self.0.reconciler.last();
-        Ok(Response::new(proto::WhyResponse {
-            explanations,
-            sources: sources::all(&self.0).await,
-            last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
-            last_result: last.map_or("", |last| last.result).to_owned(),
-        }))
+        Ok(Response::new(why::why(&self.0, request.into_inner()).await?))
     }
 
     type TraceStream = TraceStream;
@@ -261,14 +252,18 @@ impl Service {
     fn bridges(&self) -> Vec<proto::BridgeStatus> {
         let Deps { health, observer, .. } = &*self.0;
         let modes = self.0.enforcement.modes();
+        let learned = self.0.owners.learned();
         let ports = observer.ports.read();
         let bridge = |name: &Arc<str>| {
             let own = || ports.values().filter(|status| status.port.bridge == *name);
             let count = |ports: usize| u32::try_from(ports).unwrap_or(u32::MAX);
             let (mode, configured) = modes.get(name).copied().unwrap_or_default();
+            let learned = learned.iter().filter(|((bridge, _), _)| bridge == name);
+            let learned: usize = learned.map(|(_, count)| count).sum();
             proto::BridgeStatus {
                 mode: enforcement::mode(mode).into(),
                 configured_mode: enforcement::mode(configured).into(),
+                unprotected: if mode.enforces() { learned as u64 } else { 0 },
                 name: name.to_string(),
                 present: health.why(&health::bridge(name)).is_none(),
                 ports: count(own().count()),

@@ -24,12 +24,14 @@ mod pools;
 mod refusals;
 mod report;
 mod revoked;
+mod rightful;
 mod socket;
 mod sources;
 mod subnets;
 mod trace;
 mod transport;
 mod watched;
+mod why;
 mod work;
 
 use std::{pin::Pin, sync::Arc, time::Duration};

@@ -38,6 +38,7 @@ const CONTRACT: [(&str, &[&str]); 37] = [
     ("guard_ports_dropping", &["bridge"]),
     ("guard_enforce_braked", &["bridge"]),
     ("guard_first_on_hook", &["bridge"]),
+    ("guard_leases_unprotected", &["pool"]),
     ("guard_claims_ignored_total", &["bridge", "reason"]),
     ("guard_suspect_frames_total", &["bridge", "kind"]),
     ("guard_map_full_total", &["bridge", "map"]),

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use guard_tests::{Arp, BRIDGE, GATEWAY, Mac, TIMEOUT, eventually, ipv4_udp};
+use serde_json::{Value, json};
 
 use crate::world::{Mode, World, arp, send};
 
@@ -14,6 +15,50 @@ fn s07_a_mere_request_with_the_victim_as_its_sender() -> Result<()> {
         let request = Arp::request(world.attacker.mac(), world.leases.victim.address, GATEWAY);
         arp(&world.attacker, &request)
     })
+}
+
+/// Asked about the address, its MAC or the thief's, `why` tells of the theft; asked about a port on which
+/// nothing happens, it tells of the lease alone.
+#[test]
+fn s53_why_tells_of_a_theft_whichever_way_it_is_asked() -> Result<()> {
+    let world = World::new()?;
+    world.switch(Mode::Enforce)?;
+    let (victim, attacker) = (&world.leases.victim, &world.attacker);
+    let events = world.agent.follow(&["events", "--from", "0"])?;
+    arp(attacker, &Arp::announcement(attacker.mac(), victim.address))?;
+    arp(attacker, &Arp::announcement(world.victim.mac(), world.leases.attacker.address))?;
+    eventually("both dropped", || Ok((total(&world)? >= 2).then_some(())))?;
+    let (_, told) = events.next(|event| event["type"] == "frames.dropped")?;
+    ensure!(told["dropped"]["interface"] == attacker.port(), "{told}");
+    let why = |about: &[&str]| world.agent.ctl(&[&["why"], about].concat())?.json();
+    let reasons = |why: &Value| -> Vec<String> {
+        let rows = why["drops"].as_array().into_iter().flatten();
+        rows.filter_map(|row| row["reason"].as_str().map(str::to_owned)).collect()
+    };
+    let address = victim.address.to_string();
+    let (mac, bad) = (world.victim.mac().to_string(), attacker.mac().to_string());
+    let of_address = eventually("the incident", || {
+        let why = why(&[&address])?;
+        let open = why["conflicts"][0]["action"] == "dropped";
+        Ok(open.then_some(why))
+    })?;
+    ensure!(reasons(&of_address) == ["violation"], "{of_address}");
+    let owner = of_address["drops"][0]["owner"].as_str().context("no owner")?;
+    ensure!(owner.starts_with("victim") && owner.contains(&mac), "{owner}");
+    let of_mac = why(&["--mac", &mac])?;
+    ensure!(reasons(&of_mac) == ["clone"], "{of_mac}");
+    ensure!(of_mac["explanations"][0]["address"] == *address, "{of_mac}");
+    ensure!(reasons(&why(&["--mac", &bad])?).contains(&"violation".to_owned()), "the thief's");
+    let of_neighbour = why(&["--port", world.neighbour.port()])?;
+    ensure!(
+        of_neighbour["drops"] == json!([]) && of_neighbour["conflicts"] == json!([]),
+        "{of_neighbour}"
+    );
+    let own = world.leases.neighbour.address.to_string();
+    ensure!(of_neighbour["explanations"][0]["address"] == *own, "{of_neighbour}");
+    let unknown = world.agent.ctl(&["why", "--port", "nowhere"])?.refusal()?;
+    ensure!(unknown.reason == "PORT_UNKNOWN", "{unknown:?}");
+    Ok(())
 }
 
 #[test]

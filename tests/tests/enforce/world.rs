@@ -169,7 +169,30 @@ impl World {
         eventually(&format!("{reason} in enforce"), || {
             Ok((self.dropped(reason)? > before).then_some(()))
         })?;
+        self.is_explained(reason)?;
         watched.held()
+    }
+
+    /// `guardctl why` of the port names the reason, its rule, the first frame, and whose it is what that
+    /// claims; and `drops` adds up to the metric (scenario 53).
+    fn is_explained(&self, reason: &str) -> Result<()> {
+        let rows = self.agent.list(&["drops", "--bridge", BRIDGE, "--reason", reason], "drops")?;
+        let port = rows.first().and_then(|row| row["interface"].as_str()).context("no row")?;
+        let why = self.agent.ctl(&["why", "--port", port])?.json()?;
+        let rows = why["drops"].as_array().context("no rows")?;
+        let row = rows.iter().find(|row| row["reason"] == reason);
+        let row = row.with_context(|| format!("{reason} is not in {why}"))?;
+        ensure!(row["rule"].is_string() && row["says"].is_string(), "{row}");
+        if ["violation", "clone", "bridge_mac", "probe"].contains(&reason) {
+            ensure!(row["owner"].is_string(), "whose is it? {row}");
+        }
+        eventually("drops that add up to the metric", || {
+            let metric = self.dropped(reason)?;
+            let args = ["drops", "--bridge", BRIDGE, "--reason", reason];
+            let rows = self.agent.list(&args, "drops")?;
+            let sum: u64 = rows.iter().filter_map(|row| row["dropped"].as_u64()).sum();
+            Ok((sum == metric).then_some(()))
+        })
     }
 }
 

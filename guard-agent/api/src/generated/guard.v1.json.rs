@@ -252,7 +252,7 @@ impl ::serde::Serialize for Conflict {
 impl ::serde::Serialize for Event {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Event", 7)?;
+        let mut object = serializer.serialize_struct("Event", 8)?;
         object.serialize_field("seq", &self.seq)?;
         object.serialize_field("time", &crate::json::time(self.time))?;
         object.serialize_field("type", &crate::json::text(&self.r#type))?;
@@ -272,6 +272,24 @@ impl ::serde::Serialize for Event {
             Some(event::Subject::ProbeRace(value)) => Some(value),
             _ => None,
         })?;
+        object.serialize_field("dropped", &match &self.subject {
+            Some(event::Subject::Dropped(value)) => Some(value),
+            _ => None,
+        })?;
+        object.end()
+    }
+}
+impl ::serde::Serialize for DroppedFrames {
+    fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use ::serde::ser::SerializeStruct as _;
+        let mut object = serializer.serialize_struct("DroppedFrames", 7)?;
+        object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
+        object.serialize_field("interface", &crate::json::text(&self.interface))?;
+        object.serialize_field("ifindex", &crate::json::number(self.ifindex))?;
+        object.serialize_field("reason", &crate::json::text(&self.reason))?;
+        object.serialize_field("address", &crate::json::text(&self.address))?;
+        object.serialize_field("frames", &self.frames)?;
+        object.serialize_field("dropped", &self.dropped)?;
         object.end()
     }
 }
@@ -335,7 +353,7 @@ impl ::serde::Serialize for IgnoredSource {
 impl ::serde::Serialize for BridgeStatus {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("BridgeStatus", 7)?;
+        let mut object = serializer.serialize_struct("BridgeStatus", 8)?;
         object.serialize_field("name", &crate::json::text(&self.name))?;
         object.serialize_field("present", &self.present)?;
         object.serialize_field("ports", &self.ports)?;
@@ -343,6 +361,7 @@ impl ::serde::Serialize for BridgeStatus {
         object.serialize_field("unknown", &self.unknown)?;
         object.serialize_field("mode", &crate::json::text(self.mode().word()))?;
         object.serialize_field("configured_mode", &crate::json::text(self.configured_mode().word()))?;
+        object.serialize_field("unprotected", &self.unprotected)?;
         object.end()
     }
 }
@@ -581,11 +600,13 @@ impl ::serde::Serialize for Explanation {
 impl ::serde::Serialize for WhyResponse {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("WhyResponse", 4)?;
+        let mut object = serializer.serialize_struct("WhyResponse", 6)?;
         object.serialize_field("explanations", &self.explanations)?;
         object.serialize_field("sources", &self.sources)?;
         object.serialize_field("last_pass", &crate::json::time(self.last_pass))?;
         object.serialize_field("last_result", &crate::json::text(&self.last_result))?;
+        object.serialize_field("drops", &self.drops)?;
+        object.serialize_field("conflicts", &self.conflicts)?;
         object.end()
     }
 }
@@ -608,7 +629,7 @@ impl ::serde::Serialize for DropsResponse {
 impl ::serde::Serialize for Drops {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("Drops", 16)?;
+        let mut object = serializer.serialize_struct("Drops", 17)?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
         object.serialize_field("ifindex", &crate::json::number(self.ifindex))?;
         object.serialize_field("bridge", &crate::json::text(&self.bridge))?;
@@ -625,6 +646,7 @@ impl ::serde::Serialize for Drops {
         object.serialize_field("allow", &crate::json::text(&self.allow))?;
         object.serialize_field("sandbox", &crate::json::text(&self.sandbox))?;
         object.serialize_field("generation", &crate::json::number(self.generation))?;
+        object.serialize_field("owner", &crate::json::text(&self.owner))?;
         object.end()
     }
 }

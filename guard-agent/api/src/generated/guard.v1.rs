@@ -736,11 +736,11 @@ pub struct Event {
     pub time: ::core::option::Option<::prost_types::Timestamp>,
     /// "lease.held", "lease.active", "lease.releasing", "lease.cooling", "lease.quarantined",
     /// "lease.free", "lease.bound", "conflict.opened", "conflict.changed", "conflict.closed",
-    /// "source.ignored", "source.heeded", "probe_race", "gap".
+    /// "source.ignored", "source.heeded", "probe_race", "frames.dropped", "gap".
     #[prost(string, tag = "3")]
     pub r#type: ::prost::alloc::string::String,
     /// What it is about, as it was then; not set in a gap.
-    #[prost(oneof = "event::Subject", tags = "4, 5, 6, 7")]
+    #[prost(oneof = "event::Subject", tags = "4, 5, 6, 7, 8")]
     pub subject: ::core::option::Option<event::Subject>,
 }
 /// Nested message and enum types in `Event`.
@@ -760,7 +760,36 @@ pub mod event {
         /// In events of type `probe_race`.
         #[prost(message, tag = "7")]
         ProbeRace(super::ProbeRace),
+        /// In events of type `frames.dropped`.
+        #[prost(message, tag = "8")]
+        Dropped(super::DroppedFrames),
     }
+}
+/// Frames of a port that were dropped for one reason: told at the first, and after 1 s, 10 s, 1 min and 5
+/// min, as long as there are more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DroppedFrames {
+    /// The bridge.
+    #[prost(string, tag = "1")]
+    pub bridge: ::prost::alloc::string::String,
+    /// The port.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// Its index.
+    #[prost(uint32, tag = "3")]
+    pub ifindex: u32,
+    /// Why: as in `Drops`.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// The address that the first of them claimed; empty where it claimed none.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// How many there were since it was told last.
+    #[prost(uint64, tag = "6")]
+    pub frames: u64,
+    /// How many there were in all.
+    #[prost(uint64, tag = "7")]
+    pub dropped: u64,
 }
 /// Two stations that probe for one address at once, before either uses it (RFC 5227, RFC 4862). No
 /// conflict: both should give it up.
@@ -874,6 +903,9 @@ pub struct BridgeStatus {
     /// What the configuration says of that.
     #[prost(enumeration = "EnforcementMode", tag = "7")]
     pub configured_mode: i32,
+    /// In enforce: leases of which nobody has declared who may use them. Their impostors' frames pass.
+    #[prost(uint64, tag = "8")]
+    pub unprotected: u64,
 }
 /// How the agent is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1462,9 +1494,15 @@ pub struct WatchdogResponse {
 /// Names an address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyRequest {
-    /// The address.
+    /// The address, or
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
+    /// the port, by the name of the host's side, or
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// the MAC.
+    #[prost(string, tag = "3")]
+    pub mac: ::prost::alloc::string::String,
 }
 /// An address of one pool.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1494,10 +1532,11 @@ pub struct Explanation {
     #[prost(string, tag = "7")]
     pub next: ::prost::alloc::string::String,
 }
-/// What is known of an address.
+/// What is known of an address, a port or a MAC.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhyResponse {
-    /// One for each pool that has it, and for each segment on which it is in use and none has it.
+    /// Of an address: one for each pool that has it, and for each segment on which it is in use and none has
+    /// it. Of a port or a MAC: one for each address that is bound to it, of the first 64.
     #[prost(message, repeated, tag = "1")]
     pub explanations: ::prost::alloc::vec::Vec<Explanation>,
     /// Who was asked, and how they are.
@@ -1509,6 +1548,13 @@ pub struct WhyResponse {
     /// "done", "ended", "blocked" or "failed".
     #[prost(string, tag = "4")]
     pub last_result: ::prost::alloc::string::String,
+    /// What was dropped, or would have been: where the first frame claims the address, or names the MAC, and
+    /// of the ports that it is bound to; at most 64.
+    #[prost(message, repeated, tag = "5")]
+    pub drops: ::prost::alloc::vec::Vec<Drops>,
+    /// Incidents about it, the newest first; at most 16.
+    #[prost(message, repeated, tag = "6")]
+    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
 }
 /// Names a source, and how long to do without it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1613,6 +1659,10 @@ pub struct Drops {
     /// That lease; 0 where there is none.
     #[prost(uint64, tag = "16")]
     pub generation: u64,
+    /// Whose it is what that frame claims: `gateway`, `host`, `bridge`, or the sandbox and what its lease
+    /// names, such as `web-1 (02:00:00:00:00:0a on veth-web-1)`. Empty where nobody has it.
+    #[prost(string, tag = "17")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// Asks how frames are judged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1665,7 +1715,7 @@ pub struct BridgeEnforcement {
 /// A port with a mode of its own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortMode {
-    /// Its name; it need not be there.
+    /// Its name when it was given. The mode ends with the port.
     #[prost(string, tag = "1")]
     pub interface: ::prost::alloc::string::String,
     /// The mode.
@@ -2453,6 +2503,7 @@ pub mod leases_client {
         ///
         /// INVALID_ARGUMENT: MAC_MALFORMED, MAC_RESERVED, INTERFACE_MALFORMED, NOT_A_PORT, as Allocate.
         /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge, yet). UNAVAILABLE: OBSERVER_DEGRADED.
+        /// RESOURCE_EXHAUSTED: KERNEL_MAP_FULL (nothing is dropped on the port until there is room).
         pub async fn bind(
             &mut self,
             request: impl tonic::IntoRequest<super::BindRequest>,
@@ -2632,6 +2683,7 @@ pub mod leases_server {
         ///
         /// INVALID_ARGUMENT: MAC_MALFORMED, MAC_RESERVED, INTERFACE_MALFORMED, NOT_A_PORT, as Allocate.
         /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge, yet). UNAVAILABLE: OBSERVER_DEGRADED.
+        /// RESOURCE_EXHAUSTED: KERNEL_MAP_FULL (nothing is dropped on the port until there is room).
         async fn bind(
             &self,
             request: tonic::Request<super::BindRequest>,
@@ -4624,8 +4676,9 @@ pub mod guard_client {
             self.inner.server_streaming(req, path, codec).await
         }
         /// What each source knows of an address, in every pool that has it and on every segment where it is in
-        /// use, and what happens next. INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool
-        /// has it, and nobody uses it).
+        /// use, and what happens next; or the same of all that is bound to a port or to a MAC. And what was
+        /// dropped of it. INVALID_ARGUMENT: ADDRESS_MALFORMED, MAC_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no
+        /// pool has it, and nobody uses it), PORT_UNKNOWN.
         pub async fn why(
             &mut self,
             request: impl tonic::IntoRequest<super::WhyRequest>,
@@ -4801,8 +4854,9 @@ pub mod guard_server {
             tonic::Status,
         >;
         /// What each source knows of an address, in every pool that has it and on every segment where it is in
-        /// use, and what happens next. INVALID_ARGUMENT: ADDRESS_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no pool
-        /// has it, and nobody uses it).
+        /// use, and what happens next; or the same of all that is bound to a port or to a MAC. And what was
+        /// dropped of it. INVALID_ARGUMENT: ADDRESS_MALFORMED, MAC_MALFORMED. NOT_FOUND: ADDRESS_UNKNOWN (no
+        /// pool has it, and nobody uses it), PORT_UNKNOWN.
         async fn why(
             &self,
             request: tonic::Request<super::WhyRequest>,

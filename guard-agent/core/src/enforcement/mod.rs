@@ -7,6 +7,7 @@ mod overrides;
 mod policy;
 mod preflight;
 mod settings;
+mod telling;
 
 pub use advice::{allowed_by, rule};
 pub use brake::{Brake, can_be_braked};
@@ -14,3 +15,4 @@ pub use overrides::{Override, Overrides};
 pub use policy::{Bound, policy};
 pub use preflight::{Facts, Finding, Kept, PortFacts, preflight};
 pub use settings::{Class, Hygiene, Mode, Settings, Strict};
+pub use telling::Telling;

@@ -63,6 +63,12 @@ pub struct Facts<'a> {
     pub leased_hosts: &'a [IpAddr],
     /// Why the leases are not known, where they are not.
     pub store: Option<&'a str>,
+    /// The host takes its routes from router advertisements on the bridge.
+    pub accepts_ra: bool,
+    /// The bridge.
+    pub bridge: &'a str,
+    /// The ports that answer for many addresses.
+    pub proxies: &'a [Arc<str>],
 }
 
 /// What speaks against enforcing: errors first.
@@ -88,6 +94,17 @@ pub fn preflight(facts: &Facts<'_>) -> Vec<Finding> {
         let what = format!("{address} is the host's, and it is leased");
         found.push(Finding::new(true, what, format!("[[pool]] exclude = [\"{address}\"]")));
     }
+    if facts.accepts_ra {
+        let bridge = facts.bridge;
+        let what = format!("the host takes routes from router advertisements on {bridge}");
+        let advice = format!("sysctl net.ipv6.conf.{bridge}.accept_ra=0");
+        found.push(Finding::new(false, what, advice));
+    }
+    for port in facts.proxies {
+        let what = format!("port {port} answers for many addresses");
+        let advice = format!("[[bridge.allow]] kind = \"proxy\", ports = [{port:?}]");
+        found.push(Finding::new(false, what, advice));
+    }
     for port in facts.ports {
         of_port(port, &mut found);
     }
@@ -106,12 +123,14 @@ fn of_port(port: &PortFacts, found: &mut Vec<Finding>) {
         let what = format!("port {name}: its frames pass unjudged: {why}");
         found.push(Finding::new(false, what, "guardctl ports"));
     }
-    let Some(sandbox) = sandbox else { return };
-    for Kept { reason, frames, address } in kept.iter().filter(|kept| !takes(kept, addresses)) {
-        let mut what = format!(
-            "port {name} of {sandbox}: {frames} frames would be dropped for {}",
-            reason.name()
-        );
+    // Whoever is behind it: one of these serves its neighbours.
+    let serves = |reason| matches!(reason, DropReason::Router | DropReason::DhcpServer);
+    let kept = kept.iter().filter(|kept| sandbox.is_some() || serves(kept.reason));
+    let kept = kept.filter(|kept| !takes(kept, addresses));
+    let of = sandbox.as_ref().map(|sandbox| format!(" of {sandbox}")).unwrap_or_default();
+    for Kept { reason, frames, address } in kept {
+        let mut what =
+            format!("port {name}{of}: {frames} frames would be dropped for {}", reason.name());
         if let Some(address) = address {
             // Writing to a string does not fail.
             let _ = write!(what, ", of {address}");
@@ -136,7 +155,15 @@ fn takes(Kept { reason, address, .. }: &Kept, own: &[IpAddr]) -> bool {
 mod tests {
     use super::*;
 
-    const NOTHING: Facts<'_> = Facts { allow: &[], ports: &[], leased_hosts: &[], store: None };
+    const NOTHING: Facts<'_> = Facts {
+        allow: &[],
+        ports: &[],
+        leased_hosts: &[],
+        store: None,
+        accepts_ra: false,
+        bridge: "rt0",
+        proxies: &[],
+    };
 
     #[test]
     fn each_finding_says_what_settles_it_and_errors_come_first() {
@@ -145,7 +172,8 @@ mod tests {
         let kept = Kept { reason: DropReason::Router, frames: 3, address: None };
         let bound =
             PortFacts { sandbox: Some("web-1".into()), kept: vec![kept], ..port("veth-web-1") };
-        let stranger = PortFacts { kept: vec![kept], ..port("veth-x") };
+        let other = Kept { reason: DropReason::Unowned, ..kept };
+        let stranger = PortFacts { kept: vec![kept, other], ..port("veth-x") };
         let ports = [unknown, bound, stranger];
         let allow = |kind, ports: &[&str]| Allow {
             kind,
@@ -181,6 +209,25 @@ mod tests {
                     "port veth-web-1 of web-1: 3 frames would be dropped for router",
                     "[[bridge.allow]] kind = \"router\", ports = [\"veth-web-1\"]"
                 ),
+                (
+                    false,
+                    "port veth-x: 3 frames would be dropped for router",
+                    "[[bridge.allow]] kind = \"router\", ports = [\"veth-x\"]"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_host_that_hears_routers_and_a_port_that_answers_for_others_are_named() {
+        let proxies = ["veth-p".into()];
+        let found = preflight(&Facts { accepts_ra: true, proxies: &proxies, ..NOTHING });
+        let advice: Vec<_> = found.iter().map(|finding| &*finding.advice).collect();
+        assert_eq!(
+            advice,
+            [
+                "sysctl net.ipv6.conf.rt0.accept_ra=0",
+                "[[bridge.allow]] kind = \"proxy\", ports = [\"veth-p\"]"
             ]
         );
     }

@@ -2,8 +2,9 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
-use guard_core::duration;
+use clap::{ArgGroup, Args, Subcommand};
+use guard_api::proto::WhyRequest;
+use guard_core::{duration, mac::Mac};
 
 use super::reserve::{Interfaces, Subnets};
 use crate::cli::address;
@@ -40,13 +41,11 @@ pub(crate) enum Command {
         sure: Sure,
     },
 
-    /// Say what each source knows of an address, and what happens to it next.
-    #[command(after_help = "Example:\n  guardctl why 10.8.64.2")]
-    Why {
-        /// The address.
-        #[arg(value_parser = address)]
-        address: IpAddr,
-    },
+    /// Say what is known of an address, a port or a MAC: who may use it, what was dropped, and what would
+    /// allow it.
+    #[command(after_help = "Examples:\n  guardctl why 10.8.64.2\n  \
+        guardctl why --port veth-web-1\n  guardctl why --mac 02:00:00:00:00:0a")]
+    Why(Why),
 
     /// Compare store, index, kernel and wire, and list what disagrees.
     ///
@@ -220,4 +219,29 @@ pub(crate) struct Sure {
     /// Do not ask; needed where there is no terminal to ask on.
     #[arg(long, conflicts_with = "dry_run")]
     pub yes: bool,
+}
+
+/// What is asked about.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["address", "port", "mac"]).required(true))]
+pub(crate) struct Why {
+    /// The address.
+    #[arg(value_parser = address)]
+    address: Option<IpAddr>,
+    /// The port: the host's side of a veth.
+    #[arg(long)]
+    port: Option<String>,
+    /// The MAC.
+    #[arg(long)]
+    mac: Option<Mac>,
+}
+
+impl From<Why> for WhyRequest {
+    fn from(Why { address, port, mac }: Why) -> Self {
+        Self {
+            address: address.map(|address| address.to_string()).unwrap_or_default(),
+            interface: port.unwrap_or_default(),
+            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Each command's call, and what is printed of its response.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use guard_api::{
     client::{answer, with_long_deadline},
@@ -67,8 +67,7 @@ impl Call {
         found(failed, "cannot be removed")
     }
 
-    pub(super) async fn why(&self, address: IpAddr) -> Result<(), Error> {
-        let request = WhyRequest { address: address.to_string() };
+    pub(super) async fn why(&self, request: WhyRequest) -> Result<(), Error> {
         self.output.print(&answer(GuardClient::new(self.channel.clone()).why(request)).await?)
     }
 

@@ -67,7 +67,7 @@ impl Command {
             Self::Holds => call.holds().await,
             Self::Reconcile { dry_run, consent } => call.reconcile(dry_run, consent).await,
             Self::Watchdog { sure } => call.watchdog(sure.dry_run).await,
-            Self::Why { address } => call.why(address).await,
+            Self::Why(about) => call.why(about.into()).await,
             Self::Check => call.check().await,
             Self::Backup { file } => call.backup(&file).await,
             Self::Recover { from, sure } => call.recover(from.as_deref(), sure.dry_run).await,

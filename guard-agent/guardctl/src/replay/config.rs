@@ -6,6 +6,7 @@ use std::{io, net::IpAddr, path::Path, sync::Arc};
 use guard_api::files;
 use guard_core::{
     bounds,
+    enforcement::{self, Hygiene, Mode, Strict},
     lease::{self, Pool, PoolError, PoolSpec},
     policy::{self, AllowKind, Conflict, MAX_RULES},
     segment::Segment,
@@ -83,6 +84,12 @@ struct Bridge {
     prefixes: Vec<Prefix>,
     #[serde(default)]
     allow: Vec<Allow>,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    strict: Strict,
+    #[serde(default)]
+    drop: Hygiene,
 }
 
 #[derive(Deserialize)]
@@ -143,7 +150,8 @@ impl Settings {
             (_, None) => return Err(Fault::Unclear(all)),
             (None, Some(name)) => return Err(Fault::Unknown(name.to_owned())),
         };
-        let Bridge { name, uplinks, prefixes, allow } = bridge;
+        let Bridge { name, uplinks, prefixes, allow, mode, strict, drop } = bridge;
+        self.enforcement = enforcement::Settings { mode, strict, hygiene: drop };
         if allow.len() > MAX_RULES {
             return Err(Fault::Rules(allow.len()));
         }

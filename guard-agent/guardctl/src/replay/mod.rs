@@ -8,6 +8,7 @@
 
 mod capture;
 mod config;
+mod leases;
 mod state;
 mod world;
 
@@ -16,6 +17,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 use bytemuck::Zeroable as _;
 use guard_api::proto;
 use guard_core::{
+    enforcement,
     mac::Mac,
     policy::{Allow, Conflict},
 };
@@ -26,10 +28,12 @@ use guard_ebpf::{
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use capture::Capture;
 pub(crate) use capture::{CaptureError, NotEthernet};
 pub(crate) use config::ConfigError;
+pub(crate) use leases::Leased;
 use state::Replay;
 
 /// What a capture does not say.
@@ -54,6 +58,10 @@ pub(crate) struct Settings {
     pub ingress: bool,
     /// The interfaces that are uplinks all the same.
     pub uplinks: Vec<String>,
+    /// What is dropped.
+    pub enforcement: enforcement::Settings,
+    /// The leases that bind a port, as they were then.
+    pub leases: Vec<Leased>,
 }
 
 /// A prefix of one VLAN, or of every segment.
@@ -127,6 +135,21 @@ pub(crate) struct Report {
     pub conflicts: Vec<Disputed>,
     /// What the program would have counted.
     pub counters: BridgeCounters,
+    /// What broke the rules, by interface and reason.
+    pub drops: Vec<Dropped>,
+}
+
+/// The frames of one interface that break one rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Dropped {
+    /// The interface.
+    pub interface: String,
+    /// Which rule, as in the metrics.
+    pub reason: &'static str,
+    /// Frames that were dropped.
+    pub dropped: u64,
+    /// Frames that passed, since they were only observed.
+    pub would_drop: u64,
 }
 
 /// An incident, and where it is.
@@ -151,9 +174,21 @@ pub(crate) fn replay(path: &Path, settings: &Settings) -> Result<Report, Capture
         cut += u64::from(packet.cut);
         replay.frame(&packet);
     })?;
+    let drops = replay.drops();
     let (claims, conflicts, counters) = replay.end();
     let Capture { interfaces: ports, others, unknown_blocks, damage } = capture;
-    Ok(Report { frames, cut, damage, ports, others, unknown_blocks, claims, conflicts, counters })
+    Ok(Report {
+        frames,
+        cut,
+        damage,
+        ports,
+        others,
+        unknown_blocks,
+        claims,
+        conflicts,
+        counters,
+        drops,
+    })
 }
 
 /// The number of the bridge of all interfaces. A provider's customers, told apart by the inner VLAN,

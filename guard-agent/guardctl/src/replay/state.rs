@@ -5,21 +5,22 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use guard_core::{
     arbiter::{self, Arbiter, PortUse, Read},
-    homes,
+    enforcement, homes,
     policy::Quota,
     rules,
 };
 use guard_ebpf::{
     abi::{
         BridgeCounters, EVENT_CLONE, EVENT_FLOOD, Event, PORT_ACCESS, PORT_ALLOW_TAGGED,
-        PORT_UPLINK, Port, PortState,
+        PORT_UPLINK, Policy, Port, PortState,
     },
     frame::parse,
 };
 
 use super::{
-    Claim, Disputed, Ground, Settings, bridge,
+    Claim, Disputed, Dropped, Ground, Settings, bridge,
     capture::Packet,
+    leases,
     world::{SECOND_NS, World, time_ns},
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Replay<'a> {
     looked_ns: u64,
     /// What each interface has used of its quota, but for the one whose frame is judged.
     used: Vec<PortState>,
+    /// What is dropped of each interface.
+    policies: Vec<Policy>,
 }
 
 /// A port of the replay. One that stands for all ports may do what a rule lets any of them do with the
@@ -52,11 +55,18 @@ pub(super) fn port(ifindex: u32, name: &str, settings: &Settings) -> Port {
 
 impl<'a> Replay<'a> {
     pub(super) fn new(settings: &'a Settings, ground: &'a Ground) -> Self {
+        let policy = |(port, name): (&Port, &String)| {
+            let bound = leases::bound(&settings.leases, name);
+            let access = port.kind == PORT_ACCESS;
+            let policy = enforcement::policy(access, &settings.enforcement, bound);
+            Policy { ifindex: port.ifindex, ..policy }
+        };
         Self {
             arbiter: Arbiter::new(settings.conflict, &Quota::default()),
             world: World::new(settings, ground),
             looked_ns: 0,
             used: vec![PortState::default(); ground.ports.len()],
+            policies: ground.ports.iter().zip(&ground.interfaces).map(policy).collect(),
         }
     }
 
@@ -70,6 +80,7 @@ impl<'a> Replay<'a> {
         let inner_vlan = parse(packet.bytes, port).segment.inner_vlan;
         let port = Port { bridge: bridge(inner_vlan), ..*port };
         std::mem::swap(&mut self.world.model.state, &mut self.used[packet.interface]);
+        self.world.model.policy = self.policies[packet.interface];
         self.world.model.watch(packet.bytes, &port);
         for event in std::mem::take(&mut self.world.model.events) {
             self.event(event, &port);
@@ -117,6 +128,11 @@ impl<'a> Replay<'a> {
             self.world.model.now_ns = self.world.model.now_ns.max(due_ns);
             self.arbiter.handle(arbiter::Event::Tick, &mut self.world);
         }
+    }
+
+    /// What broke the rules.
+    pub(super) fn drops(&self) -> Vec<Dropped> {
+        self.world.drops()
     }
 
     /// What came of it all.

@@ -12,6 +12,7 @@ use guard_core::{
     evidence::{self, PortName, Station, Strength},
     homes,
     incident::{Claimant, Flaps, Incident, Incidents, Kind, Role, Silent, Target},
+    lease::model::Binding,
     mac::Mac,
     owner::Owner,
     policy::AllowKind,
@@ -21,16 +22,19 @@ use guard_core::{
 };
 use guard_ebpf::{
     abi::{
-        AddressKey, BridgeCounters, ChallengerKey, EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE,
-        EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacHolder, MacKey, OFF_LINK, OWNED_GATEWAY,
-        OWNED_MAC, Owned, PORT_UPLINK, Port, STRENGTH_ASSERT,
+        AddressKey, BridgeCounters, ChallengerKey, DropKey, Drops, EVENT_ALLOWED, EVENT_CONTEST,
+        EVENT_LIVE, EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacHolder, MacKey, OFF_LINK,
+        OWNED_GATEWAY, OWNED_MAC, Owned, PORT_UPLINK, Port, PortMac, STRENGTH_ASSERT,
     },
+    counters::DropReason,
     decide::Tables as _,
     model::Model,
 };
 use jiff::Timestamp;
 
-use super::{Claim, Disputed, Gateway, Ground, Settings, bridge, capture::Packet, is_of};
+use super::{
+    Claim, Disputed, Dropped, Gateway, Ground, Leased, Settings, bridge, capture::Packet, is_of,
+};
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 /// The program takes a stamp of 0 for never: the clock of its maps is a day ahead of the capture's.
@@ -81,6 +85,17 @@ impl<'a> World<'a> {
                     owned.mac = *mac;
                 }
                 model.owned.insert(key(vlan, inner_vlan, *address), owned);
+            }
+        }
+        model.mode.enforce = u32::from(settings.enforcement.mode.enforces());
+        for (port, name) in ground.ports.iter().zip(&ground.interfaces) {
+            for lease in settings.leases.iter().filter(|lease| lease.is_on(name)) {
+                let key = key(lease.vlan, 0, lease.address);
+                model.owned.insert(key, lease.owned(port.ifindex));
+                if let Some((mac, holder, bound)) = lease.bound_mac(&key, port.ifindex) {
+                    model.macs.insert(mac, holder);
+                    model.bound_macs.insert(bound);
+                }
             }
         }
         for of in bridges.keys().copied() {
@@ -211,6 +226,19 @@ impl<'a> World<'a> {
         one.0 == other.0 && self.is_uplink(one.1) && self.is_uplink(other.1)
     }
 
+    /// What broke the rules, in the order of interfaces and reasons.
+    pub(super) fn drops(&self) -> Vec<Dropped> {
+        let mut keys: Vec<_> = self.model.drops.iter().collect();
+        keys.sort_by_key(|(key, _)| (key.ifindex, key.reason));
+        let row = |(key, drops): (&DropKey, &Drops)| {
+            let reason = DropReason::ALL.get(usize::try_from(key.reason).ok()?)?.name();
+            let interface = self.port(key.ifindex)?.interface.to_string();
+            let Drops { dropped, would_drop, .. } = *drops;
+            Some(Dropped { interface, reason, dropped, would_drop })
+        };
+        keys.into_iter().filter_map(row).collect()
+    }
+
     /// What came of it all.
     pub(super) fn end(mut self) -> (Vec<Claim>, Vec<Disputed>, BridgeCounters) {
         for key in self.model.live.keys().copied().collect::<Vec<_>>() {
@@ -251,7 +279,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// A capture knows no leases, and no port ends in it.
+/// A capture knows those leases that it is told of, and no port ends in it.
 impl Facts for World<'_> {
     fn bridge(&self, ifindex: u32) -> Option<(Arc<str>, Mac)> {
         let mut all = self.bridges.iter();
@@ -268,8 +296,19 @@ impl Facts for World<'_> {
         self.names.get(at).cloned()
     }
 
-    fn holder(&self, _: &Segment, _: IpAddr) -> Option<Holder> {
-        None
+    fn holder(&self, segment: &Segment, address: IpAddr) -> Option<Holder> {
+        let of = |lease: &&Leased| lease.address == address && lease.vlan == segment.vlan;
+        let lease = self.settings.leases.iter().find(of)?;
+        let owned = self.model.owned.get(&self.key(segment, address))?;
+        let binding = Binding {
+            declared: true,
+            mac: lease.mac,
+            interface: lease.interface.as_deref().map(Arc::from),
+            ifindex: Some(owned.ifindex),
+            ..Binding::default()
+        };
+        let owner = Owner { sandbox: lease.sandbox.as_deref()?.into(), lifecycle: "".into() };
+        Some(Holder { owner, generation: owned.generation, binding })
     }
 
     fn is_reserved(&self, segment: &Segment, address: IpAddr) -> bool {
@@ -277,12 +316,13 @@ impl Facts for World<'_> {
         owned.is_some_and(|owned| owned.flags & OWNED_GATEWAY != 0)
     }
 
-    fn is_bound(&self, _: u32, _: Mac) -> bool {
-        false
+    fn is_bound(&self, ifindex: u32, Mac(mac): Mac) -> bool {
+        self.model.bound_macs.contains(&PortMac::new(ifindex, mac))
     }
 
-    fn has_declared(&self, _: u32) -> bool {
-        false
+    fn has_declared(&self, ifindex: u32) -> bool {
+        let name = self.port(ifindex).map(|port| port.interface);
+        name.is_some_and(|name| self.settings.leases.iter().any(|lease| lease.is_on(&name)))
     }
 
     fn is_gateway(&self, _: &str, ifindex: u32, Mac(mac): Mac) -> bool {

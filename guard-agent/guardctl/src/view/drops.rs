@@ -9,7 +9,8 @@ use crate::{
     table::{Table, cell, plain, signal},
 };
 
-fn table(drops: &[proto::Drops], screen: Screen, empty: &str) -> String {
+/// A row for each port and reason, with the first frame beneath it.
+pub(super) fn table(drops: &[proto::Drops], screen: Screen, empty: &str) -> String {
     let headers = &["PORT", "BRIDGE", "REASON", "DROPPED", "WOULD DROP", "LAST", "SANDBOX"];
     let mut table = Table::new(headers, &["SANDBOX", "BRIDGE"]);
     for row in drops {
@@ -33,7 +34,11 @@ fn table(drops: &[proto::Drops], screen: Screen, empty: &str) -> String {
             "" => String::new(),
             allow => format!("to allow it: {allow}"),
         };
-        let notes = [first, allow].into_iter().filter(|note| !note.is_empty());
+        let owner = match &*row.owner {
+            "" => String::new(),
+            owner => format!("rightful: {owner}"),
+        };
+        let notes = [first, owner, allow].into_iter().filter(|note| !note.is_empty());
         table.row(cells, notes.map(|note| printable(&note)).collect());
     }
     table.text(screen, empty)

@@ -12,6 +12,7 @@ impl View for proto::Event {
             Some(Subject::Conflict(conflict)) => conflict::line(conflict),
             Some(Subject::Source(source)) => of_source(source),
             Some(Subject::ProbeRace(race)) => of_race(race),
+            Some(Subject::Dropped(dropped)) => of_dropped(dropped),
             None => String::new(),
         };
         let line = format!("{} {} {kind:<17} {subject}", moment(self.time, 3), self.seq);
@@ -29,6 +30,13 @@ fn of_race(race: &proto::ProbeRace) -> String {
         |prober: &proto::Prober| format!("{}@{}", or_dash(&prober.mac), or_dash(&prober.interface));
     let probers: Vec<_> = race.probers.iter().map(place).collect();
     printable(&format!("{} {}", or_dash(&race.address), probers.join(" / ")))
+}
+
+fn of_dropped(dropped: &proto::DroppedFrames) -> String {
+    let proto::DroppedFrames { interface, reason, address, frames, dropped, .. } = dropped;
+    let what = if address.is_empty() { String::new() } else { format!(" of {address}") };
+    let port = or_dash(interface);
+    printable(&format!("{port} {reason}{what}: {frames} frames, {dropped} in all"))
 }
 
 fn of_lease(lease: &proto::Lease) -> String {
@@ -100,6 +108,19 @@ mod tests {
             line(&event("probe_race", Some(race()))),
             "1970-01-01T00:00:01.000Z 9 probe_race        10.8.64.2 02:00:00:00:00:0a@veth-a / \
              02:00:00:00:00:0b@veth-b"
+        );
+        let dropped = Subject::Dropped(proto::DroppedFrames {
+            interface: "veth-b".to_owned(),
+            reason: "violation".to_owned(),
+            address: "10.8.64.2".to_owned(),
+            frames: 10,
+            dropped: 12,
+            ..Default::default()
+        });
+        assert_eq!(
+            line(&event("frames.dropped", Some(dropped))),
+            "1970-01-01T00:00:01.000Z 9 frames.dropped    veth-b violation of 10.8.64.2: \
+             10 frames, 12 in all"
         );
         assert_eq!(line(&event("gap", None)), "1970-01-01T00:00:01.000Z 9 gap");
     }

@@ -1,6 +1,6 @@
 use guard_api::{json, proto};
 
-use super::{Answer, ago, evidence::brief, head, inner_segment, lease, or_dash};
+use super::{Answer, ago, conflict, drops, evidence::brief, head, inner_segment, lease, or_dash};
 use crate::{
     output::{Screen, View},
     table::folded,
@@ -42,8 +42,12 @@ impl View for Answer<proto::ReconcileResponse> {
 impl View for proto::WhyResponse {
     fn text(&self, screen: Screen) -> String {
         let width = usize::from(screen.width);
-        let proto::WhyResponse { explanations, sources, last_pass, last_result } = self;
+        let proto::WhyResponse { explanations, sources, last_pass, last_result, .. } = self;
         let mut shown: String = explanations.iter().map(|one| explained(one, screen)).collect();
+        if explanations.is_empty() {
+            shown.push_str("no lease is bound to it\n");
+        }
+        shown.push_str(&broken(&self.drops, &self.conflicts, screen));
         for source in sources.iter().filter(|source| !source.healthy) {
             let why = match &*source.why {
                 "" => "it does not answer completely",
@@ -58,6 +62,20 @@ impl View for proto::WhyResponse {
         }
         shown
     }
+}
+
+/// What broke the rules.
+fn broken(drops: &[proto::Drops], conflicts: &[proto::Conflict], screen: Screen) -> String {
+    let mut shown = String::new();
+    if !drops.is_empty() {
+        let table = drops::table(drops, screen, "");
+        shown.push_str(&format!("frames that break the rules:\n{table}"));
+    }
+    if !conflicts.is_empty() {
+        let table = conflict::table(conflicts, screen);
+        shown.push_str(&format!("incidents:\n{table}"));
+    }
+    shown
 }
 
 fn explained(explanation: &proto::Explanation, screen: Screen) -> String {
@@ -126,6 +144,7 @@ mod tests {
             sources: vec![],
             last_pass: stamp(50),
             last_result: "done".to_owned(),
+            ..proto::WhyResponse::default()
         };
         assert_eq!(
             shown(&why),

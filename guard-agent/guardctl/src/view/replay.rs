@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::conflict;
 use crate::{
     output::{Screen, View, printable},
-    replay::{self, Report},
+    replay::{self, Dropped, Report},
     table::{Table, plain},
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Replayed {
     not_ethernet: Vec<NotEthernet>,
     unknown_blocks: u64,
     counts: Counts,
+    drops: Vec<Dropped>,
     claims: Vec<Claim>,
     conflicts: Vec<proto::Conflict>,
 }
@@ -89,6 +90,7 @@ impl Replayed {
             claims,
             conflicts,
             counters,
+            drops,
         } = report;
         let other = |replay::NotEthernet { interface, link, frames }| NotEthernet {
             interface,
@@ -108,6 +110,7 @@ impl Replayed {
             not_ethernet: others.into_iter().map(other).collect(),
             unknown_blocks,
             counts: Counts::from(counters),
+            drops,
             claims: claims.into_iter().map(Claim::from).collect(),
             conflicts: conflicts.into_iter().map(conflict).collect(),
         }
@@ -161,6 +164,14 @@ impl View for Replayed {
             if !list.is_empty() {
                 let _ = writeln!(text, "{what}: {}", list.join(", "));
             }
+        }
+        for Dropped { interface, reason, dropped, would_drop } in &self.drops {
+            let interface = printable(interface);
+            let fate = match (dropped, would_drop) {
+                (0, frames) => format!("{} would be dropped", counted(*frames, "frame")),
+                (frames, _) => format!("{} dropped", counted(*frames, "frame")),
+            };
+            let _ = writeln!(text, "{interface}: {fate} for {reason}");
         }
         let headers = &["ADDRESS", "MAC", "INTERFACE", "BY", "FIRST", "LAST"];
         let mut table = Table::new(headers, &["LAST", "FIRST", "INTERFACE"]);
@@ -237,6 +248,12 @@ mod tests {
             claims: vec![claim(2, 7, 11), claim(3, 0, 86_411)],
             conflicts: vec![replay::Disputed { inner_vlan: 7, conflict }],
             counters: BridgeCounters::zeroed(),
+            drops: vec![Dropped {
+                interface: "veth-a".to_owned(),
+                reason: "violation",
+                dropped: 0,
+                would_drop: 1,
+            }],
         };
         Replayed::new(report, "a.pcapng".to_owned())
     }
@@ -250,6 +267,7 @@ mod tests {
 3 frames of interface 1 (NULL) are not Ethernet
 1 frame of interface lo (NULL) is not Ethernet
 2 blocks of types that are not known were passed over
+veth-a: 1 frame would be dropped for violation
 
 ADDRESS                MAC               INTERFACE BY     FIRST      LAST
 10.8.64.2 (vlan 100.7) 02:00:00:00:00:02 veth-a    assert 1970-01-01 00:00:11
@@ -270,7 +288,8 @@ ADDRESS    KIND       SEVERITY  BRIDGE     SINCE    FRAMES  OPEN  ID
             r#"{"file":"a.pcapng","frames":5,"cut":0,"damage":null,"ports":["veth-a"],
             "not_ethernet":[{"interface":"1","link":"NULL","frames":3},
             {"interface":"lo","link":"NULL","frames":1}],"unknown_blocks":2,
-            "counts":{"frames":{},"malformed":{},"no_claim":{},"opaque":{}},"claims":[
+            "counts":{"frames":{},"malformed":{},"no_claim":{},"opaque":{}},"drops":[{"interface":"veth-a",
+            "reason":"violation","dropped":0,"would_drop":1}],"claims":[
             {"address":"10.8.64.2","vlan":100,"inner_vlan":7,"mac":"02:00:00:00:00:02",
             "interface":"veth-a","strength":"assert","first_seen":"1970-01-01T00:00:10Z",
             "last_seen":"1970-01-01T00:00:11Z"},

@@ -82,7 +82,12 @@ impl View for proto::StatusResponse {
             let note =
                 format!("mode {}, the configuration says {}", mode.word(), configured.word());
             let mode = differs.then_some(note);
-            let asks = bridge.unknown.iter().map(|port| printable(port)).chain(mode).collect();
+            let unprotected = match bridge.unprotected {
+                0 => None,
+                some => Some(format!("{some} leases are bound by nobody: their impostors pass")),
+            };
+            let notes = mode.into_iter().chain(unprotected);
+            let asks = bridge.unknown.iter().map(|port| printable(port)).chain(notes).collect();
             row(&format!("bridge {name}"), good, &detail, asks);
         }
         table.text(screen, "")
@@ -113,6 +118,7 @@ mod tests {
             }
             .into(),
             unknown: (ports > 0).then(|| eth1.to_owned()).into_iter().collect(),
+            unprotected: 0,
         };
         proto::StatusResponse {
             version: "0.1.0".to_owned(),

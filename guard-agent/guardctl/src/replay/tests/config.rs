@@ -1,5 +1,7 @@
 //! What a configuration of the agent says of a capture.
 
+use guard_core::enforcement::Mode;
+
 use super::*;
 
 fn configured(text: &str, bridge: Option<&str>) -> Result<Settings, String> {
@@ -137,4 +139,38 @@ fn a_pools_gateway_and_its_prefix_are_those_of_its_vlan() {
         assert_eq!(told(&report)[0].0, kind);
         assert_eq!(report.conflicts[0].conflict.bridge, "br0");
     }
+}
+
+const LEASES: &str = r#"{"leases":[
+{"address":"10.8.64.2","bridge":"br0","vlan":0,"mac":"02:00:00:00:00:0a","interface":"v-a",
+"sandbox":"web-1","binding":"declared","generation":7},
+{"address":"10.8.64.3","bridge":"br0","mac":null,"interface":null,"sandbox":"web-2","binding":null}]}"#;
+
+/// What would drop, and what drops, of a theft and of the owner's own frame.
+#[test]
+fn the_leases_say_what_is_dropped_and_of_the_owner_nothing_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leases.json");
+    fs::write(&path, LEASES).unwrap();
+    let sent = [(0, 0, announce(OWNER, ADDRESS)), (1, 1, announce(THIEF, ADDRESS))];
+    let of = |leases: bool, mode| {
+        let mut settings = ingress();
+        settings.enforcement.mode = mode;
+        if leases {
+            settings.lease(&path).unwrap();
+        }
+        report(Format::Next, &sent, &settings)
+    };
+    let row = |dropped, would_drop| Dropped {
+        interface: "v-b".to_owned(),
+        reason: "violation",
+        dropped,
+        would_drop,
+    };
+    assert_eq!(of(true, Mode::Observe).drops, [row(0, 1)]);
+    let enforced = of(true, Mode::Enforce);
+    assert_eq!(enforced.drops, [row(1, 0)]);
+    assert_eq!(enforced.conflicts[0].conflict.kind(), proto::ConflictKind::Duplicate);
+    // Nobody owns it: two who have it are a conflict, and nothing more.
+    assert_eq!(of(false, Mode::Enforce).drops, []);
 }
