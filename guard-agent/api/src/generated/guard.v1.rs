@@ -1650,7 +1650,7 @@ pub struct BridgeEnforcement {
 /// A port with a mode of its own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortMode {
-    /// Its name; it need not be there.
+    /// Its name when it was given. The mode ends with the port.
     #[prost(string, tag = "1")]
     pub interface: ::prost::alloc::string::String,
     /// The mode.
@@ -2438,6 +2438,7 @@ pub mod leases_client {
         ///
         /// INVALID_ARGUMENT: MAC_MALFORMED, MAC_RESERVED, INTERFACE_MALFORMED, NOT_A_PORT, as Allocate.
         /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge, yet). UNAVAILABLE: OBSERVER_DEGRADED.
+        /// RESOURCE_EXHAUSTED: KERNEL_MAP_FULL (nothing is dropped on the port until there is room).
         pub async fn bind(
             &mut self,
             request: impl tonic::IntoRequest<super::BindRequest>,
@@ -2616,6 +2617,7 @@ pub mod leases_server {
         ///
         /// INVALID_ARGUMENT: MAC_MALFORMED, MAC_RESERVED, INTERFACE_MALFORMED, NOT_A_PORT, as Allocate.
         /// NOT_FOUND: PORT_UNKNOWN (no such port on the pool's bridge, yet). UNAVAILABLE: OBSERVER_DEGRADED.
+        /// RESOURCE_EXHAUSTED: KERNEL_MAP_FULL (nothing is dropped on the port until there is room).
         async fn bind(
             &self,
             request: tonic::Request<super::BindRequest>,
