@@ -25,12 +25,13 @@ fn by_owner(sandbox: &str) -> Command {
 }
 
 /// Everything that can be done to a lease of the sandbox "s".
-fn all_acts(generation: Generation) -> [Command; 7] {
+fn all_acts(generation: Generation) -> [Command; 8] {
     [
         Command::Confirm(generation),
         Command::Bind { generation, mac: Some(station(9).mac), port: None },
         Command::Release(generation),
         Command::ReleaseGone(generation),
+        Command::Cut(generation),
         by_owner("s"),
         Command::AckHold { generation, subscriber: Arc::from("proxy") },
         Command::Allocate(Allocate { mac: Some(station(9).mac), ..ask("s") }),
