@@ -77,7 +77,7 @@ impl ::serde::Serialize for ConflictsResponse {
 impl ::serde::Serialize for TracedFrame {
     fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use ::serde::ser::SerializeStruct as _;
-        let mut object = serializer.serialize_struct("TracedFrame", 19)?;
+        let mut object = serializer.serialize_struct("TracedFrame", 17)?;
         object.serialize_field("time", &crate::json::time(self.time))?;
         object.serialize_field("interface", &crate::json::text(&self.interface))?;
         object.serialize_field("kind", &crate::json::text(&self.kind))?;
@@ -95,8 +95,6 @@ impl ::serde::Serialize for TracedFrame {
         object.serialize_field("drop", &crate::json::text(&self.drop))?;
         object.serialize_field("router", &crate::json::text(&self.router))?;
         object.serialize_field("claim", &self.claim)?;
-        object.serialize_field("fate", &crate::json::text(&self.fate))?;
-        object.serialize_field("reasons", &self.reasons)?;
         object.end()
     }
 }

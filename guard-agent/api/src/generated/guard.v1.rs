@@ -301,8 +301,7 @@ pub struct TraceRequest {
     #[prost(string, tag = "1")]
     pub interface: ::prost::alloc::string::String,
 }
-/// A frame, as the program reads it: a message for each of its claims, or one where it makes none, and
-/// one more where it breaks the rules.
+/// A frame, as the program reads it: a message for each of its claims, or one where it makes none.
 /// Empty strings are none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TracedFrame {
@@ -324,8 +323,7 @@ pub struct TracedFrame {
     /// The source MAC of the Ethernet header.
     #[prost(string, tag = "6")]
     pub eth_src: ::prost::alloc::string::String,
-    /// `nothing`, `claim`, `no_claim`, `malformed` or `opaque`, and why; or `fate`, in a message after those
-    /// of a frame that breaks the rules: see `fate`.
+    /// `nothing`, `claim`, `no_claim`, `malformed` or `opaque`, and why.
     #[prost(string, tag = "7")]
     pub says: ::prost::alloc::string::String,
     /// Why it is malformed, or no claim.
@@ -363,13 +361,6 @@ pub struct TracedFrame {
     /// message is about no frame: it has a time and a port besides.
     #[prost(uint64, tag = "18")]
     pub lost: u64,
-    /// What becomes of a frame that breaks the rules: `dropped`, or `would_drop` where it passes, since it
-    /// is only observed. In the last message about it.
-    #[prost(string, tag = "19")]
-    pub fate: ::prost::alloc::string::String,
-    /// All the reasons, in the order in which they are looked at; the first is the one that is counted.
-    #[prost(string, repeated, tag = "20")]
-    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Names an incident, and for how long it shall alert nobody.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
