@@ -7,7 +7,7 @@ use guard_core::{bounds::Bound, enforcement, mac::Mac};
 use guard_ebpf::abi::{
     AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PortMac,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{ConfigError, Settings};
 
@@ -25,6 +25,7 @@ pub(crate) struct Leased {
     #[serde(default)]
     pub vlan: u16,
     /// The MAC, where one is named.
+    #[serde(default, deserialize_with = "mac")]
     pub mac: Option<Mac>,
     /// The port.
     pub interface: Option<String>,
@@ -32,6 +33,12 @@ pub(crate) struct Leased {
     pub sandbox: Option<String>,
     /// `declared` or `learned`.
     binding: Option<String>,
+}
+
+/// As it is written.
+fn mac<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Mac>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
 
 #[derive(Deserialize)]
