@@ -8,6 +8,9 @@ mod common;
 #[path = "program/differential.rs"]
 #[cfg(test)]
 mod differential;
+#[path = "program/flood.rs"]
+#[cfg(test)]
+mod flood;
 #[path = "program/kernel.rs"]
 #[cfg(test)]
 mod kernel;

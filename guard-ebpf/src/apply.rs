@@ -154,6 +154,14 @@ pub(crate) struct Judged {
     pub(crate) lives: u32,
 }
 
+impl Judged {
+    /// What is to be told of it, if that is all that comes of it.
+    #[inline(always)]
+    pub(crate) fn only_tells(&self) -> Option<&Report> {
+        (self.does == DO_REPORT && self.stranger == 0).then_some(&self.report)
+    }
+}
+
 /// What comes of a frame, and of one of its claims after the other.
 #[derive(Zeroable)]
 pub(crate) struct Outcome {

@@ -46,6 +46,16 @@ pub(crate) fn settle<F: Frame + ?Sized, S: Store>(
     if dropped { DROPPED } else { WOULD_DROP }
 }
 
+/// The number of the first reason for which a frame is dropped, if it is.
+#[inline(always)]
+pub(crate) fn dropped<T: Tables>(tables: &T, port: &Port, from: u32, reasons: u32) -> Option<u32> {
+    let policy = policy(tables, port, from)?;
+    match reasons & policy.drops & !spared(policy, tables.mode(port.bridge_slot)) {
+        PASS => None,
+        drop => Some(first(drop)),
+    }
+}
+
 /// The policy of the port. What an earlier port has left in its slot is none.
 #[inline(always)]
 pub(crate) fn policy<'a, T: Tables>(tables: &'a T, port: &Port, from: u32) -> Option<&'a Policy> {

@@ -20,6 +20,7 @@ pub mod claim_cache;
 pub mod counters;
 pub mod decide;
 mod dhcp;
+pub mod drop_cache;
 mod enforce;
 pub mod fast_path;
 pub mod frame;

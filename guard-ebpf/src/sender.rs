@@ -74,6 +74,12 @@ impl Sender {
         self.holder = 0;
     }
 
+    /// Whether the MAC is another's.
+    #[inline(always)]
+    pub(crate) const fn is_suspect(&self) -> bool {
+        self.suspicion != 0
+    }
+
     /// Takes in what came of one of its claims.
     #[inline(never)]
     pub(crate) fn take(&mut self, claim: &Claim, judged: &Judged) {

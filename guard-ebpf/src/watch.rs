@@ -14,7 +14,7 @@ use crate::{
     apply::{Judged, Outcome, carry_out, judge_claim, notify},
     claim::{Claim, Further, Meaning, Parsed, Router},
     counters::{DropReason, NoClaim},
-    decide::{Holder, Tables},
+    decide::{Holder, Report, Tables},
     dhcp::DECLINE,
     enforce::{DROPPED, PASSES, settle},
     fast_path::fast_path,
@@ -88,6 +88,22 @@ impl Scratch {
         parse_into(frame, port, parsed);
         (*claim, *further) = (parsed.claim, parsed.further);
         (parsed, claim, further)
+    }
+
+    /// Of a frame with one claim that was dropped, what was told of the claim, and the reasons, if nothing
+    /// else came of it.
+    #[inline(always)]
+    pub(crate) fn dropped(&self) -> Option<(&Report, u32)> {
+        let Self { judged: [(_, judged), ..], outcome, sender, .. } = self;
+        let report = judged.only_tells()?;
+        let alone = sender.claims == 1 && sender.notice == 0 && !sender.is_suspect();
+        (outcome.fate == DROPPED && alone).then_some((report, sender.reasons))
+    }
+
+    /// Whether this is still the count of the agent's changes.
+    #[inline(always)]
+    pub(crate) fn judged_at(&self, changes: u64) -> bool {
+        u64::from(self.sender.changes) == changes & u64::from(u32::MAX)
     }
 }
 

@@ -4,11 +4,13 @@
 #[expect(dead_code, reason = "the cases are for other runners")]
 mod common;
 
+use std::env;
+
 use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
-        CLOSED_IPV4, CLOSED_IPV6, OWNED_LEASED, OWNED_MAC, OWNED_PORT, Owned, PORT_ACCESS, Port,
-        PortMac,
+        CLOSED_IPV4, CLOSED_IPV6, MODE_ENFORCE, MODE_OBSERVE, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
+        Owned, PORT_ACCESS, Port, PortMac,
     },
     counters::DropReason,
     frame::parse,
@@ -23,8 +25,10 @@ use self::common::{
 };
 
 const NOW_NS: u64 = 1 << 40;
+/// How many states, unless the environment says how many frames there are to be.
 const STATES: u64 = 600;
 const FRAMES: usize = 64;
+const FRAMES_VARIABLE: &str = "GUARD_PROPERTY_FRAMES";
 
 /// What drops whoever sends it: the classes that no sandbox has to send, and what nobody can be.
 const HYGIENE: [DropReason; 12] = [
@@ -41,6 +45,12 @@ const HYGIENE: [DropReason; 12] = [
     DropReason::Unspecified,
     DropReason::Martian,
 ];
+
+#[cfg(test)]
+fn states() -> u64 {
+    let frames = env::var(FRAMES_VARIABLE).ok().map(|frames| frames.parse::<u64>().unwrap());
+    frames.map_or(STATES, |frames| frames.div_ceil(FRAMES as u64))
+}
 
 /// Declares a binding of the frame's station for all that it claims, if that is one address, by its own
 /// MAC. Returns whether the frame is one of that binding.
@@ -74,15 +84,29 @@ fn reason(before: &Model, after: &Model) -> DropReason {
     DropReason::ALL[at]
 }
 
+/// Whether frames are dropped for the reason.
+#[cfg(test)]
+fn drops(model: &Model, reason: DropReason) -> bool {
+    let Model { policy, mode, .. } = model;
+    let enforced = match policy.mode {
+        MODE_OBSERVE => false,
+        MODE_ENFORCE => true,
+        _ => mode.enforce != 0,
+    };
+    enforced && policy.drops & !mode.braked & reason.bit() != 0
+}
+
 #[test]
 fn a_declared_binding_drops_by_hygiene_alone_and_what_drops_shows_nothing() {
     let (mut bound, mut dropped) = (0, 0);
-    for seed in 0..STATES {
+    for seed in 0..states() {
         let mut chance = Chance::new(seed);
         let port = Port { kind: PORT_ACCESS, ..port(&mut chance) };
         let mut model = Model::new(NOW_NS);
         state(&mut chance, &mut model);
-        (model.policy.drops, model.mode.enforce) = (u32::MAX, 1);
+        if !chance.once_in(4) {
+            (model.policy.drops, model.mode.enforce) = (u32::MAX, 1);
+        }
         for _ in 0..FRAMES {
             let frame = any(&mut chance);
             let own = chance.once_in(2) && bind(&mut model, &port, &frame);
@@ -94,6 +118,7 @@ fn a_declared_binding_drops_by_hygiene_alone_and_what_drops_shows_nothing() {
             }
             dropped += 1;
             let reason = reason(&before, &model);
+            assert!(drops(&model, reason), "{seed}: {} is off", reason.name());
             assert!(
                 !own || HYGIENE.contains(&reason),
                 "{seed}: {} drops {frame:02x?} on {port:?}",
@@ -106,12 +131,14 @@ fn a_declared_binding_drops_by_hygiene_alone_and_what_drops_shows_nothing() {
             assert_eq!(model.state.admitted_macs, before.state.admitted_macs);
         }
     }
-    assert!(bound > 1_000 && dropped > 5_000, "{bound} of bindings, {dropped} dropped");
+    // Fewer need not meet everything.
+    let few = states() < STATES;
+    assert!(few || (bound > 1_000 && dropped > 5_000), "{bound} of bindings, {dropped} dropped");
 }
 
 #[test]
 fn what_would_drop_in_observe_is_what_drops() {
-    for seed in 0..STATES {
+    for seed in 0..states() {
         let mut chance = Chance::new(seed);
         let port = port(&mut chance);
         let mut model = Model::new(NOW_NS);

@@ -8,7 +8,7 @@ use crate::setup::Profile;
 use crate::{process, root, setup, terminal};
 
 /// How much of each, by the variable that the tests read.
-const AMOUNTS: [(&str, &str); 6] = [
+const AMOUNTS: [(&str, &str); 7] = [
     // Real incidents under each of two floods.
     ("GUARD_SOAK_INCIDENTS", "10000"),
     // Thefts while one port spoofs what others own.
@@ -19,6 +19,8 @@ const AMOUNTS: [(&str, &str); 6] = [
     ("GUARD_SOAK_SURFACE", "600"),
     // Frames by chance through the program and the decision function.
     ("GUARD_DIFFERENTIAL_FRAMES", "10000000"),
+    // Frames by chance of stations that have declared bindings, and of others.
+    ("GUARD_PROPERTY_FRAMES", "10000000"),
     // Power cuts under the store.
     ("GUARD_POWER_CUTS", "1000"),
 ];
@@ -37,6 +39,11 @@ pub(crate) fn run() -> Result<()> {
         .args(["--test", "soak", "--test", "program", "--test", "power_cut"])
         // A flood leaves nothing of the machine to anybody else, and says how many frames it was.
         .args(["--", "--test-threads=1", "--nocapture"]);
+    process::shown(&mut test)?;
+    // By itself: other packages have tests of this name.
+    let mut test = process::tool("cargo");
+    test.envs(AMOUNTS).args(["test", "--release", "--locked", "--package", "guard-ebpf"]);
+    test.args(["--test", "enforce"]);
     process::shown(&mut test)?;
     terminal::line(&format!("all passed ({})", terminal::took(started.elapsed())));
     Ok(())

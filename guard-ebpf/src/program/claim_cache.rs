@@ -1,4 +1,4 @@
-//! The claim cache in the program: one look-up for a burst of frames.
+//! The caches of claims and of drops in the program: one look-up for a burst of frames.
 
 use aya_ebpf::{
     helpers::bpf_jiffies64,
@@ -7,17 +7,24 @@ use aya_ebpf::{
 };
 use guard_ebpf::{
     claim_cache::{CachedClaim, Moment, SLOTS, slot},
+    drop_cache::CachedDrop,
     fast_path::FastClaim,
-    watch::Store as _,
+    watch::{Ingress, Scratch, Store as _},
 };
 
-use crate::maps::{Maps, OWNED_CHANGES};
+use crate::{
+    maps::{Maps, OWNED_CHANGES},
+    skb::Skb,
+};
 
 #[map]
 static LIVE_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
 static RECENT: PerCpuArray<CachedClaim> = PerCpuArray::with_max_entries(SLOTS, 0);
+
+#[map]
+static DROPPED: PerCpuArray<CachedDrop> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// Whether the claim was known a moment ago.
 #[inline(always)]
@@ -34,6 +41,29 @@ pub(crate) fn is_current(claim: &FastClaim, from: u32) -> bool {
         *cached = CachedClaim::new(claim, from, moment);
     }
     is_current
+}
+
+/// Whether a frame like it was dropped a moment ago: then it is counted, and to be dropped.
+#[inline(always)]
+pub(crate) fn is_dropped(skb: &Skb, claim: &FastClaim, ingress: &mut Ingress<'_>) -> bool {
+    dropped(claim).is_some_and(|dropped| dropped.counts(skb, claim, &mut Maps, ingress, moment))
+}
+
+/// Remembers a frame that was dropped.
+#[inline(always)]
+pub(crate) fn remember(claim: &FastClaim, ingress: &Ingress<'_>, scratch: &Scratch) {
+    if let Some(dropped) = dropped(claim) {
+        dropped.remember(claim, &Maps, ingress, scratch, moment);
+    }
+}
+
+/// Where a frame that was dropped is remembered.
+#[inline(always)]
+fn dropped(claim: &FastClaim) -> Option<&'static mut CachedDrop> {
+    let dropped = DROPPED.get_ptr_mut(slot(&claim.key))?;
+    #[expect(unsafe_code, reason = "what is remembered is written in place")]
+    // SAFETY: as with a claim.
+    Some(unsafe { &mut *dropped })
 }
 
 /// Where the claim is remembered.

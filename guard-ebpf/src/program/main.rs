@@ -47,8 +47,12 @@ fn watch(skb: &Skb) -> Option<i32> {
     let ctx = skb.0.skb.skb;
     match fast_claim(skb, port) {
         Some(claim) if is_cached(&claim, from) => counters.frame(claim.kind),
+        Some(_) if repeats(ctx) != 0 => return Some(SHOT),
         Some(_) if ask(ctx, port, from, counters) != 0 => {}
-        _ if slow(ctx, port, counters) != 0 => return Some(SHOT),
+        _ if slow(ctx, port, counters) != 0 => {
+            remember(ctx);
+            return Some(SHOT);
+        }
         _ => {}
     }
     Some(NEXT)
@@ -170,6 +174,31 @@ extern "C" fn carry_out(skb: *mut __sk_buff) -> u32 {
 #[inline(never)]
 extern "C" fn tell(skb: *mut __sk_buff) -> u32 {
     Place::of(skb).map_or(0, |place| place.with(|mut work| work.tell()))
+}
+
+/// Counts a frame like one that was dropped a moment ago: then not 0. A global function as well.
+#[expect(unsafe_code, reason = "a function with a name of its own")]
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn repeats(skb: *mut __sk_buff) -> u32 {
+    Place::of(skb).map_or(0, |place| {
+        let Some(claim) = fast_claim(&place.skb, place.port) else { return 0 };
+        place.with(|work| claim_cache::is_dropped(work.frame, &claim, work.ingress)).into()
+    })
+}
+
+/// Remembers a frame that was dropped. A global function as well.
+#[expect(unsafe_code, reason = "a function with a name of its own")]
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn remember(skb: *mut __sk_buff) -> u32 {
+    Place::of(skb).map_or(0, |place| {
+        let Some(claim) = fast_claim(&place.skb, place.port) else { return 0 };
+        place.with(|work| claim_cache::remember(&claim, work.ingress, work.scratch));
+        1
+    })
 }
 
 #[panic_handler]
