@@ -80,8 +80,8 @@ impl CachedDrop {
         {
             return false;
         }
-        let Some(reason) = dropped(store, port, from, self.reasons) else { return false };
         let now_ns = store.now_ns();
+        let Some(reason) = dropped(store, port, from, self.reasons, now_ns) else { return false };
         match store.challenger_mut(&self.challenger) {
             Some(challenger) if !is_due(challenger, now_ns) => {
                 challenger.frames += 1;

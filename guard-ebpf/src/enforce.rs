@@ -48,9 +48,15 @@ pub(crate) fn settle<F: Frame + ?Sized, S: Store>(
 
 /// The number of the first reason for which a frame is dropped, if it is.
 #[inline(always)]
-pub(crate) fn dropped<T: Tables>(tables: &T, port: &Port, from: u32, reasons: u32) -> Option<u32> {
+pub(crate) fn dropped<T: Tables>(
+    tables: &T,
+    port: &Port,
+    from: u32,
+    reasons: u32,
+    now_ns: u64,
+) -> Option<u32> {
     let policy = policy(tables, port, from)?;
-    match reasons & policy.drops & !spared(policy, tables.mode(port.bridge_slot)) {
+    match reasons & policy.drops & !spared(policy, tables.mode(port.bridge_slot), now_ns) {
         PASS => None,
         drop => Some(first(drop)),
     }
