@@ -479,18 +479,11 @@ impl Enforcement {
     }
 }
 
-/// Whether the host takes routes from router advertisements on a bridge: a host that forwards does with
-/// 2 alone. Where it cannot be read there is no IPv6.
+/// Whether the host takes routes from router advertisements on a bridge though it forwards (2): where it does
+/// not, 1 is what the kernel begins with. Where it cannot be read there is no IPv6.
 fn accepts_ra(bridge: &str) -> bool {
-    let setting = |name: &str| {
-        let path = format!("/proc/sys/net/ipv6/conf/{bridge}/{name}");
-        std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
-    };
-    match &*setting("accept_ra") {
-        "" | "0" => false,
-        "1" => setting("forwarding") == "0",
-        _ => true,
-    }
+    let path = format!("/proc/sys/net/ipv6/conf/{bridge}/accept_ra");
+    std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "2")
 }
 
 fn report(health: &Health, result: Result<(), MapError>) {
