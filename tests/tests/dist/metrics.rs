@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use guard_tests::{Agent, Lab, Launch, checked};
 
 /// Each metric that others may rely on, and its labels.
-const CONTRACT: [(&str, &[&str]); 37] = [
+const CONTRACT: [(&str, &[&str]); 38] = [
     ("guard_leases", &["pool", "state"]),
     ("guard_pool_capacity_addresses", &["pool"]),
     ("guard_allocations_total", &["pool", "result"]),
