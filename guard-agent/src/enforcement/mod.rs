@@ -11,7 +11,7 @@ mod state;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use aya::maps::{Array, MapData, MapError};
-use guard_core::enforcement::{Facts, Finding, Kept, Mode, Override, PortFacts, preflight};
+use guard_core::enforcement::{Facts, Finding, Grant, Kept, Mode, Override, PortFacts, preflight};
 use guard_ebpf::{abi, counters::DropReason};
 use parking_lot::Mutex;
 use tokio::{
@@ -64,6 +64,11 @@ fn said(findings: &[Finding]) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
+/// What ports may do besides their bindings, as the file has it.
+fn exceptions(config: &Config) -> Vec<Grant> {
+    config.bridges.iter().flat_map(|bridge| bridge.exceptions.iter().cloned()).collect()
+}
+
 /// What enforcement works with.
 pub(crate) struct Deps {
     /// The kernel's modes of bridges.
@@ -108,6 +113,7 @@ impl Enforcement {
             report(&health, owners.set_enforcement(&bridge.name, bridge.settings.clone()));
         }
         report(&health, owners.set_overrides(file.modes()));
+        report(&health, owners.set_exceptions(exceptions(config)));
         let ports = SharedPorts::default();
         let brake = config.enforce.brake;
         let inner = Inner { modes, drops, file, bridges, brake, counted: Vec::new(), ports };
@@ -129,6 +135,7 @@ impl Enforcement {
     pub(crate) fn configured(&self, config: &Config) {
         let inner = &mut *self.inner.lock();
         inner.brake = config.enforce.brake;
+        report(&self.health, self.owners.set_exceptions(exceptions(config)));
         for at in 0..inner.bridges.len() {
             let bridge = &mut inner.bridges[at];
             let new = config.bridges.iter().find(|new| new.name == bridge.name);

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use aya::maps::MapError;
@@ -32,6 +33,35 @@ impl Owners {
         let mut leases = keys.filter_map(|key| inner.holders.get(key));
         let lease = leases.find(|lease| lease.binding.declared)?;
         Some((lease.owner.as_ref()?.sandbox.to_string(), lease.generation))
+    }
+
+    /// Whether the kernel has the binding that a lease should have.
+    pub fn in_kernel(&self, segment: &Segment, address: IpAddr) -> bool {
+        let inner = self.inner.lock();
+        let key = (segment.clone(), address);
+        let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
+        let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
+        have.is_some() && have == inner.owned(&key)
+    }
+
+    /// When the owner of an address was last heard, on `CLOCK_MONOTONIC`, as far as the kernel noted it.
+    pub fn last_heard(&self, segment: &Segment, address: IpAddr) -> Option<Duration> {
+        let inner = self.inner.lock();
+        let key = inner.kernel_key(&(segment.clone(), address))?;
+        let Owned { seen_ns, .. } = inner.map.as_ref()?.get(&key, 0).ok()?;
+        (seen_ns != 0).then(|| Duration::from_nanos(seen_ns))
+    }
+
+    /// Has the kernel tell when the owner of an address is heard next.
+    pub fn listen(&self, segment: &Segment, address: IpAddr) {
+        let inner = &mut *self.inner.lock();
+        let Some(key) = inner.kernel_key(&(segment.clone(), address)) else { return };
+        let Some(map) = inner.map.as_mut() else { return };
+        if let Ok(owned) = map.get(&key, 0)
+            && let Err(error) = map.insert(key, Owned { seen_ns: 0, ..owned })
+        {
+            tracing::debug!(%address, %error, "cannot ask the kernel for the owner's next claim");
+        }
     }
 
     /// The addresses of the host on a bridge that are leased all the same.

@@ -3,6 +3,7 @@
 //! those of docs/rules/enforce.md.
 
 mod control;
+mod exceptions;
 mod forged;
 mod ipv6;
 mod life;
