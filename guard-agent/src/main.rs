@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 /// Hands out addresses to sandboxes, watches who uses them, and tells of two claimants of one.
 #[derive(Parser)]
-#[command(version, after_help = "Example: guard-agent run --config /etc/guard/agent.toml")]
+#[command(version = guard_api::VERSION.as_str(), after_help = "Example: guard-agent run --config /etc/guard/agent.toml")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -67,6 +67,10 @@ fn main() -> ExitCode {
     }
 }
 
+/// The exit code for a configuration that cannot be used, which trying again does not mend: `EX_CONFIG` of
+/// sysexits.h. The unit knows it.
+const CONFIGURATION: u8 = 78;
+
 /// A line with the error and its causes, each said once: most messages name their cause themselves.
 fn message(error: &anyhow::Error) -> String {
     let text = error.chain().skip(1).fold(error.to_string(), |text, cause| {
@@ -85,7 +89,13 @@ fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run { config: path } => {
-            let config = Config::load(&path)?;
+            let config = match Config::load(&path) {
+                Ok(config) => config,
+                Err(error) => {
+                    let _ = io::stderr().write_all(message(&error.into()).as_bytes());
+                    return Ok(ExitCode::from(CONFIGURATION));
+                }
+            };
             daemon::keep_to_ourselves();
             capabilities::check()?;
             capabilities::drop_others()?;

@@ -9,6 +9,7 @@ mod fuzz;
 mod kernels;
 mod package;
 mod process;
+mod release;
 mod root;
 mod setup;
 mod soak;
@@ -110,6 +111,20 @@ enum Task {
         #[arg(long, value_name = "DIRECTORY")]
         out: Option<PathBuf>,
     },
+    /// Make everything that a release consists of
+    ///
+    /// Sets up, builds, and puts into `target/guard-VERSION`: the Debian package, the programs linked
+    /// statically, the Helm chart, the licences and the bill of materials (CycloneDX) of what is linked in,
+    /// and SHA256SUMS. Then it prints the commands that publish it.
+    #[command(after_help = "Example: cargo xtask release --tag v0.1.0")]
+    Release {
+        /// Only if Cargo.toml, the chart and the changelog are of this version
+        #[arg(long, value_name = "TAG")]
+        tag: Option<String>,
+        /// Put it there instead; what is in it goes
+        #[arg(long, value_name = "DIRECTORY")]
+        out: Option<PathBuf>,
+    },
     /// Run what CI runs: format, lints, spelling, licences, documentation, build and tests
     ///
     /// Sets up first and stops at the first step that fails. Needs root: the scenarios make
@@ -131,6 +146,7 @@ fn main() -> ExitCode {
         Task::Soak => soak::run(),
         Task::Chart => chart::run(),
         Task::Package { dev, revision, out } => package::run(dev, revision, out),
+        Task::Release { tag, out } => release::run(tag.as_deref(), out),
         Task::Fuzz { seconds, only } => fuzz::run(seconds, only.as_deref()),
         Task::Test { steps } => check::run(&steps),
     };

@@ -9,4 +9,14 @@ pub mod json;
 pub mod pages;
 pub mod proto;
 
+use std::sync::LazyLock;
+
 pub use guard_core::bounds;
+
+/// What `--version` says: the version, and the commit if it was built as a release.
+pub static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let version = env!("CARGO_PKG_VERSION");
+    // `cargo xtask release` and `package` set it.
+    option_env!("GUARD_COMMIT")
+        .map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"))
+});

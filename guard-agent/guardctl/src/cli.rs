@@ -12,7 +12,7 @@ const SOCKET: &str = "/run/guard/guard.sock";
 
 /// Leases, evidence and conflicts of this node, from guard's agent.
 #[derive(Debug, Parser)]
-#[command(name = "guardctl", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "guardctl", version = guard_api::VERSION.as_str(), arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 done (also for the outcomes stale and not_found), 1 the agent
 refused (or `check` found something, `adopt` left something out, or

@@ -263,10 +263,10 @@ where
                 Ok(place) => place,
                 Err(status) => return Ok(status.into_http()),
             };
-            let Admitted { caller, peer, size, slot, audit } = admitted;
+            let Admitted { caller, peer, size, slot, mut audit } = admitted;
             let mut answer = inner.call(request).await?;
             let refused = Status::from_header_map(answer.headers()).map(|status| status.code());
-            match (audit, refused) {
+            match (&mut audit, refused) {
                 (Some(audit), Some(Code::Ok) | None) => audit.answered(answer.extensions()),
                 (Some(audit), Some(_)) => audit.refused(),
                 (None, _) => {}
@@ -288,8 +288,8 @@ where
                 place.shrink(bytes);
             }
             answer.extensions_mut().insert(size.terms(caller));
-            // A call lasts as long as its answer.
-            answer.extensions_mut().insert(Held::new((slot, place)));
+            // A call lasts as long as its answer. A line of the log wakes a thread: the caller comes first.
+            answer.extensions_mut().insert(Held::new((slot, place, audit)));
             Ok(answer)
         })
     }

@@ -31,46 +31,54 @@ fn with<T>(message: T, changed: Changed) -> Response<T> {
     response
 }
 
-/// A call of an administrator that changes something. Its line is written when it ends: also where its
-/// caller does not wait, since the change is made all the same.
+/// A call of an administrator that changes something. Its line is written when it ends, after its answer:
+/// also where its caller does not wait, since the change is made all the same.
 pub(super) struct Audit {
     method: String,
     peer: Peer,
-    is_over: bool,
+    end: End,
+}
+
+/// How a call has ended.
+enum End {
+    /// It has not: its caller did not wait for it.
+    Open,
+    /// Nothing has changed.
+    Nothing,
+    /// This has changed, as far as it is known.
+    Done(Option<String>),
 }
 
 impl Audit {
     /// What is to be written of a call, if anything.
     pub(super) fn of(method: &str, changes: bool, role: Role, peer: &Peer) -> Option<Self> {
         let is = changes && role == Role::Administrator;
-        is.then(|| Self { method: method.to_owned(), peer: peer.clone(), is_over: false })
+        is.then(|| Self { method: method.to_owned(), peer: peer.clone(), end: End::Open })
     }
 
     /// The call was refused, and nothing has changed.
-    pub(super) fn refused(mut self) {
-        self.is_over = true;
+    pub(super) fn refused(&mut self) {
+        self.end = End::Nothing;
     }
 
     /// The call was answered.
-    pub(super) fn answered(mut self, answer: &Extensions) {
-        self.is_over = true;
-        match answer.get() {
-            Some(Changed(None)) => {}
-            Some(Changed(what)) => self.write(what.as_deref(), "done"),
-            None => self.write(None, "done"),
-        }
-    }
-
-    fn write(&self, what: Option<&str>, result: &str) {
-        let Self { method, peer: Peer { uid, pid, .. }, .. } = self;
-        tracing::info!(target: TARGET, uid, pid, method, what, result, "an administrator's change");
+    pub(super) fn answered(&mut self, answer: &Extensions) {
+        self.end = match answer.get() {
+            Some(Changed(None)) => End::Nothing,
+            Some(Changed(what)) => End::Done(what.clone()),
+            None => End::Done(None),
+        };
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.write(None, "its caller did not wait for it");
-        }
+        let (what, result) = match &self.end {
+            End::Open => (None, "its caller did not wait for it"),
+            End::Nothing => return,
+            End::Done(what) => (what.as_deref(), "done"),
+        };
+        let Self { method, peer: Peer { uid, pid, .. }, .. } = self;
+        tracing::info!(target: TARGET, uid, pid, method, what, result, "an administrator's change");
     }
 }

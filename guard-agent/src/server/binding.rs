@@ -66,9 +66,11 @@ impl Deps {
         mac: Option<Mac>,
         interface: Option<&str>,
     ) -> Result<Option<u32>, Unbindable> {
-        let own = if_nametoindex(&**bridge).ok().and_then(|ifindex| self.live.device(ifindex));
-        if let Some(mac) = mac.filter(|mac| own.is_some_and(|own| own.mac == Some(*mac))) {
-            return Err(Unbindable::BridgeMac { mac, bridge: Arc::clone(bridge) });
+        if let Some(mac) = mac {
+            let own = if_nametoindex(&**bridge).ok().and_then(|ifindex| self.live.device(ifindex));
+            if own.is_some_and(|own| own.mac == Some(mac)) {
+                return Err(Unbindable::BridgeMac { mac, bridge: Arc::clone(bridge) });
+            }
         }
         let Some(interface) = interface else { return Ok(None) };
         match self.observer.ensure(bridge, interface).await {

@@ -1,14 +1,23 @@
-//! What cannot be: one clear message each, and exit code 1.
+//! What cannot be: one clear message each, and exit code 1, or 78 for the configuration.
 
 use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result};
 use guard_tests::{Lab, Launch};
 
-/// The agent gives up with code 1, and a last line that has all of `parts` in it.
+/// The agent gives up, and its last line has all of `parts` in it.
 fn gives_up(lab: &Lab, launch: Launch, parts: &[&str]) -> Result<()> {
+    ends_with(1, lab, launch, parts)
+}
+
+/// It gives up since it cannot use its configuration.
+fn refuses(lab: &Lab, launch: Launch, parts: &[&str]) -> Result<()> {
+    ends_with(78, lab, launch, parts)
+}
+
+fn ends_with(code: i32, lab: &Lab, launch: Launch, parts: &[&str]) -> Result<()> {
     let exit = lab.agent_that_fails(launch)?;
-    assert_eq!(exit.code, Some(1), "{}", exit.log);
+    assert_eq!(exit.code, Some(code), "{}", exit.log);
     let log = exit.log.to_lowercase();
     for part in parts {
         assert!(log.contains(&part.to_lowercase()), "{part:?} is not in: {}", exit.log);
@@ -26,16 +35,16 @@ fn an_unknown_key_is_named_with_its_line() -> Result<()> {
     let text = lab.config()?.text()?;
     let line = text.lines().position(|line| line.starts_with("socket")).context("no socket")? + 1;
     let misspelt = text.replacen("socket = ", "sokcet = ", 1);
-    gives_up(&lab, Launch::text(&misspelt), &["sokcet", &format!("line {line}")])?;
+    refuses(&lab, Launch::text(&misspelt), &["sokcet", &format!("line {line}")])?;
     let text = format!("{text}\n[conflict]\nquite = \"1s\"\n");
     let line = text.lines().count();
-    gives_up(&lab, Launch::text(&text), &["quite", &format!("line {line}")])
+    refuses(&lab, Launch::text(&text), &["quite", &format!("line {line}")])
 }
 
 #[test]
 fn what_is_not_toml_is_named_with_its_line() -> Result<()> {
     let lab = Lab::new()?;
-    gives_up(&lab, Launch::text("state_dir = \n"), &["agent.toml", "line 1"])
+    refuses(&lab, Launch::text("state_dir = \n"), &["agent.toml", "line 1"])
 }
 
 #[test]
@@ -44,7 +53,7 @@ fn a_missing_file_is_named() -> Result<()> {
     let launch =
         Launch::config(&lab.config()?)?.under(&["sh", "-c", "rm \"$4\" && exec \"$@\"", "sh"]);
     // After `sh` come the agent, `run`, `--config` and the file.
-    gives_up(&lab, launch, &["agent.toml"])
+    refuses(&lab, launch, &["agent.toml"])
 }
 
 #[test]
@@ -54,14 +63,14 @@ fn overlapping_pools_are_refused() -> Result<()> {
         "[[pool]]\nname = \"sandboxes\"\nbridge = \"rt0\"\nprefix = \"10.8.64.0/24\"\n\
          [[pool]]\nname = \"inner\"\nbridge = \"rt0\"\nprefix = \"10.8.64.128/25\"\n",
     )?;
-    gives_up(&lab, Launch::config(&config)?, &["sandboxes", "inner", "overlap"])
+    refuses(&lab, Launch::config(&config)?, &["sandboxes", "inner", "overlap"])
 }
 
 #[test]
 fn a_gateway_outside_its_prefix_is_refused() -> Result<()> {
     let lab = Lab::new()?;
     let config = lab.config()?.with_pool("gateway", "\"10.8.65.1\"")?;
-    gives_up(&lab, Launch::config(&config)?, &["gateway", "10.8.65.1", "10.8.64.0/24"])
+    refuses(&lab, Launch::config(&config)?, &["gateway", "10.8.65.1", "10.8.64.0/24"])
 }
 
 #[test]
@@ -70,7 +79,7 @@ fn a_rule_that_opens_an_address_to_all_is_refused_in_enforce() -> Result<()> {
     let rule = "[[bridge.allow]]\nkind = \"shared\"\naddresses = [\"10.8.64.9\"]";
     let config =
         lab.config()?.with(&format!("[[bridge]]\nname = \"rt9\"\nmode = \"enforce\"\n{rule}"))?;
-    gives_up(&lab, Launch::config(&config)?, &["rt9", "shared", "name its ports"])
+    refuses(&lab, Launch::config(&config)?, &["rt9", "shared", "name its ports"])
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::setup::Profile;
-use crate::{process, setup, terminal};
+use crate::{process, release, setup, terminal};
 
 /// Where the package's own files are.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
@@ -44,7 +44,7 @@ fn built_for_release() -> Result<PathBuf> {
     let mut build = process::tool("cargo");
     build.args(["build", "--locked", "--release"]);
     build.args(tree::PROGRAMS.iter().flat_map(|(name, _)| ["--package", name]));
-    build.arg("--bins");
+    build.arg("--bins").env("GUARD_COMMIT", release::commit()?);
     process::shown(&mut build)?;
     Ok(built_for_tests()?.with_file_name("release"))
 }

@@ -15,7 +15,8 @@ struct Package {
     profiles: &'static [Profile],
 }
 
-const ALL: &[Profile] = &[Profile::Demo, Profile::Bench, Profile::Test, Profile::Kernels];
+const ALL: &[Profile] =
+    &[Profile::Demo, Profile::Bench, Profile::Release, Profile::Test, Profile::Kernels];
 
 const PACKAGES: &[Package] = &[
     Package { name: "build-essential", why: "compiles the bundled SQLite", profiles: ALL },
@@ -29,6 +30,11 @@ const PACKAGES: &[Package] = &[
         name: "netsniff-ng",
         why: "its trafgen floods bridges",
         profiles: &[Profile::Bench, Profile::Test, Profile::Kernels],
+    },
+    Package {
+        name: "musl-tools",
+        why: "links programs that run on any distribution",
+        profiles: &[Profile::Release],
     },
     Package { name: "iperf3", why: "measures what a bridge carries", profiles: &[Profile::Bench] },
     Package { name: "arpwatch", why: "guard is measured against it", profiles: &[Profile::Bench] },

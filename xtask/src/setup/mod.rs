@@ -24,13 +24,15 @@ use crate::terminal;
 
 /// What the machine is set up for.
 ///
-/// Each but [`Profile::Bench`] includes those before it.
+/// [`Profile::Kernels`] includes [`Profile::Test`], and each includes [`Profile::Demo`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Profile {
     /// Building everything and running the demo.
     Demo,
-    /// The same, and measuring.
+    /// That, and measuring.
     Bench,
+    /// Building everything, and making a release.
+    Release,
     /// Building everything, the demo and the tests.
     Test,
     /// The same, and booting other kernels.

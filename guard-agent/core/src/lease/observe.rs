@@ -288,13 +288,15 @@ impl Transaction<'_> {
         let gone = lease.binding.ifindex.is_none_or(|ifindex| !self.view.port_exists(ifindex));
         let mut binding = lease.binding.clone();
         if binding.declared && gone && binding.mac.is_some() {
-            // The MAC's port, which nobody named; after the end of the one that was named the first on
-            // which the MAC claims is in its place.
-            if binding.port_ended && self.may_teach(&lease, station) {
-                binding.interface = Some(Arc::clone(&station.interface));
-            }
+            // The MAC's port, which nobody has named, or which has just come by its name; after the end of
+            // the one that was named the first on which the MAC claims. That one is learned, and so it has
+            // no name here: what enforcement holds others to is what was declared (enforce.md, "In short").
             let named = binding.interface.as_deref();
-            if named.map_or(!binding.port_ended, |named| *named == *station.interface) {
+            let is_it = match binding.port_ended {
+                true => self.may_teach(&lease, station),
+                false => named.is_none_or(|named| *named == *station.interface),
+            };
+            if is_it {
                 binding.ifindex = Some(station.ifindex);
                 binding.device = self.view.device(station.ifindex);
                 binding.port_ended = false;
