@@ -55,7 +55,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
             quota_addresses, quota_frames, allow, quota_events, quota_macs, native, reserved,
         }
         Vlans { member }
-        Prefix { on_link, allow, allow_virtual, declared, governed }
+        Prefix { on_link, allow, allow_virtual, declared, over_owners, governed }
         Owned { generation, seen_ns, ifindex, mac, flags, homes }
         Live { first_ns, seen_ns, ifindex, mac, strength, reserved, passed }
         MacKey { bridge, vlan, reserved, mac, padding }
@@ -74,7 +74,7 @@ fn the_maps_are_laid_out_as_their_version_says() {
             frames, malformed, no_claim, opaque, would_drop, dropped, odd, clones, routers,
             over_quota, over_budget, events_lost, live_full, macs_full, unjudged,
         }
-        Policy { ifindex, drops, mode, closed, reserved, until_ns }
+        Policy { ifindex, drops, mode, closed, macs, reserved, until_ns }
         PortMac { ifindex, mac, reserved }
         Mode { enforce, braked }
         DropKey { ifindex, reason }

@@ -10,15 +10,16 @@ mod prefix;
 use bytemuck::{Pod, Zeroable};
 
 pub use self::enforcement::{
-    CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, DropKey, Drops, FRAME_BYTES,
-    MAP_BOUND_MACS, MAP_DROPS, MAP_MODES, MAP_POLICIES, MAX_DROPS, MODE_ENFORCE, MODE_OBSERVE,
-    MODE_OF_BRIDGE, Mode, NO_TAG, Policy, PortMac,
+    CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, DropKey, Drops, EXCEPT_OWNED,
+    EXCEPT_PROXY, EXCEPT_UNOWNED, EXCEPT_VIRTUAL, FRAME_BYTES, MAP_BOUND_MACS, MAP_DROPS,
+    MAP_EXCEPTIONS, MAP_MODES, MAP_POLICIES, MAX_DROPS, MAX_EXCEPTIONS, MODE_ENFORCE, MODE_OBSERVE,
+    MODE_OF_BRIDGE, Mode, NO_TAG, OPEN_ROUTER, Policy, PortMac, STATION_BOUND, STATION_EXCEPTED,
 };
 pub use self::prefix::{FIRST_COME, GOVERNED, OFF_LINK, ON_LINK, Prefix};
 pub use crate::counters::BridgeCounters;
 
 /// Part of the pin path. Raise it with every change to a type or a pinned map in this file.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// The program, as the object file names it.
 pub const PROGRAM: &str = "guard";
@@ -60,7 +61,7 @@ pub const MAP_OWNED_CHANGES: &str = "OWNED_CHANGES";
 pub const MAP_LIVE_CHANGES: &str = "LIVE_CHANGES";
 
 /// All maps that are pinned, each under its name.
-pub const MAPS: [&str; 16] = [
+pub const MAPS: [&str; 17] = [
     MAP_PORTS,
     MAP_NEAR_PORTS,
     MAP_OWNED,
@@ -74,6 +75,7 @@ pub const MAPS: [&str; 16] = [
     MAP_VLANS,
     MAP_PORT_STATES,
     MAP_BOUND_MACS,
+    MAP_EXCEPTIONS,
     MAP_POLICIES,
     MAP_MODES,
     MAP_DROPS,
@@ -482,7 +484,7 @@ mod tests {
     /// Another size is another layout: raise [`LAYOUT_VERSION`], and then these.
     #[test]
     fn the_layout_is_the_one_of_its_version() {
-        assert_eq!(LAYOUT_VERSION, 6);
+        assert_eq!(LAYOUT_VERSION, 7);
         assert_eq!((size_of::<AddressKey>(), size_of::<Port>()), (24, 52));
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
@@ -490,7 +492,7 @@ mod tests {
         assert_eq!((size_of::<Policy>(), size_of::<Mode>()), (12, 8));
         assert_eq!((size_of::<DropKey>(), size_of::<Drops>()), (8, 136));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
-        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (712, 20));
+        assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (712, 24));
         assert_eq!(size_of::<Vlans>(), 512);
     }
 }

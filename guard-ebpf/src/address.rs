@@ -43,6 +43,13 @@ impl AddressKey {
         must_cast([must_cast::<Segment, u64>(segment), 0, low])
     }
 
+    /// The same address as exceptions have it: of a port, and not of its bridge.
+    #[inline(always)]
+    #[must_use]
+    pub const fn on_port(&self, ifindex: u32) -> Self {
+        Self { bridge: ifindex, ..*self }
+    }
+
     /// The key of an IPv6 address in a segment.
     #[inline(always)]
     #[must_use]

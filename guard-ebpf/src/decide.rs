@@ -6,15 +6,17 @@ use crate::{
     abi::{
         AddressKey, CLAIM_LINK_LOCAL, CLAIM_MISMATCH, CLAIM_RESERVED, CLAIM_SPOOF, CLAIM_VIRTUAL,
         CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, Challenger, EVENT_ALLOWED,
-        EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, FIRST_COME, GOVERNED, Live, MacHolder, MacKey,
-        Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned,
-        PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL, PORT_UPLINK, Policy, Port, PortMac, PortState,
-        Prefix, REFRESH_NS, STRENGTH_TENTATIVE, STRENGTH_USE,
+        EVENT_CONTEST, EVENT_PROBE, EVENT_VIOLATION, EXCEPT_OWNED, EXCEPT_PROXY, EXCEPT_VIRTUAL,
+        FIRST_COME, GOVERNED, Live, MacHolder, MacKey, Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY,
+        OWNED_HOST, OWNED_MAC, OWNED_PORT, Owned, PORT_ALLOW_ROUTER, PORT_ALLOW_VIRTUAL,
+        PORT_UPLINK, Policy, Port, PortMac, PortState, Prefix, REFRESH_NS, STRENGTH_TENTATIVE,
+        STRENGTH_USE,
     },
     claim::Claim,
     counters::{DropReason, NoClaim},
     enforce::policy,
     mac::{self, Mac},
+    ruling::{Ruling, exception, is_open, ruling},
 };
 
 /// What is known of addresses: the maps in the kernel, something simpler in tests. Read lazily, so
@@ -36,8 +38,11 @@ pub trait Tables {
     fn policy(&self, slot: u32) -> Option<&Policy>;
     /// Whether a bridge's ports are enforced, by its slot.
     fn mode(&self, slot: u32) -> Option<&Mode>;
-    /// Whether a declared binding names the MAC and the port.
-    fn is_bound(&self, key: &PortMac) -> bool;
+    /// Whether a declared binding names the MAC and the port, or an exception does: one of the `STATION_*`
+    /// constants, or 0.
+    fn station(&self, key: &PortMac) -> u32;
+    /// What a port may claim besides its bindings, by [`AddressKey::on_port`]: the `EXCEPT_*` bits.
+    fn exception(&self, key: &AddressKey) -> u32;
     /// The count of the agent's changes to what owners may do.
     fn changes(&self) -> u32;
 }
@@ -170,7 +175,8 @@ fn undeclared<T: Tables>(tables: &T, port: &Port, from: u32, claim: &Claim) -> u
         return PASS;
     }
     let prefix = tables.prefix(&claim.key);
-    if matches!(ruling(prefix, port, claim), Ruling::Allowed) {
+    if matches!(ruling(prefix, port, claim), Ruling::Allowed) || exception(tables, from, claim) != 0
+    {
         return PASS;
     }
     match prefix.map_or(0, |prefix| prefix.governed) {
@@ -233,7 +239,7 @@ fn against_owner<T: Tables>(
 ) -> Decision {
     let own_mac = owned.flags & OWNED_MAC == 0
         || mac::same(claim.mac, owned.mac)
-        || (owned.flags & OWNED_PORT != 0 && is_own_virtual(port, claim));
+        || (owned.flags & OWNED_PORT != 0 && is_own_virtual(tables, port, from, claim));
     let matches = !is_reserved(port, owned)
         && claim.flags & CLAIM_SPOOF == 0
         && own_mac
@@ -241,7 +247,13 @@ fn against_owner<T: Tables>(
     if !matches {
         // No rule gives away an address of the host.
         let open = owned.flags & OWNED_HOST == 0;
-        if open && matches!(ruling(tables.prefix(&claim.key), port, claim), Ruling::Allowed) {
+        if open && is_open(tables.prefix(&claim.key), port, claim, owned) {
+            return allowed(claim);
+        }
+        // Nor does an exception one of a gateway.
+        if !is_reserved(port, owned)
+            && exception(tables, from, claim) & (EXCEPT_OWNED | EXCEPT_VIRTUAL) != 0
+        {
             return allowed(claim);
         }
         let claims = claim.strength != STRENGTH_TENTATIVE;
@@ -286,30 +298,6 @@ fn is_untimely<T: Tables>(tables: &T, port: &Port, from: u32, owned: &Owned, now
     bound || !heard || recent
 }
 
-/// What the allow rules say of a claim.
-#[derive(Clone, Copy)]
-enum Ruling {
-    /// Nothing.
-    None,
-    /// The claimant may, whoever has the address.
-    Allowed,
-    /// Others may, and nobody else.
-    Declared,
-}
-
-#[inline(always)]
-fn ruling(prefix: Option<&Prefix>, port: &Port, claim: &Claim) -> Ruling {
-    let Some(prefix) = prefix else { return Ruling::None };
-    let by_virtual = if claim.flags & CLAIM_VIRTUAL == 0 { 0 } else { prefix.allow_virtual };
-    if claim.flags & CLAIM_SPOOF == 0 && (prefix.allow | by_virtual) & port.allow != 0 {
-        Ruling::Allowed
-    } else if prefix.declared != 0 {
-        Ruling::Declared
-    } else {
-        Ruling::None
-    }
-}
-
 /// A claim by a rule is reported, since the address is in use, and is no conflict.
 #[inline(always)]
 fn allowed(claim: &Claim) -> Decision {
@@ -326,8 +314,10 @@ const fn told(report: Report, reasons: u32) -> Decision {
 /// Whether the claim is in the name of a virtual router that the port may be: its station speaks with
 /// that MAC for its own address too (RFC 9568 §7.3).
 #[inline(always)]
-const fn is_own_virtual(port: &Port, claim: &Claim) -> bool {
-    claim.flags & CLAIM_VIRTUAL != 0 && port.flags & PORT_ALLOW_VIRTUAL != 0
+fn is_own_virtual<T: Tables>(tables: &T, port: &Port, from: u32, claim: &Claim) -> bool {
+    claim.flags & CLAIM_VIRTUAL != 0
+        && (port.flags & PORT_ALLOW_VIRTUAL != 0
+            || tables.station(&PortMac::new(from, claim.mac)) != 0)
 }
 
 /// Judges a claim on an address without a declared holder. `owned`: a lease or a gateway holds it.
@@ -345,7 +335,7 @@ pub fn against_live<T: Tables>(
     let live = tables.live(&claim.key);
     if let Some(live) = live
         && from == live.ifindex
-        && (mac::same(claim.mac, live.mac) || is_own_virtual(port, claim))
+        && (mac::same(claim.mac, live.mac) || is_own_virtual(tables, port, from, claim))
     {
         // Judged anew after each of the agent's changes, it has the fast path again.
         let stale = is_stale(live.seen_ns, now_ns)
@@ -356,7 +346,13 @@ pub fn against_live<T: Tables>(
     }
     let prefix = tables.prefix(&claim.key);
     let holder = live.map_or(Holder::NONE, |live| Holder { ifindex: live.ifindex, mac: live.mac });
-    let decision = match ruling(prefix, port, claim) {
+    let beside = EXCEPT_OWNED | EXCEPT_VIRTUAL | EXCEPT_PROXY;
+    let ruling = match ruling(prefix, port, claim) {
+        Ruling::Allowed => Ruling::Allowed,
+        _ if exception(tables, from, claim) & beside != 0 => Ruling::Allowed,
+        ruling => ruling,
+    };
+    let decision = match ruling {
         // The first of them has the fast path from then on; one beside another's owner has not.
         Ruling::Allowed => {
             let declared = prefix.is_some_and(|prefix| prefix.declared != 0);

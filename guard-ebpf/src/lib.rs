@@ -31,6 +31,7 @@ pub mod mac;
 pub mod model;
 mod ndp;
 mod notification;
+mod ruling;
 mod sender;
 pub mod trace;
 #[cfg(feature = "user")]

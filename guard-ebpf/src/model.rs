@@ -1,7 +1,7 @@
 //! The maps in the kernel, as plain collections: for recorded frames, and for tests.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     vec::Vec,
 };
 
@@ -38,7 +38,9 @@ pub struct Model {
     /// Whether its bridge is enforced.
     pub mode: Mode,
     /// The MACs that are bound to ports.
-    pub bound_macs: BTreeSet<PortMac>,
+    pub bound_macs: BTreeMap<PortMac, u32>,
+    /// What ports may claim besides their bindings, by key and length.
+    pub exceptions: HashMap<(AddressKey, u32), u32>,
     /// How often the agent has changed something.
     pub changes: u32,
     /// What was dropped, or would have been.
@@ -66,7 +68,8 @@ impl Model {
             state: PortState::default(),
             policy: Policy::default(),
             mode: Mode::default(),
-            bound_macs: BTreeSet::new(),
+            bound_macs: BTreeMap::new(),
+            exceptions: HashMap::new(),
             changes: 1,
             drops: HashMap::new(),
             challengers: HashMap::new(),
@@ -80,6 +83,11 @@ impl Model {
     pub fn add_prefix(&mut self, key: AddressKey, len: u32, prefix: Prefix) {
         self.prefixes.insert((cut(&key, len), len), prefix);
         self.lengths.insert(len);
+    }
+
+    /// Lets a port claim an address besides its bindings.
+    pub fn except(&mut self, port: u32, key: &AddressKey, len: u32, bits: u32) {
+        self.exceptions.insert((cut(&key.on_port(port), len), len), bits);
     }
 
     /// A frame comes. Returns whether it is dropped.
@@ -136,8 +144,14 @@ impl Tables for Model {
         Some(&self.mode)
     }
 
-    fn is_bound(&self, key: &PortMac) -> bool {
-        self.bound_macs.contains(key)
+    fn station(&self, key: &PortMac) -> u32 {
+        self.bound_macs.get(key).copied().unwrap_or(0)
+    }
+
+    fn exception(&self, key: &AddressKey) -> u32 {
+        let lengths = (0..=AddressKey::FULL_LEN).rev();
+        let mut longest = lengths.filter_map(|len| self.exceptions.get(&(cut(key, len), len)));
+        longest.next().copied().unwrap_or(0)
     }
 
     fn changes(&self) -> u32 {

@@ -6,7 +6,7 @@ use crate::{
     abi::{
         AddressKey, CLAIM_GROUP, CLAIM_RESERVED, EVENT_BRIDGE_MAC, EVENT_CLONE, MAC_BEYOND,
         MAC_BOUND, MacHolder, MacKey, NO_VLAN, PORT_ALLOW_VIRTUAL, PORT_FILTERS_VLANS, PORT_UPLINK,
-        Port, PortMac,
+        Port, PortMac, STATION_BOUND,
     },
     address::Segment,
     apply::{Judged, Outcome, flood},
@@ -117,19 +117,25 @@ impl Sender {
         if port.kind == PORT_UPLINK {
             clone &= flags & MAC_BEYOND == 0;
         } else if !(is_bound && holder == from) {
-            let over = is_over_mac_quota(store, port, eth_src);
-            let closed = policy(store, port, from)
-                .is_some_and(|policy| policy.drops & DropReason::Mac.bit() != 0);
-            let foreign = (closed || over || (clone && is_bound))
+            let (drops, macs) =
+                policy(store, port, from).map_or((PASS, 0), |policy| (policy.drops, policy.macs));
+            let most = if macs == 0 { port.quota_macs } else { u32::from(macs) };
+            let over = is_over_mac_quota(store, port, eth_src, most);
+            let closed = drops & DropReason::Mac.bit() != 0;
+            let taken = clone && is_bound;
+            let foreign = (closed || over || taken)
                 && !(port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src))
-                && !store.is_bound(&PortMac::new(from, eth_src));
+                && !is_named(store, from, eth_src, taken);
             if foreign {
                 self.reasons |= DropReason::Mac.bit();
                 if over {
                     self.reasons |= DropReason::MacQuota.bit();
                 }
             }
-            if clone && is_bound {
+            if clone && !is_bound {
+                // A MAC of several ports goes from one to the other by right.
+                clone = !is_of_several(store, from, eth_src);
+            } else if clone {
                 clone = foreign;
                 if foreign {
                     self.reasons |= DropReason::Clone.bit();
@@ -164,7 +170,8 @@ impl Sender {
         if self.new != 0 && self.lives != 0 && outcome.fate != DROPPED {
             // A virtual router's MAC goes from port to port by right, among those that may
             // (claims.md A16).
-            let moves = port.flags & PORT_ALLOW_VIRTUAL != 0 && mac::is_virtual(eth_src);
+            let moves = mac::is_virtual(eth_src)
+                && (port.flags & PORT_ALLOW_VIRTUAL != 0 || is_of_several(store, from, eth_src));
             let flags = if port.kind == PORT_UPLINK { MAC_BEYOND } else { 0 };
             let holder = MacHolder { ifindex: from, flags };
             if !moves && !store.insert_mac(&self.mac, &holder) {
@@ -183,6 +190,29 @@ impl Sender {
         notification.flags = if is_clone { 0 } else { CLAIM_RESERVED } | self.group;
         notification.kind = if is_clone { EVENT_CLONE } else { EVENT_BRIDGE_MAC };
         1
+    }
+}
+
+/// Whether a binding or an exception names the MAC on the port. `taken`: it is bound to another port, of
+/// which no exception makes anything.
+#[inline(always)]
+fn is_named<T: Tables>(tables: &T, from: u32, mac: Mac, taken: bool) -> bool {
+    match tables.station(&PortMac::new(from, mac)) {
+        STATION_BOUND => true,
+        _ if taken => false,
+        0 => tables.station(&PortMac::vendor(from, mac)) != 0,
+        _ => true,
+    }
+}
+
+/// Whether the MAC may be on the port as well as on others: it is bound to it, or a virtual router's that
+/// the port may be.
+#[inline(always)]
+fn is_of_several<T: Tables>(tables: &T, from: u32, mac: Mac) -> bool {
+    match tables.station(&PortMac::new(from, mac)) {
+        STATION_BOUND => true,
+        0 => false,
+        _ => mac::is_virtual(mac),
     }
 }
 
@@ -214,9 +244,9 @@ fn count_source<S: Store>(
 
 /// Whether the port may have this Ethernet source besides those that it has, or has it.
 #[inline(always)]
-fn is_over_mac_quota<T: Tables>(tables: &T, port: &Port, mac: Mac) -> bool {
+fn is_over_mac_quota<T: Tables>(tables: &T, port: &Port, mac: Mac, most: u32) -> bool {
     let Some(state) = tables.port_state(port.port_slot) else { return false };
-    if port.quota_macs == 0 || state.admitted_macs < port.quota_macs {
+    if most == 0 || state.admitted_macs < most {
         return false;
     }
     let has = |bit: u64| {

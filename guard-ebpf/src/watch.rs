@@ -8,7 +8,7 @@ use crate::{
     abi::{
         AddressKey, BridgeCounters, CLAIM_DROPPED, CLAIM_ODD, Challenger, ChallengerKey, DropKey,
         Drops, EVENT_DECLINED, EVENT_OPAQUE, EVENT_ROUTER, EVENT_ROUTER_FLAG, Event, Live,
-        MacHolder, MacKey, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
+        MacHolder, MacKey, OPEN_ROUTER, Owned, PORT_ACCESS, PORT_ALLOW_ROUTER, PORT_ALLOW_TAGGED,
         PORT_FILTERS_VLANS, Port, PortState, STRENGTH_NONE,
     },
     apply::{Judged, Outcome, carry_out, judge_claim, notify},
@@ -16,7 +16,7 @@ use crate::{
     counters::{DropReason, NoClaim},
     decide::{Holder, Report, Tables},
     dhcp::DECLINE,
-    enforce::{DROPPED, PASSES, settle},
+    enforce::{DROPPED, PASSES, policy, settle},
     fast_path::fast_path,
     frame::{Frame, parse_into},
     ndp::{MAX_CLAIMS, next_claim},
@@ -241,7 +241,7 @@ impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
         let Self { frame, store, ingress, scratch } = self;
         let Scratch { now_ns, parsed, outcome, sender, .. } = &mut **scratch;
         if sender.unlearned == 0 {
-            beside(ingress, parsed, sender);
+            beside(*store, ingress, parsed, sender);
         } else {
             ingress.counters.no_claim(NoClaim::Vlan);
             sender.reasons |= DropReason::Vlan.bit();
@@ -311,7 +311,7 @@ impl<F: Frame + ?Sized, S: Store> Steps for Work<'_, '_, F, S> {
 
 /// Takes in what there is to say of a frame beside its claims.
 #[inline(always)]
-fn beside(ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
+fn beside<S: Store>(store: &S, ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
     let port = ingress.port;
     match parsed.beside(port) {
         Meaning::Nothing => {}
@@ -333,6 +333,7 @@ fn beside(ingress: &mut Ingress<'_>, parsed: &Parsed, sender: &mut Sender) {
     if port.kind == PORT_ACCESS
         && port.flags & PORT_ALLOW_ROUTER == 0
         && !matches!(parsed.router, Router::No)
+        && !policy(store, port, ingress.from).is_some_and(|p| p.closed & OPEN_ROUTER != 0)
     {
         ingress.counters.routers += 1;
         if matches!(parsed.router, Router::Message) {

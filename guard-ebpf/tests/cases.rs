@@ -10,6 +10,7 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         EVENT_ALLOWED, EVENT_CONTEST, EVENT_LIVE, EVENT_PROBE, EVENT_VIOLATION, FRAME_BYTES, Live,
+        STATION_BOUND,
     },
     frame::Frame,
     model::Model,
@@ -87,7 +88,7 @@ fn before(case: &Case) -> Model {
     model.owned.extend(case.owned(NOW_NS).map(|owned| (key, owned)));
     let passed = model.changes;
     model.live.extend(case.live(NOW_NS).map(|live| (key, Live { passed, ..live })));
-    model.bound_macs.extend(case.bound_mac());
+    model.bound_macs.extend(case.bound_mac().map(|station| (station, STATION_BOUND)));
     model.macs.extend(case.mac_holder());
     model.state = case.port_state(NOW_NS);
     model.policy = case.policy();

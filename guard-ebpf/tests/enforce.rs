@@ -10,7 +10,7 @@ use bytemuck::Zeroable as _;
 use guard_ebpf::{
     abi::{
         CLOSED_IPV4, CLOSED_IPV6, MODE_ENFORCE, MODE_OBSERVE, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
-        Owned, PORT_ACCESS, Port, PortMac,
+        Owned, PORT_ACCESS, Port, PortMac, STATION_BOUND,
     },
     counters::DropReason,
     frame::parse,
@@ -69,7 +69,7 @@ fn bind(model: &mut Model, port: &Port, frame: &[u8]) -> bool {
     let flags = OWNED_LEASED | OWNED_MAC | OWNED_PORT;
     let owned = Owned { generation: 1, seen_ns: 0, ifindex: HERE, mac, flags, homes: 0 };
     model.owned.insert(key, owned);
-    model.bound_macs.insert(PortMac::new(HERE, mac));
+    model.bound_macs.insert(PortMac::new(HERE, mac), STATION_BOUND);
     model.policy.closed |= if key.is_v4() { CLOSED_IPV4 } else { CLOSED_IPV6 };
     model.changes += 1;
     true

@@ -63,8 +63,12 @@ impl Tables for Known {
         None
     }
 
-    fn is_bound(&self, _: &PortMac) -> bool {
-        false
+    fn station(&self, _: &PortMac) -> u32 {
+        0
+    }
+
+    fn exception(&self, _: &AddressKey) -> u32 {
+        0
     }
 
     fn changes(&self) -> u32 {

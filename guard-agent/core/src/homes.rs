@@ -30,7 +30,7 @@ pub fn of_port<'a>(homes: impl IntoIterator<Item = &'a [Arc<str>]>, interface: &
 }
 
 /// Whether a name fits a pattern, in which `*` stands for any text and `?` for any character.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut rest = pattern.chars();
     match rest.next() {
         None => name.is_empty(),

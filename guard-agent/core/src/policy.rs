@@ -7,6 +7,8 @@ use documented::{Documented, DocumentedFields};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::homes;
+
 /// When two claimants are a conflict, and how long an incident lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
@@ -120,8 +122,10 @@ pub struct Allow {
     pub vlan: u16,
     /// What may be claimed: an address is a prefix of its full length.
     pub addresses: Vec<IpNet>,
-    /// The ports that may; any port of the bridge if there are none.
+    /// Patterns of the ports that may; any port of the bridge if there are none.
     pub ports: Vec<Arc<str>>,
+    /// It is exceptions that say who may: no port is in it by its name.
+    pub by_exception: bool,
 }
 
 impl Allow {
@@ -132,7 +136,21 @@ impl Allow {
 
     /// Whether a port is in it.
     pub fn is_for(&self, interface: &str) -> bool {
-        self.ports.is_empty() || self.ports.iter().any(|port| **port == *interface)
+        let named = || self.ports.iter().any(|port| homes::matches(port, interface));
+        !self.by_exception && (self.ports.is_empty() || named())
+    }
+
+    /// Whether any port may, whatever its name is.
+    pub fn is_open(&self) -> bool {
+        self.ports.is_empty() && !self.by_exception
+    }
+
+    /// The port, if it can be no other.
+    pub fn only_port(&self) -> Option<&Arc<str>> {
+        match &self.ports[..] {
+            [port] if !self.by_exception && !port.contains(['*', '?']) => Some(port),
+            _ => None,
+        }
     }
 
     /// Whether its addresses are for those alone whom it names.

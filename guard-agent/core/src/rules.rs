@@ -73,6 +73,10 @@ fn prefix(rules: &[Allow], on_link: &[(u16, IpNet)], vlan: u16, net: IpNet) -> P
             AllowKind::Vrrp => prefix.allow_virtual |= bit,
             AllowKind::Shared | AllowKind::Router | AllowKind::Proxy => prefix.allow |= bit,
         }
+        // A router has its own addresses, and a proxy answers for those who do not.
+        if matches!(rule.kind, AllowKind::Vrrp | AllowKind::Shared) {
+            prefix.over_owners |= bit;
+        }
         if rule.declares() {
             prefix.declared |= bit;
         }
@@ -98,7 +102,7 @@ pub fn allow(rules: &[Allow], vlan: u16, address: IpAddr, station: &Station) -> 
 pub fn are_one_group(rules: &[Allow], one: &str, other: &str) -> bool {
     rules.iter().any(|rule| {
         let kind = matches!(rule.kind, AllowKind::Vrrp | AllowKind::Shared);
-        kind && !rule.ports.is_empty() && rule.is_for(one) && rule.is_for(other)
+        kind && !rule.is_open() && rule.is_for(one) && rule.is_for(other)
     })
 }
 
@@ -110,7 +114,8 @@ mod tests {
 
     fn rule(kind: AllowKind, net: &str, ports: &[&str]) -> Allow {
         let ports = ports.iter().map(|port| (*port).into()).collect();
-        Allow { kind, vlan: 0, addresses: vec![net.parse().unwrap()], ports }
+        let addresses = vec![net.parse().unwrap()];
+        Allow { kind, vlan: 0, addresses, ports, by_exception: false }
     }
 
     #[test]
@@ -131,9 +136,12 @@ mod tests {
         assert_eq!(of_net("10.8.64.0/28"), Prefix { allow: 1, ..on_link });
         assert_eq!(
             of_net("10.8.64.5/32"),
-            Prefix { allow: 1, allow_virtual: 2, declared: 2, ..on_link }
+            Prefix { allow: 1, allow_virtual: 2, declared: 2, over_owners: 2, ..on_link }
         );
-        assert_eq!(of_net("192.0.2.1/32"), Prefix { allow: 4, declared: 4, ..off_link });
+        assert_eq!(
+            of_net("192.0.2.1/32"),
+            Prefix { allow: 4, declared: 4, over_owners: 4, ..off_link }
+        );
         // claims.md A14: what the segment has prefixes of, and what it has none of.
         assert_eq!((of_net("0.0.0.0/0"), of_net("::/0")), (off_link, Prefix::default()));
         assert_eq!(all.len(), 6);

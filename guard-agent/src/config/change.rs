@@ -24,6 +24,7 @@ fn sections(bridges: &[Bridge]) -> Vec<Bridge> {
     let others = |bridge: &Bridge| Bridge {
         homes: Vec::new(),
         enforcement: Settings::default(),
+        exceptions: Vec::new(),
         ..bridge.clone()
     };
     bridges.iter().map(others).collect()
@@ -123,7 +124,9 @@ impl Config {
             changes.live(&of_bridge("mode"), &was.mode.name(), &mode.name());
             changes.live(&of_bridge("strict"), &was.strict.name(), &strict.name());
             changes.live(&of_bridge("drop"), &names(&was.hygiene), &names(hygiene));
-            Bridge { enforcement: new.enforcement.clone(), ..old.clone() }
+            changes.live(&of_bridge("allow"), &old.exceptions, &new.exceptions);
+            let (enforcement, exceptions) = (new.enforcement.clone(), new.exceptions.clone());
+            Bridge { enforcement, exceptions, ..old.clone() }
         };
         self.bridges.iter().map(bridge).collect()
     }

@@ -101,7 +101,7 @@ pub(super) fn check_gateways(bridges: &[Bridge], pools: &[Pool]) -> Result<(), F
         let Some(gateway) = gateway else { continue };
         let own = bridges.iter().enumerate().filter(|(_, bridge)| bridge.name == segment.bridge);
         for (at_bridge, bridge) in own {
-            let open = |rule: &Allow| rule.ports.is_empty() && rule.names(segment.vlan, gateway);
+            let open = |rule: &Allow| rule.is_open() && rule.names(segment.vlan, gateway);
             let Some(at_rule) = bridge.allow.iter().position(open) else { continue };
             let error = CheckError::Allow {
                 bridge: segment.bridge.to_string(),
@@ -142,15 +142,17 @@ pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, 
         }
         let [uplinks, access] =
             [uplinks, access].map(|ports| ports.into_iter().map(Arc::from).collect());
-        if allow.len() > MAX_RULES {
-            let error = CheckError::TooManyRules { bridge: name, count: allow.len() };
-            return Err(at(format!("{}.{MAX_RULES}", key("allow")))(error));
-        }
         let allow = allow.into_iter().enumerate().map(|(index, section)| {
             let place = format!("{}.{index}", key("allow"));
             rules::allow(&name, mode, section).map_err(at(place))
         });
-        let allow = allow.collect::<Result<_, _>>()?;
+        let allow = allow.collect::<Result<Vec<_>, _>>()?;
+        let exceptions = allow.iter().filter_map(|(_, grant)| grant.clone()).collect();
+        let allow: Vec<_> = allow.into_iter().filter_map(|(rule, _)| rule).collect();
+        if allow.len() > MAX_RULES {
+            let error = CheckError::TooManyRules { bridge: name, count: allow.len() };
+            return Err(at(format!("{}.{MAX_RULES}", key("allow")))(error));
+        }
         let prefixes = prefixes.into_iter().enumerate().map(|(index, section)| {
             let place = format!("{}.{index}", key("prefixes"));
             rules::on_link(&name, section).map_err(at(place))
@@ -162,6 +164,7 @@ pub(super) fn check_bridges(sections: Vec<file::Bridge>) -> Result<Vec<Bridge>, 
             access,
             prefixes,
             allow,
+            exceptions,
             homes: Vec::new(),
             enforcement: Settings { mode, strict, hygiene: drop },
         });

@@ -16,11 +16,12 @@ use guard_core::{
     duration,
     enforcement::{Hygiene, Mode, Strict},
     lease::{self, ExclusionError, PoolSpec},
-    policy::{AllowKind, Conflict, Quota},
+    policy::{Conflict, Quota},
     segment::Segment,
 };
 
 use super::HttpAddress;
+pub(super) use super::allow::Allow;
 
 /// The configuration of guard's agent. What is not given has the value that stands here.
 #[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
@@ -220,23 +221,6 @@ pub(super) struct InVlan {
     pub prefix: String,
     #[serde(default)]
     pub vlan: u16,
-}
-
-/// Who may claim what another has, so that it is no conflict.
-#[derive(Debug, Deserialize, Serialize, Documented, DocumentedFields)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Allow {
-    /// "vrrp", "shared", "router" or "proxy".
-    pub kind: AllowKind,
-    /// The VLAN of the addresses; 0 for untagged.
-    #[serde(default)]
-    pub vlan: u16,
-    /// Addresses or prefixes.
-    #[serde(default)]
-    pub addresses: Vec<String>,
-    /// Ports of the bridge, by name; any where none is named.
-    #[serde(default)]
-    pub ports: Vec<String>,
 }
 
 /// A pool to allocate from. What is not given is as it stands here.

@@ -1,6 +1,7 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 
 mod access;
+mod allow;
 mod change;
 mod check;
 pub mod containerd;
@@ -22,7 +23,7 @@ use std::{
 use guard_api::files;
 use guard_core::{
     bounds,
-    enforcement::Settings,
+    enforcement::{Grant, Settings},
     homes::{self, MAX_HOMES},
     lease::{Exclusion, ExclusionError, Pool, PoolError, Pools},
     policy::{Allow, Conflict, MAX_RULES, Quota},
@@ -99,6 +100,8 @@ pub struct Bridge {
     pub prefixes: Vec<(u16, IpNet)>,
     /// Who may claim what another has.
     pub allow: Vec<Allow>,
+    /// What ports may do besides their bindings.
+    pub exceptions: Vec<Grant>,
     /// The gateways that are guests.
     pub homes: Vec<Home>,
     /// What is dropped.

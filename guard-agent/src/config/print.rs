@@ -1,7 +1,7 @@
 //! The commented default configuration, from the settings' own descriptions and defaults.
 
 use documented::{Documented, DocumentedFields};
-use guard_core::{lease::PoolSpec, policy::AllowKind, segment::Segment};
+use guard_core::{enforcement::ExceptionKind, lease::PoolSpec, segment::Segment};
 use serde::Serialize;
 
 use super::file;
@@ -104,7 +104,9 @@ fn controller() -> file::Controller {
 
 fn allow() -> file::Allow {
     let addresses = vec!["10.8.64.5".to_owned()];
-    file::Allow { kind: AllowKind::Vrrp, vlan: 0, addresses, ports: Vec::new() }
+    let (macs, vrids, ports, sandboxes) = Default::default();
+    let kind = ExceptionKind::Vrrp;
+    file::Allow { kind, vlan: 0, addresses, macs, any: 0, vrids, ports, sandboxes }
 }
 
 fn pool() -> file::Pool {

@@ -169,6 +169,14 @@ impl Kernel {
         self.map(abi::MAP_BOUND_MACS)
     }
 
+    /// Hands out the map of what ports may claim besides their bindings. It can be taken once.
+    ///
+    /// # Errors
+    /// A pinned map of another kind.
+    pub fn exceptions(&mut self) -> Result<LpmTrie<MapData, AddressKey, u32>, KernelError> {
+        self.map(abi::MAP_EXCEPTIONS)
+    }
+
     /// Opens the map of MACs once more: bindings write it too.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use aya::maps::{Array, MapData, MapError};
 use guard_core::{
-    enforcement::{Facts, Finding, Kept, Mode, Override, PortFacts, Telling, preflight},
+    enforcement::{Facts, Finding, Grant, Kept, Mode, Override, PortFacts, Telling, preflight},
     incident::Kind,
 };
 use guard_ebpf::{abi, counters::DropReason};
@@ -68,6 +68,11 @@ fn said(findings: &[Finding]) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
+/// What ports may do besides their bindings, as the file has it.
+fn exceptions(config: &Config) -> Vec<Grant> {
+    config.bridges.iter().flat_map(|bridge| bridge.exceptions.iter().cloned()).collect()
+}
+
 /// What enforcement works with.
 pub(crate) struct Deps {
     /// The kernel's modes of bridges.
@@ -114,6 +119,7 @@ impl Enforcement {
         for (ifindex, own) in file.iter() {
             report(&health, owners.set_port_mode(ifindex, Some(own.clone())));
         }
+        report(&health, owners.set_exceptions(exceptions(config)));
         let ports = SharedPorts::default();
         let brake = config.enforce.brake;
         let inner = Inner {
@@ -147,6 +153,7 @@ impl Enforcement {
     pub(crate) fn configured(&self, config: &Config) {
         let inner = &mut *self.inner.lock();
         inner.brake = config.enforce.brake;
+        report(&self.health, self.owners.set_exceptions(exceptions(config)));
         for at in 0..inner.bridges.len() {
             let bridge = &mut inner.bridges[at];
             let new = config.bridges.iter().find(|new| new.name == bridge.name);

@@ -62,9 +62,18 @@ mod tests {
         let physical = || PortDevice::Other("a physical device".into());
         let bridge = |uplinks: &[&str], access: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-            let (prefixes, allow, homes, enforcement) = Default::default();
+            let (prefixes, allow, exceptions, homes, enforcement) = Default::default();
             let (uplinks, access) = (names(uplinks), names(access));
-            Bridge { name: "rt0".into(), uplinks, access, prefixes, allow, homes, enforcement }
+            Bridge {
+                name: "rt0".into(),
+                uplinks,
+                access,
+                prefixes,
+                allow,
+                exceptions,
+                homes,
+                enforcement,
+            }
         };
         for (uplinks, access, device, expected) in [
             (&[][..], &[][..], PortDevice::Tap, PortKind::Access),

@@ -183,7 +183,9 @@ impl Observer {
     ) -> Result<(Self, Handle), ObserverError> {
         let maps = kernel.maps()?;
         let bound_macs = kernel.bound_macs()?;
-        deps.owners.set_maps(kernel.owned()?, kernel.macs()?, bound_macs, maps.policies);
+        let exceptions = kernel.exceptions()?;
+        let (owned, macs) = (kernel.owned()?, kernel.macs()?);
+        deps.owners.set_maps(owned, macs, bound_macs, maps.policies, exceptions);
         #[expect(unsafe_code, reason = "the kernel tells of records by the ring's descriptor")]
         // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one always, and keeps it
         // open until it is dropped.

@@ -386,6 +386,7 @@ impl Ports {
             let rules = self.rules(&from.bridge);
             from.bridge == to.bridge
                 && (rules::are_one_group(rules, &from.interface, &to.interface)
+                    || self.owners.are_one_group(holder, port, Mac(mac))
                     || (!from.running && !has_carrier(holder)))
         };
         may && !self.maps.stations.is_bound(key, mac)

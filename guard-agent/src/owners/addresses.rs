@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use aya::maps::MapError;
@@ -81,6 +82,23 @@ impl Owners {
     /// How many leases have no declared binding, by bridge and pool: nobody is dropped for theirs.
     pub fn learned(&self) -> BTreeMap<(Arc<str>, Arc<str>), usize> {
         self.inner.lock().learned.clone()
+    }
+
+    /// Whether the kernel has the binding that a lease should have.
+    pub fn in_kernel(&self, segment: &Segment, address: IpAddr) -> bool {
+        let inner = self.inner.lock();
+        let key = (segment.clone(), address);
+        let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
+        let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
+        have.is_some() && have == inner.owned(&key) && !inner.unwritten.contains(&key)
+    }
+
+    /// When the owner of an address was last heard, on `CLOCK_MONOTONIC`, as far as the kernel noted it.
+    pub fn last_heard(&self, segment: &Segment, address: IpAddr) -> Option<Duration> {
+        let inner = self.inner.lock();
+        let key = inner.kernel_key(&(segment.clone(), address))?;
+        let Owned { seen_ns, .. } = inner.map.as_ref()?.get(&key, 0).ok()?;
+        (seen_ns != 0).then(|| Duration::from_nanos(seen_ns))
     }
 
     /// The addresses of the host on a bridge that are leased all the same.

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
+use guard_core::enforcement::Effects;
 use guard_ebpf::abi::{
-    AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortMac,
+    AddressKey, MAC_BOUND, MacHolder, MacKey, OWNED_MAC, OWNED_PORT, Owned, PortMac, STATION_BOUND,
+    STATION_EXCEPTED,
 };
 
 use crate::datapath::entries;
@@ -18,6 +20,8 @@ pub(super) struct BoundMacs {
     bound: Option<KernelMap<MapData, PortMac, u32>>,
     /// The addresses by the port and the MAC that their bindings name.
     stations: HashMap<PortMac, HashSet<AddressKey>>,
+    /// What exceptions name, each with its `STATION_*`.
+    named: HashMap<PortMac, u32>,
     /// The addresses whose binding names a MAC, each with its port.
     addresses: HashMap<MacKey, BTreeMap<AddressKey, u32>>,
     of_address: HashMap<AddressKey, MacKey>,
@@ -107,11 +111,53 @@ impl BoundMacs {
 
     fn write_station(&mut self, station: &PortMac) -> Result<(), MapError> {
         let Some(map) = &mut self.bound else { return Ok(()) };
-        match (self.stations.contains_key(station), map.get(station, 0).is_ok()) {
-            (true, false) => map.insert(station, 1, 0),
-            (false, true) => map.remove(station),
-            _ => Ok(()),
+        let is_bound = self.stations.contains_key(station);
+        let named = || self.named.get(station).copied();
+        let wanted = if is_bound { Some(STATION_BOUND) } else { named() };
+        match (wanted, map.get(station, 0).ok()) {
+            (wanted, has) if wanted == has => Ok(()),
+            (Some(wanted), _) => map.insert(station, wanted, 0),
+            (None, _) => map.remove(station),
         }
+    }
+
+    /// The exceptions of a port name these MACs now, and named others before.
+    pub(super) fn name(
+        &mut self,
+        ifindex: u32,
+        was: &Effects,
+        is: &Effects,
+    ) -> Result<(), MapError> {
+        let stations = |effects: &Effects| -> HashMap<PortMac, u32> {
+            let macs = effects.macs.iter();
+            let macs = macs.map(|(mac, station)| (PortMac::new(ifindex, mac.0), *station));
+            let vendors = effects.vendors.iter().map(|[a, b, c]| {
+                (PortMac::vendor(ifindex, [*a, *b, *c, 0, 0, 0]), STATION_EXCEPTED)
+            });
+            macs.chain(vendors).collect()
+        };
+        let (was, is) = (stations(was), stations(is));
+        let mut result = Ok(());
+        for (station, how) in &is {
+            self.named.insert(*station, *how);
+            result = result.and(self.write_station(station));
+        }
+        for station in was.keys().filter(|station| !is.contains_key(station)) {
+            self.named.remove(station);
+            result = result.and(self.write_station(station));
+        }
+        result
+    }
+
+    /// The MACs that bindings name on a bridge, each with the addresses and their ports.
+    pub(super) fn on_bridge(
+        &self,
+        bridge: u32,
+    ) -> impl Iterator<Item = ([u8; 6], Vec<(AddressKey, u32)>)> + '_ {
+        let own = self.addresses.iter().filter(move |(mac, _)| mac.bridge == bridge);
+        own.map(|(mac, addresses)| {
+            (mac.mac, addresses.iter().map(|(address, port)| (*address, *port)).collect())
+        })
     }
 
     fn change_holder(

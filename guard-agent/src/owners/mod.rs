@@ -7,6 +7,7 @@
 
 mod addresses;
 mod check;
+mod exceptions;
 pub(crate) mod fence;
 mod handovers;
 mod listed;
@@ -19,14 +20,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
 };
 
-use aya::maps::{Array, HashMap as KernelMap, MapData, MapError};
+use aya::maps::{Array, HashMap as KernelMap, LpmTrie, MapData, MapError};
 use guard_ebpf::abi::{AddressKey, MacHolder, MacKey, Owned, Policy, PortMac};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use exceptions::Exceptions;
 use guard_core::{
     arbiter::{Handovers, Holder, Rebound},
     evidence::{Device, Station},
@@ -63,6 +64,7 @@ struct Inner {
     map: Option<CountedMap<Owned>>,
     macs: BoundMacs,
     policies: Policies,
+    exceptions: Exceptions,
     handovers: Handovers,
     /// All watched bridges that exist are in `bridges`.
     settled: bool,
@@ -102,18 +104,20 @@ impl Owners {
         Self { health, inner: Mutex::new(inner), handed_over: Notify::new() }
     }
 
-    /// Writes to these maps from now on: of owners, of MACs, and of policies.
+    /// Writes to these maps from now on: of owners, of MACs, of policies, and of exceptions.
     pub fn set_maps(
         &self,
         owned: CountedMap<Owned>,
         macs: KernelMap<MapData, MacKey, MacHolder>,
         bound_macs: KernelMap<MapData, PortMac, u32>,
         policies: Array<MapData, Policy>,
+        exceptions: LpmTrie<MapData, AddressKey, u32>,
     ) {
         let inner = &mut *self.inner.lock();
         inner.map = Some(owned);
         inner.macs.set_maps(macs, bound_macs);
         inner.policies.set_map(policies);
+        inner.exceptions.set_map(exceptions);
     }
 
     /// A bridge exists (again), with these addresses of the host: makes the kernel's entries for
@@ -199,7 +203,9 @@ impl Owners {
     pub fn port_left(&self, ifindex: u32) {
         let inner = &mut *self.inner.lock();
         inner.forget_port(ifindex);
+        let result = inner.write_policies([ifindex]);
         inner.policies.forget(ifindex);
+        self.report(result);
     }
 
     /// A link has ended: so do bindings to it, at once, and what they held may be claimed anew. The
@@ -312,23 +318,6 @@ impl Owners {
         self.inner.lock().unwritten.contains(&(segment.clone(), address))
     }
 
-    /// Whether the kernel has the binding that a lease should have.
-    pub fn in_kernel(&self, segment: &Segment, address: IpAddr) -> bool {
-        let inner = self.inner.lock();
-        let key = (segment.clone(), address);
-        let (Some(map), Some(kernel)) = (&inner.map, inner.kernel_key(&key)) else { return false };
-        let have = map.get(&kernel, 0).ok().map(|owned| Owned { seen_ns: 0, ..owned });
-        have.is_some() && have == inner.owned(&key) && !inner.unwritten.contains(&key)
-    }
-
-    /// When the owner of an address was last heard, on `CLOCK_MONOTONIC`, as far as the kernel noted it.
-    pub fn last_heard(&self, segment: &Segment, address: IpAddr) -> Option<Duration> {
-        let inner = self.inner.lock();
-        let key = inner.kernel_key(&(segment.clone(), address))?;
-        let Owned { seen_ns, .. } = inner.map.as_ref()?.get(&key, 0).ok()?;
-        (seen_ns != 0).then(|| Duration::from_nanos(seen_ns))
-    }
-
     fn report(&self, result: Result<(), MapError>) {
         match result {
             Ok(()) => self.health.recovered("bindings"),
@@ -357,6 +346,9 @@ impl Owners {
             }
         }
         if changed {
+            if inner.has_groups() {
+                result = result.and(inner.write_all_policies());
+            }
             self.report(result);
             // Most leases name nobody when they are made: the observer sleeps on.
             if inner.hands_over() {
@@ -434,7 +426,8 @@ impl AfterCommit for Arc<Owners> {
             let result = inner.write_bridge(&bridge, ifindex, None);
             self.report(result);
         }
-        let result = inner.forget_others().and(inner.macs.forget_others());
+        let result = inner.forget_others().and(inner.write_all_policies());
+        let result = result.and(inner.macs.forget_others()).and(inner.forget_exceptions());
         let result = result.and(inner.policies.known()).and(inner.changed());
         inner.hand_over_again();
         self.report(result);

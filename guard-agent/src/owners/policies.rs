@@ -9,7 +9,7 @@ use std::{
 
 use aya::maps::{Array, MapData, MapError};
 use guard_core::{
-    enforcement::{Bound, Mode, Override, Settings, policy},
+    enforcement::{Bound, Effects, Mode, Override, Settings, policy},
     lease::Lease,
 };
 use guard_ebpf::abi::{MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, Policy};
@@ -40,6 +40,8 @@ pub(super) struct Policies {
     /// The ports that are spared, whatever is set: the kernel does not have all that is bound to them, and
     /// would take their own for another's.
     spared: BTreeSet<u32>,
+    /// What their exceptions come to.
+    effects: BTreeMap<u32, Effects>,
     /// The leases are known: until then what an earlier agent wrote of a port stays.
     known: bool,
     /// What bridges are set to.
@@ -108,6 +110,15 @@ impl Policies {
         if changed { self.write(ifindex).map(|()| true) } else { Ok(false) }
     }
 
+    /// The exceptions of a port come to this now.
+    pub(super) fn set_effects(&mut self, ifindex: u32, effects: Effects) -> Result<(), MapError> {
+        match effects == Effects::default() {
+            true => self.effects.remove(&ifindex),
+            false => self.effects.insert(ifindex, effects),
+        };
+        self.write(ifindex)
+    }
+
     /// The leases are known.
     pub(super) fn known(&mut self) -> Result<(), MapError> {
         self.known = true;
@@ -151,7 +162,10 @@ impl Policies {
             if self.spared.contains(&ifindex) { (MODE_OBSERVE, 0) } else { (mode, until_ns) };
         let settings = self.settings.get(&name.0).cloned().unwrap_or_default();
         let bound = self.bound.get(&ifindex).copied().unwrap_or_default();
-        let policy = Policy { ifindex, mode, until_ns, ..policy(*is_access, &settings, bound) };
+        let none = Effects::default();
+        let effects = self.effects.get(&ifindex).unwrap_or(&none);
+        let policy =
+            Policy { ifindex, mode, until_ns, ..policy(*is_access, &settings, bound, effects) };
         let Some(map) = &mut self.map else { return Ok(false) };
         let there = map.get(slot, 0)?;
         let stays = there == policy || (!self.known && there.ifindex == ifindex && *is_access);
@@ -181,12 +195,21 @@ impl Inner {
         let mut any = false;
         for ifindex in ports {
             let (bound, spared) = self.bound_on(ifindex);
-            match self.policies.set_bound(ifindex, bound, spared) {
-                Ok(changed) => any |= changed,
-                Err(error) => result = Err(error),
+            let excepted = self.write_exceptions(ifindex);
+            for changed in [excepted, self.policies.set_bound(ifindex, bound, spared)] {
+                match changed {
+                    Ok(changed) => any |= changed,
+                    Err(error) => result = Err(error),
+                }
             }
         }
         if any { result.and(self.changed()) } else { result }
+    }
+
+    /// The same of all ports that there are.
+    pub(super) fn write_all_policies(&mut self) -> Result<(), MapError> {
+        let ports: Vec<_> = self.ports.keys().copied().collect();
+        self.write_policies(ports)
     }
 
     /// What the declared bindings of a port name, and whether the kernel lacks any of it.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use guard_core::{
     enforcement::{Finding, Mode, Override, allowed_by, rule},
+    mac::Mac,
     time::Now,
 };
 use jiff::Timestamp;
@@ -89,15 +90,15 @@ fn message(
     let port = ports.get(&row.ifindex).map(|status| &status.port);
     let interface = port.map(|port| port.interface.to_string()).unwrap_or_default();
     let bridge = port.map(|port| port.bridge.to_string()).unwrap_or_default();
-    let traced = decode(&row.frame);
-    let first = trace::frame(&traced, proto::TracedFrame::default());
+    let decoded = decode(&row.frame);
+    let first = trace::frame(&decoded, proto::TracedFrame::default());
     let bound = rightful.deps.owners.bound_to(row.ifindex);
     let (sandbox, generation) = bound.unwrap_or_default();
     proto::Drops {
-        allow: allowed_by(row.reason, &interface, row.address()),
+        allow: allowed_by(row.reason, &interface, Some(Mac(decoded.eth_src)), row.address()),
         interface,
         ifindex: row.ifindex,
-        owner: rightful.owner(&bridge, row.reason, &traced),
+        owner: rightful.owner(&bridge, row.reason, &decoded),
         bridge,
         reason: row.reason.name().to_owned(),
         dropped: row.dropped,

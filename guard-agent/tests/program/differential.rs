@@ -120,8 +120,11 @@ fn batch(program: &mut Program, seed: u64, closely: bool) -> Option<Model> {
     for (key, owned) in &model.owned {
         program.owned.insert(*key, *owned).unwrap();
     }
-    for station in &model.bound_macs {
-        program.bound_macs.insert(station, 1, 0).unwrap();
+    for (station, how) in &model.bound_macs {
+        program.bound_macs.insert(station, how, 0).unwrap();
+    }
+    for ((key, len), bits) in &model.exceptions {
+        program.exceptions.insert(&lpm_trie::Key::new(*len, *key), bits, 0).unwrap();
     }
     let changes = program.changes();
     for (key, live) in &model.live {

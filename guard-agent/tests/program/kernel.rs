@@ -15,10 +15,11 @@ use bytemuck::Zeroable as _;
 use guard_agent::datapath::CountedMap;
 use guard_ebpf::abi::{
     AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
-    MAP_BOUND_MACS, MAP_CHALLENGERS, MAP_COUNTERS, MAP_DROPS, MAP_EVENTS, MAP_FRAMES, MAP_LIVE,
-    MAP_LIVE_CHANGES, MAP_MACS, MAP_MODES, MAP_NEAR_PORTS, MAP_OWNED, MAP_OWNED_CHANGES,
-    MAP_POLICIES, MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS, MacHolder, MacKey, Mode,
-    Owned, PROGRAM, Policy, Port, PortMac, PortState, Prefix, Vlans, near_slot,
+    MAP_BOUND_MACS, MAP_CHALLENGERS, MAP_COUNTERS, MAP_DROPS, MAP_EVENTS, MAP_EXCEPTIONS,
+    MAP_FRAMES, MAP_LIVE, MAP_LIVE_CHANGES, MAP_MACS, MAP_MODES, MAP_NEAR_PORTS, MAP_OWNED,
+    MAP_OWNED_CHANGES, MAP_POLICIES, MAP_PORT_STATES, MAP_PORTS, MAP_PREFIXES, MAP_VLANS,
+    MacHolder, MacKey, Mode, Owned, PROGRAM, Policy, Port, PortMac, PortState, Prefix, Vlans,
+    near_slot,
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -91,6 +92,7 @@ pub(crate) struct Program {
     pub near_ports: Array<MapData, Port>,
     pub macs: HashMap<MapData, MacKey, MacHolder>,
     pub bound_macs: HashMap<MapData, PortMac, u32>,
+    pub exceptions: LpmTrie<MapData, AddressKey, u32>,
     pub states: Array<MapData, PortState>,
     pub policies: Array<MapData, Policy>,
     pub modes: Array<MapData, Mode>,
@@ -127,6 +129,7 @@ impl Program {
             policies: map(MAP_POLICIES).try_into().unwrap(),
             modes: map(MAP_MODES).try_into().unwrap(),
             drops: map(MAP_DROPS).try_into().unwrap(),
+            exceptions: map(MAP_EXCEPTIONS).try_into().unwrap(),
             bound_macs: map(MAP_BOUND_MACS).try_into().unwrap(),
             owned: CountedMap::new(map(MAP_OWNED).try_into().unwrap(), owned_changes).unwrap(),
             live: CountedMap::new(map(MAP_LIVE).try_into().unwrap(), live_changes).unwrap(),
@@ -208,6 +211,8 @@ impl Program {
         clear(&mut self.vlans);
         let prefixes: Vec<_> = self.prefixes.keys().map(Result::unwrap).collect();
         prefixes.iter().for_each(|key| self.prefixes.remove(key).unwrap());
+        let exceptions: Vec<_> = self.exceptions.keys().map(Result::unwrap).collect();
+        exceptions.iter().for_each(|key| self.exceptions.remove(key).unwrap());
         let zeroes = vec![BridgeCounters::zeroed(); nr_cpus().unwrap()];
         self.counters.set(0, PerCpuValues::try_from(zeroes).unwrap(), 0).unwrap();
         let drops: Vec<_> = self.drops.keys().map(Result::unwrap).collect();

@@ -17,9 +17,30 @@ pub const MAX_DROPS: u32 = 32_768;
 /// So much is kept of the first frame that was dropped.
 pub const FRAME_BYTES: usize = 96;
 
-/// Hash: [`PortMac`] → `u32`: the MACs that declared bindings name, each with its port. One may be bound to
-/// several. Written by the agent's owners alone.
+/// Hash: [`PortMac`] → [`STATION_BOUND`] or [`STATION_EXCEPTED`]: the MACs that declared bindings name, each
+/// with its port, and those that an exception lets a port use. One may be bound to several. Written by the
+/// agent's owners alone.
 pub const MAP_BOUND_MACS: &str = "BOUND_MACS";
+/// LPM trie: [`AddressKey`](super::AddressKey) with the port's ifindex in the place of the bridge's, as in
+/// [`MAP_PREFIXES`](super::MAP_PREFIXES) → the `EXCEPT_*` bits of what the port may claim besides its
+/// bindings. Written by the agent's owners alone.
+pub const MAP_EXCEPTIONS: &str = "EXCEPTIONS";
+/// The most addresses and prefixes in it, of all ports together.
+pub const MAX_EXCEPTIONS: u32 = 65_536;
+
+/// The MAC is the port's, also where it is bound to another port too.
+pub const STATION_BOUND: u32 = 1;
+/// The port may use the MAC, unless it is bound to another.
+pub const STATION_EXCEPTED: u32 = 2;
+
+/// The port may use the address where nobody has declared it.
+pub const EXCEPT_UNOWNED: u32 = 1;
+/// The port may use it whoever has it, but for a gateway's and the host's.
+pub const EXCEPT_OWNED: u32 = 1 << 1;
+/// The same with the MAC of a virtual router that the port may use.
+pub const EXCEPT_VIRTUAL: u32 = 1 << 2;
+/// The port answers for it beside one who is live with it, where nobody has declared it.
+pub const EXCEPT_PROXY: u32 = 1 << 3;
 
 /// A MAC on a port, in whatever VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
@@ -31,6 +52,16 @@ pub struct PortMac {
     pub mac: [u8; 6],
     /// Keeps the layout free of padding.
     pub reserved: [u8; 2],
+}
+
+impl PortMac {
+    /// All MACs that begin with the same three octets, as an exception names them: it has the bit of groups,
+    /// so that it is no station's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn vendor(ifindex: u32, [a, b, c, ..]: [u8; 6]) -> Self {
+        Self { ifindex, mac: [a | 1, b, c, 0, 0, 0], reserved: [0; 2] }
+    }
 }
 
 /// For which reasons a port's frames drop. What follows from the kind of the port, its bindings and
@@ -46,8 +77,10 @@ pub struct Policy {
     pub mode: u8,
     /// The `CLOSED_*` bits.
     pub closed: u8,
+    /// How many Ethernet sources an exception lets it have; 0: as many as any port.
+    pub macs: u16,
     /// Keeps the layout free of padding.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 4],
     /// `CLOCK_MONOTONIC` (coarse) from when on the mode is the bridge's again, whether the agent lives or
     /// not; 0: until it is changed.
     pub until_ns: u64,
@@ -66,6 +99,8 @@ pub const CLOSED_IPV4: u8 = 1;
 pub const CLOSED_IPV6: u8 = 1 << 1;
 /// Nothing but declared addresses may be used on the port, also where no prefix is governed.
 pub const CLOSED_OTHERS: u8 = 1 << 2;
+/// An exception lets it be a router's: what it says as one is not told.
+pub const OPEN_ROUTER: u8 = 1 << 3;
 /// A declared binding names the port.
 pub const CLOSED_BOUND: u8 = CLOSED_IPV4 | CLOSED_IPV6;
 

@@ -14,6 +14,9 @@ pub struct Prefix {
     pub allow_virtual: u32,
     /// The rules that leave it to those whom they name: for anyone else it is as if it were theirs.
     pub declared: u32,
+    /// Those of [`Self::allow`] and [`Self::allow_virtual`] that hold where another has declared the address,
+    /// too.
+    pub over_owners: u32,
     /// [`GOVERNED`], [`FIRST_COME`], or 0.
     pub governed: u32,
 }

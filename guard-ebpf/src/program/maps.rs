@@ -9,9 +9,9 @@ use aya_ebpf::{
 use guard_ebpf::{
     abi::{
         self, AddressKey, BridgeCounters, Challenger, ChallengerKey, DropKey, Drops, Event, Live,
-        MAX_BRIDGES, MAX_CHALLENGERS, MAX_DROPS, MAX_LIVE, MAX_MACS, MAX_OWNED, MAX_PORTS,
-        MAX_PREFIXES, MacHolder, MacKey, Mode, Owned, Policy, Port, PortMac, PortState, Prefix,
-        RING_BYTES, Vlans, near_slot,
+        MAX_BRIDGES, MAX_CHALLENGERS, MAX_DROPS, MAX_EXCEPTIONS, MAX_LIVE, MAX_MACS, MAX_OWNED,
+        MAX_PORTS, MAX_PREFIXES, MacHolder, MacKey, Mode, Owned, Policy, Port, PortMac, PortState,
+        Prefix, RING_BYTES, Vlans, near_slot,
     },
     decide::Tables,
     watch::{Scratch, Store},
@@ -76,6 +76,9 @@ pub(crate) static FRAMES: PerCpuArray<u64> = PerCpuArray::pinned(MAX_PORTS, 0);
 
 #[map]
 static BOUND_MACS: HashMap<PortMac, u32> = HashMap::pinned(MAX_MACS, BPF_F_NO_PREALLOC);
+
+#[map]
+static EXCEPTIONS: LpmTrie<AddressKey, u32> = LpmTrie::pinned(MAX_EXCEPTIONS, 0);
 
 #[map]
 static POLICIES: Array<Policy> = Array::pinned(MAX_PORTS, 0);
@@ -156,8 +159,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn is_bound(&self, key: &PortMac) -> bool {
-        BOUND_MACS.get_ptr(key).is_some()
+    fn station(&self, key: &PortMac) -> u32 {
+        #[expect(unsafe_code, reason = "a map's value may change while it is read")]
+        // SAFETY: as above.
+        let station = unsafe { BOUND_MACS.get(key) };
+        station.copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn exception(&self, key: &AddressKey) -> u32 {
+        EXCEPTIONS.get(Key::new(AddressKey::FULL_LEN, *key)).copied().unwrap_or(0)
     }
 
     #[inline(always)]

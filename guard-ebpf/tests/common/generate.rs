@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use guard_ebpf::{
     abi::{
-        AddressKey, CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, FIRST_COME, GOVERNED,
-        Live, MAC_BEYOND, MAC_BOUND, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, MacHolder, MacKey,
-        Mode, OFF_LINK, ON_LINK, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
+        AddressKey, CLOSED_BOUND, CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, EXCEPT_OWNED,
+        EXCEPT_PROXY, EXCEPT_UNOWNED, EXCEPT_VIRTUAL, FIRST_COME, GOVERNED, Live, MAC_BEYOND,
+        MAC_BOUND, MODE_ENFORCE, MODE_OBSERVE, MODE_OF_BRIDGE, MacHolder, MacKey, Mode, OFF_LINK,
+        ON_LINK, OPEN_ROUTER, OWNED_GATEWAY, OWNED_HOST, OWNED_LEASED, OWNED_MAC, OWNED_PORT,
         Owned, PORT_ACCESS, PORT_FILTERS_VLANS, PORT_UPLINK, PORT_VLANS_8021AD, Policy, Port,
-        PortMac, PortState, Prefix, STRENGTH_ASSERT, STRENGTH_USE,
+        PortMac, PortState, Prefix, STATION_BOUND, STATION_EXCEPTED, STRENGTH_ASSERT, STRENGTH_USE,
     },
     address::Segment,
     model::Model,
@@ -308,7 +309,16 @@ fn policy(chance: &mut Chance) -> (Policy, Mode) {
         ifindex: HERE,
         drops: chance.of(&[u32::MAX, u32::MAX, some, 0]),
         mode: chance.of(&[MODE_OF_BRIDGE, MODE_OF_BRIDGE, MODE_OBSERVE, MODE_ENFORCE]),
-        closed: chance.of(&[0, 0, CLOSED_IPV4, CLOSED_IPV6, CLOSED_BOUND, CLOSED_OTHERS]),
+        closed: chance.of(&[
+            0,
+            0,
+            CLOSED_IPV4,
+            CLOSED_IPV6,
+            CLOSED_BOUND,
+            CLOSED_OTHERS,
+            OPEN_ROUTER,
+        ]),
+        macs: chance.of(&[0, 0, 1, 8]),
         until_ns: chance.of(&[0, 0, 1, u64::MAX]),
         ..Policy::default()
     };
@@ -359,6 +369,7 @@ pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
                 allow: chance.of(&[0, 1, 2]),
                 allow_virtual: chance.of(&[0, 1]),
                 declared: chance.of(&[0, 0, 1]),
+                over_owners: chance.of(&[0, 1, 3]),
                 governed: chance.of(&[0, GOVERNED, FIRST_COME]),
             };
             model.add_prefix(key(ip), AddressKey::FULL_LEN, rule);
@@ -371,8 +382,18 @@ pub(crate) fn state(chance: &mut Chance, model: &mut Model) {
             }
         }
     }
-    for mac in MACS.into_iter().filter(|_| chance.once_in(3)) {
-        model.bound_macs.insert(PortMac::new(HERE, mac));
+    for mac in MACS {
+        if chance.once_in(3) {
+            let station = chance.of(&[PortMac::new(HERE, mac), PortMac::vendor(HERE, mac)]);
+            model.bound_macs.insert(station, chance.of(&[STATION_BOUND, STATION_EXCEPTED]));
+        }
+    }
+    if chance.once_in(3) {
+        let ip = if chance.once_in(2) { v4(chance).into() } else { v6(chance).into() };
+        let key = AddressKey::new(chance.of(&[BRIDGE, HERE]), 0, ip);
+        let bits = chance.of(&[EXCEPT_UNOWNED, EXCEPT_OWNED, EXCEPT_VIRTUAL, EXCEPT_PROXY]);
+        let len = AddressKey::FULL_LEN - chance.of(&[0, 0, 8]);
+        model.except(HERE, &key, len, bits);
     }
     model.vlans.insert(HERE, [0, 5].into_iter().filter(|_| !chance.once_in(3)).collect());
     (model.policy, model.mode) = policy(chance);

@@ -180,12 +180,14 @@ impl Rule {
 
     /// What it says of its address.
     const fn prefix(self) -> Prefix {
-        let (allow, allow_virtual, declared) = match self.kind {
-            RuleKind::Vrrp => (0, 1, 1),
-            RuleKind::Shared | RuleKind::Router => (1, 0, 1),
-            RuleKind::Proxy => (1, 0, 0),
+        let (allow, allow_virtual, declared, over_owners) = match self.kind {
+            RuleKind::Vrrp => (0, 1, 1, 1),
+            RuleKind::Shared => (1, 0, 1, 1),
+            RuleKind::Router => (1, 0, 1, 0),
+            RuleKind::Proxy => (1, 0, 0, 0),
         };
-        Prefix { on_link: ON_LINK, allow, allow_virtual, declared, governed: GOVERNED }
+        let (on_link, governed) = (ON_LINK, GOVERNED);
+        Prefix { on_link, allow, allow_virtual, declared, over_owners, governed }
     }
 }
 

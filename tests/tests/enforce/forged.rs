@@ -75,7 +75,7 @@ fn s23_the_victims_address_in_tags() -> Result<()> {
     })
 }
 
-fn tagged(frame: &[u8], protocols: &[u16], tci: u16) -> Vec<u8> {
+pub(crate) fn tagged(frame: &[u8], protocols: &[u16], tci: u16) -> Vec<u8> {
     let tags = protocols.iter().flat_map(|protocol| [protocol.to_be_bytes(), tci.to_be_bytes()]);
     let mut tagged = frame.to_vec();
     tagged.splice(12..12, tags.flatten());

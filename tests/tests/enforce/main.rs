@@ -4,6 +4,7 @@
 
 mod bindings;
 mod control;
+mod exceptions;
 mod forged;
 mod ipv6;
 mod life;

@@ -128,7 +128,13 @@ fn numbers_at_the_end_of_what_there_is_end_nothing() -> Result<()> {
             },
         ),
         call("Guard/Trace", &TraceRequest { interface: "\0".repeat(300) }),
-        call("Guard/Why", &WhyRequest { address: "fe80::1%99999999999999999999".to_owned() }),
+        call(
+            "Guard/Why",
+            &WhyRequest {
+                address: "fe80::1%99999999999999999999".to_owned(),
+                ..WhyRequest::default()
+            },
+        ),
         call("Leases/List", &ListLeasesRequest { page_size: i32::MIN, ..Default::default() }),
         call(
             "Leases/List",

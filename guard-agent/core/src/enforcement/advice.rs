@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use guard_ebpf::counters::DropReason;
 
+use crate::mac::Mac;
+
 /// The row of the rule book that a reason is from.
 pub fn rule(reason: DropReason) -> &'static str {
     match reason.name() {
@@ -35,8 +37,14 @@ pub fn rule(reason: DropReason) -> &'static str {
 
 /// What would allow the frames of a port that are dropped for a reason: a line of the configuration, or
 /// a call. Empty where nothing does.
-pub fn allowed_by(reason: DropReason, port: &str, address: Option<IpAddr>) -> String {
+pub fn allowed_by(
+    reason: DropReason,
+    port: &str,
+    mac: Option<Mac>,
+    address: Option<IpAddr>,
+) -> String {
     let class = |class: &str| format!("[[bridge]] drop without {class:?}");
+    let on_port = |kind: &str| format!("[[bridge.allow]] kind = {kind:?}, ports = [{port:?}]");
     match (reason.name(), address) {
         ("violation", Some(address)) => format!(
             "[[bridge.allow]] kind = \"shared\", addresses = [\"{address}\"], ports = [{port:?}, …], \
@@ -48,15 +56,23 @@ pub fn allowed_by(reason: DropReason, port: &str, address: Option<IpAddr>) -> St
             )
         }
         ("unowned" | "quota", Some(address)) => {
-            format!("a lease of {address} that is bound to the port")
+            format!(
+                "a lease of {address} that is bound to the port, or {}, addresses = [\"{address}\"]",
+                on_port("address")
+            )
         }
-        ("mac", _) => "Bind, with the MAC that the port has now".to_owned(),
+        ("mac", _) => {
+            let mac = mac.map(|mac| format!(", macs = [\"{mac}\"]")).unwrap_or_default();
+            format!("Bind, with the MAC that the port has now, or {}{mac}", on_port("macs"))
+        }
         ("probe", Some(address)) => format!("a word of the owner of {address} since it was bound"),
-        ("mac_quota", _) => "[quota] macs_per_port".to_owned(),
-        ("router", _) => format!("[[bridge.allow]] kind = \"router\", ports = [{port:?}]"),
+        ("mac_quota", _) => format!("[quota] macs_per_port, or {}, any = …", on_port("macs")),
+        ("router" | "dhcp_server", _) => on_port(reason.name()),
+        ("control", _) => on_port("bpdu"),
+        ("ethertype", _) => on_port("ethertypes"),
         ("malformed" | "martian" | "unspecified" | "snap" | "rarp", _) => class("malformed"),
-        ("tagged" | "vlan", _) => class("tagged"),
-        ("opaque" | "control" | "dhcp_server" | "ethertype", _) => class(reason.name()),
+        ("tagged" | "vlan", _) => on_port("tagged"),
+        ("opaque", _) => class("opaque"),
         _ => String::new(),
     }
 }
@@ -67,9 +83,15 @@ mod tests {
 
     #[test]
     fn what_takes_an_address_says_who_could_have_it_and_a_clone_is_allowed_by_nothing() {
-        let of = |reason| allowed_by(reason, "veth-a", Some([10, 8, 64, 2].into()));
+        let of = |reason| allowed_by(reason, "veth-a", None, Some([10, 8, 64, 2].into()));
         assert!(of(DropReason::Violation).contains("\"10.8.64.2\"], ports = [\"veth-a\", …]"));
         assert_eq!(of(DropReason::Clone), "");
-        assert_eq!(of(DropReason::Control), "[[bridge]] drop without \"control\"");
+        assert_eq!(
+            of(DropReason::Control),
+            "[[bridge.allow]] kind = \"bpdu\", ports = [\"veth-a\"]"
+        );
+        let mac = Some(Mac([2, 0, 0, 0, 0, 9]));
+        let macs = allowed_by(DropReason::Mac, "veth-a", mac, None);
+        assert!(macs.ends_with("ports = [\"veth-a\"], macs = [\"02:00:00:00:00:09\"]"), "{macs}");
     }
 }

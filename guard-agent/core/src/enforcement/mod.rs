@@ -3,6 +3,7 @@
 
 mod advice;
 mod brake;
+mod exception;
 mod overrides;
 mod policy;
 mod preflight;
@@ -11,6 +12,7 @@ mod telling;
 
 pub use advice::{allowed_by, rule};
 pub use brake::{Brake, can_be_braked};
+pub use exception::{Effects, Exception, ExceptionKind, Grant, MAX_ANY, MAX_NAMED, Macs};
 pub use overrides::{Override, Overrides};
 pub use policy::{Bound, policy};
 pub use preflight::{Facts, Finding, Kept, PortFacts, preflight};

@@ -1,11 +1,11 @@
 //! For which reasons a port's frames drop.
 
 use guard_ebpf::{
-    abi::{CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, Policy},
+    abi::{CLOSED_IPV4, CLOSED_IPV6, CLOSED_OTHERS, OPEN_ROUTER, Policy},
     counters::DropReason,
 };
 
-use super::{Class, Settings, Strict};
+use super::{Class, Effects, Settings, Strict};
 
 /// What the declared bindings of a port name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const ALWAYS: [DropReason; 8] = [
 
 impl Class {
     /// The reasons for which its frames drop.
-    fn reasons(self) -> &'static [DropReason] {
+    pub(super) fn reasons(self) -> &'static [DropReason] {
         use DropReason as R;
         match self {
             Self::Router => &[R::Router],
@@ -47,8 +47,8 @@ impl Class {
 }
 
 /// What enforcement does on a port, but for its ifindex and its mode (enforce.md, "The decision on an
-/// access port"). Where it is no access port, nothing.
-pub fn policy(is_access: bool, settings: &Settings, bound: Bound) -> Policy {
+/// access port"), given what its exceptions come to. Where it is no access port, nothing.
+pub fn policy(is_access: bool, settings: &Settings, bound: Bound, except: &Effects) -> Policy {
     if !is_access {
         return Policy::default();
     }
@@ -67,7 +67,12 @@ pub fn policy(is_access: bool, settings: &Settings, bound: Bound) -> Policy {
         drops |= DropReason::Unowned.bit() | DropReason::OffPrefix.bit();
         drops |= if bound.any_mac { 0 } else { DropReason::Mac.bit() };
     }
-    Policy { drops, closed, ..Policy::default() }
+    drops &= !except.spared;
+    if except.router {
+        // What is from elsewhere is what it forwards.
+        closed = closed & !CLOSED_OTHERS | OPEN_ROUTER;
+    }
+    Policy { drops, closed, macs: except.any, ..Policy::default() }
 }
 
 #[cfg(test)]
@@ -79,7 +84,7 @@ mod tests {
 
     fn has(strict: Strict, bound: Bound, reason: DropReason) -> bool {
         let settings = Settings { strict, ..Settings::default() };
-        policy(true, &settings, bound).drops & reason.bit() != 0
+        policy(true, &settings, bound, &Effects::default()).drops & reason.bit() != 0
     }
 
     /// The columns of the table: free at `none`, `bound` and `all`, bound at the same.
@@ -106,13 +111,14 @@ mod tests {
     #[test]
     fn nothing_drops_on_what_is_no_access_port() {
         let settings = Settings { strict: Strict::All, ..Settings::default() };
-        assert_eq!(policy(false, &settings, BOUND), Policy::default());
+        assert_eq!(policy(false, &settings, BOUND, &Effects::default()), Policy::default());
     }
 
     #[test]
     fn a_class_that_is_not_named_does_not_drop() {
         let hygiene = [Class::Opaque].into_iter().collect();
-        let Policy { drops, .. } = policy(true, &Settings { hygiene, ..Settings::default() }, FREE);
+        let Policy { drops, .. } =
+            policy(true, &Settings { hygiene, ..Settings::default() }, FREE, &Effects::default());
         assert_ne!(drops & DropReason::Opaque.bit(), 0);
         assert_eq!(drops & DropReason::Router.bit(), 0);
         assert_ne!(drops & DropReason::Violation.bit(), 0);
@@ -121,13 +127,13 @@ mod tests {
     #[test]
     fn a_family_is_closed_where_a_binding_names_an_address_of_it() {
         let settings = Settings::default();
-        let closed = |bound| policy(true, &settings, bound).closed;
+        let closed = |bound| policy(true, &settings, bound, &Effects::default()).closed;
         assert_eq!(closed(FREE), 0);
         assert_eq!(closed(BOUND), CLOSED_IPV4);
         assert_eq!(closed(Bound { ipv6: true, ..BOUND }), CLOSED_IPV4 | CLOSED_IPV6);
         let settings = Settings { strict: Strict::All, ..settings };
-        assert_eq!(policy(true, &settings, FREE).closed, CLOSED_OTHERS);
-        assert_eq!(policy(true, &settings, BOUND).closed, CLOSED_IPV4);
+        assert_eq!(policy(true, &settings, FREE, &Effects::default()).closed, CLOSED_OTHERS);
+        assert_eq!(policy(true, &settings, BOUND, &Effects::default()).closed, CLOSED_IPV4);
     }
 
     #[test]

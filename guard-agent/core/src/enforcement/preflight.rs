@@ -82,7 +82,7 @@ pub fn preflight(facts: &Facts<'_>) -> Vec<Finding> {
         ));
     }
     for rule in facts.allow {
-        if rule.ports.is_empty() && matches!(rule.kind, AllowKind::Shared | AllowKind::Vrrp) {
+        if rule.is_open() && matches!(rule.kind, AllowKind::Shared | AllowKind::Vrrp) {
             let what = format!(
                 "a rule of kind {:?} without ports opens its addresses to all",
                 rule.kind.name()
@@ -135,7 +135,7 @@ fn of_port(port: &PortFacts, found: &mut Vec<Finding>) {
             // Writing to a string does not fail.
             let _ = write!(what, ", of {address}");
         }
-        found.push(Finding::new(false, what, allowed_by(*reason, name, *address)));
+        found.push(Finding::new(false, what, allowed_by(*reason, name, None, *address)));
     }
 }
 
@@ -180,6 +180,7 @@ mod tests {
             vlan: 0,
             addresses: vec!["10.8.64.9/32".parse().unwrap()],
             ports: ports.iter().map(|port| Arc::from(*port)).collect(),
+            by_exception: false,
         };
         let rules = [allow(AllowKind::Shared, &[]), allow(AllowKind::Vrrp, &["a"])];
         let hosts = [IpAddr::from([10, 8, 64, 1])];

@@ -6,7 +6,7 @@ use std::{io, net::IpAddr, path::Path, sync::Arc};
 use guard_api::files;
 use guard_core::{
     bounds,
-    enforcement::{self, Hygiene, Mode, Strict},
+    enforcement::{self, ExceptionKind, Hygiene, Mode, Strict},
     lease::{self, Pool, PoolError, PoolSpec},
     policy::{self, AllowKind, Conflict, MAX_RULES},
     segment::Segment,
@@ -101,13 +101,17 @@ enum Prefix {
 
 #[derive(Deserialize)]
 struct Allow {
-    kind: AllowKind,
+    kind: ExceptionKind,
     #[serde(default)]
     vlan: u16,
     #[serde(default)]
     addresses: Vec<String>,
     #[serde(default)]
     ports: Vec<String>,
+    #[serde(default)]
+    vrids: Vec<u8>,
+    #[serde(default)]
+    sandboxes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +160,8 @@ impl Settings {
             return Err(Fault::Rules(allow.len()));
         }
         self.conflict = conflict;
-        self.rules = allow.into_iter().map(Allow::parse).collect::<Result<_, _>>()?;
+        let rules = allow.into_iter().filter_map(|rule| rule.parse().transpose());
+        self.rules = rules.collect::<Result<_, _>>()?;
         self.uplinks.extend(uplinks);
         self.prefixes.extend(prefixes.into_iter().map(OnLink::from));
         for pool in pool.into_iter().filter(|pool| pool.bridge == name) {
@@ -180,19 +185,29 @@ impl From<Prefix> for OnLink {
 }
 
 impl Allow {
-    fn parse(self) -> Result<policy::Allow, Fault> {
-        let Self { kind, vlan, addresses, ports } = self;
+    /// As a rule of the bridge; none where it is an exception of its ports alone.
+    fn parse(self) -> Result<Option<policy::Allow>, Fault> {
+        let Self { kind, vlan, addresses, ports, vrids, sandboxes } = self;
+        let kind = match kind {
+            ExceptionKind::Vrrp => AllowKind::Vrrp,
+            ExceptionKind::Shared => AllowKind::Shared,
+            ExceptionKind::Router => AllowKind::Router,
+            ExceptionKind::Proxy => AllowKind::Proxy,
+            _ => return Ok(None),
+        };
+        let by_exception = !vrids.is_empty() || (ports.is_empty() && !sandboxes.is_empty());
         let net = |text: String| {
             let address = text.parse::<IpAddr>().map(IpNet::from);
             let parsed = address.or_else(|_| text.parse::<IpNet>().map(|net| net.trunc()));
             parsed.map_err(|_| Fault::Address(text))
         };
-        Ok(policy::Allow {
+        Ok(Some(policy::Allow {
             kind,
             vlan,
             addresses: addresses.into_iter().map(net).collect::<Result<_, _>>()?,
             ports: ports.into_iter().map(From::from).collect(),
-        })
+            by_exception,
+        }))
     }
 }
 

@@ -343,11 +343,7 @@ impl Facts for World<'_> {
             return None;
         }
         let rule = rules::declared(&self.settings.rules, segment.vlan, address)?;
-        let port = match &rule.ports[..] {
-            [port] => Some(port.clone()),
-            _ => None,
-        };
-        Some(Rule { port, is_virtual: rule.kind == AllowKind::Vrrp })
+        Some(Rule { port: rule.only_port().cloned(), is_virtual: rule.kind == AllowKind::Vrrp })
     }
 
     fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {

@@ -78,11 +78,7 @@ impl Facts for Carrier<'_> {
     fn rule(&self, segment: &Segment, address: IpAddr) -> Option<Rule> {
         let rules = Some(self.executor.rules_of(segment)).filter(|_| segment.inner_vlan == 0)?;
         let rule = rules::declared(rules, segment.vlan, address)?;
-        let port = match &rule.ports[..] {
-            [port] => Some(port.clone()),
-            _ => None,
-        };
-        Some(Rule { port, is_virtual: rule.kind == AllowKind::Vrrp })
+        Some(Rule { port: rule.only_port().cloned(), is_virtual: rule.kind == AllowKind::Vrrp })
     }
 
     fn is_off_prefix(&self, segment: &Segment, address: IpAddr) -> bool {
@@ -135,11 +131,13 @@ impl Facts for Carrier<'_> {
 
     fn is_allowed(&self, segment: &Segment, address: IpAddr, station: &Station) -> bool {
         rules::allow(self.executor.rules_of(segment), segment.vlan, address, station)
+            || self.executor.owners.is_excepted(segment, address, station)
     }
 
     fn is_virtual_router(&self, segment: &Segment, interface: &str) -> bool {
         let mut rules = self.executor.rules_of(segment).iter();
         rules.any(|rule| rule.kind == AllowKind::Vrrp && rule.is_for(interface))
+            || self.executor.owners.is_virtual_router(interface)
     }
 
     fn incident(&self, segment: &Segment, target: Target) -> Option<Kind> {

@@ -65,7 +65,7 @@ fn play(case: &Case) -> Play {
     world.model.owned = case.owned(now).map(|owned| (key, owned)).into_iter().collect();
     world.model.live.extend(case.live(now).map(|live| (key, live)));
     world.model.macs.extend(case.mac_holder());
-    world.model.bound_macs.extend(case.bound_mac());
+    world.model.bound_macs.extend(case.bound_mac().map(|station| (station, 1)));
     world.model.state = case.port_state(now);
     world.model.prefixes.clear();
     for (key, len, prefix) in case.prefixes() {

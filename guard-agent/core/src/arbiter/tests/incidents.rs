@@ -400,7 +400,8 @@ fn routers(uplinks: &[u32]) -> Play {
         (port.abi.flags, port.abi.allow) = (PORT_ALLOW_VIRTUAL, 1);
     }
     let key = AddressKey::new(BRIDGE, 0, address(5).into());
-    let rule = Prefix { on_link: 1, allow_virtual: 1, declared: 1, ..Prefix::default() };
+    let rule =
+        Prefix { on_link: 1, allow_virtual: 1, declared: 1, over_owners: 1, ..Prefix::default() };
     play.world.model.add_prefix(key, key.prefix_len(32), rule);
     play
 }
