@@ -59,7 +59,7 @@ impl World {
         self.0.macs.insert(MacKey::new(BRIDGE, 0, mac), MacHolder { ifindex, flags: MAC_BOUND });
     }
 
-    fn except(&mut self, last: u8, len: u32, bits: u32) {
+    fn except(&mut self, last: u8, len: u8, bits: u32) {
         self.0.except(HERE, &key(last), key(last).prefix_len(len), bits);
     }
 

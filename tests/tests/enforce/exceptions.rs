@@ -171,7 +171,8 @@ fn s38_a_virtual_router_of_two_ports() -> Result<()> {
     let own = world.leases.victim.address;
     passes(&world, |world| arp(&world.victim, &Arp::request(virtual_mac(7), own, GATEWAY)))?;
     drops(&world, "mac", |world| announce(&world.victim, 8))?;
-    drops(&world, "violation", |world| announce(&world.attacker, 7))?;
+    drops(&world, "mac", |world| announce(&world.attacker, 7))?;
+    drops(&world, "violation", |world| announce(&world.free, 7))?;
     // With its own MAC it is not the virtual router.
     drops(&world, "violation", |world| {
         arp(&world.victim, &Arp::announcement(world.victim.mac(), FURTHER.into()))
@@ -185,7 +186,7 @@ fn s39_a_mac_of_two_ports() -> Result<()> {
     world.switch(Mode::Enforce)?;
     let (mac, address) = (world.victim.mac(), world.leases.victim.address);
     let other = |world: &World| arp(&world.free, &Arp::announcement(mac, address));
-    drops(&world, "violation", other)?;
+    drops(&world, "clone", other)?;
     let ports = [world.victim.port(), world.free.port()];
     let group = |ports: [&str; 2]| {
         format!("[[bridge.allow]]\nkind = \"group\"\nmacs = [\"{mac}\"]\nports = {ports:?}\n")
