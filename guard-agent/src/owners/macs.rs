@@ -201,7 +201,8 @@ impl BoundMacs {
 
     /// All that have an entry, of both kinds.
     pub(super) fn keys(&self) -> (Vec<MacKey>, Vec<PortMac>) {
-        (self.addresses.keys().copied().collect(), self.stations.keys().copied().collect())
+        let stations = self.stations.keys().chain(self.named.keys());
+        (self.addresses.keys().copied().collect(), stations.copied().collect())
     }
 
     /// Puts a MAC's entry right if it is not, and was not a moment ago. Returns whether it did.
@@ -223,7 +224,7 @@ impl BoundMacs {
         station: &PortMac,
         was: bool,
     ) -> Result<bool, MapError> {
-        let should = self.stations.contains_key(station);
+        let should = self.stations.contains_key(station) || self.named.contains_key(station);
         let is = |map: &KernelMap<_, PortMac, u32>| map.get(station, 0).is_ok();
         if was == should || self.bound.as_ref().is_none_or(|map| is(map) == should) {
             return Ok(false);

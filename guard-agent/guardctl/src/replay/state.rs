@@ -58,7 +58,11 @@ impl<'a> Replay<'a> {
         let policy = |(port, name): (&Port, &String)| {
             let bound = leases::bound(&settings.leases, name);
             let access = port.kind == PORT_ACCESS;
-            let policy = enforcement::policy(access, &settings.enforcement, bound);
+            let policy = {
+                // What the rules except is not replayed.
+                let none = enforcement::Effects::default();
+                enforcement::policy(access, &settings.enforcement, bound, &none)
+            };
             Policy { ifindex: port.ifindex, ..policy }
         };
         Self {

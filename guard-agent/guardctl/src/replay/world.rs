@@ -24,7 +24,8 @@ use guard_ebpf::{
     abi::{
         AddressKey, BridgeCounters, ChallengerKey, DropKey, Drops, EVENT_ALLOWED, EVENT_CONTEST,
         EVENT_LIVE, EVENT_OWNER, EVENT_VIOLATION, Event, Live, MacHolder, MacKey, OFF_LINK,
-        OWNED_GATEWAY, OWNED_MAC, Owned, PORT_UPLINK, Port, PortMac, STRENGTH_ASSERT,
+        OWNED_GATEWAY, OWNED_MAC, Owned, PORT_UPLINK, Port, PortMac, STATION_BOUND,
+        STRENGTH_ASSERT,
     },
     counters::DropReason,
     decide::Tables as _,
@@ -94,7 +95,7 @@ impl<'a> World<'a> {
                 model.owned.insert(key, lease.owned(port.ifindex));
                 if let Some((mac, holder, bound)) = lease.bound_mac(&key, port.ifindex) {
                     model.macs.insert(mac, holder);
-                    model.bound_macs.insert(bound);
+                    model.bound_macs.insert(bound, STATION_BOUND);
                 }
             }
         }
@@ -317,7 +318,7 @@ impl Facts for World<'_> {
     }
 
     fn is_bound(&self, ifindex: u32, Mac(mac): Mac) -> bool {
-        self.model.bound_macs.contains(&PortMac::new(ifindex, mac))
+        self.model.bound_macs.contains_key(&PortMac::new(ifindex, mac))
     }
 
     fn has_declared(&self, ifindex: u32) -> bool {
