@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(all, [(0, 1), (1, 1), (11, 10), (71, 60), (371, 300), (671, 300), (971, 300)]);
         // Nothing for more than five minutes after it could have been told: the next is a first one.
         let idle = Duration::from_secs(2000);
-        assert_eq!(telling.due([(7, REASON, 1000)], idle), [(7, REASON, 29)]);
+        assert_eq!(telling.due([(7, REASON, 1000)], idle), [(7, REASON, 28)]);
         for later in [3000, 4000] {
             assert_eq!(telling.due([(7, REASON, 1000)], Duration::from_secs(later)), []);
         }

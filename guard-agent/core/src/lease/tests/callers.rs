@@ -74,7 +74,7 @@ fn what_one_controller_has_made_another_does_not_change() {
 #[test]
 fn leases_of_nobody_and_of_those_who_share_are_every_controllers() {
     for (maker, shared) in [(None, false), (Some(A), true)] {
-        for act in 0..5 {
+        for act in 0..6 {
             let mut world = World::with("10.0.0.0/24");
             let made = Command::Allocate(ask("s"));
             let lease = lease_of(world.run(match maker {
@@ -86,8 +86,9 @@ fn leases_of_nobody_and_of_those_who_share_are_every_controllers() {
             assert_eq!(lease.maker, maker);
             let act = all_acts(lease.generation)[act].clone();
             let caller = Caller::Controller(B, controllers(shared));
+            let cuts = matches!(act, Command::Cut(_));
             world.run(Command::For(caller, Box::new(act))).unwrap();
-            assert!(!world.changes.is_empty());
+            assert!(cuts || !world.changes.is_empty(), "what is not given back has nothing to cut");
         }
     }
 }
