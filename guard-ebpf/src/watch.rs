@@ -333,7 +333,7 @@ fn beside<S: Store>(store: &S, ingress: &mut Ingress<'_>, parsed: &Parsed, sende
     if port.kind == PORT_ACCESS
         && port.flags & PORT_ALLOW_ROUTER == 0
         && !matches!(parsed.router, Router::No)
-        && !policy(store, port, ingress.from).is_some_and(|p| p.closed & OPEN_ROUTER != 0)
+        && policy(store, port, ingress.from).is_none_or(|p| p.closed & OPEN_ROUTER == 0)
     {
         ingress.counters.routers += 1;
         if matches!(parsed.router, Router::Message) {

@@ -77,7 +77,7 @@ impl Inner {
     }
 
     /// Of which of them it is to be told now.
-    pub(super) fn to_tell(&mut self) -> Vec<DroppedFrames> {
+    pub(super) fn untold(&mut self) -> Vec<DroppedFrames> {
         let counts: Vec<_> = self.dropped().collect();
         let due = self.telling.due(counts, clock::monotonic());
         let ports = self.ports.read();

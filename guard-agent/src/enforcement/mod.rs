@@ -331,7 +331,7 @@ impl Enforcement {
         for at in 0..inner.bridges.len() {
             self.brake(inner, at, &before);
         }
-        for dropped in inner.to_tell() {
+        for dropped in inner.untold() {
             tracing::warn!(
                 port = &*dropped.interface,
                 reason = dropped.reason,

@@ -69,7 +69,7 @@ impl Exceptions {
 /// The key of a prefix on a port, with its length.
 fn entry(ifindex: &u32, (vlan, net): &(u16, IpNet)) -> (AddressKey, u32) {
     let key = AddressKey::new(*ifindex, *vlan, net.network());
-    (key, key.prefix_len(net.prefix_len().into()))
+    (key, key.prefix_len(net.prefix_len()))
 }
 
 fn key(ifindex: u32, place: &(u16, IpNet)) -> Key<AddressKey> {

@@ -55,7 +55,7 @@ pub(super) fn drops(
 /// The rows, as `Guard.Drops` has them.
 pub(super) fn messages(
     deps: &Deps,
-    rows: Vec<Counted>,
+    rows: &[Counted],
     ports: &BTreeMap<u32, PortStatus>,
 ) -> Vec<proto::Drops> {
     let (now, rightful) = (Moment::now(), Rightful::new(deps));

@@ -18,7 +18,7 @@ pub(super) fn narrowed(
             Ok(event) if is_wanted(&event, &request) => Some(Ok(event)),
             Ok(event) => {
                 passed_over += 1;
-                (passed_over >= BOOKMARK).then(|| Ok(bookmark(event)))
+                (passed_over >= BOOKMARK).then(|| Ok(bookmark(&event)))
             }
             error => Some(error),
         };
@@ -29,8 +29,8 @@ pub(super) fn narrowed(
     })
 }
 
-fn bookmark(event: proto::Event) -> proto::Event {
-    proto::Event { r#type: "bookmark".to_owned(), subject: None, ..event }
+fn bookmark(event: &proto::Event) -> proto::Event {
+    proto::Event { r#type: "bookmark".to_owned(), subject: None, ..event.clone() }
 }
 
 fn is_wanted(event: &proto::Event, request: &proto::WatchRequest) -> bool {

@@ -103,7 +103,7 @@ pub(super) async fn why(
         last_pass: last.as_ref().map(|last| convert::timestamp(last.at.wall)),
         last_result: last.map_or("", |last| last.result).to_owned(),
         conflicts: conflicts.map(|incident| convert::conflict(incident, &*deps.live)).collect(),
-        drops: enforcement::messages(deps, rows, &ports),
+        drops: enforcement::messages(deps, &rows, &ports),
     })
 }
 
