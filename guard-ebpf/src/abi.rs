@@ -489,7 +489,7 @@ mod tests {
         assert_eq!((size_of::<Owned>(), size_of::<Live>()), (32, 32));
         assert_eq!((size_of::<ChallengerKey>(), size_of::<Challenger>()), (40, 56));
         assert_eq!((size_of::<Event>(), size_of::<BridgeCounters>()), (64, 776));
-        assert_eq!((size_of::<Policy>(), size_of::<Mode>()), (12, 8));
+        assert_eq!((size_of::<Policy>(), size_of::<Mode>()), (24, 8));
         assert_eq!((size_of::<DropKey>(), size_of::<Drops>()), (8, 136));
         assert_eq!((size_of::<MacKey>(), size_of::<MacHolder>()), (16, 8));
         assert_eq!((size_of::<PortState>(), size_of::<Prefix>()), (712, 24));

@@ -88,7 +88,9 @@ fn reason(before: &Model, after: &Model) -> DropReason {
 #[cfg(test)]
 fn drops(model: &Model, reason: DropReason) -> bool {
     let Model { policy, mode, .. } = model;
+    let is_over = policy.until_ns != 0 && NOW_NS >= policy.until_ns;
     let enforced = match policy.mode {
+        _ if is_over => mode.enforce != 0,
         MODE_OBSERVE => false,
         MODE_ENFORCE => true,
         _ => mode.enforce != 0,
