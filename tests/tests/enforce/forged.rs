@@ -30,7 +30,7 @@ fn s53_why_tells_of_a_theft_whichever_way_it_is_asked() -> Result<()> {
     eventually("both dropped", || Ok((total(&world)? >= 2).then_some(())))?;
     let (_, told) = events.next(|event| event["type"] == "frames.dropped")?;
     ensure!(told["dropped"]["interface"] == attacker.port(), "{told}");
-    let why = |about: &[&str]| world.agent.ctl(&[&["why"], about].concat())?.json();
+    let why = |about: &[&str]| world.agent.json(&[&["why"], about].concat());
     let reasons = |why: &Value| -> Vec<String> {
         let rows = why["drops"].as_array().into_iter().flatten();
         rows.filter_map(|row| row["reason"].as_str().map(str::to_owned)).collect()

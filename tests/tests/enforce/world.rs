@@ -184,7 +184,7 @@ impl World {
     fn is_explained(&self, reason: &str) -> Result<()> {
         let rows = self.agent.list(&["drops", "--bridge", BRIDGE, "--reason", reason], "drops")?;
         let port = rows.first().and_then(|row| row["interface"].as_str()).context("no row")?;
-        let why = self.agent.ctl(&["why", "--port", port])?.json()?;
+        let why = self.agent.json(&["why", "--port", port])?;
         let rows = why["drops"].as_array().context("no rows")?;
         let row = rows.iter().find(|row| row["reason"] == reason);
         let row = row.with_context(|| format!("{reason} is not in {why}"))?;
