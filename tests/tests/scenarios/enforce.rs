@@ -300,11 +300,18 @@ fn a_dry_run_names_what_would_drop() -> Result<()> {
         let later = agent.json(&[&dry_run[..], &["--since", "1s"]].concat())?;
         Ok((later["drops"] == Value::Array(Vec::new())).then_some(()))
     })?;
-    // The thief has a lease by now: what it does would be a finding.
+    // The thief has a lease by now. That it takes what is another's does not speak against enforcing, but
+    // that it uses an address of its own that nobody has given it.
     let lease = agent.allocate("thief")?;
     agent.bind(&lease, &theft.thief)?;
     let run = agent.json(&dry_run)?;
     ensure!(run["bound"] == 1 && run["drops"][0]["sandbox"] == "thief", "{run}");
+    theft.thief.announce(FREE)?;
+    eventually("the address that nobody has given it", || {
+        let run = agent.json(&dry_run)?;
+        let rows = run["drops"].as_array().context("no rows")?;
+        Ok(rows.iter().any(|row| row["reason"] == "unowned").then_some(()))
+    })?;
     let refusal = agent.ctl(&["enforce", "on", "--bridge", BRIDGE])?.refusal()?;
     ensure!(refusal.reason == "PREFLIGHT" && refusal.message.contains(theft.port()), "{refusal:?}");
     set(&agent, &["enforce", "on", "--bridge", BRIDGE, "--yes"])?;

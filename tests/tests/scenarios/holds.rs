@@ -32,7 +32,7 @@ fn rule_9_an_address_waits_for_every_hold_and_over_restarts() -> Result<()> {
     assert_eq!(acknowledge(&agent, &lease, "nfs-proxy")?, "Done");
     assert_eq!(acknowledge(&agent, &lease, "nfs-proxy")?, "Done", "twice is as good as once");
     let unknown = format!("{:#}", acknowledge(&agent, &lease, "nobody").unwrap_err());
-    assert!(unknown.contains("[[subscriber]] \"nobody\""), "{unknown}");
+    assert!(unknown.contains("[[subscriber]]") && unknown.contains("nobody"), "{unknown}");
     agent.kill()?;
     agent.start_again()?;
     assert_eq!(agent.state(&lease)?, "releasing");

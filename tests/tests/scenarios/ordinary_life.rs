@@ -201,16 +201,19 @@ fn a19_a_proxy_answers_for_those_whom_a_rule_names() -> Result<()> {
     let leases = [agent.admit(&lab.sandbox("a")?)?, agent.admit(&lab.sandbox("b")?)?];
     agent.await_port(&proxy)?;
     let marker = Marker::new(&lab, &agent)?;
-    for lease in &leases {
-        proxy.announce(lease.address)?;
+    for host in [40, 41] {
+        proxy.announce([10, 8, 64, host].into())?;
     }
     let others = marker.incidents(&agent)?;
     assert!(others.is_empty(), "{others:?}");
+    // What another has by a lease the rule does not give away (enforce.md, "Exceptions").
+    proxy.announce(leases[0].address)?;
+    assert_eq!(conflict_about(&agent, leases[0].address)?["kind"], "duplicate");
     // The gateway is in the prefix, and the host's: no rule gives that away.
     proxy.announce(GATEWAY)?;
     assert_eq!(conflict_about(&agent, GATEWAY)?["kind"], "gateway");
-    marker.thief.announce(leases[0].address)?;
-    assert_eq!(conflict_about(&agent, leases[0].address)?["kind"], "duplicate");
+    marker.thief.announce(leases[1].address)?;
+    assert_eq!(conflict_about(&agent, leases[1].address)?["kind"], "duplicate");
     Ok(())
 }
 

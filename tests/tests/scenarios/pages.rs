@@ -305,7 +305,7 @@ fn rule_14_a_release_of_more_than_an_answer_takes_says_how_many_there_were() -> 
     let answer = released.json()?;
     let listed = answer["leases"].as_array().context("no list")?.len();
     assert_eq!(listed, 50, "as many as fit into a mebibyte");
-    let said = "the answer lists 17 of 100; `guardctl leases` shows";
+    let said = "the answer lists 50 of 100; `guardctl leases` shows";
     assert!(released.stderr.starts_with(said), "{}", released.stderr);
     let all = agent.list(&["leases", "--sandbox", "wide"], "leases")?;
     let ended = |lease: &&Value| lease["state"] == "cooling";
