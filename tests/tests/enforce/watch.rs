@@ -37,6 +37,16 @@ impl Recorder {
     }
 }
 
+impl Drop for Recorder {
+    /// Nothing runs on after a test that has failed.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 /// What must not move.
 #[derive(Clone, Debug)]
 pub(crate) struct Belief {

@@ -123,7 +123,7 @@ fn grows(agent: &Agent, before: u64) -> Result<u64> {
 #[test]
 fn answers_that_nobody_reads_are_bounded_for_each_user() -> Result<()> {
     // So many of them are a MiB.
-    const LEASES: usize = 20;
+    const LEASES: usize = 50;
     let lab = Lab::new()?;
     let settings = format!(
         "[access]\ncontroller_uids = [{READER}]\n[[subscriber]]\nname = \"proxy\"\n\
@@ -134,7 +134,7 @@ fn answers_that_nobody_reads_are_bounded_for_each_user() -> Result<()> {
         pools: vec![POOL.to_owned()],
         owner: Some(Owner { sandbox: sandbox.to_owned(), ..Owner::default() }),
         key: number.to_string(),
-        labels: [("note".to_owned(), "x".repeat(50_000))].into(),
+        labels: (0..64).map(|number| (format!("{number:063}"), "x".repeat(253))).collect(),
         ..AllocateRequest::default()
     };
     let owner = Owner { sandbox: "many".to_owned(), ..Owner::default() };
@@ -238,13 +238,13 @@ fn too_much_of_something_is_refused_by_name() -> Result<()> {
         let mut client = Client::connect(&agent.socket()).await?;
         for (request, says) in [
             (AllocateRequest { pools, ..request.clone() }, "the allocation: more than 32 pools"),
-            (labels(129, 1), "the lease: more than 128 labels"),
-            (labels(2, 31_000), "the labels of the lease: more than 61440 bytes"),
+            (labels(65, 1), "the lease: more than 64 labels"),
+            (labels(1, 254), "the label \"0\": more than 253 bytes"),
         ] {
             let refused = client.ask(request).await.err().context("it is taken")?;
             ensure!(refused.message() == says, "{refused}");
         }
-        client.ask(labels(128, 400)).await?;
+        client.ask(labels(64, 253)).await?;
         anyhow::Ok(())
     })?;
     // Files that somebody names.

@@ -105,7 +105,7 @@ fn a_watcher_is_told_what_it_asks_for_and_that_the_agent_stops() -> Result<()> {
     let runtime = runtime()?;
     let mut events = runtime.block_on(async {
         let sandbox = "b".to_owned();
-        let request = WatchRequest { after_seq: Some(0), sandbox, ..Default::default() };
+        let request = WatchRequest { sandbox, ..Default::default() };
         anyhow::Ok(client(&agent).await?.watch(request).await?.into_inner())
     })?;
     agent.allocate("a")?;
