@@ -126,8 +126,8 @@ fn a_wish_that_cannot_be_had_is_refused_and_changes_nothing() -> Result<()> {
     let before = agent.list(&["leases"], "leases")?;
     for (variable, key, value, code, word) in [
         ("IP=10.8.64.100", args, json!({}), 100, "ADDRESS_HELD"),
-        ("IP=10.8.64.101,fd00:8::10", args, json!({}), 100, "ADDRESS_HELD"),
-        ("IP=10.8.64.101,fd00:8::", args, json!({}), 100, "ADDRESS_RESERVED"),
+        ("IP=fd00:8::10", args, json!({}), 7, "rangeStart"),
+        ("IP=fd00:8::", args, json!({}), 7, "rangeStart"),
         ("IP=10.8.64.100,fd00:8::11", args, json!({}), 100, "ADDRESS_HELD"),
         ("IP=10.8.64.99", args, json!({}), 7, "rangeStart"),
         ("IP=10.8.64.0/24", args, json!({}), 7, "rangeStart"),
