@@ -50,11 +50,7 @@ fn what_was_learned_after_a_port_ended_holds_nobody_off() -> Result<()> {
             let entry = world.agent.entry(address)?.context("no lease")?;
             Ok((entry["interface"] == world.free.port()).then_some(()))
         })?;
-        let again = world.lab.sandbox_with("again", BRIDGE, mac)?;
-        world.agent.await_port(&again)?;
-        again.add_address(address)?;
-        again.announce(address)?;
-        tool(&again, 5, "ping", &["-q", "-c3", "-i0.2", &GATEWAY.to_string()])?;
+        let again = world.comes_anew(mac, address)?;
         eventually("the two told of", || {
             let open = world.agent.list(&["conflicts"], "conflicts")?;
             Ok(open.iter().any(|conflict| conflict["kind"] == "clone").then_some(()))

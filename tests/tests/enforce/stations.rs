@@ -105,11 +105,7 @@ fn s11_what_was_dropped_takes_nothing_over() -> Result<()> {
         let ports = world.agent.list(&["ports"], "ports")?;
         Ok((!ports.iter().any(|port| port["interface"] == gone)).then_some(()))
     })?;
-    let again = world.lab.sandbox_with("again", BRIDGE, mac)?;
-    world.agent.await_port(&again)?;
-    again.add_address(address)?;
-    again.announce(address)?;
-    tool(&again, 5, "ping", &["-q", "-c3", "-i0.2", &GATEWAY.to_string()])?;
+    let again = world.comes_anew(mac, address)?;
     eventually("the lease on the victim's new port", || {
         let entry = world.agent.entry(address)?.context("no lease")?;
         ensure!(entry["interface"] != world.free.port(), "the thief's port has it: {entry}");

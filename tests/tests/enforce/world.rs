@@ -1,6 +1,9 @@
 //! A bridge with a victim, an attacker, a port that nobody is bound to, and a neighbour.
 
-use std::{net::IpAddr, process::Stdio};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Stdio,
+};
 
 use anyhow::{Context, Result, ensure};
 use guard_tests::{
@@ -146,6 +149,16 @@ impl World {
         let to = [GATEWAY.into(), self.leases.neighbour.address.into()];
         let (dir, host) = (self.lab.dir(), self.lab.host());
         Watched::begin(dir, self.belief(), host, &tables, self.victim.netns(), &to)
+    }
+
+    /// A sandbox on a new port that speaks with this MAC and this address.
+    pub(crate) fn comes_anew(&self, mac: Mac, address: Ipv4Addr) -> Result<Sandbox> {
+        let again = self.lab.sandbox_with("again", BRIDGE, mac)?;
+        self.agent.await_port(&again)?;
+        again.add_address(address)?;
+        again.announce(address)?;
+        tool(&again, 5, "ping", &["-q", "-c3", "-i0.2", &GATEWAY.to_string()])?;
+        Ok(again)
     }
 
     /// Everybody is asked anew, as after an attack that came through.
