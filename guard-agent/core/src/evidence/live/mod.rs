@@ -272,35 +272,28 @@ impl Live {
     ) -> Vec<Evidence> {
         let claims = self.claims.get(&(segment.clone(), address)).into_iter().flatten();
         let mut evidence: Vec<_> = claims.map(|claim| self.wire(claim, now, monotonic)).collect();
+        let kernel = |detail, mac, interface| Evidence {
+            source: Source::Kernel,
+            detail,
+            mac,
+            interface,
+            ifindex: None,
+            owner: None,
+            id: None,
+            unsure: false,
+            since: now.wall,
+            age: Duration::ZERO,
+        };
         if let Some(here) = self.host(segment, address) {
             let of = if here { Some(segment.clone()) } else { self.home(address) };
             let on = of.as_ref().map_or_else(|| "another device".to_owned(), Segment::to_string);
-            evidence.push(Evidence {
-                source: Source::Kernel,
-                detail: format!("address of the host on {on}"),
-                mac: None,
-                interface: of.map(|of| of.bridge),
-                ifindex: None,
-                owner: None,
-                id: None,
-                unsure: false,
-                since: now.wall,
-                age: Duration::ZERO,
-            });
+            let detail = format!("address of the host on {on}");
+            evidence.push(kernel(detail, None, of.map(|of| of.bridge)));
         }
         if let Some(mac) = self.above(segment, address) {
-            evidence.push(Evidence {
-                source: Source::Kernel,
-                detail: format!("address of a macvlan over {segment} in another network namespace"),
-                mac: Some(mac),
-                interface: Some(segment.bridge.clone()),
-                ifindex: None,
-                owner: None,
-                id: None,
-                unsure: false,
-                since: now.wall,
-                age: Duration::ZERO,
-            });
+            let detail =
+                format!("address of a macvlan over {segment} in another network namespace");
+            evidence.push(kernel(detail, Some(mac), Some(segment.bridge.clone())));
         }
         evidence.extend(self.listed_on(inventory, segment, address, now));
         evidence
